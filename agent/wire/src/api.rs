@@ -1,0 +1,296 @@
+//! CLI and agent, over a Unix stream socket: one JSON request on a line, one JSON answer on a line, then close.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Stats;
+
+/// Longest request, bytes, newline included.
+pub const MAX_REQUEST: usize = 64 * 1024;
+
+/// What a caller may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Read-only: [`Answer::Status`].
+    Status,
+    /// Read-only: [`Answer::Services`].
+    Services,
+    /// Read-only: [`Answer::Workloads`].
+    Workloads,
+    /// Root only: set or end a switch.
+    Switch {
+        /// Bypass or detach.
+        mode: Mode,
+        /// What it is about.
+        scope: Scope,
+        /// True to switch on, false to end it.
+        on: bool,
+        /// Ends by itself after this many seconds; absent = never.
+        seconds: Option<u64>,
+    },
+    /// Root only: accept a change that was held back because it removes more than half of an owner's services.
+    Accept {
+        /// Account name, or `operator`.
+        owner: String,
+    },
+}
+
+impl Request {
+    /// Whether members of the read-only group may ask it.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Status | Self::Services | Self::Workloads)
+    }
+}
+
+/// A kind of switch, see `brattice_abi::Switch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Relay without L7.
+    Bypass,
+    /// Out of Brattice.
+    Detach,
+}
+
+/// What a switch is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Everything on the node.
+    All,
+    /// A workload by name, as `brattice workloads` shows it.
+    Workload(String),
+    /// A service: `account/name`, name (if unique) or id.
+    Service(String),
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "content", rename_all = "kebab-case")]
+pub enum Answer {
+    /// The node.
+    Status(Box<Status>),
+    /// Its services.
+    Services(Vec<ServiceView>),
+    /// Its workloads.
+    Workloads(Vec<WorkloadView>),
+    /// Done.
+    Done {
+        /// What was done, for people.
+        message: String,
+    },
+    /// Not done.
+    Error {
+        /// Which kind.
+        code: ErrorCode,
+        /// What happened, likely cause, what to do.
+        message: String,
+    },
+}
+
+/// Why a request was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// Not JSON, unknown verb or field, too long.
+    BadRequest,
+    /// The caller's user may not.
+    Forbidden,
+    /// No such service, workload or owner.
+    NotFound,
+    /// Something failed on the agent's side.
+    Failed,
+}
+
+/// How bad things are; the exit code of `brattice status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// 0: all as the documents say.
+    Ok,
+    /// 1: serving, but something needs attention.
+    Degraded,
+    /// 2: not serving.
+    Down,
+}
+
+/// `brattice status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The worst of all below.
+    pub health: Health,
+    /// Why, if not ok: one line each.
+    pub problems: Vec<String>,
+    /// Version of the agent.
+    pub version: String,
+    /// Process id of the agent.
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime_seconds: u64,
+    /// Revision the agent has planned.
+    pub revision: u64,
+    /// Per owner (`operator` or account name).
+    pub owners: BTreeMap<String, OwnerView>,
+    /// The engine.
+    pub engine: EngineView,
+    /// VIP range, alias range.
+    pub ranges: Ranges,
+    /// What is attached where, as the kernel says.
+    pub programs: Vec<ProgramView>,
+    /// Routes, tables, devices and pins of ours on the host, one line each.
+    pub footprint: Vec<String>,
+    /// Switches in force.
+    pub switches: Vec<SwitchView>,
+    /// Drop counters by `DropReason` name, those above 0.
+    pub drops: BTreeMap<String, u64>,
+    /// Other counters by `Counter` name.
+    pub counters: BTreeMap<String, u64>,
+    /// Fill of every bounded table: name → (used, limit).
+    pub limits: BTreeMap<String, (u64, u64)>,
+    /// Latest sampled drops, newest first, at most 16.
+    pub recent_drops: Vec<String>,
+    /// Things put back because somebody else removed them: name → times.
+    pub repairs: BTreeMap<String, u64>,
+}
+
+/// An owner of documents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerView {
+    /// Revision of the owner's documents that is in force.
+    pub revision: u64,
+    /// `in-force`, `invalid` (last good kept), `held-back` (mass deletion), `missing`.
+    pub state: String,
+    /// Errors of the documents on disk, rendered, with file, line and column.
+    pub errors: Vec<String>,
+    /// Documents in force.
+    pub documents: u32,
+}
+
+/// The engine's health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineView {
+    /// `running`, `starting`, `down`.
+    pub state: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Restarts since the agent's start.
+    pub restarts: u64,
+    /// Revision in force on every worker.
+    pub revision: u64,
+    /// Age of the oldest worker's heartbeat, ms.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Its counts.
+    pub stats: Option<Stats>,
+}
+
+/// The pools.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranges {
+    /// VIP range, CIDR.
+    pub vip: String,
+    /// DNS VIP.
+    pub dns: String,
+    /// Alias range, CIDR.
+    pub alias: String,
+}
+
+/// An attached program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgramView {
+    /// Program name.
+    pub program: String,
+    /// Interface, or `netns` for `vip_listener`.
+    pub attached_to: String,
+    /// Kernel's program id.
+    pub program_id: u32,
+    /// Kernel's link id.
+    pub link_id: u32,
+}
+
+/// A switch in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchView {
+    /// Bypass or detach.
+    pub mode: Mode,
+    /// About what.
+    pub scope: Scope,
+    /// Seconds left; absent = until ended.
+    pub seconds_left: Option<u64>,
+}
+
+/// `brattice services`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceView {
+    /// `account/name`.
+    pub name: String,
+    /// Id.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// Lattice's status word.
+    pub status: String,
+    /// VIP.
+    pub vip: String,
+    /// Generated DNS name, then custom ones.
+    pub names: Vec<String>,
+    /// `port/protocol` of its listeners.
+    pub listeners: Vec<String>,
+    /// Networks it is associated with and the association's status.
+    pub service_networks: Vec<AssociationView>,
+    /// Target groups with reachable / configured targets.
+    pub target_groups: Vec<TargetGroupView>,
+    /// `file:line`.
+    pub origin: String,
+}
+
+/// An association with a service network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AssociationView {
+    /// `account/name` of the network.
+    pub service_network: String,
+    /// Lattice's status word.
+    pub status: String,
+    /// Code and text if failed.
+    pub failure: Option<String>,
+}
+
+/// A target group of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetGroupView {
+    /// `account/name`.
+    pub name: String,
+    /// With an alias now.
+    pub reachable: u32,
+    /// In the documents.
+    pub configured: u32,
+}
+
+/// `brattice workloads`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadView {
+    /// Name.
+    pub name: String,
+    /// VPC.
+    pub vpc: String,
+    /// Host-side interface.
+    pub interface: String,
+    /// Named network namespace of the workload's side, where known.
+    pub namespace: Option<String>,
+    /// Real address → alias.
+    pub addresses: BTreeMap<String, String>,
+    /// `attached`, `refused`, `quarantined`.
+    pub state: String,
+    /// Why refused: a code (`AddressConflict`, ...) and a sentence.
+    pub reason: Option<String>,
+}

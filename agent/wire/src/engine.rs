@@ -1,0 +1,274 @@
+//! Agent and engine, over a Unix stream socket.
+//!
+//! A frame is a 4-byte length in network order and that many bytes of postcard. The agent trusts nothing in
+//! [`FromEngine`]: it is bounded by [`MAX_FROM_ENGINE`] and every field is checked. File descriptors travel with
+//! `SCM_RIGHTS` on the first byte of a [`ToEngine::Start`] or [`FromEngine::Hello`] frame, in the order of
+//! [`descriptor_count`].
+//!
+//! ```text
+//! agent                                    engine
+//!   │  spawn with one end of nothing: the engine connects to <run>/engine.sock
+//!   │◄── Hello { running: None } ─────────────┤   a new engine
+//!   ├─── Start { settings } + descriptors ───►│
+//!   ├─── Snapshot(..) ───────────────────────►│
+//!   │◄── Applied { revision } ────────────────┤
+//!   ├─── CloseAliases { .. } ────────────────►│
+//!   │◄── AliasesClosed { .. } ────────────────┤
+//!   ✗ agent dies; the engine serves on and connects again every 50 ms
+//!   │◄── Hello { running: Some } + the same descriptors ─┤
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::snapshot::Snapshot;
+
+/// Raised when a message changes; both sides refuse another version.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Largest frame from the agent, bytes.
+pub const MAX_TO_ENGINE: usize = 512 * 1024 * 1024;
+/// Largest frame from the engine, bytes.
+pub const MAX_FROM_ENGINE: usize = 256 * 1024;
+
+/// Descriptors of an engine with `workers` workers, in order: HTTP listener of each worker, relay listener of each
+/// worker, DNS UDP socket, DNS TCP listener, the `WORKERS` map.
+pub const fn descriptor_count(workers: u32) -> usize {
+    2 * workers as usize + 3
+}
+
+/// From the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToEngine {
+    /// Once, as the first message to an engine that is not running yet; carries the descriptors.
+    Start(Settings),
+    /// The state to serve from now on.
+    Snapshot(Box<Snapshot>),
+    /// Close every connection from or to these aliases, purge them from pools, then answer
+    /// [`FromEngine::AliasesClosed`].
+    CloseAliases {
+        /// Chosen by the agent, repeated in the answer.
+        token: u64,
+        /// (alias, generation); connections of a newer generation stay.
+        aliases: Vec<(IpAddr, u32)>,
+    },
+    /// Ask for [`FromEngine::Stats`].
+    Stats,
+    /// Stop accepting, let requests in flight finish for this long, then exit.
+    Shutdown {
+        /// Grace period, ms.
+        grace_ms: u32,
+    },
+}
+
+/// From the engine; hostile until checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromEngine {
+    /// First message on every connection.
+    Hello {
+        /// [`PROTOCOL_VERSION`].
+        version: u32,
+        /// Present when the engine serves already: its descriptors travel with this frame.
+        running: Option<Running>,
+    },
+    /// A snapshot is in force on every worker.
+    Applied {
+        /// Its revision.
+        revision: u64,
+    },
+    /// A snapshot was refused; the one before stays in force.
+    Refused {
+        /// Its revision.
+        revision: u64,
+        /// Why, at most 1 KiB.
+        reason: String,
+    },
+    /// Answer to [`ToEngine::CloseAliases`].
+    AliasesClosed {
+        /// The token of the request.
+        token: u64,
+    },
+    /// Answer to [`ToEngine::Stats`].
+    Stats(Stats),
+}
+
+/// What a running engine tells a new agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Settings it was started with.
+    pub settings: Settings,
+    /// Revision in force.
+    pub revision: u64,
+}
+
+/// What an engine is started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Workers, one per core; 1 to 64.
+    pub workers: u32,
+    /// Engine source addresses (VIP range), to bind before connecting to a target.
+    pub sources: Vec<Ipv4Addr>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds of the engine, each with a counter in [`Stats::limits_hit`] under its field name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Client connections of a workload, over all workers. Over it: reset.
+    pub connections_per_workload: u32,
+    /// Requests in flight of a workload, over all workers. Over it: 503.
+    pub requests_per_workload: u32,
+    /// Bytes of a request's header section (Lattice: 60 KB). Over it: 431.
+    pub header_bytes: u32,
+    /// Header fields of a request (Lattice: 100). Over it: 431.
+    pub headers: u32,
+    /// Bytes of a request body; 0 = unlimited. Over it: 413.
+    pub body_bytes: u64,
+    /// Time for a client to send a whole header section, ms. Over it: 408, closed.
+    pub header_timeout_ms: u32,
+    /// Time without a byte of body from client or target, ms. Over it: 408 or 504, closed.
+    pub body_idle_timeout_ms: u32,
+    /// Time for a target to begin its answer, ms. Over it: 504.
+    pub response_timeout_ms: u32,
+    /// Kept connections to one (service, target) that idle, per worker.
+    pub idle_per_target: u32,
+    /// Time such a connection may idle, ms.
+    pub pool_idle_timeout_ms: u32,
+    /// Streams a client may open at once on an HTTP/2 connection.
+    pub http2_streams: u32,
+    /// DNS questions in flight, over all callers. Over it: SERVFAIL.
+    pub dns_in_flight: u32,
+    /// DNS questions in flight of a workload. Over it: SERVFAIL.
+    pub dns_in_flight_per_workload: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_workload: 10_000,
+            requests_per_workload: 10_000,
+            header_bytes: 60 * 1024,
+            headers: 100,
+            body_bytes: 0,
+            header_timeout_ms: 10_000,
+            body_idle_timeout_ms: 60_000,
+            response_timeout_ms: 60_000,
+            idle_per_target: 1_024,
+            pool_idle_timeout_ms: 30_000,
+            http2_streams: 256,
+            dns_in_flight: 4_096,
+            dns_in_flight_per_workload: 256,
+        }
+    }
+}
+
+/// Counts since the engine's start, summed over workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Stats {
+    /// Revision in force.
+    pub revision: u64,
+    /// Client connections accepted.
+    pub connections_accepted: u64,
+    /// Client connections open now.
+    pub connections_open: u64,
+    /// Connections relayed without L7 because of a bypass.
+    pub connections_relayed: u64,
+    /// Requests whose head was read.
+    pub requests: u64,
+    /// Requests in flight now.
+    pub requests_open: u64,
+    /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx.
+    pub responses: [u64; 5],
+    /// Requests refused as malformed or smuggling.
+    pub refused_requests: u64,
+    /// Requests for a service unknown to the caller (404).
+    pub unknown_service: u64,
+    /// Failed or timed out connects to targets.
+    pub connect_errors: u64,
+    /// Connections refused because the peer was no known alias.
+    pub unknown_peers: u64,
+    /// Times each limit was hit, by field name of [`Limits`].
+    pub limits_hit: Vec<(String, u64)>,
+    /// DNS questions answered by us, forwarded, refused.
+    pub dns: [u64; 3],
+    /// Sandbox in force: what the engine could not switch on is named here (empty = all).
+    pub sandbox_missing: Vec<String>,
+}
+
+/// A frame that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Announced length over the bound.
+    #[error("a frame of {length} bytes, of at most {limit}")]
+    TooLong {
+        /// Announced.
+        length: usize,
+        /// Allowed.
+        limit: usize,
+    },
+    /// Not a message.
+    #[error("a frame that is no message: {0}")]
+    Malformed(#[from] postcard::Error),
+}
+
+/// A message as a frame.
+///
+/// # Errors
+/// When the message cannot be encoded, or is longer than `limit` bytes.
+pub fn encode<T: Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, FrameError> {
+    let mut frame = postcard::to_extend(message, vec![0; 4])?;
+    let length = frame.len() - 4;
+    if length > limit {
+        return Err(FrameError::TooLong { length, limit });
+    }
+    let prefix = u32::try_from(length).map_err(|_| FrameError::TooLong { length, limit })?;
+    frame[..4].copy_from_slice(&prefix.to_be_bytes());
+    Ok(frame)
+}
+
+/// The length of the body that follows a frame's first four bytes.
+///
+/// # Errors
+/// When it is over `limit`.
+pub fn body_length(prefix: [u8; 4], limit: usize) -> Result<usize, FrameError> {
+    let length = u32::from_be_bytes(prefix) as usize;
+    if length > limit { Err(FrameError::TooLong { length, limit }) } else { Ok(length) }
+}
+
+/// A message from a frame's body.
+///
+/// # Errors
+/// When it is no message of this type, or bytes are left over.
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    let (message, rest) = postcard::take_from_bytes(body)?;
+    if rest.is_empty() { Ok(message) } else { Err(FrameError::Malformed(postcard::Error::SerdeDeCustom)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_round_trip() {
+        let message = FromEngine::Refused { revision: 7, reason: "no".into() };
+        let frame = encode(&message, MAX_FROM_ENGINE).unwrap();
+        let length = body_length(frame[..4].try_into().unwrap(), MAX_FROM_ENGINE).unwrap();
+        assert_eq!(length, frame.len() - 4);
+        assert_eq!(decode::<FromEngine>(&frame[4..]).unwrap(), message);
+    }
+
+    #[test]
+    fn frames_are_bounded() {
+        let message = FromEngine::Refused { revision: 7, reason: "x".repeat(100) };
+        assert!(matches!(encode(&message, 50), Err(FrameError::TooLong { .. })));
+        assert!(matches!(body_length([0xff; 4], MAX_FROM_ENGINE), Err(FrameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn left_over_bytes_are_refused() {
+        let mut frame = encode(&FromEngine::Applied { revision: 1 }, MAX_FROM_ENGINE).unwrap();
+        frame.push(0);
+        assert!(decode::<FromEngine>(&frame[4..]).is_err());
+    }
+}

@@ -1,0 +1,243 @@
+//! The engine's view of the world: one immutable value per revision.
+//!
+//! References between parts are indices into the vectors of the same [`Snapshot`]; the engine checks them once when it
+//! compiles the snapshot and refuses a snapshot with an index out of bounds.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// Where in the policies directory something was written; carried to every decision, error and log line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Origin {
+    /// Path relative to the policies directory.
+    pub file: String,
+    /// 1-based.
+    pub line: u32,
+}
+
+/// Everything the engine needs to serve, at one revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
+pub struct Snapshot {
+    /// Grows by one with every change of any content; unique on a node for as long as its state directory lives.
+    pub revision: u64,
+    /// Index = VPC number.
+    pub vpcs: Vec<Vpc>,
+    /// Workloads with a live alias.
+    pub workloads: Vec<Workload>,
+    /// Index = position, not [`Service::number`].
+    pub services: Vec<Service>,
+    /// Target groups that some listener refers to.
+    pub target_groups: Vec<TargetGroup>,
+    /// The DNS server's settings.
+    pub dns: Dns,
+}
+
+/// A VPC, as a caller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vpc {
+    /// `account/name`, or `name` for the operator's.
+    pub name: String,
+    /// Lattice-style id.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// Indices into [`Snapshot::services`] of the services its workloads may see, ascending.
+    pub services: Vec<u32>,
+    /// Resolvers for names that are not ours, in order; a target alias where the resolver is a workload of the VPC.
+    pub dns_upstreams: Vec<SocketAddr>,
+}
+
+/// A workload address with an alias: who a peer is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// The alias, as `accept()` shows it.
+    pub alias: IpAddr,
+    /// The real address inside the VPC.
+    pub address: IpAddr,
+    /// Index into [`Snapshot::vpcs`].
+    pub vpc: u32,
+    /// Name for people: the `Workload` document's, else the interface's.
+    pub name: String,
+    /// Number on this node, for limits: shared by all addresses of the workload.
+    pub number: u32,
+    /// Raised whenever the alias is given to another workload.
+    pub generation: u32,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// `account/name`.
+    pub name: String,
+    /// `svc-` + 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// Stable number on this node, key of kernel switches.
+    pub number: u32,
+    /// Its VIP, the same in every VPC.
+    pub vip: IpAddr,
+    /// Generated DNS name, lower case, without a trailing dot.
+    pub generated_name: String,
+    /// Custom domain names, lower case, without a trailing dot.
+    pub domains: Vec<String>,
+    /// Its listeners, by port.
+    pub listeners: Vec<Listener>,
+    /// A kept client connection without a request is closed after this many seconds (Lattice `idleTimeoutSeconds`).
+    pub idle_timeout_seconds: u32,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A listener of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Name, unique within the service.
+    pub name: String,
+    /// `listener-` + 17 characters.
+    pub id: String,
+    /// VIP port.
+    pub port: u16,
+    /// How the `x-forwarded-*` headers are written.
+    pub forwarded_headers: ForwardedHeaders,
+    /// In ascending order of priority.
+    pub rules: Vec<Rule>,
+    /// When no rule matches.
+    pub default_action: Action,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// What is done with `x-forwarded-for` that a client sent; `-port` and `-proto` are always replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum ForwardedHeaders {
+    /// What the client sent is replaced.
+    #[default]
+    Replace,
+    /// The caller's address is appended to what the client sent.
+    Append,
+}
+
+/// A rule of a listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Name, unique within the listener.
+    pub name: String,
+    /// `rule-` + 17 characters.
+    pub id: String,
+    /// 1 to 2000, unique within the listener, lowest first.
+    pub priority: u16,
+    /// All given members must match.
+    pub matches: Match,
+    /// What to do then.
+    pub action: Action,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Conditions of a rule; `None` matches everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
+pub struct Match {
+    /// Exact, case-sensitive; any token of RFC 9110, 5.6.2.
+    pub method: Option<String>,
+    /// Path.
+    pub path: Option<PathMatch>,
+    /// Host without port, exact, lower case.
+    pub host: Option<String>,
+}
+
+/// Condition on a path (without the query).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathMatch {
+    /// Exact or prefix.
+    pub kind: PathMatchKind,
+    /// The path; begins with `/`.
+    pub value: String,
+    /// Lattice `caseSensitive`, by default true.
+    pub case_sensitive: bool,
+}
+
+/// How a path is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathMatchKind {
+    /// The whole path.
+    Exact,
+    /// By segment: `/a` matches `/a` and `/a/b`, not `/ab`; a trailing slash in the value is ignored.
+    Prefix,
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// To one of 1 to 10 target groups, by weight.
+    Forward(Vec<WeightedTargetGroup>),
+    /// An answer of our own with an empty body.
+    FixedResponse {
+        /// 100 to 599.
+        status: u16,
+    },
+}
+
+/// A share of a forward.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightedTargetGroup {
+    /// Index into [`Snapshot::target_groups`].
+    pub target_group: u32,
+    /// 0 to 999; 0 takes no requests.
+    pub weight: u16,
+}
+
+/// A target group with the targets that have an alias now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetGroup {
+    /// `account/name`.
+    pub name: String,
+    /// `tg-` + 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// What is spoken to its targets.
+    pub protocol_version: ProtocolVersion,
+    /// Reachable targets.
+    pub targets: Vec<Target>,
+    /// Targets in the documents, reachable or not.
+    pub configured: u32,
+    /// How long to wait for a connection, ms.
+    pub connect_timeout_ms: u32,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// HTTP version towards targets (Lattice `protocolVersion`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProtocolVersion {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    Http2,
+}
+
+/// A reachable target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// Alias of the workload.
+    pub alias: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Real address, for logs.
+    pub address: IpAddr,
+    /// Generation of the alias; pooled connections of another generation are closed.
+    pub generation: u32,
+}
+
+/// Settings of the DNS server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
+pub struct Dns {
+    /// Suffix of generated names, without leading or trailing dot.
+    pub suffix: String,
+    /// TTL of our answers, seconds, at most 30.
+    pub ttl_seconds: u32,
+    /// `network/prefix` of our VIP and alias ranges: answers from upstream inside them are removed.
+    pub own_ranges: Vec<(IpAddr, u8)>,
+}
