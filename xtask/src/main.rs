@@ -1,1 +1,80 @@
-fn main() {}
+//! The only automation of Brattice. `cargo xtask demo` and `cargo xtask test` are all a newcomer needs.
+
+mod compile;
+mod demo;
+mod ebpf;
+mod expected;
+mod lint;
+mod paths;
+mod run;
+mod sabotage;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, tests and shows Brattice.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Installs what building and testing need; instant when nothing is missing.
+    Setup,
+    /// Builds the eBPF object (only when its sources or compiler changed) and the `brattice` binary.
+    Build {
+        /// Optimized for production (target/release) instead of for tests and the demo (target/test-release).
+        #[arg(long)]
+        release: bool,
+    },
+    /// Runs all tests: unit and property, eBPF packets, loader, end to end. As root.
+    Test {
+        /// Only tests whose name contains this; the number of tests is then not compared with the expected one.
+        #[arg(long)]
+        filter: Option<String>,
+        /// Rebuilds with each known fault in turn and shows that a test turns red; not part of CI (takes long).
+        #[arg(long)]
+        sabotage: bool,
+        /// With --sabotage: only faults whose name contains this.
+        #[arg(long, requires = "sabotage")]
+        fault: Option<String>,
+    },
+    /// Shows Brattice at work on throw-away network namespaces. As root.
+    Demo {
+        /// Leaves it running and says what to try.
+        #[arg(long, conflicts_with = "stop")]
+        keep: bool,
+        /// Ends a demo that was left running.
+        #[arg(long)]
+        stop: bool,
+    },
+    /// Format, clippy, licences and advisories, file lengths.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().verb {
+        Verb::Setup => setup::setup(setup::For::Tests),
+        Verb::Build { release } => setup::setup(setup::For::Building)
+            .and_then(|()| compile::build(if release { "release" } else { compile::TEST_PROFILE }).map(drop)),
+        Verb::Test { sabotage: true, filter: _, fault } => sabotage::run(fault.as_deref()),
+        Verb::Test { sabotage: false, filter, .. } => test::run(filter.as_deref()),
+        Verb::Demo { stop: true, .. } => demo::stop(),
+        Verb::Demo { keep, .. } => demo::run(keep),
+        Verb::Lint => lint::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

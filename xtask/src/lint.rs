@@ -1,0 +1,103 @@
+//! Format, clippy with warnings as errors, licences and advisories, file lengths.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{ebpf, paths, run, setup};
+
+/// Longest file of ours, lines: a file does one thing.
+const LONGEST_FILE: usize = 600;
+
+/// Runs every check, also after one failed.
+///
+/// # Errors
+/// When a check found something.
+pub(crate) fn run() -> Result<()> {
+    setup::setup(setup::For::Linting)?;
+    let checks: &[(&str, fn() -> Result<()>)] = &[
+        ("format", format),
+        ("file lengths", lengths),
+        ("clippy", clippy),
+        ("licences, bans, sources", licences),
+        ("advisories", advisories),
+    ];
+    let mut failed = Vec::new();
+    for (name, check) in checks {
+        if let Err(error) = run::timed(name, check) {
+            println!("    {name}: {error:#}");
+            failed.push(*name);
+        }
+    }
+    if failed.is_empty() {
+        println!("lint: clean");
+        return Ok(());
+    }
+    bail!("lint found something: {}", failed.join(", "))
+}
+
+fn format() -> Result<()> {
+    run::run(run::cargo().args(["fmt", "--all", "--check"]))?;
+    run::run(run::cargo().args(["fmt", "--manifest-path", "ebpf/Cargo.toml", "--check"]))
+}
+
+fn clippy() -> Result<()> {
+    // The loader embeds the object, so it must be there; its own compiler's warnings are shown when it is built.
+    ebpf::build()?;
+    run::run(run::cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+}
+
+fn deny(checks: &[&str]) -> Result<()> {
+    let deny = setup::deny().context("cargo-deny is missing: run `cargo xtask lint` again")?;
+    let mut command = Command::new(deny);
+    run::clean_environment(&mut command);
+    run::run(
+        command
+            .current_dir(paths::root())
+            .args(["--log-level", "error", "--all-features", "check", "--hide-inclusion-graph"])
+            .args(checks),
+    )
+}
+
+fn licences() -> Result<()> {
+    deny(&["licenses", "bans", "sources"])
+}
+
+/// The advisory database is fetched from its git repository: where that cannot be reached, it says so aloud.
+fn advisories() -> Result<()> {
+    let reachable = Command::new("git")
+        .args([
+            "-c",
+            "http.lowSpeedLimit=1",
+            "-c",
+            "http.lowSpeedTime=10",
+            "ls-remote",
+            "--quiet",
+            "https://github.com/RustSec/advisory-db",
+            "HEAD",
+        ])
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !reachable {
+        println!("    WARNING: advisories were NOT checked: the RustSec database cannot be reached from this machine");
+        return Ok(());
+    }
+    deny(&["advisories"])
+}
+
+fn lengths() -> Result<()> {
+    let listed = run::capture(
+        Command::new("git").current_dir(paths::root()).args(["ls-files", "--", "*.rs", "*.md", "*.toml", "*.yaml"]),
+    )?;
+    let mut long = Vec::new();
+    for name in listed.lines() {
+        // A file that was just removed is still listed.
+        let Ok(text) = fs::read_to_string(paths::root().join(name)) else { continue };
+        let lines = text.lines().count();
+        if lines > LONGEST_FILE {
+            long.push(format!("{name} has {lines} lines"));
+        }
+    }
+    if long.is_empty() { Ok(()) } else { bail!("longer than {LONGEST_FILE} lines: {}", long.join(", ")) }
+}

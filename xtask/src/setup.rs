@@ -1,0 +1,284 @@
+//! Installs what is missing: Debian packages, bpf-linker, cargo-deny, a mounted bpffs. Instant when nothing is.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    paths, run,
+    toolchain::{self, Compiler},
+};
+
+/// bpf-linker's version; its LLVM must be the compiler's.
+const BPF_LINKER: &str = "0.13.0";
+/// cargo-deny's version.
+const CARGO_DENY: &str = "0.20.2";
+
+/// The compiler for eBPF, from Debian.
+const COMPILER_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
+/// What linking any Rust program needs.
+const BUILD_PACKAGES: &[&str] = &["gcc", "libc6-dev", "pkg-config", "git", "ca-certificates"];
+/// What the end-to-end tests and the demo run, and the program that shows that a package is there where there is no dpkg.
+const TEST_PACKAGES: &[(&str, &str)] = &[
+    ("iproute2", "ip"),
+    ("nftables", "nft"),
+    ("curl", "curl"),
+    ("bind9-dnsutils", "dig"),
+    ("nghttp2-client", "h2load"),
+    ("ethtool", "ethtool"),
+    ("bpftool", "bpftool"),
+    ("tcpdump", "tcpdump"),
+    ("util-linux", "nsenter"),
+    ("procps", "ps"),
+];
+
+/// How much is needed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Compilers.
+    Building,
+    /// Compilers, and the programs that tests and the demo run.
+    Tests,
+    /// Compilers and cargo-deny.
+    Linting,
+}
+
+/// Installs what is missing.
+///
+/// # Errors
+/// When something is missing that cannot be installed: not root, offline, no apt. Says what would mend it.
+pub(crate) fn setup(needed: For) -> Result<()> {
+    let missing = missing_packages(needed);
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    ensure_compiler()?;
+    ensure_linker()?;
+    if needed == For::Linting {
+        ensure_deny()?;
+    }
+    if needed == For::Tests {
+        ensure_bpffs()?;
+    }
+    println!("    setup: complete");
+    Ok(())
+}
+
+fn is_debian() -> bool {
+    run::which("apt-get").is_some() && run::which("dpkg-query").is_some()
+}
+
+fn is_installed(package: &str) -> bool {
+    run::capture(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]))
+        .is_ok_and(|status| status == "installed")
+}
+
+fn missing_packages(needed: For) -> Vec<&'static str> {
+    let debian = is_debian();
+    let mut missing: Vec<&'static str> = Vec::new();
+    if debian {
+        missing.extend(BUILD_PACKAGES.iter().filter(|package| !is_installed(package)));
+    }
+    if needed == For::Tests {
+        missing.extend(
+            TEST_PACKAGES
+                .iter()
+                .filter(
+                    |(package, program)| if debian { !is_installed(package) } else { run::which(program).is_none() },
+                )
+                .map(|(package, _)| *package),
+        );
+    }
+    missing
+}
+
+/// `apt-get install`, with the package lists fetched again if the first try fails.
+fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if !is_debian() {
+        bail!(
+            "these programs are missing (names of Debian's packages): {list}\nInstall them with the package manager of this system and run this again."
+        );
+    }
+    if !run::is_root() {
+        bail!("these packages are missing: {list}\nRun `sudo apt-get install {list}`, or this command as root.");
+    }
+    run::timed(&format!("installing {list}"), || {
+        let install = |quiet: bool| {
+            let mut command = Command::new("apt-get");
+            command.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
+            command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(Stdio::null());
+            if quiet {
+                command.stderr(Stdio::null());
+            }
+            run::run(&mut command)
+        };
+        if install(true).is_ok() {
+            return Ok(());
+        }
+        update()?;
+        install(false).with_context(|| {
+            format!("cannot install {list}.\nIf this machine is offline, connect it and run `cargo xtask setup` again")
+        })
+    })
+}
+
+fn update() -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.args(["update", "--quiet"]).stdin(Stdio::null()).stdout(Stdio::null());
+    run::run(&mut command).context("cannot fetch Debian's package lists.\nIf this machine is offline, connect it and run `cargo xtask setup` again")
+}
+
+/// Debian's compiler: installed where that takes nothing away, else unpacked aside. Elsewhere rustup's nightly.
+fn ensure_compiler() -> Result<()> {
+    if Compiler::find().is_some() {
+        return Ok(());
+    }
+    if !is_debian() {
+        bail!(
+            "no compiler for eBPF here.\nRun `rustup toolchain install nightly --component rust-src` and this again."
+        );
+    }
+    if !["rustc", "rustup"].iter().any(|package| is_installed(package)) {
+        return install(COMPILER_PACKAGES);
+    }
+    unpack_aside()
+}
+
+/// `rustc-web` conflicts with Debian's own `rustc` and `rustup`: nothing of the user's is removed for it.
+fn unpack_aside() -> Result<()> {
+    if !run::is_root() {
+        bail!("no compiler for eBPF here.\nRun `cargo xtask setup` as root.");
+    }
+    run::timed("unpacking Debian's rustc-web aside (rustc or rustup is installed as a package)", || {
+        update()?;
+        let mut packages: Vec<String> = COMPILER_PACKAGES.iter().map(ToString::to_string).collect();
+        packages.push("libstd-rust-web-dev".into());
+        let depends = run::capture(Command::new("apt-cache").args(["depends", "libstd-rust-web-dev"]))?;
+        packages.extend(
+            depends
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("Depends: libstd-rust-web-"))
+                .map(|version| format!("libstd-rust-web-{version}")),
+        );
+        let depends = run::capture(Command::new("apt-cache").args(["depends", packages.last().expect("just filled")]))?;
+        let llvm: Vec<&str> = depends
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .filter(|name| name.starts_with("libllvm"))
+            .collect();
+        if !llvm.is_empty() {
+            install(&llvm)?;
+        }
+        let debs = paths::tools().join("debs");
+        fs::create_dir_all(&debs)?;
+        // apt drops to its own user for downloads and warns where it cannot write as that user.
+        run::run(
+            Command::new("apt-get")
+                .args(["download", "--quiet", "-o", "APT::Sandbox::User=root"])
+                .args(&packages)
+                .current_dir(&debs)
+                .stdout(Stdio::null()),
+        )?;
+        for entry in fs::read_dir(&debs)? {
+            run::run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(toolchain::aside()))?;
+        }
+        fs::remove_dir_all(&debs)?;
+        if Compiler::find().is_none() {
+            bail!(
+                "the packages were unpacked to {}, but hold no compiler for {}",
+                toolchain::aside().display(),
+                toolchain::TARGET
+            );
+        }
+        Ok(())
+    })
+}
+
+/// bpf-linker, with the LLVM of the compiler.
+fn ensure_linker() -> Result<()> {
+    let Some(compiler) = Compiler::find() else {
+        bail!("no compiler for eBPF here.\nRun `cargo xtask setup` as root.")
+    };
+    if toolchain::linker().is_some_and(|linker| run::capture(Command::new(linker).arg("--version")).is_ok()) {
+        return Ok(());
+    }
+    let major = compiler.llvm_major()?;
+    let mut install = cargo_install("bpf-linker", BPF_LINKER);
+    match compiler {
+        Compiler::Debian { .. } => {
+            let packages = [
+                format!("llvm-{major}-dev"),
+                format!("libpolly-{major}-dev"),
+                "libzstd-dev".to_owned(),
+                "g++".to_owned(),
+            ];
+            let missing: Vec<&str> =
+                packages.iter().map(String::as_str).filter(|package| !is_installed(package)).collect();
+            if !missing.is_empty() {
+                self::install(&missing)?;
+            }
+            let prefix = PathBuf::from(format!("/usr/lib/llvm-{major}"));
+            let path = std::env::join_paths(
+                std::iter::once(prefix.join("bin"))
+                    .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+            )?;
+            // llvm-sys names its variable after major and minor version; LLVM's releases start at .1 since 18.
+            install.env(format!("LLVM_SYS_{major}1_PREFIX"), &prefix).env("PATH", path);
+            install.args(["--no-default-features", "--features"]).arg(format!("llvm-{major}"));
+        }
+        Compiler::Nightly => {}
+    }
+    run::timed("building bpf-linker into target/tools (once)", || run::run(&mut install)).context(
+        "bpf-linker could not be built.\nIf this machine is offline, connect it and run `cargo xtask setup` again",
+    )
+}
+
+fn ensure_deny() -> Result<()> {
+    if deny().is_some() {
+        return Ok(());
+    }
+    // Unoptimized: it runs for a second, and building it optimized takes minutes.
+    run::timed("building cargo-deny into target/tools (once)", || {
+        run::run(cargo_install("cargo-deny", CARGO_DENY).arg("--debug"))
+    })
+    .context("cargo-deny could not be built.\nIf this machine is offline, connect it and run `cargo xtask lint` again")
+}
+
+/// cargo-deny: ours, else one on `PATH`.
+pub(crate) fn deny() -> Option<PathBuf> {
+    let ours = paths::tools().join("bin/cargo-deny");
+    if ours.is_file() { Some(ours) } else { run::which("cargo-deny") }
+}
+
+fn cargo_install(name: &str, version: &str) -> Command {
+    let mut command = run::cargo();
+    command.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(paths::tools()).arg(name);
+    // Its own target directory is thrown away: nothing of it is needed again.
+    command.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+    command
+}
+
+/// Pinned maps and programs need a bpffs.
+fn ensure_bpffs() -> Result<()> {
+    let folder = Path::new("/sys/fs/bpf");
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounted = mounts.lines().any(|line| {
+        let mut words = line.split(' ').skip(1);
+        words.next() == Some("/sys/fs/bpf") && words.next() == Some("bpf")
+    });
+    if mounted {
+        return Ok(());
+    }
+    if !run::is_root() {
+        bail!("no bpffs is mounted at /sys/fs/bpf.\nRun `mount -t bpf bpf /sys/fs/bpf` as root.");
+    }
+    nix::mount::mount(Some("bpf"), folder, Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>)
+        .context("cannot mount a bpffs at /sys/fs/bpf: the kernel may be built without CONFIG_BPF_SYSCALL")?;
+    println!("    mounted a bpffs at /sys/fs/bpf");
+    Ok(())
+}
