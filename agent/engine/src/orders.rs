@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
     }
 
     #[test]
@@ -101,8 +101,9 @@ mod tests {
                     let _ = confirm.send(());
                 }
             });
-            let stuck = dispatcher.all(&Order::Applied, Duration::from_secs(1)).await;
-            assert_eq!(stuck, Err(OrderError::Stuck(1, Duration::from_secs(1))));
+            let patience = Duration::from_millis(50);
+            let stuck = dispatcher.all(&Order::Applied, patience).await;
+            assert_eq!(stuck, Err(OrderError::Stuck(1, patience)));
             let (order, confirm) = second.recv().await.unwrap();
             assert!(matches!(order, Order::Applied));
             drop(confirm);
