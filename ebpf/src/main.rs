@@ -1,7 +1,72 @@
+//! The kernel side of Brattice: three programs and the maps between them and user space.
+//!
+//! | program | hook | what it decides |
+//! |---|---|---|
+//! | [`workload_ingress`] | TCX ingress of a workload's host-side interface | Is this packet for a VIP, and is its source really the workload? Then source → alias, and into `brattice0`. Answers ARP for VIPs. |
+//! | [`workload_egress`] | TCX egress of `brattice0` | May this packet reach a workload? Only the engine's may. Then alias → real address, and out of the workload's interface. |
+//! | [`vip_listener`] | `sk_lookup` of the node's network namespace | Which listening socket answers this VIP and port? One of ours, or none: it never falls through to a socket of the host. |
+//!
+//! Translation is one to one and keeps no state: a workload's address has one alias, and nothing is lost when a
+//! program is replaced. The two tables that do change per packet, `HALF_OPEN` and `INTERCEPTS`, are LRU tables of fixed
+//! size: the first only bounds what a workload may ask for, the second only restores the source of DNS answers.
+//!
+//! # What is ours, and what is not
+//!
+//! `workload_ingress` takes a packet only when it is untagged IPv4 and its destination lies in the VIP range, or in the alias
+//! range, or its source lies in either, or (workloads with `dns: intercept`) it goes to port 53. Everything else gets
+//! `TCX_NEXT` with not a byte changed, so that other TCX programs and the host see it as it came: IPv6, VLAN, other
+//! ethertypes, broken headers of foreign traffic, ARP for other addresses. `workload_egress` sits on a device of our
+//! own: what it does not deliver, it drops. `vip_listener` leaves every lookup outside the VIP range alone.
+//!
+//! # Odd packets
+//!
+//! A packet that is ours is delivered whole or dropped with a reason ([`brattice_abi::DropReason`]); never half changed:
+//! a kernel helper that refuses is a drop (`HelperFailed`).
+//!
+//! - **Cut off.** A header that ends before its time is `Truncated`, whether the frame or the IP total length cuts
+//!   it. Without the fixed 20 bytes of the IPv4 header no destination is known, so such a frame is not ours.
+//! - **Malformed.** A version other than 4, IHL below 5, a total length below the header or above the frame, a TCP data offset
+//!   below 5. A wrong IP, TCP or UDP checksum stays as wrong as it came (all updates are incremental) and the receiver
+//!   drops it.
+//! - **IP options** are carried along unread, 0 to 40 bytes.
+//! - **Fragments** are translated one by one, without state: the address in each, the TCP or UDP checksum in the
+//!   first, which alone has it. A first fragment must hold the whole TCP or UDP header, and a later TCP fragment
+//!   must not reach into it (RFC 3128), so that the flags that were judged are those that are delivered.
+//! - **UDP checksum 0** (none) stays 0.
+//! - **Checksum offload and GSO.** The helpers know which part of a checksum the sender left to the hardware; headers of a
+//!   GSO packet are translated once for all its segments.
+//! - **ICMP** to a VIP or alias is dropped (`UnsupportedProtocol`, `NotForWorkload`).
+//!
+//! # Bounds
+//!
+//! No loops and no tail calls: each program is a straight line of at most a few dozen helper calls. Only contexts of the
+//! kernel's stable interface are read (`__sk_buff`, `bpf_sk_lookup`), so one object fits every kernel from 6.6 on.
 #![no_std]
 #![no_main]
-use aya_ebpf::{macros::classifier, programs::TcContext};
-#[classifier]
-pub fn workload_ingress(_ctx: TcContext) -> i32 { -1 }
+// Read-modify-write on map values (see `atomic`).
+#![feature(asm_experimental_arch)]
+
+mod arp;
+mod atomic;
+mod config;
+mod half_open;
+mod intercept;
+mod maps;
+mod packet;
+mod report;
+mod rewrite;
+mod switches;
+mod vip_listener;
+mod workload_egress;
+mod workload_ingress;
+
+/// What the kernel is told about the licence; no helper in use asks for GPL.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never reached: nothing here indexes, unwraps or overflows; the verifier would refuse an endless loop.
+    loop {}
+}

@@ -1,0 +1,86 @@
+//! Counters and drop events.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use brattice_abi::{Address, Counter, DropEvent, DropReason, EVENT_BURST, EVENT_SAMPLE_MASK};
+
+use crate::maps::{COUNTERS, EVENTS};
+
+/// [`DropEvent::program`] of each program.
+#[derive(Clone, Copy)]
+pub(crate) enum Program {
+    WorkloadIngress = 1,
+    WorkloadEgress = 2,
+    VipListener = 3,
+}
+
+/// What is known of a packet or lookup so far; what a drop event shows.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    /// Host order; 0 while unknown.
+    pub(crate) source: u32,
+    /// Host order; 0 while unknown.
+    pub(crate) destination: u32,
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    pub(crate) protocol: u8,
+}
+
+impl Seen {
+    pub(crate) const NOTHING: Self =
+        Self { source: 0, destination: 0, source_port: 0, destination_port: 0, protocol: 0 };
+}
+
+/// Nanoseconds since boot, suspend included: the clock of switches and events.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: takes no pointer and cannot fail.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Adds one; returns the new value on this CPU.
+#[inline(always)]
+fn add_one(index: u32) -> u64 {
+    match COUNTERS.get_ptr_mut(index) {
+        Some(value) => {
+            // SAFETY: the map gave the pointer for this CPU alone, and programs are not preempted by one another here
+            // (soft interrupts are off while they run).
+            unsafe {
+                *value = (*value).wrapping_add(1);
+                *value
+            }
+        }
+        None => 0,
+    }
+}
+
+/// Counts something that is no drop.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    add_one(counter.index());
+}
+
+/// Counts a drop, and sends an event of it if it is among the first of its reason on this CPU, or sampled.
+#[inline(always)]
+pub(crate) fn dropped(program: Program, reason: DropReason, ifindex: u32, seen: &Seen) {
+    let nth = add_one(reason.index());
+    if nth > EVENT_BURST && nth & EVENT_SAMPLE_MASK != 0 {
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
+        count(Counter::EventsLost);
+        return;
+    };
+    entry.write(DropEvent {
+        at_ns: now_ns(),
+        reason: reason.index(),
+        ifindex,
+        source: Address::v4_number(seen.source),
+        destination: Address::v4_number(seen.destination),
+        source_port: seen.source_port,
+        destination_port: seen.destination_port,
+        protocol: seen.protocol,
+        program: program as u8,
+        pad: [0; 2],
+    });
+    entry.submit(0);
+}
