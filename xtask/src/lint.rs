@@ -9,13 +9,16 @@ use crate::{ebpf, paths, run, setup};
 /// Longest file of ours, lines: a file does one thing.
 const LONGEST_FILE: usize = 600;
 
+/// Name and function of a check.
+type Check = (&'static str, fn() -> Result<()>);
+
 /// Runs every check, also after one failed.
 ///
 /// # Errors
 /// When a check found something.
 pub(crate) fn run() -> Result<()> {
     setup::setup(setup::For::Linting)?;
-    let checks: &[(&str, fn() -> Result<()>)] = &[
+    let checks: &[Check] = &[
         ("format", format),
         ("file lengths", lengths),
         ("clippy", clippy),

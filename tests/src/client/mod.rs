@@ -1,0 +1,115 @@
+//! An HTTP/1.1 client on plain sockets: it can hold thousands of connections, choose its source port, send anything.
+
+mod answer;
+mod load;
+
+use std::{
+    io::{self, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+pub use self::{
+    answer::Answer,
+    load::{Load, Tally},
+};
+
+/// The host name of the service most tests call.
+pub const HOST: &str = "orders.shop.internal";
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection on which requests follow each other.
+pub struct Connection {
+    reader: BufReader<TcpStream>,
+}
+
+impl Connection {
+    /// On an open stream.
+    ///
+    /// # Panics
+    /// When the socket is not valid.
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        Self { reader: BufReader::new(stream) }
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        self.reader.get_ref()
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
+    }
+
+    /// `GET path` with more header lines (each with its CRLF), and its answer.
+    ///
+    /// # Errors
+    /// When the connection is gone or the answer is no HTTP/1.1.
+    pub fn get(&mut self, path: &str, more: &str) -> io::Result<Answer> {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n{more}\r\n").as_bytes())?;
+        self.answer()
+    }
+
+    /// `GET /` with a nonce, which the answer must repeat.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the answer is not 200 with this nonce.
+    pub fn nonce(&mut self, nonce: &str) -> io::Result<Answer> {
+        let answer = self.get("/", &format!("x-nonce: {nonce}\r\n"))?;
+        if answer.status == 200 && answer.header("x-nonce") == Some(nonce) {
+            Ok(answer)
+        } else {
+            Err(io::Error::other(format!(
+                "asked with nonce {nonce}, answered {} with {:?}",
+                answer.status,
+                answer.header("x-nonce")
+            )))
+        }
+    }
+
+    /// Reads one answer, interim ones (1xx) collected in it.
+    ///
+    /// # Errors
+    /// When the connection is gone or the answer is no HTTP/1.1.
+    pub fn answer(&mut self) -> io::Result<Answer> {
+        answer::read(&mut self.reader)
+    }
+
+    /// Whether the other side has closed, waiting at most this long.
+    pub fn is_closed_within(&mut self, limit: Duration) -> bool {
+        let _ = self.stream().set_read_timeout(Some(limit));
+        let mut byte = [0];
+        let closed = match self.reader.read(&mut byte) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        };
+        let _ = self.stream().set_read_timeout(Some(PATIENCE));
+        closed
+    }
+
+    /// The body of an answer whose head was read apart: for streaming tests.
+    pub fn reader(&mut self) -> &mut BufReader<TcpStream> {
+        &mut self.reader
+    }
+}
+
+/// Connects from a fixed port of the calling thread's namespace.
+///
+/// # Errors
+/// When the port is taken or the connection refused.
+pub fn connect_from(port: u16, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+    socket.connect_timeout(&to.into(), Duration::from_secs(5))?;
+    Ok(socket.into())
+}

@@ -1,0 +1,171 @@
+//! A node and its VPCs, made of network namespaces.
+//!
+//! Everything has a name that holds this process's id and a number, so that labs run side by side, and all of it is
+//! removed when the lab is dropped, when a test panics, and on SIGINT and SIGTERM. What a killed test run left behind
+//! is swept by the next one.
+
+mod agent;
+mod api;
+mod commands;
+mod documents;
+mod namespace;
+mod reaper;
+mod topology;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+pub use self::{
+    agent::{Agent, AgentOptions},
+    commands::{Output, output, sh},
+    documents::{NETWORK, NODE, Retail, forward, service},
+    namespace::Namespace,
+    topology::{Wiring, Workload},
+};
+
+/// The VIP range every lab's agent is given.
+pub const VIP_RANGE: &str = "169.254.64.0/20";
+/// The alias range every lab's agent is given.
+pub const ALIAS_RANGE: &str = "100.127.0.0/16";
+/// The DNS VIP in [`VIP_RANGE`].
+pub const DNS_VIP: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 64, 17);
+/// The engine's user: nobody else's, and without an entry in /etc/passwd.
+pub const ENGINE_UID: u32 = 61_234;
+/// The group that may read status.
+pub const READERS_GID: u32 = 61_235;
+/// What all names of ours begin with.
+pub(crate) const PREFIX: &str = "brt";
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A node with its own agent, engine, bpffs folder and policies.
+pub struct Lab {
+    /// Begins every name: `brt-<pid>-<number>`.
+    pub id: String,
+    /// The node's namespace.
+    pub node: Namespace,
+    /// Holds `policies`, `run`, `state`, logs.
+    pub folder: PathBuf,
+    /// The running agent.
+    pub agent: Option<Agent>,
+}
+
+impl Lab {
+    /// A node without agent and workloads.
+    ///
+    /// # Panics
+    /// When not root, or the kernel has no network namespaces.
+    pub fn new() -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests need root: they make network namespaces and load eBPF programs"
+        );
+        reaper::start();
+        let id = format!("{PREFIX}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+        let folder = std::env::temp_dir().join(&id);
+        let _ = fs::remove_dir_all(&folder);
+        reaper::register(&id);
+        for name in ["policies", "state"] {
+            fs::create_dir_all(folder.join(name)).expect("a temporary folder");
+        }
+        open_to_all(&folder);
+        let node = Namespace::create(&format!("{id}-node"));
+        Self { id, node, folder, agent: None }
+    }
+
+    /// The policies directory.
+    pub fn policies(&self) -> PathBuf {
+        self.folder.join("policies")
+    }
+
+    /// The agent's bpffs folder.
+    pub fn bpffs(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf").join(&self.id)
+    }
+
+    /// The agent's run directory.
+    pub fn run_dir(&self) -> PathBuf {
+        self.folder.join("run")
+    }
+
+    /// The agent's state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Writes a file of the policies directory as editors do: beside, then renamed over.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write(&self, path: &str, text: &str) {
+        let file = self.policies().join(path);
+        let folder = file.parent().expect("inside the policies directory");
+        fs::create_dir_all(folder).expect("a folder");
+        let fresh = folder.join(".fresh~");
+        fs::write(&fresh, text).expect("a file");
+        fs::rename(&fresh, &file).expect("renamed");
+    }
+
+    /// Removes a file of the policies directory.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn remove(&self, path: &str) {
+        fs::remove_file(self.policies().join(path)).expect("a file of the policies directory");
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.report();
+        }
+        self.agent = None;
+        reaper::tear_down(&self.id);
+    }
+}
+
+/// The engine's user must be able to reach the run directory.
+fn open_to_all(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("permissions");
+}
+
+/// Waits until `condition` holds; checks every 20 ms.
+///
+/// # Panics
+/// When it does not hold within `limit`.
+#[track_caller]
+pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until `attempt` gives something.
+///
+/// # Panics
+/// When it gives nothing within `limit`; tells the latest reason.
+#[track_caller]
+pub fn eventually<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(reason) => assert!(start.elapsed() < limit, "not within {limit:?}: {what}: {reason}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
