@@ -1,9 +1,10 @@
 //! Answers ARP requests for VIPs, so that a workload needs no more than a route that covers them.
 
 use aya_ebpf::programs::TcContext;
-use brattice_abi::{Address, Config, Counter, DropReason, VIRTUAL_MAC, WorkloadKey};
+use brattice_abi::{Config, Counter, DropReason, VIRTUAL_MAC, WorkloadKey};
 
 use crate::{
+    address,
     config::Ranges,
     maps::WORKLOADS,
     packet::{ETH_LEN, TCX_NEXT, ifindex},
@@ -49,7 +50,7 @@ pub(crate) fn answer(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Resul
         return Ok(TCX_NEXT);
     }
     let ifindex = ifindex(ctx);
-    let key = WorkloadKey { ifindex, address: Address::v4(arp.sender) };
+    let key = WorkloadKey { ifindex, address: address::v4(u32::from_be_bytes(arp.sender)) };
     // SAFETY: the value is only read.
     let workload = unsafe { WORKLOADS.get(key) };
     if switches::all_detached() || workload.is_some_and(|w| switches::workload_detached(w.workload_id)) {

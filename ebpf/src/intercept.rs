@@ -4,6 +4,7 @@ use aya_ebpf::{bindings::BPF_ANY, programs::TcContext};
 use brattice_abi::{Address, DropReason, IPPROTO_UDP, InterceptKey};
 
 use crate::{
+    address,
     maps::INTERCEPTS,
     packet::{Checked, Ports},
 };
@@ -38,7 +39,7 @@ pub(crate) fn remember(
         return Ok(());
     }
     let key = key(ctx, checked, protocol, alias, ports.source);
-    INTERCEPTS.insert(key, Address::v4_number(resolver), BPF_ANY as u64).map_err(|_| DropReason::HelperFailed)
+    INTERCEPTS.insert(key, address::v4(resolver), BPF_ANY as u64).map_err(|_| DropReason::HelperFailed)
 }
 
 /// A packet to the DNS VIP itself: what was remembered for the same port and id is over.
@@ -56,5 +57,5 @@ pub(crate) fn asked(ctx: &TcContext, checked: &Checked, protocol: u8, alias: Add
     let key = key(ctx, checked, protocol, alias, ports.destination);
     // SAFETY: the value is only read.
     let resolver = unsafe { INTERCEPTS.get(key) }?;
-    Some(u32::from_be_bytes(resolver.v4_octets()))
+    Some(address::number(resolver))
 }

@@ -46,6 +46,7 @@
 // Read-modify-write on map values (see `atomic`).
 #![feature(asm_experimental_arch)]
 
+mod address;
 mod arp;
 mod atomic;
 mod config;

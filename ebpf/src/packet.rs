@@ -119,11 +119,7 @@ impl Ipv4 {
     /// fragment. For foreign traffic, hence no complaint about anything: 0 when there is none.
     #[inline(always)]
     pub(crate) fn peek_destination_port(&self, ctx: &TcContext) -> u16 {
-        if !self.has_ports()
-            || self.version_ihl >> 4 != 4
-            || self.len() < IPV4_MIN_LEN
-            || self.fragment_offset() != 0
-        {
+        if !self.has_ports() || self.version_ihl >> 4 != 4 || self.len() < IPV4_MIN_LEN || self.fragment_offset() != 0 {
             return 0;
         }
         ctx.load::<u16>((ETH_LEN + self.len() + 2) as usize).map_or(0, u16::from_be)
@@ -235,8 +231,7 @@ impl Checked {
             } else {
                 let [source, destination]: [u16; 2] =
                     ctx.load(self.l4_offset as usize).map_err(|_| DropReason::HelperFailed)?;
-                ports =
-                    Some(Ports { source: u16::from_be(source), destination: u16::from_be(destination), flags: 0 });
+                ports = Some(Ports { source: u16::from_be(source), destination: u16::from_be(destination), flags: 0 });
             }
         }
         if !self.whole {

@@ -1,9 +1,12 @@
 //! Counters and drop events.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use brattice_abi::{Address, Counter, DropEvent, DropReason, EVENT_BURST, EVENT_SAMPLE_MASK};
+use brattice_abi::{Counter, DropEvent, DropReason, EVENT_BURST, EVENT_SAMPLE_MASK};
 
-use crate::maps::{COUNTERS, EVENTS};
+use crate::{
+    address,
+    maps::{COUNTERS, EVENTS},
+};
 
 /// [`DropEvent::program`] of each program.
 #[derive(Clone, Copy)]
@@ -74,8 +77,8 @@ pub(crate) fn dropped(program: Program, reason: DropReason, ifindex: u32, seen: 
         at_ns: now_ns(),
         reason: reason.index(),
         ifindex,
-        source: Address::v4_number(seen.source),
-        destination: Address::v4_number(seen.destination),
+        source: address::v4(seen.source),
+        destination: address::v4(seen.destination),
         source_port: seen.source_port,
         destination_port: seen.destination_port,
         protocol: seen.protocol,

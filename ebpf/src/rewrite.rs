@@ -51,13 +51,7 @@ fn address(
 
 /// Replaces the source (numbers in host order).
 #[inline(always)]
-pub(crate) fn source(
-    ctx: &TcContext,
-    checked: &Checked,
-    protocol: u8,
-    from: u32,
-    to: u32,
-) -> Result<(), DropReason> {
+pub(crate) fn source(ctx: &TcContext, checked: &Checked, protocol: u8, from: u32, to: u32) -> Result<(), DropReason> {
     address(ctx, checked, protocol, IP_SOURCE, from, to)
 }
 

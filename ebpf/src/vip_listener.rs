@@ -6,11 +6,12 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use brattice_abi::{
-    Address, Config, Counter, DropReason, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, ListenerKey,
-    MAX_WORKERS, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_RELAY,
+    Config, Counter, DropReason, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, ListenerKey, MAX_WORKERS,
+    SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_RELAY,
 };
 
 use crate::{
+    address,
     config::{self, Ranges},
     maps::{ALIASES, LISTENERS, SOCKETS, WORKERS},
     report::{self, Program, Seen, count},
@@ -62,9 +63,9 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
         return Err(DropReason::UnattestedPeer);
     }
     // SAFETY: the value is only read; the agent replaces whole values.
-    let caller = unsafe { ALIASES.get(Address::v4_number(seen.source)) }.ok_or(DropReason::UnattestedPeer)?;
+    let caller = unsafe { ALIASES.get(address::v4(seen.source)) }.ok_or(DropReason::UnattestedPeer)?;
     let key = ListenerKey {
-        vip: Address::v4_number(seen.destination),
+        vip: address::v4(seen.destination),
         port: seen.destination_port,
         protocol: seen.protocol,
         pad: 0,
@@ -100,12 +101,13 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
 /// only for many connections; asking two and taking the better evens out few.
 #[inline(always)]
 fn workers(config: &Config, seen: &Seen) -> (u32, u32) {
-    let n = if config.workers == 0 || config.workers > MAX_WORKERS { 1 } else { config.workers };
-    // Multiplication by an odd constant and folding of the high half (Knuth 6.4): ports that follow one another part.
+    let n = if config.workers > MAX_WORKERS { MAX_WORKERS } else { config.workers } as u64;
+    // Multiplication by odd constants, high half folded in: ports that follow one another part.
     let mut hash = ((seen.source as u64) << 16 | seen.source_port as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
-    let (one, two) = ((hash >> 48) as u32 % n, (hash >> 32) as u16 as u32 % n);
+    // Sixteen bits of it as a fraction of n: no division, and 0 for n = 0.
+    let (one, two) = (((hash >> 48) * n >> 16) as u32, ((hash >> 32 & 0xffff) * n >> 16) as u32);
     if connections(two) < connections(one) { (two, one) } else { (one, two) }
 }
 
@@ -122,9 +124,9 @@ fn connections(worker: u32) -> u32 {
 /// The slot's socket answers. Reuseport groups must not choose again (they would override the slot).
 #[inline(always)]
 fn assign(ctx: &SkLookupContext, slot: u32) -> Result<(), DropReason> {
-    SOCKETS.redirect_sk_lookup(ctx, slot, BPF_SK_LOOKUP_F_NO_REUSEPORT as u64).map_err(|error| {
-        if error == -ENOENT { DropReason::EngineDown } else { DropReason::HelperFailed }
-    })
+    SOCKETS
+        .redirect_sk_lookup(ctx, slot, BPF_SK_LOOKUP_F_NO_REUSEPORT as u64)
+        .map_err(|error| if error == -ENOENT { DropReason::EngineDown } else { DropReason::HelperFailed })
 }
 
 /// Reads the context. Volatile for the reason given at `context_field!` in `packet.rs`.

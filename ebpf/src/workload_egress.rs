@@ -2,11 +2,11 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use brattice_abi::{
-    Address, Alias, Config, Counter, DropReason, FlowKey, IPPROTO_TCP, IPPROTO_UDP, ListenerKey, TargetKey,
-    VIRTUAL_MAC,
+    Address, Alias, Config, Counter, DropReason, FlowKey, IPPROTO_TCP, IPPROTO_UDP, ListenerKey, TargetKey, VIRTUAL_MAC,
 };
 
 use crate::{
+    address,
     config::{self, Ranges},
     half_open, intercept,
     maps::{ALIASES, LISTENERS, TARGETS},
@@ -46,7 +46,7 @@ fn deliver(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, Dro
     if !header.has_ports() {
         return Err(DropReason::NotForWorkload);
     }
-    let to = Address::v4_number(destination);
+    let to = address::v4(destination);
     // SAFETY: the value is only read; the agent replaces whole values.
     let alias = unsafe { ALIASES.get(to) }.ok_or(DropReason::UnknownAlias)?;
     if switches::all_detached() || switches::workload_detached(alias.workload_id) {
@@ -76,7 +76,7 @@ fn deliver(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, Dro
         None => {}
     }
 
-    let real = u32::from_be_bytes(alias.address.v4_octets());
+    let real = address::number(&alias.address);
     rewrite::destination(ctx, &checked, protocol, destination, real)?;
     if let Some(resolver) = asked {
         rewrite::source(ctx, &checked, protocol, source, resolver)?;
@@ -104,7 +104,7 @@ fn permit(
         return Err(DropReason::NotEngine);
     }
     if protocol == IPPROTO_UDP {
-        let from = ListenerKey { vip: Address::v4_number(source), port: ports.source, protocol, pad: 0 };
+        let from = ListenerKey { vip: address::v4(source), port: ports.source, protocol, pad: 0 };
         // SAFETY: only asked whether it is there.
         if unsafe { LISTENERS.get(from) }.is_some() {
             return Ok(());
@@ -126,7 +126,7 @@ fn permit(
 fn released(alias: &Alias, to: &Address, source: u32, ports: &Ports) {
     let flow = FlowKey {
         alias: *to,
-        vip: Address::v4_number(source),
+        vip: address::v4(source),
         source_port: ports.destination,
         destination_port: ports.source,
     };

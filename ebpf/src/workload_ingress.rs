@@ -1,10 +1,10 @@
 //! `workload_ingress`: what comes from a workload.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use brattice_abi::{Address, Config, Counter, DropReason, FlowKey, IPPROTO_TCP, WORKLOAD_INTERCEPT_DNS, WorkloadKey};
+use brattice_abi::{Config, Counter, DropReason, FlowKey, IPPROTO_TCP, WORKLOAD_INTERCEPT_DNS, WorkloadKey};
 
 use crate::{
-    arp,
+    address, arp,
     config::{self, Ranges},
     half_open, intercept,
     maps::WORKLOADS,
@@ -52,7 +52,7 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
     *seen = Seen { source, destination, protocol, ..Seen::NOTHING };
 
     let ifindex = ifindex(ctx);
-    let key = WorkloadKey { ifindex, address: Address::v4_number(source) };
+    let key = WorkloadKey { ifindex, address: address::v4(source) };
     // SAFETY: the value is only read; the agent replaces whole values.
     let workload = unsafe { WORKLOADS.get(key) };
     if !ours && !workload.is_some_and(|w| w.flags & WORKLOAD_INTERCEPT_DNS != 0) {
@@ -82,7 +82,7 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
         if protocol == IPPROTO_TCP {
             let flow = FlowKey {
                 alias: workload.alias,
-                vip: Address::v4_number(vip),
+                vip: address::v4(vip),
                 source_port: ports.source,
                 destination_port: ports.destination,
             };
@@ -99,7 +99,7 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
         }
     }
 
-    let alias = u32::from_be_bytes(workload.alias.v4_octets());
+    let alias = address::number(&workload.alias);
     rewrite::source(ctx, &checked, protocol, source, alias)?;
     if !to_vip {
         rewrite::destination(ctx, &checked, protocol, destination, vip)?;
