@@ -1,0 +1,305 @@
+//! The programs, loaded for one test: maps of their own, attached to nothing.
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{SchedClassifier, TestRun, TestRunOptions},
+};
+use brattice_abi::{
+    ALIASES, Address, Alias, CONFIG, COUNTERS, Config, Counter, DropEvent, DropReason, EVENTS, HALF_OPEN_COUNTS,
+    HalfOpenCount, LISTENER_DNS, LISTENERS, Listener, ListenerKey, SWITCHES, Switch, SwitchKey, TARGETS, TargetKey,
+    WORKLOAD_EGRESS, WORKLOAD_INGRESS, WORKLOADS, Workload, WorkloadKey,
+};
+
+/// `TCX_NEXT`, as the programs return it.
+pub const TCX_NEXT: u32 = -1i32 as u32;
+/// `TCX_DROP`.
+pub const TCX_DROP: u32 = 2;
+/// `TCX_REDIRECT`: the packet goes to the interface that the program named.
+pub const TCX_REDIRECT: u32 = 7;
+
+/// MAC of `brattice0` in [`config`].
+pub const BRATTICE0_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xb0];
+/// MAC of every workload that [`Node::add_workload`] adds.
+pub const WORKLOAD_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x10];
+/// Interface that test packets come from unless a test says otherwise: the loopback device of every namespace.
+pub const IFINDEX: u32 = 1;
+
+/// Where the object lies: `target/bpf/brattice.bpf.o` of the workspace.
+pub fn object_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/brattice.bpf.o")
+}
+
+/// Loads the object; nothing is pinned, so all of it goes away with the result.
+///
+/// # Panics
+/// If the object is missing, or the process is not root.
+pub fn load() -> Ebpf {
+    let path = object_path();
+    EbpfLoader::new().load_file(&path).unwrap_or_else(|e| {
+        panic!("cannot load {} (needs root, and `cargo xtask build` to have made it): {e:?}", path.display())
+    })
+}
+
+/// VIPs 169.254.64.0/20, aliases 100.127.0.0/16, engine user 0 (whose socket `BPF_PROG_TEST_RUN` gives each packet).
+pub fn config() -> Config {
+    Config {
+        ready: 1,
+        vip_net: u32::from(Ipv4Addr::new(169, 254, 64, 0)),
+        vip_mask: 0xffff_f000,
+        alias_net: u32::from(Ipv4Addr::new(100, 127, 0, 0)),
+        alias_mask: 0xffff_0000,
+        engine_uid: 0,
+        brattice0: 77,
+        workers: 2,
+        half_open_limit: 8,
+        brattice0_mac: BRATTICE0_MAC,
+        pad: [0; 2],
+    }
+}
+
+/// What a program did with a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the program returned.
+    pub verdict: u32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// Which program to run.
+#[derive(Clone, Copy, Debug)]
+pub enum Hook {
+    /// `workload_ingress`.
+    Ingress,
+    /// `workload_egress`.
+    Egress,
+}
+
+/// What the kernel is told of a packet besides its bytes: the start of `struct __sk_buff` (UAPI, stable), whose other
+/// fields must be 0 here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
+    /// Interface the packet came in by; 0 for one of this host.
+    pub ingress_ifindex: u32,
+    /// Interface the program is said to sit on; 0 means [`IFINDEX`].
+    pub ifindex: u32,
+    /// Segments, when it is a GSO packet.
+    pub gso_segs: u32,
+    /// Bytes in each, when it is a GSO packet.
+    pub gso_size: u32,
+    /// Bytes in the linear part; 0 means all. Needs kernel 6.18.
+    pub linear: u32,
+}
+
+impl Context {
+    fn bytes(&self) -> Vec<u8> {
+        // Offsets in `struct __sk_buff`.
+        const LEN: usize = 192;
+        let mut b = vec![0; LEN];
+        let mut put = |at: usize, v: u32| b[at..at + 4].copy_from_slice(&v.to_ne_bytes());
+        put(36, self.ingress_ifindex);
+        put(40, self.ifindex);
+        put(80, self.linear);
+        put(164, self.gso_segs);
+        put(176, self.gso_size);
+        b
+    }
+}
+
+/// A node with nothing attached.
+pub struct Node {
+    ebpf: Ebpf,
+    events: RingBuf<MapData>,
+}
+
+impl Node {
+    /// Loads and configures the programs.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn new() -> Self {
+        let mut node = Self::unconfigured();
+        node.configure(config());
+        node
+    }
+
+    /// Loads the programs and leaves the configuration empty.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn unconfigured() -> Self {
+        let mut ebpf = load();
+        for name in [WORKLOAD_INGRESS, WORKLOAD_EGRESS] {
+            let program: &mut SchedClassifier =
+                ebpf.program_mut(name).expect("the object has the program").try_into().expect("it is a classifier");
+            program.load().unwrap_or_else(|e| panic!("the kernel refuses {name}: {e:?}"));
+        }
+        let events = RingBuf::try_from(ebpf.take_map(EVENTS).expect("the object has the map")).expect("ring buffer");
+        Self { ebpf, events }
+    }
+
+    fn table<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
+        HashMap::try_from(self.ebpf.map_mut(name).expect("the object has the map")).expect("a hash table")
+    }
+
+    /// Writes the configuration.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn configure(&mut self, config: Config) {
+        let mut map: Array<_, Config> =
+            Array::try_from(self.ebpf.map_mut(CONFIG).expect("the object has the map")).expect("an array");
+        map.set(0, config, 0).expect("configuration is written");
+    }
+
+    /// Adds a workload with one address behind `ifindex`, in both directions.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn add_workload(&mut self, ifindex: u32, address: Ipv4Addr, alias: Ipv4Addr, workload_id: u32, flags: u32) {
+        let (address, alias) = (Address::from(address), Address::from(alias));
+        self.table(WORKLOADS)
+            .insert(WorkloadKey { ifindex, address }, Workload { alias, workload_id, flags }, 0)
+            .expect("workload is written");
+        self.table(ALIASES)
+            .insert(alias, Alias { address, ifindex, workload_id, mac: WORKLOAD_MAC, pad: [0; 2] }, 0)
+            .expect("alias is written");
+    }
+
+    /// Registers a target.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn add_target(&mut self, alias: Ipv4Addr, port: u16, protocol: u8) {
+        let key = TargetKey { alias: alias.into(), port, protocol, pad: 0 };
+        self.table(TARGETS).insert(key, 1u32, 0).expect("target is written");
+    }
+
+    /// Registers a DNS listener.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn add_dns_listener(&mut self, vip: Ipv4Addr, protocol: u8) {
+        let key = ListenerKey { vip: vip.into(), port: 53, protocol, pad: 0 };
+        self.table(LISTENERS)
+            .insert(key, Listener { kind: LISTENER_DNS, service_id: 0 }, 0)
+            .expect("listener is written");
+    }
+
+    /// Sets a switch.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn switch(&mut self, scope: u32, id: u32, mode: u32, until_ns: u64) {
+        self.table(SWITCHES)
+            .insert(SwitchKey { scope, id }, Switch { until_ns, mode, pad: 0 }, 0)
+            .expect("switch is written");
+    }
+
+    /// Takes a switch away.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn unswitch(&mut self, scope: u32, id: u32) {
+        self.table::<_, Switch>(SWITCHES).remove(&SwitchKey { scope, id }).expect("switch was there");
+    }
+
+    /// Half-open connections that are counted for a workload.
+    pub fn half_open(&mut self, workload_id: u32) -> Option<HalfOpenCount> {
+        self.table(HALF_OPEN_COUNTS).get(&workload_id, 0).ok()
+    }
+
+    /// Writes what is counted for a workload.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn set_half_open(&mut self, workload_id: u32, count: HalfOpenCount) {
+        self.table(HALF_OPEN_COUNTS).insert(workload_id, count, 0).expect("count is written");
+    }
+
+    /// Runs a program on a frame.
+    ///
+    /// # Panics
+    /// If the kernel refuses to.
+    pub fn run(&mut self, hook: Hook, frame: &[u8], context: Context) -> Outcome {
+        let name = match hook {
+            Hook::Ingress => WORKLOAD_INGRESS,
+            Hook::Egress => WORKLOAD_EGRESS,
+        };
+        let program: &mut SchedClassifier =
+            self.ebpf.program_mut(name).expect("the object has the program").try_into().expect("it is a classifier");
+        let mut out = vec![0; frame.len() + 256];
+        let bytes = context.bytes();
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ctx_in: Some(&bytes),
+                ..TestRunOptions::new()
+            })
+            .unwrap_or_else(|e| panic!("BPF_PROG_TEST_RUN of {} bytes: {e:?}", frame.len()));
+        out.truncate(result.data_size_out as usize);
+        Outcome { verdict: result.return_value, frame: out }
+    }
+
+    /// Value of a counter by its index, over all CPUs.
+    fn counter(&self, index: u32) -> u64 {
+        let map: PerCpuArray<_, u64> =
+            PerCpuArray::try_from(self.ebpf.map(COUNTERS).expect("the object has the map")).expect("per-CPU array");
+        map.get(&index, 0).expect("counter is read").iter().sum()
+    }
+
+    /// How often a reason was counted.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.counter(reason.index())
+    }
+
+    /// How often something was counted that is no drop.
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.counter(counter.index())
+    }
+
+    /// Everything that is counted, by name; what is 0 is left out.
+    pub fn all_counted(&self) -> Vec<(&'static str, u64)> {
+        let drops = DropReason::ALL.iter().map(|r| (r.name(), self.dropped(*r)));
+        let others = Counter::ALL.iter().map(|c| (c.name(), self.counted(*c)));
+        drops.chain(others).filter(|(_, n)| *n != 0).collect()
+    }
+
+    /// Drop events sent since the last call.
+    ///
+    /// # Panics
+    /// If an event has another size than [`DropEvent`].
+    #[allow(unsafe_code, reason = "the ring buffer gives bytes")]
+    pub fn events(&mut self) -> Vec<DropEvent> {
+        let mut events = Vec::new();
+        while let Some(item) = self.events.next() {
+            assert_eq!(item.len(), size_of::<DropEvent>(), "size of an event");
+            // SAFETY: the length was checked, every bit pattern is a DropEvent, and the read asks for no alignment.
+            events.push(unsafe { item.as_ptr().cast::<DropEvent>().read_unaligned() });
+        }
+        events
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `CLOCK_BOOTTIME`: the clock of switches, windows and events.
+///
+/// # Panics
+/// If the kernel has no such clock.
+pub fn boot_time() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).expect("CLOCK_BOOTTIME");
+    Duration::new(now.tv_sec() as u64, now.tv_nsec() as u32)
+}
