@@ -43,7 +43,6 @@ pub(crate) static INTERCEPTS: LruHashMap<InterceptKey, Address> = LruHashMap::wi
 #[map]
 pub(crate) static HALF_OPEN: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
 
-/// LRU, so that numbers of workloads that are gone never fill it.
 #[map]
 pub(crate) static HALF_OPEN_COUNTS: LruHashMap<u32, HalfOpenCount> = LruHashMap::with_max_entries(MAX_WORKLOADS, 0);
 

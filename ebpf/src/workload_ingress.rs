@@ -75,13 +75,15 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
         return Err(DropReason::UnsupportedProtocol);
     }
     let ports = checked.ports(ctx, protocol)?;
+    let alias = address::number(&workload.alias);
+    let alias_key = address::v4(alias);
     // Where the packet will go: to the VIP it names, or to the DNS VIP.
     let vip = if to_vip { destination } else { config.dns_vip() };
     if let Some(ports) = &ports {
         (seen.source_port, seen.destination_port) = (ports.source, ports.destination);
         if protocol == IPPROTO_TCP {
             let flow = FlowKey {
-                alias: workload.alias,
+                alias: alias_key,
                 vip: address::v4(vip),
                 source_port: ports.source,
                 destination_port: ports.destination,
@@ -93,13 +95,12 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
             }
         }
         if !to_vip {
-            intercept::remember(ctx, &checked, protocol, workload.alias, ports, destination)?;
+            intercept::remember(ctx, &checked, protocol, alias_key, ports, destination)?;
         } else if ports.destination == intercept::DNS_PORT && destination == config.dns_vip() {
-            intercept::forget(ctx, &checked, protocol, workload.alias, ports);
+            intercept::forget(ctx, &checked, protocol, alias_key, ports);
         }
     }
 
-    let alias = address::number(&workload.alias);
     rewrite::source(ctx, &checked, protocol, source, alias)?;
     if !to_vip {
         rewrite::destination(ctx, &checked, protocol, destination, vip)?;

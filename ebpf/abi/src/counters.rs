@@ -46,8 +46,9 @@ reasons! {
         UnsupportedProtocol = 3 => "a VIP was addressed with a protocol other than TCP or UDP",
         /// Header ends before the packet does.
         Truncated = 4 => "the packet ends inside its IP, TCP or UDP header",
-        /// IHL below 5, version not 4, or total length impossible.
-        Malformed = 5 => "the IP header is malformed",
+        /// IHL below 5, version not 4, total length impossible, TCP data offset below 5, or a TCP fragment that reaches
+        /// into the header.
+        Malformed = 5 => "the IP or TCP header is malformed",
         /// Too many unanswered SYNs.
         HalfOpenLimit = 6 => "the workload has too many half-open connections",
         /// A packet to an alias that the host only forwards.

@@ -20,7 +20,7 @@ pub const SWITCHES: &str = "SWITCHES";
 pub const INTERCEPTS: &str = "INTERCEPTS";
 /// `LRU_HASH` [`FlowKey`] → `u64` (epoch start, ns): SYNs not yet followed by an ACK.
 pub const HALF_OPEN: &str = "HALF_OPEN";
-/// `HASH` `u32` (workload id) → [`HalfOpenCount`].
+/// `LRU_HASH` `u32` (workload id) → [`HalfOpenCount`]; LRU, so that numbers of workloads that are gone never fill it.
 pub const HALF_OPEN_COUNTS: &str = "HALF_OPEN_COUNTS";
 /// `PERCPU_ARRAY` index of a [`crate::DropReason`] or [`crate::Counter`] → `u64`.
 pub const COUNTERS: &str = "COUNTERS";
@@ -293,7 +293,8 @@ pub struct HalfOpenCount {
     /// Start of the window, `CLOCK_BOOTTIME` ns. The count starts anew [`HALF_OPEN_WINDOW_NS`] later, so that SYNs
     /// nobody ever answers hold their place for that long at most, also without an agent.
     pub window_ns: u64,
-    /// Unanswered SYNs in it.
+    /// Unanswered SYNs in it. May wrap below zero (as two's complement, with `pad`) when a window ends while another CPU
+    /// takes one back; programs read both as one signed word.
     pub count: u32,
     /// Zero.
     pub pad: u32,
