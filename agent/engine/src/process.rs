@@ -1,0 +1,271 @@
+//! The process: its threads, its descriptors, its start and its end.
+//!
+//! ```text
+//! main thread   link: the agent's orders, snapshots compiled
+//! worker-0..n   one runtime each: HTTP and relay listeners, connections, pools
+//! dns           UDP socket, TCP listener, upstream queries
+//! ```
+
+use std::{
+    net::{TcpListener, UdpSocket},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+};
+
+use brattice_wire::{
+    engine::{Settings, Stats, descriptor_count},
+    snapshot::Snapshot,
+};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+use tokio::sync::mpsc;
+
+use crate::{
+    dns,
+    heartbeat::Heartbeats,
+    link::{self, Core, LinkError, Started},
+    orders::Dispatcher,
+    sandbox::{self, SandboxError},
+    state::Shared,
+    worker::{self, Worker},
+};
+
+/// Most open files of the engine: both sides of 500,000 connections. `fs.nr_open` allows it everywhere by default.
+const MOST_FILES: u64 = 1_048_576;
+
+/// How the engine is started.
+#[derive(Clone, Debug)]
+pub struct Args {
+    /// The agent's Unix socket for engines. The engine's user must be able to reach it, also later: each directory on
+    /// the way searchable, the socket writable.
+    pub socket: PathBuf,
+    /// The engine's user; not 0, and nobody else's.
+    pub uid: u32,
+    /// Its group; not 0.
+    pub gid: u32,
+}
+
+/// Why the engine ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The sandbox could not be entered.
+    #[error("the sandbox cannot be entered: {0}")]
+    Sandbox(#[from] SandboxError),
+    /// The process could not be prepared.
+    #[error("cannot {what}: {error}")]
+    Start {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The link ended.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A thread ended by itself.
+    #[error("the thread {0} has ended; the engine exits, so that the agent starts a whole one")]
+    Thread(String),
+}
+
+/// The whole engine process: sandbox, link, workers. Call it while the process has one thread. Returns when the agent
+/// says shutdown.
+///
+/// # Errors
+/// See [`Error`]; the process is to exit then, it cannot be used for anything else.
+pub fn run(args: Args) -> Result<(), Error> {
+    close_strays();
+    raise_file_limit();
+    // Before the sandbox: it asks for the working directory.
+    let socket = std::path::absolute(&args.socket)
+        .map_err(|error| Error::Start { what: "make the path of the agent's socket absolute", error })?;
+    let missing = sandbox::enter(args.uid, args.gid)?;
+    for what in &missing {
+        tracing::warn!(what, "a part of the sandbox is missing");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| Error::Start { what: "start the runtime of the link", error })?;
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    let mut engine = Engine { missing, ended, running: None };
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            ended = link::run(&socket, &mut engine) => Ok(ended?),
+            Some(thread) = ends.recv() => Err(Error::Thread(thread)),
+        }
+    })
+}
+
+/// What came from the parent beyond standard input, output and error is not for us.
+fn close_strays() {
+    #[allow(unsafe_code, reason = "close_range(2) has no safe wrapper")]
+    // SAFETY: called before anything in this process owns a descriptor above 2.
+    unsafe {
+        libc::close_range(3, u32::MAX, 0);
+    }
+}
+
+/// As many files as allowed; where root starts us, up to [`MOST_FILES`]. A lower bound shows as refused connections.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let wanted = hard.max(MOST_FILES);
+    if setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_err()
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, hard, "the limit of open files cannot be raised");
+    }
+}
+
+struct Engine {
+    missing: Vec<String>,
+    ended: mpsc::UnboundedSender<String>,
+    running: Option<Serving>,
+}
+
+struct Serving {
+    shared: Arc<Shared>,
+    descriptors: Vec<OwnedFd>,
+    workers: Dispatcher,
+}
+
+impl Core for Engine {
+    fn start(&mut self, settings: Settings, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+        let sockets = Sockets::check(&settings, &descriptors)?;
+        // The last queue is the DNS thread's.
+        let (workers, mut queues) = Dispatcher::new(settings.workers as usize + 1);
+        let shared = Shared::new(settings.clone());
+        let dns = queues.pop().ok_or("no queue for the DNS thread")?;
+        let mut work = Vec::new();
+        for (index, (((http, relay), orders), slot)) in
+            (0..).zip(sockets.http.into_iter().zip(sockets.relay).zip(queues).zip(sockets.slots))
+        {
+            work.push(Worker { index, http, relay, shared: Arc::clone(&shared), orders, slot });
+        }
+        for worker in work {
+            self.spawn(format!("worker-{}", worker.index), move || worker::serve(worker))?;
+        }
+        let server = dns::Server { udp: sockets.dns_udp, tcp: sockets.dns_tcp, shared: Arc::clone(&shared), orders: dns };
+        self.spawn("dns".into(), move || dns::serve(server))?;
+        tracing::info!(workers = settings.workers, "started");
+        self.running = Some(Serving { shared, descriptors, workers });
+        Ok(())
+    }
+
+    fn started(&self) -> Option<Started<'_>> {
+        self.running.as_ref().map(|serving| Started {
+            settings: &serving.shared.settings,
+            descriptors: &serving.descriptors,
+            workers: &serving.workers,
+        })
+    }
+
+    fn publish(&self, snapshot: Snapshot) -> Result<(), String> {
+        let serving = self.running.as_ref().ok_or("the engine was not started yet")?;
+        serving.shared.apply(snapshot).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    fn revision(&self) -> u64 {
+        self.running.as_ref().map_or(0, |serving| serving.shared.state.load().revision)
+    }
+
+    fn stats(&self) -> Stats {
+        match &self.running {
+            Some(serving) => serving.shared.stats(self.missing.clone()),
+            None => Stats { sandbox_missing: self.missing.clone(), ..Stats::default() },
+        }
+    }
+}
+
+impl Engine {
+    /// A thread whose end, also by a panic, ends the process.
+    fn spawn<E: std::fmt::Display>(
+        &self,
+        name: String,
+        body: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) -> Result<(), String> {
+        let guard = Guard { name: name.clone(), ended: self.ended.clone() };
+        thread::Builder::new()
+            .name(name)
+            .spawn(move || {
+                let guard = guard;
+                match body() {
+                    // After a shutdown; the link ends the process.
+                    Ok(()) => std::mem::forget(guard),
+                    Err(error) => tracing::error!(thread = guard.name, %error, "the thread has failed"),
+                }
+            })
+            .map(drop)
+            .map_err(|error| format!("cannot start a thread: {error}"))
+    }
+}
+
+struct Guard {
+    name: String,
+    ended: mpsc::UnboundedSender<String>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Only the process's end closes the channel.
+        let _ = self.ended.send(std::mem::take(&mut self.name));
+    }
+}
+
+/// The descriptors of a start message, duplicated for the workers and checked for what they are.
+struct Sockets {
+    http: Vec<TcpListener>,
+    relay: Vec<TcpListener>,
+    dns_udp: UdpSocket,
+    dns_tcp: TcpListener,
+    slots: Vec<crate::heartbeat::Slot>,
+}
+
+impl Sockets {
+    fn check(settings: &Settings, descriptors: &[OwnedFd]) -> Result<Self, String> {
+        let workers = settings.workers;
+        if workers == 0 || workers > brattice_abi::MAX_WORKERS {
+            return Err(format!("{workers} workers; there can be 1 to {}", brattice_abi::MAX_WORKERS));
+        }
+        if settings.sources.is_empty() {
+            return Err("no engine source address".into());
+        }
+        let count = descriptor_count(workers);
+        if descriptors.len() != count {
+            return Err(format!("{} descriptors came, {count} belong to {workers} workers", descriptors.len()));
+        }
+        let (http, rest) = descriptors.split_at(workers as usize);
+        let (relay, rest) = rest.split_at(workers as usize);
+        let [udp, tcp, map] = rest else { return Err("the last three descriptors are missing".into()) };
+        let heartbeats =
+            Heartbeats::map(map).map_err(|error| format!("the WORKERS map cannot be mapped: {error}"))?;
+        Ok(Self {
+            http: http.iter().map(listener).collect::<Result<_, _>>()?,
+            relay: relay.iter().map(listener).collect::<Result<_, _>>()?,
+            dns_udp: socket(udp.as_fd(), SockType::Datagram, false)?.into(),
+            dns_tcp: listener(tcp)?,
+            slots: (0..workers).filter_map(|worker| heartbeats.slot(worker)).collect(),
+        })
+    }
+}
+
+fn listener(descriptor: &OwnedFd) -> Result<TcpListener, String> {
+    Ok(socket(descriptor.as_fd(), SockType::Stream, true)?.into())
+}
+
+/// A duplicate of a socket that is what it should be, non-blocking (a flag that the agent's copy shares).
+fn socket(descriptor: BorrowedFd<'_>, kind: SockType, listening: bool) -> Result<OwnedFd, String> {
+    let found = getsockopt(&descriptor, sockopt::SockType).map_err(|error| format!("no socket: {error}"))?;
+    let listens = getsockopt(&descriptor, sockopt::AcceptConn).map_err(|error| format!("no socket: {error}"))?;
+    if found != kind || listens != listening {
+        return Err(format!("a socket of kind {found:?} (listening: {listens}) came in the place of {kind:?}"));
+    }
+    let duplicate = descriptor.try_clone_to_owned().map_err(|error| format!("cannot duplicate a socket: {error}"))?;
+    let socket = socket2::Socket::from(duplicate);
+    socket.set_nonblocking(true).map_err(|error| format!("cannot make a socket non-blocking: {error}"))?;
+    Ok(socket.into())
+}

@@ -1,0 +1,295 @@
+//! `brattice bypass`: connections are relayed as plain TCP to the targets of the listener's default action. Nothing is
+//! parsed, no rule is asked; who may see the service, and how many connections a workload may have, holds as ever.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::{IpAddr, Shutdown, SocketAddr},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use brattice_router::Shares;
+use brattice_wire::snapshot::Target;
+use socket2::SockRef;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+use crate::{
+    dial::{self, Sources},
+    heartbeat::Slot,
+    limits::{Taken, Use},
+    state::{Action, Shared, State},
+    stats::{Counts, Limit},
+    tasks::{Parties, Tasks},
+};
+
+/// Bytes moved at once. One buffer serves all connections of a worker; a connection holds bytes of its own only while
+/// the receiver is slower than the sender, at most this many per direction.
+const BUFFER: usize = 64 * 1024;
+/// Targets of a group that are tried before a connection is reset.
+const ATTEMPTS: usize = 3;
+/// Pause after a failed accept (no descriptor left, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// The relay of one worker.
+pub struct Relay {
+    shared: Arc<Shared>,
+    index: u32,
+    slot: Slot,
+    tasks: Rc<Tasks>,
+    sources: RefCell<Sources>,
+    balance: RefCell<Balance>,
+    buffer: RefCell<Box<[u8]>>,
+}
+
+/// Whose turn it is, for the revision that is in force.
+#[derive(Default)]
+struct Balance {
+    revision: u64,
+    /// By [`crate::state::Forward::index`].
+    shares: HashMap<u32, Shares>,
+    /// By target group.
+    turns: HashMap<u32, usize>,
+}
+
+/// What a caller is connected to.
+struct Route {
+    targets: Vec<Target>,
+    timeout: Duration,
+    idle: Duration,
+}
+
+/// A client's connection; reset when dropped before both sides have finished.
+struct Client {
+    stream: TcpStream,
+    finished: bool,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Without this a close would look like an orderly end of the data. A socket that is gone needs none.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open {
+    relay: Rc<Relay>,
+    _taken: Taken,
+}
+
+impl Open {
+    fn new(relay: Rc<Relay>, taken: Taken) -> Self {
+        relay.counts().connections_open.add(1);
+        relay.counts().connections_relayed.add(1);
+        relay.slot.connections().fetch_add(1, Relaxed);
+        Self { relay, _taken: taken }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.relay.counts().connections_open.sub(1);
+        self.relay.slot.connections().fetch_sub(1, Relaxed);
+    }
+}
+
+impl Relay {
+    /// For worker `index`.
+    pub fn new(shared: Arc<Shared>, index: u32, slot: Slot) -> Rc<Self> {
+        let sources = Sources::of(&shared.settings.sources, index, shared.settings.workers);
+        Rc::new(Self {
+            shared,
+            index,
+            slot,
+            tasks: Rc::default(),
+            sources: RefCell::new(sources),
+            balance: RefCell::default(),
+            buffer: RefCell::new(vec![0; BUFFER].into()),
+        })
+    }
+
+    fn counts(&self) -> &Counts {
+        self.shared.counts.worker(self.index)
+    }
+
+    /// Accepts for ever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
+    pub async fn accept(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.begin(stream, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Resets every relayed connection from or to these aliases, and returns when they are gone.
+    pub async fn close_aliases(&self, aliases: &[(IpAddr, u32)]) {
+        self.tasks.close(aliases).await;
+    }
+
+    /// Lets what is open end by itself for this long, then resets the rest.
+    pub async fn finish(&self, grace: Duration) {
+        self.tasks.finish(grace).await;
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let counts = self.counts();
+        counts.connections_accepted.add(1);
+        let client = Client { stream, finished: false };
+        let state = self.shared.state.load();
+        let alias = peer.ip().to_canonical();
+        let Some(caller) = state.caller(alias) else {
+            counts.unknown_peers.add(1);
+            return;
+        };
+        let limit = self.shared.settings.limits.connections_per_workload;
+        let Some(taken) = caller.usage.take(Use::Connection, limit) else {
+            counts.hit(Limit::ConnectionsPerWorkload);
+            return;
+        };
+        let Ok(local) = client.stream.local_addr() else { return };
+        let Some(route) = self.route(&state, caller.vpc, local) else {
+            return;
+        };
+        let parties = Parties::default();
+        parties.set(0, alias, caller.generation);
+        let open = Open::new(Rc::clone(self), taken);
+        self.tasks.spawn(parties.clone(), async move {
+            open.relay.serve(client, route, &parties).await;
+        });
+    }
+
+    /// The targets of the default action, in the order in which they are tried.
+    fn route(&self, state: &State, vpc: u32, local: SocketAddr) -> Option<Route> {
+        let Some((service, listener)) = state.service_at(vpc, local.ip().to_canonical(), local.port()) else {
+            self.counts().unknown_service.add(1);
+            return None;
+        };
+        // A fixed response is HTTP, which is what a bypass leaves out.
+        let Action::Forward(forward) = listener.default_action() else { return None };
+        let mut balance = self.balance.borrow_mut();
+        if balance.revision != state.revision {
+            *balance = Balance { revision: state.revision, ..Balance::default() };
+        }
+        let shares = balance.shares.entry(forward.index).or_insert_with(|| Shares::new(&forward.weights));
+        let number = *forward.groups.get(shares.choose()?)?;
+        let group = state.group(number)?;
+        let turn = balance.turns.entry(number).or_default();
+        let first = *turn;
+        *turn = turn.wrapping_add(1);
+        let count = group.targets.len();
+        let targets: Vec<_> =
+            (0..count.min(ATTEMPTS)).map(|n| group.targets[first.wrapping_add(n) % count].clone()).collect();
+        if targets.is_empty() {
+            self.counts().connect_errors.add(1);
+            return None;
+        }
+        let limits = &self.shared.settings.limits;
+        // What the L7 path would let idle must not end here.
+        let idle = [limits.body_idle_timeout_ms, limits.response_timeout_ms, service.idle_timeout_seconds.saturating_mul(1000)];
+        Some(Route {
+            targets,
+            timeout: Duration::from_millis(group.connect_timeout_ms.into()),
+            idle: Duration::from_millis(idle.into_iter().max().unwrap_or_default().into()),
+        })
+    }
+
+    async fn serve(&self, mut client: Client, route: Route, parties: &Parties) {
+        for target in &route.targets {
+            parties.set(1, target.alias, target.generation);
+            let source = self.sources.borrow_mut().next();
+            match dial::workload(source, (target.alias, target.port).into(), route.timeout).await {
+                Ok(stream) => {
+                    let mut target = Client { stream, finished: false };
+                    let finished = self.copy(&client.stream, &target.stream, route.idle).await.is_ok();
+                    (client.finished, target.finished) = (finished, finished);
+                    return;
+                }
+                Err(error) => {
+                    self.counts().connect_errors.add(1);
+                    tracing::debug!(%error, target = %target.address, port = target.port, "a target cannot be reached");
+                }
+            }
+        }
+    }
+
+    /// Both directions, each until its sender has finished.
+    async fn copy(&self, client: &TcpStream, target: &TcpStream, idle: Duration) -> io::Result<()> {
+        let last = Cell::new(Instant::now());
+        let both = async { tokio::try_join!(self.pump(client, target, &last), self.pump(target, client, &last)) };
+        let idles = async {
+            loop {
+                let deadline = last.get() + idle;
+                if Instant::now() >= deadline {
+                    return;
+                }
+                tokio::time::sleep_until(deadline).await;
+            }
+        };
+        tokio::select! {
+            done = both => done.map(drop),
+            () = idles => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn pump(&self, from: &TcpStream, to: &TcpStream, last: &Cell<Instant>) -> io::Result<()> {
+        loop {
+            from.readable().await?;
+            let rest = {
+                let mut buffer = self.buffer.borrow_mut();
+                let count = match from.try_read(&mut buffer) {
+                    Ok(0) => {
+                        // The other direction goes on.
+                        return SockRef::from(to).shutdown(Shutdown::Write);
+                    }
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error),
+                };
+                last.set(Instant::now());
+                let sent = send(to, &buffer[..count])?;
+                buffer[sent..count].to_vec()
+            };
+            let mut sent = 0;
+            while sent < rest.len() {
+                to.writable().await?;
+                let count = send(to, &rest[sent..])?;
+                if count > 0 {
+                    last.set(Instant::now());
+                }
+                sent += count;
+            }
+            // A fast pair of peers must not keep the worker from its other connections.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+}
+
+/// As many bytes as the socket takes now.
+fn send(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match to.try_write(&bytes[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}

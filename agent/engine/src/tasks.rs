@@ -1,0 +1,148 @@
+//! Tasks of one thread that serve somebody, findable by the aliases they talk with.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::Future,
+    net::IpAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use tokio::task::JoinHandle;
+
+/// The aliases, with generations, that a task talks with. A clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Parties(Rc<RefCell<Vec<(IpAddr, u32)>>>);
+
+impl Parties {
+    /// The task talks with this alias from now on, until another one replaces it at the same place: 0 is the caller,
+    /// 1 the present target.
+    pub fn set(&self, place: usize, alias: IpAddr, generation: u32) {
+        let mut parties = self.0.borrow_mut();
+        parties.truncate(place);
+        parties.push((alias, generation));
+    }
+
+    /// Whether one of them is named, with this generation or a later one.
+    fn any_of(&self, aliases: &[(IpAddr, u32)]) -> bool {
+        self.0.borrow().iter().any(|(alias, generation)| {
+            aliases.iter().any(|(closed, closed_generation)| alias == closed && generation <= closed_generation)
+        })
+    }
+}
+
+struct Task {
+    parties: Parties,
+    handle: JoinHandle<()>,
+}
+
+/// All tasks of a kind on a thread.
+#[derive(Default)]
+pub struct Tasks {
+    next: Cell<u64>,
+    open: RefCell<HashMap<u64, Task>>,
+}
+
+/// Takes a task out of the table when it ends.
+struct Entry {
+    tasks: Rc<Tasks>,
+    number: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.tasks.open.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Tasks {
+    /// Runs a task on the thread's `LocalSet`.
+    pub fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, parties: Parties, task: F) {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        let entry = Entry { tasks: Rc::clone(self), number };
+        // A spawned task first runs after this function, so the table has it before it can end.
+        let handle = tokio::task::spawn_local(async move {
+            let _entry = entry;
+            task.await;
+        });
+        self.open.borrow_mut().insert(number, Task { parties, handle });
+    }
+
+    /// How many run.
+    pub fn len(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// Whether none runs.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Aborts every task that talks with one of these aliases and returns when they, and their sockets, are gone.
+    pub async fn close(&self, aliases: &[(IpAddr, u32)]) {
+        self.abort(|parties| parties.any_of(aliases)).await;
+    }
+
+    /// Waits until all have ended, at most this long, and aborts what is left.
+    pub async fn finish(&self, grace: Duration) {
+        let deadline = tokio::time::Instant::now() + grace;
+        while !self.is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10).min(grace)).await;
+        }
+        self.abort(|_| true).await;
+    }
+
+    async fn abort(&self, which: impl Fn(&Parties) -> bool) {
+        let aborted: Vec<Task> = {
+            let mut open = self.open.borrow_mut();
+            let numbers: Vec<u64> =
+                open.iter().filter(|(_, task)| which(&task.parties)).map(|(number, _)| *number).collect();
+            numbers.iter().filter_map(|number| open.remove(number)).collect()
+        };
+        for task in &aborted {
+            task.handle.abort();
+        }
+        for task in aborted {
+            // Cancelled or ended meanwhile; a panic is reported by the thread's hook.
+            let _ = task.handle.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_named_generations_are_closed() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let tasks = Rc::new(Tasks::default());
+                let alias: IpAddr = "100.127.0.1".parse().unwrap();
+                let target: IpAddr = "100.127.0.2".parse().unwrap();
+                let old = Parties::default();
+                old.set(0, alias, 1);
+                let new = Parties::default();
+                new.set(0, alias, 2);
+                let with_target = Parties::default();
+                with_target.set(0, "100.127.0.9".parse().unwrap(), 1);
+                with_target.set(1, target, 1);
+                for parties in [old, new, with_target] {
+                    tasks.spawn(parties, std::future::pending());
+                }
+                tasks.close(&[(alias, 1)]).await;
+                assert_eq!(tasks.len(), 2);
+                tasks.close(&[(target, 7)]).await;
+                assert_eq!(tasks.len(), 1);
+                tasks.spawn(Parties::default(), async {});
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                assert_eq!(tasks.len(), 1, "ended tasks leave the table");
+                tasks.finish(Duration::from_millis(20)).await;
+                assert!(tasks.is_empty());
+            })
+            .await;
+    }
+}
