@@ -1,0 +1,206 @@
+//! The connection to the agent, from hello to shutdown.
+#![allow(unsafe_code, reason = "one thread becomes another user, which only the raw call does")]
+
+use std::{os::fd::AsRawFd, os::unix::fs::PermissionsExt, time::Duration};
+
+use brattice_engine::fds;
+use brattice_wire::{
+    engine::{FromEngine, MAX_FROM_ENGINE, ToEngine, encode},
+    snapshot::{Snapshot, Vpc},
+};
+
+use crate::{
+    Test,
+    agent::{Engine, Kit, assert_unprivileged, block_on, settings, spawn},
+};
+
+pub const TESTS: &[Test] = &[
+    ("lifecycle::starts_applies_and_shuts_down", starts_applies_and_shuts_down),
+    ("lifecycle::bad_snapshots_are_refused", bad_snapshots_are_refused),
+    ("lifecycle::survives_its_agent", survives_its_agent),
+    ("lifecycle::junk_costs_a_connection", junk_costs_a_connection),
+    ("lifecycle::wrong_descriptors_do_not_start_it", wrong_descriptors_do_not_start_it),
+    ("lifecycle::obeys_root_only", obeys_root_only),
+    ("lifecycle::says_when_the_socket_is_out_of_reach", says_when_the_socket_is_out_of_reach),
+];
+
+fn snapshot(revision: u64) -> Snapshot {
+    Snapshot { revision, ..Snapshot::default() }
+}
+
+fn vpc(services: Vec<u32>) -> Vpc {
+    Vpc { name: "blue".into(), id: "vpc-1".into(), arn: String::new(), services, dns_upstreams: Vec::new() }
+}
+
+fn starts_applies_and_shuts_down() {
+    block_on(async {
+        let kit = Kit::new();
+        let (mut engine, agent) = Engine::serving(&kit, snapshot(7)).await;
+        assert_unprivileged(engine.child.id());
+        agent.send(&ToEngine::Stats).await;
+        let FromEngine::Stats(stats) = agent.answer().await else { panic!("no statistics") };
+        assert_eq!(stats.revision, 7);
+        assert!(stats.sandbox_missing.is_empty(), "{:?}", stats.sandbox_missing);
+        for worker in 0..2 {
+            let before = kit.state(worker).0;
+            assert!(before > 0);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            assert!(kit.state(worker).0 > before, "worker {worker} does not beat");
+        }
+        agent.send(&ToEngine::CloseAliases { token: 99, aliases: vec![("127.0.0.1".parse().unwrap(), 1)] }).await;
+        assert_eq!(agent.answer().await, FromEngine::AliasesClosed { token: 99 });
+        agent.send(&ToEngine::Shutdown { grace_ms: 100 }).await;
+        assert!(engine.exit().await.success());
+    });
+}
+
+fn bad_snapshots_are_refused() {
+    block_on(async {
+        let kit = Kit::new();
+        let (mut engine, agent) = Engine::serving(&kit, snapshot(1)).await;
+        let bad = Snapshot { vpcs: vec![vpc(vec![5])], ..snapshot(2) };
+        agent.send(&ToEngine::Snapshot(Box::new(bad))).await;
+        let FromEngine::Refused { revision: 2, reason } = agent.answer().await else { panic!("not refused") };
+        assert!(reason.contains("blue") && reason.contains('5') && reason.len() <= 1024, "{reason}");
+        agent.send(&ToEngine::Stats).await;
+        let FromEngine::Stats(stats) = agent.answer().await else { panic!("no statistics") };
+        assert_eq!(stats.revision, 1, "the one before stays");
+        agent.send(&ToEngine::Snapshot(Box::new(snapshot(3)))).await;
+        assert_eq!(agent.answer().await, FromEngine::Applied { revision: 3 });
+        assert!(engine.is_running());
+    });
+}
+
+fn inodes(descriptors: &[impl AsRawFd]) -> Vec<u64> {
+    let of = |fd: &dyn AsRawFd| {
+        std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+            .map(|_| std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap())
+            .map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
+            .unwrap()
+    };
+    descriptors.iter().map(|descriptor| of(descriptor)).collect()
+}
+
+fn survives_its_agent() {
+    block_on(async {
+        let kit = Kit::new();
+        let (mut engine, agent) = Engine::serving(&kit, snapshot(4)).await;
+        for _ in 0..3 {
+            // The agent is gone, its socket still there; then not even that; then a new one.
+            drop(engine.listener.take());
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            std::fs::remove_file(engine.path()).unwrap();
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            assert!(engine.is_running());
+            engine.listen();
+            // The old connection is still open the first time: the engine comes when it is closed.
+            if agent.stream.writable().await.is_ok() {
+                nix::sys::socket::shutdown(agent.stream.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
+            }
+            let (again, running, descriptors) = engine.hello().await;
+            let running = running.expect("it runs");
+            assert_eq!((running.revision, &running.settings), (4, &settings()));
+            assert_eq!(inodes(&descriptors), inodes(&kit.descriptors()));
+            again.send(&ToEngine::Stats).await;
+            assert!(matches!(again.answer().await, FromEngine::Stats(_)));
+        }
+        assert_unprivileged(engine.child.id());
+    });
+}
+
+fn junk_costs_a_connection() {
+    block_on(async {
+        let kit = Kit::new();
+        let (mut engine, agent) = Engine::serving(&kit, snapshot(1)).await;
+        let hello = encode(&FromEngine::AliasesClosed { token: u64::MAX }, MAX_FROM_ENGINE).unwrap();
+        let again = encode(&ToEngine::Start(settings()), MAX_FROM_ENGINE).unwrap();
+        let mut agent = agent;
+        for junk in [&[0xff; 64][..], b"GET / HTTP/1.1\r\n\r\n", &[0, 0, 0, 3, 200, 1, 2], &[0, 0, 0, 0], &hello, &again] {
+            fds::send(&agent.stream, junk, &[]).await.unwrap();
+            if junk.len() < 4 {
+                continue;
+            }
+            // A length that is allowed but never comes: the agent hangs up.
+            nix::sys::socket::shutdown(agent.stream.as_raw_fd(), nix::sys::socket::Shutdown::Write).unwrap();
+            agent.closed().await;
+            let (next, running, _) = engine.hello().await;
+            assert_eq!(running.expect("still running").revision, 1);
+            agent = next;
+        }
+        // Descriptors where none belong.
+        let stats = encode(&ToEngine::Stats, MAX_FROM_ENGINE).unwrap();
+        fds::send(&agent.stream, &stats, &kit.descriptors()).await.unwrap();
+        agent.closed().await;
+        let (agent, ..) = engine.hello().await;
+        agent.send(&ToEngine::Stats).await;
+        assert!(matches!(agent.answer().await, FromEngine::Stats(_)));
+        assert!(engine.is_running());
+    });
+}
+
+fn wrong_descriptors_do_not_start_it() {
+    block_on(async {
+        let kit = Kit::new();
+        let mut engine = Engine::start();
+        let all = kit.descriptors();
+        let mut swapped = all.clone();
+        swapped.swap(0, 4);
+        let mut no_map = all.clone();
+        no_map[6] = all[0];
+        for wrong in [&all[..6], &[], &swapped, &no_map] {
+            let (agent, running, _) = engine.hello().await;
+            assert!(running.is_none());
+            agent.send_with(&ToEngine::Start(settings()), wrong).await;
+            agent.closed().await;
+        }
+        let (agent, running, _) = engine.hello().await;
+        assert!(running.is_none());
+        agent.send(&ToEngine::Snapshot(Box::default())).await;
+        agent.closed().await;
+        let (agent, ..) = engine.hello().await;
+        agent.send_with(&ToEngine::Start(settings()), &all).await;
+        agent.send(&ToEngine::Stats).await;
+        assert!(matches!(agent.answer().await, FromEngine::Stats(_)));
+        assert!(engine.is_running());
+    });
+}
+
+fn obeys_root_only() {
+    block_on(async {
+        let kit = Kit::new();
+        let (mut engine, agent) = Engine::serving(&kit, snapshot(1)).await;
+        drop(engine.listener.take());
+        std::fs::remove_file(engine.path()).unwrap();
+        std::fs::set_permissions(engine.directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        let path = engine.path();
+        // The raw call changes this thread only.
+        let foreign = std::thread::spawn(move || {
+            // SAFETY: takes integers only.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 61_300, 61_300, 61_300) }, 0);
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener
+        });
+        let foreign = tokio::net::UnixListener::from_std(foreign.join().unwrap()).unwrap();
+        drop(agent);
+        let (stream, _) = tokio::time::timeout(Duration::from_secs(5), foreign.accept()).await.unwrap().unwrap();
+        let nothing = tokio::time::timeout(Duration::from_secs(5), fds::receive(&stream, MAX_FROM_ENGINE)).await;
+        assert!(nothing.expect("it hangs up").is_err(), "not a byte, not a descriptor");
+        drop(foreign);
+        engine.listen();
+        let (agent, running, _) = engine.hello().await;
+        assert!(running.is_some());
+        agent.send(&ToEngine::Stats).await;
+        assert!(matches!(agent.answer().await, FromEngine::Stats(_)));
+    });
+}
+
+fn says_when_the_socket_is_out_of_reach() {
+    let directory = tempfile::tempdir().unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(directory.path().join("engine.sock")).unwrap();
+    let output = spawn(&directory.path().join("engine.sock")).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("may not reach") && text.contains("engine.sock"), "{text}");
+}

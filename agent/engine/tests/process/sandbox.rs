@@ -1,0 +1,231 @@
+//! What is left to somebody who runs code inside the engine.
+#![allow(unsafe_code, reason = "the tests make the very calls that must fail")]
+
+use std::{
+    io::Write,
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, ExitCode, Stdio},
+};
+
+use crate::{
+    CHILD, Test,
+    agent::{ENGINE_GID, ENGINE_UID, assert_unprivileged},
+};
+
+pub const TESTS: &[Test] = &[
+    ("sandbox::everything_is_given_up", everything_is_given_up),
+    ("sandbox::calls_beyond_need_fail", calls_beyond_need_fail),
+    ("sandbox::fatal_calls_kill", fatal_calls_kill),
+    ("sandbox::what_the_engine_needs_works", what_the_engine_needs_works),
+    ("sandbox::root_is_no_engine_user", root_is_no_engine_user),
+];
+
+/// Starts this program again in a role.
+pub fn start(role: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .env(CHILD, role)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What this program does in a role: `engine <socket>`, `probe`, `fatal <call>` or `root`.
+pub fn child(role: &str) -> ExitCode {
+    let (what, argument) = role.split_once(' ').unwrap_or((role, ""));
+    match what {
+        "engine" => {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+            let args = brattice_engine::Args { socket: argument.into(), uid: ENGINE_UID, gid: ENGINE_GID };
+            match brattice_engine::run(args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    println!("{error}");
+                    ExitCode::from(3)
+                }
+            }
+        }
+        "root" => {
+            let error = brattice_engine::sandbox::enter(0, 0).unwrap_err();
+            println!("{error}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            let missing = brattice_engine::sandbox::enter(ENGINE_UID, ENGINE_GID).unwrap();
+            println!("missing {missing:?}");
+            match what {
+                "fatal" => unsafe {
+                    let call = argument.parse().unwrap();
+                    libc::syscall(call, 0, 0, 0, 0, 0, 0);
+                },
+                "needs" => needs(),
+                _ => probe(),
+            }
+            println!("end");
+            std::io::stdout().flush().unwrap();
+            // Until the parent has looked from outside.
+            let _ = std::io::stdin().read_line(&mut String::new());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn report(name: &str, result: libc::c_long) {
+    let error = if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 };
+    println!("{name} {error}");
+}
+
+/// Calls that must fail, and with what.
+const REFUSED: &[(&str, i32)] = &[
+    ("open_passwd", libc::EPERM),
+    ("open_write", libc::EPERM),
+    ("mkdir", libc::EPERM),
+    ("unlink", libc::EPERM),
+    ("stat", libc::EPERM),
+    ("socket_packet", libc::EPERM),
+    ("socket_raw", libc::EPERM),
+    ("socket_netlink", libc::EPERM),
+    ("socket_unix_datagram", libc::EPERM),
+    ("socket_vsock", libc::EPERM),
+    ("listen", libc::EPERM),
+    ("bind_port", libc::EACCES),
+    ("fork", libc::EPERM),
+    ("clone3", libc::ENOSYS),
+    ("kill", libc::EPERM),
+    ("tgkill_parent", libc::EPERM),
+    ("memory_executable", libc::EPERM),
+    ("memory_becomes_executable", libc::EPERM),
+    ("memfd", libc::EPERM),
+    ("setuid", libc::EPERM),
+    ("seccomp", libc::EPERM),
+    ("attach_filter", libc::EPERM),
+    ("tiocsti", libc::EPERM),
+    ("chdir", libc::EPERM),
+    ("setrlimit", libc::EPERM),
+];
+
+fn probe() {
+    // SAFETY (all): plain calls with valid pointers; they are expected to fail.
+    unsafe {
+        let path = c"/etc/passwd".as_ptr();
+        report("open_passwd", libc::open(path, libc::O_RDONLY).into());
+        report("open_write", libc::open(c"/tmp/x".as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o600).into());
+        report("mkdir", libc::mkdir(c"/tmp/brattice-x".as_ptr(), 0o700).into());
+        report("unlink", libc::unlink(c"/tmp/brattice-x".as_ptr()).into());
+        report("stat", libc::stat(path, &raw mut *Box::new(std::mem::zeroed())).into());
+        report("socket_packet", libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).into());
+        report("socket_raw", libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP).into());
+        report("socket_netlink", libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0).into());
+        report("socket_unix_datagram", libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0).into());
+        report("socket_vsock", libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0).into());
+        let tcp = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        report("listen", libc::listen(tcp, 1).into());
+        report("bind_port", bind(tcp, 18_999));
+        report("fork", libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0));
+        report("clone3", libc::syscall(libc::SYS_clone3, 0, 0));
+        report("kill", libc::kill(libc::getpid(), 0).into());
+        report("tgkill_parent", libc::syscall(libc::SYS_tgkill, 1, 1, 0));
+        let exec = libc::PROT_READ | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        report("memory_executable", libc::mmap(std::ptr::null_mut(), 4096, exec, flags, -1, 0) as libc::c_long);
+        let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        report("memory_becomes_executable", libc::mprotect(page, 4096, exec).into());
+        report("memfd", libc::memfd_create(c"x".as_ptr(), 0).into());
+        report("setuid", libc::setuid(0).into());
+        report("seccomp", libc::syscall(libc::SYS_seccomp, 0, 0, 0));
+        let filter = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
+        let size = libc::socklen_t::try_from(size_of_val(&filter)).unwrap();
+        let result =
+            libc::setsockopt(tcp, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const filter).cast(), size);
+        report("attach_filter", result.into());
+        report("tiocsti", libc::ioctl(0, libc::TIOCSTI, c"x".as_ptr()).into());
+        report("chdir", libc::chdir(c"/".as_ptr()).into());
+        let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+        report("setrlimit", libc::setrlimit(libc::RLIMIT_CPU, &raw const limit).into());
+    }
+}
+
+unsafe fn bind(socket: i32, port: u16) -> libc::c_long {
+    // SAFETY: a valid address for the length of the call.
+    unsafe {
+        let mut address: libc::sockaddr_in = std::mem::zeroed();
+        address.sin_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap();
+        address.sin_port = port.to_be();
+        address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+        let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap();
+        libc::bind(socket, (&raw const address).cast(), size).into()
+    }
+}
+
+/// Threads, timers, sockets, a source address, allocation, a thread's panic.
+fn needs() {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true).unwrap();
+            socket.bind("127.0.0.9:0".parse().unwrap()).unwrap();
+            let refused = socket.connect("127.0.0.1:9".parse().unwrap()).await.unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+            let datagrams = tokio::net::UdpSocket::bind("127.0.0.9:0").await.unwrap();
+            datagrams.send_to(b"x", datagrams.local_addr().unwrap()).await.unwrap();
+            datagrams.recv_from(&mut [0; 8]).await.unwrap();
+        });
+        let memory: Vec<Vec<u8>> = (0..64).map(|n| vec![n; 1 << 20]).collect();
+        assert_eq!(memory.iter().map(Vec::len).sum::<usize>(), 64 << 20);
+    })
+    .join()
+    .unwrap();
+    println!("thread ok");
+    // A panic prints and unwinds; it must not end in a killed process.
+    let panicked = std::thread::spawn(|| panic!("expected by the test")).join().is_err();
+    println!("panic {panicked}");
+}
+
+fn output(role: &str) -> String {
+    let child = start(role);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{role}: {:?}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn everything_is_given_up() {
+    let mut child = start("probe");
+    let mut seen = String::new();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    while let Some(Ok(line)) = lines.next() {
+        let end = line == "end";
+        seen.push_str(&line);
+        if end {
+            break;
+        }
+    }
+    assert!(seen.contains("missing []"), "this kernel offers all parts: {seen}");
+    assert_unprivileged(child.id());
+    child.stdin.take();
+    assert!(child.wait().unwrap().success());
+}
+
+fn calls_beyond_need_fail() {
+    let output = output("probe");
+    for (name, errno) in REFUSED {
+        assert!(output.lines().any(|line| line == format!("{name} {errno}")), "{name} is not refused:\n{output}");
+    }
+}
+
+fn fatal_calls_kill() {
+    for call in brattice_engine::sandbox::FATAL {
+        let status = start(&format!("fatal {call}")).wait_with_output().unwrap().status;
+        assert_eq!(status.signal(), Some(libc::SIGSYS), "system call {call}");
+    }
+}
+
+fn what_the_engine_needs_works() {
+    let output = output("needs");
+    assert!(output.contains("thread ok") && output.contains("panic true"), "{output}");
+}
+
+fn root_is_no_engine_user() {
+    assert!(output("root").contains("must not be root"));
+}
