@@ -24,22 +24,22 @@ use brattice_wire::{
 use tokio::net::{UnixListener, UnixStream};
 
 /// Users that nothing else on the machine has.
-pub const ENGINE_UID: u32 = 61_234;
+pub(crate) const ENGINE_UID: u32 = 61_234;
 /// See [`ENGINE_UID`].
-pub const ENGINE_GID: u32 = 61_235;
+pub(crate) const ENGINE_GID: u32 = 61_235;
 /// Workers of the engines under test.
-pub const WORKERS: u32 = 2;
+pub(crate) const WORKERS: u32 = 2;
 /// How long an answer may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test's body.
-pub fn block_on<T>(body: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(3 * PATIENCE, body).await.expect("the test hangs") })
 }
 
 /// No capability in any set, no new privileges, the filter in force; in every thread.
-pub fn assert_unprivileged(pid: u32) {
+pub(crate) fn assert_unprivileged(pid: u32) {
     let mut threads = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
         let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
@@ -67,16 +67,16 @@ pub fn assert_unprivileged(pid: u32) {
 }
 
 /// The sockets and the map of an engine, as the agent keeps them.
-pub struct Kit {
-    pub http: Vec<TcpListener>,
-    pub relay: Vec<TcpListener>,
-    pub dns_udp: UdpSocket,
-    pub dns_tcp: TcpListener,
-    pub map: OwnedFd,
+pub(crate) struct Kit {
+    pub(crate) http: Vec<TcpListener>,
+    pub(crate) relay: Vec<TcpListener>,
+    pub(crate) dns_udp: UdpSocket,
+    pub(crate) dns_tcp: TcpListener,
+    pub(crate) map: OwnedFd,
 }
 
 impl Kit {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = || TcpListener::bind("127.77.0.1:0").unwrap();
         // SAFETY: a valid C string; the descriptor is new and ours.
         let map = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"workers".as_ptr(), libc::MFD_CLOEXEC)) };
@@ -93,19 +93,19 @@ impl Kit {
         }
     }
 
-    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let http = self.http.iter().map(AsFd::as_fd);
         let relay = self.relay.iter().map(AsFd::as_fd);
         http.chain(relay).chain([self.dns_udp.as_fd(), self.dns_tcp.as_fd(), self.map.as_fd()]).collect()
     }
 
     /// VIP and port of the relayed service of worker 0.
-    pub fn relay_address(&self) -> SocketAddr {
+    pub(crate) fn relay_address(&self) -> SocketAddr {
         self.relay[0].local_addr().unwrap()
     }
 
     /// Heartbeat, connections and requests of a worker.
-    pub fn state(&self, worker: u32) -> (u64, u32, u32) {
+    pub(crate) fn state(&self, worker: u32) -> (u64, u32, u32) {
         let mut bytes = [0; 16];
         nix::sys::uio::pread(&self.map, &mut bytes, i64::from(worker) * 16).unwrap();
         (
@@ -116,20 +116,20 @@ impl Kit {
     }
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { workers: WORKERS, sources: vec![Ipv4Addr::new(127, 77, 0, 5)], limits: Limits::default() }
 }
 
 /// An engine process and the directory its socket lies in.
-pub struct Engine {
-    pub child: Child,
-    pub directory: tempfile::TempDir,
-    pub listener: Option<UnixListener>,
+pub(crate) struct Engine {
+    pub(crate) child: Child,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) listener: Option<UnixListener>,
 }
 
 impl Engine {
     /// A directory with a listening socket, and an engine that is told of it.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
         let mut engine = Self { child: spawn(&directory.path().join("engine.sock")), directory, listener: None };
@@ -137,12 +137,12 @@ impl Engine {
         engine
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("engine.sock")
     }
 
     /// A new agent's socket at the same path.
-    pub fn listen(&mut self) {
+    pub(crate) fn listen(&mut self) {
         let _ = std::fs::remove_file(self.path());
         let listener = UnixListener::bind(self.path()).unwrap();
         std::fs::set_permissions(self.path(), PermissionsExt::from_mode(0o666)).unwrap();
@@ -150,7 +150,7 @@ impl Engine {
     }
 
     /// The next connection of the engine, and what it says first.
-    pub async fn hello(&self) -> (Agent, Option<Running>, Vec<OwnedFd>) {
+    pub(crate) async fn hello(&self) -> (Agent, Option<Running>, Vec<OwnedFd>) {
         let accept = self.listener.as_ref().unwrap().accept();
         let (stream, _) = tokio::time::timeout(PATIENCE, accept).await.expect("no engine connects").unwrap();
         assert_eq!(stream.peer_cred().unwrap().uid(), ENGINE_UID);
@@ -162,7 +162,7 @@ impl Engine {
     }
 
     /// Up to the first snapshot in force.
-    pub async fn serving(kit: &Kit, snapshot: Snapshot) -> (Self, Agent) {
+    pub(crate) async fn serving(kit: &Kit, snapshot: Snapshot) -> (Self, Agent) {
         let engine = Self::start();
         let (agent, running, none) = engine.hello().await;
         assert!(running.is_none() && none.is_empty());
@@ -173,7 +173,7 @@ impl Engine {
         (engine, agent)
     }
 
-    pub async fn exit(&mut self) -> ExitStatus {
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -184,7 +184,7 @@ impl Engine {
         }
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 }
@@ -196,37 +196,37 @@ impl Drop for Engine {
     }
 }
 
-pub fn spawn(socket: &std::path::Path) -> Child {
+pub(crate) fn spawn(socket: &std::path::Path) -> Child {
     crate::sandbox::start(&format!("engine {}", socket.display()))
 }
 
 /// The agent's end of a connection.
-pub struct Agent {
-    pub stream: UnixStream,
+pub(crate) struct Agent {
+    pub(crate) stream: UnixStream,
 }
 
 impl Agent {
-    pub async fn send(&self, message: &ToEngine) {
+    pub(crate) async fn send(&self, message: &ToEngine) {
         self.send_with(message, &[]).await;
     }
 
-    pub async fn send_with(&self, message: &ToEngine, descriptors: &[BorrowedFd<'_>]) {
+    pub(crate) async fn send_with(&self, message: &ToEngine, descriptors: &[BorrowedFd<'_>]) {
         let frame = encode(message, MAX_TO_ENGINE).unwrap();
         fds::send(&self.stream, &frame, descriptors).await.unwrap();
     }
 
-    pub async fn receive(&self) -> (FromEngine, Vec<OwnedFd>) {
+    pub(crate) async fn receive(&self) -> (FromEngine, Vec<OwnedFd>) {
         let received = tokio::time::timeout(PATIENCE, fds::receive(&self.stream, MAX_FROM_ENGINE)).await;
         let (body, descriptors) = received.expect("no answer").unwrap();
         (decode(&body).unwrap(), descriptors)
     }
 
-    pub async fn answer(&self) -> FromEngine {
+    pub(crate) async fn answer(&self) -> FromEngine {
         self.receive().await.0
     }
 
     /// Waits until the engine closes the connection.
-    pub async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         let received = tokio::time::timeout(PATIENCE, fds::receive(&self.stream, MAX_FROM_ENGINE)).await;
         assert!(received.expect("the connection stays open").is_err());
     }

@@ -14,7 +14,7 @@ use crate::{
     agent::{Engine, Kit, assert_unprivileged, block_on, settings, spawn},
 };
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("lifecycle::starts_applies_and_shuts_down", starts_applies_and_shuts_down),
     ("lifecycle::bad_snapshots_are_refused", bad_snapshots_are_refused),
     ("lifecycle::survives_its_agent", survives_its_agent),

@@ -12,7 +12,7 @@ use crate::{
     agent::{ENGINE_GID, ENGINE_UID, assert_unprivileged},
 };
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("sandbox::everything_is_given_up", everything_is_given_up),
     ("sandbox::calls_beyond_need_fail", calls_beyond_need_fail),
     ("sandbox::fatal_calls_kill", fatal_calls_kill),
@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Starts this program again in a role.
-pub fn start(role: &str) -> Child {
+pub(crate) fn start(role: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .env(CHILD, role)
         .stdin(Stdio::piped())
@@ -31,7 +31,7 @@ pub fn start(role: &str) -> Child {
 }
 
 /// What this program does in a role: `engine <socket>`, `probe`, `fatal <call>` or `root`.
-pub fn child(role: &str) -> ExitCode {
+pub(crate) fn child(role: &str) -> ExitCode {
     let (what, argument) = role.split_once(' ').unwrap_or((role, ""));
     match what {
         "engine" => {
