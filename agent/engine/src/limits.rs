@@ -1,0 +1,118 @@
+//! Bounds per workload, over all workers.
+//!
+//! The counters of a workload hang on its callers in the state, so the request path finds them without a lock; the
+//! registry is asked only when a state is compiled.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+/// What a workload has open now, over all its addresses and all workers.
+#[derive(Debug, Default)]
+pub struct Usage {
+    connections: AtomicU32,
+    requests: AtomicU32,
+    dns: AtomicU32,
+}
+
+/// Which of the numbers in [`Usage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Client connections.
+    Connection,
+    /// Requests in flight.
+    Request,
+    /// DNS questions in flight.
+    Dns,
+}
+
+impl Usage {
+    fn number(&self, which: Use) -> &AtomicU32 {
+        match which {
+            Use::Connection => &self.connections,
+            Use::Request => &self.requests,
+            Use::Dns => &self.dns,
+        }
+    }
+
+    /// One more, unless `limit` are open already. Given back when the answer is dropped.
+    pub fn take(self: &Arc<Self>, which: Use, limit: u32) -> Option<Taken> {
+        let number = self.number(which);
+        if number.fetch_add(1, Relaxed) >= limit {
+            number.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(Taken { usage: Arc::clone(self), which })
+    }
+
+    /// Open now.
+    pub fn open(&self, which: Use) -> u32 {
+        self.number(which).load(Relaxed)
+    }
+}
+
+/// One connection, request or question, until it is dropped.
+#[derive(Debug)]
+pub struct Taken {
+    usage: Arc<Usage>,
+    which: Use,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.usage.number(self.which).fetch_sub(1, Relaxed);
+    }
+}
+
+/// The usage of every workload that is in the state or still has something open.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<HashMap<u32, Weak<Usage>>>);
+
+impl Registry {
+    /// The usage of the workload with this number, the same for as long as somebody holds it.
+    pub fn usage(&self, workload: u32) -> Arc<Usage> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = known.get(&workload).and_then(Weak::upgrade) {
+            return usage;
+        }
+        let usage = Arc::new(Usage::default());
+        known.insert(workload, Arc::downgrade(&usage));
+        usage
+    }
+
+    /// Forgets workloads that nobody holds any more.
+    pub fn prune(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, usage| usage.strong_count() > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_one_is_refused_and_room_comes_back() {
+        let registry = Registry::default();
+        let usage = registry.usage(7);
+        let first = usage.take(Use::Request, 2).unwrap();
+        let _second = registry.usage(7).take(Use::Request, 2).unwrap();
+        assert!(usage.take(Use::Request, 2).is_none());
+        assert!(usage.take(Use::Connection, 1).is_some(), "kinds are counted apart");
+        drop(first);
+        assert!(usage.take(Use::Request, 2).is_some());
+    }
+
+    #[test]
+    fn workloads_are_forgotten() {
+        let registry = Registry::default();
+        let kept = registry.usage(1);
+        drop(registry.usage(2));
+        registry.prune();
+        assert_eq!(registry.0.lock().unwrap().len(), 1);
+        assert_eq!(kept.open(Use::Connection), 0);
+    }
+}
