@@ -93,6 +93,11 @@ pub const FIRST_ENGINE_SOURCE: u32 = 1;
 pub const ENGINE_SOURCES: u32 = 16;
 /// The DNS VIP, as an offset into the VIP range.
 pub const DNS_VIP_OFFSET: u32 = 17;
+/// VIP of preflight's active probe, as an offset into the VIP range.
+pub const PROBE_VIP_OFFSET: u32 = 31;
+/// Workload number of preflight's active probe, which no workload has. Its alias is the last address of the alias range,
+/// which no workload gets.
+pub const PROBE_WORKLOAD_ID: u32 = u32::MAX;
 /// First VIP that a service can have, as an offset into the VIP range.
 pub const FIRST_SERVICE_VIP: u32 = 32;
 
