@@ -1,1 +1,34 @@
-//! brattice-loader
+//! Everything of Brattice that touches the kernel from user space: loading, attaching and pinning the eBPF programs, typed
+//! map handles, the device, routes and nftables table of the data path, interface inventory and events, sockets, probes,
+//! and cleanup.
+//!
+//! All functions act in the calling thread's network namespace; the agent is started inside the node's.
+
+mod aside;
+pub mod cleanup;
+mod datapath;
+pub mod device;
+mod error;
+mod events;
+pub mod interfaces;
+mod links;
+mod maps;
+mod namespace;
+mod netlink;
+mod nft;
+mod object;
+mod options;
+mod pins;
+pub mod preflight;
+pub mod probe;
+mod readiness;
+pub mod routes;
+pub mod sockets;
+mod sys;
+
+pub use brattice_abi as abi;
+pub use datapath::{Attachment, Datapath};
+pub use error::{Error, Result};
+pub use events::Events;
+pub use maps::{Maps, Table, open_pinned_switches};
+pub use options::{Options, RESERVED_LINK_LOCAL};

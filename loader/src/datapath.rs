@@ -1,0 +1,553 @@
+//! The data path of a node: started, adopted, kept whole.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use brattice_abi as abi;
+use ipnet::Ipv4Net;
+
+use crate::aside::aside;
+use crate::events::Events;
+use crate::links::Link;
+use crate::maps::Maps;
+use crate::namespace::{self, Namespace};
+use crate::netlink::{Family, Socket, link};
+use crate::object::{self, Programs};
+use crate::options::Options;
+use crate::pins::{self, Lock, Pins};
+use crate::sys::{self, Side, Target};
+use crate::{Error, Result, device, nft, routes};
+
+/// A program that is attached, as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// `workload_ingress`, `workload_egress` or `vip_listener`.
+    pub program: &'static str,
+    /// Interface name, or `network namespace`.
+    pub attached_to: String,
+    /// Interface index; 0 for `vip_listener`.
+    pub ifindex: u32,
+    /// Id of the program, as `bpftool prog` shows it.
+    pub program_id: u32,
+    /// Id of the link, as `bpftool link` shows it.
+    pub link_id: u32,
+}
+
+/// The running data path. Dropping it leaves everything in the kernel at work: pins hold it, and the next start adopts it.
+#[derive(Debug)]
+pub struct Datapath {
+    /// The maps.
+    pub maps: Maps,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    pins: Pins,
+    maps: Maps,
+    programs: Programs,
+    namespace: Namespace,
+    adopted: bool,
+    state: Mutex<State>,
+    events_taken: Arc<AtomicBool>,
+    /// Keeps other agents out of the pin directory.
+    _lock: Lock,
+}
+
+/// What changes while it runs; its lock also orders all changes.
+#[derive(Debug, Default)]
+struct State {
+    listener: Option<Link>,
+    egress: Option<Link>,
+    workloads: BTreeMap<u32, Link>,
+    mtu: u32,
+    /// What [`Datapath::start`] did, in order.
+    steps: Vec<&'static str>,
+}
+
+impl Datapath {
+    /// Starts the data path in the calling thread's network namespace, or adopts the one that runs: with pins of the same
+    /// schema and layout under `bpffs`, the same programs and links stay at work, also if this build's object is another.
+    ///
+    /// Order: programs and maps, configuration, `vip_listener` (attached), `brattice0`, nftables, `workload_egress`
+    /// (attached), alias route, VIP route; so there is never a route without its guard.
+    ///
+    /// # Errors
+    /// Pins of another schema or layout, ranges other than the running ones, another data path in this namespace, and
+    /// whatever the kernel refuses. What was done until then stays and is taken up by the next start or by cleanup.
+    pub async fn start(options: Options) -> Result<Self> {
+        aside("start", move || Inner::start(options)).await.map(|inner| {
+            let inner = Arc::new(inner);
+            Self { maps: inner.maps.clone(), inner }
+        })
+    }
+
+    /// Whether a running data path was adopted.
+    #[must_use]
+    pub fn adopted(&self) -> bool {
+        self.inner.adopted
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// What [`Self::start`] had to do, in the order in which it was done; an adopted whole data path needs nothing.
+    #[must_use]
+    pub fn steps(&self) -> Vec<&'static str> {
+        self.inner.state().steps.clone()
+    }
+
+    /// Attaches `workload_ingress` to an interface, before all other programs there. Attached already: nothing is done.
+    ///
+    /// # Errors
+    /// [`Error::NoInterface`]; whatever the kernel refuses.
+    pub async fn attach(&self, ifindex: u32) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        aside("attach", move || inner.attach(ifindex)).await
+    }
+
+    /// Detaches it; also if the interface is gone or nothing was attached.
+    ///
+    /// # Errors
+    /// When the pin cannot be removed.
+    pub async fn detach(&self, ifindex: u32) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        aside("detach", move || inner.detach(ifindex)).await
+    }
+
+    /// What is attached, asked from the kernel; a link whose interface is gone is not in it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attached(&self) -> Result<Vec<Attachment>> {
+        self.inner.attached()
+    }
+
+    /// What the data path put on this host, a line each: device, table, routes, pins.
+    #[must_use]
+    pub fn footprint(&self) -> Vec<String> {
+        self.inner.footprint()
+    }
+
+    /// Index and MAC of `brattice0`, as configured.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read.
+    pub fn device(&self) -> Result<(u32, [u8; 6])> {
+        let config = self.maps.config().get(&0)?.unwrap_or_default();
+        Ok((config.brattice0, config.brattice0_mac))
+    }
+
+    /// Sets the largest packet that is sent to aliases: the smallest MTU of all workloads, 68 to 65535 bytes.
+    ///
+    /// # Errors
+    /// An MTU out of range; whatever the kernel refuses.
+    pub async fn set_mtu(&self, mtu: u32) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        aside("set-mtu", move || inner.set_mtu(mtu)).await
+    }
+
+    /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
+    /// `alias-route`, `vip-route`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
+    /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses; what was mended until then stays.
+    pub async fn repair(&self) -> Result<Vec<&'static str>> {
+        let inner = Arc::clone(&self.inner);
+        aside("repair", move || inner.establish(&mut inner.state())).await
+    }
+
+    /// The same data path, for work on another thread.
+    pub(crate) fn share(&self) -> Self {
+        Self { maps: self.maps.clone(), inner: Arc::clone(&self.inner) }
+    }
+
+    /// [`Self::attach`] on the calling thread.
+    pub(crate) fn attach_now(&self, ifindex: u32) -> Result<()> {
+        self.inner.attach(ifindex)
+    }
+
+    /// [`Self::detach`] on the calling thread.
+    pub(crate) fn detach_now(&self, ifindex: u32) -> Result<()> {
+        self.inner.detach(ifindex)
+    }
+
+    /// The sampled drops. One reader at a time.
+    ///
+    /// # Errors
+    /// [`Error::EventsTaken`]; no runtime.
+    pub fn events(&self) -> Result<Events> {
+        Events::open(self.maps.events_fd()?, &self.inner.events_taken)
+    }
+}
+
+fn routing() -> Result<Socket> {
+    Socket::open(Family::Route).map_err(Error::netlink("opening a routing socket"))
+}
+
+impl Inner {
+    fn start(options: Options) -> Result<Self> {
+        options.check()?;
+        let pins = Pins::new(&options.bpffs);
+        pins.check()?;
+        let namespace = namespace::own()?;
+        // Refused before anything is made.
+        let mut socket = routing()?;
+        device::find(&mut socket)?;
+        routes::loopback(&mut socket)?;
+        pins.create()?;
+        let lock = pins.lock()?.ok_or_else(|| Error::Io {
+            what: format!("{} vanished while it was being made", pins.root().display()),
+            source: std::io::Error::from(std::io::ErrorKind::NotFound),
+        })?;
+        let running = running(&pins, &namespace)?;
+        let adopted = running.is_some();
+        let mut steps = Vec::new();
+        let programs = match running {
+            Some(programs) => programs,
+            None => {
+                alone(&pins, &namespace, &mut socket, None)?;
+                pins.clear()?;
+                let programs = object::load(&pins)?;
+                steps.extend(["maps", "programs"]);
+                programs
+            }
+        };
+        alone(&pins, &namespace, &mut socket, Some(&programs))?;
+        let maps = Maps::open(&pins)?;
+        same_ranges(&maps, &options)?;
+        let mtu = routes::list(&mut socket)?.iter().find_map(|r| r.mtu).unwrap_or(device::DEFAULT_MTU);
+        let inner = Self {
+            options,
+            pins,
+            maps,
+            programs,
+            namespace,
+            adopted,
+            state: Mutex::new(State { mtu, ..State::default() }),
+            events_taken: Arc::default(),
+            _lock: lock,
+        };
+        let mut state = inner.state();
+        steps.extend(inner.establish(&mut state)?);
+        state.steps = steps;
+        drop(state);
+        Ok(inner)
+    }
+
+    /// A poisoned lock only means that an earlier change panicked half-way; the next one looks at the kernel anew.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings everything to where it should be, in the order of start; names of what had to be done.
+    fn establish(&self, state: &mut State) -> Result<Vec<&'static str>> {
+        let mut done = Vec::new();
+        let mut socket = routing()?;
+        if self.repin(state)? {
+            done.push("pins");
+        }
+        let there = device::find(&mut socket)?;
+        let mut configured = self.configure(there.map(|d| (d.ifindex, d.mac)))?;
+        if self.ensure_listener(state)? {
+            done.push("vip_listener");
+        }
+        let (device, made) = device::ensure(&mut socket)?;
+        if made {
+            done.push("brattice0");
+        }
+        if device.mtu < state.mtu {
+            device::raise_mtu(&mut socket, &device, state.mtu)?;
+        }
+        configured |= self.configure(Some((device.ifindex, device.mac)))?;
+        if configured {
+            done.push("config");
+        }
+        if nft::ensure()? {
+            done.push("nft");
+        }
+        if self.ensure_egress(state, device.ifindex)? {
+            done.push("workload_egress");
+        }
+        if routes::ensure(&mut socket, &routes::alias(self.options.alias, device.ifindex, state.mtu))? {
+            done.push("alias-route");
+        }
+        let loopback = routes::loopback(&mut socket)?;
+        if routes::ensure(&mut socket, &routes::vip(self.options.vip, loopback))? {
+            done.push("vip-route");
+        }
+        if self.ensure_workloads(state)? {
+            done.push("workload_ingress");
+        }
+        Ok(done)
+    }
+
+    /// Pins again what is held but pinned no longer.
+    fn repin(&self, state: &State) -> Result<bool> {
+        self.pins.create()?;
+        let mut any = self.maps.repin(&self.pins)?;
+        for (name, loaded) in [
+            (abi::VIP_LISTENER, &self.programs.listener),
+            (abi::WORKLOAD_EGRESS, &self.programs.egress),
+            (abi::WORKLOAD_INGRESS, &self.programs.ingress),
+        ] {
+            let path = self.pins.program(name);
+            if !path.exists() {
+                use std::os::fd::AsFd;
+                sys::obj_pin(loaded.fd.as_fd(), &path).map_err(Error::bpf(format!("pinning program {name}")))?;
+                any = true;
+            }
+        }
+        for link in state.listener.iter().chain(&state.egress).chain(state.workloads.values()) {
+            any |= link.repin()?;
+        }
+        Ok(any)
+    }
+
+    fn configure(&self, device: Option<(u32, [u8; 6])>) -> Result<bool> {
+        let table = self.maps.config();
+        let wanted = self.options.config(device);
+        if table.get(&0)? == Some(wanted) {
+            return Ok(false);
+        }
+        table.insert(&0, &wanted)?;
+        Ok(true)
+    }
+
+    fn ensure_listener(&self, state: &mut State) -> Result<bool> {
+        let id = self.programs.listener.id;
+        let inode = u32::try_from(self.namespace.inode).unwrap_or(0);
+        let target = Target::Netns { inode };
+        if live(state.listener.as_ref(), id, target)? {
+            return Ok(false);
+        }
+        // A dead one would detach nothing when it is dropped.
+        state.listener = None;
+        let pin = self.pins.link(pins::LISTENER_LINK);
+        if let Some(link) = Link::adopt(&pin, id, target)? {
+            state.listener = Some(link);
+            return Ok(false);
+        }
+        state.listener = Some(Link::sk_lookup(&self.programs.listener.fd, &self.namespace, pin)?);
+        Ok(true)
+    }
+
+    fn ensure_egress(&self, state: &mut State, ifindex: u32) -> Result<bool> {
+        let id = self.programs.egress.id;
+        let target = Target::Tcx { ifindex, side: Side::Egress };
+        if live(state.egress.as_ref(), id, target)? {
+            return Ok(false);
+        }
+        state.egress = None;
+        let pin = self.pins.link(pins::EGRESS_LINK);
+        if let Some(link) = Link::adopt(&pin, id, target)? {
+            state.egress = Some(link);
+            return Ok(false);
+        }
+        state.egress = Some(Link::tcx(&self.programs.egress.fd, ifindex, Side::Egress, pin)?);
+        Ok(true)
+    }
+
+    /// Takes up pinned links of interfaces, and lets go of those that are attached nowhere.
+    fn ensure_workloads(&self, state: &mut State) -> Result<bool> {
+        let id = self.programs.ingress.id;
+        let mut gone = false;
+        let mut indices = self.pins.workload_links()?;
+        indices.extend(state.workloads.keys());
+        indices.sort_unstable();
+        indices.dedup();
+        for ifindex in indices {
+            let target = Target::Tcx { ifindex, side: Side::Ingress };
+            if live(state.workloads.get(&ifindex), id, target)? {
+                continue;
+            }
+            let pin = self.pins.workload_link(ifindex);
+            state.workloads.remove(&ifindex);
+            match Link::adopt(&pin, id, target)? {
+                Some(link) => drop(state.workloads.insert(ifindex, link)),
+                None => gone = true,
+            }
+        }
+        Ok(gone)
+    }
+
+    fn attach(&self, ifindex: u32) -> Result<()> {
+        let mut state = self.state();
+        let id = self.programs.ingress.id;
+        let target = Target::Tcx { ifindex, side: Side::Ingress };
+        if live(state.workloads.get(&ifindex), id, target)? {
+            return Ok(());
+        }
+        state.workloads.remove(&ifindex);
+        let pin = self.pins.workload_link(ifindex);
+        let link = match Link::adopt(&pin, id, target)? {
+            Some(link) => link,
+            None => Link::tcx(&self.programs.ingress.fd, ifindex, Side::Ingress, pin)?,
+        };
+        state.workloads.insert(ifindex, link);
+        Ok(())
+    }
+
+    fn detach(&self, ifindex: u32) -> Result<()> {
+        let mut state = self.state();
+        let held = state.workloads.remove(&ifindex);
+        match held {
+            Some(link) => link.remove(),
+            None => match Link::open(&self.pins.workload_link(ifindex))? {
+                Some(link) => link.remove(),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn attached(&self) -> Result<Vec<Attachment>> {
+        let state = self.state();
+        let names: BTreeMap<u32, String> = link::list(&mut routing()?, None)
+            .map_err(Error::netlink("listing interfaces"))?
+            .into_iter()
+            .map(|l| (l.ifindex, l.name))
+            .collect();
+        let mut all = Vec::new();
+        let programs = std::iter::empty()
+            .chain(state.listener.iter().map(|l| (abi::VIP_LISTENER, l)))
+            .chain(state.egress.iter().map(|l| (abi::WORKLOAD_EGRESS, l)))
+            .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)));
+        for (program, link) in programs {
+            let info = link.info()?;
+            let (attached_to, ifindex) = match info.target {
+                Target::Tcx { ifindex: 0, .. } | Target::Netns { inode: 0 } | Target::Other { .. } => continue,
+                Target::Netns { .. } => ("network namespace".to_owned(), 0),
+                Target::Tcx { ifindex, .. } => (names.get(&ifindex).cloned().unwrap_or_default(), ifindex),
+            };
+            all.push(Attachment { program, attached_to, ifindex, program_id: info.program_id, link_id: info.id });
+        }
+        Ok(all)
+    }
+
+    fn footprint(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        match routing().and_then(|mut socket| Ok((device::find(&mut socket)?, routes::list(&mut socket)?))) {
+            Ok((device, routes)) => {
+                lines.extend(device.map(|d| {
+                    let state = if d.up() { "up" } else { "DOWN" };
+                    format!("device {} (veth pair with {}), index {}, {state}", device::DEVICE, device::PEER, d.ifindex)
+                }));
+                lines.extend(routes.iter().map(routes::describe));
+            }
+            Err(error) => lines.push(format!("devices and routes cannot be asked for: {error}")),
+        }
+        match nft::present() {
+            Ok(true) => lines.push(format!("nftables table {}", nft::TABLE)),
+            Ok(false) => lines.push(format!("nftables table {} IS MISSING", nft::TABLE)),
+            Err(error) => lines.push(format!("nftables cannot be asked: {error}")),
+        }
+        for folder in pins::FOLDERS {
+            let path = self.pins.schema().join(folder);
+            let count = pins::names(&path).map_or(0, |n| n.len());
+            lines.push(format!("pins {} ({count})", path.display()));
+        }
+        lines
+    }
+
+    fn set_mtu(&self, mtu: u32) -> Result<()> {
+        if !(68..=65_535).contains(&mtu) {
+            return Err(Error::Option {
+                option: "MTU",
+                value: mtu.to_string(),
+                reason: "it must be 68 to 65535".into(),
+            });
+        }
+        let mut state = self.state();
+        state.mtu = mtu;
+        let mut socket = routing()?;
+        let (device, _) = device::ensure(&mut socket)?;
+        device::raise_mtu(&mut socket, &device, mtu)?;
+        routes::ensure(&mut socket, &routes::alias(self.options.alias, device.ifindex, mtu)).map(drop)
+    }
+}
+
+/// Whether a link is held and attached where it should be.
+fn live(link: Option<&Link>, program_id: u32, target: Target) -> Result<bool> {
+    let Some(link) = link else { return Ok(false) };
+    let info = link.info()?;
+    Ok(info.program_id == program_id && info.target == target)
+}
+
+/// The programs of the data path that is pinned, if it is whole; `None`: start afresh.
+fn running(pins: &Pins, namespace: &Namespace) -> Result<Option<Programs>> {
+    let found = pins.found()?;
+    if let Some(link) = Link::open(&pins.link(pins::LISTENER_LINK))? {
+        match link.info()?.target {
+            // Its network namespace is gone, and every device with it.
+            Target::Netns { inode: 0 } => {
+                for name in &found.links {
+                    pins::unlink(&pins.link(name))?;
+                }
+                return Ok(None);
+            }
+            Target::Netns { inode } if u64::from(inode) != namespace.inode => {
+                return Err(Error::Option {
+                    option: "bpffs",
+                    value: pins.root().display().to_string(),
+                    reason: "it belongs to a data path in another network namespace".into(),
+                });
+            }
+            _ => {}
+        }
+    }
+    match (found.missing.first(), found.links.is_empty()) {
+        (None, _) => object::adopt(pins).map(Some),
+        // A start that ended before anything was attached.
+        (Some(_), true) => Ok(None),
+        (Some(missing), false) => Err(Error::PinsIncomplete { path: pins.root().to_owned(), missing: missing.clone() }),
+    }
+}
+
+/// Refuses to work beside another data path of this kind.
+fn alone(pins: &Pins, namespace: &Namespace, socket: &mut Socket, ours: Option<&Programs>) -> Result<()> {
+    use std::os::fd::AsFd;
+    let refuse = |program: &'static str, ids: Vec<u32>, own: Option<u32>| -> Result<()> {
+        for id in ids.into_iter().filter(|id| Some(*id) != own) {
+            // A program that is gone by now is no hindrance.
+            let named = sys::program_by_id(id).and_then(|fd| sys::program_info(fd.as_fd()));
+            // The kernel keeps 15 bytes of a name.
+            if named.is_ok_and(|info| program.starts_with(&info.name) && info.name.len() >= 12) {
+                return Err(Error::OtherInstance { program, id, path: pins.root().to_owned() });
+            }
+        }
+        Ok(())
+    };
+    let lookups = sys::query_sk_lookup(namespace.as_fd())
+        .map_err(Error::bpf("asking for the sk_lookup programs of this network namespace"))?;
+    refuse(abi::VIP_LISTENER, lookups, ours.map(|p| p.listener.id))?;
+    if let Some(device) = device::find(socket)? {
+        let programs = sys::query_tcx(device.ifindex, Side::Egress)
+            .map_err(Error::bpf("asking for the TCX programs of brattice0"))?;
+        refuse(abi::WORKLOAD_EGRESS, programs, ours.map(|p| p.egress.id))?;
+    }
+    Ok(())
+}
+
+/// Refuses ranges other than those that workloads and their connections use already.
+fn same_ranges(maps: &Maps, options: &Options) -> Result<()> {
+    let Some(config) = maps.config().get(&0)?.filter(|c| c.ready == 1) else { return Ok(()) };
+    let range = |net: u32, mask: u32| {
+        Ipv4Net::with_netmask(net.into(), mask.into())
+            .map_or_else(|_| format!("{net:08x}/{mask:08x}"), |n| n.to_string())
+    };
+    for (which, running, asked) in [
+        ("VIP", range(config.vip_net, config.vip_mask), options.vip.trunc().to_string()),
+        ("alias", range(config.alias_net, config.alias_mask), options.alias.trunc().to_string()),
+    ] {
+        if running != asked {
+            return Err(Error::RangeChanged { which, running, asked });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! What can go wrong, in words for an operator.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Every error of this crate. The texts say what happened, the likely cause, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The pin directory is not on a BPF file system.
+    #[error(
+        "{path} is not on a BPF file system, so nothing can be pinned there; mount one: mount -t bpf bpf /sys/fs/bpf"
+    )]
+    NotBpffs {
+        /// The directory, or its nearest existing parent.
+        path: PathBuf,
+    },
+    /// Pins of a schema that this build does not know.
+    #[error(
+        "{path} holds pins of schema {found}, and this build knows only schema {known}: another version of Brattice runs \
+         (or ran) here. Nothing was touched. Start that version, or remove its data path with `brattice cleanup`"
+    )]
+    UnknownSchema {
+        /// The pin directory.
+        path: PathBuf,
+        /// Name of the directory found, such as `v2`.
+        found: String,
+        /// The schema of this build.
+        known: u32,
+    },
+    /// Links are pinned but what they need is not.
+    #[error(
+        "{path} holds attached programs, but {missing} is missing: somebody removed a part of the pins. \
+         Run `brattice cleanup`, then start again"
+    )]
+    PinsIncomplete {
+        /// The pin directory.
+        path: PathBuf,
+        /// What is missing.
+        missing: String,
+    },
+    /// A pinned map or program does not fit this build.
+    #[error("the pinned {name} does not fit this build ({detail}). Run `brattice cleanup`, then start again")]
+    Layout {
+        /// Map or program.
+        name: String,
+        /// The difference.
+        detail: String,
+    },
+    /// The running data path was started with other ranges.
+    #[error(
+        "the running data path uses the {which} range {running}, and {asked} was asked for: workloads hold addresses of the \
+         running one. Ask for {running}, or run `brattice cleanup` first"
+    )]
+    RangeChanged {
+        /// `VIP` or `alias`.
+        which: &'static str,
+        /// As in the kernel.
+        running: String,
+        /// As asked.
+        asked: String,
+    },
+    /// An option cannot be.
+    #[error("{option} {value} is not possible: {reason}")]
+    Option {
+        /// Which.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The embedded object lacks something.
+    #[error(
+        "the embedded eBPF object has no {kind} {name}: it was built from other sources. Rebuild with `cargo xtask build`"
+    )]
+    MissingInObject {
+        /// `map` or `program`.
+        kind: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+    /// The embedded object cannot be read or its maps not be created.
+    #[error(
+        "loading the eBPF object failed: {0}. Likely causes: not root (CAP_BPF, CAP_NET_ADMIN), or a kernel older than 6.6; `brattice preflight` tells"
+    )]
+    Object(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kernel refused a program.
+    #[error("the kernel refused program {program}: {source}. `brattice preflight` tells what this kernel lacks")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// With the verifier's log.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A bpf(2) call failed.
+    #[error("{what}: {source} (bpf system call)")]
+    Bpf {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A netlink request failed.
+    #[error("{what}: {source} (netlink)")]
+    Netlink {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file or socket operation failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// No interface has this index.
+    #[error("there is no interface with index {ifindex} in this network namespace (any more)")]
+    NoInterface {
+        /// The index.
+        ifindex: u32,
+    },
+    /// A device with our name that is not ours.
+    #[error(
+        "an interface named {name} exists and is not Brattice's ({found}). Nothing was changed. Rename or remove it: \
+         ip link delete {name}"
+    )]
+    ForeignDevice {
+        /// The name.
+        name: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// Another data path works in this network namespace.
+    #[error(
+        "another Brattice data path works in this network namespace ({program}, program id {id}, is attached, and is not pinned \
+         under {path}). Use its --bpffs directory, or remove it with `brattice cleanup --bpffs <its directory>`"
+    )]
+    OtherInstance {
+        /// Which of its programs was found.
+        program: &'static str,
+        /// Its id.
+        id: u32,
+        /// Our pin directory.
+        path: PathBuf,
+    },
+    /// Another process holds the pin directory.
+    #[error("another agent uses {path}: stop it first (`brattice status` shows it)")]
+    InUse {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// `nft` is not installed.
+    #[error(
+        "the nft command was not found: install the package nftables (it is needed to keep brattice0 out of connection tracking)"
+    )]
+    NftMissing,
+    /// `nft` refused.
+    #[error("nft refused {what}: {output}")]
+    Nft {
+        /// What was tried.
+        what: &'static str,
+        /// What nft said.
+        output: String,
+    },
+    /// A table is at its limit.
+    #[error("map {map} is full ({capacity} entries, its limit)")]
+    Full {
+        /// The map.
+        map: String,
+        /// Its limit.
+        capacity: u32,
+    },
+    /// Somebody reads the events already.
+    #[error("the drop events are being read already; they have one reader")]
+    EventsTaken,
+    /// A helper thread ended early.
+    #[error("a helper thread ended before its work was done ({0})")]
+    Thread(&'static str),
+}
+
+impl Error {
+    /// For `map_err`: a failed file or socket operation.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// For `map_err`: a failed bpf(2) call.
+    pub(crate) fn bpf(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Bpf { what, source }
+    }
+
+    /// For `map_err`: a failed netlink request.
+    pub(crate) fn netlink(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Netlink { what, source }
+    }
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,8 @@
+//! The interfaces of this network namespace, who is at the other end of each, and word of every change.
+
+mod inventory;
+mod watch;
+
+pub use inventory::{Interface, Peer, inventory};
+pub(crate) use inventory::{PROBE_PREFIX, list as inventory_now};
+pub use watch::{Change, Watch};

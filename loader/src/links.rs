@@ -1,0 +1,84 @@
+//! Attached programs: made, pinned, adopted, taken away. A link is held open as well as pinned, so that neither a removed
+//! pin nor the end of this process detaches it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::sys::{self, LinkInfo, Side, Target};
+use crate::{Error, Result, pins};
+
+/// A link that is open here and pinned there.
+#[derive(Debug)]
+pub(crate) struct Link {
+    fd: OwnedFd,
+    pin: PathBuf,
+}
+
+impl Link {
+    /// Opens a pinned link; `None` if nothing is pinned there.
+    pub(crate) fn open(pin: &Path) -> Result<Option<Self>> {
+        match sys::obj_get(pin) {
+            Ok(fd) => Ok(Some(Self { fd, pin: pin.to_owned() })),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(Error::bpf(format!("opening the pinned link {}", pin.display()))(error)),
+        }
+    }
+
+    /// Opens a pinned link if it still is what it was pinned as; the pin of one that is not is removed.
+    pub(crate) fn adopt(pin: &Path, program_id: u32, target: Target) -> Result<Option<Self>> {
+        let Some(link) = Self::open(pin)? else { return Ok(None) };
+        let info = link.info()?;
+        if info.program_id == program_id && info.target == target {
+            return Ok(Some(link));
+        }
+        link.remove()?;
+        Ok(None)
+    }
+
+    fn keep(fd: OwnedFd, pin: PathBuf) -> Result<Self> {
+        sys::obj_pin(fd.as_fd(), &pin).map_err(Error::bpf(format!("pinning {}", pin.display())))?;
+        Ok(Self { fd, pin })
+    }
+
+    /// Attaches to an interface, before all other programs.
+    pub(crate) fn tcx(program: &OwnedFd, ifindex: u32, side: Side, pin: PathBuf) -> Result<Self> {
+        let fd = sys::attach_tcx(program.as_fd(), ifindex, side).map_err(|source| match source.raw_os_error() {
+            Some(libc::ENODEV) => Error::NoInterface { ifindex },
+            _ => Error::Bpf { what: format!("attaching to interface {ifindex}"), source },
+        })?;
+        Self::keep(fd, pin)
+    }
+
+    /// Attaches to a network namespace's socket lookup.
+    pub(crate) fn sk_lookup(program: &OwnedFd, namespace: impl AsFd, pin: PathBuf) -> Result<Self> {
+        let fd = sys::attach_sk_lookup(program.as_fd(), namespace.as_fd())
+            .map_err(Error::bpf("attaching vip_listener to the network namespace"))?;
+        Self::keep(fd, pin)
+    }
+
+    /// What the kernel says of it now.
+    pub(crate) fn info(&self) -> Result<LinkInfo> {
+        sys::link_info(self.fd.as_fd()).map_err(Error::bpf(format!("asking for the link {}", self.pin.display())))
+    }
+
+    /// Pins it again if its pin was removed; whether it was.
+    pub(crate) fn repin(&self) -> Result<bool> {
+        if self.pin.exists() {
+            return Ok(false);
+        }
+        sys::obj_pin(self.fd.as_fd(), &self.pin).map_err(Error::bpf(format!("pinning {}", self.pin.display())))?;
+        Ok(true)
+    }
+
+    /// Detaches it, whoever else holds it, and removes the pin.
+    pub(crate) fn remove(self) -> Result<()> {
+        match sys::link_detach(self.fd.as_fd()) {
+            // ENOLINK and friends: its interface or namespace is gone already.
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV | libc::ENOENT)) => {
+                tracing::debug!(pin = %self.pin.display(), %error, "detaching; the pin is removed all the same");
+            }
+            _ => {}
+        }
+        pins::unlink(&self.pin).map(drop)
+    }
+}

@@ -1,0 +1,250 @@
+//! Links and addresses.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::{Message, Socket, attributes, u16_at, u32_at};
+
+/// Bytes of `struct ifinfomsg`.
+const HEADER: usize = 16;
+/// Bytes of `struct ifaddrmsg`.
+const ADDRESS_HEADER: usize = 8;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const IFLA_GROUP: u16 = 27;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_TARGET_NETNSID: u16 = 46;
+const VETH_INFO_PEER: u16 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_TARGET_NETNSID: u16 = 10;
+
+/// One link as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) ifindex: u32,
+    pub(crate) name: String,
+    /// `veth`, `bridge`, ...; empty for hardware and loopback.
+    pub(crate) kind: String,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: u32,
+    pub(crate) flags: u32,
+    pub(crate) master: Option<u32>,
+    /// The other end of a veth pair (or the lower device).
+    pub(crate) link: Option<u32>,
+    /// The namespace of `link`, if it is another one.
+    pub(crate) link_nsid: Option<u32>,
+    pub(crate) group: u32,
+}
+
+impl Link {
+    pub(crate) fn up(&self) -> bool {
+        self.flags & libc::IFF_UP.cast_unsigned() != 0
+    }
+
+    pub(crate) fn noarp(&self) -> bool {
+        self.flags & libc::IFF_NOARP.cast_unsigned() != 0
+    }
+
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let found = attributes(payload, HEADER);
+        let mut mac = [0; 6];
+        if let Some(address) = found.get(IFLA_ADDRESS).filter(|a| a.len() == 6) {
+            mac.copy_from_slice(address);
+        }
+        Some(Self {
+            ifindex: u32_at(payload, 4)?,
+            name: found.text(IFLA_IFNAME)?,
+            kind: found.inside(IFLA_LINKINFO).text(IFLA_INFO_KIND).unwrap_or_default(),
+            mac,
+            mtu: found.number(IFLA_MTU).unwrap_or(0),
+            flags: u32_at(payload, 8)?,
+            master: found.number(IFLA_MASTER),
+            link: found.number(IFLA_LINK).filter(|i| *i != 0),
+            link_nsid: found.number(IFLA_LINK_NETNSID),
+            group: found.number(IFLA_GROUP).unwrap_or(0),
+        })
+    }
+}
+
+fn header(ifindex: u32, flags: libc::c_int, change: libc::c_int) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&change.to_ne_bytes());
+    header
+}
+
+/// All links; of another namespace, if its id is given.
+pub(crate) fn list(socket: &mut Socket, nsid: Option<u32>) -> io::Result<Vec<Link>> {
+    let mut request = Message::new(libc::RTM_GETLINK, &header(0, 0, 0));
+    if let Some(nsid) = nsid {
+        request = request.number(IFLA_TARGET_NETNSID, nsid);
+    }
+    socket.dump(&request, |links, kind, payload| {
+        if kind == libc::RTM_NEWLINK {
+            links.extend(Link::parse(payload));
+        }
+    })
+}
+
+fn missing_as_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The link with this index.
+pub(crate) fn by_index(socket: &mut Socket, ifindex: u32) -> io::Result<Option<Link>> {
+    let answer = missing_as_none(socket.ask(Message::new(libc::RTM_GETLINK, &header(ifindex, 0, 0))))?;
+    Ok(answer.as_deref().and_then(Link::parse))
+}
+
+/// The link with this name.
+pub(crate) fn by_name(socket: &mut Socket, name: &str) -> io::Result<Option<Link>> {
+    let request = Message::new(libc::RTM_GETLINK, &header(0, 0, 0)).text(IFLA_IFNAME, name);
+    Ok(missing_as_none(socket.ask(request))?.as_deref().and_then(Link::parse))
+}
+
+/// What a veth pair to be made looks like.
+pub(crate) struct VethPair<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) peer: &'a str,
+    /// Marks both ends, so that a half-made pair is known as ours, too.
+    pub(crate) group: u32,
+    pub(crate) mtu: u32,
+    pub(crate) noarp: bool,
+    /// Where the peer goes; `None`: beside.
+    pub(crate) peer_namespace: Option<BorrowedFd<'a>>,
+}
+
+/// Makes a veth pair, both ends down.
+pub(crate) fn add_veth(socket: &mut Socket, pair: &VethPair<'_>) -> io::Result<()> {
+    let flags = if pair.noarp { libc::IFF_NOARP } else { 0 };
+    let head = header(0, flags, flags);
+    let request = Message::new(libc::RTM_NEWLINK, &head)
+        .flags(libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        .text(IFLA_IFNAME, pair.name)
+        .number(IFLA_MTU, pair.mtu)
+        .number(IFLA_GROUP, pair.group)
+        .nested(IFLA_LINKINFO, |m| {
+            m.text(IFLA_INFO_KIND, "veth").nested(IFLA_INFO_DATA, |m| {
+                m.nested(VETH_INFO_PEER, |m| {
+                    let m = m
+                        .raw(&head)
+                        .text(IFLA_IFNAME, pair.peer)
+                        .number(IFLA_MTU, pair.mtu)
+                        .number(IFLA_GROUP, pair.group);
+                    match pair.peer_namespace {
+                        Some(fd) => m.number(IFLA_NET_NS_FD, fd.as_raw_fd().cast_unsigned()),
+                        None => m,
+                    }
+                })
+            })
+        });
+    socket.acknowledged(request)
+}
+
+/// Sets a link up or down.
+pub(crate) fn set_up(socket: &mut Socket, ifindex: u32, up: bool) -> io::Result<()> {
+    let flags = if up { libc::IFF_UP } else { 0 };
+    socket.acknowledged(Message::new(libc::RTM_NEWLINK, &header(ifindex, flags, libc::IFF_UP)))
+}
+
+/// Sets `NOARP`.
+pub(crate) fn set_noarp(socket: &mut Socket, ifindex: u32) -> io::Result<()> {
+    socket.acknowledged(Message::new(libc::RTM_NEWLINK, &header(ifindex, libc::IFF_NOARP, libc::IFF_NOARP)))
+}
+
+/// Sets the MTU.
+pub(crate) fn set_mtu(socket: &mut Socket, ifindex: u32, mtu: u32) -> io::Result<()> {
+    socket.acknowledged(Message::new(libc::RTM_NEWLINK, &header(ifindex, 0, 0)).number(IFLA_MTU, mtu))
+}
+
+/// Keeps IPv6 from giving the link an address of its own. On a kernel without IPv6 there is nothing to keep it from.
+pub(crate) fn set_no_ipv6_address(socket: &mut Socket, ifindex: u32) -> io::Result<()> {
+    let inet6 = u16::try_from(libc::AF_INET6).unwrap_or(0);
+    let request = Message::new(libc::RTM_NEWLINK, &header(ifindex, 0, 0)).nested(IFLA_AF_SPEC, |m| {
+        m.nested(inet6, |m| m.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]))
+    });
+    match socket.acknowledged(request) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP)) => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Removes a link (of a veth pair: both ends).
+pub(crate) fn delete(socket: &mut Socket, ifindex: u32) -> io::Result<()> {
+    missing_as_none(socket.acknowledged(Message::new(libc::RTM_DELLINK, &header(ifindex, 0, 0)))).map(drop)
+}
+
+/// One address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InterfaceAddress {
+    pub(crate) ifindex: u32,
+    pub(crate) address: IpAddr,
+    pub(crate) prefix: u8,
+}
+
+/// An address from an attribute.
+pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(IpAddr::from(v4));
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+}
+
+/// All addresses; of another namespace, if its id is given.
+pub(crate) fn addresses(socket: &mut Socket, nsid: Option<u32>) -> io::Result<Vec<InterfaceAddress>> {
+    let mut request = Message::new(libc::RTM_GETADDR, &[0; ADDRESS_HEADER]);
+    if let Some(nsid) = nsid {
+        request = request.number(IFA_TARGET_NETNSID, nsid);
+    }
+    socket.dump(&request, |all, kind, payload| {
+        if kind != libc::RTM_NEWADDR {
+            return;
+        }
+        let found = attributes(payload, ADDRESS_HEADER);
+        // IFA_LOCAL is ours on a point-to-point link, where IFA_ADDRESS is the other end's.
+        let address = found.get(IFA_LOCAL).or_else(|| found.get(IFA_ADDRESS)).and_then(ip);
+        let prefix = u16_at(payload, 0).map(|w| w.to_ne_bytes()[1]);
+        if let (Some(address), Some(prefix), Some(ifindex)) = (address, prefix, u32_at(payload, 4)) {
+            all.push(InterfaceAddress { ifindex, address, prefix });
+        }
+    })
+}
+
+/// Adds an address.
+pub(crate) fn add_address(
+    socket: &mut Socket,
+    ifindex: u32,
+    address: std::net::Ipv4Addr,
+    prefix: u8,
+) -> io::Result<()> {
+    let mut head = [0; ADDRESS_HEADER];
+    head[0] = u8::try_from(libc::AF_INET).unwrap_or(0);
+    head[1] = prefix;
+    head[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    socket.acknowledged(
+        Message::new(libc::RTM_NEWADDR, &head)
+            .flags(libc::NLM_F_CREATE)
+            .attribute(IFA_LOCAL, &address.octets())
+            .attribute(IFA_ADDRESS, &address.octets()),
+    )
+}

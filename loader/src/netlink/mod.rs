@@ -1,0 +1,191 @@
+//! Netlink: requests and dumps on sockets of any network namespace.
+//!
+//! Synchronous and small on purpose: the same socket type serves routing, socket diagnosis and namespace ids, in our own
+//! and in foreign network namespaces (a socket belongs to the namespace it was made in). Answers come from the kernel,
+//! yet lengths in them are checked all the same.
+
+pub(crate) mod link;
+mod message;
+pub(crate) mod nsid;
+pub(crate) mod route;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+pub(crate) use message::{Message, attributes, u16_at, u32_at};
+
+/// Bytes of a receive buffer: the kernel's dumps fill at most 32 KiB a message.
+const BUFFER: usize = 64 * 1024;
+/// How often a dump is repeated that was interrupted by a change (`NLM_F_DUMP_INTR`).
+const DUMP_ATTEMPTS: u32 = 8;
+/// Longest wait for the kernel's answer, in seconds.
+const ANSWER_SECONDS: i64 = 5;
+/// Receive buffer of a listening socket, in bytes: some thousand events.
+const EVENT_BUFFER: usize = 4 * 1024 * 1024;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+
+/// `NETLINK_GET_STRICT_CHK`: the kernel looks at the filters in a dump request.
+const GET_STRICT_CHK: libc::c_int = 12;
+/// `NETLINK_ADD_MEMBERSHIP`.
+const ADD_MEMBERSHIP: libc::c_int = 1;
+/// `NETLINK_LISTEN_ALL_NSID`.
+const LISTEN_ALL_NSID: libc::c_int = 8;
+
+/// A netlink family.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Family {
+    Route,
+    SockDiag,
+    Netfilter,
+}
+
+/// A netlink socket of the network namespace it was opened in.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: OwnedFd,
+    sequence: u32,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Socket {
+    /// Opens a socket in the calling thread's network namespace.
+    pub(crate) fn open(family: Family) -> io::Result<Self> {
+        let fd = Self::raw(family, SockFlag::SOCK_CLOEXEC)?;
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_SECONDS, 0))?;
+        if matches!(family, Family::Route) {
+            option(fd.as_fd(), GET_STRICT_CHK, 1)?;
+        }
+        Ok(Self { fd, sequence: 0 })
+    }
+
+    /// Opens a socket that listens to multicast groups, for `AsyncFd`; with `everywhere` also to those of the namespaces
+    /// that have an id here.
+    pub(crate) fn listen(family: Family, groups: &[u32], everywhere: bool) -> io::Result<Self> {
+        let fd = Self::raw(family, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        // Without the privilege for "force" the host's rmem_max limits it; what is lost then shows as ENOBUFS.
+        if setsockopt(&fd, sockopt::RcvBufForce, &EVENT_BUFFER).is_err() {
+            setsockopt(&fd, sockopt::RcvBuf, &EVENT_BUFFER)?;
+        }
+        if everywhere {
+            option(fd.as_fd(), LISTEN_ALL_NSID, 1)?;
+        }
+        for group in groups {
+            option(fd.as_fd(), ADD_MEMBERSHIP, *group)?;
+        }
+        Ok(Self { fd, sequence: 0 })
+    }
+
+    fn raw(family: Family, flags: SockFlag) -> io::Result<OwnedFd> {
+        let protocol = match family {
+            Family::Route => SockProtocol::NetlinkRoute,
+            Family::SockDiag => SockProtocol::NetlinkSockDiag,
+            Family::Netfilter => SockProtocol::NetlinkNetFilter,
+        };
+        Ok(socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?)
+    }
+
+    /// Receives once, without waiting on a listening socket; the type numbers of the messages.
+    pub(crate) fn received(&self, kinds: &mut Vec<u16>) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        let length = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        kinds.extend(message::messages(&buffer[..length]).map(|m| m.kind));
+        Ok(())
+    }
+
+    /// Sends a request and waits for its acknowledgement.
+    pub(crate) fn acknowledged(&mut self, message: Message) -> io::Result<()> {
+        self.transact(message, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &mut |_, _| {}).map(drop)
+    }
+
+    /// Sends a request and takes the one answer.
+    pub(crate) fn ask(&mut self, message: Message) -> io::Result<Vec<u8>> {
+        let mut answer = None;
+        self.transact(message, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &mut |_, payload| {
+            answer.get_or_insert_with(|| payload.to_vec());
+        })?;
+        answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+
+    /// Dumps: calls `each` with every answer's type and payload. A dump interrupted by changes starts again, and what
+    /// `collect` returns is built anew.
+    pub(crate) fn dump<T>(
+        &mut self,
+        message: &Message,
+        mut each: impl FnMut(&mut Vec<T>, u16, &[u8]),
+    ) -> io::Result<Vec<T>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut found = Vec::new();
+            let whole =
+                self.transact(message.clone(), libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &mut |kind, payload| {
+                    each(&mut found, kind, payload);
+                })?;
+            if whole {
+                return Ok(found);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, "the tables change faster than they can be read"))
+    }
+
+    /// `false`: the dump was interrupted.
+    fn transact(&mut self, message: Message, flags: libc::c_int, each: &mut dyn FnMut(u16, &[u8])) -> io::Result<bool> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let bytes = message.finish(u16::try_from(flags).unwrap_or(0), self.sequence);
+        send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty())?;
+        let mut whole = true;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let length = match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(nix::errno::Errno::EAGAIN) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+                other => other?,
+            };
+            for answer in message::messages(&buffer[..length]) {
+                // An answer to an earlier request that timed out.
+                if answer.sequence != self.sequence {
+                    continue;
+                }
+                whole &= answer.flags & NLM_F_DUMP_INTR == 0;
+                match answer.kind {
+                    NLMSG_ERROR => {
+                        let code = u32_at(answer.payload, 0).unwrap_or(0).cast_signed();
+                        return if code == 0 { Ok(whole) } else { Err(io::Error::from_raw_os_error(-code)) };
+                    }
+                    NLMSG_DONE => {
+                        // A dump's own error, if there was one, stands in its last message.
+                        let code = u32_at(answer.payload, 0).unwrap_or(0).cast_signed();
+                        return if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(whole) };
+                    }
+                    kind => each(kind, answer.payload),
+                }
+            }
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn option(fd: BorrowedFd<'_>, name: libc::c_int, value: u32) -> io::Result<()> {
+    // SAFETY: the option value is a u32 that lives through the call, and its size is given.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_NETLINK,
+            name,
+            std::ptr::from_ref(&value).cast(),
+            size_of::<u32>() as u32,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

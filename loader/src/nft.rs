@@ -1,0 +1,127 @@
+//! Our nftables table, which keeps `brattice0` out of connection tracking. Written by the `nft` command: it knows the
+//! kernel's netlink dialect of its time, and what it does can be repeated by hand.
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::device::DEVICE;
+use crate::{Error, Result};
+
+/// Family and name of the table.
+pub(crate) const TABLE: &str = "inet brattice";
+/// Where `nft` is on systems whose services have a short PATH.
+const PLACES: &str = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin";
+
+/// A `Command` for nft.
+pub(crate) fn command() -> Command {
+    let path = match std::env::var("PATH") {
+        Ok(path) if !path.is_empty() => format!("{path}:{PLACES}"),
+        _ => PLACES.to_owned(),
+    };
+    let program = path
+        .split(':')
+        .map(|place| std::path::Path::new(place).join("nft"))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| "nft".into());
+    let mut command = Command::new(program);
+    command.env("PATH", path).env("LC_ALL", "C");
+    command
+}
+
+fn missing(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        Error::NftMissing
+    } else {
+        Error::Io { what: "starting nft".into(), source: error }
+    }
+}
+
+/// Runs a script in one transaction.
+pub(crate) fn script(what: &'static str, text: &str) -> Result<()> {
+    let mut child = command()
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(missing)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // nft may have ended already; its exit code tells.
+        let _ = stdin.write_all(text.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(Error::io("waiting for nft"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Nft { what, output: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+}
+
+/// Lists as JSON; `None` if what was asked for does not exist.
+pub(crate) fn list(arguments: &[&str]) -> Result<Option<Vec<Value>>> {
+    let output = command().arg("-j").arg("list").args(arguments).stdin(Stdio::null()).output().map_err(missing)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        if errors.contains("No such file or directory") {
+            return Ok(None);
+        }
+        return Err(Error::Nft { what: "a listing", output: errors.trim().to_owned() });
+    }
+    let parsed: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| Error::Nft { what: "a listing", output: format!("its JSON cannot be read: {error}") })?;
+    match parsed.get("nftables") {
+        Some(Value::Array(items)) => Ok(Some(items.clone())),
+        _ => Err(Error::Nft { what: "a listing", output: "its JSON has no list \"nftables\"".into() }),
+    }
+}
+
+fn text() -> String {
+    // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
+    format!(
+        "add table {TABLE}\n\
+         delete table {TABLE}\n\
+         table {TABLE} {{\n\
+           comment \"Brattice: service traffic is not tracked (brattice cleanup removes this)\"\n\
+           chain prerouting {{ type filter hook prerouting priority raw; policy accept; iifname \"{DEVICE}\" notrack; }}\n\
+           chain output {{ type filter hook output priority raw; policy accept; oifname \"{DEVICE}\" notrack; }}\n\
+         }}\n"
+    )
+}
+
+/// Whether the table is there with both chains and their rules.
+pub(crate) fn present() -> Result<bool> {
+    let Some(items) = list(&["table", "inet", "brattice"])? else { return Ok(false) };
+    let hooks = |hook: &str| {
+        items.iter().any(|i| i.pointer("/chain/hook").and_then(Value::as_str) == Some(hook))
+            && items.iter().any(|i| {
+                i.pointer("/rule/chain").and_then(Value::as_str) == Some(hook)
+                    && i.pointer("/rule/expr").is_some_and(|e| e.to_string().contains("notrack"))
+            })
+    };
+    Ok(hooks("prerouting") && hooks("output"))
+}
+
+/// Writes the table unless it is there; whether it was written.
+pub(crate) fn ensure() -> Result<bool> {
+    if present()? {
+        return Ok(false);
+    }
+    script("the table inet brattice", &text())?;
+    Ok(true)
+}
+
+/// Removes a table of ours; whether it was there.
+pub(crate) fn remove(table: &'static str) -> Result<bool> {
+    let name: Vec<&str> = table.split(' ').collect();
+    let arguments: Vec<&str> = std::iter::once("table").chain(name).collect();
+    match list(&arguments) {
+        Ok(None) => return Ok(false),
+        // Without nft there is no table of ours: it was written by nft.
+        Err(Error::NftMissing) => return Ok(false),
+        Err(error) => return Err(error),
+        Ok(Some(_)) => {}
+    }
+    script("to remove a table", &format!("delete table {table}\n"))?;
+    Ok(true)
+}

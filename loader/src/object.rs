@@ -1,0 +1,171 @@
+//! The embedded eBPF object: what it defines, loading and pinning it, comparing it with what is pinned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::EbpfLoader;
+use aya::programs::{Program, SchedClassifier, SkLookup};
+use brattice_abi as abi;
+
+use crate::pins::{PROGRAMS, Pins};
+use crate::{Error, Result, sys};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/brattice.bpf.o"));
+
+/// Size of a `SOCKETS` value: only with 8 bytes does the kernel tell a slot's socket cookie.
+const COOKIE: u32 = 8;
+
+/// Sizes that both sides agreed on: name, key, value. `SOCKETS` and `EVENTS` have none that the programs define.
+const SIZES: [(&str, usize, usize); 11] = [
+    (abi::CONFIG, 4, size_of::<abi::Config>()),
+    (abi::WORKLOADS, size_of::<abi::WorkloadKey>(), size_of::<abi::Workload>()),
+    (abi::ALIASES, size_of::<abi::Address>(), size_of::<abi::Alias>()),
+    (abi::TARGETS, size_of::<abi::TargetKey>(), 4),
+    (abi::LISTENERS, size_of::<abi::ListenerKey>(), size_of::<abi::Listener>()),
+    (abi::SWITCHES, size_of::<abi::SwitchKey>(), size_of::<abi::Switch>()),
+    (abi::INTERCEPTS, size_of::<abi::InterceptKey>(), size_of::<abi::Address>()),
+    (abi::HALF_OPEN, size_of::<abi::FlowKey>(), 8),
+    (abi::HALF_OPEN_COUNTS, 4, size_of::<abi::HalfOpenCount>()),
+    (abi::COUNTERS, 4, 8),
+    (abi::WORKERS, 4, size_of::<abi::WorkerState>()),
+];
+
+/// A map as the object or the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    kind: u32,
+    key: u32,
+    value: u32,
+    entries: u32,
+}
+
+impl Shape {
+    fn differs(self, wanted: Self) -> Option<String> {
+        (self != wanted).then(|| format!("it has {self:?}, this build {wanted:?}"))
+    }
+}
+
+/// The three programs, by their pins.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) ingress: Loaded,
+    pub(crate) egress: Loaded,
+    pub(crate) listener: Loaded,
+}
+
+/// A program in the kernel.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) fd: OwnedFd,
+    pub(crate) id: u32,
+    map_ids: Vec<u32>,
+}
+
+/// What the object defines; an error if something is missing or was built from other sources than this crate.
+fn shapes() -> Result<BTreeMap<&'static str, Shape>> {
+    let object = aya_obj::Object::parse(OBJECT).map_err(|e| Error::Object(Box::new(e)))?;
+    let mut shapes = BTreeMap::new();
+    for name in abi::ALL_MAPS {
+        let map = object.maps.get(*name).ok_or(Error::MissingInObject { kind: "map", name })?;
+        let shape =
+            Shape { kind: map.map_type(), key: map.key_size(), value: map.value_size(), entries: map.max_entries() };
+        if let Some((_, key, value)) = SIZES.iter().find(|(n, ..)| n == name)
+            && (shape.key as usize, shape.value as usize) != (*key, *value)
+        {
+            return Err(Error::Layout {
+                name: format!("map {name} of the embedded object"),
+                detail: format!(
+                    "its key and value have {} and {} bytes, not {key} and {value}",
+                    shape.key, shape.value
+                ),
+            });
+        }
+        shapes.insert(*name, shape);
+    }
+    if let Some(sockets) = shapes.get_mut(abi::SOCKETS) {
+        sockets.value = COOKIE;
+    }
+    for name in PROGRAMS {
+        if !object.programs.contains_key(name) {
+            return Err(Error::MissingInObject { kind: "program", name });
+        }
+    }
+    Ok(shapes)
+}
+
+/// Loads the object and pins its maps and programs. Nothing may be pinned there.
+pub(crate) fn load(pins: &Pins) -> Result<Programs> {
+    let shapes = shapes()?;
+    let slots = shapes.get(abi::SOCKETS).map_or(abi::SLOTS, |s| s.entries);
+    let sockets = sys::sockmap_create(abi::SOCKETS, slots).map_err(Error::bpf("making map SOCKETS"))?;
+    sys::obj_pin(sockets.as_fd(), &pins.map(abi::SOCKETS)).map_err(Error::bpf("pinning map SOCKETS"))?;
+    let mut loader = EbpfLoader::new();
+    for name in abi::ALL_MAPS {
+        // Opened if it is pinned (SOCKETS), else made and pinned.
+        loader.map_pin_path(name, pins.map(name));
+    }
+    let mut object = loader.load(OBJECT).map_err(|e| Error::Object(Box::new(e)))?;
+    for name in PROGRAMS {
+        let program = object.program_mut(name).ok_or(Error::MissingInObject { kind: "program", name })?;
+        load_program(program)
+            .and_then(|()| program.pin(pins.program(name)).map_err(Box::<dyn std::error::Error + Send + Sync>::from))
+            .map_err(|source| Error::Program { program: name, source })?;
+    }
+    open_programs(pins)
+}
+
+fn load_program(program: &mut Program) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    match program {
+        Program::SchedClassifier(_) => {
+            let program: &mut SchedClassifier = program.try_into()?;
+            Ok(program.load()?)
+        }
+        Program::SkLookup(_) => {
+            let program: &mut SkLookup = program.try_into()?;
+            Ok(program.load()?)
+        }
+        other => Err(format!("it is of type {:?}, which this build does not load", other.prog_type()).into()),
+    }
+}
+
+fn open_programs(pins: &Pins) -> Result<Programs> {
+    let open = |name: &str| -> Result<Loaded> {
+        let fd = sys::obj_get(&pins.program(name)).map_err(Error::bpf(format!("opening the pinned program {name}")))?;
+        let info = sys::program_info(fd.as_fd()).map_err(Error::bpf(format!("asking for program {name}")))?;
+        Ok(Loaded { fd, id: info.id, map_ids: info.map_ids })
+    };
+    Ok(Programs {
+        ingress: open(abi::WORKLOAD_INGRESS)?,
+        egress: open(abi::WORKLOAD_EGRESS)?,
+        listener: open(abi::VIP_LISTENER)?,
+    })
+}
+
+/// Opens what is pinned, if it fits this build: each map with the same layout, and the programs using these maps.
+pub(crate) fn adopt(pins: &Pins) -> Result<Programs> {
+    let mut ids = BTreeSet::new();
+    for (name, wanted) in shapes()? {
+        let map = sys::obj_get(&pins.map(name)).map_err(Error::bpf(format!("opening the pinned map {name}")))?;
+        let info = sys::map_info(map.as_fd()).map_err(Error::bpf(format!("asking for map {name}")))?;
+        let found = Shape { kind: info.kind, key: info.key_size, value: info.value_size, entries: info.max_entries };
+        if let Some(detail) = found.differs(wanted) {
+            return Err(Error::Layout { name: format!("map {name}"), detail });
+        }
+        ids.insert(info.id);
+    }
+    let programs = open_programs(pins)?;
+    for (name, loaded) in [
+        (abi::WORKLOAD_INGRESS, &programs.ingress),
+        (abi::WORKLOAD_EGRESS, &programs.egress),
+        (abi::VIP_LISTENER, &programs.listener),
+    ] {
+        // Constants of the object (.rodata) are maps of the program that are not pinned; of ours it must use some.
+        if !loaded.map_ids.iter().any(|id| ids.contains(id)) {
+            return Err(Error::Layout {
+                name: format!("program {name}"),
+                detail: "it uses none of the pinned maps".into(),
+            });
+        }
+    }
+    Ok(programs)
+}

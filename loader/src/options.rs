@@ -1,0 +1,147 @@
+//! What a data path is started with, and what cannot be.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use brattice_abi as abi;
+use ipnet::Ipv4Net;
+
+use crate::{Error, Result};
+
+/// Addresses and nets inside 169.254.0.0/16 that clouds and hosts use, and that a VIP range must not take away: metadata
+/// (AWS, Azure, GCP, Alibaba's and others'), NTP and DNS of AWS, ECS and EKS credentials, Route 53 resolvers, and what
+/// RFC 3927 reserves at the start.
+pub const RESERVED_LINK_LOCAL: [Ipv4Net; 10] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 169, 254), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 169, 253), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 169, 123), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 170, 2), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 170, 23), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 168, 253), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 20, 10), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 1, 1), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 171, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 24),
+];
+
+/// What packets without a socket show as their user: the engine must have another.
+const OVERFLOW_UID: u32 = 65_534;
+
+/// What a data path is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Pin directory on a BPF file system; made if absent.
+    pub bpffs: PathBuf,
+    /// The VIP range.
+    pub vip: Ipv4Net,
+    /// The alias pool.
+    pub alias: Ipv4Net,
+    /// The engine's user: neither root nor nobody.
+    pub engine_uid: u32,
+    /// Engine workers, 1 to [`abi::MAX_WORKERS`].
+    pub workers: u32,
+    /// Most half-open connections of a workload, at least 1.
+    pub half_open_limit: u32,
+}
+
+impl Options {
+    /// Refuses what cannot be.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the option and the reason.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |option, value: String, reason: &str| Err(Error::Option { option, value, reason: reason.into() });
+        if self.vip.prefix_len() > 26 || self.vip.prefix_len() < 8 {
+            return refuse(
+                "VIP range",
+                self.vip.to_string(),
+                "it must be a /8 to /26: the first 32 addresses are the node's own",
+            );
+        }
+        if self.alias.prefix_len() > 29 || self.alias.prefix_len() < 8 {
+            return refuse("alias range", self.alias.to_string(), "it must be a /8 to /29");
+        }
+        if let Some(taken) = RESERVED_LINK_LOCAL.iter().find(|net| self.vip.contains(*net) || net.contains(&self.vip)) {
+            let reason =
+                format!("it contains {taken}, which is used for metadata, credentials or name service of a cloud");
+            return refuse("VIP range", self.vip.to_string(), &reason);
+        }
+        if self.vip.contains(&self.alias) || self.alias.contains(&self.vip) {
+            return refuse("alias range", self.alias.to_string(), "it overlaps the VIP range");
+        }
+        if self.engine_uid == 0 || self.engine_uid == OVERFLOW_UID || self.engine_uid == u32::MAX {
+            return refuse(
+                "engine user",
+                self.engine_uid.to_string(),
+                "the engine needs a user of its own (not root; not nobody, as packets without a socket look like nobody's)",
+            );
+        }
+        if self.workers == 0 || self.workers > abi::MAX_WORKERS {
+            return refuse("workers", self.workers.to_string(), "it must be 1 to 64");
+        }
+        if self.half_open_limit == 0 {
+            return refuse("half-open limit", "0".into(), "nothing could ever connect");
+        }
+        Ok(())
+    }
+
+    /// The programs' configuration; `brattice0` is filled in when it is there.
+    pub(crate) fn config(&self, device: Option<(u32, [u8; 6])>) -> abi::Config {
+        let (brattice0, brattice0_mac) = device.unwrap_or_default();
+        abi::Config {
+            ready: 1,
+            vip_net: self.vip.network().to_bits(),
+            vip_mask: self.vip.netmask().to_bits(),
+            alias_net: self.alias.network().to_bits(),
+            alias_mask: self.alias.netmask().to_bits(),
+            engine_uid: self.engine_uid,
+            brattice0,
+            workers: self.workers,
+            half_open_limit: self.half_open_limit,
+            brattice0_mac,
+            pad: [0; 2],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            bpffs: "/sys/fs/bpf/x".into(),
+            vip: "169.254.64.0/20".parse().expect("a net"),
+            alias: "100.127.0.0/16".parse().expect("a net"),
+            engine_uid: 4711,
+            workers: 2,
+            half_open_limit: 256,
+        }
+    }
+
+    #[test]
+    fn the_default_candidates_are_free_of_reserved_addresses() {
+        for vip in ["169.254.64.0/20", "169.254.96.0/20", "169.254.208.0/20"] {
+            assert!(Options { vip: vip.parse().expect("a net"), ..options() }.check().is_ok(), "{vip}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let net = |text: &str| text.parse::<Ipv4Net>().expect("a net");
+        for bad in [
+            Options { vip: net("169.254.160.0/20"), ..options() },
+            Options { vip: net("169.254.0.0/16"), ..options() },
+            Options { vip: net("169.254.64.0/27"), ..options() },
+            Options { alias: net("169.254.0.0/16"), ..options() },
+            Options { alias: net("100.127.0.0/30"), ..options() },
+            Options { engine_uid: 0, ..options() },
+            Options { engine_uid: 65_534, ..options() },
+            Options { workers: 0, ..options() },
+            Options { workers: 65, ..options() },
+            Options { half_open_limit: 0, ..options() },
+        ] {
+            assert!(matches!(bad.check(), Err(Error::Option { .. })), "{bad:?}");
+        }
+    }
+}

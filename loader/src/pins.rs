@@ -1,0 +1,193 @@
+//! The pin directory: `<bpffs>/v<schema>/{maps,programs,links}`.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use brattice_abi as abi;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use crate::{Error, Result};
+
+/// The pin of `vip_listener`'s link.
+pub(crate) const LISTENER_LINK: &str = abi::VIP_LISTENER;
+/// The pin of `workload_egress`'s link.
+pub(crate) const EGRESS_LINK: &str = abi::WORKLOAD_EGRESS;
+/// The three programs.
+pub(crate) const PROGRAMS: [&str; 3] = [abi::VIP_LISTENER, abi::WORKLOAD_EGRESS, abi::WORKLOAD_INGRESS];
+/// Folders below the schema's, in the order in which they are emptied: what attaches first.
+pub(crate) const FOLDERS: [&str; 3] = ["links", "programs", "maps"];
+
+/// Held while an agent uses the directory; the kernel lets it go when the process ends, however it ends.
+pub(crate) type Lock = Flock<File>;
+
+/// Paths below the pin directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+}
+
+/// What lies in the schema's directory.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Maps and programs that are not there.
+    pub(crate) missing: Vec<String>,
+    /// Names of the pinned links.
+    pub(crate) links: Vec<String>,
+}
+
+impl Pins {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of our schema.
+    pub(crate) fn schema(&self) -> PathBuf {
+        self.root.join(format!("v{}", abi::SCHEMA_VERSION))
+    }
+
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.schema().join("maps").join(name)
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.schema().join("programs").join(name)
+    }
+
+    pub(crate) fn link(&self, name: &str) -> PathBuf {
+        self.schema().join("links").join(name)
+    }
+
+    pub(crate) fn workload_link(&self, ifindex: u32) -> PathBuf {
+        self.link(&workload_link_name(ifindex))
+    }
+
+    /// Refuses what is no BPF file system and pins of other schemas; changes nothing.
+    pub(crate) fn check(&self) -> Result<()> {
+        let there = self.root.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+        let system = statfs(there).map_err(|e| Error::io(format!("looking at {}", there.display()))(e.into()))?;
+        if system.filesystem_type() != BPF_FS_MAGIC {
+            return Err(Error::NotBpffs { path: there.to_owned() });
+        }
+        let known = format!("v{}", abi::SCHEMA_VERSION);
+        match self.schemas()?.into_iter().find(|name| *name != known) {
+            Some(found) => Err(Error::UnknownSchema { path: self.root.clone(), found, known: abi::SCHEMA_VERSION }),
+            None => Ok(()),
+        }
+    }
+
+    /// Names of the schema directories, ours and others.
+    pub(crate) fn schemas(&self) -> Result<Vec<String>> {
+        let is_schema = |name: &String| {
+            name.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        Ok(names(&self.root)?.into_iter().filter(is_schema).collect())
+    }
+
+    /// Makes the directories.
+    pub(crate) fn create(&self) -> Result<()> {
+        for folder in FOLDERS {
+            let path = self.schema().join(folder);
+            fs::create_dir_all(&path).map_err(Error::io(format!("making {}", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the directory for this process. `None`: there is no directory.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>> {
+        let file = match File::open(&self.root) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(format!("opening {}", self.root.display()))(error)),
+        };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::InUse { path: self.root.clone() }),
+            Err((_, error)) => Err(Error::io(format!("locking {}", self.root.display()))(error.into())),
+        }
+    }
+
+    /// Looks what is pinned.
+    pub(crate) fn found(&self) -> Result<Found> {
+        let maps = abi::ALL_MAPS.iter().map(|name| (format!("map {name}"), self.map(name)));
+        let programs = PROGRAMS.iter().map(|name| (format!("program {name}"), self.program(name)));
+        let missing = maps.chain(programs).filter(|(_, path)| !path.exists()).map(|(name, _)| name).collect();
+        Ok(Found { missing, links: names(&self.schema().join("links"))? })
+    }
+
+    /// Indices of the interfaces that `workload_ingress` links are pinned for.
+    pub(crate) fn workload_links(&self) -> Result<Vec<u32>> {
+        Ok(names(&self.schema().join("links"))?.iter().filter_map(|name| workload_link_ifindex(name)).collect())
+    }
+
+    /// Removes the pins of programs and maps of our schema, and the directories that are then empty.
+    pub(crate) fn clear(&self) -> Result<Vec<PathBuf>> {
+        let mut removed = Vec::new();
+        for path in PROGRAMS.iter().map(|n| self.program(n)).chain(abi::ALL_MAPS.iter().map(|n| self.map(n))) {
+            if unlink(&path)? {
+                removed.push(path);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Name of the pin of an interface's link.
+pub(crate) fn workload_link_name(ifindex: u32) -> String {
+    format!("{}-{ifindex}", abi::WORKLOAD_INGRESS)
+}
+
+/// The reverse of [`workload_link_name`].
+pub(crate) fn workload_link_ifindex(name: &str) -> Option<u32> {
+    name.strip_prefix(abi::WORKLOAD_INGRESS)?.strip_prefix('-')?.parse().ok()
+}
+
+/// Names in a directory; none if it does not exist.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
+    let what = || format!("listing {}", path.display());
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(what())(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry.map_err(Error::io(what()))?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a pin; whether it was there.
+pub(crate) fn unlink(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(format!("removing the pin {}", path.display()))(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_names_and_back() {
+        assert_eq!(workload_link_ifindex(&workload_link_name(42)), Some(42));
+        assert_eq!(workload_link_ifindex("workload_ingress-"), None);
+        assert_eq!(workload_link_ifindex("workload_ingress"), None);
+        assert_eq!(workload_link_ifindex("workload_egress"), None);
+        assert_eq!(workload_link_ifindex("workload_ingress-1x"), None);
+    }
+
+    #[test]
+    fn an_ordinary_directory_is_no_bpffs() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        assert!(matches!(Pins::new(&place.path().join("x/y")).check(), Err(Error::NotBpffs { .. })));
+    }
+}

@@ -1,0 +1,311 @@
+//! The active probe: does a packet get from a workload to a VIP, and from the engine to a workload?
+//!
+//! Rule sets are not guessed at: a throw-away namespace is attached like a workload, a SYN goes through `brattice0` to a VIP
+//! of ours and its answer back, then one from a socket of the engine's user to the probe's alias. What does not arrive is
+//! sent again under netfilter's trace, which names the chain or rule that ate it.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use brattice_abi as abi;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, getsockopt, setsockopt, socket, sockopt,
+};
+
+use super::dropping_chains;
+use super::elsewhere::Elsewhere;
+use super::trace::{Culprit, Trace};
+use crate::aside::aside;
+use crate::interfaces::PROBE_PREFIX;
+use crate::netlink::link::{self, VethPair};
+use crate::netlink::route::{NewRoute, UNICAST};
+use crate::netlink::{Family, Socket};
+use crate::{Datapath, Error, Options, Result, cleanup, device, sockets};
+
+/// Address of the probe's workload (TEST-NET-1, RFC 5737).
+const WORKLOAD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// Port of the probe's listeners, on the VIP and in the namespace.
+const PORT: u16 = 9;
+/// How long a connection may take: one retransmission of a SYN (1 s) is allowed for.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// One direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leg {
+    /// It works.
+    Passed,
+    /// It does not; why, as the connecting side saw it.
+    Failed(String),
+}
+
+/// What the probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// From a workload to a VIP and back.
+    pub to_vip: Leg,
+    /// From the engine to a workload and back.
+    pub to_workload: Leg,
+    /// What ate the packets, with the commands that mend it.
+    pub culprits: Vec<Culprit>,
+    /// Where no culprit was caught in the act: what else is known.
+    pub hints: Vec<String>,
+}
+
+impl Report {
+    /// Whether both directions work.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.to_vip == Leg::Passed && self.to_workload == Leg::Passed
+    }
+}
+
+/// Probes through a running data path; leaves nothing behind.
+///
+/// # Errors
+/// When the probe cannot be set up. Packets that do not arrive are no error but the report.
+pub async fn probe(datapath: &Datapath) -> Result<Report> {
+    let datapath = datapath.share();
+    aside("probe", move || run(&datapath)).await
+}
+
+/// Probes without an agent: through the data path that is pinned, or one that is started for it and cleaned up after.
+///
+/// # Errors
+/// As [`Datapath::start`] and [`probe`].
+pub async fn probe_alone(options: Options) -> Result<Report> {
+    let bpffs = options.bpffs.clone();
+    let datapath = Datapath::start(options).await?;
+    let report = probe(&datapath).await;
+    let adopted = datapath.adopted();
+    drop(datapath);
+    if !adopted {
+        cleanup::run(&bpffs).await?;
+    }
+    report
+}
+
+/// What is set up for a probe; taken away when dropped.
+struct Setup<'a> {
+    datapath: &'a Datapath,
+    inside: Elsewhere,
+    ifindex: u32,
+    alias: Ipv4Addr,
+    vip: Ipv4Addr,
+    /// Put into the slot if it was empty; a connection that waits in its queue is answer enough.
+    listener: Option<OwnedFd>,
+}
+
+impl<'a> Setup<'a> {
+    fn new(datapath: &'a Datapath) -> Result<Self> {
+        let options = datapath.options();
+        let alias = options.alias.broadcast();
+        let vip = Ipv4Addr::from(options.vip.network().to_bits() + abi::PROBE_VIP_OFFSET);
+        let inside = Elsewhere::new()?;
+        let mut socket = Socket::open(Family::Route).map_err(Error::netlink("opening a routing socket"))?;
+        // At most 15 bytes, and unlike those of a probe that runs elsewhere at the same time.
+        let name = format!("{PROBE_PREFIX}{:05}", std::process::id() % 100_000);
+        let pair = VethPair {
+            name: &name,
+            peer: "eth0",
+            group: device::GROUP,
+            mtu: device::DEFAULT_MTU,
+            noarp: false,
+            peer_namespace: Some(inside.namespace.as_fd()),
+        };
+        link::add_veth(&mut socket, &pair).map_err(Error::netlink(format!("making {name}")))?;
+        let found = link::by_name(&mut socket, &name).map_err(Error::netlink(format!("looking for {name}")))?;
+        let ifindex = found.map(|l| l.ifindex).ok_or(Error::NoInterface { ifindex: 0 })?;
+        let mut setup = Self { datapath, inside, ifindex, alias, vip, listener: None };
+        link::set_up(&mut socket, ifindex, true).map_err(Error::netlink(format!("setting {name} up")))?;
+        let mac = setup.inside.run(furnish)?.map_err(Error::netlink("setting up the probe's namespace"))?;
+        setup.write_maps(mac)?;
+        datapath.attach_now(ifindex)?;
+        Ok(setup)
+    }
+
+    fn keys(&self) -> (abi::WorkloadKey, abi::Address, abi::ListenerKey, abi::TargetKey) {
+        let alias = abi::Address::from(self.alias);
+        (
+            abi::WorkloadKey { ifindex: self.ifindex, address: WORKLOAD.into() },
+            alias,
+            abi::ListenerKey { vip: self.vip.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 },
+            abi::TargetKey { alias, port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 },
+        )
+    }
+
+    fn write_maps(&mut self, mac: [u8; 6]) -> Result<()> {
+        let maps = &self.datapath.maps;
+        let (workload, alias, listener, target) = self.keys();
+        let workload_id = abi::PROBE_WORKLOAD_ID;
+        maps.workloads().insert(&workload, &abi::Workload { alias, workload_id, flags: 0 })?;
+        let delivery = abi::Alias { address: WORKLOAD.into(), ifindex: self.ifindex, workload_id, mac, pad: [0; 2] };
+        maps.aliases().insert(&alias, &delivery)?;
+        maps.targets().insert(&target, &1)?;
+        if maps.socket_cookie(abi::SLOT_DNS_TCP)?.is_none() {
+            let source = Ipv4Addr::from(self.datapath.options().vip.network().to_bits() + abi::FIRST_ENGINE_SOURCE);
+            let socket = sockets::listener(SocketAddrV4::new(source, 0), 16)?;
+            maps.set_socket(abi::SLOT_DNS_TCP, socket.as_fd())?;
+            self.listener = Some(socket);
+        }
+        maps.listeners().insert(&listener, &abi::Listener { kind: abi::LISTENER_DNS, service_id: 0 })
+    }
+
+    fn to_vip(&self) -> Result<Leg> {
+        let address = SocketAddr::from((self.vip, PORT));
+        let result = self.inside.run(move || TcpStream::connect_timeout(&address, PATIENCE).map(drop))?;
+        Ok(match result {
+            Ok(()) => Leg::Passed,
+            Err(error) => Leg::Failed(format!("{address} from {WORKLOAD}: {error}")),
+        })
+    }
+
+    fn to_workload(&self) -> Result<Leg> {
+        let listener = self
+            .inside
+            .run(|| TcpListener::bind((WORKLOAD, PORT)))?
+            .map_err(Error::io("listening in the probe's namespace"))?;
+        let options = self.datapath.options();
+        let source = Ipv4Addr::from(options.vip.network().to_bits() + abi::FIRST_ENGINE_SOURCE);
+        let leg = match as_engine(options.engine_uid, source, SocketAddrV4::new(self.alias, PORT)) {
+            Ok(()) => Leg::Passed,
+            Err(error) => Leg::Failed(format!("{}:{PORT} from {source}: {error}", self.alias)),
+        };
+        drop(listener);
+        Ok(leg)
+    }
+}
+
+impl Drop for Setup<'_> {
+    fn drop(&mut self) {
+        let maps = &self.datapath.maps;
+        let (workload, alias, listener, target) = self.keys();
+        let mut socket = Socket::open(Family::Route);
+        let steps = [
+            self.datapath.detach_now(self.ifindex),
+            maps.listeners().remove(&listener),
+            self.listener.take().map_or(Ok(()), |_| maps.clear_socket(abi::SLOT_DNS_TCP)),
+            maps.targets().remove(&target),
+            sockets::destroy(self.alias.into()).map(drop),
+            maps.aliases().remove(&alias),
+            maps.workloads().remove(&workload),
+            match &mut socket {
+                Ok(socket) => {
+                    link::delete(socket, self.ifindex).map_err(Error::netlink("removing the probe's interface"))
+                }
+                Err(_) => Ok(()),
+            },
+        ];
+        for error in steps.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "taking away what the probe set up");
+        }
+    }
+}
+
+/// Inside: loopback and the veth up, an address, everything reachable directly. The veth's MAC.
+fn furnish() -> std::io::Result<[u8; 6]> {
+    let mut socket = Socket::open(Family::Route)?;
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let lo = link::by_name(&mut socket, "lo")?.ok_or_else(missing)?;
+    let eth0 = link::by_name(&mut socket, "eth0")?.ok_or_else(missing)?;
+    link::set_up(&mut socket, lo.ifindex, true)?;
+    link::set_up(&mut socket, eth0.ifindex, true)?;
+    link::add_address(&mut socket, eth0.ifindex, WORKLOAD, 32)?;
+    let default = NewRoute {
+        destination: ipnet::Ipv4Net::default(),
+        kind: UNICAST,
+        protocol: crate::routes::PROTOCOL,
+        interface: eth0.ifindex,
+        gateway: None,
+        source: None,
+        mtu: None,
+    };
+    default.add(&mut socket, false)?;
+    Ok(eth0.mac)
+}
+
+/// Connects as the engine does: a socket of its user, from one of its source addresses.
+fn as_engine(uid: u32, source: Ipv4Addr, target: SocketAddrV4) -> Result<()> {
+    let failed = |error: Errno| Error::Io { what: "connecting as the engine".into(), source: error.into() };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).map_err(failed)?;
+    sockets::own(&socket, uid)?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true).map_err(failed)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0))).map_err(failed)?;
+    match connect(socket.as_raw_fd(), &SockaddrIn::from(target)) {
+        Ok(()) => return Ok(()),
+        Err(Errno::EINPROGRESS) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut waiting, timeout).map_err(failed)? == 0 {
+        return Err(failed(Errno::ETIMEDOUT));
+    }
+    match getsockopt(&socket, sockopt::SocketError).map_err(failed)? {
+        0 => Ok(()),
+        code => Err(failed(Errno::from_raw(code))),
+    }
+}
+
+/// What the programs dropped between two readings.
+fn dropped(before: &[(u32, u64)], after: &[(u32, u64)]) -> Vec<String> {
+    before
+        .iter()
+        .zip(after)
+        .filter(|((_, a), (_, b))| b > a)
+        .filter_map(|((index, a), (_, b))| {
+            let reason = abi::DropReason::from_u32(*index)?;
+            Some(format!("{} packets dropped meanwhile ({}): {}", b - a, reason.name(), reason.text()))
+        })
+        .collect()
+}
+
+fn run(datapath: &Datapath) -> Result<Report> {
+    let everything = abi::SwitchKey { scope: abi::SWITCH_ALL, id: 0 };
+    if datapath.maps.switches().get(&everything)?.is_some_and(|s| s.mode == abi::MODE_DETACH) {
+        return Err(Error::Option {
+            option: "probe",
+            value: String::new(),
+            reason: "everything is detached (brattice detach --all): end that first (brattice detach --all --off)"
+                .into(),
+        });
+    }
+    let setup = Setup::new(datapath)?;
+    let mut report =
+        Report { to_vip: setup.to_vip()?, to_workload: setup.to_workload()?, culprits: Vec::new(), hints: Vec::new() };
+    if report.passed() {
+        return Ok(report);
+    }
+    let before = datapath.maps.counters()?;
+    match Trace::start(setup.alias) {
+        Ok(trace) => {
+            // Both: what one direction shows may be hidden in the other.
+            setup.to_vip()?;
+            setup.to_workload()?;
+            report.culprits = trace.culprits()?;
+        }
+        Err(error) => report.hints.push(format!("no trace of the packets could be had: {error}")),
+    }
+    report.hints.extend(dropped(&before, &datapath.maps.counters()?));
+    if report.culprits.is_empty() {
+        for chain in dropping_chains()? {
+            report.hints.push(format!(
+                "chain {} {} {} (hook {}) drops by policy; if it is the cause: {}",
+                chain.family,
+                chain.table,
+                chain.chain,
+                chain.hook,
+                chain.mend()
+            ));
+        }
+        report.hints.push(
+            "no nftables rule was caught: look at rules of iptables-legacy (iptables-legacy -S), at rp_filter with \
+             fib rules, and at other vendors' eBPF programs (bpftool net)"
+                .into(),
+        );
+    }
+    Ok(report)
+}

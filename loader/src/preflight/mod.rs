@@ -1,0 +1,15 @@
+//! What to know before the agent starts: does this host fit, do the ranges collide, and does a packet get through.
+
+mod active;
+mod elsewhere;
+mod firewall;
+mod host;
+mod overlaps;
+mod trace;
+
+pub use active::{Leg, Report, probe, probe_alone};
+pub use firewall::{BaseChain, base_chains, dropping_chains};
+pub use host::host;
+pub use overlaps::{Overlap, free_range, overlaps};
+pub use trace::Culprit;
+pub(crate) use trace::TRACE_TABLE;
