@@ -2,5 +2,6 @@
 //! [`node`] loads the programs, [`checksums`] judges what comes out without sharing code with the builder.
 
 pub mod checksums;
+pub mod corpus;
 pub mod frame;
 pub mod node;

@@ -9,7 +9,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{SchedClassifier, TestRun, TestRunOptions},
+    programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions},
 };
 use brattice_abi::{
     ALIASES, Address, Alias, CONFIG, COUNTERS, Config, Counter, DropEvent, DropReason, EVENTS, HALF_OPEN_COUNTS,
@@ -94,8 +94,6 @@ pub struct Context {
     pub gso_segs: u32,
     /// Bytes in each, when it is a GSO packet.
     pub gso_size: u32,
-    /// Bytes in the linear part; 0 means all. Needs kernel 6.18.
-    pub linear: u32,
 }
 
 impl Context {
@@ -106,7 +104,6 @@ impl Context {
         let mut put = |at: usize, v: u32| b[at..at + 4].copy_from_slice(&v.to_ne_bytes());
         put(36, self.ingress_ifindex);
         put(40, self.ifindex);
-        put(80, self.linear);
         put(164, self.gso_segs);
         put(176, self.gso_size);
         b
@@ -224,11 +221,13 @@ impl Node {
         self.table(HALF_OPEN_COUNTS).insert(workload_id, count, 0).expect("count is written");
     }
 
-    /// Runs a program on a frame.
-    ///
-    /// # Panics
-    /// If the kernel refuses to.
-    pub fn run(&mut self, hook: Hook, frame: &[u8], context: Context) -> Outcome {
+    fn test_run(
+        &mut self,
+        hook: Hook,
+        frame: &[u8],
+        context: Option<&[u8]>,
+        repeat: u32,
+    ) -> Result<Outcome, ProgramError> {
         let name = match hook {
             Hook::Ingress => WORKLOAD_INGRESS,
             Hook::Egress => WORKLOAD_EGRESS,
@@ -236,17 +235,37 @@ impl Node {
         let program: &mut SchedClassifier =
             self.ebpf.program_mut(name).expect("the object has the program").try_into().expect("it is a classifier");
         let mut out = vec![0; frame.len() + 256];
-        let bytes = context.bytes();
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ctx_in: Some(&bytes),
-                ..TestRunOptions::new()
-            })
-            .unwrap_or_else(|e| panic!("BPF_PROG_TEST_RUN of {} bytes: {e:?}", frame.len()));
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: context,
+            repeat,
+            ..TestRunOptions::new()
+        })?;
         out.truncate(result.data_size_out as usize);
-        Outcome { verdict: result.return_value, frame: out }
+        Ok(Outcome { verdict: result.return_value, frame: out })
+    }
+
+    /// Runs a program on a frame.
+    ///
+    /// # Panics
+    /// If the kernel refuses to.
+    pub fn run(&mut self, hook: Hook, frame: &[u8], context: Context) -> Outcome {
+        self.test_run(hook, frame, Some(&context.bytes()), 1)
+            .unwrap_or_else(|e| panic!("BPF_PROG_TEST_RUN of {} bytes with {context:?}: {e:?}", frame.len()))
+    }
+
+    /// Runs a program on a frame that the kernel may find too short to be one; `None` when it does.
+    pub fn try_run(&mut self, hook: Hook, frame: &[u8]) -> Option<Outcome> {
+        self.test_run(hook, frame, None, 1).ok()
+    }
+
+    /// Runs a program on the same frame many times, for programs that drop it and so leave it as it is.
+    ///
+    /// # Panics
+    /// If the kernel refuses to.
+    pub fn run_many(&mut self, hook: Hook, frame: &[u8], times: u32) {
+        self.test_run(hook, frame, None, times).unwrap_or_else(|e| panic!("BPF_PROG_TEST_RUN: {e:?}"));
     }
 
     /// Value of a counter by its index, over all CPUs.

@@ -1,0 +1,151 @@
+//! The limit on half-open connections: 8 in these tests.
+
+use std::net::Ipv4Addr;
+
+use brattice_abi::{Counter, DropReason, HALF_OPEN_WINDOW_NS, HalfOpenCount};
+use brattice_tests::packets::{
+    frame::Frame,
+    node::{Context, Hook, IFINDEX, Node, boot_time},
+};
+
+use crate::scene::*;
+
+const LIMIT: u16 = 8;
+
+fn segment(port: u16, flags: u8) -> Frame {
+    Frame::tcp((REAL, port), (VIP, 80), flags, b"")
+}
+
+fn count(node: &mut Node) -> u32 {
+    node.half_open(WORKLOAD).map_or(0, |c| c.count)
+}
+
+/// As many SYNs as the limit allows.
+fn filled() -> Node {
+    let mut node = node();
+    for port in 0..LIMIT {
+        takes(&mut node, &segment(1000 + port, SYN));
+    }
+    assert_eq!(count(&mut node), u32::from(LIMIT));
+    node
+}
+
+#[test]
+fn one_syn_too_many_is_dropped() {
+    let mut node = filled();
+    for _ in 0..3 {
+        drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+    }
+    assert_eq!(count(&mut node), u32::from(LIMIT), "a refused SYN holds no place");
+    // Everything else of the workload goes on.
+    takes(&mut node, &segment(3000, ACK));
+    takes(&mut node, &Frame::udp((REAL, 9), (VIP, 80), b""));
+}
+
+#[test]
+fn a_syn_sent_again_is_not_counted_again() {
+    let mut node = filled();
+    for _ in 0..5 {
+        takes(&mut node, &segment(1000, SYN));
+    }
+    assert_eq!(count(&mut node), u32::from(LIMIT));
+}
+
+#[test]
+fn an_ack_gives_the_place_back() {
+    let mut node = filled();
+    takes(&mut node, &segment(1003, ACK));
+    assert_eq!(count(&mut node), u32::from(LIMIT) - 1);
+    takes(&mut node, &segment(1003, ACK));
+    assert_eq!(count(&mut node), u32::from(LIMIT) - 1, "once");
+    takes(&mut node, &segment(2000, SYN));
+    drops(&mut node, Hook::Ingress, &segment(2001, SYN).build(), DropReason::HalfOpenLimit);
+}
+
+#[test]
+fn an_ack_of_an_unknown_flow_gives_nothing_back() {
+    let mut node = filled();
+    takes(&mut node, &segment(4000, ACK));
+    takes(&mut node, &Frame::tcp((REAL, 1000), (VIP, 81), ACK, b""));
+    takes(&mut node, &segment(1000, 0));
+    takes(&mut node, &segment(1000, RST));
+    assert_eq!(count(&mut node), u32::from(LIMIT));
+    drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+}
+
+/// The answer of a closed port.
+#[test]
+fn a_rst_to_the_workload_gives_the_place_back() {
+    let mut node = filled();
+    delivers(&mut node, &Frame::tcp((VIP, 80), (ALIAS, 1002), RST | ACK, b""));
+    assert_eq!(count(&mut node), u32::from(LIMIT) - 1);
+    delivers(&mut node, &Frame::tcp((VIP, 81), (ALIAS, 1003), RST | ACK, b""));
+    delivers(&mut node, &Frame::tcp((VIP, 80), (ALIAS, 1003), ACK, b""));
+    assert_eq!(count(&mut node), u32::from(LIMIT) - 1, "of that flow only, and only for a RST");
+    takes(&mut node, &segment(2000, SYN));
+}
+
+/// A target that answers the engine sends SYN-ACKs: they begin nothing here.
+#[test]
+fn a_syn_ack_of_the_workload_is_not_counted() {
+    let mut node = node();
+    for port in 0..2 * LIMIT {
+        takes(&mut node, &Frame::tcp((REAL, 8080), (ENGINE, 33000 + port), SYN | ACK, b""));
+    }
+    assert_eq!(count(&mut node), 0);
+}
+
+#[test]
+fn each_workload_has_its_own_limit() {
+    let mut node = filled();
+    let (other, alias) = (Ipv4Addr::new(10, 0, 0, 20), Ipv4Addr::new(100, 127, 0, 3));
+    node.add_workload(IFINDEX, other, alias, 6, 0);
+    let frame = Frame::tcp((other, 1000), (VIP, 80), SYN, b"");
+    assert_eq!(node.run(Hook::Ingress, &frame.build(), Context::default()).verdict, 7);
+    drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+}
+
+/// What nobody ever answered is forgotten when the window ends, also without an agent.
+#[test]
+fn the_window_ends() {
+    let mut node = filled();
+    drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+
+    let now = boot_time().as_nanos() as u64;
+    let long_ago = now - HALF_OPEN_WINDOW_NS - 1;
+    node.set_half_open(WORKLOAD, HalfOpenCount { window_ns: long_ago, count: u32::from(LIMIT), pad: 0 });
+    let outcome = node.run(Hook::Ingress, &segment(2000, SYN).build(), Context::default());
+    assert_eq!(outcome.verdict, 7);
+    assert_eq!(node.counted(Counter::HalfOpenExpired), 1);
+    let window = node.half_open(WORKLOAD).expect("still counted");
+    assert_eq!(window.count, 1);
+    assert!(window.window_ns >= now, "a new window began");
+
+    // A flow of the last window is over: its ACK takes nothing from this one.
+    takes(&mut node, &segment(1000, ACK));
+    assert_eq!(count(&mut node), 1);
+    // And a SYN of it sent again is a new one here.
+    takes(&mut node, &segment(1001, SYN));
+    assert_eq!(count(&mut node), 2);
+}
+
+/// Half a window is not the end of it.
+#[test]
+fn the_window_does_not_end_early() {
+    let mut node = filled();
+    let start = boot_time().as_nanos() as u64 - HALF_OPEN_WINDOW_NS / 2;
+    node.set_half_open(WORKLOAD, HalfOpenCount { window_ns: start, count: u32::from(LIMIT), pad: 0 });
+    drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+}
+
+/// A count below zero (two CPUs at the end of a window) lets more in, never fewer.
+#[test]
+fn a_count_below_zero_blocks_nobody() {
+    let mut node = node();
+    let now = boot_time().as_nanos() as u64;
+    node.set_half_open(WORKLOAD, HalfOpenCount { window_ns: now, count: u32::MAX, pad: u32::MAX });
+    for port in 0..=LIMIT {
+        takes(&mut node, &segment(1000 + port, SYN));
+    }
+    drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+}
