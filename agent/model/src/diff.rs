@@ -1,0 +1,217 @@
+//! What changed between two models, for people and logs. Where something was written is no change.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::documents::{Attachment, Tags};
+use crate::model::{AssociationKind, Listener, Model, Rule};
+
+/// An entity that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Kind, as in documents.
+    pub kind: &'static str,
+    /// Qualified name; of associations `<member> in <network>`.
+    pub name: String,
+    /// What happened to it.
+    pub what: What,
+}
+
+/// What happened to an entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// Some of its fields differ.
+    Changed(Vec<FieldChange>),
+}
+
+/// A field that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    /// Path of the field, listeners and rules by name.
+    pub field: String,
+    /// Before; none = it was not there.
+    pub old: Option<String>,
+    /// Now; none = it is no longer there.
+    pub new: Option<String>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = (self.kind, &self.name);
+        match &self.what {
+            What::Added => write!(f, "+ {kind} {name}"),
+            What::Removed => write!(f, "- {kind} {name}"),
+            What::Changed(fields) => {
+                write!(f, "~ {kind} {name}")?;
+                for change in fields {
+                    let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+                    write!(f, "\n    {}: {} -> {}", change.field, show(&change.old), show(&change.new))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+type Fields = BTreeMap<String, String>;
+
+/// All changes, by kind and name.
+pub fn diff(old: &Model, new: &Model) -> Vec<Change> {
+    let (mut old, new) = (flatten(old), flatten(new));
+    let mut changes = Vec::new();
+    for (key, fields) in new {
+        let what = match old.remove(&key) {
+            None => What::Added,
+            Some(before) if before == fields => continue,
+            Some(before) => What::Changed(compare(before, fields)),
+        };
+        changes.push((key, what));
+    }
+    changes.extend(old.into_keys().map(|key| (key, What::Removed)));
+    changes.sort_by(|(a, _), (b, _)| a.cmp(b));
+    changes.into_iter().map(|((_, kind, name), what)| Change { kind, name, what }).collect()
+}
+
+fn compare(mut old: Fields, new: Fields) -> Vec<FieldChange> {
+    let mut changes: Vec<FieldChange> = Vec::new();
+    for (field, new) in new {
+        let old = old.remove(&field);
+        if old.as_ref() != Some(&new) {
+            changes.push(FieldChange { field, old, new: Some(new) });
+        }
+    }
+    changes.extend(old.into_iter().map(|(field, old)| FieldChange { field, old: Some(old), new: None }));
+    changes.sort_by(|a, b| a.field.cmp(&b.field));
+    changes
+}
+
+/// Entities by (order of kind, kind, name), each as field → text. Empty fields are left out.
+fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
+    let mut all = BTreeMap::new();
+    for account in &model.accounts {
+        let mut fields = Fields::new();
+        put(&mut fields, "id", &account.id);
+        put(&mut fields, "organizationPath", account.organization_path.as_deref().unwrap_or_default());
+        put(&mut fields, "domains", &account.domains.join(", "));
+        put(&mut fields, "vpcs", &account.vpcs.join(", "));
+        all.insert((0, "Account", account.name.clone()), fields);
+    }
+    for vpc in &model.vpcs {
+        let mut fields = Fields::new();
+        put(&mut fields, "status", &vpc.status.to_string());
+        put(&mut fields, "cidrBlocks", &list(&vpc.cidrs));
+        put(&mut fields, "attachments", &vpc.attachments.iter().map(attachment).collect::<Vec<_>>().join(", "));
+        put(&mut fields, "dns", &format!("{:?}", vpc.dns).to_lowercase());
+        put(&mut fields, "dnsUpstreams", &list(&vpc.dns_upstreams));
+        tags(&mut fields, &vpc.labels, &vpc.tags);
+        all.insert((1, "Vpc", vpc.name.clone()), fields);
+    }
+    for workload in &model.workloads {
+        let mut fields = Fields::new();
+        put(&mut fields, "status", &workload.status.to_string());
+        put(&mut fields, "vpcIdentifier", &workload.vpc);
+        put(&mut fields, "interface", workload.interface.as_deref().unwrap_or_default());
+        put(&mut fields, "namespace", workload.namespace.as_deref().unwrap_or_default());
+        put(&mut fields, "addresses", &list(&workload.addresses));
+        tags(&mut fields, &workload.labels, &workload.tags);
+        all.insert((2, "Workload", workload.name.clone()), fields);
+    }
+    for network in &model.networks {
+        let mut fields = Fields::new();
+        put(&mut fields, "status", &network.status.to_string());
+        put(&mut fields, "sharedWith", &network.shared_with.join(", "));
+        tags(&mut fields, &network.labels, &network.tags);
+        all.insert((3, "ServiceNetwork", network.name.clone()), fields);
+    }
+    for service in &model.services {
+        let mut fields = Fields::new();
+        put(&mut fields, "status", &service.status.to_string());
+        put(&mut fields, "vip", &service.vip.map(|vip| vip.to_string()).unwrap_or_default());
+        put(&mut fields, "customDomainNames", &service.domains.join(", "));
+        put(&mut fields, "idleTimeoutSeconds", &service.idle_timeout_seconds.to_string());
+        put(&mut fields, "sharedWith", &service.shared_with.join(", "));
+        tags(&mut fields, &service.labels, &service.tags);
+        for listener in &service.listeners {
+            listener_fields(&mut fields, listener);
+        }
+        all.insert((4, "Service", service.name.clone()), fields);
+    }
+    for group in &model.target_groups {
+        let mut fields = Fields::new();
+        put(&mut fields, "status", &group.status.to_string());
+        put(&mut fields, "vpcIdentifier", &group.vpc);
+        put(&mut fields, "port", &group.port.to_string());
+        put(&mut fields, "protocolVersion", &format!("{:?}", group.protocol_version).to_uppercase());
+        let targets: Vec<String> = group.targets.iter().map(|(address, port)| format!("{address}:{port}")).collect();
+        put(&mut fields, "targets", &targets.join(", "));
+        tags(&mut fields, &group.labels, &group.tags);
+        all.insert((5, "TargetGroup", group.name.clone()), fields);
+    }
+    for association in &model.associations {
+        let kind = match association.kind {
+            AssociationKind::Service => "ServiceNetworkServiceAssociation",
+            AssociationKind::Vpc => "ServiceNetworkVpcAssociation",
+        };
+        let mut fields = Fields::new();
+        put(&mut fields, "status", &association.status.to_string());
+        all.insert((6, kind, format!("{} in {}", association.member, association.network)), fields);
+    }
+    all
+}
+
+fn listener_fields(fields: &mut Fields, listener: &Listener) {
+    let path = format!("listeners.{}", listener.name);
+    put(fields, &format!("{path}.port"), &listener.port.to_string());
+    put(fields, &format!("{path}.forwardedHeaders"), &format!("{:?}", listener.forwarded_headers).to_lowercase());
+    put(fields, &format!("{path}.defaultAction"), &listener.default_action.to_string());
+    for rule in &listener.rules {
+        let path = format!("{path}.rules.{}", rule.name);
+        put(fields, &format!("{path}.priority"), &rule.priority.to_string());
+        put(fields, &format!("{path}.match"), &conditions(rule));
+        put(fields, &format!("{path}.action"), &rule.action.to_string());
+    }
+}
+
+fn conditions(rule: &Rule) -> String {
+    let mut parts = Vec::new();
+    if let Some(method) = &rule.method {
+        parts.push(format!("method {method}"));
+    }
+    if let Some(path) = &rule.path {
+        let case = if path.case_sensitive { "" } else { " in any case" };
+        parts.push(format!("path {} {}{case}", format!("{:?}", path.kind).to_lowercase(), path.value));
+    }
+    if let Some(host) = &rule.host {
+        parts.push(format!("host {host}"));
+    }
+    parts.join(" and ")
+}
+
+fn attachment(attachment: &Attachment) -> String {
+    let part = |name: &str, glob: &Option<crate::Glob>| glob.as_ref().map(|glob| format!("{name} {glob}"));
+    let parts: Vec<String> =
+        [part("interface", &attachment.interface), part("namespace", &attachment.namespace)].into_iter().flatten().collect();
+    parts.join(" and ")
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn tags(fields: &mut Fields, labels: &Tags, tags: &Tags) {
+    for (what, tags) in [("labels", labels), ("tags", tags)] {
+        for (key, value) in tags {
+            fields.insert(format!("{what}.{key}"), value.clone());
+        }
+    }
+}
+
+fn put(fields: &mut Fields, name: &str, value: &str) {
+    if !value.is_empty() {
+        fields.insert(name.to_owned(), value.to_owned());
+    }
+}

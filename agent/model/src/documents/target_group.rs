@@ -1,0 +1,167 @@
+//! `TargetGroup`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use brattice_wire::snapshot::ProtocolVersion;
+
+use super::common::{Metadata, Tags};
+use crate::diagnostic::{Diagnostic, Located, Position};
+use crate::ids::{IdKind, Identifier};
+use crate::limits::MAX_TARGETS;
+use crate::names;
+use crate::yaml::{Decoder, Fields, Node};
+
+/// Where calls go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetGroupDocument {
+    /// Name and labels.
+    pub metadata: Metadata,
+    /// The VPC of its targets.
+    pub vpc: Located<Identifier>,
+    /// Port of targets that name none.
+    pub port: u16,
+    /// What is spoken to targets.
+    pub protocol_version: ProtocolVersion,
+    /// Its targets; (address, port) are unique.
+    pub targets: Vec<TargetDocument>,
+    /// Tags.
+    pub tags: Tags,
+}
+
+/// A target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetDocument {
+    /// Its address in the VPC.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Where it is.
+    pub at: Position,
+}
+
+pub(super) fn decode(
+    d: &mut Decoder<'_>,
+    metadata: Option<Metadata>,
+    mut spec: Fields<'_>,
+) -> Option<TargetGroupDocument> {
+    if let Some(node) = spec.take(d, "type") {
+        let later = [
+            ("INSTANCE", "list the workloads' addresses as targets"),
+            ("LAMBDA", ""),
+            ("ALB", "list the addresses behind it as targets"),
+        ];
+        d.choice(node, "type", &[("IP", ())], &later);
+    }
+    let config = spec.need(d, "config").and_then(|node| config(d, node));
+    let mut targets = Vec::new();
+    if let Some(node) = spec.take(d, "targets") {
+        let default = config.as_ref().map_or(80, |config| config.port);
+        for item in d.list(node, 0..=MAX_TARGETS, "targets").unwrap_or_default() {
+            targets.extend(target(d, item, default));
+        }
+        let mut seen: HashMap<(IpAddr, u16), &Position> = HashMap::new();
+        for target in &targets {
+            let target: &TargetDocument = target;
+            if let Some(first) = seen.insert((target.address, target.port), &target.at) {
+                let place = first.place();
+                let message = format!("the target {}:{} is there twice; first at {place}", target.address, target.port);
+                d.report(Diagnostic::error(&target.at, message));
+            }
+        }
+    }
+    let tags = d.spec_tags(&mut spec);
+    spec.read_only(
+        d,
+        &["id", "arn", "name", "status", "createdAt", "lastUpdatedAt", "serviceArns", "failureCode", "failureMessage"],
+    );
+    spec.finish(d);
+    let config = config?;
+    Some(TargetGroupDocument {
+        metadata: metadata?,
+        vpc: config.vpc?,
+        port: config.port,
+        protocol_version: config.protocol_version,
+        targets,
+        tags,
+    })
+}
+
+struct Config {
+    vpc: Option<Located<Identifier>>,
+    port: u16,
+    protocol_version: ProtocolVersion,
+}
+
+fn config(d: &mut Decoder<'_>, node: &Node) -> Option<Config> {
+    let mut fields = d.fields(node, "a target group's config")?;
+    let vpc = fields.need(d, "vpcIdentifier").and_then(|node| d.identifier(node, IdKind::Vpc, names::VPC));
+    let port = fields.take(d, "port").and_then(|node| d.number(node, 1..=65535, "a port"));
+    if let Some(node) = fields.take(d, "protocol") {
+        d.choice(node, "protocol", &[("HTTP", ())], &[("HTTPS", "targets are spoken to in plain HTTP"), ("TCP", "")]);
+    }
+    let versions = [("HTTP1", ProtocolVersion::Http1), ("HTTP2", ProtocolVersion::Http2)];
+    let later = [("GRPC", "HTTP2 carries gRPC, too")];
+    let version =
+        fields.take(d, "protocolVersion").and_then(|node| d.choice(node, "protocolVersion", &versions, &later));
+    if let Some(node) = fields.take(d, "ipAddressType") {
+        d.choice(node, "ipAddressType", &[("IPV4", ())], &[("IPV6", "")]);
+    }
+    if let Some(node) = fields.take(d, "healthCheck") {
+        health_check(d, node);
+    }
+    fields.later(d, "lambdaEventStructureVersion", "leave it out");
+    fields.finish(d);
+    Some(Config {
+        vpc,
+        port: port.and_then(|n| u16::try_from(n).ok()).unwrap_or(80),
+        protocol_version: version.unwrap_or(ProtocolVersion::Http1),
+    })
+}
+
+/// Health checks are not made yet, so only a target group that says it wants none is taken at its word.
+fn health_check(d: &mut Decoder<'_>, node: &Node) {
+    let help = "targets are not checked, and all of them take requests; say `healthCheck: {enabled: false}` or leave it out";
+    let Some(mut fields) = d.fields(node, "a health check") else { return };
+    match fields.take(d, "enabled") {
+        Some(enabled) => {
+            if d.boolean(enabled) == Some(true) {
+                let diagnostic = d.error(enabled.mark, "health checks are not in this version");
+                d.report(diagnostic.help(help));
+            }
+        }
+        None if !fields.has("enabled") => {
+            let diagnostic = d.error(node.mark, "health checks are not in this version");
+            d.report(diagnostic.help(help));
+        }
+        None => {}
+    }
+    // What a disabled check would do is kept by Lattice and has no effect there either.
+    for name in [
+        "protocol",
+        "protocolVersion",
+        "port",
+        "path",
+        "healthCheckIntervalSeconds",
+        "healthCheckTimeoutSeconds",
+        "healthyThresholdCount",
+        "unhealthyThresholdCount",
+        "matcher",
+    ] {
+        fields.take(d, name);
+    }
+    fields.finish(d);
+}
+
+fn target(d: &mut Decoder<'_>, node: &Node, default: u16) -> Option<TargetDocument> {
+    let mut fields = d.fields(node, "a target")?;
+    let id = fields.need(d, "id").and_then(|node| d.address(node, "the id of an IP target"));
+    let port = match fields.take(d, "port") {
+        Some(node) => d.number(node, 1..=65535, "a port").and_then(|n| u16::try_from(n).ok()),
+        None => Some(default),
+    };
+    fields.read_only(d, &["status", "reasonCode"]);
+    fields.finish(d);
+    let id = id?;
+    Some(TargetDocument { address: id.value, port: port?, at: id.at })
+}

@@ -1,0 +1,265 @@
+//! `Vpc` and `Workload`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::Serialize;
+
+use super::common::{Metadata, Tags, special};
+use crate::diagnostic::{Located, quote};
+use crate::ids::{IdKind, Identifier};
+use crate::limits::{MAX_ATTACHMENTS, MAX_CIDR_BLOCKS, MAX_DNS_UPSTREAMS, MAX_WORKLOAD_ADDRESSES};
+use crate::names::{self, Glob};
+use crate::yaml::{Decoder, Fields, Node};
+
+/// An address space and how its workloads are found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VpcDocument {
+    /// Name and labels.
+    pub metadata: Metadata,
+    /// The account it belongs to; none = the operator.
+    pub account: Option<Located<String>>,
+    /// Its addresses; several VPCs may have the same.
+    pub cidrs: Vec<Located<IpNet>>,
+    /// Which interfaces are its workloads'.
+    pub attachments: Vec<Attachment>,
+    /// How its workloads' DNS questions come to us.
+    pub dns: DnsMode,
+    /// Where other names are asked.
+    pub dns_upstreams: Vec<Located<SocketAddr>>,
+    /// Networks it asks to be associated with.
+    pub networks: Vec<Located<Identifier>>,
+    /// Tags.
+    pub tags: Tags,
+}
+
+impl VpcDocument {
+    /// `account/name`, or `name` for the operator's.
+    pub fn qualified(&self) -> String {
+        match &self.account {
+            Some(account) => format!("{}/{}", account.value, self.metadata.name.value),
+            None => self.metadata.name.value.clone(),
+        }
+    }
+}
+
+/// Selects interfaces; what is given must all match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the host-side interface.
+    pub interface: Option<Glob>,
+    /// Name of the network namespace at the other end, as in `/run/netns`.
+    pub namespace: Option<Glob>,
+}
+
+/// How a VPC's DNS questions come to Brattice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsMode {
+    /// Workloads ask the DNS VIP.
+    #[default]
+    Vip,
+    /// Port 53 to any address is taken.
+    Intercept,
+}
+
+/// One workload, named.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkloadDocument {
+    /// Name and labels.
+    pub metadata: Metadata,
+    /// Its VPC.
+    pub vpc: Located<Identifier>,
+    /// Name of its host-side interface.
+    pub interface: Option<Located<String>>,
+    /// Name of its network namespace.
+    pub namespace: Option<Located<String>>,
+    /// Its addresses; empty = those discovered.
+    pub addresses: Vec<Located<IpAddr>>,
+    /// Tags.
+    pub tags: Tags,
+}
+
+pub(super) fn decode_vpc(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut spec: Fields<'_>) -> Option<VpcDocument> {
+    let account = spec.take(d, "account").and_then(|node| d.name(node, names::ACCOUNT));
+    let mut cidrs = Vec::new();
+    if let Some(node) = spec.need(d, "cidrBlocks") {
+        for item in d.list(node, 1..=MAX_CIDR_BLOCKS, "CIDR blocks").unwrap_or_default() {
+            if let Some(cidr) = cidr(d, item) {
+                overlap(d, &cidrs, &cidr);
+                cidrs.push(cidr);
+            }
+        }
+    }
+    let mut attachments = Vec::new();
+    if let Some(node) = spec.take(d, "attachments") {
+        for item in d.list(node, 0..=MAX_ATTACHMENTS, "attachments").unwrap_or_default() {
+            attachments.extend(attachment(d, item));
+        }
+    }
+    let modes = [("vip", DnsMode::Vip), ("intercept", DnsMode::Intercept)];
+    let dns = spec.take(d, "dns").and_then(|node| d.choice(node, "dns", &modes, &[]));
+    let mut dns_upstreams = Vec::new();
+    if let Some(node) = spec.take(d, "dnsUpstreams") {
+        for item in d.list(node, 0..=MAX_DNS_UPSTREAMS, "DNS upstreams").unwrap_or_default() {
+            if let Some(upstream) = upstream(d, item)
+                && d.unseen(&dns_upstreams, &upstream, "DNS upstream")
+            {
+                dns_upstreams.push(upstream);
+            }
+        }
+    }
+    let networks = d.networks(&mut spec, true);
+    let tags = d.spec_tags(&mut spec);
+    spec.later(d, "ipv6CidrBlocks", "this version knows IPv4 only");
+    spec.read_only(d, &["id", "arn", "vpcId", "status", "createdAt", "lastUpdatedAt"]);
+    spec.finish(d);
+    Some(VpcDocument {
+        metadata: metadata?,
+        account,
+        cidrs,
+        attachments,
+        dns: dns.unwrap_or_default(),
+        dns_upstreams,
+        networks,
+        tags,
+    })
+}
+
+/// Largest block a VPC may have: more than a /8 is everybody's addresses, not a VPC's.
+const SHORTEST_PREFIX: u8 = 8;
+
+fn cidr(d: &mut Decoder<'_>, node: &Node) -> Option<Located<IpNet>> {
+    let text = d.string(node, "a CIDR block like 10.0.0.0/16")?;
+    let expected = "a CIDR block like 10.0.0.0/16";
+    let net: Ipv4Net = match text.parse::<IpNet>() {
+        Ok(IpNet::V4(net)) => net,
+        Ok(IpNet::V6(_)) => {
+            let diagnostic = d.error(node.mark, format!("{}: IPv6 is not in this version", quote(text)));
+            d.report(diagnostic.expected(expected));
+            return None;
+        }
+        Err(_) => {
+            let diagnostic = d.error(node.mark, format!("{} is no CIDR block", quote(text))).expected(expected);
+            let address = text.parse::<std::net::Ipv4Addr>().is_ok();
+            d.report(if address { diagnostic.help(format!("one address alone is {text}/32")) } else { diagnostic });
+            return None;
+        }
+    };
+    if net.trunc() != net {
+        let diagnostic = d.error(node.mark, format!("{net} has bits behind its prefix"));
+        d.report(diagnostic.help(format!("did you mean {}?", quote(&net.trunc().to_string()))));
+        return None;
+    }
+    if net.prefix_len() < SHORTEST_PREFIX {
+        let diagnostic = d.error(node.mark, format!("{net} is too large for a VPC"));
+        d.report(diagnostic.expected(format!("a prefix of /{SHORTEST_PREFIX} to /32")));
+        return None;
+    }
+    if let Some(what) = special(net.network()).or_else(|| special(net.broadcast())).or_else(|| {
+        let link_local = Ipv4Net::new_assert(std::net::Ipv4Addr::new(169, 254, 0, 0), 16);
+        net.contains(&link_local).then_some("around link-local addresses")
+    }) {
+        let diagnostic = d.error(node.mark, format!("no workload can have an address of {net}: it is {what}"));
+        d.report(diagnostic);
+        return None;
+    }
+    Some(Located { value: IpNet::V4(net), at: d.at(node.mark) })
+}
+
+fn overlap(d: &mut Decoder<'_>, before: &[Located<IpNet>], cidr: &Located<IpNet>) {
+    let other = before.iter().find(|o| o.value.contains(&cidr.value) || cidr.value.contains(&o.value));
+    if let Some(other) = other {
+        let message = format!("{} overlaps {} of the same VPC at {}", cidr.value, other.value, other.at.place());
+        d.sink.push(crate::diagnostic::Diagnostic::error(&cidr.at, message));
+    }
+}
+
+fn attachment(d: &mut Decoder<'_>, node: &Node) -> Option<Attachment> {
+    let mut fields = d.fields(node, "an attachment")?;
+    let mut glob = |d: &mut Decoder<'_>, name| {
+        let node = fields.take(d, name)?;
+        let text = d.string(node, "a pattern like blue*")?;
+        match Glob::new(text) {
+            Ok(glob) => Some(glob),
+            Err(why) => {
+                let diagnostic = d.error(node.mark, format!("{} is no pattern: {why}", quote(text)));
+                d.report(diagnostic);
+                None
+            }
+        }
+    };
+    let (interface, namespace) = (glob(d, "interface"), glob(d, "namespace"));
+    if !fields.has("interface") && !fields.has("namespace") {
+        let diagnostic = d.error(node.mark, "the attachment selects nothing");
+        d.report(diagnostic.expected("`interface`, `namespace` or both"));
+    }
+    fields.finish(d);
+    Some(Attachment { interface, namespace })
+}
+
+fn upstream(d: &mut Decoder<'_>, node: &Node) -> Option<Located<SocketAddr>> {
+    let text = d.string(node, "an address or address:port")?;
+    let upstream = match (text.parse::<IpAddr>(), text.parse::<SocketAddr>()) {
+        (Ok(address), _) => SocketAddr::new(address, 53),
+        (_, Ok(upstream)) => upstream,
+        _ => {
+            let diagnostic = d.error(node.mark, format!("{} is no DNS upstream", quote(text)));
+            d.report(diagnostic.expected("an address or address:port, like 10.0.0.2 or 10.0.0.2:5353"));
+            return None;
+        }
+    };
+    let IpAddr::V4(address) = upstream.ip() else {
+        let diagnostic = d.error(node.mark, format!("{}: IPv6 is not in this version", quote(text)));
+        d.report(diagnostic);
+        return None;
+    };
+    // The host may well have a resolver of its own on loopback or link-local; the rest cannot be asked.
+    let special = special(address).filter(|_| !address.is_loopback() && !address.is_link_local());
+    if let Some(what) = special.or((upstream.port() == 0).then_some("without a port")) {
+        let diagnostic = d.error(node.mark, format!("{} cannot be asked: it is {what}", quote(text)));
+        d.report(diagnostic);
+        return None;
+    }
+    Some(Located { value: upstream, at: d.at(node.mark) })
+}
+
+pub(super) fn decode_workload(
+    d: &mut Decoder<'_>,
+    metadata: Option<Metadata>,
+    mut spec: Fields<'_>,
+) -> Option<WorkloadDocument> {
+    let vpc = spec.need(d, "vpcIdentifier").and_then(|node| d.identifier(node, IdKind::Vpc, names::VPC));
+    let mut place = |d: &mut Decoder<'_>, name, longest: usize| {
+        let node = spec.take(d, name)?;
+        let text = d.located(node, "a name, not a pattern")?;
+        let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '*' | '?');
+        if text.is_empty() || text.len() > longest || text.contains(bad) || text.value == "." || text.value == ".." {
+            let diagnostic = d.error(node.mark, format!("{} names no {name}", quote(&text)));
+            let expected = format!("1 to {longest} characters without spaces, slashes and wildcards");
+            d.report(diagnostic.expected(expected).help("patterns belong in the attachments of a Vpc"));
+            return None;
+        }
+        Some(text)
+    };
+    // IFNAMSIZ and NAME_MAX.
+    let (interface, namespace) = (place(d, "interface", 15), place(d, "namespace", 255));
+    if !spec.has("interface") && !spec.has("namespace") {
+        let diagnostic = d.error(spec.mark, "the workload is nowhere");
+        d.report(diagnostic.expected("`interface`, `namespace` or both"));
+    }
+    let mut addresses = Vec::new();
+    if let Some(node) = spec.take(d, "addresses") {
+        for item in d.list(node, 0..=MAX_WORKLOAD_ADDRESSES, "addresses").unwrap_or_default() {
+            if let Some(address) = d.address(item, "an address of the workload")
+                && d.unseen(&addresses, &address, "address")
+            {
+                addresses.push(address);
+            }
+        }
+    }
+    let tags = d.spec_tags(&mut spec);
+    spec.read_only(d, &["id", "arn", "alias", "status"]);
+    spec.finish(d);
+    Some(WorkloadDocument { metadata: metadata?, vpc: vpc?, interface, namespace, addresses, tags })
+}

@@ -1,0 +1,63 @@
+//! Every bound of the documents, in one place. Going over one is an error that names the bound.
+
+/// Longest document file, bytes. Whoever reads files stops there.
+pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
+/// Most document files of one owner.
+pub const MAX_FILES_PER_OWNER: usize = 10_000;
+/// Most documents of one owner.
+pub const MAX_DOCUMENTS_PER_OWNER: usize = 100_000;
+/// Deepest nesting of mappings and lists in a document.
+pub const MAX_DEPTH: usize = 32;
+/// Most YAML nodes (keys, values, lists, mappings) in one file; bounds memory where a byte can be a node.
+pub const MAX_NODES_PER_FILE: usize = 1_000_000;
+/// Most errors reported of one owner; the rest is a number.
+pub const MAX_DIAGNOSTICS: usize = 100;
+
+/// Most listeners of a service.
+pub const MAX_LISTENERS: usize = 20;
+/// Most rules of a listener.
+pub const MAX_RULES: usize = 200;
+/// Most target groups of one forward (Lattice's own bound).
+pub const MAX_FORWARD_TARGET_GROUPS: usize = 10;
+/// Most targets of a target group (Lattice's default quota).
+pub const MAX_TARGETS: usize = 1_000;
+/// Most custom domain names of a service.
+pub const MAX_CUSTOM_DOMAINS: usize = 20;
+/// Most service networks that one document names.
+pub const MAX_NETWORKS_PER_MEMBER: usize = 100;
+/// Most accounts in one `sharedWith`.
+pub const MAX_SHARED_WITH: usize = 1_000;
+/// Most CIDR blocks of a VPC.
+pub const MAX_CIDR_BLOCKS: usize = 16;
+/// Most attachment selectors of a VPC.
+pub const MAX_ATTACHMENTS: usize = 100;
+/// Most DNS upstreams of a VPC.
+pub const MAX_DNS_UPSTREAMS: usize = 8;
+/// Most addresses that a `Workload` document names.
+pub const MAX_WORKLOAD_ADDRESSES: usize = 64;
+/// Most domains, and most VPCs, that an `Account` grants.
+pub const MAX_ACCOUNT_GRANTS: usize = 1_000;
+/// Most labels, and most tags, of a document (Lattice's bound for tags).
+pub const MAX_TAGS: usize = 200;
+/// Largest weight in a forward.
+pub const MAX_WEIGHT: u64 = 999;
+/// Largest priority of a rule; the smallest is 1.
+pub const MAX_PRIORITY: u64 = 2_000;
+/// Longest path in a rule, characters.
+pub const MAX_PATH: usize = 200;
+/// Longest method in a rule, characters.
+pub const MAX_METHOD: usize = 16;
+
+/// A freed VIP rests this long before another service gets it, seconds: longer than any cached DNS answer or idle
+/// connection of the service that had it.
+pub const VIP_REST_SECONDS: u64 = 600;
+/// TTL of DNS answers about services, seconds.
+pub const DNS_TTL_SECONDS: u32 = 30;
+/// How long the engine waits for a connection to a target, ms.
+pub const CONNECT_TIMEOUT_MS: u32 = 5_000;
+/// `idleTimeoutSeconds` where a service does not say: Lattice's default.
+pub const IDLE_TIMEOUT_SECONDS: u32 = 60;
+/// Weight where a forward does not say: Lattice's default.
+pub const DEFAULT_WEIGHT: u16 = 100;
+/// Suffix of generated DNS names where the agent is told no other.
+pub const DEFAULT_DNS_SUFFIX: &str = "svc.brattice.internal";

@@ -1,0 +1,210 @@
+//! Documents of all owners to one model: references, grants, associations, VIPs.
+//!
+//! Nothing here fails as a whole. What is wrong with an owner's documents is reported under that owner, and the entity
+//! it concerns is in the model with status `CREATE_FAILED`, so it is not served. An owner whose documents became wrong
+//! because another owner changed theirs (a VPC removed, a domain withdrawn) thus loses just what has no ground any more.
+
+mod associations;
+mod entities;
+mod index;
+mod services;
+
+use std::collections::{BTreeMap, HashMap};
+
+use ipnet::Ipv4Net;
+
+use crate::diagnostic::{Diagnostic, Sink, quote};
+use crate::documents::{Documents, Owner};
+use crate::ids::OPERATOR_ACCOUNT_ID;
+use crate::model::{Account, Model, ServiceNetwork, TargetGroup, Vpc};
+use crate::nearest::nearest;
+use crate::vips::VipState;
+use index::Index;
+
+/// What is the same for all documents of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'s> {
+    /// Suffix of generated DNS names, without dots at its ends.
+    pub dns_suffix: &'s str,
+    /// Region in ARNs.
+    pub region: &'s str,
+    /// VIP range.
+    pub vip: Ipv4Net,
+    /// Alias range.
+    pub alias: Ipv4Net,
+    /// The VIPs as they were.
+    pub vips: &'s VipState,
+    /// Now, Unix seconds: freed VIPs rest by it.
+    pub now: u64,
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// The model; without what is wrong.
+    pub model: Model,
+    /// Per owner, errors: the owner is put back to its last good documents, and all is linked again. Where the last good
+    /// ones have errors as well, the model is right as it is.
+    pub errors: BTreeMap<Owner, Vec<Diagnostic>>,
+    /// Per owner, what is in force but not as it was meant (an association without a grant).
+    pub warnings: BTreeMap<Owner, Vec<Diagnostic>>,
+    /// The VIPs as they are now, to be kept with the model.
+    pub vips: VipState,
+}
+
+/// Puts the documents of all owners together.
+pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> Linked {
+    let mut linker = Linker {
+        documents,
+        settings,
+        errors: BTreeMap::new(),
+        warnings: BTreeMap::new(),
+        accounts: BTreeMap::new(),
+        account_ids: HashMap::new(),
+        vpcs: Vec::new(),
+        vpc_index: Index::default(),
+        networks: Vec::new(),
+        network_index: Index::default(),
+        target_groups: Vec::new(),
+        target_group_index: Index::default(),
+    };
+    linker.accounts();
+    linker.vpcs();
+    linker.account_vpcs();
+    let mut workloads = linker.workloads();
+    linker.networks();
+    linker.target_groups();
+    let (mut services, vips) = linker.services();
+    let mut associations = linker.associations(&services);
+
+    let Linker { errors, mut warnings, accounts, mut vpcs, mut networks, mut target_groups, .. } = linker;
+    vpcs.sort_by(|a, b| a.name.cmp(&b.name));
+    workloads.sort_by(|a, b| a.name.cmp(&b.name));
+    networks.sort_by(|a, b| a.name.cmp(&b.name));
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    target_groups.sort_by(|a, b| a.name.cmp(&b.name));
+    associations.sort_by(|a, b| (&a.network, a.kind, &a.member).cmp(&(&b.network, b.kind, &b.member)));
+    let model = Model {
+        accounts: accounts.into_values().collect(),
+        vpcs,
+        workloads,
+        networks,
+        services,
+        target_groups,
+        associations,
+        dns_suffix: settings.dns_suffix.to_owned(),
+        vip: settings.vip,
+        alias: settings.alias,
+    };
+    associations::name_conflicts(&model, &mut warnings);
+    for (owner, documents) in documents {
+        for warning in &documents.warnings {
+            warnings.entry(owner.clone()).or_default().push(warning.clone());
+        }
+    }
+    let finish = |sinks: BTreeMap<Owner, Sink>| sinks.into_iter().map(|(owner, sink)| (owner, sink.finish())).collect();
+    Linked { model, errors: finish(errors), warnings: finish(warnings), vips }
+}
+
+struct Linker<'a> {
+    documents: &'a BTreeMap<Owner, Documents>,
+    settings: &'a Settings<'a>,
+    errors: BTreeMap<Owner, Sink>,
+    warnings: BTreeMap<Owner, Sink>,
+    /// By name.
+    accounts: BTreeMap<String, Account>,
+    /// Id → name.
+    account_ids: HashMap<String, String>,
+    vpcs: Vec<Vpc>,
+    vpc_index: Index,
+    networks: Vec<ServiceNetwork>,
+    network_index: Index,
+    target_groups: Vec<TargetGroup>,
+    target_group_index: Index,
+}
+
+impl<'a> Linker<'a> {
+    fn error(&mut self, owner: &Owner, diagnostic: Diagnostic) {
+        sink(&mut self.errors, owner).push(diagnostic);
+    }
+
+    fn warning(&mut self, owner: &Owner, diagnostic: Diagnostic) {
+        sink(&mut self.warnings, owner).push(diagnostic);
+    }
+
+    /// Whether looking for nearest names for this owner is worth it.
+    fn hints(&self, owner: &Owner) -> bool {
+        let full = |sinks: &BTreeMap<Owner, Sink>| sinks.get(owner).is_some_and(Sink::is_full);
+        !full(&self.errors) && !full(&self.warnings)
+    }
+
+    /// The accounts that have documents and exist, with their documents.
+    fn owners(&self) -> Vec<(&'a str, &'a Owner, &'a Documents)> {
+        let documents: &'a BTreeMap<Owner, Documents> = self.documents;
+        let exists = |name: &str| self.accounts.contains_key(name);
+        documents
+            .iter()
+            .filter_map(|(owner, documents)| Some((owner.account()?, owner, documents)))
+            .filter(|(name, ..)| exists(name))
+            .collect()
+    }
+
+    fn operator(&self) -> Option<&'a Documents> {
+        self.documents.get(&Owner::Operator)
+    }
+
+    fn account_id(&self, account: Option<&str>) -> &str {
+        account.and_then(|name| self.accounts.get(name)).map_or(OPERATOR_ACCOUNT_ID, |account| &account.id)
+    }
+
+    /// Account names for `sharedWith`; an unknown one is a warning, as it may come later.
+    fn shared_with(&mut self, owner: &Owner, shared: &[crate::diagnostic::Located<String>]) -> Vec<String> {
+        let mut names = Vec::with_capacity(shared.len());
+        for item in shared {
+            if let Some(name) = self.account_name(&item.value) {
+                names.push(name.to_owned());
+                continue;
+            }
+            let mut warning = Diagnostic::warning(&item.at, format!("there is no account {}", quote(&item.value)));
+            if self.hints(owner) {
+                warning = warning.nearest(nearest(&item.value, self.accounts.keys().map(String::as_str)));
+            }
+            self.warning(owner, warning);
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The name of an account given by name or id.
+    fn account_name(&self, text: &str) -> Option<&str> {
+        match self.accounts.get_key_value(text) {
+            Some((name, _)) => Some(name),
+            None => self.account_ids.get(text).map(String::as_str),
+        }
+    }
+}
+
+fn sink<'s>(sinks: &'s mut BTreeMap<Owner, Sink>, owner: &Owner) -> &'s mut Sink {
+    sinks.entry(owner.clone()).or_default()
+}
+
+/// `account/name`, or the name alone for the operator's.
+fn qualified(account: Option<&str>, name: &str) -> String {
+    account.map_or_else(|| name.to_owned(), |account| format!("{account}/{name}"))
+}
+
+/// The place of a range that two CIDRs share, for a message.
+fn reserved(net: ipnet::IpNet, settings: &Settings<'_>) -> Option<String> {
+    let overlaps = |own: Ipv4Net| {
+        let own = ipnet::IpNet::V4(own);
+        own.contains(&net) || net.contains(&own)
+    };
+    if overlaps(settings.vip) {
+        Some(format!("the VIP range {} of this node", settings.vip))
+    } else if overlaps(settings.alias) {
+        Some(format!("the alias range {} of this node", settings.alias))
+    } else {
+        None
+    }
+}

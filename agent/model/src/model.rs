@@ -1,0 +1,418 @@
+//! The model: every entity with its id, ARN, owner, status and the place it was written.
+//!
+//! Lists are in order of their qualified names, so that equal documents give equal models.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use brattice_wire::snapshot::{ForwardedHeaders, Origin, PathMatch, ProtocolVersion};
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::documents::{Attachment, DnsMode, Owner, Tags};
+
+/// Lattice's status words, as far as entities here can have them: nothing is created in the background.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// In force.
+    Active,
+    /// Not in force.
+    CreateFailed {
+        /// One of [`failure`].
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+}
+
+impl Status {
+    /// Lattice's word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::CreateFailed { .. } => "CREATE_FAILED",
+        }
+    }
+
+    /// Whether it is in force.
+    pub const fn is_active(&self) -> bool {
+        matches!(self, Self::Active)
+    }
+
+    /// Code and text, if it failed.
+    pub fn failure(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Active => None,
+            Self::CreateFailed { code, message } => Some((code, message)),
+        }
+    }
+
+    pub(crate) fn failed(code: &'static str, message: impl Into<String>) -> Self {
+        Self::CreateFailed { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active => f.write_str("ACTIVE"),
+            Self::CreateFailed { code, message } => write!(f, "CREATE_FAILED ({code}: {message})"),
+        }
+    }
+}
+
+/// Failure codes of [`Status::CreateFailed`].
+pub mod failure {
+    /// The other side has not shared itself with this one.
+    pub const ACCESS_DENIED: &str = "AccessDenied";
+    /// No such service network.
+    pub const NETWORK_NOT_FOUND: &str = "ServiceNetworkNotFound";
+    /// No such service.
+    pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
+    /// No such VPC.
+    pub const VPC_NOT_FOUND: &str = "VpcNotFound";
+    /// Another service of the network has the domain name.
+    pub const DOMAIN_CONFLICT: &str = "DomainConflict";
+    /// The service, network or VPC itself is not in force.
+    pub const MEMBER_FAILED: &str = "MemberFailed";
+    /// The document has errors.
+    pub const INVALID: &str = "InvalidDocument";
+    /// No VIP is left.
+    pub const VIPS_EXHAUSTED: &str = "VipsExhausted";
+}
+
+/// All entities of all owners.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// By name.
+    pub accounts: Vec<Account>,
+    /// By qualified name.
+    pub vpcs: Vec<Vpc>,
+    /// `Workload` documents, by name.
+    pub workloads: Vec<Workload>,
+    /// By qualified name.
+    pub networks: Vec<ServiceNetwork>,
+    /// By qualified name.
+    pub services: Vec<Service>,
+    /// By qualified name.
+    pub target_groups: Vec<TargetGroup>,
+    /// By network, then member.
+    pub associations: Vec<Association>,
+    /// Suffix of generated DNS names.
+    pub dns_suffix: String,
+    /// VIP range.
+    pub vip: Ipv4Net,
+    /// Alias range.
+    pub alias: Ipv4Net,
+}
+
+impl Model {
+    /// By qualified name.
+    pub fn vpc(&self, name: &str) -> Option<&Vpc> {
+        find(&self.vpcs, name, |e| &e.name)
+    }
+
+    /// By qualified name.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        find(&self.services, name, |e| &e.name)
+    }
+
+    /// By qualified name.
+    pub fn target_group(&self, name: &str) -> Option<&TargetGroup> {
+        find(&self.target_groups, name, |e| &e.name)
+    }
+
+    /// By qualified name.
+    pub fn network(&self, name: &str) -> Option<&ServiceNetwork> {
+        find(&self.networks, name, |e| &e.name)
+    }
+
+    /// By name.
+    pub fn account(&self, name: &str) -> Option<&Account> {
+        find(&self.accounts, name, |e| &e.name)
+    }
+
+    /// Associations of a service, by qualified name.
+    pub fn associations_of_service<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m Association> {
+        self.associations.iter().filter(move |a| a.kind == AssociationKind::Service && a.member == name)
+    }
+
+    /// Associations of a VPC, by qualified name.
+    pub fn associations_of_vpc<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m Association> {
+        self.associations.iter().filter(move |a| a.kind == AssociationKind::Vpc && a.member == name)
+    }
+
+    /// The address at which workloads reach the DNS server.
+    pub fn dns_vip(&self) -> IpAddr {
+        crate::vips::address(self.vip, brattice_abi::DNS_VIP_OFFSET).into()
+    }
+}
+
+fn find<'m, T>(list: &'m [T], name: &str, key: impl Fn(&T) -> &String) -> Option<&'m T> {
+    list.binary_search_by(|e| key(e).as_str().cmp(name)).ok().map(|index| &list[index])
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Account {
+    /// Its name; also its folder's.
+    pub name: String,
+    /// 12 digits.
+    pub id: String,
+    /// `o-…/…`.
+    pub organization_path: Option<String>,
+    /// Domains its services may claim.
+    pub domains: Vec<String>,
+    /// VPCs its target groups may lie in besides its own, by qualified name.
+    pub vpcs: Vec<String>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A VPC.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vpc {
+    /// `account/name`, or `name` for the operator's.
+    pub name: String,
+    /// `vpc-` and 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// The account it belongs to; none = the operator.
+    pub account: Option<String>,
+    /// In force or not.
+    pub status: Status,
+    /// Its addresses.
+    pub cidrs: Vec<IpNet>,
+    /// Which interfaces are its workloads'.
+    pub attachments: Vec<Attachment>,
+    /// How its DNS questions come to us.
+    pub dns: DnsMode,
+    /// Where other names are asked.
+    pub dns_upstreams: Vec<SocketAddr>,
+    /// For selection.
+    pub labels: Tags,
+    /// Tags.
+    pub tags: Tags,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+impl Vpc {
+    /// Whether an address lies in one of its blocks.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.cidrs.iter().any(|cidr| cidr.contains(&address))
+    }
+}
+
+/// A `Workload` document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Its VPC, by qualified name.
+    pub vpc: String,
+    /// In force or not.
+    pub status: Status,
+    /// Its host-side interface.
+    pub interface: Option<String>,
+    /// Its network namespace.
+    pub namespace: Option<String>,
+    /// Its addresses; empty = those discovered.
+    pub addresses: Vec<IpAddr>,
+    /// For selection.
+    pub labels: Tags,
+    /// Tags.
+    pub tags: Tags,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A service network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceNetwork {
+    /// `account/name`.
+    pub name: String,
+    /// `sn-` and 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// Its account.
+    pub account: String,
+    /// In force or not.
+    pub status: Status,
+    /// Accounts that may associate with it, by name.
+    pub shared_with: Vec<String>,
+    /// For selection.
+    pub labels: Tags,
+    /// Tags.
+    pub tags: Tags,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// `account/name`.
+    pub name: String,
+    /// `svc-` and 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// Its account.
+    pub account: String,
+    /// In force or not.
+    pub status: Status,
+    /// Its VIP; none if no one is left in the range.
+    pub vip: Option<IpAddr>,
+    /// `<name>-<id>.<suffix>`.
+    pub generated_name: String,
+    /// Custom domain names, lower case.
+    pub domains: Vec<String>,
+    /// By port.
+    pub listeners: Vec<Listener>,
+    /// 60 to 600.
+    pub idle_timeout_seconds: u32,
+    /// Accounts that may associate it with networks of theirs, by name.
+    pub shared_with: Vec<String>,
+    /// For selection.
+    pub labels: Tags,
+    /// Tags.
+    pub tags: Tags,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique within the service.
+    pub name: String,
+    /// `listener-` and 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// VIP port.
+    pub port: u16,
+    /// How `x-forwarded-*` headers are written.
+    pub forwarded_headers: ForwardedHeaders,
+    /// By priority.
+    pub rules: Vec<Rule>,
+    /// When no rule matches.
+    pub default_action: Action,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Unique within the listener.
+    pub name: String,
+    /// `rule-` and 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// 1 to 2000.
+    pub priority: u16,
+    /// Exact method.
+    pub method: Option<String>,
+    /// Path.
+    pub path: Option<PathMatch>,
+    /// Host.
+    pub host: Option<String>,
+    /// What to do.
+    pub action: Action,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Qualified target group names with their weights.
+    Forward(Vec<(String, u16)>),
+    /// An answer with this status and no body.
+    FixedResponse(u16),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forward(groups) => {
+                f.write_str("forward to ")?;
+                for (index, (name, weight)) in groups.iter().enumerate() {
+                    write!(f, "{}{name} ({weight})", if index > 0 { ", " } else { "" })?;
+                }
+                Ok(())
+            }
+            Self::FixedResponse(status) => write!(f, "answer {status}"),
+        }
+    }
+}
+
+/// A target group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetGroup {
+    /// `account/name`.
+    pub name: String,
+    /// `tg-` and 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// Its account.
+    pub account: String,
+    /// In force or not; one that is not has no reachable targets.
+    pub status: Status,
+    /// Its VPC by qualified name; as written where there is none such.
+    pub vpc: String,
+    /// Port of targets that name none.
+    pub port: u16,
+    /// What is spoken to targets.
+    pub protocol_version: ProtocolVersion,
+    /// In the order of the document.
+    pub targets: Vec<(IpAddr, u16)>,
+    /// For selection.
+    pub labels: Tags,
+    /// Tags.
+    pub tags: Tags,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// What a network is associated with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AssociationKind {
+    /// `ServiceNetworkServiceAssociation`.
+    Service,
+    /// `ServiceNetworkVpcAssociation`.
+    Vpc,
+}
+
+/// A service or VPC in a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Association {
+    /// Of what.
+    pub kind: AssociationKind,
+    /// `snsa-` or `snva-` and 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// The network by qualified name; as written where there is none such.
+    pub network: String,
+    /// The service or VPC by qualified name; as written where there is none such.
+    pub member: String,
+    /// Whose document asked for it.
+    pub created_by: Owner,
+    /// In force or not.
+    pub status: Status,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+impl Association {
+    /// What went wrong, in Lattice's terms.
+    pub fn failure_code(&self) -> Option<&'static str> {
+        self.status.failure().map(|(code, _)| code)
+    }
+}

@@ -1,0 +1,311 @@
+//! Model and live aliases → what engine and kernel are told.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP};
+use brattice_wire::snapshot::{self, Snapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{CONNECT_TIMEOUT_MS, DNS_TTL_SECONDS};
+use crate::model::{Action, AssociationKind, Listener, Model, Rule};
+
+/// An address of a live workload and the alias it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Qualified name of its VPC.
+    pub vpc: String,
+    /// Real address.
+    pub address: IpAddr,
+    /// Alias.
+    pub alias: IpAddr,
+    /// Name of the workload, for people.
+    pub name: String,
+    /// Number of the workload on this node.
+    pub number: u32,
+    /// Raised whenever the alias is given to another workload.
+    pub generation: u32,
+}
+
+/// Numbers of services on this node: stable for as long as a service exists, never given twice. Kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Numbers {
+    /// The last number given.
+    last: u32,
+    /// Service id → number.
+    services: BTreeMap<String, u32>,
+}
+
+impl Numbers {
+    /// The number of a service by id.
+    pub fn get(&self, service_id: &str) -> Option<u32> {
+        self.services.get(service_id).copied()
+    }
+
+    /// Numbers for all services of a model; forgets those that are gone.
+    fn update(&mut self, model: &Model) {
+        let ids: BTreeSet<&str> = model.services.iter().map(|service| service.id.as_str()).collect();
+        self.services.retain(|id, _| ids.contains(id.as_str()));
+        // A state file written by hand could say less than what is in use.
+        self.last = self.services.values().copied().fold(self.last, u32::max);
+        for id in ids {
+            if !self.services.contains_key(id) {
+                // 0 means "no service" in the kernel maps. 4 billion services later numbers begin anew; none of the
+                // first lives that long beside them.
+                self.last = self.last.checked_add(1).unwrap_or(1);
+                self.services.insert(id.to_owned(), self.last);
+            }
+        }
+    }
+}
+
+/// Who answers at a VIP and port: `LISTENER_*` of `brattice_abi`, and the service's number (0 for DNS).
+pub type ListenerTarget = (u32, u32);
+
+/// What engine and kernel are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// For the engine.
+    pub snapshot: Snapshot,
+    /// For the map of listeners: (VIP, port, IP protocol) → who answers.
+    pub listeners: BTreeMap<(IpAddr, u16, u8), ListenerTarget>,
+    /// For the map of targets: (alias, port, IP protocol) the engine may connect to.
+    pub targets: BTreeSet<(IpAddr, u16, u8)>,
+}
+
+/// For each VPC of the model, in order: positions of the services it sees, ascending. A VPC sees a service if both are in
+/// force and both have active associations with one network.
+pub(crate) fn visible(model: &Model) -> Vec<Vec<usize>> {
+    let mut by_network: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut by_vpc: HashMap<&str, Vec<&str>> = HashMap::new();
+    for association in model.associations.iter().filter(|association| association.status.is_active()) {
+        match association.kind {
+            AssociationKind::Service => {
+                let found = model.services.binary_search_by(|service| service.name.cmp(&association.member));
+                if let Ok(index) = found
+                    && model.services[index].status.is_active()
+                {
+                    by_network.entry(&association.network).or_default().push(index);
+                }
+            }
+            AssociationKind::Vpc => by_vpc.entry(&association.member).or_default().push(&association.network),
+        }
+    }
+    let of_vpc = |vpc: &crate::model::Vpc| {
+        if !vpc.status.is_active() {
+            return Vec::new();
+        }
+        let networks = by_vpc.get(vpc.name.as_str()).map_or(&[][..], Vec::as_slice);
+        let services: BTreeSet<usize> =
+            networks.iter().filter_map(|network| by_network.get(network)).flatten().copied().collect();
+        services.into_iter().collect()
+    };
+    model.vpcs.iter().map(of_vpc).collect()
+}
+
+/// Joins the model with the live aliases. `bindings` of VPCs that are not in force are left out.
+pub fn plan(model: &Model, bindings: &[Binding], numbers: &mut Numbers, revision: u64) -> Plan {
+    numbers.update(model);
+    let mut planner = Planner {
+        model,
+        vpcs: model
+            .vpcs
+            .iter()
+            .enumerate()
+            .filter(|(_, vpc)| vpc.status.is_active())
+            .map(|(index, vpc)| (vpc.name.as_str(), number(index)))
+            .collect(),
+        live: HashMap::new(),
+        listeners: BTreeMap::new(),
+        targets: BTreeSet::new(),
+        groups: HashMap::new(),
+        target_groups: Vec::new(),
+        services: HashMap::new(),
+    };
+    let workloads = planner.workloads(bindings);
+    let services = planner.services(numbers);
+    let vpcs = planner.vpcs();
+    let dns_vip = model.dns_vip();
+    for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
+        planner.listeners.insert((dns_vip, 53, protocol), (LISTENER_DNS, 0));
+    }
+    let dns = snapshot::Dns {
+        suffix: model.dns_suffix.clone(),
+        ttl_seconds: DNS_TTL_SECONDS,
+        own_ranges: [model.vip, model.alias]
+            .into_iter()
+            .map(|range| (IpAddr::V4(range.network()), range.prefix_len()))
+            .collect(),
+    };
+    Plan {
+        snapshot: Snapshot { revision, vpcs, workloads, services, target_groups: planner.target_groups, dns },
+        listeners: planner.listeners,
+        targets: planner.targets,
+    }
+}
+
+struct Planner<'m> {
+    model: &'m Model,
+    /// Names of VPCs in force → position.
+    vpcs: HashMap<&'m str, u32>,
+    /// (VPC, real address) → alias.
+    live: HashMap<(u32, IpAddr), (IpAddr, u32)>,
+    listeners: BTreeMap<(IpAddr, u16, u8), ListenerTarget>,
+    targets: BTreeSet<(IpAddr, u16, u8)>,
+    /// Target group name → position in the snapshot.
+    groups: HashMap<&'m str, u32>,
+    target_groups: Vec<snapshot::TargetGroup>,
+    /// Position in the model → position in the snapshot.
+    services: HashMap<usize, u32>,
+}
+
+/// Positions are bounded far below this by the number of documents.
+fn number(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+impl<'m> Planner<'m> {
+    fn workloads(&mut self, bindings: &[Binding]) -> Vec<snapshot::Workload> {
+        let mut workloads = Vec::with_capacity(bindings.len());
+        for binding in bindings {
+            let Some(&vpc) = self.vpcs.get(binding.vpc.as_str()) else { continue };
+            self.live.insert((vpc, binding.address), (binding.alias, binding.generation));
+            workloads.push(snapshot::Workload {
+                alias: binding.alias,
+                address: binding.address,
+                vpc,
+                name: binding.name.clone(),
+                number: binding.number,
+                generation: binding.generation,
+            });
+        }
+        workloads.sort_by_key(|workload| workload.alias);
+        workloads
+    }
+
+    fn vpcs(&mut self) -> Vec<snapshot::Vpc> {
+        let model = self.model;
+        let mut vpcs = Vec::with_capacity(model.vpcs.len());
+        for (index, (vpc, visible)) in model.vpcs.iter().zip(visible(model)).enumerate() {
+            let mut upstreams = Vec::with_capacity(vpc.dns_upstreams.len());
+            for upstream in vpc.dns_upstreams.iter().filter(|_| vpc.status.is_active()) {
+                if !vpc.contains(upstream.ip()) {
+                    upstreams.push(*upstream);
+                    continue;
+                }
+                // Inside the VPC: by its alias, or not at all. The same address outside is somebody else.
+                if let Some(&(alias, _)) = self.live.get(&(number(index), upstream.ip())) {
+                    upstreams.push(SocketAddr::new(alias, upstream.port()));
+                    self.targets.insert((alias, upstream.port(), IPPROTO_UDP));
+                    self.targets.insert((alias, upstream.port(), IPPROTO_TCP));
+                }
+            }
+            vpcs.push(snapshot::Vpc {
+                name: vpc.name.clone(),
+                id: vpc.id.clone(),
+                arn: vpc.arn.clone(),
+                services: visible.iter().filter_map(|index| self.services.get(index).copied()).collect(),
+                dns_upstreams: upstreams,
+            });
+        }
+        vpcs
+    }
+
+    fn services(&mut self, numbers: &Numbers) -> Vec<snapshot::Service> {
+        let model = self.model;
+        let mut services = Vec::with_capacity(model.services.len());
+        for (index, service) in model.services.iter().enumerate() {
+            let (true, Some(vip), Some(stable)) = (service.status.is_active(), service.vip, numbers.get(&service.id))
+            else {
+                continue;
+            };
+            self.services.insert(index, number(services.len()));
+            for listener in &service.listeners {
+                self.listeners.insert((vip, listener.port, IPPROTO_TCP), (LISTENER_HTTP, stable));
+            }
+            services.push(snapshot::Service {
+                name: service.name.clone(),
+                id: service.id.clone(),
+                arn: service.arn.clone(),
+                number: stable,
+                vip,
+                generated_name: service.generated_name.clone(),
+                domains: service.domains.clone(),
+                listeners: service.listeners.iter().map(|listener| self.listener(listener)).collect(),
+                idle_timeout_seconds: service.idle_timeout_seconds,
+                origin: service.origin.clone(),
+            });
+        }
+        services
+    }
+
+    fn listener(&mut self, listener: &'m Listener) -> snapshot::Listener {
+        snapshot::Listener {
+            name: listener.name.clone(),
+            id: listener.id.clone(),
+            port: listener.port,
+            forwarded_headers: listener.forwarded_headers,
+            rules: listener.rules.iter().map(|rule| self.rule(rule)).collect(),
+            default_action: self.action(&listener.default_action),
+            origin: listener.origin.clone(),
+        }
+    }
+
+    fn rule(&mut self, rule: &'m Rule) -> snapshot::Rule {
+        snapshot::Rule {
+            name: rule.name.clone(),
+            id: rule.id.clone(),
+            priority: rule.priority,
+            matches: snapshot::Match {
+                method: rule.method.clone(),
+                path: rule.path.clone(),
+                host: rule.host.clone(),
+            },
+            action: self.action(&rule.action),
+            origin: rule.origin.clone(),
+        }
+    }
+
+    fn action(&mut self, action: &'m Action) -> snapshot::Action {
+        match action {
+            Action::FixedResponse(status) => snapshot::Action::FixedResponse { status: *status },
+            Action::Forward(groups) => snapshot::Action::Forward(
+                groups
+                    .iter()
+                    .filter_map(|(name, weight)| {
+                        let target_group = self.target_group(name)?;
+                        Some(snapshot::WeightedTargetGroup { target_group, weight: *weight })
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    fn target_group(&mut self, name: &'m str) -> Option<u32> {
+        if let Some(&index) = self.groups.get(name) {
+            return Some(index);
+        }
+        let group = self.model.target_group(name)?;
+        let vpc = self.vpcs.get(group.vpc.as_str()).copied().filter(|_| group.status.is_active());
+        let mut targets = Vec::with_capacity(group.targets.len());
+        for &(address, port) in &group.targets {
+            let Some(&(alias, generation)) = vpc.and_then(|vpc| self.live.get(&(vpc, address))) else { continue };
+            targets.push(snapshot::Target { alias, port, address, generation });
+            self.targets.insert((alias, port, IPPROTO_TCP));
+        }
+        let index = number(self.target_groups.len());
+        self.target_groups.push(snapshot::TargetGroup {
+            name: group.name.clone(),
+            id: group.id.clone(),
+            arn: group.arn.clone(),
+            protocol_version: group.protocol_version,
+            targets,
+            configured: number(group.targets.len()),
+            connect_timeout_ms: CONNECT_TIMEOUT_MS,
+            origin: group.origin.clone(),
+        });
+        self.groups.insert(name, index);
+        Some(index)
+    }
+}

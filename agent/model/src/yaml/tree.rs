@@ -1,0 +1,229 @@
+//! YAML events to a tree that keeps positions. Refused here: duplicate and merge keys, anchors, aliases, tags, keys that
+//! are no scalars, deep nesting, too many nodes.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
+
+use crate::limits::{MAX_DEPTH, MAX_NODES_PER_FILE};
+
+/// A place within one file; all 1-based.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    /// Characters on the first line.
+    pub(crate) length: u32,
+}
+
+impl Mark {
+    pub(crate) const START: Self = Self { line: 1, column: 1, length: 1 };
+
+    fn of(span: Span) -> Self {
+        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let length = if span.start.line() == span.end.line() { span.len().max(1) } else { 1 };
+        Self {
+            line: small(span.start.line()).max(1),
+            column: small(span.start.col()).saturating_add(1),
+            length: small(length),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) mark: Mark,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    Scalar { text: String, plain: bool },
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+    /// Was refused and reported; nothing more is said about it.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: String,
+    pub(crate) mark: Mark,
+}
+
+/// Something refused while reading.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) mark: Mark,
+    pub(crate) message: String,
+    pub(crate) help: &'static str,
+}
+
+/// The documents of a file, those before a syntax error included; empty ones are left out.
+pub(crate) fn read(text: &str) -> (Vec<Node>, Vec<Refusal>) {
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), refusals: Vec::new(), nodes: 0, last: Mark::START };
+    let mut documents = Vec::new();
+    if let Err(mut stop) = reader.documents(&mut documents) {
+        stop.mark = clamp(stop.mark, text);
+        reader.refusals.push(stop);
+    }
+    (documents, reader.refusals)
+}
+
+/// A syntax error can be reported past the end of the text.
+fn clamp(mark: Mark, text: &str) -> Mark {
+    let mut lines = 1;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\n' || (c == '\r' && chars.peek() != Some(&'\n')) {
+            lines += 1;
+        }
+    }
+    let line = mark.line.clamp(1, lines);
+    let width = crate::diagnostic::nth_line(text, line).map_or(0, |l| l.chars().count());
+    let width = u32::try_from(width).unwrap_or(u32::MAX);
+    let column = if mark.line > lines { width.saturating_add(1) } else { mark.column.clamp(1, width.saturating_add(1)) };
+    Mark { line, column, length: mark.length }
+}
+
+struct Reader<'t> {
+    parser: Parser<'t, StrInput<'t>>,
+    refusals: Vec<Refusal>,
+    nodes: usize,
+    last: Mark,
+}
+
+/// A scalar's content as a null of YAML's core schema.
+pub(crate) fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+impl<'t> Reader<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Mark), Refusal> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => {
+                self.last = Mark::of(span);
+                Ok((event, self.last))
+            }
+            Some(Err(error)) => {
+                let marker = error.marker();
+                let mark = Mark::of(Span::empty(*marker));
+                Err(Refusal { mark, message: format!("not YAML: {}", error.info()), help: "" })
+            }
+            None => Err(Refusal { mark: self.last, message: "not YAML: unexpected end".into(), help: "" }),
+        }
+    }
+
+    fn documents(&mut self, documents: &mut Vec<Node>) -> Result<(), Refusal> {
+        loop {
+            match self.next()? {
+                (Event::StreamEnd, _) => return Ok(()),
+                (Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing, _) => {}
+                (event, mark) => {
+                    let node = self.node(event, mark, 0)?;
+                    let empty =
+                        matches!(&node.content, Content::Scalar { text, plain: true } if is_null(text));
+                    if !empty {
+                        documents.push(node);
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, mark: Mark, message: impl Into<String>, help: &'static str) {
+        // Later ones would not be shown.
+        if self.refusals.len() <= crate::limits::MAX_DIAGNOSTICS {
+            self.refusals.push(Refusal { mark, message: message.into(), help });
+        }
+    }
+
+    fn node(&mut self, event: Event<'t>, mark: Mark, depth: usize) -> Result<Node, Refusal> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES_PER_FILE {
+            let message = format!("more than {MAX_NODES_PER_FILE} YAML nodes in one file");
+            return Err(Refusal { mark, message, help: "split the file" });
+        }
+        if depth > MAX_DEPTH {
+            let message = format!("nested deeper than {MAX_DEPTH} levels");
+            return Err(Refusal { mark, message, help: "no document needs as many" });
+        }
+        let (anchor, tag) = match &event {
+            Event::Scalar(_, _, anchor, tag) => (*anchor, tag.as_ref()),
+            Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) => (*anchor, tag.as_ref()),
+            _ => (0, None),
+        };
+        let refused = anchor != 0 || tag.is_some();
+        if anchor != 0 {
+            self.refuse(mark, "anchors are not used here", "write the value out where it is needed");
+        }
+        if tag.is_some() {
+            self.refuse(mark, "tags are not used here", "leave the tag out; quote a value to make it a string");
+        }
+        let content = match event {
+            Event::Scalar(text, style, ..) => {
+                Content::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }
+            }
+            Event::SequenceStart(..) => self.list(depth)?,
+            Event::MappingStart(..) => self.map(depth)?,
+            _ => {
+                self.refuse(mark, "aliases are not used here", "write the value out where it is needed");
+                Content::Refused
+            }
+        };
+        Ok(Node { mark, content: if refused { Content::Refused } else { content } })
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Content, Refusal> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Content::List(items)),
+                (event, mark) => items.push(self.node(event, mark, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Content, Refusal> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut seen: HashMap<String, Mark> = HashMap::new();
+        loop {
+            let (event, mark) = match self.next()? {
+                (Event::MappingEnd, _) => return Ok(Content::Map(entries)),
+                pair => pair,
+            };
+            let key = self.node(event, mark, depth + 1)?;
+            let (event, mark) = self.next()?;
+            let value = self.node(event, mark, depth + 1)?;
+            let (name, plain) = match key.content {
+                Content::Scalar { text, plain } => (text, plain),
+                Content::Refused => continue,
+                Content::List(_) | Content::Map(_) => {
+                    self.refuse(key.mark, "a key is a name, not a list or mapping", "");
+                    continue;
+                }
+            };
+            if plain && name == "<<" {
+                self.refuse(key.mark, "merge keys are not used here", "write the fields out");
+                continue;
+            }
+            if plain && is_null(&name) {
+                self.refuse(key.mark, "a key has no name", "");
+                continue;
+            }
+            if let Some(first) = seen.get(&name) {
+                let message = format!(
+                    "the key {} is there twice; first at line {}, column {}",
+                    crate::diagnostic::quote(&name),
+                    first.line,
+                    first.column
+                );
+                self.refuse(key.mark, message, "keep one of them");
+                continue;
+            }
+            seen.insert(name.clone(), key.mark);
+            entries.push((Key { name, mark: key.mark }, value));
+        }
+    }
+}
