@@ -26,6 +26,7 @@ pub mod routes;
 pub mod sockets;
 mod sys;
 
+pub use aya::Pod;
 pub use brattice_abi as abi;
 pub use datapath::{Attachment, Datapath};
 pub use error::{Error, Result};

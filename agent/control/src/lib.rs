@@ -1,1 +1,24 @@
-//! brattice-control
+//! The agent: reads the policies directory, decides, and brings kernel and engine to what the documents say.
+//!
+//! - [`policies`], [`owners`], [`linking`]: the directory, per owner all or nothing, to one model.
+//! - [`attachments`], [`aliases`]: which interfaces are whose workloads, and who has which alias. Pure.
+//! - [`reconcile`], [`node`]: the smallest change of the kernel's maps, and the loop that owns everything.
+//! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
+//! - [`api`], [`switches`], [`drops`]: what operators ask and switch.
+//! - [`state`]: what survives the agent.
+
+pub mod aliases;
+pub mod api;
+pub mod attachments;
+pub mod clock;
+pub mod drops;
+pub mod engine;
+pub mod kernel;
+pub mod linking;
+pub mod node;
+pub mod owners;
+pub mod policies;
+pub mod reconcile;
+pub mod settings;
+pub mod state;
+pub mod switches;

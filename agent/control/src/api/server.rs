@@ -1,0 +1,252 @@
+//! The API socket.
+//!
+//! Who may connect is decided twice: by the directory (0750, the group's) and the socket (0660), and by the kernel's word
+//! on the caller's user and groups. Root may do everything, members of the group may ask, the engine's user may
+//! nothing. A request is bounded in length and time, and so is the number of connections; junk gets an error answer.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brattice_wire::api::{Answer, ErrorCode, MAX_REQUEST, Request};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::{info, warn};
+
+/// Most connections of root at once; as many again of everybody else, who thus cannot lock root out.
+pub const MAX_CONNECTIONS: usize = 16;
+/// Time to send a request.
+pub const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// Time for the agent to answer.
+pub const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Time to read the answer.
+pub const READ_TIME: Duration = Duration::from_secs(5);
+/// Most groups of a caller that are looked at.
+const MAX_GROUPS: usize = 1_024;
+
+/// Who may ask what.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// The engine's user: refused.
+    pub engine_uid: u32,
+    /// Its members may ask read-only questions.
+    pub group: u32,
+}
+
+/// A caller, as the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Groups, the primary one first.
+    pub groups: Vec<u32>,
+}
+
+/// A request that was allowed.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+impl Access {
+    /// Whether `caller` may ask `request`.
+    ///
+    /// # Errors
+    /// The sentence for the caller.
+    pub fn check(&self, caller: &Caller, request: &Request) -> Result<(), String> {
+        self.connect(caller)?;
+        if caller.uid == 0 || request.is_read_only() {
+            return Ok(());
+        }
+        Err("only root may do this; members of the group may ask for status, services and workloads".to_owned())
+    }
+
+    /// Whether `caller` may ask anything.
+    ///
+    /// # Errors
+    /// The sentence for the caller.
+    pub fn connect(&self, caller: &Caller) -> Result<(), String> {
+        if caller.uid == self.engine_uid {
+            return Err("the engine's user may not talk to the agent's API".to_owned());
+        }
+        if caller.uid == 0 || caller.groups.contains(&self.group) {
+            return Ok(());
+        }
+        Err(format!("user {} is neither root nor a member of group {}", caller.uid, self.group))
+    }
+}
+
+/// Makes the directory of the sockets: the group may enter, nobody else.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn prepare_directory(directory: &Path, group: u32) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+    std::os::unix::fs::chown(directory, Some(0), Some(group))?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o750))
+}
+
+/// Makes the API socket.
+///
+/// # Errors
+/// When another agent listens on it, or it cannot be made.
+pub fn bind(socket: &Path, group: u32) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another agent answers on it; stop that one, or give this one directories of its own",
+        ));
+    }
+    match std::fs::remove_file(socket) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::os::unix::fs::chown(socket, Some(0), Some(group))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Answers until the listener fails for good.
+pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<Call>) {
+    let root = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let others = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(e) => {
+                warn!(error = %e, "the API socket does not accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let caller = match caller(&stream) {
+            Ok(caller) => caller,
+            Err(e) => {
+                warn!(error = %e, "a caller of the API whom the kernel does not know");
+                continue;
+            }
+        };
+        let places = if caller.uid == 0 { &root } else { &others };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            warn!(uid = caller.uid, "too many callers of the API at once");
+            continue;
+        };
+        let calls = calls.clone();
+        tokio::spawn(async move {
+            converse(stream, access, &caller, calls).await;
+            drop(place);
+        });
+    }
+}
+
+async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls: mpsc::Sender<Call>) {
+    let answer = match access.connect(caller) {
+        Err(why) => {
+            info!(uid = caller.uid, why, "a caller of the API was refused");
+            Answer::Error { code: ErrorCode::Forbidden, message: why }
+        }
+        Ok(()) => match tokio::time::timeout(REQUEST_TIME, read(&mut stream)).await {
+            Ok(Ok(Some(line))) => answer(&line, access, caller, calls).await,
+            // Closed without a word.
+            Ok(Ok(None)) => return,
+            Ok(Err(why)) => bad(why),
+            Err(_) => bad(format!("no whole request within {} s", REQUEST_TIME.as_secs())),
+        },
+    };
+    let mut bytes = serde_json::to_vec(&answer).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}").into_bytes());
+    bytes.push(b'\n');
+    let write = async {
+        stream.write_all(&bytes).await?;
+        stream.shutdown().await
+    };
+    // A caller that does not read its answer is no concern of ours.
+    let _ = tokio::time::timeout(READ_TIME, write).await;
+}
+
+async fn answer(line: &[u8], access: Access, caller: &Caller, calls: mpsc::Sender<Call>) -> Answer {
+    let request: Request = match serde_json::from_slice(line) {
+        Ok(request) => request,
+        Err(e) => return bad(format!("not a request: {e}; is the CLI of another version than the agent?")),
+    };
+    if let Err(why) = access.check(caller, &request) {
+        info!(uid = caller.uid, ?request, why, "a request was refused");
+        return Answer::Error { code: ErrorCode::Forbidden, message: why };
+    }
+    let (answer, wait) = oneshot::channel();
+    let asked = async {
+        calls.send(Call { request, answer }).await.ok()?;
+        wait.await.ok()
+    };
+    match tokio::time::timeout(ANSWER_TIME, asked).await {
+        Ok(Some(answer)) => answer,
+        Ok(None) => Answer::Error { code: ErrorCode::Failed, message: "the agent is ending".to_owned() },
+        Err(_) => Answer::Error {
+            code: ErrorCode::Failed,
+            message: format!("the agent did not answer within {} s; its log says what it is busy with", ANSWER_TIME.as_secs()),
+        },
+    }
+}
+
+/// The first line, without its end; `None` where nothing came.
+async fn read(stream: &mut UnixStream) -> Result<Option<Vec<u8>>, String> {
+    let mut line = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let read = stream.read(&mut chunk).await.map_err(|e| e.to_string())?;
+        if read == 0 {
+            return if line.is_empty() { Ok(None) } else { Err("the request does not end with a newline".to_owned()) };
+        }
+        let end = chunk[..read].iter().position(|byte| *byte == b'\n');
+        line.extend_from_slice(&chunk[..end.unwrap_or(read)]);
+        if line.len() >= MAX_REQUEST {
+            return Err(format!("the request is longer than {MAX_REQUEST} bytes"));
+        }
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+    }
+}
+
+fn bad(message: String) -> Answer {
+    Answer::Error { code: ErrorCode::BadRequest, message }
+}
+
+/// The kernel's word on who is at the other end.
+fn caller(stream: &UnixStream) -> io::Result<Caller> {
+    let credentials = stream.peer_cred()?;
+    let mut groups = vec![credentials.gid()];
+    groups.extend(supplementary_groups(stream.as_fd())?);
+    Ok(Caller { uid: credentials.uid(), groups })
+}
+
+fn supplementary_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0u32; MAX_GROUPS];
+    let mut length = (MAX_GROUPS * size_of::<u32>()) as libc::socklen_t;
+    #[allow(unsafe_code, reason = "no crate in the tree wraps SO_PEERGROUPS")]
+    // SAFETY: `groups` has `length` writable bytes, and the kernel writes at most `length` and says how many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    groups.truncate(length as usize / size_of::<u32>());
+    Ok(groups)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream as Client;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use brattice_wire::api::{Mode, Scope};
+
+use super::*;
+
+const ENGINE: u32 = 61_001;
+const GROUP: u32 = 61_002;
+const STRANGER: u32 = 61_003;
+
+/// A server that answers every allowed request with `Done`.
+async fn server() -> (tempfile::TempDir, PathBuf) {
+    let root = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let directory = root.path().join("run");
+    prepare_directory(&directory, GROUP).unwrap();
+    let socket = directory.join("agent.sock");
+    let listener = bind(&socket, GROUP).unwrap();
+    let (calls, mut asked) = mpsc::channel::<Call>(4);
+    tokio::spawn(serve(listener, Access { engine_uid: ENGINE, group: GROUP }, calls));
+    tokio::spawn(async move {
+        while let Some(call) = asked.recv().await {
+            let _ = call.answer.send(Answer::Done { message: format!("{:?}", call.request) });
+        }
+    });
+    (root, socket)
+}
+
+async fn ask(socket: &Path, bytes: impl Into<Vec<u8>>) -> Answer {
+    let (socket, bytes) = (socket.to_owned(), bytes.into());
+    tokio::task::spawn_blocking(move || {
+        let mut stream = Client::connect(socket).unwrap();
+        // The server may close before it has read everything.
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
+    })
+    .await
+    .unwrap()
+}
+
+#[track_caller]
+fn is_error(answer: &Answer, code: ErrorCode, text: &str) {
+    match answer {
+        Answer::Error { code: found, message } => {
+            assert_eq!(*found, code, "{message}");
+            assert!(message.contains(text), "{message:?} does not contain {text:?}");
+        }
+        other => panic!("{other:?} is no error"),
+    }
+}
+
+#[tokio::test]
+async fn root_is_answered_and_junk_is_refused() {
+    let (_root, socket) = server().await;
+    assert!(matches!(ask(&socket, "{\"verb\":\"status\"}\n").await, Answer::Done { .. }));
+    assert!(matches!(ask(&socket, "{\"verb\":\"accept\",\"owner\":\"shop\"}\nrest").await, Answer::Done { .. }));
+    is_error(&ask(&socket, "\n").await, ErrorCode::BadRequest, "not a request");
+    is_error(&ask(&socket, "{\"verb\":\"status\"}").await, ErrorCode::BadRequest, "newline");
+    is_error(&ask(&socket, "{\"verb\":\"explode\"}\n").await, ErrorCode::BadRequest, "explode");
+    is_error(&ask(&socket, "{\"verb\":\"accept\",\"owner\":1}\n").await, ErrorCode::BadRequest, "not a request");
+    is_error(&ask(&socket, "{\"verb\":\"accept\",\"owner\":\"a\",\"more\":1}\n").await, ErrorCode::BadRequest, "more");
+    is_error(&ask(&socket, b"\xff\x00\xfe\n".to_vec()).await, ErrorCode::BadRequest, "not a request");
+    is_error(&ask(&socket, vec![b'['; 60_000].into_iter().chain(*b"\n").collect::<Vec<_>>()).await, ErrorCode::BadRequest, "");
+    is_error(&ask(&socket, vec![b'x'; MAX_REQUEST + 1]).await, ErrorCode::BadRequest, "longer than 65536 bytes");
+    // And afterwards it still answers.
+    assert!(matches!(ask(&socket, "{\"verb\":\"workloads\"}\n").await, Answer::Done { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_caller_is_cut_off() {
+    let (_root, socket) = server().await;
+    let mut stream = UnixStream::connect(&socket).await.unwrap();
+    stream.write_all(b"{\"verb\":").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    is_error(&serde_json::from_str(&answer).unwrap(), ErrorCode::BadRequest, "within 5 s");
+}
+
+#[tokio::test]
+async fn idle_callers_do_not_lock_root_out() {
+    let (_root, socket) = server().await;
+    let idle: Vec<_> = (0..MAX_CONNECTIONS).map(|_| Client::connect(&socket).unwrap()).collect();
+    drop(idle);
+    for _ in 0..100 {
+        if matches!(tokio::task::spawn_blocking({
+            let socket = socket.clone();
+            move || {
+                let mut stream = Client::connect(socket).ok()?;
+                stream.write_all(b"{\"verb\":\"status\"}\n").ok()?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).ok()?;
+                serde_json::from_str::<Answer>(&answer).ok()
+            }
+        })
+        .await
+        .unwrap(), Some(Answer::Done { .. }))
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("root was locked out");
+}
+
+/// Runs this test binary again as another user and has it send a request; `None`: it could not even connect.
+fn as_user(socket: &Path, uid: u32, gid: u32, groups: &[u32], request: &str) -> Option<Answer> {
+    // The test binary lies where other users may not look: they get a copy.
+    let copy = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let program = copy.path().join("caller");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let groups: Vec<_> = groups.iter().map(|group| nix::unistd::Gid::from_raw(*group)).collect();
+    let mut command = Command::new(&program);
+    command
+        .args(["--ignored", "--exact", "api::server::tests::call_as_this_user", "--nocapture"])
+        .env("BRATTICE_TEST_SOCKET", socket)
+        .env("BRATTICE_TEST_REQUEST", request)
+        .current_dir("/")
+        .stdin(Stdio::null());
+    #[allow(unsafe_code, reason = "supplementary groups of a child can only be set between fork and exec")]
+    // SAFETY: only async-signal-safe system calls.
+    unsafe {
+        command.pre_exec(move || {
+            nix::unistd::setgroups(&groups)?;
+            nix::unistd::setgid(nix::unistd::Gid::from_raw(gid))?;
+            nix::unistd::setuid(nix::unistd::Uid::from_raw(uid))?;
+            Ok(())
+        });
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find_map(|line| line.split_once("ANSWER ")).unwrap_or_else(|| panic!("{text}")).1;
+    serde_json::from_str(line).unwrap()
+}
+
+#[test]
+#[ignore = "run by other tests as another user"]
+fn call_as_this_user() {
+    let answer = || -> Option<Answer> {
+        let mut stream = Client::connect(std::env::var_os("BRATTICE_TEST_SOCKET")?).ok()?;
+        let request = std::env::var("BRATTICE_TEST_REQUEST").ok()?;
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(&answer).ok()
+    };
+    println!("ANSWER {}", serde_json::to_string(&answer()).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_and_groups() {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    let (_root, socket) = server().await;
+    let status = "{\"verb\":\"status\"}\n";
+    let switch = serde_json::to_string(&Request::Switch { mode: Mode::Bypass, scope: Scope::All, on: true, seconds: None })
+        .unwrap()
+        + "\n";
+    // A stranger does not get past the directory.
+    assert_eq!(as_user(&socket, STRANGER, STRANGER, &[], status), None);
+    // Were the directory open, the kernel's word still counts.
+    std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    is_error(&as_user(&socket, STRANGER, STRANGER, &[], status).unwrap(), ErrorCode::Forbidden, "neither root");
+    // Members may ask, by either kind of membership, and change nothing.
+    assert!(matches!(as_user(&socket, STRANGER, GROUP, &[], status), Some(Answer::Done { .. })));
+    assert!(matches!(as_user(&socket, STRANGER, STRANGER, &[GROUP], status), Some(Answer::Done { .. })));
+    is_error(&as_user(&socket, STRANGER, STRANGER, &[GROUP], &switch).unwrap(), ErrorCode::Forbidden, "only root");
+    // The engine is in the group, because of the directory, and is refused all the same.
+    is_error(&as_user(&socket, ENGINE, GROUP, &[], status).unwrap(), ErrorCode::Forbidden, "engine's user");
+    assert!(matches!(as_user(&socket, 0, 0, &[], &switch), Some(Answer::Done { .. })));
+}

@@ -1,0 +1,422 @@
+//! Which interfaces are attached, for whom, and with which addresses. Pure: the inventory of interfaces and what the
+//! documents wish go in, decisions come out.
+//!
+//! What a `Workload` document says is authoritative. What is merely discovered inside a workload's namespace counts only
+//! inside the VPC's CIDRs and while nobody else in that VPC holds it: who came later is refused, never who was there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use brattice_loader::interfaces::{Interface, Peer};
+use brattice_model::{Attachment, DnsMode, Model};
+use ipnet::IpNet;
+
+use crate::aliases::{Claim, Identity};
+
+/// A VPC, as far as attaching needs it.
+#[derive(Clone, Debug)]
+pub struct VpcWish {
+    /// Qualified name.
+    pub name: String,
+    /// Its addresses.
+    pub cidrs: Vec<IpNet>,
+    /// Which interfaces are its workloads'.
+    pub selectors: Vec<Attachment>,
+    /// Port 53 to any address is taken.
+    pub intercept_dns: bool,
+}
+
+/// A `Workload` document.
+#[derive(Clone, Debug)]
+pub struct WorkloadWish {
+    /// Its name.
+    pub name: String,
+    /// Qualified name of its VPC.
+    pub vpc: String,
+    /// Host-side interface.
+    pub interface: Option<String>,
+    /// Named network namespace.
+    pub namespace: Option<String>,
+    /// Authoritative addresses; empty: those discovered.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What the documents wish.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// VPCs.
+    pub vpcs: Vec<VpcWish>,
+    /// `Workload` documents.
+    pub workloads: Vec<WorkloadWish>,
+}
+
+/// Why an interface or an address is refused; stable words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Code {
+    /// The host's way out.
+    DefaultRoute,
+    /// A bridge itself; its ports may be attached.
+    Bridge,
+    /// One of Brattice's own devices.
+    Own,
+    /// Not one end of a veth pair.
+    NotVeth,
+    /// The workload's side cannot be seen.
+    PeerUnknown,
+    /// Selected by more than one VPC.
+    ClaimedByTwoVpcs,
+    /// A document that means several interfaces, or several documents that mean one.
+    AmbiguousWorkload,
+    /// A document that means no interface that exists.
+    NoInterface,
+    /// No IPv4 address known.
+    NoAddress,
+    /// An address outside the VPC's CIDRs.
+    OutsideVpc,
+    /// Somebody else in the VPC holds the address.
+    AddressConflict,
+    /// No alias is left.
+    AliasPoolExhausted,
+    /// The kernel refused the attachment.
+    AttachFailed,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A refusal, of one address or of the interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Absent: the whole interface.
+    pub address: Option<IpAddr>,
+    /// Why.
+    pub code: Code,
+    /// Why, for people.
+    pub text: String,
+}
+
+/// An interface that some document selects (or a document that selects none).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The workload's name.
+    pub name: String,
+    /// Qualified name of the VPC, or of those that quarrel.
+    pub vpc: String,
+    /// Host-side interface.
+    pub interface: String,
+    /// Its index; 0 where there is none.
+    pub ifindex: u32,
+    /// Named network namespace of the workload's side.
+    pub namespace: Option<String>,
+    /// What makes it this workload; absent: refused.
+    pub identity: Option<Identity>,
+    /// Addresses it gets aliases for; empty: refused.
+    pub addresses: Vec<IpAddr>,
+    /// What is refused.
+    pub refused: Vec<Refusal>,
+    /// Port 53 to any address is taken.
+    pub intercept_dns: bool,
+    /// MTU of the interface.
+    pub mtu: u32,
+}
+
+impl Decision {
+    /// Whether the interface is to be attached.
+    pub fn attached(&self) -> bool {
+        self.identity.is_some() && !self.addresses.is_empty()
+    }
+
+    /// Who wants an alias for what.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+        let identity = self.identity;
+        self.addresses
+            .iter()
+            .filter_map(move |address| Some(Claim { identity: identity?, vpc: self.vpc.clone(), address: *address }))
+    }
+
+    /// The refusals in one sentence each.
+    pub fn reason(&self) -> Option<String> {
+        let reasons: Vec<String> = self.refused.iter().map(|r| format!("{}: {}", r.code, r.text)).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    fn refuse(&mut self, address: Option<IpAddr>, code: Code, text: impl Into<String>) {
+        self.refused.push(Refusal { address, code, text: text.into() });
+    }
+}
+
+/// Names of Brattice's own devices.
+pub fn is_own(name: &str) -> bool {
+    matches!(name, "brattice0" | "brattice1")
+}
+
+impl Wishes {
+    /// From the model: what is in force.
+    pub fn of(model: &Model) -> Self {
+        let vpcs = model.vpcs.iter().filter(|vpc| vpc.status.is_active()).map(|vpc| VpcWish {
+            name: vpc.name.clone(),
+            cidrs: vpc.cidrs.clone(),
+            selectors: vpc.attachments.clone(),
+            intercept_dns: vpc.dns == DnsMode::Intercept,
+        });
+        let workloads = model.workloads.iter().filter(|workload| workload.status.is_active()).map(|workload| WorkloadWish {
+            name: workload.name.clone(),
+            vpc: workload.vpc.clone(),
+            interface: workload.interface.clone(),
+            namespace: workload.namespace.clone(),
+            addresses: workload.addresses.clone(),
+        });
+        Self { vpcs: vpcs.collect(), workloads: workloads.collect() }
+    }
+}
+
+/// The identity behind an interface, if it can be a workload's.
+pub fn identity_of(interface: &Interface) -> Option<Identity> {
+    if unfit(interface).is_some() {
+        return None;
+    }
+    interface.peer.as_ref().map(|peer| identity(interface, peer))
+}
+
+/// Decides. `holders`: who has an alias for an address of a VPC now.
+pub fn decide(
+    interfaces: &[Interface],
+    wishes: &Wishes,
+    holders: &BTreeMap<(String, IpAddr), Identity>,
+) -> Vec<Decision> {
+    let (mut decisions, documents) = select(interfaces, wishes);
+    give_addresses(&mut decisions, &documents, interfaces, wishes, holders);
+    unique_names(&mut decisions, &documents);
+    decisions.sort_by(|a, b| (&a.vpc, &a.name, a.ifindex).cmp(&(&b.vpc, &b.name, b.ifindex)));
+    decisions
+}
+
+/// Interface index → the document that names it.
+type Documents<'a> = BTreeMap<u32, &'a WorkloadWish>;
+
+fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, Documents<'a>) {
+    let mut decisions = Vec::new();
+    let mut documents: BTreeMap<u32, Vec<&WorkloadWish>> = BTreeMap::new();
+    for wish in &wishes.workloads {
+        let meant: Vec<&Interface> = interfaces.iter().filter(|interface| wish.means(interface)).collect();
+        match meant[..] {
+            [only] => documents.entry(only.ifindex).or_default().push(wish),
+            [] => {
+                let place = wish.place();
+                let mut decision = Decision::of_document(wish);
+                decision.refuse(None, Code::NoInterface, format!("there is no {place} now; it is attached when it appears"));
+                decisions.push(decision);
+            }
+            _ => {
+                let names: Vec<&str> = meant.iter().map(|interface| interface.name.as_str()).collect();
+                let mut decision = Decision::of_document(wish);
+                let text = format!("{} means {}; add `interface` to say which", wish.place(), names.join(", "));
+                decision.refuse(None, Code::AmbiguousWorkload, text);
+                decisions.push(decision);
+            }
+        }
+    }
+    let mut named = Documents::new();
+    for interface in interfaces {
+        let documents = documents.get(&interface.ifindex).map(Vec::as_slice).unwrap_or_default();
+        let mut vpcs: BTreeSet<&str> = wishes.vpcs.iter().filter(|vpc| vpc.selects(interface)).map(|vpc| vpc.name.as_str()).collect();
+        vpcs.extend(documents.iter().map(|wish| wish.vpc.as_str()));
+        if vpcs.is_empty() {
+            continue;
+        }
+        let names: Vec<&str> = vpcs.iter().copied().collect();
+        let mut decision = Decision {
+            name: documents.first().map_or(&interface.name, |wish| &wish.name).clone(),
+            vpc: names.join(", "),
+            interface: interface.name.clone(),
+            ifindex: interface.ifindex,
+            namespace: interface.peer.as_ref().and_then(|peer| peer.namespace.clone()),
+            identity: None,
+            addresses: Vec::new(),
+            refused: Vec::new(),
+            intercept_dns: wishes.vpcs.iter().any(|vpc| vpc.intercept_dns && vpcs.contains(vpc.name.as_str())),
+            mtu: interface.mtu,
+        };
+        match unfit(interface) {
+            Some((code, text)) => decision.refuse(None, code, text),
+            None if vpcs.len() > 1 => {
+                decision.refuse(None, Code::ClaimedByTwoVpcs, format!("selected by the VPCs {}", names.join(" and ")));
+            }
+            None if documents.len() > 1 => {
+                let all: Vec<&str> = documents.iter().map(|wish| wish.name.as_str()).collect();
+                decision.refuse(None, Code::AmbiguousWorkload, format!("named by the Workloads {}", all.join(" and ")));
+            }
+            None => {
+                decision.identity = interface.peer.as_ref().map(|peer| identity(interface, peer));
+                if let [document] = documents {
+                    named.insert(interface.ifindex, document);
+                }
+            }
+        }
+        decisions.push(decision);
+    }
+    (decisions, named)
+}
+
+/// What can never be a workload's interface, whoever selects it.
+fn unfit(interface: &Interface) -> Option<(Code, String)> {
+    if interface.ours || is_own(&interface.name) {
+        return Some((Code::Own, "it is Brattice's own device".to_owned()));
+    }
+    if interface.has_default_route {
+        return Some((Code::DefaultRoute, "the host's default route leads through it".to_owned()));
+    }
+    if interface.kind == "bridge" {
+        return Some((Code::Bridge, "it is a bridge; select its ports instead".to_owned()));
+    }
+    if interface.kind != "veth" {
+        let kind = if interface.kind.is_empty() { "a device of its own" } else { &interface.kind };
+        return Some((Code::NotVeth, format!("it is {kind}, not one end of a veth pair")));
+    }
+    match &interface.peer {
+        None => Some((
+            Code::PeerUnknown,
+            "its other end cannot be seen; is its network namespace named in /run/netns?".to_owned(),
+        )),
+        Some(peer) if peer.mac == [0; 6] => Some((Code::PeerUnknown, "its other end has no link address".to_owned())),
+        Some(_) => None,
+    }
+}
+
+fn identity(interface: &Interface, peer: &Peer) -> Identity {
+    Identity { ifindex: interface.ifindex, namespace: peer.namespace_inode.unwrap_or(0), mac: peer.mac }
+}
+
+/// How strong a claim to an address is; the smallest wins.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    discovered: bool,
+    newcomer: bool,
+    ifindex: u32,
+}
+
+fn give_addresses(
+    decisions: &mut [Decision],
+    documents: &Documents<'_>,
+    interfaces: &[Interface],
+    wishes: &Wishes,
+    holders: &BTreeMap<(String, IpAddr), Identity>,
+) {
+    // (VPC, address) → claims, by rank.
+    let mut claims: BTreeMap<(String, IpAddr), Vec<(Rank, usize)>> = BTreeMap::new();
+    for (index, decision) in decisions.iter_mut().enumerate() {
+        let Some(identity) = decision.identity else { continue };
+        let documented = documents.get(&decision.ifindex).map(|wish| &wish.addresses).filter(|list| !list.is_empty());
+        let discovered = || {
+            let interface = interfaces.iter().find(|interface| interface.ifindex == decision.ifindex)?;
+            Some(interface.peer.as_ref()?.addresses.clone())
+        };
+        let addresses = match documented {
+            Some(addresses) => addresses.clone(),
+            None => discovered().unwrap_or_default(),
+        };
+        let cidrs = wishes.vpcs.iter().find(|vpc| vpc.name == decision.vpc).map(|vpc| vpc.cidrs.as_slice()).unwrap_or_default();
+        let mut any = false;
+        // Of IPv6 nothing is said: every interface has such addresses, and this version takes none.
+        for address in addresses.into_iter().filter(IpAddr::is_ipv4).collect::<BTreeSet<_>>() {
+            any = true;
+            if !cidrs.iter().any(|cidr| cidr.contains(&address)) {
+                let list: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
+                let text = format!("{address} is not inside {} of VPC {}", list.join(", "), decision.vpc);
+                decision.refuse(Some(address), Code::OutsideVpc, text);
+                continue;
+            }
+            let key = (decision.vpc.clone(), address);
+            let newcomer = holders.get(&key) != Some(&identity);
+            let rank = Rank { discovered: documented.is_none(), newcomer, ifindex: decision.ifindex };
+            claims.entry(key).or_default().push((rank, index));
+        }
+        if !any {
+            let text = "no IPv4 address was discovered in its namespace; configure one, or name it in a Workload document";
+            decision.refuse(None, Code::NoAddress, text);
+        }
+    }
+    for ((vpc, address), mut claimants) in claims {
+        claimants.sort();
+        let Some((_, first)) = claimants.first() else { continue };
+        let holder = decisions[*first].interface.clone();
+        for (place, (_, index)) in claimants.iter().enumerate() {
+            let decision = &mut decisions[*index];
+            if place == 0 {
+                decision.addresses.push(address);
+            } else {
+                let text = format!("{address} of VPC {vpc} belongs to {holder} already");
+                decision.refuse(Some(address), Code::AddressConflict, text);
+            }
+        }
+    }
+}
+
+/// A name of an interface gives way to the name of a document in the same VPC.
+fn unique_names(decisions: &mut [Decision], documents: &Documents<'_>) {
+    let taken: BTreeSet<(String, String)> = decisions
+        .iter()
+        .filter(|decision| decision.ifindex == 0 || documents.contains_key(&decision.ifindex))
+        .map(|decision| (decision.vpc.clone(), decision.name.clone()))
+        .collect();
+    for decision in decisions.iter_mut() {
+        if decision.ifindex != 0
+            && !documents.contains_key(&decision.ifindex)
+            && taken.contains(&(decision.vpc.clone(), decision.name.clone()))
+        {
+            decision.name = format!("{}@{}", decision.name, decision.ifindex);
+        }
+    }
+}
+
+impl VpcWish {
+    fn selects(&self, interface: &Interface) -> bool {
+        let namespace = interface.peer.as_ref().and_then(|peer| peer.namespace.as_deref());
+        self.selectors.iter().any(|selector| {
+            selector.interface.as_ref().is_none_or(|glob| glob.matches(&interface.name))
+                && selector.namespace.as_ref().is_none_or(|glob| namespace.is_some_and(|name| glob.matches(name)))
+        })
+    }
+}
+
+impl WorkloadWish {
+    fn means(&self, interface: &Interface) -> bool {
+        let namespace = interface.peer.as_ref().and_then(|peer| peer.namespace.as_deref());
+        self.interface.as_ref().is_none_or(|name| *name == interface.name)
+            && self.namespace.as_ref().is_none_or(|name| namespace == Some(name))
+            && (self.interface.is_some() || self.namespace.is_some())
+    }
+
+    fn place(&self) -> String {
+        match (&self.interface, &self.namespace) {
+            (Some(interface), Some(namespace)) => format!("interface {interface} with namespace {namespace} behind it"),
+            (Some(interface), None) => format!("interface {interface}"),
+            (None, Some(namespace)) => format!("interface with namespace {namespace} behind it"),
+            (None, None) => "interface".to_owned(),
+        }
+    }
+}
+
+impl Decision {
+    fn of_document(wish: &WorkloadWish) -> Self {
+        Self {
+            name: wish.name.clone(),
+            vpc: wish.vpc.clone(),
+            interface: wish.interface.clone().unwrap_or_default(),
+            ifindex: 0,
+            namespace: wish.namespace.clone(),
+            identity: None,
+            addresses: Vec::new(),
+            refused: Vec::new(),
+            intercept_dns: false,
+            mtu: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

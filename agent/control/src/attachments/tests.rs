@@ -1,0 +1,209 @@
+use brattice_model::Glob;
+
+use super::*;
+
+fn veth(ifindex: u32, name: &str, namespace: &str, addresses: &[&str]) -> Interface {
+    Interface {
+        ifindex,
+        name: name.into(),
+        kind: "veth".into(),
+        mac: [2, 1, 0, 0, 0, ifindex as u8],
+        mtu: 1500,
+        up: true,
+        master: None,
+        has_default_route: false,
+        ours: false,
+        addresses: Vec::new(),
+        peer: Some(Peer {
+            ifindex: 2,
+            name: "eth0".into(),
+            mac: [2, 2, 0, 0, 0, ifindex as u8],
+            namespace: Some(namespace.into()),
+            namespace_inode: Some(4_000_000_000 + u64::from(ifindex)),
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            routes: Vec::new(),
+        }),
+    }
+}
+
+fn selector(interface: Option<&str>, namespace: Option<&str>) -> Attachment {
+    let glob = |text: &str| Glob::new(text).unwrap();
+    Attachment { interface: interface.map(glob), namespace: namespace.map(glob) }
+}
+
+fn vpc(name: &str, selectors: &[Attachment]) -> VpcWish {
+    VpcWish {
+        name: name.into(),
+        cidrs: vec!["10.0.0.0/16".parse().unwrap()],
+        selectors: selectors.to_vec(),
+        intercept_dns: false,
+    }
+}
+
+fn workload(name: &str, vpc: &str, interface: Option<&str>, namespace: Option<&str>, addresses: &[&str]) -> WorkloadWish {
+    WorkloadWish {
+        name: name.into(),
+        vpc: vpc.into(),
+        interface: interface.map(Into::into),
+        namespace: namespace.map(Into::into),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+    }
+}
+
+fn wishes(vpcs: Vec<VpcWish>, workloads: Vec<WorkloadWish>) -> Wishes {
+    Wishes { vpcs, workloads }
+}
+
+fn none() -> BTreeMap<(String, IpAddr), Identity> {
+    BTreeMap::new()
+}
+
+fn blue() -> VpcWish {
+    vpc("blue", &[selector(Some("blue*"), None)])
+}
+
+/// The codes of one interface's refusals, and its addresses.
+fn outcome(decisions: &[Decision], interface: &str) -> (Vec<Code>, Vec<String>) {
+    let decision = decisions.iter().find(|d| d.interface == interface).expect("a decision");
+    (decision.refused.iter().map(|r| r.code).collect(), decision.addresses.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn selection_by_interface_and_namespace() {
+    let interfaces = [veth(5, "blue0", "ns-a", &["10.0.0.10"]), veth(6, "green0", "ns-b", &["10.0.0.10"])];
+    let wish = wishes(vec![blue(), vpc("green", &[selector(None, Some("ns-?"))])], vec![]);
+    let decisions = decide(&interfaces, &wish, &none());
+    // blue0 lies in ns-a, which green selects, too.
+    assert_eq!(outcome(&decisions, "blue0"), (vec![Code::ClaimedByTwoVpcs], vec![]));
+    assert_eq!(outcome(&decisions, "green0"), (vec![], vec!["10.0.0.10".into()]));
+    let both = wishes(vec![vpc("green", &[selector(Some("green*"), Some("ns-a"))])], vec![]);
+    assert!(decide(&interfaces, &both, &none()).is_empty(), "what is given must all match");
+}
+
+#[test]
+fn equal_addresses_in_two_vpcs_do_not_conflict() {
+    let interfaces = [veth(5, "blue0", "a", &["10.0.0.10"]), veth(6, "green0", "b", &["10.0.0.10"])];
+    let wish = wishes(vec![blue(), vpc("green", &[selector(Some("green*"), None)])], vec![]);
+    assert!(decide(&interfaces, &wish, &none()).iter().all(|d| d.attached() && d.refused.is_empty()));
+}
+
+#[test]
+fn what_is_never_attached() {
+    let mut interfaces = vec![
+        veth(1, "brattice0", "a", &["10.0.0.1"]),
+        veth(2, "uplink", "a", &["10.0.0.2"]),
+        veth(3, "br0", "a", &["10.0.0.3"]),
+        veth(4, "eth0", "a", &["10.0.0.4"]),
+        veth(5, "lonely", "a", &["10.0.0.5"]),
+        veth(6, "port", "a", &["10.0.0.6"]),
+    ];
+    interfaces[1].has_default_route = true;
+    interfaces[2].kind = "bridge".into();
+    interfaces[3].kind = String::new();
+    interfaces[4].peer = None;
+    interfaces[5].master = Some(3);
+    let decisions = decide(&interfaces, &wishes(vec![vpc("blue", &[selector(Some("*"), None)])], vec![]), &none());
+    for (name, code) in [
+        ("brattice0", Code::Own),
+        ("uplink", Code::DefaultRoute),
+        ("br0", Code::Bridge),
+        ("eth0", Code::NotVeth),
+        ("lonely", Code::PeerUnknown),
+    ] {
+        assert_eq!(outcome(&decisions, name), (vec![code], vec![]), "{name}");
+    }
+    assert_eq!(outcome(&decisions, "port"), (vec![], vec!["10.0.0.6".into()]), "a bridge's port may be attached");
+    // A document changes nothing about that.
+    let document = workload("gateway", "blue", Some("uplink"), None, &["10.0.0.2"]);
+    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![document]), &none());
+    assert_eq!(outcome(&decisions, "uplink"), (vec![Code::DefaultRoute], vec![]));
+}
+
+#[test]
+fn discovered_addresses_count_inside_the_vpc_only() {
+    let interfaces = [veth(5, "blue0", "a", &["10.0.0.10", "192.168.1.1", "fe80::1"]), veth(6, "blue1", "b", &["172.16.0.1"]), veth(7, "blue2", "c", &["fe80::1"])];
+    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![]), &none());
+    assert_eq!(outcome(&decisions, "blue0"), (vec![Code::OutsideVpc], vec!["10.0.0.10".into()]));
+    assert_eq!(outcome(&decisions, "blue1"), (vec![Code::OutsideVpc], vec![]));
+    assert_eq!(outcome(&decisions, "blue2"), (vec![Code::NoAddress], vec![]));
+}
+
+#[test]
+fn the_later_claimant_is_refused() {
+    let (first, second) = (veth(5, "blue0", "a", &["10.0.0.10"]), veth(6, "blue1", "b", &["10.0.0.10", "10.0.0.11"]));
+    let wish = wishes(vec![blue()], vec![]);
+    let interfaces = [first, second];
+    let decisions = decide(&interfaces, &wish, &none());
+    assert_eq!(outcome(&decisions, "blue0").1, ["10.0.0.10"]);
+    assert_eq!(outcome(&decisions, "blue1"), (vec![Code::AddressConflict], vec!["10.0.0.11".into()]));
+    // Who holds it stays, even with the larger index.
+    let holder = decide(&interfaces[1..], &wish, &none())[0].identity.unwrap();
+    let holders = BTreeMap::from([(("blue".to_owned(), "10.0.0.10".parse().unwrap()), holder)]);
+    let decisions = decide(&interfaces, &wish, &holders);
+    assert_eq!(outcome(&decisions, "blue0"), (vec![Code::AddressConflict], vec![]));
+    assert_eq!(outcome(&decisions, "blue1").1, ["10.0.0.10", "10.0.0.11"]);
+    // A document takes it from whoever merely uses it.
+    let named = wishes(vec![blue()], vec![workload("app", "blue", Some("blue0"), None, &["10.0.0.10"])]);
+    let decisions = decide(&interfaces, &named, &holders);
+    assert_eq!(outcome(&decisions, "blue0").1, ["10.0.0.10"]);
+    assert_eq!(outcome(&decisions, "blue1"), (vec![Code::AddressConflict], vec!["10.0.0.11".into()]));
+}
+
+#[test]
+fn documents_are_authoritative() {
+    let interfaces = [veth(5, "veth5", "ns-a", &["10.0.0.66"]), veth(6, "veth6", "ns-b", &["10.0.0.7"])];
+    let wish = wishes(
+        vec![blue()],
+        vec![
+            workload("app", "blue", None, Some("ns-a"), &["10.0.0.10"]),
+            workload("db", "blue", Some("veth6"), None, &[]),
+            workload("late", "blue", Some("veth9"), None, &["10.0.0.9"]),
+        ],
+    );
+    let decisions = decide(&interfaces, &wish, &none());
+    assert_eq!(outcome(&decisions, "veth5"), (vec![], vec!["10.0.0.10".into()]), "not 10.0.0.66, which it gave itself");
+    assert_eq!(outcome(&decisions, "veth6"), (vec![], vec!["10.0.0.7".into()]));
+    assert_eq!(outcome(&decisions, "veth9"), (vec![Code::NoInterface], vec![]));
+    assert_eq!(decisions.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["app", "db", "late"]);
+}
+
+#[test]
+fn ambiguous_documents_are_refused() {
+    let interfaces = [veth(5, "veth5", "ns-a", &["10.0.0.5"]), veth(6, "veth6", "ns-a", &["10.0.0.6"])];
+    let wish = wishes(
+        vec![blue(), vpc("green", &[])],
+        vec![
+            workload("app", "blue", None, Some("ns-a"), &[]),
+            workload("one", "blue", Some("veth5"), None, &[]),
+            workload("two", "blue", Some("veth5"), None, &[]),
+            workload("six", "blue", Some("veth6"), None, &[]),
+            workload("seven", "green", Some("veth6"), None, &[]),
+        ],
+    );
+    let decisions = decide(&interfaces, &wish, &none());
+    assert!(decisions.iter().all(|d| !d.attached()), "{decisions:#?}");
+    assert_eq!(outcome(&decisions, "").0, [Code::AmbiguousWorkload]);
+    assert_eq!(outcome(&decisions, "veth5").0, [Code::AmbiguousWorkload]);
+    assert_eq!(outcome(&decisions, "veth6").0, [Code::ClaimedByTwoVpcs]);
+}
+
+#[test]
+fn names_do_not_collide() {
+    let interfaces = [veth(5, "blue0", "a", &["10.0.0.5"]), veth(6, "blue1", "b", &["10.0.0.6"])];
+    let wish = wishes(vec![blue()], vec![workload("blue1", "blue", Some("blue0"), None, &[])]);
+    let names: Vec<String> = decide(&interfaces, &wish, &none()).into_iter().map(|d| d.name).collect();
+    assert_eq!(names, ["blue1", "blue1@6"]);
+}
+
+#[test]
+fn another_namespace_behind_the_interface_is_another_identity() {
+    let before = veth(5, "blue0", "a", &["10.0.0.5"]);
+    let mut after = before.clone();
+    after.peer.as_mut().unwrap().namespace_inode = Some(1);
+    let wish = wishes(vec![blue()], vec![]);
+    let claim = |interface: Interface| decide(&[interface], &wish, &none())[0].claims().next().unwrap();
+    assert_ne!(claim(before.clone()), claim(after));
+    let mut other_mac = before.clone();
+    other_mac.peer.as_mut().unwrap().mac[5] ^= 1;
+    assert_ne!(claim(before), claim(other_mac));
+}

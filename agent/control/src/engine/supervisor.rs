@@ -1,0 +1,810 @@
+//! Keeps one engine running and fed.
+//!
+//! A new engine gets the same sockets as the one before, so that what waits to be accepted is not lost. When none has
+//! applied a snapshot [`GRACE`] after the old one's end, the kernel's slots are emptied and what waits is reset: clients
+//! are told at once instead of being left hanging.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brattice_wire::engine::{
+    FromEngine, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, Settings, Stats, ToEngine, encode,
+};
+use brattice_wire::snapshot::Snapshot;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use super::link::{LinkError, Reader, Received, send};
+use super::process::{Process, Record};
+use super::sockets::{Slots, Sockets};
+
+/// From an engine's death until clients are reset instead of kept waiting.
+pub const GRACE: Duration = Duration::from_millis(100);
+/// How long a running engine has to connect to a new agent; it tries every 50 ms.
+pub const ADOPTION: Duration = Duration::from_secs(2);
+/// How long a new engine has from its start to its first `Applied`.
+pub const START: Duration = Duration::from_secs(20);
+/// A worker whose heartbeat is older is stuck, and the engine is replaced.
+pub const STUCK: Duration = Duration::from_secs(10);
+/// An engine that served this long did not crash at its start.
+pub const STABLE: Duration = Duration::from_secs(10);
+/// Longest pause between two starts of an engine that crashes again and again.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// Most messages an engine may send in a second.
+pub const MAX_MESSAGES_PER_SECOND: u32 = 2_000;
+/// Most frames that wait for an engine that does not read.
+pub const MAX_WAITING_FRAMES: usize = 64;
+/// Most connections to the engine's socket that have not said hello yet.
+const MAX_GREETINGS: usize = 4;
+/// Time for a hello.
+const GREETING: Duration = Duration::from_secs(2);
+/// Most names in [`Stats`], and bytes of each.
+const MAX_STATS_NAMES: usize = 64;
+const MAX_STATS_NAME: usize = 256;
+
+/// What supervision needs to know.
+pub struct Supervision {
+    /// The program; `/proc/self/exe` but in tests.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Where the engine connects to.
+    pub socket: PathBuf,
+    /// Where the process is recorded for later agents.
+    pub record: PathBuf,
+    /// The engine's user.
+    pub uid: u32,
+    /// The engine's group.
+    pub gid: u32,
+    /// What it is started with.
+    pub settings: Settings,
+}
+
+/// What the agent asks of the supervisor.
+#[derive(Debug)]
+enum Order {
+    Snapshot(Arc<Snapshot>),
+    Close(Vec<(IpAddr, u32)>),
+    Stats(oneshot::Sender<Option<Stats>>),
+    Stop { grace: Duration, done: oneshot::Sender<()> },
+}
+
+/// What the supervisor tells the agent.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    /// A snapshot is in force on every worker, and the slots are filled.
+    Applied(u64),
+    /// The engine refused a snapshot and keeps the one before.
+    Refused {
+        /// The revision.
+        revision: u64,
+        /// Why.
+        reason: String,
+    },
+    /// No connection of these aliases is left in the engine.
+    Closed(Vec<(IpAddr, u32)>),
+    /// The engine is gone.
+    Down,
+}
+
+/// What is known of the engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// `running`, `starting`, `down`.
+    pub state: &'static str,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Replacements since the agent's start.
+    pub restarts: u64,
+    /// Revision in force.
+    pub revision: u64,
+    /// Why the last one ended or cannot start.
+    pub last_error: Option<String>,
+    /// Waiting connections reset because no engine was there.
+    pub reset: u64,
+}
+
+/// The agent's end.
+pub struct Handle {
+    orders: mpsc::Sender<Order>,
+    /// What happens.
+    pub events: mpsc::Receiver<Event>,
+    /// What is.
+    pub view: watch::Receiver<View>,
+}
+
+impl Handle {
+    /// Puts a snapshot in force.
+    pub async fn snapshot(&self, snapshot: Arc<Snapshot>) {
+        let _ = self.orders.send(Order::Snapshot(snapshot)).await;
+    }
+
+    /// Has connections closed; [`Event::Closed`] follows.
+    pub async fn close(&self, aliases: Vec<(IpAddr, u32)>) {
+        let _ = self.orders.send(Order::Close(aliases)).await;
+    }
+
+    /// For another task: asks for the engine's counts.
+    pub fn asker(&self) -> Asker {
+        Asker(self.orders.clone())
+    }
+
+    /// Stops the engine: requests in flight have `grace` to finish.
+    pub async fn stop(&self, grace: Duration) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Stop { grace, done }).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+/// Asks for the engine's counts.
+#[derive(Clone)]
+pub struct Asker(mpsc::Sender<Order>);
+
+impl Asker {
+    /// The engine's counts, if it answers within 500 ms.
+    pub async fn stats(&self) -> Option<Stats> {
+        let (answer, wait) = oneshot::channel();
+        self.0.try_send(Order::Stats(answer)).ok()?;
+        tokio::time::timeout(Duration::from_millis(500), wait).await.ok()?.ok()?
+    }
+}
+
+/// Starts supervising.
+///
+/// # Errors
+/// When the engine's socket cannot be made.
+pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result<Handle> {
+    // A socket file of an earlier agent: the listener behind it is gone, or it is not ours to take.
+    match std::fs::remove_file(&supervision.socket) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&supervision.socket)?;
+    std::os::unix::fs::chown(&supervision.socket, Some(supervision.uid), Some(supervision.gid))?;
+    std::fs::set_permissions(&supervision.socket, std::fs::Permissions::from_mode(0o600))?;
+
+    let (orders, orders_in) = mpsc::channel(256);
+    let (events_out, events) = mpsc::channel(256);
+    let (view_out, view) = watch::channel(View { state: "starting", ..View::default() });
+    let (incoming_out, incoming) = mpsc::channel(64);
+    let (greetings_out, greetings) = mpsc::channel(MAX_GREETINGS);
+    let adoption = Record::read(&supervision.record).is_some_and(|record| record.running(supervision.uid).is_some())
+        || slots.cookie(brattice_abi::SLOT_HTTP).is_some();
+    let supervisor = Supervisor {
+        adoption: adoption.then(|| Instant::now() + ADOPTION),
+        supervision,
+        slots,
+        listener,
+        sockets: None,
+        process: None,
+        link: None,
+        links: 0,
+        latest: None,
+        applied: 0,
+        sent: 0,
+        down_since: None,
+        emptied: false,
+        closes: BTreeMap::new(),
+        token: 0,
+        failures: 0,
+        start_at: Instant::now(),
+        killed: false,
+        stats: Vec::new(),
+        stopping: None,
+        greeting: 0,
+        messages: (Instant::now(), 0),
+        events: events_out,
+        view: view_out,
+        incoming_out,
+        greetings_out,
+    };
+    tokio::spawn(supervisor.run(orders_in, incoming, greetings));
+    Ok(Handle { orders, events, view })
+}
+
+type Incoming = (u64, Result<Received, LinkError>);
+
+/// A connection that said its first word.
+struct Greeting {
+    pid: u32,
+    stream: Arc<UnixStream>,
+    reader: Reader,
+    first: Result<Received, String>,
+}
+
+/// An established connection.
+struct Link {
+    number: u64,
+    frames: mpsc::Sender<Vec<u8>>,
+    tasks: [tokio::task::AbortHandle; 2],
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+struct Supervisor {
+    supervision: Supervision,
+    slots: Arc<dyn Slots>,
+    listener: UnixListener,
+    sockets: Option<Sockets>,
+    process: Option<Process>,
+    link: Option<Link>,
+    links: u64,
+    /// What a new engine is given.
+    latest: Option<Arc<Snapshot>>,
+    applied: u64,
+    sent: u64,
+    /// Until when an engine of an earlier agent may still connect.
+    adoption: Option<Instant>,
+    /// Since when no engine serves; `None` while one does.
+    down_since: Option<Instant>,
+    /// Whether the slots were emptied since.
+    emptied: bool,
+    closes: BTreeMap<u64, Vec<(IpAddr, u32)>>,
+    token: u64,
+    failures: u32,
+    start_at: Instant,
+    killed: bool,
+    stats: Vec<oneshot::Sender<Option<Stats>>>,
+    stopping: Option<(Instant, oneshot::Sender<()>)>,
+    greeting: usize,
+    messages: (Instant, u32),
+    events: mpsc::Sender<Event>,
+    view: watch::Sender<View>,
+    incoming_out: mpsc::Sender<Incoming>,
+    greetings_out: mpsc::Sender<Greeting>,
+}
+
+impl Supervisor {
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut incoming: mpsc::Receiver<Incoming>,
+        mut greetings: mpsc::Receiver<Greeting>,
+    ) {
+        let mut heartbeat = tokio::time::interval(Duration::from_millis(500));
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                ended = ended(&mut self.process) => self.died(&ended).await,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.accepted(stream),
+                    Err(e) => {
+                        warn!(error = %e, "the engine's socket does not accept");
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                },
+                Some(greeting) = greetings.recv() => self.greeted(greeting),
+                Some((number, received)) = incoming.recv() => {
+                    if self.link.as_ref().is_some_and(|link| link.number == number) {
+                        self.received(received).await;
+                    }
+                }
+                order = orders.recv() => match order {
+                    Some(order) => self.ordered(order).await,
+                    // The agent ends; the engine serves on.
+                    None => return,
+                },
+                _ = heartbeat.tick() => self.check_heartbeat(),
+                () = sleep_until(deadline) => self.due(),
+            }
+            if self.stopping.is_some() && self.process.is_none() {
+                if let Some((_, done)) = self.stopping.take() {
+                    let _ = done.send(());
+                }
+                return;
+            }
+            self.show();
+        }
+    }
+
+    /// When something is due next.
+    fn deadline(&self) -> Instant {
+        let mut deadlines = vec![Instant::now() + Duration::from_secs(3600)];
+        deadlines.extend(self.stopping.as_ref().map(|(at, _)| *at));
+        match &self.process {
+            None => deadlines.push(self.adoption.unwrap_or(self.start_at)),
+            Some(process) if self.applied == 0 && self.latest.is_some() => deadlines.push(process.since + START),
+            Some(_) => {}
+        }
+        if let Some(since) = self.down_since {
+            // While down, what completes its handshake late is reset, too.
+            deadlines.push(if self.emptied { Instant::now() + GRACE } else { since + GRACE });
+        }
+        deadlines.into_iter().min().unwrap_or_else(Instant::now)
+    }
+
+    fn due(&mut self) {
+        let now = Instant::now();
+        if let Some(since) = self.down_since
+            && now >= since + GRACE
+        {
+            self.empty();
+        }
+        if self.stopping.as_ref().is_some_and(|(at, _)| now >= *at)
+            && let Some(process) = &self.process
+        {
+            process.kill();
+            return;
+        }
+        match &self.process {
+            Some(process) if self.applied == 0 && self.latest.is_some() && now >= process.since + START => {
+                self.kill("it did not apply a snapshot in time");
+            }
+            Some(_) => {}
+            None => {
+                if self.adoption.is_some_and(|until| now >= until) {
+                    self.adoption = None;
+                    self.abandon();
+                }
+                if self.adoption.is_none() && now >= self.start_at && self.stopping.is_none() {
+                    self.spawn();
+                }
+            }
+        }
+    }
+
+    /// An earlier agent's engine did not connect: it ends, so that its addresses and sockets are free.
+    fn abandon(&self) {
+        if let Some(process) = Record::read(&self.supervision.record).and_then(|r| r.running(self.supervision.uid)) {
+            warn!(pid = process.pid, "the engine of an earlier agent does not connect; it is replaced");
+            process.kill();
+        }
+    }
+
+    fn spawn(&mut self) {
+        if self.sockets.is_none() {
+            match self.slots.sockets() {
+                Ok(sockets) => self.sockets = Some(sockets),
+                Err(e) => return self.cannot_start(format!("its sockets cannot be made: {e}")),
+            }
+        }
+        match Process::start(&self.supervision.program, &self.supervision.arguments) {
+            Ok(process) => {
+                info!(pid = process.pid, "engine started");
+                self.took(process);
+            }
+            Err(e) => self.cannot_start(format!("{} cannot be started: {e}", self.supervision.program.display())),
+        }
+    }
+
+    fn cannot_start(&mut self, why: String) {
+        error!("the engine cannot start: {why}");
+        self.view.send_modify(|view| view.last_error = Some(why));
+        self.failures += 1;
+        self.start_at = Instant::now() + backoff(self.failures.max(3));
+    }
+
+    fn took(&mut self, process: Process) {
+        if let Some(record) = process.record()
+            && let Err(e) = crate::state::write_json(&self.supervision.record, &record)
+        {
+            warn!(error = %e, "the engine's process cannot be recorded; a later agent will wait for it in vain");
+        }
+        self.process = Some(process);
+        self.killed = false;
+        self.applied = 0;
+        self.sent = 0;
+    }
+
+    /// Ends an engine that misbehaves; its death is then handled like any other.
+    fn kill(&mut self, why: &str) {
+        self.link = None;
+        if let Some(process) = &self.process
+            && !self.killed
+        {
+            warn!(pid = process.pid, "the engine is replaced: {why}");
+            self.view.send_modify(|view| view.last_error = Some(why.to_owned()));
+            process.kill();
+            self.killed = true;
+        }
+    }
+
+    async fn died(&mut self, how: &str) {
+        let Some(process) = self.process.take() else { return };
+        self.link = None;
+        for waiting in self.stats.drain(..) {
+            let _ = waiting.send(None);
+        }
+        let now = Instant::now();
+        if self.down_since.is_none() {
+            self.down_since = Some(now);
+        }
+        let stable = process.since.elapsed() >= STABLE && self.applied > 0;
+        self.failures = if stable { 0 } else { self.failures + 1 };
+        self.start_at = now + backoff(self.failures);
+        self.applied = 0;
+        if self.stopping.is_none() {
+            warn!(pid = process.pid, how, failures = self.failures, "the engine ended; a new one is started");
+            self.view.send_modify(|view| {
+                view.restarts += 1;
+                view.last_error.get_or_insert_with(|| format!("it ended: {how}"));
+            });
+            if now >= self.start_at {
+                self.spawn();
+            }
+        } else {
+            self.empty();
+        }
+        // A dead process has no connections.
+        for (_, aliases) in std::mem::take(&mut self.closes) {
+            let _ = self.events.send(Event::Closed(aliases)).await;
+        }
+        let _ = self.events.send(Event::Down).await;
+    }
+
+    /// Empties the slots and resets what waits.
+    fn empty(&mut self) {
+        let Some(sockets) = &self.sockets else { return };
+        if !self.emptied {
+            warn!("no engine serves: new connections are reset until one does");
+            for (slot, _) in sockets.slots() {
+                if let Err(e) = self.slots.clear(slot) {
+                    error!(slot, "the slot cannot be emptied: {e}");
+                }
+            }
+            self.emptied = true;
+        }
+        let reset = sockets.drain();
+        if reset > 0 {
+            self.view.send_modify(|view| view.reset += reset as u64);
+        }
+    }
+
+    /// The engine serves: its sockets go into the slots, if they are not there.
+    fn fill(&mut self) {
+        let Some(sockets) = &self.sockets else { return };
+        for (slot, socket) in sockets.slots() {
+            let there = self.slots.cookie(slot);
+            if there.is_some() && there == rustix::net::sockopt::socket_cookie(socket).ok() {
+                continue;
+            }
+            if let Err(e) = self.slots.set(slot, socket) {
+                error!(slot, "the slot cannot be filled: {e}");
+            }
+        }
+        self.down_since = None;
+        self.emptied = false;
+    }
+
+    fn accepted(&mut self, stream: UnixStream) {
+        let (uid, pid) = match stream.peer_cred() {
+            Ok(credentials) => (credentials.uid(), credentials.pid().and_then(|pid| u32::try_from(pid).ok())),
+            Err(_) => return,
+        };
+        let Some(pid) = pid.filter(|_| uid == self.supervision.uid) else {
+            warn!(uid, "somebody who is not the engine connected to its socket");
+            return;
+        };
+        if self.greeting >= MAX_GREETINGS {
+            warn!(pid, "too many connections to the engine's socket at once");
+            return;
+        }
+        self.greeting += 1;
+        let out = self.greetings_out.clone();
+        tokio::spawn(async move {
+            let stream = Arc::new(stream);
+            let mut reader = Reader::new(stream.clone());
+            let first = match tokio::time::timeout(GREETING, reader.next()).await {
+                Ok(Ok(received)) => Ok(received),
+                Ok(Err(e)) => Err(e.to_string()),
+                Err(_) => Err("no hello in time".to_owned()),
+            };
+            let _ = out.send(Greeting { pid, stream, reader, first }).await;
+        });
+    }
+
+    fn greeted(&mut self, greeting: Greeting) {
+        self.greeting -= 1;
+        let Greeting { pid, stream, reader, first } = greeting;
+        let ours = self.process.as_ref().is_some_and(|process| process.pid == pid);
+        let hello = match first {
+            Ok(Received { message: FromEngine::Hello { version, running }, descriptors })
+                if version == PROTOCOL_VERSION =>
+            {
+                Ok((running, descriptors))
+            }
+            Ok(Received { message: FromEngine::Hello { version, .. }, .. }) => {
+                Err(format!("it speaks version {version} of the protocol, the agent {PROTOCOL_VERSION}"))
+            }
+            Ok(_) => Err("it did not begin with a hello".to_owned()),
+            Err(e) => Err(e),
+        };
+        let adopting = self.process.is_none() && self.adoption.is_some();
+        match hello {
+            Ok((Some(running), descriptors)) if ours || adopting => match self.fit(&running, descriptors) {
+                Ok(sockets) => {
+                    if adopting {
+                        match Process::adopt(pid, self.supervision.uid) {
+                            Ok(process) => self.took(process),
+                            Err(e) => return warn!(pid, error = %e, "the engine that connected cannot be watched"),
+                        }
+                        info!(pid, revision = running.revision, "the running engine is taken over");
+                    }
+                    self.adoption = None;
+                    self.sockets = Some(sockets);
+                    self.applied = running.revision;
+                    self.sent = self.sent.max(running.revision);
+                    if self.applied > 0 {
+                        self.fill();
+                    }
+                    self.connect(stream, reader, None);
+                }
+                Err(why) if ours => self.kill(&why),
+                Err(why) => {
+                    warn!(pid, "the running engine is replaced: {why}");
+                    self.end_stray(pid);
+                    self.adoption = None;
+                    self.start_at = Instant::now() + Duration::from_millis(20);
+                }
+            },
+            Ok((None, descriptors)) if ours && descriptors.is_empty() && self.link.is_none() => {
+                let start = ToEngine::Start(self.supervision.settings.clone());
+                self.connect(stream, reader, Some(&start));
+            }
+            Ok((Some(_), _)) => {
+                warn!(pid, "a second engine runs; it is ended");
+                self.end_stray(pid);
+            }
+            Ok(_) => debug!(pid, "a connection to the engine's socket that is not expected"),
+            Err(why) if ours => self.kill(&why),
+            Err(why) => debug!(pid, why, "a connection to the engine's socket"),
+        }
+    }
+
+    /// Checks what a running engine shows.
+    fn fit(&self, running: &Running, descriptors: Vec<std::os::fd::OwnedFd>) -> Result<Sockets, String> {
+        if running.settings != self.supervision.settings {
+            return Err("it was started with other settings".to_owned());
+        }
+        let sockets = Sockets::new(running.settings.workers, descriptors)
+            .ok_or_else(|| "it does not show the descriptors it was given".to_owned())?;
+        // After a time without an engine the slots are empty: then our own handles say what the sockets are.
+        let fits = match &self.sockets {
+            Some(own) if self.emptied => {
+                let cookies = |sockets: &Sockets| -> Vec<Option<u64>> {
+                    let slots = sockets.slots();
+                    slots.iter().map(|(_, fd)| rustix::net::sockopt::socket_cookie(fd).ok()).collect()
+                };
+                cookies(own) == cookies(&sockets)
+            }
+            _ => sockets.match_slots(&*self.slots),
+        };
+        if fits { Ok(sockets) } else { Err("its sockets are not those in the kernel's table".to_owned()) }
+    }
+
+    fn end_stray(&self, pid: u32) {
+        match Process::adopt(pid, self.supervision.uid) {
+            Ok(process) => process.kill(),
+            Err(e) => debug!(pid, error = %e, "already gone"),
+        }
+    }
+
+    /// Begins to read and write; a new engine is started, then every engine gets the latest snapshot.
+    fn connect(&mut self, stream: Arc<UnixStream>, mut reader: Reader, first: Option<&ToEngine>) {
+        self.links += 1;
+        let number = self.links;
+        let (frames, mut waiting) = mpsc::channel::<Vec<u8>>(MAX_WAITING_FRAMES);
+        let incoming = self.incoming_out.clone();
+        let failed = self.incoming_out.clone();
+        let mut descriptors = Vec::new();
+        if first.is_some()
+            && let Some(sockets) = &self.sockets
+        {
+            for fd in sockets.all() {
+                match fd.try_clone_to_owned() {
+                    Ok(fd) => descriptors.push(fd),
+                    Err(e) => return self.kill(&format!("no descriptors are left: {e}")),
+                }
+            }
+        }
+        let write = tokio::spawn(async move {
+            while let Some(frame) = waiting.recv().await {
+                let with: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
+                if let Err(e) = send(&stream, &frame, &with).await {
+                    let _ = failed.send((number, Err(LinkError::Io(e)))).await;
+                    return;
+                }
+                descriptors.clear();
+            }
+        });
+        let read = tokio::spawn(async move {
+            loop {
+                let received = reader.next().await;
+                let last = received.is_err();
+                if incoming.send((number, received)).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        self.link = Some(Link { number, frames, tasks: [write.abort_handle(), read.abort_handle()] });
+        if let Some(first) = first {
+            self.tell(first);
+        }
+        if let Some(snapshot) = self.latest.clone() {
+            self.tell_snapshot(&snapshot);
+        }
+        // What was asked of a link that is gone.
+        for (token, aliases) in self.closes.clone() {
+            self.tell(&ToEngine::CloseAliases { token, aliases });
+        }
+    }
+
+    fn tell(&mut self, message: &ToEngine) {
+        let Some(link) = &self.link else { return };
+        let result = match encode(message, MAX_TO_ENGINE) {
+            Ok(frame) => link.frames.try_send(frame).map_err(|_| "it does not read what it is sent".to_owned()),
+            Err(e) => return error!("a message to the engine cannot be written: {e}"),
+        };
+        if let Err(why) = result {
+            self.kill(&why);
+        }
+    }
+
+    fn tell_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
+        self.sent = self.sent.max(snapshot.revision);
+        self.tell(&ToEngine::Snapshot(Box::new(Snapshot::clone(snapshot))));
+    }
+
+    async fn ordered(&mut self, order: Order) {
+        match order {
+            Order::Snapshot(snapshot) => {
+                self.latest = Some(snapshot.clone());
+                self.tell_snapshot(&snapshot);
+            }
+            Order::Close(aliases) => {
+                if self.process.is_none() && self.adoption.is_none() {
+                    let _ = self.events.send(Event::Closed(aliases)).await;
+                    return;
+                }
+                self.token += 1;
+                let token = self.token;
+                self.closes.insert(token, aliases.clone());
+                self.tell(&ToEngine::CloseAliases { token, aliases });
+            }
+            Order::Stats(answer) => {
+                if self.link.is_none() || self.applied == 0 || self.stats.len() >= MAX_WAITING_FRAMES {
+                    let _ = answer.send(None);
+                } else {
+                    if self.stats.is_empty() {
+                        self.tell(&ToEngine::Stats);
+                    }
+                    self.stats.push(answer);
+                }
+            }
+            Order::Stop { grace, done } => {
+                let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+                self.adoption = None;
+                self.tell(&ToEngine::Shutdown { grace_ms });
+                self.stopping = Some((Instant::now() + grace + Duration::from_millis(500), done));
+            }
+        }
+    }
+
+    async fn received(&mut self, received: Result<Received, LinkError>) {
+        let received = match received {
+            Ok(received) => received,
+            Err(LinkError::Closed | LinkError::Io(_)) => {
+                // It connects again, or its end is about to be noticed.
+                self.link = None;
+                return;
+            }
+            Err(e) => return self.kill(&e.to_string()),
+        };
+        if !self.within_rate() {
+            return self.kill("it sends more messages than anybody asked for");
+        }
+        if !received.descriptors.is_empty() {
+            return self.kill("it sent file descriptors that nobody asked for");
+        }
+        match received.message {
+            FromEngine::Applied { revision } if revision > 0 && revision <= self.sent => {
+                self.applied = revision;
+                self.fill();
+                let _ = self.events.send(Event::Applied(revision)).await;
+            }
+            FromEngine::Refused { revision, reason } if revision <= self.sent && reason.len() <= 4096 => {
+                let _ = self.events.send(Event::Refused { revision, reason }).await;
+            }
+            FromEngine::AliasesClosed { token } => match self.closes.remove(&token) {
+                Some(aliases) => {
+                    let _ = self.events.send(Event::Closed(aliases)).await;
+                }
+                None => self.kill("it closed aliases that nobody asked it to close"),
+            },
+            FromEngine::Stats(stats) if plausible(&stats) => {
+                for waiting in self.stats.drain(..) {
+                    let _ = waiting.send(Some(stats.clone()));
+                }
+            }
+            other => {
+                debug!(?other, "message");
+                self.kill("it sent a message that makes no sense now");
+            }
+        }
+    }
+
+    fn within_rate(&mut self) -> bool {
+        if self.messages.0.elapsed() >= Duration::from_secs(1) {
+            self.messages = (Instant::now(), 0);
+        }
+        self.messages.1 += 1;
+        self.messages.1 <= MAX_MESSAGES_PER_SECOND
+    }
+
+    fn check_heartbeat(&mut self) {
+        if self.applied == 0 || self.process.is_none() {
+            return;
+        }
+        let states = self.slots.worker_states(self.supervision.settings.workers);
+        // An engine has had time for its first beat.
+        let young = self.process.as_ref().is_some_and(|process| process.since.elapsed() < STUCK);
+        if !young && oldest_heartbeat(&states).is_some_and(|age| age > STUCK) {
+            self.kill("a worker is stuck: its heartbeat is overdue");
+        }
+    }
+
+    fn show(&self) {
+        let state = match (&self.process, self.down_since) {
+            (Some(_), None) if self.applied > 0 => "running",
+            (Some(_), _) => "starting",
+            (None, _) if self.adoption.is_some() => "starting",
+            (None, _) => "down",
+        };
+        let pid = self.process.as_ref().map(|process| process.pid);
+        self.view.send_if_modified(|view| {
+            let before = view.clone();
+            view.state = state;
+            view.pid = pid;
+            view.revision = self.applied;
+            *view != before
+        });
+    }
+}
+
+async fn ended(process: &mut Option<Process>) -> String {
+    match process {
+        Some(process) => process.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The first two failures are followed by a start at once.
+fn backoff(failures: u32) -> Duration {
+    match failures {
+        0..=2 => Duration::ZERO,
+        n => (Duration::from_millis(100) * 2u32.saturating_pow((n - 3).min(16))).min(LONGEST_BACKOFF),
+    }
+}
+
+/// Age of the oldest heartbeat; `None` without workers.
+pub fn oldest_heartbeat(states: &[brattice_abi::WorkerState]) -> Option<Duration> {
+    let now = crate::clock::boottime_ns();
+    states.iter().map(|state| Duration::from_nanos(now.saturating_sub(state.heartbeat_ns))).max()
+}
+
+fn plausible(stats: &Stats) -> bool {
+    stats.limits_hit.len() <= MAX_STATS_NAMES
+        && stats.limits_hit.iter().all(|(name, _)| name.len() <= MAX_STATS_NAME)
+        && stats.sandbox_missing.len() <= MAX_STATS_NAMES
+        && stats.sandbox_missing.iter().all(|name| name.len() <= MAX_STATS_NAME)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! The kernel's side of engine supervision, on a real data path.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use brattice_abi::WorkerState;
+use brattice_loader::Datapath;
+use brattice_loader::sockets::{dns_udp, listener};
+
+use crate::engine::sockets::{BACKLOG, Slots, Sockets, addresses};
+
+/// The slots of a data path.
+pub struct KernelSlots {
+    /// The data path.
+    pub datapath: Arc<Datapath>,
+    /// Engine source addresses.
+    pub sources: Vec<Ipv4Addr>,
+    /// The DNS VIP.
+    pub dns: Ipv4Addr,
+    /// Engine workers.
+    pub workers: u32,
+    /// The engine's user.
+    pub engine_uid: u32,
+}
+
+impl Slots for KernelSlots {
+    fn set(&self, slot: u32, socket: BorrowedFd<'_>) -> Result<(), String> {
+        self.datapath.maps.set_socket(slot, socket).map_err(|e| e.to_string())
+    }
+
+    fn clear(&self, slot: u32) -> Result<(), String> {
+        self.datapath.maps.clear_socket(slot).map_err(|e| e.to_string())
+    }
+
+    fn cookie(&self, slot: u32) -> Option<u64> {
+        self.datapath.maps.socket_cookie(slot).ok().flatten()
+    }
+
+    fn worker_states(&self, workers: u32) -> Vec<WorkerState> {
+        self.datapath.maps.worker_states(workers).unwrap_or_default()
+    }
+
+    fn sockets(&self) -> Result<Sockets, String> {
+        // The addresses of an engine that was just killed are free only when its last thread is gone.
+        let mut tries = 40;
+        loop {
+            match self.make() {
+                Err(e) if tries > 0 && e.contains("in use") => {
+                    tries -= 1;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(descriptors) => return Sockets::new(self.workers, descriptors).ok_or_else(|| "wrong number".to_owned()),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl KernelSlots {
+    fn make(&self) -> Result<Vec<OwnedFd>, String> {
+        let (workers, [udp, tcp]) = addresses(&self.sources, self.dns, self.workers);
+        let mut descriptors = Vec::new();
+        for kind in 0..2 {
+            for pair in &workers {
+                descriptors.push(listener(pair[kind], BACKLOG).map_err(|e| e.to_string())?);
+            }
+        }
+        descriptors.push(dns_udp(udp, self.engine_uid).map_err(|e| e.to_string())?);
+        descriptors.push(listener(tcp, BACKLOG).map_err(|e| e.to_string())?);
+        descriptors.push(self.datapath.maps.workers_fd().map_err(|e| e.to_string())?);
+        Ok(descriptors)
+    }
+}

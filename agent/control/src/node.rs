@@ -1,0 +1,318 @@
+//! One node: the loop that owns everything the agent knows, and brings kernel and engine to what the documents say.
+
+mod reconciling;
+mod starting;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brattice_abi as abi;
+use brattice_loader::Datapath;
+use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
+use brattice_model::{Model, Owner};
+use brattice_wire::api::{Answer, ErrorCode, Request};
+use brattice_wire::snapshot::Snapshot;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use crate::aliases::Aliases;
+use crate::api::server::Call;
+use crate::api::views;
+use crate::attachments::Decision;
+use crate::drops::Drops;
+use crate::engine::{Event, Handle};
+use crate::linking::Linking;
+use crate::owners::Owners;
+use crate::policies::watch::Watch as PoliciesWatch;
+use crate::reconcile::{Desired, Mirror};
+use crate::settings::Settings;
+use crate::state::{State, StateDirectory};
+use crate::switches::{self, Names};
+
+pub use starting::{AgentError, run};
+
+/// Removals wait for the engine this long at most: a removed document is live within a second.
+pub const REMOVAL_PATIENCE: Duration = Duration::from_millis(300);
+/// Least time between two looks at the host's interfaces, so that a host with busy routes keeps its cores.
+pub const INVENTORY_PAUSE: Duration = Duration::from_millis(50);
+/// Time that requests in flight have when the engine is stopped with the agent.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// The maps that are reconciled.
+pub(crate) struct Maps {
+    pub(crate) workloads: Mirror<abi::WorkloadKey, abi::Workload>,
+    pub(crate) aliases: Mirror<abi::Address, abi::Alias>,
+    pub(crate) targets: Mirror<abi::TargetKey, u32>,
+    pub(crate) listeners: Mirror<abi::ListenerKey, abi::Listener>,
+}
+
+/// Removals that wait for the engine.
+struct Removals {
+    revision: u64,
+    deadline: Instant,
+}
+
+/// Everything the agent knows.
+pub(crate) struct Node {
+    pub(crate) settings: Settings,
+    pub(crate) started: Instant,
+    directory: StateDirectory,
+    pub(crate) state: State,
+    saved: State,
+    pub(crate) datapath: Arc<Datapath>,
+    pub(crate) maps: Maps,
+    /// Interfaces with `workload_ingress`, as the kernel says.
+    attached: BTreeSet<u32>,
+    attach_errors: BTreeMap<u32, String>,
+    pub(crate) owners: Owners,
+    pub(crate) model: Model,
+    pub(crate) aliases: Aliases,
+    interfaces: Vec<Interface>,
+    pub(crate) decisions: Vec<Decision>,
+    desired: Desired,
+    pub(crate) snapshot: Arc<Snapshot>,
+    removals: Option<Removals>,
+    mtu: Option<u32>,
+    pub(crate) engine: Handle,
+    /// Why the engine refused the latest snapshot.
+    pub(crate) refused: Option<String>,
+    pub(crate) repairs: BTreeMap<String, u64>,
+    /// What could not be written to the kernel, or the disk, last time.
+    pub(crate) failures: BTreeSet<String>,
+    pub(crate) drops: Drops,
+}
+
+impl Node {
+    /// Until a signal says stop.
+    async fn serve(
+        mut self,
+        mut policies: PoliciesWatch,
+        mut network: NetworkWatch,
+        mut calls: mpsc::Receiver<Call>,
+        mut stop: impl Future<Output = ()> + Unpin,
+        ready: impl FnOnce(),
+    ) {
+        let mut ready = Some(ready);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
+        loop {
+            let removal = self.removals.as_ref().map(|removals| removals.deadline);
+            tokio::select! {
+                () = &mut stop => break,
+                () = policies.changed() => {
+                    self.read_policies(None);
+                    self.reconcile().await;
+                }
+                change = network.changed() => {
+                    if let Err(e) = change {
+                        // What was missed is seen with the next look, which every tick below does then.
+                        warn!(error = %e, "changes of interfaces cannot be heard");
+                        tokio::time::sleep(INVENTORY_PAUSE).await;
+                    }
+                    tokio::time::sleep(INVENTORY_PAUSE.saturating_sub(looked.elapsed())).await;
+                    looked = Instant::now();
+                    self.look_at_network().await;
+                }
+                event = self.engine.events.recv() => match event {
+                    Some(event) => {
+                        self.engine_event(event).await;
+                        if self.engine.view.borrow().state == "running"
+                            && let Some(ready) = ready.take()
+                        {
+                            ready();
+                        }
+                    }
+                    None => {
+                        error!("supervision of the engine ended; the agent ends, so that it is started anew");
+                        break;
+                    }
+                },
+                Some(Call { request, answer }) = calls.recv() => {
+                    let result = self.answer(request).await;
+                    let _ = answer.send(result);
+                }
+                () = at(removal) => self.finish_removals().await,
+                _ = second.tick() => self.tick(),
+            }
+        }
+        self.save();
+        if self.settings.stop_engine_on_exit {
+            self.engine.stop(STOP_GRACE).await;
+        }
+    }
+
+    /// Reads the directory and links what may come into force.
+    fn read_policies(&mut self, accepted: Option<&Owner>) {
+        let read = crate::policies::read::read(&self.settings.policies);
+        let outcome = {
+            let options = self.datapath.options();
+            let linking = Linking {
+                vips: &self.state.vips,
+                dns_suffix: &self.settings.dns_suffix,
+                vip: options.vip,
+                alias: options.alias,
+            };
+            self.owners.apply(read, accepted, &mut |documents| linking.link(documents))
+        };
+        self.model = outcome.linked.model;
+        self.state.vips = outcome.linked.vips;
+        for good in &outcome.changed {
+            if let Err(e) = self.directory.save_owner(good) {
+                error!(owner = %good.owner, error = %e, "the owner's documents cannot be kept; after a restart the ones before would be in force");
+            }
+        }
+        for owner in &outcome.removed {
+            if let Err(e) = self.directory.remove_owner(owner) {
+                error!(%owner, error = %e, "the owner's last documents cannot be forgotten");
+            }
+        }
+    }
+
+    /// Interfaces, routes or rules changed, here or in a workload's namespace.
+    async fn look_at_network(&mut self) {
+        match self.datapath.repair().await {
+            Ok(mended) => {
+                for what in mended {
+                    warn!(what, "somebody removed or changed it; it was put back");
+                    *self.repairs.entry(what.to_owned()).or_default() += 1;
+                }
+            }
+            Err(e) => error!(error = %e, "what vanished cannot be put back"),
+        }
+        match inventory().await {
+            Ok(interfaces) => {
+                if interfaces != self.interfaces || self.attachments_differ() {
+                    self.interfaces = interfaces;
+                    self.reconcile().await;
+                }
+            }
+            Err(e) => error!(error = %e, "the interfaces cannot be listed"),
+        }
+    }
+
+    async fn engine_event(&mut self, event: Event) {
+        match event {
+            Event::Applied(revision) => {
+                info!(revision, "the engine serves");
+                self.refused = None;
+                if self.removals.as_ref().is_some_and(|removals| removals.revision <= revision) {
+                    self.finish_removals().await;
+                }
+            }
+            Event::Refused { revision, reason } => {
+                error!(revision, reason, "the engine refused the snapshot and keeps the one before");
+                self.refused = Some(format!("revision {revision}: {reason}"));
+            }
+            Event::Closed(aliases) => self.closed(aliases).await,
+            Event::Down => {
+                if self.removals.is_some() {
+                    self.finish_removals().await;
+                }
+            }
+        }
+    }
+
+    /// The engine has no connection of these aliases any more: what the kernel still has is destroyed, and they rest.
+    async fn closed(&mut self, aliases: Vec<(IpAddr, u32)>) {
+        let addresses: Vec<IpAddr> = aliases.iter().map(|(alias, _)| *alias).collect();
+        let destroyed = tokio::task::spawn_blocking(move || {
+            addresses.into_iter().filter_map(|alias| Some((alias, brattice_loader::sockets::destroy(alias).err()?))).collect::<Vec<_>>()
+        })
+        .await
+        .unwrap_or_default();
+        // Their aliases stay closing, and so are never given again: better none than somebody else's connection.
+        for (alias, e) in &destroyed {
+            error!(%alias, error = %e, "connections of an alias cannot be destroyed; it is not given again");
+        }
+        let v4: Vec<(Ipv4Addr, u32)> = aliases
+            .into_iter()
+            .filter(|(alias, _)| !destroyed.iter().any(|(failed, _)| failed == alias))
+            .filter_map(|(alias, generation)| match alias {
+                IpAddr::V4(alias) => Some((alias, generation)),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        self.aliases.closed(&v4, Instant::now());
+        self.save();
+    }
+
+    fn tick(&mut self) {
+        if self.aliases.rested(Instant::now()) {
+            self.save();
+        }
+        if let Err(e) = switches::sweep(&self.datapath.maps.switches()) {
+            warn!(error = %e, "ended switches cannot be removed; they are ignored anyway");
+        }
+    }
+
+    /// Names that switches are about, now.
+    pub(crate) fn names(&self) -> Names {
+        Names::of(&self.state)
+    }
+
+    async fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Status => Answer::Status(Box::new(views::status(self).await)),
+            Request::Services => Answer::Services(views::services(self)),
+            Request::Workloads => Answer::Workloads(views::workloads(self)),
+            Request::Switch { mode, scope, on, seconds } => {
+                let lasts = seconds.map(Duration::from_secs);
+                match switches::switch(&self.datapath.maps.switches(), &self.names(), mode, &scope, on, lasts) {
+                    Ok(message) => {
+                        warn!("{message}");
+                        Answer::Done { message }
+                    }
+                    Err(switches::SwitchError::NotFound(message)) => Answer::Error { code: ErrorCode::NotFound, message },
+                    Err(e) => Answer::Error { code: ErrorCode::Failed, message: e.to_string() },
+                }
+            }
+            Request::Accept { owner } => self.accept(&Owner::from(owner)).await,
+        }
+    }
+
+    async fn accept(&mut self, owner: &Owner) -> Answer {
+        if !self.owners.is_known(owner) {
+            let known: Vec<String> = self.owners.views().into_keys().collect();
+            let message = format!("there is no owner {owner}; there are {}", known.join(", "));
+            return Answer::Error { code: ErrorCode::NotFound, message };
+        }
+        self.read_policies(Some(owner));
+        self.reconcile().await;
+        let view = self.owners.views().remove(&owner.to_string());
+        match view {
+            None => Answer::Done { message: format!("accepted: {owner} has no documents any more") },
+            Some(view) if view.state == "in-force" => {
+                Answer::Done { message: format!("accepted: revision {} of {owner} is in force", view.revision) }
+            }
+            Some(view) => Answer::Error {
+                code: ErrorCode::Failed,
+                message: format!("{owner} is {}: {}", view.state, view.errors.join("; ")),
+            },
+        }
+    }
+
+    /// Writes the state, if it changed.
+    fn save(&mut self) {
+        self.state.aliases = self.aliases.save();
+        if self.state == self.saved {
+            return;
+        }
+        match self.directory.save(&self.state) {
+            Ok(()) => self.saved = self.state.clone(),
+            Err(e) => {
+                error!(error = %e, "the state cannot be written; a restart now would forget aliases and revisions");
+                self.failures.insert(format!("the state directory: {e}"));
+            }
+        }
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,246 @@
+//! From the model and the interfaces to maps, attachments and snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use brattice_model::{Binding, Plan, plan};
+use brattice_wire::snapshot::Snapshot;
+use tracing::{debug, error, info, warn};
+
+use super::{Node, REMOVAL_PATIENCE, Removals};
+use crate::aliases::{Claim, Identity};
+use crate::attachments::{Code, Refusal, Wishes, decide, identity_of};
+use crate::reconcile::{Desired, Placed};
+
+impl Node {
+    /// Brings kernel and engine to what documents and interfaces say: what is new first, what is gone when the engine
+    /// knows it.
+    pub(super) async fn reconcile(&mut self) {
+        self.failures.clear();
+        let lost = self.give_aliases();
+        let (plan, desired) = self.plan();
+        self.desired = desired;
+
+        self.add_to_kernel().await;
+        let changed = self.adopt_snapshot(plan.snapshot);
+        // On disk before anybody hears of it: a revision or an alias is never used twice.
+        self.save();
+        if changed {
+            self.engine.snapshot(self.snapshot.clone()).await;
+        }
+        if !lost.is_empty() {
+            self.engine.close(lost.into_iter().map(|(alias, generation)| (IpAddr::V4(alias), generation)).collect()).await;
+        }
+        if self.something_to_remove() {
+            let applied = self.engine.view.borrow().revision;
+            if applied >= self.snapshot.revision || self.engine.view.borrow().state == "down" {
+                self.finish_removals().await;
+            } else {
+                self.removals =
+                    Some(Removals { revision: self.snapshot.revision, deadline: Instant::now() + REMOVAL_PATIENCE });
+            }
+        }
+    }
+
+    /// Decides who is attached, and gives and takes aliases. What belonged to an identity that is gone leaves the kernel
+    /// here, at once.
+    fn give_aliases(&mut self) -> Vec<(Ipv4Addr, u32)> {
+        let holders: BTreeMap<(String, IpAddr), Identity> =
+            self.aliases.claims().map(|claim| ((claim.vpc.clone(), claim.address), claim.identity)).collect();
+        let mut decisions = decide(&self.interfaces, &Wishes::of(&self.model), &holders);
+        let wanted: BTreeSet<Claim> = decisions.iter().flat_map(|decision| decision.claims().collect::<Vec<_>>()).collect();
+
+        let present: BTreeSet<Identity> = self.interfaces.iter().filter_map(identity_of).collect();
+        let gone: BTreeSet<Ipv4Addr> = self
+            .aliases
+            .claims()
+            .filter(|claim| !present.contains(&claim.identity))
+            .filter_map(|claim| Some(self.aliases.get(claim)?.alias))
+            .collect();
+        let assigned = self.aliases.assign(&wanted);
+        if !gone.is_empty() {
+            info!(aliases = gone.len(), "workloads are gone; their aliases are closed");
+            let is_gone = |alias: &brattice_abi::Address| matches!(IpAddr::from(*alias), IpAddr::V4(v4) if gone.contains(&v4));
+            let mut failed = self.maps.workloads.remove_if(|_, workload| is_gone(&workload.alias));
+            failed.extend(self.maps.aliases.remove_if(|alias, _| is_gone(alias)));
+            failed.extend(self.maps.targets.remove_if(|target, _| is_gone(&target.alias)));
+            self.report(failed);
+        }
+        let exhausted: BTreeSet<&Claim> = assigned.exhausted.iter().collect();
+        for decision in &mut decisions {
+            let without: Vec<IpAddr> =
+                decision.claims().filter(|claim| exhausted.contains(claim)).map(|claim| claim.address).collect();
+            for address in without {
+                decision.addresses.retain(|a| *a != address);
+                decision.refused.push(Refusal {
+                    address: Some(address),
+                    code: Code::AliasPoolExhausted,
+                    text: format!("{address} got no alias: the pool is used up (or its aliases still rest); choose a larger --alias-range"),
+                });
+            }
+        }
+        for decision in &decisions {
+            if !self.decisions.iter().any(|old| old.ifindex == decision.ifindex && old.refused == decision.refused)
+                && let Some(reason) = decision.reason()
+            {
+                warn!(workload = decision.name, vpc = decision.vpc, interface = decision.interface, "not attached as wished: {reason}");
+            }
+        }
+        self.decisions = decisions;
+        assigned.lost
+    }
+
+    fn plan(&mut self) -> (Plan, Desired) {
+        let mut bindings = Vec::new();
+        let mut placed = Vec::new();
+        let mut interfaces = BTreeMap::new();
+        let mut used = BTreeSet::new();
+        for decision in self.decisions.iter().filter(|decision| decision.attached()) {
+            let Some(identity) = decision.identity else { continue };
+            let number = self.state.workloads.number(&decision.vpc, &decision.name);
+            used.insert(number);
+            interfaces.insert(decision.ifindex, decision.mtu);
+            for claim in decision.claims() {
+                let Some(given) = self.aliases.get(&claim) else { continue };
+                bindings.push(Binding {
+                    vpc: decision.vpc.clone(),
+                    address: claim.address,
+                    alias: IpAddr::V4(given.alias),
+                    name: decision.name.clone(),
+                    number,
+                    generation: given.generation,
+                });
+                placed.push(Placed {
+                    ifindex: decision.ifindex,
+                    address: claim.address,
+                    alias: given.alias,
+                    number,
+                    mac: identity.mac,
+                    intercept_dns: decision.intercept_dns,
+                });
+            }
+        }
+        self.state.workloads.prune(&used);
+        let plan = plan(&self.model, &bindings, &mut self.state.numbers, self.snapshot.revision);
+        self.state.services =
+            plan.snapshot.services.iter().map(|service| (service.name.clone(), service.number)).collect();
+        let dns = super::starting::dns_vip(self.datapath.options().vip);
+        let desired = Desired::new(&plan, &placed, interfaces, dns);
+        (plan, desired)
+    }
+
+    /// Takes the snapshot over, with a new revision if anything in it changed.
+    fn adopt_snapshot(&mut self, mut snapshot: Snapshot) -> bool {
+        snapshot.revision = self.snapshot.revision;
+        if snapshot == *self.snapshot && snapshot.revision > 0 {
+            return false;
+        }
+        self.state.revision += 1;
+        snapshot.revision = self.state.revision;
+        info!(
+            revision = snapshot.revision,
+            workloads = snapshot.workloads.len(),
+            services = snapshot.services.len(),
+            "planned"
+        );
+        self.snapshot = Arc::new(snapshot);
+        true
+    }
+
+    /// Maps first, so that the first packet of a newly attached interface finds its workload.
+    async fn add_to_kernel(&mut self) {
+        let mut failed = self.maps.aliases.put(&self.desired.aliases);
+        failed.extend(self.maps.workloads.put(&self.desired.workloads));
+        failed.extend(self.maps.targets.put(&self.desired.targets));
+        failed.extend(self.maps.listeners.put(&self.desired.listeners));
+        self.report(failed);
+
+        if let Some(mtu) = self.desired.interfaces.values().min().copied()
+            && self.mtu != Some(mtu)
+        {
+            match self.datapath.set_mtu(mtu).await {
+                Ok(()) => self.mtu = Some(mtu),
+                Err(e) => self.report(vec![format!("the MTU of the alias route: {e}")]),
+            }
+        }
+        self.refresh_attached();
+        self.attach_errors.clear();
+        for ifindex in self.desired.interfaces.keys().copied().collect::<Vec<_>>() {
+            if self.attached.contains(&ifindex) {
+                continue;
+            }
+            match self.datapath.attach(ifindex).await {
+                Ok(()) => {
+                    debug!(ifindex, "attached");
+                    self.attached.insert(ifindex);
+                }
+                Err(e) => {
+                    warn!(ifindex, error = %e, "an interface cannot be attached");
+                    self.attach_errors.insert(ifindex, e.to_string());
+                }
+            }
+        }
+        for decision in &mut self.decisions {
+            if let Some(text) = self.attach_errors.get(&decision.ifindex) {
+                decision.refused.push(Refusal { address: None, code: Code::AttachFailed, text: text.clone() });
+            }
+        }
+    }
+
+    /// Removes from the kernel what is not wanted any more.
+    pub(super) async fn finish_removals(&mut self) {
+        self.removals = None;
+        let mut failed = self.maps.listeners.remove(&self.desired.listeners);
+        failed.extend(self.maps.targets.remove(&self.desired.targets));
+        failed.extend(self.maps.workloads.remove(&self.desired.workloads));
+        failed.extend(self.maps.aliases.remove(&self.desired.aliases));
+        self.report(failed);
+        for ifindex in self.attached.clone() {
+            if self.desired.interfaces.contains_key(&ifindex) {
+                continue;
+            }
+            match self.datapath.detach(ifindex).await {
+                Ok(()) => drop(self.attached.remove(&ifindex)),
+                Err(e) => self.report(vec![format!("detaching interface {ifindex}: {e}")]),
+            }
+        }
+    }
+
+    fn something_to_remove(&self) -> bool {
+        let (maps, desired) = (&self.maps, &self.desired);
+        maps.workloads.known().keys().any(|key| !desired.workloads.contains_key(key))
+            || maps.aliases.known().keys().any(|key| !desired.aliases.contains_key(key))
+            || maps.targets.known().keys().any(|key| !desired.targets.contains_key(key))
+            || maps.listeners.known().keys().any(|key| !desired.listeners.contains_key(key))
+            || self.attached.iter().any(|ifindex| !desired.interfaces.contains_key(ifindex))
+    }
+
+    /// Whether what is attached is not what should be.
+    pub(super) fn attachments_differ(&mut self) -> bool {
+        self.refresh_attached();
+        self.desired.interfaces.keys().any(|ifindex| !self.attached.contains(ifindex))
+    }
+
+    fn refresh_attached(&mut self) {
+        match self.datapath.attached() {
+            Ok(attached) => {
+                self.attached = attached
+                    .into_iter()
+                    .filter(|attachment| attachment.program == brattice_abi::WORKLOAD_INGRESS)
+                    .map(|attachment| attachment.ifindex)
+                    .collect();
+            }
+            Err(e) => self.report(vec![format!("asking what is attached: {e}")]),
+        }
+    }
+
+    fn report(&mut self, failed: Vec<String>) {
+        for text in failed {
+            if self.failures.len() < 64 && self.failures.insert(text.clone()) {
+                error!("the kernel refused a change: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! From settings to a serving node: adopts what runs, or starts it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use brattice_abi as abi;
+use brattice_loader::interfaces::{Watch as NetworkWatch, inventory};
+use brattice_loader::preflight::free_range;
+use brattice_loader::{Datapath, Options};
+use brattice_model::Owner;
+use brattice_wire::engine;
+use brattice_wire::snapshot::Snapshot;
+use ipnet::{IpNet, Ipv4Net};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{Maps, Node};
+use crate::aliases::Aliases;
+use crate::api::server::{self, Access};
+use crate::drops::{self, Drops};
+use crate::engine::{Supervision, supervisor};
+use crate::kernel::KernelSlots;
+use crate::linking::Linking;
+use crate::owners::Owners;
+use crate::policies::read::read;
+use crate::policies::watch::Watch as PoliciesWatch;
+use crate::reconcile::{Desired, Mirror};
+use crate::settings::{ALIAS_CANDIDATES, Settings, VIP_CANDIDATES};
+use crate::state::{StateDirectory, StateError, boot_id};
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] brattice_loader::Error),
+    /// A socket or its directory.
+    #[error("{path} cannot be made: {source}")]
+    Socket {
+        /// Which.
+        path: PathBuf,
+        /// The kernel's word.
+        source: std::io::Error,
+    },
+    /// No candidate range is free.
+    #[error("none of the usual {which} ranges ({candidates}) is free on this host; name one with --{which}-range")]
+    NoRange {
+        /// `vip` or `alias`.
+        which: &'static str,
+        /// Those tried.
+        candidates: String,
+    },
+    /// Signals.
+    #[error("signals cannot be heard: {0}")]
+    Signal(std::io::Error),
+}
+
+/// Runs the agent until SIGTERM or SIGINT. `ready` is called once, when everything is attached and the engine serves.
+/// Engine and kernel serve on afterwards, unless the settings say otherwise.
+///
+/// # Errors
+/// When it cannot start. What was done until then is taken up by the next start, or removed by `brattice cleanup`.
+pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentError> {
+    let directory = StateDirectory::open(&settings.state_dir)?;
+    let saved = directory.load()?;
+    let mut state = saved.clone();
+    let socket_error = |path: PathBuf| move |source| AgentError::Socket { path, source };
+    server::prepare_directory(&settings.run_dir, settings.group).map_err(socket_error(settings.run_dir.clone()))?;
+    let api = server::bind(&settings.agent_socket(), settings.group).map_err(socket_error(settings.agent_socket()))?;
+
+    // Listening before looking: no change in between is lost.
+    let policies = PoliciesWatch::new(&settings.policies);
+    let network = NetworkWatch::open()?;
+    let interfaces = inventory().await?;
+
+    let (vip, alias) = ranges(&settings, state.vip_range, state.alias_range, &documented_cidrs(&settings.policies)).await?;
+    let datapath = Arc::new(start_datapath(&settings, vip, alias).await?);
+    let (vip, alias) = (datapath.options().vip, datapath.options().alias);
+    state.vip_range = Some(vip);
+    state.alias_range = Some(alias);
+    info!(adopted = datapath.adopted(), %vip, %alias, steps = datapath.steps().join(", "), "data path");
+
+    let same_boot = state.boot_id == boot_id();
+    state.boot_id = boot_id();
+    let (mut aliases, mut closing) = Aliases::restore(alias, &state.aliases, same_boot);
+    let maps = Maps {
+        workloads: Mirror::read(abi::WORKLOADS, datapath.maps.workloads())?,
+        aliases: Mirror::read(abi::ALIASES, datapath.maps.aliases())?,
+        targets: Mirror::read(abi::TARGETS, datapath.maps.targets())?,
+        listeners: Mirror::read(abi::LISTENERS, datapath.maps.listeners())?,
+    };
+    // Aliases that only the kernel knows (the state was lost): in use by somebody until they are closed.
+    for known in maps.aliases.known().keys() {
+        if let std::net::IpAddr::V4(known) = std::net::IpAddr::from(*known) {
+            closing.extend(aliases.reserve(known));
+        }
+    }
+
+    let sources = engine_sources(vip);
+    let slots = KernelSlots {
+        datapath: datapath.clone(),
+        sources: sources.clone(),
+        dns: dns_vip(vip),
+        workers: settings.workers,
+        engine_uid: settings.engine_uid,
+    };
+    let engine = supervisor::start(supervision(&settings, sources), Arc::new(slots))
+        .map_err(socket_error(settings.engine_socket()))?;
+    if !closing.is_empty() {
+        engine.close(closing.into_iter().map(|(alias, generation)| (alias.into(), generation)).collect()).await;
+    }
+
+    let drops = Drops::default();
+    tokio::spawn(drops::read(datapath.clone(), drops.clone()));
+    let (calls_in, calls) = mpsc::channel(server::MAX_CONNECTIONS * 2);
+    tokio::spawn(server::serve(api, Access { engine_uid: settings.engine_uid, group: settings.group }, calls_in));
+
+    let mut owners = Owners::restore(directory.load_owners());
+    let linking = Linking { vips: &state.vips, dns_suffix: &settings.dns_suffix, vip, alias };
+    let outcome = owners.apply(read(&settings.policies), None, &mut |documents| linking.link(documents));
+    for good in &outcome.changed {
+        if let Err(e) = directory.save_owner(good) {
+            warn!(owner = %good.owner, error = %e, "the owner's documents cannot be kept");
+        }
+    }
+    for owner in &outcome.removed {
+        if let Err(e) = directory.remove_owner(owner) {
+            warn!(%owner, error = %e, "the owner's last documents cannot be forgotten");
+        }
+    }
+    state.vips = outcome.linked.vips;
+
+    let mut node = Node {
+        started: Instant::now(),
+        directory,
+        state,
+        saved,
+        datapath,
+        maps,
+        attached: BTreeSet::new(),
+        attach_errors: BTreeMap::new(),
+        owners,
+        model: outcome.linked.model,
+        aliases,
+        interfaces,
+        decisions: Vec::new(),
+        desired: Desired::default(),
+        snapshot: Arc::new(Snapshot::default()),
+        removals: None,
+        mtu: None,
+        engine,
+        refused: None,
+        repairs: BTreeMap::new(),
+        failures: BTreeSet::new(),
+        drops,
+        settings,
+    };
+    node.reconcile().await;
+    node.serve(policies, network, calls, Box::pin(stop_signal()?), ready).await;
+    Ok(())
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>, AgentError> {
+    let mut term = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+        }
+    })
+}
+
+/// The engine's source addresses.
+pub(crate) fn engine_sources(vip: Ipv4Net) -> Vec<Ipv4Addr> {
+    let base = u32::from(vip.network()) + abi::FIRST_ENGINE_SOURCE;
+    (0..abi::ENGINE_SOURCES).map(|n| Ipv4Addr::from(base + n)).collect()
+}
+
+/// The DNS VIP.
+pub(crate) fn dns_vip(vip: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(vip.network()) + abi::DNS_VIP_OFFSET)
+}
+
+fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>) -> Supervision {
+    let mut arguments: Vec<OsString> = vec!["engine".into(), "--socket".into(), settings.engine_socket().into()];
+    arguments.extend(["--uid".into(), settings.engine_uid.to_string().into()]);
+    arguments.extend(["--gid".into(), settings.group.to_string().into()]);
+    if let Some(log) = &settings.log {
+        arguments.extend(["--log".into(), log.into()]);
+    }
+    Supervision {
+        program: settings.engine_program.clone(),
+        arguments,
+        socket: settings.engine_socket(),
+        record: settings.engine_record(),
+        uid: settings.engine_uid,
+        gid: settings.group,
+        settings: engine::Settings { workers: settings.workers, sources, limits: settings.limits },
+    }
+}
+
+/// Chosen by the operator, else kept from before, else the first that collides with nothing.
+async fn ranges(
+    settings: &Settings,
+    vip: Option<Ipv4Net>,
+    alias: Option<Ipv4Net>,
+    cidrs: &[(String, IpNet)],
+) -> Result<(Ipv4Net, Ipv4Net), AgentError> {
+    let vip = match settings.vip_range.or(vip) {
+        Some(range) => range,
+        None => free_of("vip", &VIP_CANDIDATES, cidrs).await?,
+    };
+    let alias = match settings.alias_range.or(alias) {
+        Some(range) => range,
+        None => free_of("alias", &ALIAS_CANDIDATES, cidrs).await?,
+    };
+    Ok((vip, alias))
+}
+
+async fn free_of(which: &'static str, candidates: &[&str], cidrs: &[(String, IpNet)]) -> Result<Ipv4Net, AgentError> {
+    let nets: Vec<Ipv4Net> = candidates.iter().filter_map(|text| text.parse().ok()).collect();
+    let pool = if which == "vip" { "VIP" } else { "alias" };
+    free_range(pool, &nets, cidrs)
+        .await?
+        .ok_or_else(|| AgentError::NoRange { which, candidates: candidates.join(", ") })
+}
+
+/// CIDRs of the VPCs in the documents, as far as they can be read now: a range is chosen once, so it should fit them.
+pub fn documented_cidrs(policies: &Path) -> Vec<(String, IpNet)> {
+    let Ok(mut tree) = read(policies) else { return Vec::new() };
+    let Some(Ok(sources)) = tree.owners.remove(&Owner::Operator) else { return Vec::new() };
+    let Ok(documents) = brattice_model::parse(&Owner::Operator, &sources) else { return Vec::new() };
+    let of = |vpc: &brattice_model::VpcDocument| -> Vec<(String, IpNet)> {
+        vpc.cidrs.iter().map(|cidr| (format!("VPC {}", vpc.qualified()), cidr.value)).collect()
+    };
+    documents.vpcs.iter().flat_map(of).collect()
+}
+
+async fn start_datapath(settings: &Settings, vip: Ipv4Net, alias: Ipv4Net) -> Result<Datapath, brattice_loader::Error> {
+    let mut options = Options {
+        bpffs: settings.bpffs.clone(),
+        vip,
+        alias,
+        engine_uid: settings.engine_uid,
+        workers: settings.workers,
+        half_open_limit: settings.half_open_limit,
+    };
+    // Twice: either range may be another one.
+    for _ in 0..2 {
+        match Datapath::start(options.clone()).await {
+            // The state was lost, and the running data path has another range than the one chosen now.
+            Err(brattice_loader::Error::RangeChanged { which, running, asked }) => {
+                let Ok(range) = running.parse() else {
+                    return Err(brattice_loader::Error::RangeChanged { which, running, asked });
+                };
+                match which {
+                    "VIP" if settings.vip_range.is_none() => options.vip = range,
+                    "alias" if settings.alias_range.is_none() => options.alias = range,
+                    _ => return Err(brattice_loader::Error::RangeChanged { which, running, asked }),
+                }
+            }
+            other => return other,
+        }
+    }
+    Datapath::start(options).await
+}

@@ -1,0 +1,376 @@
+//! One bounded walk over the policies directory.
+//!
+//! What lies directly under it is the operator's, `accounts/<name>/**` is the account's; anywhere else a document belongs
+//! to nobody, which is an error of the operator. Everything is opened beneath the owner's folder with `openat2`, so that no symlink leads out of it; the
+//! `..data` swaps of a Kubernetes ConfigMap are symlinks inside and work. An owner whose files cannot be read gets
+//! errors instead of sources, and nobody else is touched.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use brattice_model::{Owner, Source};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// Largest file, bytes.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Most policy files of one owner.
+pub const MAX_FILES: usize = 4_096;
+/// Most bytes of all files of one owner.
+pub const MAX_OWNER_BYTES: u64 = 32 * 1024 * 1024;
+/// Most directory entries looked at for one owner.
+pub const MAX_ENTRIES: usize = 65_536;
+/// Deepest folder, counted from the owner's.
+pub const MAX_DEPTH: usize = 8;
+/// Most accounts.
+pub const MAX_ACCOUNTS: usize = 1_024;
+/// Most errors reported for one owner.
+pub const MAX_ERRORS: usize = 32;
+/// The folder of the accounts' folders.
+pub const ACCOUNTS: &str = "accounts";
+
+/// What one walk found.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    /// Sources of each owner (sorted by path), or what is wrong with its folder. The operator is always there.
+    pub owners: BTreeMap<Owner, Result<Vec<Source>, Vec<String>>>,
+    /// Set when the accounts' folders could not be listed: an account that is missing here is then unknown, not gone.
+    pub accounts_unknown: bool,
+}
+
+impl Tree {
+    /// Whether there is no document at all and nothing wrong: most likely a directory that is not mounted yet.
+    pub fn is_empty(&self) -> bool {
+        !self.accounts_unknown && self.owners.values().all(|found| matches!(found, Ok(sources) if sources.is_empty()))
+    }
+}
+
+/// Why there is nothing to read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No such directory.
+    #[error(
+        "{0} does not exist: not mounted or not created yet? Create it, or name another one with --policies; until then the last good documents stay in force"
+    )]
+    Missing(PathBuf),
+    /// It cannot be opened.
+    #[error("{path} cannot be read as a directory: {source}; the last good documents stay in force")]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's word.
+        source: std::io::Error,
+    },
+}
+
+/// Reads the whole directory.
+///
+/// # Errors
+/// When the directory itself is missing or cannot be opened. Whatever is wrong below it is an error of its owner.
+pub fn read(directory: &Path) -> Result<Tree, ReadError> {
+    let unreadable = |e: Errno| match e {
+        Errno::NOENT => ReadError::Missing(directory.to_owned()),
+        e => ReadError::Unreadable { path: directory.to_owned(), source: e.into() },
+    };
+    let root = rustix::fs::open(directory, directory_flags(), Mode::empty()).map_err(unreadable)?;
+    let mut tree = Tree::default();
+
+    let mut operator = Walk::new("", Some(ACCOUNTS));
+    operator.folder(root.as_fd(), Path::new(""), 0);
+
+    match open_beneath(root.as_fd(), Path::new(ACCOUNTS), directory_flags()) {
+        Ok(accounts) => read_accounts(accounts.as_fd(), &mut tree, &mut operator),
+        Err(Errno::NOENT) => {}
+        Err(e) => {
+            tree.accounts_unknown = true;
+            operator.error(format!("{ACCOUNTS}: cannot be read: {}", describe(e)));
+        }
+    }
+    tree.owners.insert(Owner::Operator, operator.finish());
+    Ok(tree)
+}
+
+fn read_accounts(accounts: BorrowedFd<'_>, tree: &mut Tree, operator: &mut Walk) {
+    let names = match list(accounts, MAX_ENTRIES) {
+        Ok(names) => names,
+        Err(e) => {
+            tree.accounts_unknown = true;
+            operator.error(format!("{ACCOUNTS}: cannot be listed: {e}"));
+            return;
+        }
+    };
+    for (name, kind) in names {
+        let Some(name) = name.to_str().map(str::to_owned) else {
+            operator.error(format!("{ACCOUNTS}/{}: the name is not UTF-8", name.to_string_lossy()));
+            continue;
+        };
+        let shown = format!("{ACCOUNTS}/{name}");
+        if matches!(kind, FileType::Directory | FileType::Symlink)
+            && let Err(e) = Owner::of_path(&format!("{shown}/_.yaml"))
+        {
+            operator.error(format!("{shown}: {}", e.message));
+            continue;
+        }
+        if kind == FileType::Directory {
+            if tree.owners.len() >= MAX_ACCOUNTS {
+                tree.accounts_unknown = true;
+                operator.error(format!("{ACCOUNTS}: more than {MAX_ACCOUNTS} accounts; {name} and later ones are not read"));
+                return;
+            }
+            let mut walk = Walk::new(&format!("{ACCOUNTS}/{name}/"), None);
+            match open_beneath(accounts, Path::new(&name), directory_flags() | OFlags::NOFOLLOW) {
+                Ok(folder) => walk.folder(folder.as_fd(), Path::new(""), 0),
+                // Gone between listing and opening: as if it had not been listed.
+                Err(Errno::NOENT) => continue,
+                Err(e) => walk.error(format!("{ACCOUNTS}/{name}: cannot be read: {}", describe(e))),
+            }
+            tree.owners.insert(Owner::Account(name), walk.finish());
+        } else if kind == FileType::Symlink {
+            // A link would make one account's documents another's.
+            let error = format!(
+                "{ACCOUNTS}/{name}: an account's folder may not be a symlink; make it a directory (symlinks inside it are fine)"
+            );
+            tree.owners.insert(Owner::Account(name), Err(vec![error]));
+        } else if is_policy(OsStr::new(&name)) {
+            operator.error(format!(
+                "{ACCOUNTS}/{name}: lies in no account's folder; move it to {ACCOUNTS}/<account>/ or, if it is the operator's, one folder up"
+            ));
+        }
+    }
+}
+
+/// A walk over one owner's folder.
+struct Walk {
+    prefix: String,
+    /// A top-level name that belongs to somebody else.
+    skip: Option<&'static str>,
+    sources: Vec<Source>,
+    errors: Vec<String>,
+    /// (device, inode) of the folders from the owner's to the present one: a folder inside itself is a loop.
+    path: Vec<(u64, u64)>,
+    entries: usize,
+    bytes: u64,
+    full: bool,
+}
+
+impl Walk {
+    fn new(prefix: &str, skip: Option<&'static str>) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            skip,
+            sources: Vec::new(),
+            errors: Vec::new(),
+            path: Vec::new(),
+            entries: 0,
+            bytes: 0,
+            full: false,
+        }
+    }
+
+    fn error(&mut self, text: String) {
+        match self.errors.len() {
+            n if n < MAX_ERRORS => self.errors.push(text),
+            n if n == MAX_ERRORS => self.errors.push("... and more".to_owned()),
+            _ => {}
+        }
+    }
+
+    fn finish(mut self) -> Result<Vec<Source>, Vec<String>> {
+        if self.errors.is_empty() {
+            self.sources.sort_by(|a, b| a.path.cmp(&b.path));
+            Ok(self.sources)
+        } else {
+            Err(self.errors)
+        }
+    }
+
+    /// Walks the folder at `relative` below the owner's folder `owner`.
+    fn folder(&mut self, owner: BorrowedFd<'_>, relative: &Path, depth: usize) {
+        let shown = format!("{}{}", self.prefix, relative.display());
+        if depth > MAX_DEPTH {
+            self.error(format!("{shown}: deeper than {MAX_DEPTH} folders"));
+            return;
+        }
+        let here = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let folder = match open_beneath(owner, here, directory_flags()) {
+            Ok(folder) => folder,
+            Err(e) => return self.error(format!("{shown}: cannot be read: {}", describe(e))),
+        };
+        let identity = match rustix::fs::fstat(&folder) {
+            Ok(stat) => (stat.st_dev, stat.st_ino),
+            Err(e) => return self.error(format!("{shown}: cannot be read: {}", describe(e))),
+        };
+        if self.path.contains(&identity) {
+            return self.error(format!("{shown}: a symlink loop: the folder contains itself"));
+        }
+        let names = match list(folder.as_fd(), MAX_ENTRIES.saturating_sub(self.entries)) {
+            Ok(names) => names,
+            Err(e) => return self.error(format!("{shown}: cannot be listed: {e}")),
+        };
+        self.entries += names.len();
+        self.path.push(identity);
+        for (name, kind) in names {
+            if depth == 0 && self.skip.is_some_and(|skip| name == skip) {
+                continue;
+            }
+            if self.full {
+                break;
+            }
+            let child = relative.join(&name);
+            match kind {
+                FileType::Directory => self.folder(owner, &child, depth + 1),
+                FileType::RegularFile if !is_policy(&name) => {}
+                _ => self.open(owner, &child, kind, depth),
+            }
+        }
+        self.path.pop();
+    }
+
+    /// Opens what is a file, a symlink or something odd.
+    fn open(&mut self, owner: BorrowedFd<'_>, relative: &Path, kind: FileType, depth: usize) {
+        let shown = format!("{}{}", self.prefix, relative.display());
+        // O_NONBLOCK: opening a FIFO must not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let named_as_policy = relative.file_name().is_some_and(is_policy);
+        if self.skip.is_some() && depth > 0 && named_as_policy {
+            return self.error(format!(
+                "{shown}: belongs to nobody; move it up (the operator's documents lie directly in the policies directory) or to {ACCOUNTS}/<account>/"
+            ));
+        }
+        let file = match open_beneath(owner, relative, flags) {
+            Ok(file) => file,
+            // A dangling link that is not named like a policy is nobody's business.
+            Err(_) if kind == FileType::Symlink && !named_as_policy => return,
+            Err(e) => return self.error(format!("{shown}: cannot be read: {}", describe(e))),
+        };
+        let stat = match rustix::fs::fstat(&file) {
+            Ok(stat) => stat,
+            Err(e) => return self.error(format!("{shown}: cannot be read: {}", describe(e))),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                if self.skip.is_some() && leads_into_accounts(file.as_fd(), owner) {
+                    return self.error(format!("{shown}: a symlink into the accounts' folders; copy what is meant"));
+                }
+                self.folder(owner, relative, depth + 1);
+            }
+            _ if !named_as_policy => {}
+            FileType::RegularFile => {
+                if self.skip.is_some() && kind == FileType::Symlink && leads_into_accounts(file.as_fd(), owner) {
+                    return self.error(format!("{shown}: a symlink into the accounts' folders; copy what is meant"));
+                }
+                self.file(file, u64::try_from(stat.st_size).unwrap_or(0), shown);
+            }
+            _ => self.error(format!("{shown}: neither a file nor a folder")),
+        }
+    }
+
+    fn file(&mut self, file: OwnedFd, size: u64, shown: String) {
+        if size > MAX_FILE_BYTES {
+            return self.error(format!("{shown}: {size} bytes, of at most {MAX_FILE_BYTES}; split it"));
+        }
+        if self.sources.len() >= MAX_FILES {
+            self.full = true;
+            return self.error(format!("{shown}: more than {MAX_FILES} files of one owner"));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        if let Err(e) = File::from(file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes) {
+            return self.error(format!("{shown}: cannot be read: {e}"));
+        }
+        // It may have grown since fstat.
+        let length = bytes.len() as u64;
+        if length > MAX_FILE_BYTES {
+            return self.error(format!("{shown}: more than {MAX_FILE_BYTES} bytes; split it"));
+        }
+        self.bytes += length;
+        if self.bytes > MAX_OWNER_BYTES {
+            self.full = true;
+            return self.error(format!("{shown}: more than {MAX_OWNER_BYTES} bytes of one owner"));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => self.sources.push(Source { path: shown, text }),
+            Err(e) => self.error(format!("{shown}: not UTF-8 from byte {} on", e.utf8_error().valid_up_to())),
+        }
+    }
+}
+
+fn directory_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
+}
+
+fn open_beneath(owner: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    // openat2 says EAGAIN when something was renamed while it looked: an editor or a ConfigMap swap.
+    let mut tries = 8;
+    loop {
+        match rustix::fs::openat2(owner, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) if tries > 0 => tries -= 1,
+            other => return other,
+        }
+    }
+}
+
+/// Whether an opened file lies in another owner's folder. The operator's folder contains the accounts', so that
+/// `RESOLVE_BENEATH` alone does not tell.
+fn leads_into_accounts(file: BorrowedFd<'_>, root: BorrowedFd<'_>) -> bool {
+    let path = |fd: BorrowedFd<'_>| -> Option<PathBuf> {
+        use std::os::fd::AsRawFd as _;
+        std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
+    };
+    let accounts = open_beneath(root, Path::new(ACCOUNTS), directory_flags()).ok().and_then(|fd| path(fd.as_fd()));
+    match (path(file), accounts) {
+        (Some(file), Some(accounts)) => file.starts_with(accounts),
+        (Some(_), None) => false,
+        (None, _) => true,
+    }
+}
+
+/// Names and kinds in a folder, sorted; hidden ones (swap files, `..data`) left out.
+fn list(folder: BorrowedFd<'_>, limit: usize) -> Result<Vec<(std::ffi::OsString, FileType)>, String> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder).map_err(|e| describe(e).to_owned())? {
+        let entry = entry.map_err(|e| describe(e).to_owned())?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name.as_bytes().starts_with(b".") {
+            continue;
+        }
+        if names.len() >= limit {
+            return Err(format!("more than {MAX_ENTRIES} entries"));
+        }
+        let kind = match entry.file_type() {
+            // Some filesystems do not say.
+            FileType::Unknown => match rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(Errno::NOENT) => continue,
+                Err(e) => return Err(describe(e).to_owned()),
+            },
+            kind => kind,
+        };
+        names.push((name.to_owned(), kind));
+    }
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
+}
+
+fn is_policy(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.ends_with(b".yaml") || name.ends_with(b".yml")
+}
+
+fn describe(e: Errno) -> String {
+    match e {
+        Errno::LOOP => "a symlink loop".to_owned(),
+        Errno::XDEV => "a symlink that leads out of its owner's folder; only relative symlinks inside it are followed".to_owned(),
+        Errno::NOENT => "it vanished, or a symlink points to nothing".to_owned(),
+        Errno::ACCESS | Errno::PERM => "permission denied".to_owned(),
+        e => std::io::Error::from(e).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use brattice_model::Owner;
+
+use super::*;
+
+fn shop() -> Owner {
+    Owner::Account("shop".into())
+}
+
+fn tree() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("accounts/shop/sub")).unwrap();
+    fs::create_dir_all(root.path().join("accounts/pay")).unwrap();
+    fs::write(root.path().join("node.yaml"), "operator").unwrap();
+    fs::write(root.path().join("blue.yml"), "blue").unwrap();
+    fs::write(root.path().join("README.md"), "no policy").unwrap();
+    fs::write(root.path().join(".node.yaml.swp"), "no policy").unwrap();
+    fs::write(root.path().join("accounts/shop/a.yaml"), "a").unwrap();
+    fs::write(root.path().join("accounts/shop/sub/b.yaml"), "b").unwrap();
+    fs::write(root.path().join("accounts/pay/p.yaml"), "p").unwrap();
+    root
+}
+
+fn paths(tree: &Tree, owner: &Owner) -> Vec<String> {
+    tree.owners[owner].as_ref().unwrap().iter().map(|source| source.path.clone()).collect()
+}
+
+/// Reads, and checks that nobody but `owner` has an error, which contains `text`.
+#[track_caller]
+fn only_error(root: &Path, owner: &Owner, text: &str) {
+    let tree = read(root).unwrap();
+    for (who, found) in &tree.owners {
+        if who == owner {
+            let errors = found.as_ref().expect_err("an error").join("\n");
+            assert!(errors.contains(text), "{errors:?} does not contain {text:?}");
+        } else {
+            assert!(found.is_ok(), "{who}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn ownership_is_by_place() {
+    let root = tree();
+    let tree = read(root.path()).unwrap();
+    assert_eq!(paths(&tree, &Owner::Operator), ["blue.yml", "node.yaml"]);
+    assert_eq!(paths(&tree, &shop()), ["accounts/shop/a.yaml", "accounts/shop/sub/b.yaml"]);
+    assert_eq!(paths(&tree, &Owner::Account("pay".into())), ["accounts/pay/p.yaml"]);
+    assert_eq!(tree.owners.len(), 3);
+    assert!(!tree.is_empty());
+}
+
+#[test]
+fn a_missing_directory_and_a_file_in_its_place() {
+    let root = tree();
+    assert!(matches!(read(&root.path().join("nowhere")), Err(ReadError::Missing(_))));
+    assert!(matches!(read(&root.path().join("node.yaml")), Err(ReadError::Unreadable { .. })));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(read(empty.path()).unwrap().is_empty());
+}
+
+#[test]
+fn a_huge_file_is_its_owners_error() {
+    let root = tree();
+    let file = File::create(root.path().join("accounts/shop/huge.yaml")).unwrap();
+    file.set_len(100 * 1024 * 1024).unwrap();
+    only_error(root.path(), &shop(), "accounts/shop/huge.yaml: 104857600 bytes");
+}
+
+#[test]
+fn not_utf8_is_its_owners_error() {
+    let root = tree();
+    fs::write(root.path().join("accounts/shop/x.yaml"), b"ab\xff").unwrap();
+    only_error(root.path(), &shop(), "x.yaml: not UTF-8 from byte 2");
+}
+
+#[test]
+fn symlink_loops_end() {
+    let root = tree();
+    symlink("loop.yaml", root.path().join("accounts/shop/loop.yaml")).unwrap();
+    only_error(root.path(), &shop(), "a symlink loop");
+    fs::remove_file(root.path().join("accounts/shop/loop.yaml")).unwrap();
+    symlink(".", root.path().join("accounts/shop/again")).unwrap();
+    symlink("..", root.path().join("accounts/shop/sub/up")).unwrap();
+    only_error(root.path(), &shop(), "the folder contains itself");
+}
+
+#[test]
+fn symlinks_do_not_lead_out() {
+    let root = tree();
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), "secret").unwrap();
+    for target in [secret.path(), Path::new("../pay/p.yaml"), Path::new("/etc/hostname"), Path::new("/proc/self/cwd")] {
+        let link = root.path().join("accounts/shop/link.yaml");
+        symlink(target, &link).unwrap();
+        only_error(root.path(), &shop(), "leads out of its owner's folder");
+        fs::remove_file(link).unwrap();
+    }
+    let link = root.path().join("mine.yaml");
+    symlink("accounts/shop/a.yaml", &link).unwrap();
+    only_error(root.path(), &Owner::Operator, "a symlink into the accounts' folders");
+    fs::remove_file(link).unwrap();
+    symlink("accounts", root.path().join("others")).unwrap();
+    only_error(root.path(), &Owner::Operator, "a symlink into the accounts' folders");
+}
+
+#[test]
+fn an_account_is_no_symlink() {
+    let root = tree();
+    symlink("shop", root.path().join("accounts/copy")).unwrap();
+    only_error(root.path(), &Owner::Account("copy".into()), "may not be a symlink");
+}
+
+#[test]
+fn configmap_style_swaps_work() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("..2026/accounts/shop")).unwrap();
+    fs::write(root.path().join("..2026/node.yaml"), "operator").unwrap();
+    fs::write(root.path().join("..2026/accounts/shop/a.yaml"), "a").unwrap();
+    symlink("..2026", root.path().join("..data")).unwrap();
+    symlink("..data/node.yaml", root.path().join("node.yaml")).unwrap();
+    symlink("..data/accounts", root.path().join("accounts")).unwrap();
+    let tree = read(root.path()).unwrap();
+    assert_eq!(paths(&tree, &Owner::Operator), ["node.yaml"]);
+    assert_eq!(paths(&tree, &shop()), ["accounts/shop/a.yaml"]);
+}
+
+#[test]
+fn odd_files() {
+    let root = tree();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        root.path().join("accounts/shop/fifo.yaml"),
+        FileType::Fifo,
+        Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    only_error(root.path(), &shop(), "fifo.yaml: neither a file nor a folder");
+    fs::remove_file(root.path().join("accounts/shop/fifo.yaml")).unwrap();
+    fs::write(root.path().join("accounts/stray.yaml"), "x").unwrap();
+    only_error(root.path(), &Owner::Operator, "lies in no account's folder");
+    fs::remove_file(root.path().join("accounts/stray.yaml")).unwrap();
+    fs::create_dir(root.path().join("vpcs")).unwrap();
+    fs::write(root.path().join("vpcs/blue.yaml"), "x").unwrap();
+    only_error(root.path(), &Owner::Operator, "vpcs/blue.yaml: belongs to nobody");
+    fs::remove_dir_all(root.path().join("vpcs")).unwrap();
+    fs::create_dir(root.path().join("accounts/operator")).unwrap();
+    only_error(root.path(), &Owner::Operator, "accounts/operator: ");
+}
+
+#[test]
+fn too_many_and_too_deep() {
+    let root = tree();
+    let mut deep = root.path().join("accounts/shop");
+    for _ in 0..=MAX_DEPTH {
+        deep.push("d");
+    }
+    fs::create_dir_all(&deep).unwrap();
+    only_error(root.path(), &shop(), "deeper than 8 folders");
+    fs::remove_dir_all(root.path().join("accounts/shop/d")).unwrap();
+    for n in 0..=MAX_FILES {
+        fs::write(root.path().join(format!("accounts/shop/{n}.yaml")), "").unwrap();
+    }
+    only_error(root.path(), &shop(), "more than 4096 files");
+}
+
+#[test]
+fn dangling_links() {
+    let root = tree();
+    symlink("nothing", root.path().join("accounts/shop/dangling.yaml")).unwrap();
+    only_error(root.path(), &shop(), "points to nothing");
+    fs::rename(root.path().join("accounts/shop/dangling.yaml"), root.path().join("accounts/shop/dangling")).unwrap();
+    assert!(read(root.path()).unwrap().owners[&shop()].is_ok());
+}

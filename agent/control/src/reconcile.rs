@@ -1,0 +1,220 @@
+//! What the kernel's maps should hold, and the smallest change that gets them there.
+//!
+//! Additions go to the kernel before the engine hears of them, removals after it has: so the engine never connects to
+//! an alias that the kernel does not know (yet, or any more). What must go at once (an identity that is gone) does not
+//! wait for that.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr};
+
+use brattice_abi::{
+    Address, Alias, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, Workload,
+    WorkloadKey,
+};
+use brattice_loader::Table;
+use brattice_model::Plan;
+
+use crate::engine::sockets::DNS_PORT;
+
+/// A workload address with its alias, ready for the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Host-side interface.
+    pub ifindex: u32,
+    /// Real address.
+    pub address: IpAddr,
+    /// Alias.
+    pub alias: Ipv4Addr,
+    /// Number of the workload.
+    pub number: u32,
+    /// Link address of the workload's side.
+    pub mac: [u8; 6],
+    /// Port 53 to any address is taken.
+    pub intercept_dns: bool,
+}
+
+/// What the maps should hold.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// Map `WORKLOADS`.
+    pub workloads: HashMap<WorkloadKey, Workload>,
+    /// Map `ALIASES`.
+    pub aliases: HashMap<Address, Alias>,
+    /// Map `TARGETS`.
+    pub targets: HashMap<TargetKey, u32>,
+    /// Map `LISTENERS`.
+    pub listeners: HashMap<ListenerKey, Listener>,
+    /// Interfaces with `workload_ingress`, and their MTU.
+    pub interfaces: BTreeMap<u32, u32>,
+}
+
+impl Desired {
+    /// From the plan and the placed workloads. `dns`: the DNS VIP.
+    pub fn new(plan: &Plan, placed: &[Placed], interfaces: BTreeMap<u32, u32>, dns: Ipv4Addr) -> Self {
+        let mut desired = Self { interfaces, ..Self::default() };
+        for workload in placed {
+            let (address, alias) = (Address::from(workload.address), Address::from(workload.alias));
+            let flags = if workload.intercept_dns { WORKLOAD_INTERCEPT_DNS } else { 0 };
+            desired.workloads.insert(
+                WorkloadKey { ifindex: workload.ifindex, address },
+                Workload { alias, workload_id: workload.number, flags },
+            );
+            desired.aliases.insert(
+                alias,
+                Alias { address, ifindex: workload.ifindex, workload_id: workload.number, mac: workload.mac, pad: [0; 2] },
+            );
+        }
+        for (alias, port, protocol) in &plan.targets {
+            let key = TargetKey { alias: Address::from(*alias), port: *port, protocol: *protocol, pad: 0 };
+            desired.targets.insert(key, 1);
+        }
+        for ((vip, port, protocol), (kind, service_id)) in &plan.listeners {
+            let key = ListenerKey { vip: Address::from(*vip), port: *port, protocol: *protocol, pad: 0 };
+            desired.listeners.insert(key, Listener { kind: *kind, service_id: *service_id });
+        }
+        for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
+            let key = ListenerKey { vip: Address::from(dns), port: DNS_PORT, protocol, pad: 0 };
+            desired.listeners.insert(key, Listener { kind: LISTENER_DNS, service_id: 0 });
+        }
+        desired
+    }
+}
+
+/// What differs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Difference<K, V> {
+    /// New, or with another value.
+    pub put: Vec<(K, V)>,
+    /// Not wanted any more.
+    pub remove: Vec<K>,
+}
+
+/// The smallest change from `actual` to `desired`.
+pub fn difference<K: Eq + Hash + Copy, V: PartialEq + Copy>(
+    actual: &HashMap<K, V>,
+    desired: &HashMap<K, V>,
+) -> Difference<K, V> {
+    let put = desired.iter().filter(|(key, value)| actual.get(key) != Some(value)).map(|(key, value)| (*key, *value));
+    let remove = actual.keys().filter(|key| !desired.contains_key(key)).copied();
+    Difference { put: put.collect(), remove: remove.collect() }
+}
+
+/// A kernel map and what is known to be in it.
+#[derive(Debug)]
+pub struct Mirror<K, V> {
+    name: &'static str,
+    table: Table<K, V>,
+    known: HashMap<K, V>,
+}
+
+impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> Mirror<K, V> {
+    /// Reads the map.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn read(name: &'static str, table: Table<K, V>) -> Result<Self, brattice_loader::Error> {
+        let known = table.entries()?.into_iter().collect();
+        Ok(Self { name, table, known })
+    }
+
+    /// Reads the map again, in case somebody else wrote to it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn refresh(&mut self) -> Result<(), brattice_loader::Error> {
+        self.known = self.table.entries()?.into_iter().collect();
+        Ok(())
+    }
+
+    /// Writes what is new or different; says what failed.
+    pub fn put(&mut self, desired: &HashMap<K, V>) -> Vec<String> {
+        let mut failed = Vec::new();
+        for (key, value) in difference(&self.known, desired).put {
+            match self.table.insert(&key, &value) {
+                Ok(()) => drop(self.known.insert(key, value)),
+                Err(e) => {
+                    failed.push(format!("{}: {e}", self.name));
+                    // A full table refuses all the others, too.
+                    if matches!(e, brattice_loader::Error::Full { .. }) {
+                        break;
+                    }
+                }
+            }
+        }
+        failed
+    }
+
+    /// Removes what is not wanted any more; says what failed.
+    pub fn remove(&mut self, desired: &HashMap<K, V>) -> Vec<String> {
+        self.remove_if(|key, _| !desired.contains_key(key))
+    }
+
+    /// Removes what `unwanted` says; says what failed.
+    pub fn remove_if(&mut self, unwanted: impl Fn(&K, &V) -> bool) -> Vec<String> {
+        let keys: Vec<K> = self.known.iter().filter(|(key, value)| unwanted(key, value)).map(|(key, _)| *key).collect();
+        let mut failed = Vec::new();
+        for key in keys {
+            match self.table.remove(&key) {
+                Ok(()) => drop(self.known.remove(&key)),
+                Err(e) => failed.push(format!("{}: {e}", self.name)),
+            }
+        }
+        failed
+    }
+
+    /// (used, limit).
+    pub fn fill(&self) -> (u64, u64) {
+        (self.known.len() as u64, u64::from(self.table.capacity()))
+    }
+
+    /// What is in it.
+    pub fn known(&self) -> &HashMap<K, V> {
+        &self.known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn dns_is_always_answered_and_workloads_go_both_ways() {
+        let placed = [Placed {
+            ifindex: 7,
+            address: IpAddr::from([10, 0, 0, 10]),
+            alias: Ipv4Addr::new(100, 127, 0, 1),
+            number: 3,
+            mac: [2; 6],
+            intercept_dns: true,
+        }];
+        let dns = Ipv4Addr::new(169, 254, 64, 17);
+        let desired = Desired::new(&Plan { snapshot: Default::default(), listeners: BTreeMap::new(), targets: Default::default() }, &placed, BTreeMap::from([(7, 1500)]), dns);
+        let (real, alias) = (Address::v4([10, 0, 0, 10]), Address::v4([100, 127, 0, 1]));
+        let workload = desired.workloads[&WorkloadKey { ifindex: 7, address: real }];
+        assert!(workload == Workload { alias, workload_id: 3, flags: WORKLOAD_INTERCEPT_DNS });
+        assert!(desired.aliases[&alias] == Alias { address: real, ifindex: 7, workload_id: 3, mac: [2; 6], pad: [0; 2] });
+        assert_eq!(desired.listeners.len(), 2);
+        assert!(desired.listeners.values().all(|listener| listener.kind == LISTENER_DNS));
+    }
+
+    proptest! {
+        /// Applying the difference gives what is desired, and nothing that is right already is touched.
+        #[test]
+        fn the_difference_is_enough_and_minimal(
+            actual in proptest::collection::hash_map(0u8..20, 0u8..3, 0..20),
+            desired in proptest::collection::hash_map(0u8..20, 0u8..3, 0..20),
+        ) {
+            let Difference { put, remove } = difference(&actual, &desired);
+            prop_assert!(put.iter().all(|(key, value)| actual.get(key) != Some(value)));
+            let mut result = actual;
+            result.extend(put);
+            for key in remove {
+                prop_assert!(result.remove(&key).is_some());
+            }
+            prop_assert_eq!(result, desired);
+        }
+    }
+}
