@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod client;
+pub mod foreign;
 pub mod lab;
 pub mod packets;
+pub mod raw;
 pub mod server;

@@ -21,10 +21,11 @@ use std::{
 
 pub use self::{
     agent::{Agent, AgentOptions},
+    api::SETTLE,
     commands::{Output, output, sh},
     documents::{NETWORK, NODE, Retail, forward, service},
     namespace::Namespace,
-    topology::{Wiring, Workload},
+    topology::{GATEWAY, Wiring, Workload},
 };
 
 /// The VIP range every lab's agent is given.
@@ -64,8 +65,16 @@ impl Lab {
             nix::unistd::geteuid().is_root(),
             "these tests need root: they make network namespaces and load eBPF programs"
         );
+        Self::named(&format!("{PREFIX}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst)))
+    }
+
+    /// A node whose names begin with `id`; not swept by later test runs.
+    ///
+    /// # Panics
+    /// When there is one of this name already, or the kernel has no network namespaces.
+    pub fn named(id: &str) -> Self {
         reaper::start();
-        let id = format!("{PREFIX}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+        let id = id.to_owned();
         let folder = std::env::temp_dir().join(&id);
         let _ = fs::remove_dir_all(&folder);
         reaper::register(&id);

@@ -22,6 +22,10 @@ static STARTED: Once = Once::new();
 /// Once a process: sweeps left-overs, and waits for signals on a thread.
 pub(super) fn start() {
     STARTED.call_once(|| {
+        // Thousands of connections are held open at once.
+        if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
+            let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard.min(65_536), hard);
+        }
         sweep();
         std::thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

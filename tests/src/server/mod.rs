@@ -2,6 +2,8 @@
 
 mod http;
 mod raw;
+mod resolver;
+mod wildcard;
 
 use std::{
     net::SocketAddr,
@@ -13,7 +15,11 @@ use std::{
     time::Duration,
 };
 
-pub use self::raw::RawServer;
+pub use self::{
+    raw::RawServer,
+    resolver::Resolver,
+    wildcard::{BANNER, WildcardServices},
+};
 use crate::lab::Namespace;
 
 /// What a server counted.
@@ -105,6 +111,15 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// Serves in the namespace of the calling thread until the process ends.
+///
+/// # Panics
+/// When the port is taken.
+pub fn serve_here(name: &str, port: u16) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { http::serve(http::listen(port), name.to_owned(), Arc::new(Counters::default())).await });
 }
 
 /// Byte `offset` of the endless stream that `/bytes/N` begins.

@@ -45,7 +45,11 @@ fn a_raw_server_shows_what_it_was_sent() {
     let lab = Lab::new();
     let a = lab.workload("blue1", "10.0.0.10", Wiring::Bridged("brblue"));
     let b = lab.workload("blue2", "10.0.0.11", Wiring::Bridged("brblue"));
-    let server = RawServer::start(&b.namespace, 8080, b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let server = RawServer::start(
+        &b.namespace,
+        8080,
+        b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    );
     let answer = a.http("10.0.0.11:8080".parse().unwrap()).unwrap().get("/a", "x-odd: 1\r\n").unwrap();
     assert_eq!((answer.status, answer.interim, answer.body.as_slice()), (200, vec![103], &b"ok"[..]));
     assert!(server.text().contains("x-odd: 1"));

@@ -1,0 +1,166 @@
+//! `brattice cleanup` removes all that is ours and nothing else; what others remove of ours is put back.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use brattice_tests::{
+    foreign::ForeignProgram,
+    lab::{AgentOptions, Lab, Retail, SETTLE, forward, service, wait_until},
+};
+
+/// Everything a host shows of addresses, routes, rules, links, firewall, sysctls and pins, without counters.
+fn host(lab: &Lab) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let mut add = |kind: &str, text: &str| {
+        all.extend(
+            text.lines().map(|line| format!("{kind}: {}", line.trim())).filter(|line| !line.contains(" expires ")),
+        )
+    };
+    for (kind, line) in [
+        ("address", "ip -o addr show"),
+        ("link", "ip -o link show"),
+        ("route", "ip route show table all"),
+        ("route6", "ip -6 route show table all"),
+        ("rule", "ip rule show"),
+        ("rule6", "ip -6 rule show"),
+        ("qdisc", "tc qdisc show"),
+        ("nft", "nft list ruleset"),
+        ("sysctl", "sysctl -a --pattern ^net"),
+        ("attached", "bpftool net show"),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        add(kind, &lab.node.run(&words).stdout);
+    }
+    // Time stamps and the random secrets of IPv6 differ between two looks at the same host.
+    all.retain(|line| {
+        !line.contains("stable_secret") && !line.contains("valid_lft") && !line.contains("nf_conntrack_count")
+    });
+    if let Ok(pins) = fs::read_dir(lab.bpffs()) {
+        for pin in pins.flatten() {
+            all.insert(format!("pin: {}", pin.path().display()));
+        }
+    }
+    all
+}
+
+fn foreign_things(lab: &Lab) -> ForeignProgram {
+    let node = &lab.node;
+    node.ip("link add foreign0 type veth peer name foreign1");
+    node.ip("addr add 172.20.0.1/24 dev foreign0");
+    node.ip("link set foreign0 up");
+    node.ip("route add 172.21.0.0/16 dev foreign0 proto 99");
+    node.ip("route add local 169.254.200.0/24 dev lo");
+    node.ip("rule add from 172.20.0.0/24 table 100");
+    node.ip("route add default dev foreign0 table 100");
+    node.sh("nft add table inet foreign");
+    node.sh("nft add chain inet foreign input { type filter hook input priority 0 ; }");
+    node.sh("nft add rule inet foreign input tcp dport 9 drop");
+    node.sh("sysctl -qw net.ipv4.conf.all.rp_filter=1");
+    ForeignProgram::attach(node, "blue1")
+}
+
+#[test]
+fn cleanup_leaves_what_is_not_ours_and_nothing_that_is() {
+    let mut retail = Retail::prepare(&service(&forward(1, 0)));
+    let _foreign = foreign_things(&retail.lab);
+    std::thread::sleep(Duration::from_secs(2)); // IPv6 duplicate address detection ends
+    let before = host(&retail.lab);
+    retail.lab.start_agent();
+    assert_eq!(retail.blue.http(retail.orders()).unwrap().nonce("n").unwrap().server(), "v1");
+    let during = host(&retail.lab);
+    assert!(during.difference(&before).count() > 10, "this comparison would see us");
+    let status = retail.lab.status();
+    assert!(!status.footprint.is_empty());
+    let engine = status.engine.pid.unwrap();
+    let ids: Vec<u32> = status.programs.iter().map(|program| program.program_id).collect();
+    retail.lab.agent().stop();
+    let cleaned = retail.lab.cleanup();
+    assert!(cleaned.ok(), "{}", cleaned.text());
+    let after = host(&retail.lab);
+    let difference: Vec<_> = before.symmetric_difference(&after).collect();
+    assert!(difference.is_empty(), "{difference:#?}");
+    wait_until("the engine is gone", Duration::from_secs(5), || !Path::new(&format!("/proc/{engine}/exe")).exists());
+    for id in ids {
+        wait_until(&format!("program {id} is unloaded"), Duration::from_secs(5), || {
+            !retail.lab.node.run(&["bpftool", "prog", "show", "id", &id.to_string()]).ok()
+        });
+    }
+    assert!(!retail.lab.bpffs().join("v1").exists());
+    // Twice is no error, and a new agent starts from nothing.
+    assert!(retail.lab.cleanup().ok());
+    retail.lab.start_agent();
+    assert_eq!(retail.blue.http(retail.orders()).unwrap().nonce("n").unwrap().server(), "v1");
+}
+
+#[test]
+fn cleanup_works_after_a_kill_and_without_any_state() {
+    let mut retail = Retail::prepare(&service(&forward(1, 0)));
+    std::thread::sleep(Duration::from_secs(2));
+    let before = host(&retail.lab);
+    retail.lab.start_agent();
+    let engine = retail.lab.engine_pid();
+    retail.lab.agent().kill();
+    fs::remove_dir_all(retail.lab.state_dir()).unwrap();
+    let cleaned = retail.lab.cleanup();
+    assert!(cleaned.ok(), "{}", cleaned.text());
+    let after = host(&retail.lab);
+    let difference: Vec<_> = before.symmetric_difference(&after).collect();
+    assert!(difference.is_empty(), "{difference:#?}");
+    wait_until("the engine is gone", Duration::from_secs(5), || !Path::new(&format!("/proc/{engine}/exe")).exists());
+}
+
+#[test]
+fn what_others_remove_of_ours_is_put_back_and_counted() {
+    let retail = Retail::start();
+    let vip = retail.orders();
+    let works = || retail.blue.connect_within(vip, Duration::from_secs(1)).is_ok();
+    assert!(works());
+    let acts: &[(&str, &[&str])] = &[
+        ("the local VIP route is deleted", &["ip", "route", "del", "local", "169.254.64.0/20", "dev", "lo"]),
+        ("the alias route is deleted", &["ip", "route", "del", "100.127.0.0/16"]),
+        ("brattice0 goes down", &["ip", "link", "set", "brattice0", "down"]),
+        ("its peer goes down", &["ip", "link", "set", "brattice1", "down"]),
+        ("brattice0 is deleted", &["ip", "link", "del", "brattice0"]),
+        ("our table is deleted", &["nft", "delete", "table", "inet", "brattice"]),
+        ("IPv6 is toggled", &["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"]),
+    ];
+    for (what, act) in acts {
+        let before: u64 = retail.lab.status().repairs.values().sum();
+        let done = retail.lab.node.run(act);
+        assert!(done.ok(), "{what}: {}", done.text());
+        wait_until(&format!("{what}: services work again"), Duration::from_secs(5), || {
+            works()
+                && retail
+                    .lab
+                    .node
+                    .run(&["ip", "route", "show", "table", "local", "169.254.64.0/20"])
+                    .stdout
+                    .contains("169.254.64.0/20")
+        });
+        wait_until(&format!("{what}: put back"), Duration::from_secs(5), || {
+            retail.lab.node.ip("route show").contains("100.127.0.0/16")
+                && retail.lab.node.run(&["nft", "list", "table", "inet", "brattice"]).ok()
+        });
+        if *what != "IPv6 is toggled" {
+            wait_until(&format!("{what}: counted"), SETTLE, || {
+                retail.lab.status().repairs.values().sum::<u64>() > before
+            });
+        }
+    }
+    assert_eq!(retail.blue.http(vip).unwrap().nonce("n").unwrap().server(), "v1");
+}
+
+#[test]
+fn an_unknown_schema_is_refused_untouched() {
+    let mut retail = Retail::prepare(&service(&forward(1, 0)));
+    let other = retail.lab.bpffs().join("v999");
+    fs::create_dir_all(other.join("maps")).unwrap();
+    let refused =
+        retail.lab.try_start_agent(&AgentOptions { within: Duration::from_secs(10), ..AgentOptions::default() });
+    assert!(refused.is_err());
+    assert!(retail.lab.log().contains("v999") || retail.lab.log().contains("schema"), "{}", retail.lab.log());
+    assert!(other.join("maps").exists());
+    fs::remove_dir(other.join("maps")).unwrap();
+    fs::remove_dir(&other).unwrap();
+    retail.lab.start_agent();
+    assert_eq!(retail.blue.http(retail.orders()).unwrap().nonce("n").unwrap().server(), "v1");
+}
