@@ -1,0 +1,145 @@
+//! Everything of ours goes, and nothing else.
+
+use aya::programs::LinkOrder;
+use brattice_loader::{Datapath, Error, cleanup};
+
+use crate::foreign::Foreign;
+use crate::room::{Room, ifindex, room, sh, tree, try_sh};
+
+/// What this namespace and pin directory hold.
+fn state(room: &Room) -> Vec<String> {
+    [
+        "ip -o address show",
+        "ip -4 route show table all",
+        "ip -6 route show table all",
+        "ip rule show; ip -6 rule show",
+        "ip -d link show | grep -v 'qdisc\\|link/'",
+        "nft -a list ruleset",
+        "bpftool net show",
+        // Time stamps and the like change by themselves.
+        "sysctl -a --pattern '^net\\.' 2>/dev/null | grep -v 'random\\|nf_conntrack_count\\|stat_refresh\\|\\.dirty'",
+    ]
+    .iter()
+    .map(|command| sh(command))
+    .chain([format!("{:#?}", tree(&room.bpffs))])
+    .collect()
+}
+
+fn same(before: &[String], after: &[String]) {
+    for (before, after) in before.iter().zip(after) {
+        assert_eq!(before, after);
+    }
+}
+
+/// One of each kind that is not ours, some of it close to ours.
+fn foreign(room: &Room) -> (String, Foreign) {
+    let netns = room.workload("v0", "10.0.0.10/24");
+    sh("ip address add 10.0.0.1/24 dev v0");
+    sh("ip link add brattice9 type veth peer name brattice8");
+    sh("ip link set brattice9 group 187 up");
+    sh("ip route add 203.0.113.0/24 via 10.0.0.10 proto 187");
+    sh("ip route add local 198.51.100.0/24 dev lo");
+    sh("ip rule add from 10.9.0.0/16 lookup 99 priority 77");
+    sh("ip route add 192.0.2.0/24 dev v0 table 99");
+    sh("nft add table inet brattice_not && nft add table ip filter && \
+        nft 'add chain ip filter in { type filter hook input priority 0 ; }' && nft add rule ip filter in iifname lo accept");
+    sh("sysctl -w net.ipv4.ip_forward=1 >/dev/null");
+    sh(&format!("mkdir -p {}", room.bpffs.display()));
+    let program = Foreign::attach("v0", LinkOrder::first(), &room.bpffs.join("theirs"));
+    (netns, program)
+}
+
+#[test]
+fn cleanup_leaves_the_node_as_it_was() {
+    room(async |room: Room| {
+        let _foreign = foreign(&room);
+        let before = state(&room);
+        let datapath = room.start().await;
+        datapath.attach(ifindex("v0")).await.unwrap();
+        datapath.set_mtu(9000).await.unwrap();
+        let programs: Vec<u32> = datapath.attached().unwrap().iter().map(|a| a.program_id).collect();
+        assert_eq!(programs.len(), 3);
+        // While an agent runs it would put everything back.
+        assert!(matches!(cleanup::run(&room.bpffs).await, Err(Error::InUse { .. })));
+        drop(datapath);
+        let removed = cleanup::run(&room.bpffs).await.unwrap();
+        for wanted in [
+            "link vip_listener",
+            "link workload_egress",
+            "device brattice0",
+            "nftables table inet brattice",
+            "map CONFIG",
+        ] {
+            assert!(removed.iter().any(|r| r.starts_with(wanted)), "{wanted} in {removed:#?}");
+        }
+        let at = |what: &str| removed.iter().position(|r| r.starts_with(what)).unwrap_or_else(|| panic!("{what}"));
+        assert!(at("link workload_ingress-") < at("route local"), "{removed:#?}");
+        assert!(
+            at("route local") < at("route 100.127") && at("route 100.127") < at("link workload_egress"),
+            "{removed:#?}"
+        );
+        assert!(at("device") < at("link vip_listener"), "{removed:#?}");
+        same(&before, &state(&room));
+        for id in programs {
+            // The kernel frees programs a moment after their last reference.
+            let gone = (0..200).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                !try_sh(&format!("bpftool prog show id {id}")).0
+            });
+            assert!(gone, "program {id} is still in the kernel");
+        }
+        assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
+        same(&before, &state(&room));
+    });
+}
+
+#[test]
+fn cleanup_of_nothing_removes_nothing() {
+    room(async |room: Room| {
+        let before = state(&room);
+        assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
+        assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
+        same(&before, &state(&room));
+    });
+}
+
+#[test]
+fn cleanup_of_half_a_data_path() {
+    room(async |room: Room| {
+        let before = state(&room);
+        for damage in [
+            // Pins alone; everything but pins; a start that failed; pieces.
+            "ip link delete brattice0; nft delete table inet brattice; ip route del local 169.254.64.0/20 dev lo"
+                .to_owned(),
+            format!("rm -r {}/v1", room.bpffs.display()),
+            format!("rm {}/v1/links/* {}/v1/programs/*", room.bpffs.display(), room.bpffs.display()),
+            "ip link set brattice0 down".to_owned(),
+            "nft delete table inet brattice".to_owned(),
+            format!("rm {0}/v1/links/vip_listener && mkdir {0}/v1/links/x; true", room.bpffs.display()),
+        ] {
+            drop(room.start().await);
+            sh(&damage);
+            let _ = std::fs::remove_dir(room.bpffs.join("v1/links/x"));
+            cleanup::run(&room.bpffs).await.unwrap();
+            same(&before, &state(&room));
+            assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
+        }
+        sh("ip route add local 169.254.64.0/20 dev lo proto static");
+        Datapath::start(room.options()).await.unwrap_err();
+        cleanup::run(&room.bpffs).await.unwrap();
+        sh("ip route del local 169.254.64.0/20 dev lo proto static");
+        same(&before, &state(&room));
+    });
+}
+
+#[test]
+fn cleanup_is_the_way_out_of_another_schema() {
+    room(async |room: Room| {
+        drop(room.start().await);
+        sh(&format!("mv {0}/v1 {0}/v2", room.bpffs.display()));
+        assert!(matches!(Datapath::start(room.options()).await, Err(Error::UnknownSchema { .. })));
+        cleanup::run(&room.bpffs).await.unwrap();
+        assert!(!room.bpffs.exists());
+        drop(room.start().await);
+    });
+}

@@ -1,0 +1,194 @@
+//! Checks, collisions, and the probe that names what eats packets.
+
+use brattice_loader::interfaces::inventory;
+use brattice_loader::preflight::{self, Leg, Report};
+use brattice_loader::{Datapath, probe};
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::room::{Room, room, sh, try_sh};
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
+
+#[test]
+fn this_kernel_has_all_that_is_required() {
+    room(async |room: Room| {
+        let checks = preflight::host(&room.bpffs, net("169.254.64.0/20"));
+        assert!(checks.len() > 15, "{checks:#?}");
+        for check in checks.iter().filter(|c| c.required) {
+            assert!(check.ok, "{check:?}");
+        }
+        assert!(!room.bpffs.exists(), "nothing is made");
+        let wrong = probe::kernel(std::path::Path::new("/tmp"));
+        assert!(wrong.iter().any(|c| c.name == "bpffs" && !c.ok && c.mend.is_some()));
+    });
+}
+
+#[test]
+fn a_name_server_on_every_address_is_named() {
+    room(async |room: Room| {
+        let _daemon = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
+        let checks = preflight::host(&room.bpffs, net("169.254.64.0/20"));
+        let dns = checks.iter().find(|c| c.name == "DNS port").unwrap();
+        assert!(!dns.ok && dns.found.contains("0.0.0.0:53"), "{dns:?}");
+    });
+}
+
+#[test]
+fn collisions_are_found_and_a_free_range_chosen() {
+    room(async |room: Room| {
+        let _workload = room.workload("v0", "10.0.0.10/24");
+        sh("ip address add 10.0.0.1/24 dev v0");
+        let (vip, alias) = (net("169.254.64.0/20"), net("100.127.0.0/16"));
+        let cidrs: Vec<(String, IpNet)> = vec![("Vpc blue".into(), "10.0.0.0/16".parse().unwrap())];
+        assert_eq!(preflight::overlaps(vip, alias, &cidrs).await.unwrap(), []);
+        let datapath = room.start().await;
+        assert_eq!(preflight::overlaps(vip, alias, &cidrs).await.unwrap(), [], "ours are no collision");
+        drop(datapath);
+
+        sh("ip route add 169.254.0.0/16 dev v0");
+        let found = preflight::overlaps(vip, alias, &cidrs).await.unwrap();
+        assert!(found.len() == 1 && !found[0].serious, "a wider route loses: {found:?}");
+        sh("ip route add 100.64.0.0/10 dev v0 table 52");
+        sh("ip route add 169.254.65.0/24 dev v0");
+        sh("ip address add 100.127.9.9/32 dev lo");
+        crate::room::inside(&format!("{}-v0", room.name), "ip address add 100.127.0.5/32 dev eth0");
+        sh("nft add table ip filter && nft 'add chain ip filter f { type filter hook forward priority 0 ; }' && \
+            nft add rule ip filter f ip saddr 100.64.0.0/10 drop");
+        let cidrs = vec![("Vpc green".to_owned(), "100.127.0.0/24".parse().unwrap())];
+        let found = preflight::overlaps(vip, alias, &cidrs).await.unwrap();
+        let serious = |part: &str| found.iter().any(|o| o.serious && o.with.contains(part));
+        for part in [
+            "table 52",
+            "route 169.254.65.0/24 dev v0",
+            "address of interface lo",
+            "eth0 in",
+            "Vpc green",
+            "nftables rule in ip filter f",
+        ] {
+            assert!(serious(part), "{part} in {found:#?}");
+        }
+        let candidates = [alias, net("198.18.0.0/16"), net("100.126.0.0/16")];
+        assert_eq!(preflight::free_range("alias", &candidates, &[]).await.unwrap(), Some(candidates[1]));
+        let taken = vec![
+            ("Vpc x".to_owned(), "198.18.0.0/15".parse().unwrap()),
+            ("Vpc y".to_owned(), "100.126.4.0/24".parse().unwrap()),
+        ];
+        assert_eq!(preflight::free_range("alias", &candidates, &taken).await.unwrap(), None);
+    });
+}
+
+async fn nothing_stays(datapath: &Datapath) {
+    assert!(inventory().await.unwrap().iter().all(|i| !i.name.starts_with("brattice-p")));
+    let maps = &datapath.maps;
+    assert!(maps.workloads().is_empty().unwrap() && maps.aliases().is_empty().unwrap());
+    assert!(maps.targets().is_empty().unwrap() && maps.listeners().is_empty().unwrap());
+    assert_eq!(maps.socket_cookie(brattice_loader::abi::SLOT_DNS_TCP).unwrap(), None);
+    assert_eq!(datapath.attached().unwrap().len(), 2);
+    assert!(!try_sh("nft list table inet brattice-probe").0);
+}
+
+#[test]
+fn the_probe_gets_through_both_ways_and_leaves_nothing() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        for _ in 0..2 {
+            let report = preflight::probe(&datapath).await.unwrap();
+            assert!(report.passed(), "{report:#?}");
+            assert!(report.culprits.is_empty() && report.hints.is_empty(), "{report:#?}");
+            nothing_stays(&datapath).await;
+        }
+    });
+}
+
+async fn failing(datapath: &Datapath) -> Report {
+    let report = preflight::probe(datapath).await.unwrap();
+    nothing_stays(datapath).await;
+    assert!(!report.passed(), "{report:#?}");
+    report
+}
+
+#[test]
+fn an_input_policy_of_drop_is_named_with_the_command_that_mends_it() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        assert!(preflight::probe(&datapath).await.unwrap().passed());
+        sh(
+            "nft add table inet filter && nft 'add chain inet filter input { type filter hook input priority 0 ; policy drop ; }' && \
+            nft add rule inet filter input iifname lo accept && nft add rule inet filter input ct state established accept",
+        );
+        assert_eq!(preflight::dropping_chains().unwrap().len(), 1);
+        let report = failing(&datapath).await;
+        assert!(matches!(report.to_vip, Leg::Failed(_)) && matches!(report.to_workload, Leg::Failed(_)), "{report:#?}");
+        assert_eq!(report.culprits.len(), 1, "{report:#?}");
+        let culprit = &report.culprits[0];
+        assert_eq!(
+            (culprit.table.as_str(), culprit.chain.as_str(), culprit.hook.as_str()),
+            ("filter", "input", "input")
+        );
+        assert_eq!(culprit.what, "policy drop");
+        sh(&culprit.mend);
+        let report = preflight::probe(&datapath).await.unwrap();
+        assert!(report.passed(), "{report:#?}");
+    });
+}
+
+#[test]
+fn an_output_policy_and_a_rule_behind_a_jump_are_named_in_turn() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        sh(
+            "nft add table ip fw && nft 'add chain ip fw out { type filter hook output priority 0 ; policy drop ; }' && \
+            nft 'add chain ip fw in { type filter hook input priority 0 ; }' && nft add chain ip fw strict && \
+            nft add rule ip fw in iifname != lo jump strict && nft add rule ip fw strict meta l4proto tcp counter drop",
+        );
+        let report = failing(&datapath).await;
+        let mut commands: Vec<String> = report.culprits.iter().map(|c| c.mend.clone()).collect();
+        let mut rounds = 0;
+        // One may hide the other; each round names at least one.
+        while !commands.is_empty() && rounds < 3 {
+            for command in &commands {
+                sh(command);
+            }
+            let report = preflight::probe(&datapath).await.unwrap();
+            commands = report.culprits.iter().map(|c| c.mend.clone()).collect();
+            if report.passed() {
+                nothing_stays(&datapath).await;
+                let rules = sh("nft list table ip fw");
+                assert_eq!(rules.matches("brattice0").count(), 2, "{rules}");
+                return;
+            }
+            rounds += 1;
+        }
+        panic!("still not through: {}", sh("nft list ruleset"));
+    });
+}
+
+#[test]
+fn a_probe_without_an_agent_starts_and_removes_a_data_path() {
+    room(async |room: Room| {
+        let before = sh("ip route show table all; ip link; nft list ruleset");
+        let report = preflight::probe_alone(room.options()).await.unwrap();
+        assert!(report.passed(), "{report:#?}");
+        assert!(!room.bpffs.exists());
+        assert_eq!(sh("ip route show table all; ip link; nft list ruleset"), before);
+        // Through one that is pinned, which stays.
+        drop(room.start().await);
+        let report = preflight::probe_alone(room.options()).await.unwrap();
+        assert!(report.passed(), "{report:#?}");
+        assert!(room.start().await.adopted());
+    });
+}
+
+#[test]
+fn a_detached_node_is_not_probed() {
+    room(async |room: Room| {
+        use brattice_loader::abi::{MODE_DETACH, SWITCH_ALL, Switch, SwitchKey};
+        let datapath = room.start().await;
+        let everything = SwitchKey { scope: SWITCH_ALL, id: 0 };
+        datapath.maps.switches().insert(&everything, &Switch { until_ns: 0, mode: MODE_DETACH, pad: 0 }).unwrap();
+        let error = preflight::probe(&datapath).await.unwrap_err();
+        assert!(error.to_string().contains("brattice detach --all --off"), "{error}");
+    });
+}

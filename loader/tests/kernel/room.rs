@@ -1,0 +1,138 @@
+//! A place for one test: a network namespace of its own on a thread of its own, a pin directory of its own, and removal
+//! of both at the end, also when the test fails.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use brattice_loader::{Datapath, Options};
+use nix::sched::{CloneFlags, unshare};
+
+/// User of the engine in these tests: nobody else's.
+pub(crate) const ENGINE: u32 = 47_811;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// What a test gets.
+pub(crate) struct Room {
+    /// Unique, short enough to begin interface and namespace names.
+    pub(crate) name: String,
+    pub(crate) bpffs: PathBuf,
+}
+
+/// Runs a test in a room.
+pub(crate) fn room<F: Future<Output = ()>>(test: impl FnOnce(Room) -> F + Send + 'static) {
+    let name = format!("bl{}-{}", std::process::id() % 100_000, NEXT.fetch_add(1, Ordering::Relaxed));
+    let bpffs = PathBuf::from(format!("/sys/fs/bpf/{name}"));
+    let place = bpffs.clone();
+    let prefix = name.clone();
+    let thread = std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            assert!(nix::unistd::geteuid().is_root(), "these tests need root: they work on the kernel");
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            sh("ip link set lo up");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(Room { name, bpffs }))));
+            drop(runtime);
+            if let Err(panic) = result {
+                resume_unwind(panic);
+            }
+        })
+        .expect("a thread");
+    let result = thread.join();
+    // The namespace is gone with its thread; names and pins are not.
+    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&format!("{prefix}-")) {
+            let _ = Command::new("ip").args(["netns", "delete", &name]).status();
+        }
+    }
+    remove_pins(&place);
+    if let Err(panic) = result {
+        resume_unwind(panic);
+    }
+}
+
+fn remove_pins(path: &Path) {
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_pins(&entry.path());
+        } else {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(path);
+}
+
+impl Room {
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            bpffs: self.bpffs.clone(),
+            vip: "169.254.64.0/20".parse().unwrap(),
+            alias: "100.127.0.0/16".parse().unwrap(),
+            engine_uid: ENGINE,
+            workers: 2,
+            half_open_limit: 256,
+        }
+    }
+
+    pub(crate) async fn start(&self) -> Datapath {
+        Datapath::start(self.options()).await.unwrap()
+    }
+
+    /// A named namespace with a veth to it: `<host>` here, `eth0` there, up. Returns the name.
+    pub(crate) fn workload(&self, host: &str, address: &str) -> String {
+        let netns = format!("{}-{host}", self.name);
+        sh(&format!("ip netns add {netns}"));
+        sh(&format!("ip link add {host} type veth peer name eth0 netns {netns}"));
+        sh(&format!("ip link set {host} up"));
+        inside(&netns, "ip link set lo up");
+        inside(&netns, "ip link set eth0 up");
+        inside(&netns, &format!("ip address add {address} dev eth0"));
+        inside(&netns, "ip route add default dev eth0");
+        netns
+    }
+}
+
+/// Runs a command in this thread's namespace; its output.
+pub(crate) fn sh(command: &str) -> String {
+    let (ok, output) = try_sh(command);
+    assert!(ok, "{command}: {output}");
+    output
+}
+
+/// Runs a command; whether it succeeded, and its output.
+pub(crate) fn try_sh(command: &str) -> (bool, String) {
+    let output = Command::new("sh").args(["-c", command]).output().expect("sh");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Runs a command in a named namespace.
+pub(crate) fn inside(netns: &str, command: &str) -> String {
+    sh(&format!("nsenter --net=/run/netns/{netns} {command}"))
+}
+
+pub(crate) fn ifindex(name: &str) -> u32 {
+    sh(&format!("cat /proc/self/net/dev > /dev/null; ip -o link show {name}"))
+        .split(':')
+        .next()
+        .and_then(|n| n.trim().parse().ok())
+        .unwrap()
+}
+
+/// All files below a directory.
+pub(crate) fn tree(path: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        all.push(entry.path());
+        if entry.path().is_dir() {
+            all.extend(tree(&entry.path()));
+        }
+    }
+    all.sort();
+    all
+}

@@ -1,0 +1,305 @@
+//! Starting, adopting, attaching, repairing.
+
+use std::time::{Duration, Instant};
+
+use brattice_loader::interfaces::Watch;
+use brattice_loader::{Attachment, Datapath, Error, Options};
+use tokio::time::timeout;
+
+use crate::room::{Room, ifindex, room, sh, tree, try_sh};
+
+const VIP_ROUTE: &str = "local 169.254.64.0/20 dev lo";
+const ALIAS_ROUTE: &str = "100.127.0.0/16 via 192.0.0.8 dev brattice0";
+
+fn routes() -> String {
+    sh("ip route show table all proto 187")
+}
+
+fn of<'a>(all: &'a [Attachment], program: &str) -> Vec<&'a Attachment> {
+    all.iter().filter(|a| a.program == program).collect()
+}
+
+#[test]
+fn a_start_puts_everything_there() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        assert!(!datapath.adopted());
+        let routes = routes();
+        assert!(routes.contains(VIP_ROUTE) && routes.contains("src 169.254.64.0"), "{routes}");
+        assert!(routes.contains(ALIAS_ROUTE) && routes.contains("onlink") && routes.contains("mtu 1500"), "{routes}");
+        let device = sh("ip -d link show brattice0");
+        assert!(device.contains("NOARP") && device.contains("UP") && device.contains("addrgenmode none"), "{device}");
+        assert_eq!(sh("ip -o address show dev brattice0"), "");
+        let table = sh("nft list table inet brattice");
+        assert_eq!(table.matches("notrack").count(), 2, "{table}");
+        let attached = datapath.attached().unwrap();
+        assert_eq!(of(&attached, "vip_listener").len(), 1);
+        assert_eq!(of(&attached, "workload_egress")[0].attached_to, "brattice0");
+        let config = datapath.maps.config().get(&0).unwrap().unwrap();
+        assert_eq!((config.ready, config.workers), (1, 2));
+        assert_eq!(config.brattice0, ifindex("brattice0"));
+        assert_eq!(datapath.footprint().len(), 7, "{:?}", datapath.footprint());
+    });
+}
+
+#[test]
+fn a_restart_adopts_the_same_programs_and_links() {
+    room(async |room: Room| {
+        let _workload = room.workload("v0", "10.0.0.10/24");
+        let first = room.start().await;
+        first.attach(ifindex("v0")).await.unwrap();
+        first.attach(ifindex("v0")).await.unwrap();
+        let before = first.attached().unwrap();
+        assert_eq!(before.len(), 3);
+        let key = brattice_loader::abi::SwitchKey { scope: 1, id: 7 };
+        let switch = brattice_loader::abi::Switch { until_ns: 5, mode: 1, pad: 0 };
+        first.maps.switches().insert(&key, &switch).unwrap();
+        drop(first);
+        for _ in 0..3 {
+            let next = room.start().await;
+            assert!(next.adopted());
+            assert_eq!(next.steps(), Vec::<&str>::new(), "nothing had to be done");
+            assert_eq!(next.attached().unwrap(), before);
+            assert_eq!(next.maps.switches().get(&key).unwrap(), Some(switch));
+        }
+    });
+}
+
+#[test]
+fn the_listener_is_attached_before_its_route() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        let steps = datapath.steps();
+        let at = |name: &str| steps.iter().position(|s| *s == name).unwrap_or_else(|| panic!("{name} in {steps:?}"));
+        assert!(at("config") < at("alias-route") && at("vip_listener") < at("brattice0"), "{steps:?}");
+        assert!(at("brattice0") < at("nft") && at("nft") < at("workload_egress"), "{steps:?}");
+        assert!(at("workload_egress") < at("alias-route") && at("alias-route") < at("vip-route"), "{steps:?}");
+    });
+}
+
+#[test]
+fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
+    room(async |room: Room| {
+        // Somebody else's route to the very range stops the start at its last step.
+        sh("ip route add local 169.254.64.0/20 dev lo proto static");
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(error.to_string().contains("a route to it exists that is not Brattice's"), "{error}");
+        assert!(room.bpffs.join("v1/links/vip_listener").exists());
+        assert!(room.bpffs.join("v1/links/workload_egress").exists());
+        assert!(!routes().contains("local 169.254"), "{}", routes());
+        // The half-started state is taken up when the hindrance is gone.
+        sh("ip route del local 169.254.64.0/20 dev lo proto static");
+        let datapath = room.start().await;
+        assert!(datapath.adopted());
+        assert_eq!(datapath.steps(), ["vip-route"]);
+    });
+}
+
+#[test]
+fn what_vanishes_is_put_back_by_its_event() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        let mut watch = Watch::open().unwrap();
+        for (command, expected) in [
+            ("ip link set brattice0 down; ip link set brattice0 up", vec!["alias-route"]),
+            ("ip link set brattice0 down", vec!["brattice0", "alias-route"]),
+            ("ip route del local 169.254.64.0/20 dev lo proto 187", vec!["vip-route"]),
+            ("ip route replace 100.127.0.0/16 via 192.0.0.8 dev brattice0 onlink proto 187", vec!["alias-route"]),
+            ("nft delete table inet brattice", vec!["nft"]),
+            ("nft flush ruleset", vec!["nft"]),
+            ("ip link delete brattice0", vec!["brattice0", "config", "workload_egress", "alias-route"]),
+        ] {
+            sh(command);
+            let since = Instant::now();
+            let mut mended = Vec::new();
+            while !expected.iter().all(|e| mended.contains(e)) {
+                timeout(Duration::from_secs(5), watch.changed()).await.expect(command).unwrap();
+                mended.extend(datapath.repair().await.unwrap());
+            }
+            assert!(since.elapsed() < Duration::from_secs(2), "{command} took {:?}", since.elapsed());
+            assert_eq!(mended.len(), expected.len(), "{command}: {mended:?}");
+            let routes = routes();
+            assert!(routes.contains(VIP_ROUTE) && routes.contains(ALIAS_ROUTE), "after {command}: {routes}");
+            sh("nft list table inet brattice");
+        }
+        assert_eq!(datapath.repair().await.unwrap(), Vec::<&str>::new());
+        assert_eq!(datapath.attached().unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn removed_pins_do_not_detach_and_are_put_back() {
+    room(async |room: Room| {
+        let _workload = room.workload("v0", "10.0.0.10/24");
+        let datapath = room.start().await;
+        datapath.attach(ifindex("v0")).await.unwrap();
+        let before = (datapath.attached().unwrap(), tree(&room.bpffs));
+        sh(&format!("rm -r {}/v1", room.bpffs.display()));
+        assert_eq!(datapath.attached().unwrap(), before.0);
+        assert_eq!(datapath.repair().await.unwrap(), ["pins"]);
+        assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before);
+    });
+}
+
+#[test]
+fn a_link_detached_by_force_is_told_and_attached_anew() {
+    room(async |room: Room| {
+        let _workload = room.workload("v0", "10.0.0.10/24");
+        let datapath = room.start().await;
+        let v0 = ifindex("v0");
+        datapath.attach(v0).await.unwrap();
+        for link in datapath.attached().unwrap() {
+            sh(&format!("bpftool link detach id {}", link.link_id));
+        }
+        assert!(datapath.attached().unwrap().is_empty());
+        let mended = datapath.repair().await.unwrap();
+        assert_eq!(mended, ["vip_listener", "workload_egress", "workload_ingress"]);
+        assert_eq!(datapath.attached().unwrap().len(), 2);
+        datapath.attach(v0).await.unwrap();
+        assert_eq!(datapath.attached().unwrap().len(), 3);
+    });
+}
+
+#[test]
+fn a_pinned_link_is_not_adopted_for_another_interface_of_the_same_index() {
+    room(async |room: Room| {
+        sh("ip link add v0 index 777 type veth peer name v1");
+        let datapath = room.start().await;
+        datapath.attach(777).await.unwrap();
+        drop(datapath);
+        sh("ip link delete v0");
+        sh("ip link add w0 index 777 type veth peer name w1");
+        let datapath = room.start().await;
+        assert_eq!(datapath.steps(), ["workload_ingress"], "its link was let go");
+        assert!(!room.bpffs.join("v1/links/workload_ingress-777").exists());
+        assert_eq!(datapath.attached().unwrap().len(), 2);
+        datapath.attach(777).await.unwrap();
+        let attached = datapath.attached().unwrap();
+        assert_eq!(of(&attached, "workload_ingress")[0].attached_to, "w0");
+        // Gone while it runs: nothing shows, and both ways to let go work.
+        sh("ip link delete w0");
+        assert_eq!(datapath.attached().unwrap().len(), 2);
+        datapath.detach(777).await.unwrap();
+        datapath.detach(777).await.unwrap();
+        assert!(matches!(datapath.attach(777).await, Err(Error::NoInterface { ifindex: 777 })));
+    });
+}
+
+#[test]
+fn detaching_takes_the_program_away() {
+    room(async |room: Room| {
+        let _workload = room.workload("v0", "10.0.0.10/24");
+        let datapath = room.start().await;
+        let v0 = ifindex("v0");
+        datapath.attach(v0).await.unwrap();
+        assert!(sh("bpftool net show dev v0").contains("workload_ingres"));
+        datapath.detach(v0).await.unwrap();
+        assert!(!sh("bpftool net show dev v0").contains("workload_ingres"));
+        // A link that only its pin holds, of an agent before.
+        datapath.attach(v0).await.unwrap();
+        drop(datapath);
+        let datapath = room.start().await;
+        datapath.detach(v0).await.unwrap();
+        assert!(!sh("bpftool net show dev v0").contains("workload_ingres"));
+        assert!(!room.bpffs.join(format!("v1/links/workload_ingress-{v0}")).exists());
+    });
+}
+
+#[test]
+fn pins_of_another_schema_are_refused_untouched() {
+    room(async |room: Room| {
+        sh(&format!("mkdir -p {}/v2/links", room.bpffs.display()));
+        let before = tree(&room.bpffs);
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(matches!(error, Error::UnknownSchema { .. }), "{error}");
+        assert!(error.to_string().contains("schema v2"), "{error}");
+        assert_eq!(tree(&room.bpffs), before);
+        assert_eq!(routes(), "");
+        assert!(!try_sh("ip link show brattice0").0);
+        assert!(brattice_loader::open_pinned_switches(&room.bpffs).is_err());
+    });
+}
+
+#[test]
+fn a_map_of_another_layout_is_refused() {
+    room(async |room: Room| {
+        drop(room.start().await);
+        let map = room.bpffs.join("v1/maps/SWITCHES");
+        sh(&format!("rm {}", map.display()));
+        sh(&format!("bpftool map create {} type hash key 8 value 8 entries 16 name SWITCHES", map.display()));
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(matches!(&error, Error::Layout { name, .. } if name == "map SWITCHES"), "{error}");
+        assert!(error.to_string().contains("brattice cleanup"), "{error}");
+    });
+}
+
+#[test]
+fn missing_pins_below_attached_programs_are_an_error_and_below_none_a_fresh_start() {
+    room(async |room: Room| {
+        drop(room.start().await);
+        sh(&format!("rm {}/v1/programs/workload_ingress", room.bpffs.display()));
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(matches!(error, Error::PinsIncomplete { .. }), "{error}");
+        sh(&format!("rm {}/v1/links/*", room.bpffs.display()));
+        let datapath = room.start().await;
+        assert!(!datapath.adopted());
+        assert_eq!(datapath.attached().unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn two_agents_do_not_share_a_node() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(matches!(error, Error::InUse { .. }), "{error}");
+        let elsewhere = Options { bpffs: room.bpffs.join("other"), ..room.options() };
+        let error = Datapath::start(elsewhere).await.unwrap_err();
+        assert!(matches!(error, Error::OtherInstance { program: "vip_listener", .. }), "{error}");
+        assert_eq!(datapath.repair().await.unwrap(), Vec::<&str>::new());
+    });
+}
+
+#[test]
+fn other_ranges_than_the_running_ones_are_refused() {
+    room(async |room: Room| {
+        drop(room.start().await);
+        let asked = Options { vip: "169.254.96.0/20".parse().unwrap(), ..room.options() };
+        let error = Datapath::start(asked).await.unwrap_err();
+        assert!(matches!(&error, Error::RangeChanged { which: "VIP", .. }), "{error}");
+        let asked = Options { alias: "198.18.0.0/16".parse().unwrap(), ..room.options() };
+        let error = Datapath::start(asked).await.unwrap_err();
+        assert!(matches!(&error, Error::RangeChanged { which: "alias", .. }), "{error}");
+        // What can change does: workers and the like are written anew.
+        let datapath = Datapath::start(Options { workers: 3, ..room.options() }).await.unwrap();
+        assert_eq!(datapath.maps.config().get(&0).unwrap().unwrap().workers, 3);
+    });
+}
+
+#[test]
+fn a_device_of_somebody_else_is_left_alone() {
+    room(async |room: Room| {
+        sh("ip link add brattice0 type veth peer name brattice1");
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(matches!(error, Error::ForeignDevice { .. }), "{error}");
+        assert!(!room.bpffs.exists());
+        sh("ip link show brattice0");
+    });
+}
+
+#[test]
+fn the_alias_route_follows_the_smallest_mtu() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        datapath.set_mtu(9000).await.unwrap();
+        assert!(routes().contains("mtu 9000"), "{}", routes());
+        assert!(sh("ip link show brattice0").contains("mtu 9000"));
+        datapath.set_mtu(1280).await.unwrap();
+        assert!(routes().contains("mtu 1280"), "{}", routes());
+        assert!(datapath.set_mtu(20).await.is_err());
+        assert_eq!(datapath.repair().await.unwrap(), Vec::<&str>::new());
+        drop(datapath);
+        let datapath = room.start().await;
+        assert_eq!(datapath.steps(), Vec::<&str>::new(), "the MTU is kept");
+    });
+}
