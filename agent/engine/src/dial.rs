@@ -30,8 +30,8 @@ impl Sources {
         Self { own, next: 0 }
     }
 
-    /// The next one.
-    pub fn next(&mut self) -> Option<Ipv4Addr> {
+    /// The one whose turn it is.
+    pub fn turn(&mut self) -> Option<Ipv4Addr> {
         let source = self.own.get(self.next % self.own.len().max(1)).copied();
         self.next = self.next.wrapping_add(1);
         source
@@ -93,11 +93,11 @@ mod tests {
             let mut sources = Sources::of(&all, index, 3);
             let count = sources.own.len();
             for _ in 0..count {
-                assert!(seen.insert(sources.next().unwrap()));
+                assert!(seen.insert(sources.turn().unwrap()));
             }
         }
         assert_eq!(seen.len(), 16);
-        assert!(Sources::of(&all, 40, 64).next().is_some(), "more workers than sources share them");
-        assert!(Sources::of(&[], 0, 1).next().is_none());
+        assert!(Sources::of(&all, 40, 64).turn().is_some(), "more workers than sources share them");
+        assert!(Sources::of(&[], 0, 1).turn().is_none());
     }
 }

@@ -28,7 +28,9 @@ pub enum StreamError {
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The kernel cut the ancillary data.
-    #[error("more than {MAX_DESCRIPTORS} descriptors came with a frame, or this process has no descriptor left (RLIMIT_NOFILE)")]
+    #[error(
+        "more than {MAX_DESCRIPTORS} descriptors came with a frame, or this process has no descriptor left (RLIMIT_NOFILE)"
+    )]
     Descriptors,
 }
 
@@ -90,12 +92,8 @@ async fn read(stream: &UnixStream, buffer: &mut [u8], into: &mut Vec<OwnedFd>) -
         .async_io(Interest::READABLE, || {
             let mut ancillary = nix::cmsg_space!([std::os::fd::RawFd; MAX_DESCRIPTORS]);
             let mut slices = [IoSliceMut::new(buffer)];
-            let message = recvmsg::<()>(
-                stream.as_raw_fd(),
-                &mut slices,
-                Some(&mut ancillary),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            )?;
+            let message =
+                recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut ancillary), MsgFlags::MSG_CMSG_CLOEXEC)?;
             let mut received = Vec::new();
             for control in message.cmsgs()? {
                 if let ControlMessageOwned::ScmRights(numbers) = control {

@@ -76,7 +76,9 @@ pub enum LinkError {
         last: String,
     },
     /// The socket is out of the engine's reach, and will be after a restart of the agent.
-    #[error("the engine's user may not reach {path}: {error}; its directory must be searchable and the socket writable for this user")]
+    #[error(
+        "the engine's user may not reach {path}: {error}; its directory must be searchable and the socket writable for this user"
+    )]
     Unreachable {
         /// The socket.
         path: String,

@@ -74,12 +74,13 @@ pub enum Error {
 /// # Errors
 /// See [`Error`]; the process is to exit then, it cannot be used for anything else.
 pub fn run(args: Args) -> Result<(), Error> {
+    let Args { socket, uid, gid } = args;
     close_strays();
     raise_file_limit();
     // Before the sandbox: it asks for the working directory.
-    let socket = std::path::absolute(&args.socket)
+    let socket = std::path::absolute(socket)
         .map_err(|error| Error::Start { what: "make the path of the agent's socket absolute", error })?;
-    let missing = sandbox::enter(args.uid, args.gid)?;
+    let missing = sandbox::enter(uid, gid)?;
     for what in &missing {
         tracing::warn!(what, "a part of the sandbox is missing");
     }
@@ -148,7 +149,8 @@ impl Core for Engine {
         for worker in work {
             self.spawn(format!("worker-{}", worker.index), move || worker::serve(worker))?;
         }
-        let server = dns::Server { udp: sockets.dns_udp, tcp: sockets.dns_tcp, shared: Arc::clone(&shared), orders: dns };
+        let server =
+            dns::Server { udp: sockets.dns_udp, tcp: sockets.dns_tcp, shared: Arc::clone(&shared), orders: dns };
         self.spawn("dns".into(), move || dns::serve(server))?;
         tracing::info!(workers = settings.workers, "started");
         self.running = Some(Serving { shared, descriptors, workers });
@@ -241,8 +243,7 @@ impl Sockets {
         let (http, rest) = descriptors.split_at(workers as usize);
         let (relay, rest) = rest.split_at(workers as usize);
         let [udp, tcp, map] = rest else { return Err("the last three descriptors are missing".into()) };
-        let heartbeats =
-            Heartbeats::map(map).map_err(|error| format!("the WORKERS map cannot be mapped: {error}"))?;
+        let heartbeats = Heartbeats::map(map).map_err(|error| format!("the WORKERS map cannot be mapped: {error}"))?;
         Ok(Self {
             http: http.iter().map(listener).collect::<Result<_, _>>()?,
             relay: relay.iter().map(listener).collect::<Result<_, _>>()?,

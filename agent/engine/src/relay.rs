@@ -23,7 +23,7 @@ use crate::{
     dial::{self, Sources},
     heartbeat::Slot,
     limits::{Taken, Use},
-    state::{Action, Shared, State},
+    state::{Action, Listener, Service, Shared, State},
     stats::{Counts, Limit},
     tasks::{Parties, Tasks},
 };
@@ -164,7 +164,12 @@ impl Relay {
             return;
         };
         let Ok(local) = client.stream.local_addr() else { return };
-        let Some(route) = self.route(&state, caller.vpc, local) else {
+        let Some((service, listener)) = state.service_at(caller.vpc, local.ip().to_canonical(), local.port()) else {
+            counts.unknown_service.add(1);
+            return;
+        };
+        let Some(route) = self.route(&state, service, listener) else {
+            counts.connect_errors.add(1);
             return;
         };
         let parties = Parties::default();
@@ -175,12 +180,8 @@ impl Relay {
         });
     }
 
-    /// The targets of the default action, in the order in which they are tried.
-    fn route(&self, state: &State, vpc: u32, local: SocketAddr) -> Option<Route> {
-        let Some((service, listener)) = state.service_at(vpc, local.ip().to_canonical(), local.port()) else {
-            self.counts().unknown_service.add(1);
-            return None;
-        };
+    /// The targets of the default action, in the order in which they are tried; `None` if there is nowhere to go.
+    fn route(&self, state: &State, service: &Service, listener: &Listener) -> Option<Route> {
         // A fixed response is HTTP, which is what a bypass leaves out.
         let Action::Forward(forward) = listener.default_action() else { return None };
         let mut balance = self.balance.borrow_mut();
@@ -197,12 +198,15 @@ impl Relay {
         let targets: Vec<_> =
             (0..count.min(ATTEMPTS)).map(|n| group.targets[first.wrapping_add(n) % count].clone()).collect();
         if targets.is_empty() {
-            self.counts().connect_errors.add(1);
             return None;
         }
         let limits = &self.shared.settings.limits;
         // What the L7 path would let idle must not end here.
-        let idle = [limits.body_idle_timeout_ms, limits.response_timeout_ms, service.idle_timeout_seconds.saturating_mul(1000)];
+        let idle = [
+            limits.body_idle_timeout_ms,
+            limits.response_timeout_ms,
+            service.idle_timeout_seconds.saturating_mul(1000),
+        ];
         Some(Route {
             targets,
             timeout: Duration::from_millis(group.connect_timeout_ms.into()),
@@ -213,7 +217,7 @@ impl Relay {
     async fn serve(&self, mut client: Client, route: Route, parties: &Parties) {
         for target in &route.targets {
             parties.set(1, target.alias, target.generation);
-            let source = self.sources.borrow_mut().next();
+            let source = self.sources.borrow_mut().turn();
             match dial::workload(source, (target.alias, target.port).into(), route.timeout).await {
                 Ok(stream) => {
                     let mut target = Client { stream, finished: false };

@@ -368,6 +368,12 @@ impl State {
         Some(self.services.get(*index as usize)?.vip)
     }
 
+    /// Whether some service of the node has this DNS name (lower case, no trailing dot), visible or not: such a name is
+    /// never asked of a resolver.
+    pub fn is_claimed(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// A target group by an index from [`Forward::groups`].
     pub fn group(&self, index: u32) -> Option<&Group> {
         self.groups.get(index as usize)

@@ -1,6 +1,43 @@
-//! DNS.
-use std::{net::{TcpListener, UdpSocket}, sync::Arc};
-use crate::{orders::{Order, Orders}, state::Shared};
+//! The DNS server of the node: one thread, one UDP socket and one TCP listener at the DNS VIP for all VPCs. Who asks is
+//! told by the alias that the question comes from.
+//!
+//! - [`question`]: what came in; malformed and unwanted messages end there.
+//! - [`local`]: names of ours, as far as the asker's VPC may see them.
+//! - [`forward`]: all other names, to the resolvers of the asker's VPC; without any: REFUSED.
+//! - [`stream`]: DNS over TCP.
+
+pub mod forward;
+pub mod local;
+pub mod question;
+pub mod stream;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use hickory_proto::op::ResponseCode;
+use tokio::task::LocalSet;
+
+use crate::{
+    dial::Sources,
+    limits::{Taken, Use},
+    orders::{Order, Orders},
+    state::{Caller, Shared, State},
+    stats::{Counts, Limit},
+    tasks::{Parties, Tasks},
+};
+
+use question::{Question, Triage, triage};
+
+/// Larger than any question; a longer datagram is cut by the kernel and then malformed.
+const UDP_BUFFER: usize = 4096;
+/// Pause after a failed receive or accept.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the DNS thread is started with.
 pub struct Server {
@@ -18,11 +55,174 @@ pub struct Server {
 ///
 /// # Errors
 /// When the runtime cannot be built, or the link is gone.
-pub fn serve(mut server: Server) -> std::io::Result<()> {
-    while let Some((order, confirm)) = server.orders.blocking_recv() {
-        let end = matches!(order, Order::Shutdown(_));
+pub fn serve(server: Server) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    LocalSet::new().block_on(&runtime, run(server))
+}
+
+async fn run(server: Server) -> io::Result<()> {
+    let Server { udp, tcp, shared, mut orders } = server;
+    let resolver = Rc::new(Resolver {
+        sources: RefCell::new(Sources::of(&shared.settings.sources, 0, 1)),
+        shared,
+        tasks: Rc::default(),
+        in_flight: Rc::default(),
+    });
+    let udp = Rc::new(tokio::net::UdpSocket::from_std(udp)?);
+    let tcp = tokio::net::TcpListener::from_std(tcp)?;
+    let serving = [
+        tokio::task::spawn_local(Rc::clone(&resolver).datagrams(udp)),
+        tokio::task::spawn_local(stream::accept(Rc::clone(&resolver), tcp)),
+    ];
+    while let Some((order, confirm)) = orders.recv().await {
+        match order {
+            // Every question asks for the state anew.
+            Order::Applied => {}
+            Order::CloseAliases(aliases) => resolver.tasks.close(&aliases).await,
+            Order::Shutdown(grace) => {
+                serving.iter().for_each(tokio::task::JoinHandle::abort);
+                resolver.tasks.finish(grace).await;
+                let _ = confirm.send(());
+                return Ok(());
+            }
+        }
+        // The link has given up waiting if nobody takes it.
         let _ = confirm.send(());
-        if end { return Ok(()); }
     }
-    Err(std::io::Error::other("the link is gone"))
+    Err(io::Error::other("the link is gone"))
+}
+
+/// What all questions share.
+struct Resolver {
+    shared: Arc<Shared>,
+    tasks: Rc<Tasks>,
+    sources: RefCell<Sources>,
+    in_flight: Rc<Cell<u32>>,
+}
+
+/// A place among the questions in flight, until it is dropped.
+struct Admitted {
+    in_flight: Rc<Cell<u32>>,
+    _taken: Taken,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.in_flight.set(self.in_flight.get() - 1);
+    }
+}
+
+/// What is done with a question.
+enum Plan {
+    /// It is answered.
+    Answer(Option<Vec<u8>>),
+    /// It is for the VPC's resolvers.
+    Forward(Forward),
+}
+
+/// A question on its way.
+struct Forward {
+    question: Box<Question>,
+    upstreams: Vec<forward::Upstream>,
+    state: Arc<State>,
+    parties: Parties,
+    over_tcp: bool,
+    admitted: Admitted,
+}
+
+impl Forward {
+    async fn answer(self) -> Option<Vec<u8>> {
+        let Self { question, upstreams, state, parties, over_tcp, admitted } = self;
+        let answer = forward::ask(&question, &upstreams, &state.dns, over_tcp, &parties).await;
+        drop(admitted);
+        question.encode(&answer, !over_tcp)
+    }
+}
+
+impl Resolver {
+    fn counts(&self) -> &Counts {
+        self.shared.counts.dns()
+    }
+
+    /// A place among the questions in flight, if there is one for this workload.
+    fn admit(&self, caller: &Caller) -> Option<Admitted> {
+        let limits = &self.shared.settings.limits;
+        if self.in_flight.get() >= limits.dns_in_flight {
+            self.counts().hit(Limit::DnsInFlight);
+            return None;
+        }
+        let Some(taken) = caller.usage.take(Use::Dns, limits.dns_in_flight_per_workload) else {
+            self.counts().hit(Limit::DnsInFlightPerWorkload);
+            return None;
+        };
+        self.in_flight.set(self.in_flight.get() + 1);
+        Some(Admitted { in_flight: Rc::clone(&self.in_flight), _taken: taken })
+    }
+
+    /// Answers, or plans to forward. What needs no resolver is answered on the spot and takes no place in flight.
+    fn plan(&self, state: &Arc<State>, caller: &Caller, bytes: &[u8], over_tcp: bool) -> Plan {
+        let [answered, forwarded, refused] = &self.counts().dns;
+        let question = match triage(bytes) {
+            Triage::Drop => return Plan::Answer(None),
+            Triage::Refuse(answer) => {
+                refused.add(1);
+                return Plan::Answer(Some(answer));
+            }
+            Triage::Ask(question) => question,
+        };
+        if let Some(answer) = local::answer(state, caller.vpc, &question) {
+            answered.add(1);
+            return Plan::Answer(question.encode(&answer, !over_tcp));
+        }
+        let upstreams = forward::upstreams(state, caller.vpc, &self.sources);
+        if upstreams.is_empty() {
+            refused.add(1);
+            return Plan::Answer(question.encode(&question.answer(ResponseCode::Refused), !over_tcp));
+        }
+        let Some(admitted) = self.admit(caller) else {
+            refused.add(1);
+            return Plan::Answer(question.encode(&question.answer(ResponseCode::ServFail), !over_tcp));
+        };
+        forwarded.add(1);
+        let parties = Parties::default();
+        parties.set(0, caller.alias, caller.generation);
+        Plan::Forward(Forward { question, upstreams, state: Arc::clone(state), parties, over_tcp, admitted })
+    }
+
+    /// Answers datagrams for ever.
+    async fn datagrams(self: Rc<Self>, socket: Rc<tokio::net::UdpSocket>) {
+        let mut buffer = vec![0; UDP_BUFFER];
+        loop {
+            match socket.recv_from(&mut buffer).await {
+                Ok((length, peer)) => self.datagram(&socket, &buffer[..length], peer),
+                Err(error) => {
+                    tracing::warn!(%error, "a question cannot be received");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn datagram(&self, socket: &Rc<tokio::net::UdpSocket>, bytes: &[u8], peer: SocketAddr) {
+        let state = self.shared.state.load_full();
+        let alias: IpAddr = peer.ip().to_canonical();
+        let Some(caller) = state.caller(alias) else {
+            self.counts().unknown_peers.add(1);
+            return;
+        };
+        match self.plan(&state, caller, bytes, false) {
+            Plan::Answer(None) => {}
+            // A full send buffer loses the answer, as the network may; the asker asks again.
+            Plan::Answer(Some(answer)) => drop(socket.try_send_to(&answer, peer)),
+            Plan::Forward(forward) => {
+                let socket = Rc::clone(socket);
+                self.tasks.spawn(forward.parties.clone(), async move {
+                    if let Some(answer) = forward.answer().await {
+                        // As above.
+                        let _ = socket.send_to(&answer, peer).await;
+                    }
+                });
+            }
+        }
+    }
 }

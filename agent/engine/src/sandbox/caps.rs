@@ -1,7 +1,10 @@
 //! All five capability sets become empty (capabilities(7)).
 #![allow(unsafe_code, reason = "capset(2) has no wrapper in libc")]
 
-use super::{SandboxError, user::{ZERO, prctl}};
+use super::{
+    SandboxError,
+    user::{ZERO, prctl},
+};
 
 /// `_LINUX_CAPABILITY_VERSION_3`: two 32-bit words per set.
 const VERSION_3: u32 = 0x2008_0522;

@@ -25,7 +25,9 @@ pub enum SandboxError {
         error: std::io::Error,
     },
     /// A capability survived.
-    #[error("capabilities are left after dropping them ({0}); something outside grants them: look at securebits and file capabilities")]
+    #[error(
+        "capabilities are left after dropping them ({0}); something outside grants them: look at securebits and file capabilities"
+    )]
     Left(&'static str),
     /// The system call filter does not compile.
     #[error("the system call filter is not valid on this machine: {0}")]

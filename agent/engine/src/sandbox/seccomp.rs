@@ -166,8 +166,10 @@ fn apply(
     let architecture = std::env::consts::ARCH.try_into().map_err(|error: seccompiler::BackendError| invalid(&error))?;
     let filter = SeccompFilter::new(rules, otherwise, matching, architecture).map_err(|error| invalid(&error))?;
     let program: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| invalid(&error))?;
-    seccompiler::apply_filter(&program)
-        .map_err(|error| SandboxError::Refused { what: "install a seccomp filter", error: std::io::Error::other(error) })
+    seccompiler::apply_filter(&program).map_err(|error| SandboxError::Refused {
+        what: "install a seccomp filter",
+        error: std::io::Error::other(error),
+    })
 }
 
 /// A 32-bit argument; the kernel ignores the upper half of these.
@@ -225,9 +227,9 @@ fn allowed(pid: u32) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::
     rules.insert(libc::SYS_setsockopt, options);
 
     rules.insert(libc::SYS_fcntl, any_of(1, FCNTL)?);
-    let requests = IOCTL.iter().map(|&request| {
-        SeccompRule::new(vec![SeccompCondition::new(1, SeccompCmpArgLen::Dword, Eq, request)?])
-    });
+    let requests = IOCTL
+        .iter()
+        .map(|&request| SeccompRule::new(vec![SeccompCondition::new(1, SeccompCmpArgLen::Dword, Eq, request)?]));
     rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
 
     // Memory: never executable.

@@ -163,10 +163,15 @@ impl Engine {
 
     /// Up to the first snapshot in force.
     pub(crate) async fn serving(kit: &Kit, snapshot: Snapshot) -> (Self, Agent) {
+        Self::serving_with(settings(), kit, snapshot).await
+    }
+
+    /// As [`Engine::serving`], with settings of the test's own.
+    pub(crate) async fn serving_with(settings: Settings, kit: &Kit, snapshot: Snapshot) -> (Self, Agent) {
         let engine = Self::start();
         let (agent, running, none) = engine.hello().await;
         assert!(running.is_none() && none.is_empty());
-        agent.send_with(&ToEngine::Start(settings()), &kit.descriptors()).await;
+        agent.send_with(&ToEngine::Start(settings), &kit.descriptors()).await;
         let revision = snapshot.revision;
         agent.send(&ToEngine::Snapshot(Box::new(snapshot))).await;
         assert_eq!(agent.answer().await, FromEngine::Applied { revision });

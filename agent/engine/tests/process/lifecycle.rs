@@ -115,7 +115,9 @@ fn junk_costs_a_connection() {
         let hello = encode(&FromEngine::AliasesClosed { token: u64::MAX }, MAX_FROM_ENGINE).unwrap();
         let again = encode(&ToEngine::Start(settings()), MAX_FROM_ENGINE).unwrap();
         let mut agent = agent;
-        for junk in [&[0xff; 64][..], b"GET / HTTP/1.1\r\n\r\n", &[0, 0, 0, 3, 200, 1, 2], &[0, 0, 0, 0], &hello, &again] {
+        for junk in
+            [&[0xff; 64][..], b"GET / HTTP/1.1\r\n\r\n", &[0, 0, 0, 3, 200, 1, 2], &[0, 0, 0, 0], &hello, &again]
+        {
             fds::send(&agent.stream, junk, &[]).await.unwrap();
             if junk.len() < 4 {
                 continue;

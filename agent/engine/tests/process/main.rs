@@ -2,7 +2,10 @@
 //!
 //! The test program starts itself again with [`CHILD`] set and then is the engine; a fake agent talks with it.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod agent;
+mod dns;
 mod lifecycle;
 mod relaying;
 mod sandbox;
@@ -19,7 +22,7 @@ fn main() -> ExitCode {
     if let Ok(role) = std::env::var(CHILD) {
         return sandbox::child(&role);
     }
-    let tests: Vec<Test> = [sandbox::TESTS, lifecycle::TESTS, relaying::TESTS].concat();
+    let tests: Vec<Test> = [sandbox::TESTS, lifecycle::TESTS, relaying::TESTS, dns::TESTS].concat();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         for (name, _) in &tests {
@@ -29,7 +32,8 @@ fn main() -> ExitCode {
     }
     assert!(nix::unistd::geteuid().is_root(), "these tests need root");
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let chosen: Vec<_> = tests.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(&**filter))).collect();
+    let chosen: Vec<_> =
+        tests.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(&**filter))).collect();
     println!("\nrunning {} tests", chosen.len());
     let mut failed = 0;
     for (name, test) in &chosen {
@@ -37,7 +41,8 @@ fn main() -> ExitCode {
         println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
         failed += usize::from(!good);
     }
-    let (word, passed, out) = (if failed == 0 { "ok" } else { "FAILED" }, chosen.len() - failed, tests.len() - chosen.len());
+    let (word, passed, out) =
+        (if failed == 0 { "ok" } else { "FAILED" }, chosen.len() - failed, tests.len() - chosen.len());
     println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {out} filtered out\n");
     ExitCode::from(u8::from(failed > 0))
 }

@@ -54,10 +54,11 @@ pub(crate) fn child(role: &str) -> ExitCode {
             let missing = brattice_engine::sandbox::enter(ENGINE_UID, ENGINE_GID).unwrap();
             println!("missing {missing:?}");
             match what {
-                "fatal" => unsafe {
+                "fatal" => {
                     let call = argument.parse().unwrap();
-                    libc::syscall(call, 0, 0, 0, 0, 0, 0);
-                },
+                    // SAFETY: the filter kills the process before the call does anything.
+                    unsafe { libc::syscall(call, 0, 0, 0, 0, 0, 0) };
+                }
                 "needs" => needs(),
                 _ => probe(),
             }
@@ -105,7 +106,7 @@ const REFUSED: &[(&str, i32)] = &[
 ];
 
 fn probe() {
-    // SAFETY (all): plain calls with valid pointers; they are expected to fail.
+    // SAFETY: plain calls with valid pointers; they are expected to fail.
     unsafe {
         let path = c"/etc/passwd".as_ptr();
         report("open_passwd", libc::open(path, libc::O_RDONLY).into());
@@ -135,8 +136,7 @@ fn probe() {
         report("seccomp", libc::syscall(libc::SYS_seccomp, 0, 0, 0));
         let filter = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
         let size = libc::socklen_t::try_from(size_of_val(&filter)).unwrap();
-        let result =
-            libc::setsockopt(tcp, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const filter).cast(), size);
+        let result = libc::setsockopt(tcp, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const filter).cast(), size);
         report("attach_filter", result.into());
         report("tiocsti", libc::ioctl(0, libc::TIOCSTI, c"x".as_ptr()).into());
         report("chdir", libc::chdir(c"/".as_ptr()).into());

@@ -1,0 +1,109 @@
+//! Answers about names of ours.
+
+use std::net::IpAddr;
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, AAAA, SOA},
+    },
+};
+
+use crate::state::State;
+
+use super::question::Question;
+
+/// Longest TTL of anything we say ourselves, seconds: how long a workload may believe in a service that is gone.
+pub const MAX_TTL: u32 = 30;
+
+/// What a name is to the VPC that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A service that it may see.
+    Service(IpAddr),
+    /// A name of ours that does not exist for it: nobody has it, or a service that it may not see.
+    Hidden,
+    /// A name of ours without records: the suffix, and `svc.` below it.
+    Empty,
+    /// Nobody's: for the VPC's resolvers.
+    Foreign,
+}
+
+/// What a name (as [`super::question::key`] writes it) is.
+pub fn classify(state: &State, vpc: u32, name: &str) -> Kind {
+    if let Some(vip) = state.resolve(vpc, name) {
+        return Kind::Service(vip);
+    }
+    if state.is_claimed(name) {
+        return Kind::Hidden;
+    }
+    match below(name, &suffix(state)) {
+        Some("" | "svc") => Kind::Empty,
+        Some(_) => Kind::Hidden,
+        None => Kind::Foreign,
+    }
+}
+
+/// What stands before a suffix, without the dot between; `None` for a name that is not in it.
+fn below<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
+    if suffix.is_empty() {
+        return None;
+    }
+    match name.strip_suffix(suffix)? {
+        "" => Some(""),
+        rest => rest.strip_suffix('.'),
+    }
+}
+
+/// The answer to a question about a name of ours; `None` for a foreign one.
+pub fn answer(state: &State, vpc: u32, question: &Question) -> Option<Message> {
+    let kind = classify(state, vpc, &question.name);
+    let code = match kind {
+        Kind::Foreign => return None,
+        Kind::Hidden => ResponseCode::NXDomain,
+        Kind::Service(_) | Kind::Empty => ResponseCode::NoError,
+    };
+    let mut message = question.answer(code);
+    message.metadata.authoritative = true;
+    let ttl = state.dns.ttl_seconds.min(MAX_TTL);
+    let name = &question.query.name;
+    let data = match (kind, question.query.query_type) {
+        (Kind::Service(IpAddr::V4(vip)), RecordType::A | RecordType::ANY) => Some(RData::A(A(vip))),
+        (Kind::Service(IpAddr::V6(vip)), RecordType::AAAA | RecordType::ANY) => Some(RData::AAAA(AAAA(vip))),
+        _ => None,
+    };
+    match (data, authority(state, question, ttl)) {
+        (Some(data), _) => {
+            message.add_answer(Record::from_rdata(name.clone(), ttl, data));
+        }
+        (None, Some(soa)) if question.query.query_type == RecordType::SOA && soa.name == *name => {
+            message.add_answer(soa);
+        }
+        (None, Some(soa)) => {
+            message.add_authority(soa);
+        }
+        (None, None) => {}
+    }
+    Some(message)
+}
+
+/// The SOA record that says how long a "no" may be kept: of our suffix, or of the custom domain itself.
+fn authority(state: &State, question: &Question, ttl: u32) -> Option<Record> {
+    let suffix = suffix(state);
+    let zone = match below(&question.name, &suffix) {
+        Some(_) => Name::from_ascii(format!("{suffix}.")).ok()?,
+        None => question.query.name.clone(),
+    };
+    let server = zone.prepend_label("ns").unwrap_or_else(|_| zone.clone());
+    let mailbox = zone.prepend_label("hostmaster").unwrap_or_else(|_| zone.clone());
+    #[allow(clippy::cast_possible_truncation, reason = "serial numbers wrap (RFC 1982)")]
+    let serial = state.revision as u32;
+    let retry = i32::try_from(MAX_TTL).unwrap_or(i32::MAX);
+    let soa = SOA::new(server, mailbox, serial, retry, retry, retry, ttl);
+    Some(Record::from_rdata(zone, ttl, RData::SOA(soa)))
+}
+
+fn suffix(state: &State) -> String {
+    state.dns.suffix.trim_matches('.').to_ascii_lowercase()
+}
