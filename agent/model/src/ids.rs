@@ -125,7 +125,7 @@ impl Identifier {
                 Ok(Self::Arn(text.into()))
             } else {
                 Err(format!(
-                    "not the ARN of a {}: it looks like arn:aws:{service}:<region>:<account id>:{path}{}…",
+                    "not the ARN of {}: it looks like arn:aws:{service}:<region>:<account id>:{path}{}…",
                     rule.what,
                     kind.prefix()
                 ))

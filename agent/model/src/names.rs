@@ -6,6 +6,7 @@ use std::fmt;
 /// rules; ours for the kinds Lattice has not).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NameRule {
+    /// With its article.
     pub(crate) what: &'static str,
     min: usize,
     max: usize,
@@ -16,36 +17,41 @@ impl NameRule {
     const fn new(what: &'static str, min: usize, max: usize, banned: &'static str) -> Self {
         Self { what, min, max, banned }
     }
+
+    /// What it is without the article.
+    pub(crate) fn noun(self) -> &'static str {
+        self.what.split_once(' ').map_or(self.what, |(_, noun)| noun)
+    }
 }
 
-pub(crate) const ACCOUNT: NameRule = NameRule::new("account", 1, 63, "");
-pub(crate) const VPC: NameRule = NameRule::new("VPC", 1, 63, "vpc-");
-pub(crate) const WORKLOAD: NameRule = NameRule::new("workload", 1, 63, "");
-pub(crate) const SERVICE_NETWORK: NameRule = NameRule::new("service network", 3, 63, "");
-pub(crate) const SERVICE: NameRule = NameRule::new("service", 3, 40, "svc-");
-pub(crate) const LISTENER: NameRule = NameRule::new("listener", 3, 63, "listener-");
-pub(crate) const RULE: NameRule = NameRule::new("rule", 3, 63, "rule-");
-pub(crate) const TARGET_GROUP: NameRule = NameRule::new("target group", 3, 128, "tg-");
-pub(crate) const ASSOCIATION: NameRule = NameRule::new("association", 1, 128, "");
+pub(crate) const ACCOUNT: NameRule = NameRule::new("an account", 1, 63, "");
+pub(crate) const VPC: NameRule = NameRule::new("a VPC", 1, 63, "vpc-");
+pub(crate) const WORKLOAD: NameRule = NameRule::new("a workload", 1, 63, "");
+pub(crate) const SERVICE_NETWORK: NameRule = NameRule::new("a service network", 3, 63, "");
+pub(crate) const SERVICE: NameRule = NameRule::new("a service", 3, 40, "svc-");
+pub(crate) const LISTENER: NameRule = NameRule::new("a listener", 3, 63, "listener-");
+pub(crate) const RULE: NameRule = NameRule::new("a rule", 3, 63, "rule-");
+pub(crate) const TARGET_GROUP: NameRule = NameRule::new("a target group", 3, 128, "tg-");
+pub(crate) const ASSOCIATION: NameRule = NameRule::new("an association", 1, 128, "");
 
 /// Why a name is not allowed.
 pub(crate) fn check(name: &str, rule: NameRule) -> Result<(), String> {
     let length = name.chars().count();
     if length < rule.min || length > rule.max {
-        return Err(format!("a {} name has {} to {} characters, this one {length}", rule.what, rule.min, rule.max));
+        return Err(format!("the name of {} has {} to {} characters, this one {length}", rule.what, rule.min, rule.max));
     }
     if let Some(c) = name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
         return Err(format!(
-            "a {} name has only lower-case letters, digits and hyphens, not {}",
+            "the name of {} has only lower-case letters, digits and hyphens, not {}",
             rule.what,
             crate::diagnostic::quote(&c.to_string())
         ));
     }
     if name.starts_with('-') || name.ends_with('-') || name.contains("--") {
-        return Err(format!("a {} name has no hyphen at an end and no two in a row", rule.what));
+        return Err(format!("the name of {} has no hyphen at an end and no two in a row", rule.what));
     }
     if !rule.banned.is_empty() && name.starts_with(rule.banned) {
-        return Err(format!("a {} name does not begin with `{}`: ids do", rule.what, rule.banned));
+        return Err(format!("the name of {} does not begin with `{}`: ids do", rule.what, rule.banned));
     }
     Ok(())
 }

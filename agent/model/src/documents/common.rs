@@ -77,7 +77,7 @@ impl Decoder<'_> {
         match Identifier::parse(text, kind, rule) {
             Ok(value) => Some(Located { value, at: self.at(node.mark) }),
             Err(why) => {
-                let diagnostic = self.error(node.mark, format!("{} names no {}: {why}", quote(text), rule.what));
+                let diagnostic = self.error(node.mark, format!("{} names no {}: {why}", quote(text), rule.noun()));
                 self.report(diagnostic.expected("a name, account/name, id or ARN"));
                 None
             }

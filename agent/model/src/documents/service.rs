@@ -250,11 +250,11 @@ fn http_match(d: &mut Decoder<'_>, node: &Node) -> Option<MatchDocument> {
     let path = fields.take(d, "pathMatch").and_then(|node| path_match(d, node));
     let host = fields.take(d, "hostMatch").and_then(|node| host_match(d, node));
     fields.later(d, "headerMatches", "match by path, method or host");
-    if !["method", "pathMatch", "hostMatch", "headerMatches"].iter().any(|name| fields.has(name)) {
+    let empty = !["method", "pathMatch", "hostMatch", "headerMatches"].iter().any(|name| fields.has(name));
+    if fields.finish(d) && empty {
         let diagnostic = d.error(node.mark, "the match has no condition").expected("`method`, `pathMatch` or `hostMatch`");
         d.report(diagnostic.help("what matches everything is the listener's `defaultAction`"));
     }
-    fields.finish(d);
     Some(MatchDocument { method, path, host })
 }
 
@@ -284,8 +284,8 @@ fn path_match(d: &mut Decoder<'_>, node: &Node) -> Option<PathMatch> {
         let prefix = members.take(d, "prefix").map(|node| (PathMatchKind::Prefix, node));
         members.later(d, "regex", "match by `exact` or `prefix`");
         let given: Vec<&str> = ["exact", "prefix"].into_iter().filter(|name| members.has(name)).collect();
-        let one = members.has("regex") || d.exactly_one(node.mark, &given, "`exact` and `prefix`");
-        members.finish(d);
+        let regex = members.has("regex");
+        let one = members.finish(d) && !regex && d.exactly_one(node.mark, &given, "`exact` and `prefix`");
         let (kind, node) = exact.or(prefix).filter(|_| one)?;
         Some((kind, path(d, node)?))
     });
@@ -322,10 +322,16 @@ fn host_match(d: &mut Decoder<'_>, node: &Node) -> Option<Located<String>> {
     let mut fields = d.fields(node, "a hostMatch")?;
     let host = fields.need(d, "match").and_then(|node| {
         let mut members = d.fields(node, "a host's match")?;
-        let host = members.need(d, "exact").and_then(|node| custom_domain(d, node));
-        for later in ["prefix", "suffix", "contains", "regex"] {
-            members.later(d, later, "match a host by `exact`");
+        let later = ["prefix", "suffix", "contains", "regex"];
+        let node = if later.iter().any(|name| members.has(name)) {
+            members.take(d, "exact")
+        } else {
+            members.need(d, "exact")
+        };
+        for name in later {
+            members.later(d, name, "match a host by `exact`");
         }
+        let host = node.and_then(|node| custom_domain(d, node));
         members.finish(d);
         host
     });
@@ -338,8 +344,7 @@ fn action(d: &mut Decoder<'_>, node: &Node) -> Option<ActionDocument> {
     let forward_node = fields.take(d, "forward");
     let fixed_node = fields.take(d, "fixedResponse");
     let given: Vec<&str> = ["forward", "fixedResponse"].into_iter().filter(|name| fields.has(name)).collect();
-    let one = d.exactly_one(node.mark, &given, "`forward` and `fixedResponse`");
-    fields.finish(d);
+    let one = fields.finish(d) && d.exactly_one(node.mark, &given, "`forward` and `fixedResponse`");
     let forward = forward_node.and_then(|node| forward(d, node));
     let fixed = fixed_node.and_then(|node| {
         let mut fields = d.fields(node, "a fixedResponse")?;

@@ -190,11 +190,12 @@ fn attachment(d: &mut Decoder<'_>, node: &Node) -> Option<Attachment> {
         }
     };
     let (interface, namespace) = (glob(d, "interface"), glob(d, "namespace"));
-    if !fields.has("interface") && !fields.has("namespace") {
+    let empty = !fields.has("interface") && !fields.has("namespace");
+    // A misspelt field alone is already reported.
+    if fields.finish(d) && empty {
         let diagnostic = d.error(node.mark, "the attachment selects nothing");
         d.report(diagnostic.expected("`interface`, `namespace` or both"));
     }
-    fields.finish(d);
     Some(Attachment { interface, namespace })
 }
 
@@ -244,10 +245,7 @@ pub(super) fn decode_workload(
     };
     // IFNAMSIZ and NAME_MAX.
     let (interface, namespace) = (place(d, "interface", 15), place(d, "namespace", 255));
-    if !spec.has("interface") && !spec.has("namespace") {
-        let diagnostic = d.error(spec.mark, "the workload is nowhere");
-        d.report(diagnostic.expected("`interface`, `namespace` or both"));
-    }
+    let (mark, nowhere) = (spec.mark, !spec.has("interface") && !spec.has("namespace"));
     let mut addresses = Vec::new();
     if let Some(node) = spec.take(d, "addresses") {
         for item in d.list(node, 0..=MAX_WORKLOAD_ADDRESSES, "addresses").unwrap_or_default() {
@@ -260,6 +258,9 @@ pub(super) fn decode_workload(
     }
     let tags = d.spec_tags(&mut spec);
     spec.read_only(d, &["id", "arn", "alias", "status"]);
-    spec.finish(d);
+    if spec.finish(d) && nowhere {
+        let diagnostic = d.error(mark, "the workload is nowhere");
+        d.report(diagnostic.expected("`interface`, `namespace` or both"));
+    }
     Some(WorkloadDocument { metadata: metadata?, vpc: vpc?, interface, namespace, addresses, tags })
 }

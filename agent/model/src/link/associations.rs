@@ -41,8 +41,8 @@ impl<'a> Linker<'a> {
         let mut associations: Vec<(Association, &Position)> = Vec::new();
         let mut seen: HashMap<(AssociationKind, String, String), usize> = HashMap::new();
         for request in self.requests(&service_index) {
-            let (association, finding) = self.associate(&request, services, &service_index);
-            if let Some(finding) = finding {
+            let (association, findings) = self.associate(&request, services, &service_index);
+            for finding in findings {
                 match finding.severity {
                     crate::Severity::Error => self.error(request.owner, finding),
                     crate::Severity::Warning => self.warning(request.owner, finding),
@@ -121,7 +121,7 @@ impl<'a> Linker<'a> {
         request: &Request<'_>,
         services: &[Service],
         service_index: &Index,
-    ) -> (Association, Option<Diagnostic>) {
+    ) -> (Association, Vec<Diagnostic>) {
         let home = request.owner.account();
         let network = self.network_index.resolve(&request.network.value, home, |id| self.account_name(id));
         let member = match (&request.member, request.kind) {
@@ -131,13 +131,13 @@ impl<'a> Linker<'a> {
             }
             (Member::Named(name), AssociationKind::Vpc) => self.vpc(&name.value, home),
         };
-        let missing = if network.is_none() {
-            Some(self.missing_network(request))
-        } else if let (None, Member::Named(name)) = (member, &request.member) {
-            Some(self.missing_member(request, name, services))
-        } else {
-            None
-        };
+        let mut missing = Vec::new();
+        if network.is_none() {
+            missing.push(self.missing_network(request));
+        }
+        if let (None, Member::Named(name)) = (member, &request.member) {
+            missing.push(self.missing_member(request, name, services));
+        }
         // Account, name and whether it is in force.
         let described = member.map(|index| match request.kind {
             AssociationKind::Service => {
@@ -156,20 +156,22 @@ impl<'a> Linker<'a> {
             (None, Member::Named(name)) => name.value.to_string(),
             (None, Member::Inline(_)) => String::new(),
         };
-        let (status, finding) = match (missing, network, described) {
-            (Some(missing), ..) => (missing.status, Some(missing.finding)),
+        let (status, findings) = match (missing.first(), network, described) {
+            (Some(first), ..) => {
+                (first.status.clone(), missing.into_iter().map(|missing| missing.finding).collect())
+            }
             (None, Some(network), Some((_, name, status))) => {
                 let refusal = self.refusal(request, network, member, services).map(|(message, help)| {
                     let finding = Diagnostic::warning(request.at, format!("not associated: {message}")).help(help);
-                    (Status::failed(failure::ACCESS_DENIED, message), Some(finding))
+                    (Status::failed(failure::ACCESS_DENIED, message), vec![finding])
                 });
                 let failed = || {
                     let message = format!("{name} is not in force");
-                    (!status.is_active()).then(|| (Status::failed(failure::MEMBER_FAILED, message), None))
+                    (!status.is_active()).then(|| (Status::failed(failure::MEMBER_FAILED, message), Vec::new()))
                 };
-                refusal.or_else(failed).unwrap_or((Status::Active, None))
+                refusal.or_else(failed).unwrap_or((Status::Active, Vec::new()))
             }
-            _ => (Status::failed(failure::MEMBER_FAILED, "the member is not in force"), None),
+            _ => (Status::failed(failure::MEMBER_FAILED, "the member is not in force"), Vec::new()),
         };
         let id_kind = match request.kind {
             AssociationKind::Service => IdKind::ServiceAssociation,
@@ -187,7 +189,7 @@ impl<'a> Linker<'a> {
             status,
             origin: request.at.origin(),
         };
-        (association, finding)
+        (association, findings)
     }
 
     fn missing_network(&self, request: &Request<'_>) -> Missing {

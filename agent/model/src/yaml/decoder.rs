@@ -227,9 +227,10 @@ impl<'n> Fields<'n> {
         self.entries.iter().map(|(key, node)| (key.name.as_str(), key.mark, node))
     }
 
-    /// Reports the fields that nobody asked for, and those that are missing.
-    pub(crate) fn finish(self, d: &mut Decoder<'_>) {
+    /// Reports the fields that nobody asked for, and those that are missing. True if all were known.
+    pub(crate) fn finish(self, d: &mut Decoder<'_>) -> bool {
         let mut misspelt = Vec::new();
+        let known = self.used.iter().all(|used| *used);
         for (index, (key, _)) in self.entries.iter().enumerate() {
             if self.used[index] {
                 continue;
@@ -252,6 +253,7 @@ impl<'n> Fields<'n> {
                 d.report(diagnostic);
             }
         }
+        known
     }
 }
 
