@@ -85,7 +85,7 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
             let (worker, other) = workers(config, seen);
             match assign(ctx, base + worker) {
                 // The slots of the workers are filled and emptied one after the other.
-                Err(DropReason::EngineDown) if other != worker => assign(ctx, base + other)?,
+                Err(DropReason::EngineDown) => assign(ctx, base + other)?,
                 result => result?,
             }
             if bypassed {
@@ -98,7 +98,8 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
 }
 
 /// Two workers by hash of the caller's address and port, the one with fewer connections first. A hash alone is fair
-/// only for many connections; asking two and taking the better evens out few.
+/// only for many connections; asking two and taking the better evens out few. Where both are the same, the second is
+/// its neighbour, for when the first has no socket.
 #[inline(always)]
 fn workers(config: &Config, seen: &Seen) -> (u32, u32) {
     let n = if config.workers > MAX_WORKERS { MAX_WORKERS } else { config.workers } as u64;
@@ -108,6 +109,9 @@ fn workers(config: &Config, seen: &Seen) -> (u32, u32) {
     hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
     // Sixteen bits of it as a fraction of n: no division, and 0 for n = 0.
     let (one, two) = (((hash >> 48) * n >> 16) as u32, ((hash >> 32 & 0xffff) * n >> 16) as u32);
+    if two == one {
+        return (one, if one as u64 + 1 < n { one + 1 } else { 0 });
+    }
     if connections(two) < connections(one) { (two, one) } else { (one, two) }
 }
 

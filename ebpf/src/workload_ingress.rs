@@ -13,6 +13,9 @@ use crate::{
     rewrite, switches,
 };
 
+/// `__sk_buff.pkt_type` of a packet for this host.
+const PACKET_HOST: u32 = 0;
+
 /// TCX ingress of a workload's host-side interface: takes service traffic, attests its source, and turns it into the
 /// workload's alias. What is not service traffic gets `TCX_NEXT`, unchanged.
 #[classifier]
@@ -60,6 +63,11 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
     }
     if switches::all_detached() || workload.is_some_and(|w| switches::workload_detached(w.workload_id)) {
         count(Counter::DetachedPassed);
+        if to_vip {
+            // While the workload remembers our MAC for the VIP, the stack takes its packets for another host's and is
+            // silent. As one of its own it refuses them at once. No byte changes; what fails stays silent.
+            let _ = ctx.change_type(PACKET_HOST);
+        }
         return Ok(TCX_NEXT);
     }
     if to_alias {

@@ -1,20 +1,22 @@
 //! The programs, loaded for one test: maps of their own, attached to nothing.
 
 use std::{
+    fs::File,
     net::Ipv4Addr,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, SockMap},
+    programs::{ProgramError, SchedClassifier, SkLookup, TcAttachType, TestRun, TestRunOptions},
 };
 use brattice_abi::{
     ALIASES, Address, Alias, CONFIG, COUNTERS, Config, Counter, DropEvent, DropReason, EVENTS, HALF_OPEN_COUNTS,
-    HalfOpenCount, LISTENER_DNS, LISTENERS, Listener, ListenerKey, SWITCHES, Switch, SwitchKey, TARGETS, TargetKey,
-    WORKLOAD_EGRESS, WORKLOAD_INGRESS, WORKLOADS, Workload, WorkloadKey,
+    HalfOpenCount, LISTENER_DNS, LISTENER_HTTP, LISTENERS, Listener, ListenerKey, SOCKETS, SWITCHES, Switch, SwitchKey, TARGETS, TargetKey,
+    VIP_LISTENER, WORKERS, WORKLOAD_EGRESS, WORKLOAD_INGRESS, WORKLOADS, WorkerState, Workload, WorkloadKey,
 };
 
 /// `TCX_NEXT`, as the programs return it.
@@ -156,17 +158,33 @@ impl Node {
         map.set(0, config, 0).expect("configuration is written");
     }
 
-    /// Adds a workload with one address behind `ifindex`, in both directions.
+    /// Adds a workload with one address behind `ifindex`, in both directions; its MAC is [`WORKLOAD_MAC`].
     ///
     /// # Panics
     /// If the kernel refuses.
     pub fn add_workload(&mut self, ifindex: u32, address: Ipv4Addr, alias: Ipv4Addr, workload_id: u32, flags: u32) {
+        self.add_workload_at(ifindex, address, alias, workload_id, flags, WORKLOAD_MAC);
+    }
+
+    /// The same with a MAC.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn add_workload_at(
+        &mut self,
+        ifindex: u32,
+        address: Ipv4Addr,
+        alias: Ipv4Addr,
+        workload_id: u32,
+        flags: u32,
+        mac: [u8; 6],
+    ) {
         let (address, alias) = (Address::from(address), Address::from(alias));
         self.table(WORKLOADS)
             .insert(WorkloadKey { ifindex, address }, Workload { alias, workload_id, flags }, 0)
             .expect("workload is written");
         self.table(ALIASES)
-            .insert(alias, Alias { address, ifindex, workload_id, mac: WORKLOAD_MAC, pad: [0; 2] }, 0)
+            .insert(alias, Alias { address, ifindex, workload_id, mac, pad: [0; 2] }, 0)
             .expect("alias is written");
     }
 
@@ -188,6 +206,77 @@ impl Node {
         self.table(LISTENERS)
             .insert(key, Listener { kind: LISTENER_DNS, service_id: 0 }, 0)
             .expect("listener is written");
+    }
+
+    /// Registers a listener for a service.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn add_service(&mut self, vip: Ipv4Addr, port: u16, service_id: u32) {
+        let key = ListenerKey { vip: vip.into(), port, protocol: 6, pad: 0 };
+        self.table(LISTENERS)
+            .insert(key, Listener { kind: LISTENER_HTTP, service_id }, 0)
+            .expect("listener is written");
+    }
+
+    /// Puts a socket into a slot, or another in its place.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn set_socket(&mut self, slot: u32, socket: &impl AsRawFd) {
+        let mut map =
+            SockMap::try_from(self.ebpf.map_mut(SOCKETS).expect("the object has the map")).expect("a socket map");
+        map.set(slot, socket, 0).expect("socket is put into its slot");
+    }
+
+    /// Empties a slot.
+    ///
+    /// # Panics
+    /// If it is empty.
+    pub fn clear_socket(&mut self, slot: u32) {
+        let mut map =
+            SockMap::try_from(self.ebpf.map_mut(SOCKETS).expect("the object has the map")).expect("a socket map");
+        map.clear_index(&slot).expect("the slot was filled");
+    }
+
+    /// Writes what a worker reports.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn set_connections(&mut self, worker: u32, connections: u32) {
+        let mut map: Array<_, WorkerState> =
+            Array::try_from(self.ebpf.map_mut(WORKERS).expect("the object has the map")).expect("an array");
+        map.set(worker, WorkerState { heartbeat_ns: 0, connections, requests: 0 }, 0).expect("state is written");
+    }
+
+    /// Attaches a TCX program for as long as the node lives.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn attach(&mut self, hook: Hook, interface: &str) {
+        let (name, direction) = match hook {
+            Hook::Ingress => (WORKLOAD_INGRESS, TcAttachType::Ingress),
+            Hook::Egress => (WORKLOAD_EGRESS, TcAttachType::Egress),
+        };
+        let program: &mut SchedClassifier =
+            self.ebpf.program_mut(name).expect("the object has the program").try_into().expect("it is a classifier");
+        program.attach(interface, direction).unwrap_or_else(|e| panic!("cannot attach {name} to {interface}: {e:?}"));
+    }
+
+    /// Loads `vip_listener` and attaches it to the calling thread's network namespace for as long as the node lives.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn attach_vip_listener(&mut self) {
+        let program: &mut SkLookup = self
+            .ebpf
+            .program_mut(VIP_LISTENER)
+            .expect("the object has the program")
+            .try_into()
+            .expect("it is an sk_lookup program");
+        program.load().unwrap_or_else(|e| panic!("the kernel refuses {VIP_LISTENER}: {e:?}"));
+        let namespace = File::open("/proc/thread-self/ns/net").expect("a thread has a namespace");
+        program.attach(namespace).unwrap_or_else(|e| panic!("cannot attach {VIP_LISTENER}: {e:?}"));
     }
 
     /// Sets a switch.
