@@ -6,16 +6,23 @@
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
 //! - [`state`], [`limits`], [`stats`]: what all threads share.
 //! - [`worker`]: one thread per core; [`relay`] is its path for bypassed connections.
+//! - [`http`]: the L7 path, from a client's socket to a target's.
 //! - [`dns`]: the DNS server.
 
+mod balance;
 pub mod dial;
 pub mod dns;
 pub mod fds;
+mod flights;
 pub mod heartbeat;
+pub mod http;
 pub mod limits;
 pub mod link;
+mod local;
 pub mod orders;
+mod pool;
 pub mod process;
+mod random;
 pub mod relay;
 pub mod sandbox;
 pub mod state;

@@ -1,14 +1,20 @@
 //! A worker: one thread, one runtime, one listener of each kind.
 
-use std::{net::TcpListener, rc::Rc, sync::Arc};
+use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
-use tokio::task::LocalSet;
+use tokio::{
+    task::LocalSet,
+    time::{Instant, MissedTickBehavior},
+};
 
 use crate::{
     heartbeat::Slot,
+    http::{self, control::Verdict},
+    local::Local,
     orders::{Order, Orders},
     relay::Relay,
     state::Shared,
+    stats::Limit,
 };
 
 /// What a worker is started with.
@@ -27,6 +33,9 @@ pub struct Worker {
     pub slot: Slot,
 }
 
+/// How often a shutdown looks whether everything has ended.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Serves until an [`Order::Shutdown`] is carried out.
 ///
 /// # Errors
@@ -39,20 +48,78 @@ pub fn serve(worker: Worker) -> std::io::Result<()> {
 async fn run(mut worker: Worker) -> std::io::Result<()> {
     tokio::task::spawn_local(worker.slot.clone().run());
     let relay = Relay::new(Arc::clone(&worker.shared), worker.index, worker.slot.clone());
-    let listener = tokio::net::TcpListener::from_std(worker.relay)?;
-    let relaying = tokio::task::spawn_local(Rc::clone(&relay).accept(listener));
+    let local = Local::new(worker.shared, worker.index, worker.slot);
+    let relaying = tokio::task::spawn_local(Rc::clone(&relay).accept(tokio::net::TcpListener::from_std(worker.relay)?));
+    let accepting =
+        tokio::task::spawn_local(http::accept(Rc::clone(&local), tokio::net::TcpListener::from_std(worker.http)?));
+    tokio::task::spawn_local(sweep(Rc::clone(&local)));
     while let Some((order, confirm)) = worker.orders.recv().await {
         match order {
-            Order::Applied => {}
-            Order::CloseAliases(aliases) => relay.close_aliases(&aliases).await,
+            Order::Applied => applied(&local),
+            Order::CloseAliases(aliases) => {
+                local.close_aliases(&aliases).await;
+                relay.close_aliases(&aliases).await;
+            }
             Order::Shutdown(grace) => {
                 relaying.abort();
-                relay.finish(grace).await;
+                accepting.abort();
+                tokio::join!(relay.finish(grace), finish(&local, grace));
                 let _ = confirm.send(());
                 return Ok(());
             }
         }
+        // A link that is gone ends the loop.
         let _ = confirm.send(());
     }
     Err(std::io::Error::other("the link is gone"))
+}
+
+/// A new state is in force: connections to targets that are in it no more are of no use.
+fn applied(local: &Local) {
+    let view = local.view();
+    let targets: std::collections::HashSet<_> = view
+        .state
+        .groups()
+        .iter()
+        .flat_map(|group| group.targets.iter().map(|target| (target.alias, target.port, target.generation)))
+        .collect();
+    local.pool.retain(|key| targets.contains(&(key.alias, key.port, key.generation)));
+}
+
+/// Looks after everything that takes time, once per tick.
+async fn sweep(local: Rc<Local>) {
+    let limits = *local.limits();
+    let clock = &local.clock;
+    let [header, body, answer, pool] = [
+        limits.header_timeout_ms,
+        limits.body_idle_timeout_ms,
+        limits.response_timeout_ms,
+        limits.pool_idle_timeout_ms,
+    ]
+    .map(|ms| clock.ticks(ms));
+    let mut ticks = tokio::time::interval(clock.period());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        clock.advance();
+        let swept = local.flights.sweep(clock, answer, body);
+        let counts = local.counts();
+        counts.limits_hit[Limit::ResponseTimeout as usize].add(swept.answers);
+        counts.limits_hit[Limit::BodyIdleTimeout as usize].add(swept.bodies);
+        local.clients.sweep(&local, header);
+        let idled = local.pool.sweep(clock, pool);
+        counts.limits_hit[Limit::PoolIdleTimeout as usize].add(idled);
+    }
+}
+
+/// Lets requests in flight end by themselves for this long, then ends them.
+async fn finish(local: &Local, grace: Duration) {
+    let deadline = Instant::now() + grace;
+    local.clients.decide(Verdict::Drain);
+    while local.clients.len() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(LOOK.min(grace)).await;
+    }
+    local.clients.decide(Verdict::Abort);
+    local.pool.retain(|_| false);
+    local.tasks.finish(Duration::ZERO).await;
 }

@@ -1,0 +1,74 @@
+//! Whose turn it is: shares of target groups, turns of targets. Each worker counts for itself.
+
+use std::collections::HashMap;
+
+use brattice_router::Shares;
+use brattice_wire::snapshot::Target;
+
+use crate::{
+    random::Random,
+    state::{Forward, State},
+};
+
+/// The turns in one state.
+pub(crate) struct Balance {
+    /// By [`Forward::index`].
+    shares: Vec<Shares>,
+    /// By target group.
+    turns: Vec<usize>,
+}
+
+impl Balance {
+    /// For a state. What did not change since the old one goes on where it was, or every change of anything would begin
+    /// all cycles anew.
+    pub(crate) fn new(state: &State, old: Option<(&State, &Self)>, random: &mut Random) -> Self {
+        let mut known: HashMap<(&str, Vec<(&str, u16)>), &Shares> = HashMap::new();
+        let mut turns: HashMap<&str, usize> = HashMap::new();
+        if let Some((old, balance)) = old {
+            for forward in old.forwards() {
+                if let Some(shares) = balance.shares.get(forward.index as usize) {
+                    known.insert((&forward.key, identity(old, forward)), shares);
+                }
+            }
+            turns = old.groups().iter().zip(&balance.turns).map(|(group, turn)| (group.id.as_str(), *turn)).collect();
+        }
+        Self {
+            shares: state
+                .forwards()
+                .map(|forward| match known.get(&(forward.key.as_str(), identity(state, forward))) {
+                    Some(shares) => (*shares).clone(),
+                    None => Shares::new(&forward.weights),
+                })
+                .collect(),
+            // Workers begin at different targets, or the first one would get the first request of each.
+            turns: state
+                .groups()
+                .iter()
+                .map(|group| match turns.get(group.id.as_str()) {
+                    Some(turn) => *turn,
+                    None => usize::try_from(random.next() >> 32).unwrap_or_default(),
+                })
+                .collect(),
+        }
+    }
+
+    /// The target group that comes next; `None` when none has a weight.
+    pub(crate) fn group(&mut self, forward: &Forward) -> Option<u32> {
+        let chosen = self.shares.get_mut(forward.index as usize)?.choose()?;
+        forward.groups.get(chosen).copied()
+    }
+
+    /// The target of a group that comes next; `None` when it has none.
+    pub(crate) fn target<'a>(&mut self, group: u32, targets: &'a [Target]) -> Option<&'a Target> {
+        let turn = self.turns.get_mut(group as usize)?;
+        let target = targets.get(turn.checked_rem(targets.len())?)?;
+        *turn = turn.wrapping_add(1);
+        Some(target)
+    }
+}
+
+/// The target groups of a forward, by id, and their weights.
+fn identity<'a>(state: &'a State, forward: &Forward) -> Vec<(&'a str, u16)> {
+    let id = |group: &u32| state.group(*group).map_or("", |group| group.id.as_str());
+    forward.groups.iter().zip(&forward.weights).map(|(group, weight)| (id(group), *weight)).collect()
+}

@@ -1,0 +1,219 @@
+//! Requests in flight, and the times they may take.
+//!
+//! No request has a timer of its own: each is stamped with the tick of its last progress, and once per tick the sweeper
+//! looks at all of them. That costs a store per frame instead of two operations on a timer wheel.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Waker},
+};
+
+use futures_util::future::AbortHandle;
+use slab::Slab;
+
+use crate::{http::control::Control, local::Clock};
+
+/// Whom a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// The target is to begin its answer.
+    Answer,
+    /// The client is to send more of its body.
+    ClientBody,
+    /// The target is to send more of its body.
+    TargetBody,
+    /// The client is to take more of the answer.
+    ClientReading,
+}
+
+/// What took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// The target did not begin its answer.
+    Answer,
+    /// The client stopped sending its body.
+    ClientBody,
+    /// The target stopped sending its body.
+    TargetBody,
+}
+
+/// Why a request body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The client's connection or stream failed, or it sent what is no body.
+    Client,
+    /// It is over `body_bytes`.
+    TooLarge,
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    key: Cell<usize>,
+    waits: Cell<Waits>,
+    touched: Cell<u32>,
+    expired: Cell<Option<Expired>>,
+    /// Of the future that waits for the answer, or of the body that waits for the target.
+    waker: RefCell<Option<Waker>>,
+    /// Why the request body ended before its end.
+    pub(crate) fault: Cell<Option<Fault>>,
+    /// The whole request body was handed on.
+    pub(crate) sent: Cell<bool>,
+    /// The answer is complete: what is left of the request body is of no use to anybody.
+    cut: Cell<bool>,
+    /// Of the request body, while it waits for the client.
+    body_waker: RefCell<Option<Waker>>,
+    /// Ends the request's stream (HTTP/2); without one, the connection is ended.
+    stream: Option<AbortHandle>,
+    control: Rc<Control>,
+}
+
+impl Flight {
+    /// Progress: from now on the request waits for this.
+    pub(crate) fn touch(&self, waits: Waits, clock: &Clock) {
+        self.waits.set(waits);
+        self.touched.set(clock.tick());
+    }
+
+    /// No progress, but it is known now for whom the request waits.
+    pub(crate) fn wait(&self, waits: Waits) {
+        self.waits.set(waits);
+    }
+
+    /// Whether the answer has begun.
+    pub(crate) fn answering(&self) -> bool {
+        matches!(self.waits.get(), Waits::TargetBody | Waits::ClientReading)
+    }
+
+    /// What took too long; else the task of `cx` is woken when something does.
+    pub(crate) fn poll_expired(&self, cx: &Context<'_>) -> Option<Expired> {
+        let expired = self.expired.get();
+        if expired.is_none() {
+            park(&self.waker, cx);
+        }
+        expired
+    }
+
+    /// Ends the request body, also while it waits for the client.
+    pub(crate) fn cut(&self) {
+        if !self.sent.get() {
+            self.cut.set(true);
+            wake(&self.body_waker);
+        }
+    }
+
+    /// Whether [`Flight::cut`] was called; else the task of `cx` is woken when it is.
+    pub(crate) fn is_cut(&self, cx: &Context<'_>) -> bool {
+        if !self.cut.get() {
+            park(&self.body_waker, cx);
+        }
+        self.cut.get()
+    }
+
+    fn expire(&self, expired: Expired) {
+        self.expired.set(Some(expired));
+        wake(&self.waker);
+    }
+}
+
+fn park(place: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    let mut waker = place.borrow_mut();
+    match waker.as_mut() {
+        Some(known) => known.clone_from(cx.waker()),
+        None => *waker = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(place: &RefCell<Option<Waker>>) {
+    let waker = place.borrow_mut().take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// What the sweeper found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Swept {
+    /// Targets that did not answer.
+    pub(crate) answers: u64,
+    /// Bodies that stopped.
+    pub(crate) bodies: u64,
+}
+
+/// All requests in flight of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Flights(RefCell<Slab<Rc<Flight>>>);
+
+impl Flights {
+    /// A request begins.
+    pub(crate) fn begin(&self, control: Rc<Control>, stream: Option<AbortHandle>, clock: &Clock) -> Rc<Flight> {
+        let flight = Rc::new(Flight {
+            key: Cell::new(0),
+            waits: Cell::new(Waits::Answer),
+            touched: Cell::new(clock.tick()),
+            expired: Cell::new(None),
+            waker: RefCell::default(),
+            fault: Cell::new(None),
+            sent: Cell::new(false),
+            cut: Cell::new(false),
+            body_waker: RefCell::default(),
+            stream,
+            control,
+        });
+        flight.key.set(self.0.borrow_mut().insert(Rc::clone(&flight)));
+        flight
+    }
+
+    /// A request has ended.
+    pub(crate) fn end(&self, flight: &Flight) {
+        self.0.borrow_mut().try_remove(flight.key.get());
+    }
+
+    /// Requests in flight.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Ends what takes too long.
+    pub(crate) fn sweep(&self, clock: &Clock, answer_ticks: u32, body_ticks: u32) -> Swept {
+        let mut swept = Swept::default();
+        for (_, flight) in self.0.borrow().iter() {
+            if flight.expired.get().is_some() {
+                continue;
+            }
+            let since = flight.touched.get();
+            match flight.waits.get() {
+                Waits::Answer if clock.over(since, answer_ticks) => {
+                    swept.answers += 1;
+                    flight.expire(Expired::Answer);
+                }
+                Waits::ClientBody if clock.over(since, body_ticks) => {
+                    swept.bodies += 1;
+                    flight.expire(Expired::ClientBody);
+                }
+                Waits::TargetBody if clock.over(since, body_ticks) => {
+                    swept.bodies += 1;
+                    flight.expire(Expired::TargetBody);
+                }
+                Waits::ClientReading if clock.over(since, body_ticks) => match &flight.stream {
+                    Some(stream) => {
+                        swept.bodies += 1;
+                        flight.expired.set(Some(Expired::ClientBody));
+                        stream.abort();
+                    }
+                    // A slow reader takes long between two frames and still makes progress.
+                    None if clock.over(flight.control.wrote.get(), body_ticks) => {
+                        swept.bodies += 1;
+                        flight.expired.set(Some(Expired::ClientBody));
+                        flight.control.reset();
+                    }
+                    None => {}
+                },
+                _ => {}
+            }
+        }
+        swept
+    }
+}

@@ -1,0 +1,310 @@
+//! Bodies on their way: bounded, watched, never held.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::{
+    control::{Control, Interim},
+    forward::Lease,
+    headers,
+};
+use crate::{
+    flights::{Expired, Fault, Flight, Waits},
+    limits::Taken,
+    local::Local,
+    stats::Limit,
+};
+
+/// How long a body waits for a target's `100 Continue` before it is sent all the same (RFC 9110, 10.1.1: a client must
+/// not wait for ever).
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The other side failed.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+    /// It is longer than allowed.
+    #[error("the request body is too long")]
+    TooLarge,
+    /// It stopped.
+    #[error("the body stopped for too long")]
+    Stopped,
+    /// The answer is complete, nobody wants the rest.
+    #[error("the answer came before the whole request")]
+    Cut,
+}
+
+/// Holds a body back until the target asks for it.
+struct Gate {
+    interim: Arc<Interim>,
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+/// A request body on its way to a target.
+pub(crate) struct RequestBody {
+    inner: Option<Incoming>,
+    flight: Rc<Flight>,
+    local: Rc<Local>,
+    gate: Option<Gate>,
+    /// Bytes that may still come.
+    left: u64,
+}
+
+impl RequestBody {
+    /// `gate`: the client waits for `100 Continue`, and the target's comes through this.
+    pub(crate) fn new(inner: Incoming, flight: Rc<Flight>, local: Rc<Local>, gate: Option<Arc<Interim>>) -> Self {
+        let limit = local.limits().body_bytes;
+        let left = if limit == 0 { u64::MAX } else { limit };
+        let inner = if inner.is_end_stream() { None } else { Some(inner) };
+        flight.sent.set(inner.is_none());
+        let gate = gate.filter(|_| inner.is_some()).map(|interim| Gate { interim, patience: None });
+        Self { inner, flight, local, gate, left }
+    }
+
+    /// For sending a request without a body again.
+    pub(crate) fn empty(flight: Rc<Flight>, local: Rc<Local>) -> Self {
+        Self { inner: None, flight, local, gate: None, left: 0 }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner.is_none()
+    }
+
+    /// What the request has.
+    pub(crate) fn parts(&self) -> (Rc<Flight>, Rc<Local>) {
+        (Rc::clone(&self.flight), Rc::clone(&self.local))
+    }
+
+    fn fail(&mut self, fault: Fault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.inner = None;
+        self.flight.fault.set(Some(fault));
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn waits(&self, waits: Waits) {
+        // A target may answer before it has the whole body; then its answer is what is watched.
+        if !self.flight.answering() {
+            self.flight.touch(waits, &self.local.clock);
+        }
+    }
+}
+
+impl Gate {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.interim.poll_continued(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE))).as_mut().poll(cx)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.flight.is_cut(cx) {
+            this.inner = None;
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
+        if let Some(gate) = &mut this.gate {
+            if gate.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.gate = None;
+        }
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        match Pin::new(inner).poll_frame(cx) {
+            Poll::Pending => {
+                if !this.flight.answering() {
+                    this.flight.wait(Waits::ClientBody);
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(mut frame))) => {
+                this.waits(Waits::Answer);
+                if let Some(data) = frame.data_ref() {
+                    let length = data.len() as u64;
+                    if length > this.left {
+                        return this.fail(Fault::TooLarge, BodyError::TooLarge);
+                    }
+                    this.left -= length;
+                    if this.inner.as_ref().is_some_and(Body::is_end_stream) {
+                        this.flight.sent.set(true);
+                    }
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_request_trailers(trailers);
+                    this.flight.sent.set(true);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => this.fail(Fault::Client, error.into()),
+            Poll::Ready(None) => {
+                this.waits(Waits::Answer);
+                this.flight.sent.set(true);
+                this.inner = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// Everything that a request holds until its answer is complete.
+pub(crate) struct Finish {
+    pub(crate) local: Rc<Local>,
+    pub(crate) control: Rc<Control>,
+    pub(crate) flight: Rc<Flight>,
+    pub(crate) taken: Option<Taken>,
+    /// The answer was given whole.
+    pub(crate) complete: bool,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.local.flights.end(&self.flight);
+        self.flight.cut();
+        self.control.open.set(self.control.open.get() - 1);
+        self.control.touched.set(self.local.clock.tick());
+        if !self.complete {
+            self.control.cancelled.set(self.control.cancelled.get() + 1);
+        }
+        self.local.counts().requests_open.sub(1);
+        self.local.slot.requests().fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// An answer's body.
+pub(crate) enum ResponseBody {
+    /// Ours.
+    Own(Option<Bytes>, #[allow(dead_code, reason = "held until the answer is complete")] Finish),
+    /// A target's.
+    Forwarded(Forwarded),
+}
+
+/// A target's body on its way to the client.
+pub(crate) struct Forwarded {
+    inner: Incoming,
+    lease: Option<Lease>,
+    finish: Finish,
+}
+
+impl ResponseBody {
+    /// An answer of ours.
+    pub(crate) fn own(text: Bytes, mut finish: Finish) -> Self {
+        finish.complete = true;
+        Self::Own(Some(text).filter(|text| !text.is_empty()), finish)
+    }
+
+    /// A target's answer; `lease` is the connection that it comes on.
+    pub(crate) fn forwarded(inner: Incoming, lease: Lease, finish: Finish) -> Self {
+        finish.flight.touch(Waits::TargetBody, &finish.local.clock);
+        let mut body = Forwarded { inner, lease: Some(lease), finish };
+        if body.inner.is_end_stream() {
+            body.completed();
+        }
+        Self::Forwarded(body)
+    }
+}
+
+impl Forwarded {
+    /// The target's answer is complete; its connection can serve another request.
+    fn completed(&mut self) {
+        let sent = self.finish.flight.sent.get();
+        self.finish.flight.cut();
+        self.finish.complete = true;
+        if let Some(lease) = self.lease.take()
+            && sent
+        {
+            lease.give_back(&self.finish.local);
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let flight = &self.finish.flight;
+        match polled {
+            Poll::Pending => {
+                flight.wait(Waits::TargetBody);
+                if flight.poll_expired(cx) == Some(Expired::TargetBody) {
+                    self.lease = None;
+                    return Poll::Ready(Some(Err(BodyError::Stopped)));
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(mut frame))) => {
+                flight.touch(Waits::ClientReading, &self.finish.local.clock);
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_response_trailers(trailers);
+                    self.completed();
+                } else if self.inner.is_end_stream() {
+                    self.completed();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.completed();
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Own(text, _) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Forwarded(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(text, _) => text.is_none(),
+            Self::Forwarded(body) => body.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(text, _) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Forwarded(body) => body.inner.size_hint(),
+        }
+    }
+}
+
+/// The bound that a fault or a stop hit, if it is one.
+pub(crate) fn limit_of(fault: Fault) -> Option<Limit> {
+    match fault {
+        Fault::TooLarge => Some(Limit::BodyBytes),
+        Fault::Client => None,
+    }
+}

@@ -1,0 +1,269 @@
+//! Client connections: accepted, identified, served, swept, closed.
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::atomic::Ordering::Relaxed,
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::future::abortable;
+use hyper::{
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use slab::Slab;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{
+    control::{Control, Verdict},
+    guard::Bounds,
+    io::ClientIo,
+    service::{self, Session},
+};
+use crate::{
+    limits::{Taken, Use},
+    local::Local,
+    stats::Limit,
+    tasks::Parties,
+};
+
+/// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
+const HTTP1_BUFFER: usize = 64 * 1024;
+/// What a client may send on a stream, and on a connection, before the target has taken it.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What waits on a stream for the client's window.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+/// Streams that a client may reset before they were looked at; then it is told to calm down.
+const HTTP2_RESETS: usize = 32;
+/// Resets of ours that a client may cause.
+const HTTP2_LOCAL_RESETS: usize = 256;
+/// Pause after a failed accept (no descriptor left, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How long a connection without a service, as yet, may idle, s; Lattice's shortest.
+const FIRST_IDLE: u32 = 60;
+
+/// All client connections of a worker.
+#[derive(Default)]
+pub(crate) struct Clients(RefCell<Slab<Rc<Control>>>);
+
+impl Clients {
+    /// Client connections open now.
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Decides the same for all.
+    pub(crate) fn decide(&self, verdict: Verdict) {
+        for (_, control) in self.0.borrow().iter() {
+            control.decide(verdict);
+        }
+    }
+
+    /// Ends what idles or begins too slowly.
+    pub(crate) fn sweep(&self, local: &Local, header_ticks: u32) {
+        let clock = &local.clock;
+        for (_, control) in self.0.borrow().iter() {
+            if let Some(since) = control.head_since.get() {
+                if clock.over(since, header_ticks) {
+                    control.decide(Verdict::HeaderTimeout);
+                }
+            } else if control.open.get() == 0
+                && clock.over(control.touched.get(), control.idle_ticks.get())
+                && clock.over(control.wrote.get(), control.idle_ticks.get())
+            {
+                control.decide(Verdict::Drain);
+            }
+        }
+    }
+}
+
+/// Accepts for ever; dropping the future stops accepting and leaves what is open.
+pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> Infallible {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => begin(&local, stream, peer),
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
+    let counts = local.counts();
+    counts.connections_accepted.add(1);
+    let refuse = |stream: TcpStream| {
+        // A socket that is gone already needs no reset.
+        let _ = stream.set_zero_linger();
+    };
+    let alias = peer.ip().to_canonical();
+    let view = local.view();
+    let caller = view.state.caller(alias).filter(|caller| local.allows(alias, caller.generation));
+    let Some(caller) = caller else {
+        counts.unknown_peers.add(1);
+        return refuse(stream);
+    };
+    let Some(taken) = caller.usage.take(Use::Connection, local.limits().connections_per_workload) else {
+        counts.hit(Limit::ConnectionsPerWorkload);
+        return refuse(stream);
+    };
+    let Ok(called) = stream.local_addr() else { return refuse(stream) };
+    // Only speed depends on it.
+    let _ = stream.set_nodelay(true);
+    let (vip, port) = (called.ip().to_canonical(), called.port());
+    let idle =
+        view.state.service_at(caller.vpc, vip, port).map_or(FIRST_IDLE, |(service, _)| service.idle_timeout_seconds);
+    let idle_ticks = local.clock.ticks(idle.saturating_mul(1_000));
+    let control = Rc::new(Control::new(local.clock.tick(), idle_ticks));
+    let open = Open::new(Rc::clone(local), Rc::clone(&control), taken);
+    let parties = Parties::default();
+    parties.set(0, alias, caller.generation);
+    let session =
+        Session { local: Rc::clone(local), control, alias, generation: caller.generation, vip, port, http2: false };
+    let (local, streams) = (Rc::clone(local), parties.clone());
+    local.tasks.spawn(parties, async move {
+        let _open = open;
+        serve(session, stream, streams).await;
+    });
+}
+
+/// Counts a connection while it is open.
+struct Open {
+    local: Rc<Local>,
+    key: usize,
+    _taken: Taken,
+}
+
+impl Open {
+    fn new(local: Rc<Local>, control: Rc<Control>, taken: Taken) -> Self {
+        local.counts().connections_open.add(1);
+        local.slot.connections().fetch_add(1, Relaxed);
+        let key = local.clients.0.borrow_mut().insert(control);
+        Self { local, key, _taken: taken }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.local.counts().connections_open.sub(1);
+        self.local.slot.connections().fetch_sub(1, Relaxed);
+        self.local.clients.0.borrow_mut().try_remove(self.key);
+    }
+}
+
+/// One connection, to its end.
+async fn serve(mut session: Session, stream: TcpStream, parties: Parties) {
+    let (local, control) = (Rc::clone(&session.local), Rc::clone(&session.control));
+    let limits = *local.limits();
+    let bounds = Bounds { bytes: limits.header_bytes as usize, fields: limits.headers as usize };
+    let mut io = ClientIo::new(stream, Rc::clone(&control), Rc::clone(&local.clock));
+    let version = poll_fn(|cx| {
+        control.park(cx);
+        if control.verdict() > Verdict::Serve {
+            return Poll::Ready(None);
+        }
+        io.poll_version(cx, bounds).map(Result::ok)
+    })
+    .await;
+    let Some(http2) = version else {
+        if control.verdict() == Verdict::HeaderTimeout {
+            local.counts().hit(Limit::HeaderTimeout);
+        }
+        return;
+    };
+    session.http2 = http2;
+    let session = Rc::new(session);
+    let service = service_fn(move |request| service::serve(Rc::clone(&session), request));
+    let io = TokioIo::new(io);
+    if http2 {
+        let executor = StreamTasks { local: Rc::clone(&local), parties };
+        let mut builder = http2::Builder::new(executor);
+        builder
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .max_send_buf_size(HTTP2_SEND_BUFFER)
+            .max_concurrent_streams(limits.http2_streams)
+            .max_pending_accept_reset_streams(HTTP2_RESETS)
+            .max_local_error_reset_streams(HTTP2_LOCAL_RESETS)
+            // h2 answers beyond this by itself and uncounted; the service answers, and counts, from the limit on.
+            .max_header_list_size(limits.header_bytes.saturating_mul(2));
+        let connection = pin!(builder.serve_connection(io, service));
+        drive(&local, &control, connection, http2::Connection::graceful_shutdown, true).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes as usize + 8 * 1024))
+            // The sweeper watches this.
+            .header_read_timeout(None);
+        if limits.headers > 100 {
+            // hyper's own bound is 100; the guard has refused what is beyond ours.
+            builder.max_headers(limits.headers as usize);
+        }
+        let connection = pin!(builder.serve_connection(io, service));
+        drive(&local, &control, connection, http1::Connection::graceful_shutdown, false).await;
+    }
+}
+
+/// Runs a connection and carries out what is decided about it.
+async fn drive<C: Future>(
+    local: &Local,
+    control: &Control,
+    mut connection: Pin<&mut C>,
+    drain: impl Fn(Pin<&mut C>),
+    http2: bool,
+) {
+    let mut draining = false;
+    poll_fn(|cx| {
+        control.park(cx);
+        match control.verdict() {
+            Verdict::Serve => {}
+            Verdict::Abort => return Poll::Ready(()),
+            Verdict::HeaderTimeout if http2 => {
+                local.counts().hit(Limit::HeaderTimeout);
+                return Poll::Ready(());
+            }
+            // The reader has the refusal answered in its turn.
+            Verdict::HeaderTimeout => {}
+            Verdict::Drain if draining => {}
+            Verdict::Drain => {
+                draining = true;
+                drain(connection.as_mut());
+            }
+        }
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
+/// Runs the streams of an HTTP/2 connection, findable by the client's alias, each with a handle that ends it alone.
+#[derive(Clone)]
+struct StreamTasks {
+    local: Rc<Local>,
+    parties: Parties,
+}
+
+impl<F> Executor<F> for StreamTasks
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, stream: F) {
+        let local = Rc::clone(&self.local);
+        let (stream, handle) = abortable(stream);
+        self.local.tasks.spawn(self.parties.clone(), async move {
+            // The stream's first turn begins its request, which takes the handle.
+            *local.stream.borrow_mut() = Some(handle);
+            // Ended early: h2 resets the stream.
+            let _ = stream.await;
+        });
+    }
+}

@@ -1,0 +1,203 @@
+//! What the parts that serve one client connection tell each other: the reader, the service, the sweeper.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::{HeaderMap, StatusCode};
+
+use super::refusal::Refusal;
+
+/// Interim answers of a target that may wait for a client that does not read.
+const MOST_INTERIM: usize = 16;
+
+/// What is to become of a client connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    /// Go on.
+    Serve,
+    /// No new requests; close when those in flight are done.
+    Drain,
+    /// The header section took too long.
+    HeaderTimeout,
+    /// Close now.
+    Abort,
+}
+
+/// Shared by everything that serves one client connection, on one thread.
+#[derive(Debug)]
+pub(crate) struct Control {
+    verdict: Cell<Verdict>,
+    waker: RefCell<Option<Waker>>,
+    /// Reset when closed, so that nothing is sent any more.
+    pub(crate) reset: Cell<bool>,
+    /// Requests in flight.
+    pub(crate) open: Cell<u32>,
+    /// Tick of the last beginning or end of a request, or of the accept.
+    pub(crate) touched: Cell<u32>,
+    /// Tick of the last byte that the client's socket took.
+    pub(crate) wrote: Cell<u32>,
+    /// Tick since when a header section is incomplete.
+    pub(crate) head_since: Cell<Option<u32>>,
+    /// Ticks that the connection may idle.
+    pub(crate) idle_ticks: Cell<u32>,
+    /// Requests that the service was given.
+    pub(crate) requests: Cell<u64>,
+    /// The request of this number is none: the guard put it there to have this refusal answered in its turn.
+    pub(crate) refused: Cell<Option<(u64, Refusal)>>,
+    /// The body that is being read is refused.
+    pub(crate) refused_body: Cell<Option<Refusal>>,
+    /// HTTP/2 requests that the client took back before they were answered.
+    pub(crate) cancelled: Cell<u64>,
+    /// Towards HTTP/1 clients.
+    pub(crate) interim: Arc<Interim>,
+}
+
+impl Control {
+    pub(crate) fn new(tick: u32, idle_ticks: u32) -> Self {
+        Self {
+            verdict: Cell::new(Verdict::Serve),
+            waker: RefCell::default(),
+            reset: Cell::new(false),
+            open: Cell::new(0),
+            touched: Cell::new(tick),
+            wrote: Cell::new(tick),
+            head_since: Cell::new(None),
+            idle_ticks: Cell::new(idle_ticks),
+            requests: Cell::new(0),
+            refused: Cell::new(None),
+            refused_body: Cell::new(None),
+            cancelled: Cell::new(0),
+            interim: Arc::default(),
+        }
+    }
+
+    /// What is to become of the connection.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict.get()
+    }
+
+    /// Decides, unless something harder was decided before, and wakes the connection.
+    pub(crate) fn decide(&self, verdict: Verdict) {
+        if verdict > self.verdict.get() {
+            self.verdict.set(verdict);
+            self.wake();
+        }
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(&self) {
+        self.reset.set(true);
+        self.decide(Verdict::Abort);
+    }
+
+    /// The connection's task is polled with this waker.
+    pub(crate) fn park(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match waker.as_mut() {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Interim answers (1xx) of the target of an HTTP/1 connection's present request. They come from a callback that must be
+/// `Send`, hence the lock; it is taken for a 1xx only.
+#[derive(Debug, Default)]
+pub(crate) struct Interim {
+    waiting: Mutex<VecDeque<Bytes>>,
+    continued: AtomicBool,
+    some: AtomicBool,
+    /// The connection's task, which writes them.
+    client: AtomicWaker,
+    /// The task that sends the request's body.
+    gate: AtomicWaker,
+}
+
+impl Interim {
+    /// Forgets what an earlier request left.
+    pub(crate) fn begin(&self) {
+        self.continued.store(false, Relaxed);
+    }
+
+    /// A target sent an interim answer. 100 opens the gate of the body, others are kept for the client if it can have
+    /// them (`forward`).
+    pub(crate) fn received(&self, status: StatusCode, headers: &HeaderMap, forward: bool) {
+        if status == StatusCode::CONTINUE {
+            self.continued.store(true, Relaxed);
+            self.gate.wake();
+        } else if forward && let Some(bytes) = written(status, headers) {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.len() < MOST_INTERIM {
+                waiting.push_back(bytes);
+                self.some.store(true, Relaxed);
+            }
+            drop(waiting);
+            self.client.wake();
+        }
+    }
+
+    /// The connection's task is polled with this waker.
+    pub(crate) fn park(&self, cx: &Context<'_>) {
+        self.client.register(cx.waker());
+    }
+
+    /// Whether the target asked for the body; `cx` is woken when it does.
+    pub(crate) fn poll_continued(&self, cx: &Context<'_>) -> Poll<()> {
+        self.gate.register(cx.waker());
+        if self.continued.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether some wait to be written.
+    pub(crate) fn some(&self) -> bool {
+        self.some.load(Relaxed)
+    }
+
+    /// The next bytes to write.
+    pub(crate) fn next(&self) -> Option<Bytes> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = waiting.pop_front();
+        self.some.store(!waiting.is_empty(), Relaxed);
+        next
+    }
+
+    /// Puts back what could not be written whole.
+    pub(crate) fn put_back(&self, rest: Bytes) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_front(rest);
+        self.some.store(true, Relaxed);
+    }
+}
+
+/// An interim answer as HTTP/1.1 writes it; `None` for 101, which would end HTTP.
+fn written(status: StatusCode, headers: &HeaderMap) -> Option<Bytes> {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return None;
+    }
+    let mut headers = headers.clone();
+    super::headers::clean_response(&mut headers);
+    let mut bytes =
+        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).into_bytes();
+    for (name, value) in &headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    Some(bytes.into())
+}

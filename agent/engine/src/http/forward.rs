@@ -1,0 +1,310 @@
+//! A request to a target, over a kept connection or a new one.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    io,
+    rc::Rc,
+    time::Duration,
+};
+
+use brattice_wire::snapshot::Target;
+use http::{Method, Request, Response, request};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+    rt::Executor,
+};
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
+
+use super::body::RequestBody;
+use crate::{
+    local::{ConnectError, Local},
+    pool::{Choice, Http1, Http2, Key, Meter, TargetIo},
+    stats::Limit,
+    tasks::Parties,
+};
+
+/// Most that hyper buffers of an HTTP/1 connection in each direction: what a slow side costs. Bounds a target's header
+/// section, too.
+const HTTP1_BUFFER: usize = 128 * 1024;
+/// What a target may send on a stream, and on a connection, before the client has taken it.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What waits on a stream for the target's window.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+/// Header section of an HTTP/2 target's answer.
+const HTTP2_HEADERS: u32 = 128 * 1024;
+/// Times that a request may look for an HTTP/2 connection with room.
+const HTTP2_LOOKS: usize = 64;
+
+/// Where a request goes.
+pub(crate) struct Route {
+    pub(crate) key: Key,
+    pub(crate) target: Target,
+    pub(crate) connect_timeout_ms: u32,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No connection.
+    Connect(Rc<ConnectError>),
+    /// The connection, or the answer, is broken.
+    Target(hyper::Error),
+    /// No HTTP/2 connection had room.
+    Busy,
+}
+
+/// A connection while a request uses it.
+pub(crate) enum Lease {
+    /// To be kept afterwards.
+    Http1(Key, Http1),
+    /// A stream of a shared one, given back when dropped.
+    Http2(#[allow(dead_code, reason = "counts the stream until it is dropped")] Stream),
+}
+
+/// Counts a stream of ours.
+pub(crate) struct Stream {
+    connection: Http2,
+    local: Rc<Local>,
+}
+
+impl Stream {
+    fn new(connection: &Http2, local: &Rc<Local>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self { connection: connection.clone(), local: Rc::clone(local) }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.streams.set(self.connection.streams.get() - 1);
+        self.connection.since.set(self.local.clock.tick());
+    }
+}
+
+impl Lease {
+    /// The answer is complete.
+    pub(crate) fn give_back(self, local: &Local) {
+        if let Self::Http1(key, connection) = self
+            && local.allows(key.alias, key.generation)
+            && local.pool.give(key, connection, &local.clock, local.limits().idle_per_target).is_err()
+        {
+            local.counts().hit(Limit::IdlePerTarget);
+        }
+    }
+}
+
+type Sent = Result<(Response<Incoming>, Lease), Failure>;
+
+/// Sends a request, whose fields are those for the target, and waits for the head of the answer.
+pub(crate) async fn send(local: &Rc<Local>, route: &Route, request: Request<RequestBody>) -> Sent {
+    if route.key.http2 { over_http2(local, route, request).await } else { over_http1(local, route, request).await }
+}
+
+/// What a request needs to be sent a second time, if it may be.
+struct Again(Option<request::Parts>);
+
+impl Again {
+    /// A request without a body; a body would be used up.
+    fn of(request: &Request<RequestBody>) -> Self {
+        if !request.body().is_empty() {
+            return Self(None);
+        }
+        let mut copy = Request::new(());
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        *copy.extensions_mut() = request.extensions().clone();
+        Self(Some(copy.into_parts().0))
+    }
+
+    fn request(self, local: &Rc<Local>, flight: &Rc<crate::flights::Flight>) -> Option<Request<RequestBody>> {
+        Some(Request::from_parts(self.0?, RequestBody::empty(Rc::clone(flight), Rc::clone(local))))
+    }
+}
+
+/// Methods that a target may see twice (RFC 9110, 9.2.2).
+fn idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<RequestBody>) -> Sent {
+    if let Some(mut kept) = local.pool.take(&route.key) {
+        let again = if idempotent(request.method()) { Again::of(&request) } else { Again(None) };
+        let (flight, _) = request.body().parts();
+        let before = kept.meter.bytes();
+        match kept.sender.try_send_request(request).await {
+            Ok(response) => return Ok((response, Lease::Http1(route.key, kept))),
+            Err(mut error) => {
+                // The target closed the idle connection while the request was on its way: either hyper gives the request
+                // back because no byte of it was sent, or no byte of an answer came and sending it again does no harm.
+                let unsent = error.take_message();
+                let retried = match unsent {
+                    Some(unsent) => Some(unsent),
+                    None if kept.meter.bytes() == before && flight.fault.get().is_none() => {
+                        again.request(local, &flight)
+                    }
+                    None => None,
+                };
+                match retried {
+                    Some(retried) => request = retried,
+                    None => return Err(Failure::Target(error.into_error())),
+                }
+            }
+        }
+    }
+    let mut new = open_http1(local, route).await?;
+    match new.sender.try_send_request(request).await {
+        Ok(response) => Ok((response, Lease::Http1(route.key, new))),
+        Err(error) => Err(Failure::Target(error.into_error())),
+    }
+}
+
+async fn open_http1(local: &Rc<Local>, route: &Route) -> Result<Http1, Failure> {
+    let stream = match local.connect(&route.target, route.connect_timeout_ms).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            local.counts().connect_errors.add(1);
+            return Err(Failure::Connect(Rc::new(error)));
+        }
+    };
+    let meter = Rc::<Meter>::default();
+    let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter)));
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(HTTP1_BUFFER).handshake(io).await.map_err(Failure::Target)?;
+    local.tasks.spawn(parties(&route.key), async move {
+        // Its requests and bodies are told what went wrong.
+        let _ = connection.await;
+    });
+    Ok(Http1 { sender, meter })
+}
+
+async fn over_http2(local: &Rc<Local>, route: &Route, mut request: Request<RequestBody>) -> Sent {
+    let mut retried = false;
+    for _ in 0..HTTP2_LOOKS {
+        let mut connection = match local.pool.choose(&route.key) {
+            Choice::Use(connection) => connection,
+            choice => {
+                let mut opened = match choice {
+                    Choice::Wait(opened) => opened,
+                    _ => open_http2(local, route),
+                };
+                match opened.wait_for(Option::is_some).await.as_deref() {
+                    Ok(Some(Err(error))) => return Err(Failure::Connect(Rc::clone(error))),
+                    // Made, or the task that made it is gone; both show at the next look.
+                    _ => continue,
+                }
+            }
+        };
+        let stream = Stream::new(&connection, local);
+        let again = if retried { Again(None) } else { Again::of(&request) };
+        let (flight, _) = request.body().parts();
+        match connection.sender.try_send_request(request).await {
+            Ok(response) => return Ok((response, Lease::Http2(stream))),
+            Err(mut error) => {
+                let unsent = error.take_message();
+                let next = match unsent {
+                    Some(unsent) => Some(unsent),
+                    None if refused(&error) => again.request(local, &flight),
+                    None => None,
+                };
+                match next {
+                    Some(next) if !retried => request = next,
+                    _ => return Err(Failure::Target(error.into_error())),
+                }
+                retried = true;
+            }
+        }
+    }
+    Err(Failure::Busy)
+}
+
+/// Whether the target said that it did nothing with the request (RFC 9113, 8.7).
+fn refused<T>(error: &TrySendError<T>) -> bool {
+    std::error::Error::source(error.error())
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+/// Makes an HTTP/2 connection in a task of its own, as others may wait for it, too.
+fn open_http2(local: &Rc<Local>, route: &Route) -> crate::pool::Opened {
+    let (sender, opened) = watch::channel(None);
+    local.pool.opening(route.key, opened.clone());
+    let (local, key, target, timeout_ms) =
+        (Rc::clone(local), route.key, route.target.clone(), route.connect_timeout_ms);
+    tokio::task::spawn_local(async move {
+        let made = connect_http2(&local, key, &target, timeout_ms).await;
+        let (connection, result) = match made {
+            Ok(connection) => (Some(connection), Ok(())),
+            Err(error) => {
+                local.counts().connect_errors.add(1);
+                (None, Err(Rc::new(error)))
+            }
+        };
+        local.pool.opened(&key, connection);
+        // Nobody may be waiting any more.
+        let _ = sender.send(Some(result));
+    });
+    opened
+}
+
+async fn connect_http2(local: &Rc<Local>, key: Key, target: &Target, timeout_ms: u32) -> Result<Http2, ConnectError> {
+    let stream = local.connect(target, timeout_ms).await?;
+    let io = TokioIo::new(TargetIo::new(stream, Rc::default()));
+    let executor = TargetTasks { local: Rc::clone(local), parties: parties(&key) };
+    let handshake = http2::Builder::new(executor)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
+        .max_header_list_size(HTTP2_HEADERS)
+        .handshake(io);
+    let (sender, connection) = tokio::time::timeout(Duration::from_millis(timeout_ms.into()), handshake)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        .map_err(io::Error::other)?;
+    if !local.allows(key.alias, key.generation) {
+        return Err(ConnectError::Retired);
+    }
+    let room = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let known = Rc::clone(&room);
+    let mut connection = Box::pin(connection);
+    local.tasks.spawn(parties(&key), async move {
+        // Its requests and bodies are told what went wrong. It is polled for every request, so what it knows of the
+        // target's settings is never older than the last one.
+        let _ = poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            if ended.is_pending() {
+                known.set(connection.current_max_send_streams());
+            }
+            ended
+        })
+        .await;
+    });
+    Ok(Http2 { sender, streams: Rc::default(), room, since: Rc::new(local.clock.tick().into()) })
+}
+
+fn parties(key: &Key) -> Parties {
+    let parties = Parties::default();
+    parties.set(0, key.alias, key.generation);
+    parties
+}
+
+/// Runs what hyper needs for a connection to a target, findable by the target's alias.
+#[derive(Clone)]
+struct TargetTasks {
+    local: Rc<Local>,
+    parties: Parties,
+}
+
+impl<F> Executor<F> for TargetTasks
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, task: F) {
+        self.local.tasks.spawn(self.parties.clone(), task);
+    }
+}

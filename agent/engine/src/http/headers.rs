@@ -1,0 +1,204 @@
+//! What happens to header fields and trailers on their way.
+
+use std::net::IpAddr;
+
+use brattice_wire::snapshot::ForwardedHeaders;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING},
+};
+
+use crate::random::Random;
+
+/// Identifies a request; ours unless the client sent one.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Longest request id that is taken from a client, bytes; what is longer is cut (as Lattice does).
+const LONGEST_ID: usize = 512;
+
+/// What a message loses: what belongs to one connection, and what only we may say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Message {
+    Request,
+    Response,
+}
+
+/// Whether `name`, with `-` for `_`, is `wanted`.
+fn is(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() == wanted.len() && begins(name, wanted)
+}
+
+/// Whether `name`, with `-` for `_`, begins with `wanted`.
+fn begins(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() >= wanted.len() && name.iter().zip(wanted).all(|(a, b)| a == b || *a == b'_' && *b == b'-')
+}
+
+/// Whether a field does not pass. Names are in lower case already.
+fn removed(name: &HeaderName, message: Message) -> bool {
+    let name = name.as_str().as_bytes();
+    let request = message == Message::Request;
+    // Many servers show a field to the application with `-` and `_` alike (CGI, WSGI): a name that we set or that frames
+    // the message must not come in the other spelling.
+    let respelled = || name.contains(&b'_');
+    match name.first() {
+        Some(b'x') => {
+            begins(name, b"x-amzn-lattice-")
+                || begins(name, b"x-brattice-")
+                || request
+                    && (is(name, b"x-amzn-source-vpc")
+                        || (begins(name, b"x-forwarded-") || is(name, b"x-amzn-requestid")) && respelled())
+        }
+        Some(b'c') => name == b"connection" || request && is(name, b"content-length") && respelled(),
+        Some(b'k') => name == b"keep-alive",
+        Some(b'p') => begins(name, b"proxy-"),
+        Some(b't') => name == b"te" || is(name, b"transfer-encoding"),
+        Some(b'u') => name == b"upgrade",
+        Some(b'h') => name == b"http2-settings",
+        _ => false,
+    }
+}
+
+/// Removes what belongs to this connection only (RFC 9110, 7.6.1) and what only we may say.
+fn clean(headers: &mut HeaderMap, message: Message) {
+    if headers.contains_key(CONNECTION) {
+        remove_named(headers);
+    }
+    while let Some(name) = headers.keys().find(|name| removed(name, message)).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// Removes the fields that `Connection` names, but for those without which the message would be another one.
+fn remove_named(headers: &mut HeaderMap) {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        for option in value.as_bytes().split(|byte| *byte == b',') {
+            let option = option.trim_ascii();
+            if option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close") {
+                continue;
+            }
+            if let Ok(name) = HeaderName::from_bytes(option) {
+                named.push(name);
+            }
+        }
+    }
+    for name in named {
+        if ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, TE, EXPECT].contains(&name) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// What a request gets on its way.
+pub(crate) struct Journey {
+    /// The caller's real address.
+    pub(crate) caller: IpAddr,
+    /// The port that it called.
+    pub(crate) port: u16,
+    pub(crate) forwarded: ForwardedHeaders,
+    /// The target speaks HTTP/2.
+    pub(crate) to_http2: bool,
+    pub(crate) id: HeaderValue,
+}
+
+/// The request's id: the client's, or a new one.
+pub(crate) fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValue {
+    if let Some(id) = headers.get(REQUEST_ID) {
+        let bytes = id.as_bytes();
+        if !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic) {
+            if bytes.len() <= LONGEST_ID {
+                return id.clone();
+            }
+            if let Ok(cut) = HeaderValue::from_bytes(&bytes[..LONGEST_ID]) {
+                return cut;
+            }
+        }
+    }
+    let mut room = uuid::Uuid::encode_buffer();
+    let id = random.uuid().hyphenated().encode_lower(&mut room);
+    HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// Makes a client's header fields those for the target.
+pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
+    let trailers = headers.get_all(TE).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    });
+    clean(headers, Message::Request);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        if !journey.to_http2 {
+            // The recipient must know that the field is for it (RFC 9110, 10.1.4).
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
+    forwarded_for(headers, journey);
+    headers.insert(FORWARDED_PORT, journey.port.into());
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(REQUEST_ID, journey.id.clone());
+    if !journey.to_http2 && headers.get_all(COOKIE).iter().nth(1).is_some() {
+        // HTTP/2 may split it, HTTP/1 may not have it split (RFC 9113, 8.2.3).
+        let joined = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(COOKIE, joined);
+        }
+    }
+}
+
+fn forwarded_for(headers: &mut HeaderMap, journey: &Journey) {
+    use std::io::Write;
+    let mut room = [0; 48];
+    let mut rest = &mut room[..];
+    // 48 bytes hold every address.
+    let _ = write!(rest, "{}", journey.caller);
+    let left = rest.len();
+    let address = &room[..48 - left];
+    let mut value = Vec::new();
+    if journey.forwarded == ForwardedHeaders::Append {
+        for known in headers.get_all(FORWARDED_FOR) {
+            if !known.is_empty() {
+                value.extend_from_slice(known.as_bytes());
+                value.extend_from_slice(b", ");
+            }
+        }
+    }
+    value.extend_from_slice(address);
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
+
+/// Makes a target's header fields those for the client.
+pub(crate) fn clean_response(headers: &mut HeaderMap) {
+    clean(headers, Message::Response);
+}
+
+/// Trailers lose the same as header fields, and everything that frames or routes a message or that we set.
+fn clean_trailers(trailers: &mut HeaderMap, message: Message) {
+    clean(trailers, message);
+    for name in [HOST, CONTENT_LENGTH, TRAILER, EXPECT, REQUEST_ID] {
+        trailers.remove(name);
+    }
+    for name in [FORWARDED_FOR, FORWARDED_PORT, FORWARDED_PROTO] {
+        trailers.remove(name);
+    }
+}
+
+/// See [`clean_trailers`].
+pub(crate) fn clean_request_trailers(trailers: &mut HeaderMap) {
+    clean_trailers(trailers, Message::Request);
+}
+
+/// See [`clean_trailers`].
+pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
+    clean_trailers(trailers, Message::Response);
+}
+
+/// Bytes of a header section as HTTP/2 counts them (RFC 9113, 6.5.2), the target included.
+pub(crate) fn size(headers: &HeaderMap, uri: &http::Uri) -> usize {
+    const OVERHEAD: usize = 32;
+    let target = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum::<usize>() + target
+}

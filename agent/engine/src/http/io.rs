@@ -1,0 +1,319 @@
+//! A client's socket as hyper sees it: behind the [`Guard`], with interim answers and a close that loses no answer.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+
+use super::{
+    control::{Control, Verdict},
+    frames::Frames,
+    guard::{Bounds, Guard},
+    refusal::Refusal,
+};
+use crate::local::Clock;
+
+/// The first bytes of HTTP/2 (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Given to hyper in place of a refused request; see [`Control::refused`].
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
+/// Read at once while a head is incomplete.
+const PIECE: usize = 4 * 1024;
+/// After an answer to a request that was not read to its end, what the client still sends is thrown away for so long,
+/// or a reset would overtake the answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// And no more than so many bytes.
+const LINGER_BYTES: usize = 512 * 1024;
+
+/// A client's socket.
+pub(crate) struct ClientIo {
+    stream: TcpStream,
+    control: Rc<Control>,
+    clock: Rc<Clock>,
+    reader: Reader,
+    /// Read and not passed on yet: `ready` bytes that may be, then a head that is not complete.
+    held: BytesMut,
+    ready: usize,
+    stand_in: &'static [u8],
+    /// A refusal: nothing more is read.
+    refused: bool,
+    ended: bool,
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+enum Reader {
+    Unknown,
+    Http1(Guard),
+    Http2(Frames),
+}
+
+impl ClientIo {
+    pub(crate) fn new(stream: TcpStream, control: Rc<Control>, clock: Rc<Clock>) -> Self {
+        Self {
+            stream,
+            control,
+            clock,
+            reader: Reader::Unknown,
+            held: BytesMut::new(),
+            ready: 0,
+            stand_in: &[],
+            refused: false,
+            ended: false,
+            lingering: None,
+        }
+    }
+
+    /// Waits for the first bytes; true: this is HTTP/2.
+    ///
+    /// # Errors
+    /// When the socket fails, or ends before anything came.
+    pub(crate) fn poll_version(&mut self, cx: &mut Context<'_>, bounds: Bounds) -> Poll<io::Result<bool>> {
+        loop {
+            let known = self.held.len().min(PREFACE.len());
+            if self.held[..known] != PREFACE[..known] {
+                let mut guard = Guard::new(bounds);
+                self.rescan(&mut guard);
+                self.reader = Reader::Http1(guard);
+                return Poll::Ready(Ok(false));
+            }
+            if known == PREFACE.len() {
+                let mut frames = Frames::default();
+                let open = frames.scan(&self.held[known..]);
+                self.head(open);
+                self.reader = Reader::Http2(frames);
+                self.ready = self.held.len();
+                return Poll::Ready(Ok(true));
+            }
+            if ready!(self.poll_more(cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.head(true);
+        }
+    }
+
+    /// A header section is incomplete, or is not any more.
+    fn head(&self, open: bool) {
+        if !open {
+            self.control.head_since.set(None);
+        } else if self.control.head_since.get().is_none() {
+            self.control.head_since.set(Some(self.clock.tick()));
+        }
+    }
+
+    /// Reads into `held`.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [0; PIECE];
+        let mut buf = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+        self.held.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Gives the guard what is held.
+    fn rescan(&mut self, guard: &mut Guard) {
+        let scan = guard.scan(&self.held[self.ready..]);
+        self.ready += scan.accepted;
+        match scan.refused {
+            Some(refusal) => self.refuse(guard, refusal),
+            None => self.head(self.held.len() > self.ready),
+        }
+    }
+
+    /// Nothing more is read. A refused head is answered in its turn, a refused body ends the request that has it.
+    fn refuse(&mut self, guard: &Guard, refusal: Refusal) {
+        self.refused = true;
+        self.head(false);
+        self.held.truncate(self.ready);
+        if guard.in_head() {
+            self.control.refused.set(Some((guard.heads(), refusal)));
+            self.stand_in = STAND_IN;
+        } else {
+            self.control.refused_body.set(Some(refusal));
+        }
+    }
+
+    fn poll_guarded(&mut self, guard: &mut Guard, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.ready > 0 {
+                let count = self.ready.min(buf.remaining());
+                buf.put_slice(&self.held[..count]);
+                self.held.advance(count);
+                self.ready -= count;
+                return Poll::Ready(Ok(()));
+            }
+            if self.control.refused_body.get().is_some() {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            if !self.stand_in.is_empty() {
+                let count = self.stand_in.len().min(buf.remaining());
+                buf.put_slice(&self.stand_in[..count]);
+                self.stand_in = &self.stand_in[count..];
+                return Poll::Ready(Ok(()));
+            }
+            if self.refused {
+                // The service wakes the connection with its answer, and hyper closes then.
+                return Poll::Pending;
+            }
+            if self.control.verdict() == Verdict::HeaderTimeout && guard.in_head() && !self.held.is_empty() {
+                self.refuse(guard, Refusal::HeaderTimeout);
+                continue;
+            }
+            if !self.held.is_empty() {
+                if ready!(self.poll_more(cx))? == 0 {
+                    self.ended = true;
+                    return Poll::Ready(Ok(()));
+                }
+                self.rescan(guard);
+                continue;
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            let new = &buf.filled()[before..];
+            if new.is_empty() {
+                self.ended = true;
+                return Poll::Ready(Ok(()));
+            }
+            let scan = guard.scan(new);
+            self.held.extend_from_slice(&new[scan.accepted..]);
+            buf.set_filled(before + scan.accepted);
+            match scan.refused {
+                Some(refusal) => self.refuse(guard, refusal),
+                None => self.head(!self.held.is_empty()),
+            }
+            if scan.accepted > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Whether the client may be sending something that nobody will read.
+    fn unread(&self) -> bool {
+        !self.ended
+            && match &self.reader {
+                Reader::Http1(guard) => self.refused || !guard.in_head() || !self.held.is_empty(),
+                Reader::Http2(_) | Reader::Unknown => false,
+            }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match std::mem::replace(&mut this.reader, Reader::Unknown) {
+            Reader::Http1(mut guard) => {
+                let read = this.poll_guarded(&mut guard, cx, buf);
+                this.reader = Reader::Http1(guard);
+                read
+            }
+            Reader::Http2(mut frames) => {
+                let read = if this.ready > 0 {
+                    let count = this.ready.min(buf.remaining());
+                    buf.put_slice(&this.held[..count]);
+                    this.held.advance(count);
+                    this.ready -= count;
+                    Poll::Ready(Ok(()))
+                } else {
+                    let before = buf.filled().len();
+                    let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+                    let new = &buf.filled()[before..];
+                    if !new.is_empty() {
+                        let open = frames.scan(new);
+                        this.head(open);
+                    }
+                    read
+                };
+                this.reader = Reader::Http2(frames);
+                read
+            }
+            Reader::Unknown => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
+        this.control.wrote.set(this.clock.tick());
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+        this.control.wrote.set(this.clock.tick());
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes the socket only after it has written all it had, and the service holds an answer back while interim
+    /// ones wait: so here, and only here, they can be written without tearing a message.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let interim = &this.control.interim;
+        if interim.some() {
+            while let Some(mut bytes) = interim.next() {
+                while !bytes.is_empty() {
+                    match Pin::new(&mut this.stream).poll_write(cx, &bytes) {
+                        Poll::Ready(Ok(count)) => bytes.advance(count),
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => {
+                            interim.put_back(Bytes::clone(&bytes));
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+            cx.waker().wake_by_ref();
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.unread() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let (sleep, left) = this.lingering.get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), LINGER_BYTES));
+        let mut room = [0; PIECE];
+        loop {
+            let mut buf = ReadBuf::new(&mut room);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && *left >= buf.filled().len() => {
+                    *left -= buf.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return sleep.as_mut().poll(cx).map(Ok),
+            }
+        }
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        if self.control.reset.get() {
+            // A socket that is gone already needs no reset.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Kept connections to targets, of one worker.
+//!
+//! A connection belongs to one service and one generation of one alias: two services never share one, and a workload
+//! that gets an alias anew never meets its predecessor's.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::IpAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use brattice_router::hash::FastMap;
+use hyper::client::conn::{http1, http2};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+};
+
+use crate::{
+    http::body::RequestBody,
+    local::{Clock, ConnectError},
+};
+
+/// Targets that a worker keeps connections to.
+const MOST_KEYS: usize = 16_384;
+/// Idle connections that a worker keeps, over all targets.
+const MOST_IDLE: usize = 65_536;
+/// HTTP/2 connections to one target; when all have as many streams as the target allows, requests wait in the last.
+const MOST_HTTP2: usize = 16;
+
+/// Whose connections they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// [`crate::state::Service::number`].
+    pub(crate) service: u32,
+    pub(crate) alias: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) generation: u32,
+    pub(crate) http2: bool,
+}
+
+/// A connection to an HTTP/1.1 target, for one request at a time.
+pub(crate) struct Http1 {
+    pub(crate) sender: http1::SendRequest<RequestBody>,
+    pub(crate) meter: Rc<Meter>,
+}
+
+/// A connection to an HTTP/2 target.
+#[derive(Clone)]
+pub(crate) struct Http2 {
+    pub(crate) sender: http2::SendRequest<RequestBody>,
+    /// Streams of ours that are open.
+    pub(crate) streams: Rc<Cell<usize>>,
+    /// As many may be open.
+    pub(crate) room: Rc<Cell<usize>>,
+    /// Tick when the last one ended.
+    pub(crate) since: Rc<Cell<u32>>,
+}
+
+/// What a connect in progress came to; those who wait for it share it.
+pub(crate) type Opened = watch::Receiver<Option<Result<(), Rc<ConnectError>>>>;
+
+#[derive(Default)]
+struct Kept {
+    /// The latest last: it is the likeliest to live.
+    idle: Vec<(Http1, u32)>,
+    http2: Vec<Http2>,
+    /// An HTTP/2 connection is being made.
+    opening: Option<Opened>,
+}
+
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.http2.is_empty() && self.opening.is_none()
+    }
+}
+
+/// All kept connections of a worker.
+#[derive(Default)]
+pub(crate) struct Pool {
+    kept: RefCell<FastMap<Key, Kept>>,
+    idle: Cell<usize>,
+}
+
+/// What to do for an HTTP/2 request.
+pub(crate) enum Choice {
+    /// Use this one.
+    Use(Http2),
+    /// Somebody makes one: wait, then ask again.
+    Wait(Opened),
+    /// Make one.
+    Open,
+}
+
+impl Pool {
+    /// An idle connection that is alive, the one that idled for the shortest time.
+    pub(crate) fn take(&self, key: &Key) -> Option<Http1> {
+        let mut kept = self.kept.borrow_mut();
+        let idle = &mut kept.get_mut(key)?.idle;
+        let mut at = idle.len();
+        while at > 0 {
+            at -= 1;
+            if idle[at].0.sender.is_closed() {
+                idle.remove(at);
+                self.idle.set(self.idle.get() - 1);
+            } else if idle[at].0.sender.is_ready() {
+                self.idle.set(self.idle.get() - 1);
+                return Some(idle.remove(at).0);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request. False: there is no room, or it is closed already.
+    pub(crate) fn give(&self, key: Key, connection: Http1, clock: &Clock, limit: u32) -> Result<(), Full> {
+        if connection.sender.is_closed() {
+            return Ok(());
+        }
+        let mut kept = self.kept.borrow_mut();
+        if self.idle.get() >= MOST_IDLE || kept.len() >= MOST_KEYS && !kept.contains_key(&key) {
+            return Err(Full);
+        }
+        let idle = &mut kept.entry(key).or_default().idle;
+        if idle.len() >= limit as usize {
+            return Err(Full);
+        }
+        idle.push((connection, clock.tick()));
+        self.idle.set(self.idle.get() + 1);
+        Ok(())
+    }
+
+    /// An HTTP/2 connection with room for a stream, or what to do to get one.
+    pub(crate) fn choose(&self, key: &Key) -> Choice {
+        let mut all = self.kept.borrow_mut();
+        let Some(kept) = all.get_mut(key) else { return Choice::Open };
+        kept.http2.retain(|connection| !connection.sender.is_closed());
+        let room = |connection: &&Http2| connection.streams.get() < connection.room.get();
+        if let Some(connection) = kept.http2.iter().find(room) {
+            return Choice::Use(connection.clone());
+        }
+        if let Some(opening) = &kept.opening {
+            return Choice::Wait(opening.clone());
+        }
+        match kept.http2.iter().min_by_key(|connection| connection.streams.get()) {
+            Some(connection) if kept.http2.len() >= MOST_HTTP2 => Choice::Use(connection.clone()),
+            _ => Choice::Open,
+        }
+    }
+
+    /// Says that an HTTP/2 connection is being made.
+    pub(crate) fn opening(&self, key: Key, opened: Opened) {
+        self.kept.borrow_mut().entry(key).or_default().opening = Some(opened);
+    }
+
+    /// The HTTP/2 connection was made, or not.
+    pub(crate) fn opened(&self, key: &Key, connection: Option<Http2>) {
+        let mut all = self.kept.borrow_mut();
+        if let Some(kept) = all.get_mut(key) {
+            kept.opening = None;
+            kept.http2.extend(connection);
+            if kept.is_empty() {
+                all.remove(key);
+            }
+        }
+    }
+
+    /// Closes idle connections of keys that are not wanted any more, and gives nobody their HTTP/2 connections.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool) {
+        let mut all = self.kept.borrow_mut();
+        all.retain(|key, _| wanted(key));
+        self.idle.set(all.values().map(|kept| kept.idle.len()).sum());
+    }
+
+    /// Closes what idled for too long; the answer is how many connections.
+    pub(crate) fn sweep(&self, clock: &Clock, idle_ticks: u32) -> u64 {
+        let mut closed = 0;
+        let mut all = self.kept.borrow_mut();
+        all.retain(|_, kept| {
+            let before = kept.idle.len() + kept.http2.len();
+            // What the target closed is not counted as timed out.
+            kept.idle.retain(|(connection, _)| !connection.sender.is_closed());
+            kept.http2.retain(|connection| !connection.sender.is_closed());
+            let living = kept.idle.len() + kept.http2.len();
+            kept.idle.retain(|(_, since)| !clock.over(*since, idle_ticks));
+            kept.http2
+                .retain(|connection| connection.streams.get() > 0 || !clock.over(connection.since.get(), idle_ticks));
+            let left = kept.idle.len() + kept.http2.len();
+            debug_assert!(before >= living);
+            closed += (living - left) as u64;
+            !kept.is_empty()
+        });
+        self.idle.set(all.values().map(|kept| kept.idle.len()).sum());
+        closed
+    }
+}
+
+/// There was no room for an idle connection.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+/// How much came from a target.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(Cell<u64>);
+
+impl Meter {
+    /// Bytes so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// A target's socket.
+pub(crate) struct TargetIo {
+    stream: TcpStream,
+    meter: Rc<Meter>,
+}
+
+impl TargetIo {
+    pub(crate) fn new(stream: TcpStream, meter: Rc<Meter>) -> Self {
+        Self { stream, meter }
+    }
+}
+
+impl AsyncRead for TargetIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        this.meter.0.set(this.meter.0.get() + (buf.filled().len() - before) as u64);
+        read
+    }
+}
+
+impl AsyncWrite for TargetIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
