@@ -270,3 +270,33 @@ fn socket(descriptor: BorrowedFd<'_>, kind: SockType, listening: bool) -> Result
     socket.set_nonblocking(true).map_err(|error| format!("cannot make a socket non-blocking: {error}"))?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ends_by_itself_is_reported() {
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let engine = Engine { missing: Vec::new(), ended, running: None };
+        engine.spawn("finished".into(), || Ok::<_, String>(())).unwrap();
+        engine.spawn("failed".into(), || Err("a test")).unwrap();
+        engine
+            .spawn("panicked".into(), || {
+                std::panic::resume_unwind(Box::new("a test"));
+                #[allow(unreachable_code, reason = "gives the closure its type")]
+                Ok::<_, String>(())
+            })
+            .unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            seen.push(ends.blocking_recv().unwrap());
+        }
+        seen.sort();
+        assert_eq!(seen, ["failed", "panicked"]);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(ends.try_recv().is_err(), "an ordered end is none");
+    }
+}

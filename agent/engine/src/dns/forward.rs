@@ -239,7 +239,56 @@ fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hickory_proto::{
+        op::Query,
+        rr::{Name, RecordType},
+    };
+    use proptest::prelude::*;
+
+    use super::{
+        super::question::{Triage, triage},
+        *,
+    };
+
+    fn asked() -> Question {
+        let mut message = Message::query();
+        message.add_query(Query::query(Name::from_ascii("www.example.").unwrap(), RecordType::A));
+        match triage(&message.to_vec().unwrap()) {
+            Triage::Ask(question) => *question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_resolvers_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 2..300),
+            damage in proptest::collection::vec((0_usize..300, any::<u8>()), 0..8),
+        ) {
+            let question = asked();
+            let id = u16::from_be_bytes([bytes[0], bytes[1]]);
+            accept(&question, id, &bytes);
+            // An answer that is nearly right comes further.
+            let mut message = Message::response(id, OpCode::Query);
+            message.add_query(question.query.clone());
+            for octet in 0..4 {
+                let address = hickory_proto::rr::rdata::A::new(169, 254, 64, octet);
+                message.add_answer(Record::from_rdata(question.query.name.clone(), 1, RData::A(address)));
+            }
+            let mut wire = message.to_vec().unwrap();
+            for (place, byte) in damage {
+                let length = wire.len();
+                wire[2 + place % (length - 2)] = byte;
+            }
+            let dns = Dns { own_ranges: vec![("169.254.64.0".parse().unwrap(), 20)], ..Dns::default() };
+            if let Some(answer) = accept(&question, id, &wire) {
+                let ours = adopt(&question, answer, &dns);
+                prop_assert!(ours.answers.iter().all(|record| !points_at_us(&dns, &record.data)));
+                let encoded = question.encode(&ours, true).unwrap();
+                prop_assert!(encoded.len() <= question.udp_limit());
+            }
+        }
+    }
 
     #[test]
     fn ranges() {
