@@ -32,5 +32,5 @@ pub fn l4_is_right(frame: &[u8]) -> Option<bool> {
         other => panic!("protocol {other} has no checksum known here"),
     }
     let pseudo = remainder(&frame[26..34]) + u64::from(protocol) + segment.len() as u64;
-    Some((pseudo + remainder(segment)) % 65535 == 0)
+    Some((pseudo + remainder(segment)).is_multiple_of(65535))
 }

@@ -17,7 +17,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,11 +30,11 @@ impl Random {
     /// # Panics
     /// If `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        (self.number() % n as u64) as usize
     }
 
     fn byte(&mut self) -> u8 {
-        self.next() as u8
+        self.number() as u8
     }
 
     fn bytes(&mut self, n: usize) -> Vec<u8> {
@@ -47,7 +47,7 @@ impl Random {
 
     fn port(&mut self) -> u16 {
         const WELL_KNOWN: [u16; 6] = [53, 80, 443, 22, 4789, 5353];
-        if self.chance(3) { WELL_KNOWN[self.below(WELL_KNOWN.len())] } else { self.next() as u16 }
+        if self.chance(3) { WELL_KNOWN[self.below(WELL_KNOWN.len())] } else { self.number() as u16 }
     }
 
     /// An address outside the ranges that [`super::node::config`] names: near them as often as far away.
@@ -58,7 +58,7 @@ impl Random {
                 1 => Ipv4Addr::new(100, self.byte(), self.byte(), self.byte()),
                 2 | 3 => Ipv4Addr::new(10, 0, 0, self.byte()),
                 4 => Ipv4Addr::new(224 + self.byte() % 32, self.byte(), self.byte(), self.byte()),
-                _ => Ipv4Addr::from(self.next() as u32),
+                _ => Ipv4Addr::from(self.number() as u32),
             };
             if !is_ours(address) {
                 return address;
@@ -98,12 +98,12 @@ fn ipv4(random: &mut Random) -> Vec<u8> {
         2 => Frame::raw(source, destination, 1, &data),
         _ => Frame::raw(source, destination, random.byte(), &data),
     };
-    frame.id = random.next() as u16;
+    frame.id = random.number() as u16;
     if random.chance(4) {
         frame.options = vec![1; random.below(11) * 4];
     }
     if random.chance(4) {
-        frame.fragment = random.next() as u16 & 0x3fff;
+        frame.fragment = random.number() as u16 & 0x3fff;
     }
     if random.chance(8) {
         frame.ihl = Some(random.byte() & 0x0f);
@@ -112,11 +112,11 @@ fn ipv4(random: &mut Random) -> Vec<u8> {
         frame.version = random.byte() & 0x0f;
     }
     if random.chance(8) {
-        frame.total_length = Some(random.next() as u16);
+        frame.total_length = Some(random.number() as u16);
     }
     if random.chance(8) {
-        frame.ip_checksum_error = random.next() as u16;
-        frame.l4_checksum_error = random.next() as u16;
+        frame.ip_checksum_error = random.number() as u16;
+        frame.l4_checksum_error = random.number() as u16;
     }
     if random.chance(4)
         && let Payload::Udp { checksum, .. } = &mut frame.payload
@@ -141,7 +141,7 @@ fn arp(random: &mut Random) -> Vec<u8> {
         arp.operation = random.byte().into();
     }
     if random.chance(5) {
-        arp.hardware = random.next() as u16;
+        arp.hardware = random.number() as u16;
     }
     if random.chance(5) {
         arp.protocol_len = random.byte();

@@ -15,8 +15,9 @@ use aya::{
 };
 use brattice_abi::{
     ALIASES, Address, Alias, CONFIG, COUNTERS, Config, Counter, DropEvent, DropReason, EVENTS, HALF_OPEN_COUNTS,
-    HalfOpenCount, LISTENER_DNS, LISTENER_HTTP, LISTENERS, Listener, ListenerKey, SOCKETS, SWITCHES, Switch, SwitchKey, TARGETS, TargetKey,
-    VIP_LISTENER, WORKERS, WORKLOAD_EGRESS, WORKLOAD_INGRESS, WORKLOADS, WorkerState, Workload, WorkloadKey,
+    HalfOpenCount, LISTENER_DNS, LISTENER_HTTP, LISTENERS, Listener, ListenerKey, SOCKETS, SWITCHES, Switch, SwitchKey,
+    TARGETS, TargetKey, VIP_LISTENER, WORKERS, WORKLOAD_EGRESS, WORKLOAD_INGRESS, WORKLOADS, WorkerState, Workload,
+    WorkloadKey,
 };
 
 /// `TCX_NEXT`, as the programs return it.

@@ -71,7 +71,7 @@ fn a_syn_of_another_user_is_dropped() {
     let mut node = with_other_engine();
     drops(&mut node, Hook::Egress, &to_target(SYN).build(), DropReason::NotEngine);
     // SYN with FIN, PSH, URG ... is a SYN all the same.
-    for flags in [SYN | 1, SYN | 8, SYN | RST, 0xff & !ACK] {
+    for flags in [SYN | 1, SYN | 8, SYN | RST, !ACK] {
         drops(&mut node, Hook::Egress, &to_target(flags).build(), DropReason::NotEngine);
     }
     node.configure(config());

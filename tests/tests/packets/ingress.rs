@@ -32,10 +32,7 @@ fn any_length_of_payload_keeps_its_checksum() {
     let mut node = node();
     for len in (0..70).chain([1000, 1459, 1460]) {
         let data: Vec<u8> = (0..len).map(|i| (i * 37 + 11) as u8).collect();
-        for frame in [
-            Frame::tcp((REAL, 40001), (VIP, 80), ACK, &data),
-            Frame::udp((REAL, 40001), (VIP, 80), &data),
-        ] {
+        for frame in [Frame::tcp((REAL, 40001), (VIP, 80), ACK, &data), Frame::udp((REAL, 40001), (VIP, 80), &data)] {
             takes(&mut node, &frame);
             checksums_right(&frame.build());
             checksums_right(&with_alias(&frame).build());

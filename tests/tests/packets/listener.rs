@@ -356,9 +356,8 @@ fn call_target(uid: u32, source: Option<Ipv4Addr>, port: u16) -> std::io::Result
 #[test]
 fn only_the_engine_reaches_a_target() {
     in_world(|world| {
-        let (target, other) = world.workload(|| {
-            (TcpListener::bind(at(REAL, TARGET_PORT)).unwrap(), TcpListener::bind(at(REAL, 81)).unwrap())
-        });
+        let (target, other) = world
+            .workload(|| (TcpListener::bind(at(REAL, TARGET_PORT)).unwrap(), TcpListener::bind(at(REAL, 81)).unwrap()));
         target.set_nonblocking(true).expect("a socket can");
         let engine = || call_target(0, Some(ENGINE), TARGET_PORT);
         drop(engine().unwrap_or_else(|e| panic!("the engine's target: {e}; {:?}", world.node.all_counted())));
@@ -412,13 +411,9 @@ fn a_syn_of_a_packet_socket_is_dropped() {
 /// Sends a frame out of an interface of the calling thread's namespace.
 fn send_frame(interface: &str, frame: &[u8]) {
     use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto};
-    let socket = nix::sys::socket::socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::empty(),
-        SockProtocol::EthAll,
-    )
-    .expect("a packet socket (needs root)");
+    let socket =
+        nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)
+            .expect("a packet socket (needs root)");
     let index = nix::net::if_::if_nametoindex(interface).expect("there");
     let address = link_address(index);
     assert!(LinkAddr::size() as usize >= size_of_val(&address));
@@ -474,7 +469,9 @@ fn bulk_arrives_whole_with_and_without_offloads() {
         let data: Vec<u8> = (0..16u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for offloads in ["on", "off"] {
             let side = move |device: &str| {
-                sh(&format!("ethtool -K {device} tx {offloads} rx {offloads} gso {offloads} tso {offloads} gro {offloads}"));
+                sh(&format!(
+                    "ethtool -K {device} tx {offloads} rx {offloads} gso {offloads} tso {offloads} gro {offloads}"
+                ));
             };
             side("w0");
             side("brattice0");

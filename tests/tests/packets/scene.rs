@@ -10,30 +10,30 @@ use brattice_tests::packets::{
 };
 
 /// The workload's own address.
-pub const REAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+pub(crate) const REAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 /// Its alias.
-pub const ALIAS: Ipv4Addr = Ipv4Addr::new(100, 127, 0, 2);
+pub(crate) const ALIAS: Ipv4Addr = Ipv4Addr::new(100, 127, 0, 2);
 /// Its number.
-pub const WORKLOAD: u32 = 5;
+pub(crate) const WORKLOAD: u32 = 5;
 /// A service.
-pub const VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 32);
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 32);
 /// Where DNS is answered.
-pub const DNS_VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 17);
+pub(crate) const DNS_VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 17);
 /// The engine's first source address.
-pub const ENGINE: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 1);
+pub(crate) const ENGINE: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 1);
 /// Nobody of ours.
-pub const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// Port of the registered target.
-pub const TARGET_PORT: u16 = 8080;
+pub(crate) const TARGET_PORT: u16 = 8080;
 
-pub const SYN: u8 = 2;
-pub const RST: u8 = 4;
-pub const ACK: u8 = 16;
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 
 /// One workload, which is also a target; DNS on its VIP.
-pub fn node() -> Node {
+pub(crate) fn node() -> Node {
     let mut node = Node::new();
     node.add_workload(IFINDEX, REAL, ALIAS, WORKLOAD, 0);
     node.add_target(ALIAS, TARGET_PORT, TCP);
@@ -43,22 +43,18 @@ pub fn node() -> Node {
 }
 
 /// A segment of the workload to a service.
-pub fn to_vip(flags: u8) -> Frame {
+pub(crate) fn to_vip(flags: u8) -> Frame {
     Frame::tcp((REAL, 40001), (VIP, 80), flags, b"GET / HTTP/1.1\r\n\r\n")
 }
 
 /// A segment of the engine to a target.
-pub fn to_target(flags: u8) -> Frame {
+pub(crate) fn to_target(flags: u8) -> Frame {
     Frame::tcp((ENGINE, 33000), (ALIAS, TARGET_PORT), flags, b"hello")
 }
 
 /// What is counted, before and after.
 fn counts(node: &Node) -> Vec<u64> {
-    DropReason::ALL
-        .iter()
-        .map(|r| node.dropped(*r))
-        .chain(Counter::ALL.iter().map(|c| node.counted(*c)))
-        .collect()
+    DropReason::ALL.iter().map(|r| node.dropped(*r)).chain(Counter::ALL.iter().map(|c| node.counted(*c))).collect()
 }
 
 /// Asserts that exactly these counters went up by one since `before`.
@@ -75,7 +71,7 @@ fn only_counted(node: &Node, before: &[u64], drops: &[DropReason], counters: &[C
 
 /// The program leaves the frame alone, and counts no more than `counters`.
 #[track_caller]
-pub fn passes_counting(node: &mut Node, hook: Hook, frame: &[u8], counters: &[Counter]) {
+pub(crate) fn passes_counting(node: &mut Node, hook: Hook, frame: &[u8], counters: &[Counter]) {
     let before = counts(node);
     let outcome = node.run(hook, frame, Context::default());
     assert_eq!(outcome.verdict as i32, TCX_NEXT as i32, "verdict on {frame:02x?}");
@@ -86,13 +82,13 @@ pub fn passes_counting(node: &mut Node, hook: Hook, frame: &[u8], counters: &[Co
 
 /// The program leaves the frame alone and counts nothing.
 #[track_caller]
-pub fn passes(node: &mut Node, hook: Hook, frame: &[u8]) {
+pub(crate) fn passes(node: &mut Node, hook: Hook, frame: &[u8]) {
     passes_counting(node, hook, frame, &[]);
 }
 
 /// The program drops the frame for this reason alone, leaves its bytes alone, and says so in one event.
 #[track_caller]
-pub fn drops_with(node: &mut Node, hook: Hook, frame: &[u8], context: Context, reason: DropReason) {
+pub(crate) fn drops_with(node: &mut Node, hook: Hook, frame: &[u8], context: Context, reason: DropReason) {
     let before = counts(node);
     node.events();
     let outcome = node.run(hook, frame, context);
@@ -119,13 +115,13 @@ pub fn drops_with(node: &mut Node, hook: Hook, frame: &[u8], context: Context, r
 
 /// [`drops_with`] for a packet of this host.
 #[track_caller]
-pub fn drops(node: &mut Node, hook: Hook, frame: &[u8], reason: DropReason) {
+pub(crate) fn drops(node: &mut Node, hook: Hook, frame: &[u8], reason: DropReason) {
     drops_with(node, hook, frame, Context::default(), reason);
 }
 
 /// `workload_ingress` takes `frame` and makes of it exactly `expected`.
 #[track_caller]
-pub fn takes_as(node: &mut Node, frame: &[u8], context: Context, expected: &[u8], counters: &[Counter]) {
+pub(crate) fn takes_as(node: &mut Node, frame: &[u8], context: Context, expected: &[u8], counters: &[Counter]) {
     let before = counts(node);
     let outcome = node.run(Hook::Ingress, frame, context);
     assert_eq!(outcome.verdict, TCX_REDIRECT, "verdict on {frame:02x?}; {:?}", node.all_counted());
@@ -134,7 +130,7 @@ pub fn takes_as(node: &mut Node, frame: &[u8], context: Context, expected: &[u8]
 }
 
 /// What `workload_ingress` is to make of a frame of the workload: built anew, so checksums are computed from scratch.
-pub fn with_alias(frame: &Frame) -> Frame {
+pub(crate) fn with_alias(frame: &Frame) -> Frame {
     frame.clone().with(|f| {
         f.source = ALIAS;
         f.to = BRATTICE0_MAC;
@@ -143,20 +139,20 @@ pub fn with_alias(frame: &Frame) -> Frame {
 
 /// `workload_ingress` takes the frame: source → alias, MAC of `brattice0`, nothing else; checksums as computed anew.
 #[track_caller]
-pub fn takes(node: &mut Node, frame: &Frame) {
+pub(crate) fn takes(node: &mut Node, frame: &Frame) {
     let expected = with_alias(frame).build();
     takes_as(node, &frame.build(), Context::default(), &expected, &[Counter::FromWorkload]);
 }
 
 /// Asserts that both checksums of a frame are right, by other code than the builder's.
 #[track_caller]
-pub fn checksums_right(frame: &[u8]) {
+pub(crate) fn checksums_right(frame: &[u8]) {
     assert!(checksums::ip_is_right(frame), "IP checksum of {frame:02x?}");
     assert_ne!(checksums::l4_is_right(frame), Some(false), "TCP or UDP checksum of {frame:02x?}");
 }
 
 /// What `workload_egress` is to make of a frame to [`ALIAS`].
-pub fn with_real(frame: &Frame) -> Frame {
+pub(crate) fn with_real(frame: &Frame) -> Frame {
     frame.clone().with(|f| {
         f.destination = REAL;
         (f.to, f.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
@@ -165,7 +161,7 @@ pub fn with_real(frame: &Frame) -> Frame {
 
 /// `workload_egress` delivers `frame` as exactly `expected`.
 #[track_caller]
-pub fn delivers_as(node: &mut Node, frame: &[u8], context: Context, expected: &[u8]) {
+pub(crate) fn delivers_as(node: &mut Node, frame: &[u8], context: Context, expected: &[u8]) {
     let before = counts(node);
     let outcome = node.run(Hook::Egress, frame, context);
     assert_eq!(outcome.verdict, TCX_REDIRECT, "verdict on {frame:02x?}; {:?}", node.all_counted());
@@ -175,7 +171,7 @@ pub fn delivers_as(node: &mut Node, frame: &[u8], context: Context, expected: &[
 
 /// `workload_egress` delivers the frame: alias → real address, MACs, nothing else.
 #[track_caller]
-pub fn delivers(node: &mut Node, frame: &Frame) {
+pub(crate) fn delivers(node: &mut Node, frame: &Frame) {
     let expected = with_real(frame).build();
     delivers_as(node, &frame.build(), Context::default(), &expected);
 }

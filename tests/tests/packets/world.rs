@@ -22,21 +22,21 @@ use nix::{
 use crate::scene::{ALIAS, REAL, TARGET_PORT, TCP, WORKLOAD};
 
 /// The node's own address on the link to the workload.
-pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// See the module.
-pub struct World {
+pub(crate) struct World {
     /// Programs and maps.
-    pub node: Node,
+    pub(crate) node: Node,
     config: Config,
     workload: Sender<Job>,
 }
 
 /// Runs a command line in the calling thread's namespace.
 #[track_caller]
-pub fn sh(line: &str) {
+pub(crate) fn sh(line: &str) {
     let words: Vec<&str> = line.split_whitespace().collect();
     let output = Command::new(words[0]).args(&words[1..]).output().expect("the program is installed");
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
@@ -55,7 +55,7 @@ fn namespace_thread() -> (Sender<Job>, i32) {
 }
 
 /// Runs a test in a new world, on the node's side. The thread's namespace is the node's.
-pub fn in_world(test: impl FnOnce(&mut World) + Send + 'static) {
+pub(crate) fn in_world(test: impl FnOnce(&mut World) + Send + 'static) {
     let node = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
         test(&mut World::build());
@@ -119,13 +119,13 @@ impl World {
     }
 
     /// Changes the configuration.
-    pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+    pub(crate) fn configure(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
         self.node.configure(self.config);
     }
 
     /// Runs something in the workload's namespace.
-    pub fn workload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn workload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = channel();
         let job: Job = Box::new(move || {
             // Nobody waits any more when the test has failed.
@@ -149,7 +149,7 @@ fn mac(interface: &str) -> [u8; 6] {
 }
 
 /// A counter of the calling thread's network stack from /proc/net/netstat or /proc/net/snmp: `IpExt`, `InTruncatedPkts`.
-pub fn stack_counter(group: &str, name: &str) -> u64 {
+pub(crate) fn stack_counter(group: &str, name: &str) -> u64 {
     let text = ["netstat", "snmp"]
         .map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("the kernel counts"))
         .concat();
