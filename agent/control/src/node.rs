@@ -82,6 +82,8 @@ pub(crate) struct Node {
     /// What could not be written to the kernel, or the disk, last time.
     pub(crate) failures: BTreeSet<String>,
     pub(crate) drops: Drops,
+    /// Held while a probe is on its way.
+    probing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Node {
@@ -131,8 +133,19 @@ impl Node {
                     }
                 },
                 Some(Call { request, answer }) = calls.recv() => {
-                    let result = self.answer(request).await;
-                    let _ = answer.send(result);
+                    if request != Request::Probe {
+                        let result = self.answer(request).await;
+                        let _ = answer.send(result);
+                        continue;
+                    }
+                    let (datapath, alone) = (self.datapath.clone(), self.probing.clone());
+                    // Aside: it takes seconds where something is wrong.
+                    tokio::spawn(async move {
+                        let _ = answer.send(match alone.try_lock() {
+                            Ok(_alone) => views::probe(&datapath).await,
+                            Err(_) => Answer::Error { code: ErrorCode::Failed, message: "a probe is on its way already".to_owned() },
+                        });
+                    });
                 }
                 () = at(removal) => self.finish_removals().await,
                 _ = second.tick() => self.tick(),
@@ -269,6 +282,7 @@ impl Node {
                     Err(e) => Answer::Error { code: ErrorCode::Failed, message: e.to_string() },
                 }
             }
+            Request::Probe => views::probe(&self.datapath).await,
             Request::Accept { owner } => self.accept(&Owner::from(owner)).await,
         }
     }

@@ -156,6 +156,34 @@ impl StateDirectory {
         }
     }
 
+    /// Reads the state without changing anything; empty where it cannot be read.
+    pub fn peek(&self) -> State {
+        read_json::<State>(&self.state_file()).ok().flatten().filter(|state| state.schema == SCHEMA).unwrap_or_default()
+    }
+
+    /// Removes every file of ours, and the directories if nothing else is in them. Says what was removed.
+    ///
+    /// # Errors
+    /// When a file of ours cannot be removed.
+    pub fn remove(&self) -> io::Result<Vec<String>> {
+        let mut removed = Vec::new();
+        let mut folders = vec![self.last_good(), self.root.clone()];
+        for folder in &folders {
+            let Ok(entries) = fs::read_dir(folder) else { continue };
+            for path in entries.flatten().map(|entry| entry.path()) {
+                let of_ours = path.extension().is_some_and(|e| e == "json" || e == "new" || e == "broken")
+                    && (path.file_stem().is_some_and(|stem| stem == "state") || *folder == self.last_good());
+                if of_ours {
+                    fs::remove_file(&path)?;
+                    removed.push(path.display().to_string());
+                }
+            }
+        }
+        folders.retain(|folder| fs::remove_dir(folder).is_ok());
+        removed.extend(folders.iter().map(|folder| folder.display().to_string()));
+        Ok(removed)
+    }
+
     /// Writes the state.
     ///
     /// # Errors

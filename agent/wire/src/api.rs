@@ -35,6 +35,8 @@ pub enum Request {
         /// Account name, or `operator`.
         owner: String,
     },
+    /// Root only: send a real packet through the data path and back, [`Answer::Probe`].
+    Probe,
 }
 
 impl Request {
@@ -76,6 +78,8 @@ pub enum Answer {
     Services(Vec<ServiceView>),
     /// Its workloads.
     Workloads(Vec<WorkloadView>),
+    /// What became of the probe's packets.
+    Probe(ProbeView),
     /// Done.
     Done {
         /// What was done, for people.
@@ -223,6 +227,37 @@ pub struct SwitchView {
     pub scope: Scope,
     /// Seconds left; absent = until ended.
     pub seconds_left: Option<u64>,
+}
+
+/// What `brattice preflight` found out with real packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeView {
+    /// From a workload to a VIP and back: why it failed; absent = it works.
+    pub to_vip: Option<String>,
+    /// From the engine to a workload and back: likewise.
+    pub to_workload: Option<String>,
+    /// What ate the packets.
+    pub culprits: Vec<CulpritView>,
+    /// What else is known, where no culprit was caught.
+    pub hints: Vec<String>,
+}
+
+impl ProbeView {
+    /// Whether both directions work.
+    pub fn passed(&self) -> bool {
+        self.to_vip.is_none() && self.to_workload.is_none()
+    }
+}
+
+/// A firewall rule that ate a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CulpritView {
+    /// Family, table, chain, hook and rule.
+    pub place: String,
+    /// The command that lets service traffic pass.
+    pub mend: String,
 }
 
 /// `brattice services`.

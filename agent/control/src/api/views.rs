@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use brattice_abi::{Counter, DropReason};
+use brattice_loader::Datapath;
+use brattice_loader::preflight::{Leg, Report};
 use brattice_model::{Action, Association, Model, Service};
 use brattice_wire::api::{
-    AssociationView, EngineView, Health, ProgramView, Ranges, ServiceView, Status, SwitchView, TargetGroupView,
+    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Health, ProbeView, ProgramView, Ranges, ServiceView, Status, SwitchView, TargetGroupView,
     WorkloadView,
 };
 
@@ -159,6 +161,38 @@ fn limits(node: &Node) -> BTreeMap<String, (u64, u64)> {
         ("switches".to_owned(), (switches.len().unwrap_or(0) as u64, u64::from(switches.capacity()))),
         ("workloads with half-open connections".to_owned(), (half_open.len().unwrap_or(0) as u64, u64::from(half_open.capacity()))),
     ])
+}
+
+/// Sends real packets.
+pub(crate) async fn probe(datapath: &Datapath) -> Answer {
+    match brattice_loader::preflight::probe(datapath).await {
+        Ok(report) => Answer::Probe(probe_view(&report)),
+        Err(e) => Answer::Error { code: ErrorCode::Failed, message: e.to_string() },
+    }
+}
+
+/// A probe's report, for people and programs.
+pub fn probe_view(report: &Report) -> ProbeView {
+    let failure = |leg: &Leg| match leg {
+        Leg::Passed => None,
+        Leg::Failed(why) => Some(why.clone()),
+    };
+    ProbeView {
+        to_vip: failure(&report.to_vip),
+        to_workload: failure(&report.to_workload),
+        culprits: report
+            .culprits
+            .iter()
+            .map(|culprit| CulpritView {
+                place: format!(
+                    "table {} {}, chain {} (hook {}): {}",
+                    culprit.family, culprit.table, culprit.chain, culprit.hook, culprit.what
+                ),
+                mend: culprit.mend.clone(),
+            })
+            .collect(),
+        hints: report.hints.clone(),
+    }
 }
 
 /// `brattice services`.

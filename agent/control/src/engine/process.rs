@@ -31,11 +31,20 @@ impl Record {
 
     /// The recorded process, if it still runs and belongs to `uid` (or to root: not yet dropped).
     pub fn running(self, uid: u32) -> Option<Process> {
+        self.find(|owner| owner == uid || owner == 0)
+    }
+
+    /// The recorded process, if it still runs, whoever it belongs to.
+    pub fn running_as_anybody(self) -> Option<Process> {
+        self.find(|_| true)
+    }
+
+    fn find(self, fits: impl Fn(u32) -> bool) -> Option<Process> {
         let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
         // First the handle, then the checks: what is checked cannot be another process any more.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         let owner = fs::metadata(format!("/proc/{}", self.pid)).ok()?.uid();
-        ((owner == uid || owner == 0) && start_ticks(self.pid) == Some(self.start_ticks)).then_some(())?;
+        (fits(owner) && start_ticks(self.pid) == Some(self.start_ticks)).then_some(())?;
         Process::new(self.pid, pidfd, None).ok()
     }
 }
@@ -52,7 +61,9 @@ pub struct Process {
 
 impl Process {
     fn new(pid: u32, pidfd: OwnedFd, child: Option<Child>) -> io::Result<Self> {
-        let pidfd = AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE)?;
+        #[allow(unsafe_code, reason = "tokio leaves it to the caller that the descriptor stays the same")]
+        // SAFETY: an `OwnedFd` always is the descriptor it was made of, until it is dropped.
+        let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE) }?;
         Ok(Self { pid, since: Instant::now(), pidfd, child })
     }
 

@@ -161,6 +161,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         repairs: BTreeMap::new(),
         failures: BTreeSet::new(),
         drops,
+        probing: Arc::default(),
         settings,
     };
     node.reconcile().await;
@@ -235,7 +236,7 @@ async fn free_of(which: &'static str, candidates: &[&str], cidrs: &[(String, IpN
 }
 
 /// CIDRs of the VPCs in the documents, as far as they can be read now: a range is chosen once, so it should fit them.
-pub fn documented_cidrs(policies: &Path) -> Vec<(String, IpNet)> {
+pub(super) fn documented_cidrs(policies: &Path) -> Vec<(String, IpNet)> {
     let Ok(mut tree) = read(policies) else { return Vec::new() };
     let Some(Ok(sources)) = tree.owners.remove(&Owner::Operator) else { return Vec::new() };
     let Ok(documents) = brattice_model::parse(&Owner::Operator, &sources) else { return Vec::new() };
