@@ -27,6 +27,8 @@ use crate::{
 pub const RECONNECT: Duration = Duration::from_millis(50);
 /// How long a new engine waits for an agent that starts it, before it exits: nobody wants it.
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a new engine waits where the socket is out of its reach: an agent may be about to set its owner.
+pub const REACH_PATIENCE: Duration = Duration::from_secs(1);
 /// How long all workers have to confirm an order, before the engine exits as broken.
 pub const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
 /// Added to the grace period of a shutdown for closing what is left.
@@ -126,7 +128,8 @@ impl<E: Into<Lost>> From<E> for End {
 /// # Errors
 /// When no agent starts the engine, or a worker is broken.
 pub async fn run(path: &Path, core: &mut impl Core) -> Result<(), LinkError> {
-    let mut patience = Instant::now() + START_PATIENCE;
+    let begun = Instant::now();
+    let mut patience = begun + START_PATIENCE;
     let mut reported = String::new();
     loop {
         let lost = match session(path, core).await {
@@ -139,7 +142,9 @@ pub async fn run(path: &Path, core: &mut impl Core) -> Result<(), LinkError> {
             patience = Instant::now() + START_PATIENCE;
         } else {
             match lost {
-                Lost::Connect(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Lost::Connect(error)
+                    if error.kind() == std::io::ErrorKind::PermissionDenied && begun.elapsed() >= REACH_PATIENCE =>
+                {
                     return Err(LinkError::Unreachable { path: path.display().to_string(), error });
                 }
                 _ if Instant::now() >= patience => {

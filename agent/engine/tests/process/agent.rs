@@ -64,6 +64,9 @@ pub(crate) fn assert_unprivileged(pid: u32) {
     // Undumpable: /proc/<pid> belongs to root, not to the engine's user.
     let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}/mem")).unwrap());
     assert_eq!(owner, 0);
+    // The directory itself shows the user all the same, which is how an agent tells an engine of its own.
+    let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).unwrap());
+    assert_eq!(user, ENGINE_UID);
 }
 
 /// The sockets and the map of an engine, as the agent keeps them.
@@ -132,9 +135,9 @@ impl Engine {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
-        let mut engine = Self { child: spawn(&directory.path().join("engine.sock")), directory, listener: None };
-        engine.listen();
-        engine
+        let path = directory.path().join("engine.sock");
+        let listener = Some(listen(&path));
+        Self { child: spawn(&path), directory, listener }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -143,10 +146,7 @@ impl Engine {
 
     /// A new agent's socket at the same path.
     pub(crate) fn listen(&mut self) {
-        let _ = std::fs::remove_file(self.path());
-        let listener = UnixListener::bind(self.path()).unwrap();
-        std::fs::set_permissions(self.path(), PermissionsExt::from_mode(0o666)).unwrap();
-        self.listener = Some(listener);
+        self.listener = Some(listen(&self.path()));
     }
 
     /// The next connection of the engine, and what it says first.
@@ -199,6 +199,14 @@ impl Drop for Engine {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn listen(path: &std::path::Path) -> UnixListener {
+    // There may be none.
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o666)).unwrap();
+    listener
 }
 
 pub(crate) fn spawn(socket: &std::path::Path) -> Child {
