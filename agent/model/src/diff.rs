@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::documents::{Attachment, Tags};
-use crate::model::{AssociationKind, Listener, Model, Rule};
+use crate::model::{AssociationKind, Listener, Model, Rule, Status};
 
 /// An entity that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
     }
     for vpc in &model.vpcs {
         let mut fields = Fields::new();
-        put(&mut fields, "status", &vpc.status.to_string());
+        put(&mut fields, "status", &status(&vpc.status));
         put(&mut fields, "cidrBlocks", &list(&vpc.cidrs));
         put(&mut fields, "attachments", &vpc.attachments.iter().map(attachment).collect::<Vec<_>>().join(", "));
         put(&mut fields, "dns", &format!("{:?}", vpc.dns).to_lowercase());
@@ -112,7 +112,7 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
     }
     for workload in &model.workloads {
         let mut fields = Fields::new();
-        put(&mut fields, "status", &workload.status.to_string());
+        put(&mut fields, "status", &status(&workload.status));
         put(&mut fields, "vpcIdentifier", &workload.vpc);
         put(&mut fields, "interface", workload.interface.as_deref().unwrap_or_default());
         put(&mut fields, "namespace", workload.namespace.as_deref().unwrap_or_default());
@@ -122,14 +122,14 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
     }
     for network in &model.networks {
         let mut fields = Fields::new();
-        put(&mut fields, "status", &network.status.to_string());
+        put(&mut fields, "status", &status(&network.status));
         put(&mut fields, "sharedWith", &network.shared_with.join(", "));
         tags(&mut fields, &network.labels, &network.tags);
         all.insert((3, "ServiceNetwork", network.name.clone()), fields);
     }
     for service in &model.services {
         let mut fields = Fields::new();
-        put(&mut fields, "status", &service.status.to_string());
+        put(&mut fields, "status", &status(&service.status));
         put(&mut fields, "vip", &service.vip.map(|vip| vip.to_string()).unwrap_or_default());
         put(&mut fields, "customDomainNames", &service.domains.join(", "));
         put(&mut fields, "idleTimeoutSeconds", &service.idle_timeout_seconds.to_string());
@@ -142,7 +142,7 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
     }
     for group in &model.target_groups {
         let mut fields = Fields::new();
-        put(&mut fields, "status", &group.status.to_string());
+        put(&mut fields, "status", &status(&group.status));
         put(&mut fields, "vpcIdentifier", &group.vpc);
         put(&mut fields, "port", &group.port.to_string());
         put(&mut fields, "protocolVersion", &format!("{:?}", group.protocol_version).to_uppercase());
@@ -157,7 +157,7 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
             AssociationKind::Vpc => "ServiceNetworkVpcAssociation",
         };
         let mut fields = Fields::new();
-        put(&mut fields, "status", &association.status.to_string());
+        put(&mut fields, "status", &status(&association.status));
         all.insert((6, kind, format!("{} in {}", association.member, association.network)), fields);
     }
     all
@@ -193,9 +193,19 @@ fn conditions(rule: &Rule) -> String {
 
 fn attachment(attachment: &Attachment) -> String {
     let part = |name: &str, glob: &Option<crate::Glob>| glob.as_ref().map(|glob| format!("{name} {glob}"));
-    let parts: Vec<String> =
-        [part("interface", &attachment.interface), part("namespace", &attachment.namespace)].into_iter().flatten().collect();
+    let parts: Vec<String> = [part("interface", &attachment.interface), part("namespace", &attachment.namespace)]
+        .into_iter()
+        .flatten()
+        .collect();
     parts.join(" and ")
+}
+
+/// Without the message, which may name lines.
+fn status(status: &Status) -> String {
+    match status.failure() {
+        None => status.word().into(),
+        Some((code, _)) => format!("{} ({code})", status.word()),
+    }
 }
 
 fn list<T: ToString>(items: &[T]) -> String {

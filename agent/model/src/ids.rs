@@ -185,7 +185,8 @@ mod tests {
             parse("arn:aws:vpc-lattice:local:123456789012:service/svc-0123456789abcdefg"),
             Ok(Identifier::Arn(_))
         ));
-        for bad in ["", "a/b/c", "/x", "shop/", "svc-0123", "arn:aws:ec2:local:123456789012:vpc/vpc-0123456789abcdefg"] {
+        for bad in ["", "a/b/c", "/x", "shop/", "svc-0123", "arn:aws:ec2:local:123456789012:vpc/vpc-0123456789abcdefg"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -38,7 +38,10 @@ pub(crate) const ASSOCIATION: NameRule = NameRule::new("an association", 1, 128,
 pub(crate) fn check(name: &str, rule: NameRule) -> Result<(), String> {
     let length = name.chars().count();
     if length < rule.min || length > rule.max {
-        return Err(format!("the name of {} has {} to {} characters, this one {length}", rule.what, rule.min, rule.max));
+        return Err(format!(
+            "the name of {} has {} to {} characters, this one {length}",
+            rule.what, rule.min, rule.max
+        ));
     }
     if let Some(c) = name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
         return Err(format!(

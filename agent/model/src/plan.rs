@@ -257,11 +257,7 @@ impl<'m> Planner<'m> {
             name: rule.name.clone(),
             id: rule.id.clone(),
             priority: rule.priority,
-            matches: snapshot::Match {
-                method: rule.method.clone(),
-                path: rule.path.clone(),
-                host: rule.host.clone(),
-            },
+            matches: snapshot::Match { method: rule.method.clone(), path: rule.path.clone(), host: rule.host.clone() },
             action: self.action(&rule.action),
             origin: rule.origin.clone(),
         }

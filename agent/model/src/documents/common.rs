@@ -109,11 +109,8 @@ impl Decoder<'_> {
         what: &str,
     ) -> bool {
         let Some(first) = before.iter().find(|other| other.value == item.value) else { return true };
-        let message = format!(
-            "the {what} {} is there twice; first at {}",
-            quote(&item.value.to_string()),
-            first.at.place()
-        );
+        let message =
+            format!("the {what} {} is there twice; first at {}", quote(&item.value.to_string()), first.at.place());
         self.sink.push(crate::diagnostic::Diagnostic::error(&item.at, message));
         false
     }

@@ -23,9 +23,7 @@ pub use association::{ServiceAssociationDocument, VpcAssociationDocument};
 pub use common::{Metadata, Tags};
 pub use network::ServiceNetworkDocument;
 pub use parse::parse;
-pub use service::{
-    ActionDocument, ListenerDocument, MatchDocument, RuleDocument, ServiceDocument, WeightedDocument,
-};
+pub use service::{ActionDocument, ListenerDocument, MatchDocument, RuleDocument, ServiceDocument, WeightedDocument};
 pub use target_group::{TargetDocument, TargetGroupDocument};
 pub use vpc::{Attachment, DnsMode, VpcDocument, WorkloadDocument};
 
@@ -185,8 +183,6 @@ pub struct Documents {
     pub service_associations: Vec<ServiceAssociationDocument>,
     /// `ServiceNetworkVpcAssociation`s.
     pub vpc_associations: Vec<VpcAssociationDocument>,
-    /// Findings that do not keep the documents from coming into force.
-    pub warnings: Vec<Diagnostic>,
 }
 
 impl Documents {

@@ -100,13 +100,10 @@ impl Parsed<'_> {
             }
             return;
         };
-        let association =
-            matches!(kind, Kind::ServiceNetworkServiceAssociation | Kind::ServiceNetworkVpcAssociation);
-        let metadata_node =
-            if association { fields.take(d, "metadata") } else { fields.need(d, "metadata") };
+        let association = matches!(kind, Kind::ServiceNetworkServiceAssociation | Kind::ServiceNetworkVpcAssociation);
+        let metadata_node = if association { fields.take(d, "metadata") } else { fields.need(d, "metadata") };
         let metadata = metadata_node.and_then(|node| d.metadata(node, rule(kind)));
-        let spec_node =
-            if kind == Kind::ServiceNetwork { fields.take(d, "spec") } else { fields.need(d, "spec") };
+        let spec_node = if kind == Kind::ServiceNetwork { fields.take(d, "spec") } else { fields.need(d, "spec") };
         let spec = spec_node.and_then(|node| d.fields(node, spec_of(kind)));
         fields.finish(d);
         self.decode(d, kind, metadata, spec);
@@ -155,7 +152,10 @@ impl Parsed<'_> {
                     .error(node.mark, format!("a {text} belongs to an account, and this place is the operator's"))
                     .help("move the document to a file under accounts/<name>/"),
                 Owner::Account(name) => d
-                    .error(node.mark, format!("only the operator may hold a {text}, and this place is the account {name}'s"))
+                    .error(
+                        node.mark,
+                        format!("only the operator may hold a {text}, and this place is the account {name}'s"),
+                    )
                     .help("move the document to a file directly in the policies directory"),
             };
             d.report(diagnostic);
@@ -216,7 +216,12 @@ fn unique(documents: &Documents, sink: &mut Sink) {
         if let Some(interface) = interface {
             once("interface", interface.value.clone(), &interface.at, "an interface is one workload's");
         } else if let Some(namespace) = namespace {
-            once("namespace", namespace.value.clone(), &namespace.at, "name an interface, too, where a namespace has several");
+            once(
+                "namespace",
+                namespace.value.clone(),
+                &namespace.at,
+                "name an interface, too, where a namespace has several",
+            );
         }
     }
     for doc in &documents.networks {

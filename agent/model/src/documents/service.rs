@@ -137,15 +137,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut spec: 
         &["id", "arn", "name", "status", "dnsEntry", "createdAt", "lastUpdatedAt", "failureCode", "failureMessage"],
     );
     spec.finish(d);
-    Some(ServiceDocument {
-        metadata: metadata?,
-        domains,
-        networks,
-        listeners,
-        idle_timeout_seconds,
-        shared_with,
-        tags,
-    })
+    Some(ServiceDocument { metadata: metadata?, domains, networks, listeners, idle_timeout_seconds, shared_with, tags })
 }
 
 fn custom_domain(d: &mut Decoder<'_>, node: &Node) -> Option<Located<String>> {
@@ -189,10 +181,7 @@ fn listener(d: &mut Decoder<'_>, node: &Node) -> Option<ListenerDocument> {
         unique(d, &rules);
         rules.sort_by_key(|rule: &RuleDocument| rule.priority.value);
     }
-    fields.read_only(
-        d,
-        &["id", "arn", "status", "createdAt", "lastUpdatedAt", "serviceArn", "serviceId"],
-    );
+    fields.read_only(d, &["id", "arn", "status", "createdAt", "lastUpdatedAt", "serviceArn", "serviceId"]);
     fields.finish(d);
     let port = port?;
     let name = name.unwrap_or_else(|| Located { value: format!("http-{port}"), at: at.clone() });
@@ -252,7 +241,8 @@ fn http_match(d: &mut Decoder<'_>, node: &Node) -> Option<MatchDocument> {
     fields.later(d, "headerMatches", "match by path, method or host");
     let empty = !["method", "pathMatch", "hostMatch", "headerMatches"].iter().any(|name| fields.has(name));
     if fields.finish(d) && empty {
-        let diagnostic = d.error(node.mark, "the match has no condition").expected("`method`, `pathMatch` or `hostMatch`");
+        let diagnostic =
+            d.error(node.mark, "the match has no condition").expected("`method`, `pathMatch` or `hostMatch`");
         d.report(diagnostic.help("what matches everything is the listener's `defaultAction`"));
     }
     Some(MatchDocument { method, path, host })
@@ -369,8 +359,7 @@ fn forward(d: &mut Decoder<'_>, node: &Node) -> Option<ActionDocument> {
         };
         if let Some(first) = groups.iter().find(|other| other.target_group.value == group.target_group.value) {
             let name = quote(&group.target_group.value.to_string());
-            let message =
-                format!("the target group {name} is there twice; first at {}", first.target_group.at.place());
+            let message = format!("the target group {name} is there twice; first at {}", first.target_group.at.place());
             d.report(Diagnostic::error(&group.target_group.at, message).help("add up their weights"));
         }
         groups.push(group);

@@ -121,7 +121,8 @@ fn config(d: &mut Decoder<'_>, node: &Node) -> Option<Config> {
 
 /// Health checks are not made yet, so only a target group that says it wants none is taken at its word.
 fn health_check(d: &mut Decoder<'_>, node: &Node) {
-    let help = "targets are not checked, and all of them take requests; say `healthCheck: {enabled: false}` or leave it out";
+    let help =
+        "targets are not checked, and all of them take requests; say `healthCheck: {enabled: false}` or leave it out";
     let Some(mut fields) = d.fields(node, "a health check") else { return };
     match fields.take(d, "enabled") {
         Some(enabled) => {

@@ -93,7 +93,13 @@ impl<'a> Linker<'a> {
                 );
                 let member = self.vpc(&name, None);
                 for network in &doc.networks {
-                    requests.push(Request { kind: vpc, owner, network, member: Member::Inline(member), at: &network.at });
+                    requests.push(Request {
+                        kind: vpc,
+                        owner,
+                        network,
+                        member: Member::Inline(member),
+                        at: &network.at,
+                    });
                 }
             }
             for doc in &documents.services {
@@ -157,9 +163,7 @@ impl<'a> Linker<'a> {
             (None, Member::Inline(_)) => String::new(),
         };
         let (status, findings) = match (missing.first(), network, described) {
-            (Some(first), ..) => {
-                (first.status.clone(), missing.into_iter().map(|missing| missing.finding).collect())
-            }
+            (Some(first), ..) => (first.status.clone(), missing.into_iter().map(|missing| missing.finding).collect()),
             (None, Some(network), Some((_, name, status))) => {
                 let refusal = self.refusal(request, network, member, services).map(|(message, help)| {
                     let finding = Diagnostic::warning(request.at, format!("not associated: {message}")).help(help);
@@ -273,7 +277,8 @@ impl<'a> Linker<'a> {
         services: &[Service],
     ) -> Option<(String, String)> {
         let network = &self.networks[network];
-        let granted = |account: &str, shared: &[String], to: &str| account == to || shared.iter().any(|name| name == to);
+        let granted =
+            |account: &str, shared: &[String], to: &str| account == to || shared.iter().any(|name| name == to);
         let owner = request.owner.account();
         match request.kind {
             AssociationKind::Service => {
@@ -322,7 +327,10 @@ impl<'a> Linker<'a> {
                 (!granted(&network.account, &network.shared_with, account)).then(|| {
                     (
                         format!("{} is not shared with the account {account}", network.name),
-                        format!("the account {} adds `{account}` to `sharedWith` of the service network", network.account),
+                        format!(
+                            "the account {} adds `{account}` to `sharedWith` of the service network",
+                            network.account
+                        ),
                     )
                 })
             }
@@ -331,12 +339,7 @@ impl<'a> Linker<'a> {
 
     /// Of services of one network that claim the same domain, the first by (account, name) has it; the associations of
     /// the others fail.
-    fn domain_conflicts(
-        &mut self,
-        associations: &mut [(Association, &Position)],
-        services: &[Service],
-        index: &Index,
-    ) {
+    fn domain_conflicts(&mut self, associations: &mut [(Association, &Position)], services: &[Service], index: &Index) {
         let mut members: Vec<(&str, usize, usize)> = Vec::new();
         for (position, (association, _)) in associations.iter().enumerate() {
             if association.kind != AssociationKind::Service || !association.status.is_active() {
@@ -391,7 +394,8 @@ pub(super) fn name_conflicts(model: &Model, warnings: &mut BTreeMap<Owner, Sink>
                     holders.insert(domain, service);
                     continue;
                 };
-                let at = Position { file: vpc.origin.file.as_str().into(), line: vpc.origin.line, column: 1, length: 1 };
+                let at =
+                    Position { file: vpc.origin.file.as_str().into(), line: vpc.origin.line, column: 1, length: 1 };
                 let message = format!(
                     "in the VPC {} the name {} means {}, though {} claims it as well, in another network",
                     vpc.name,

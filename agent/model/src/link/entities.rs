@@ -169,7 +169,8 @@ impl Linker<'_> {
                         }
                     }
                     if !vpc.status.is_active() {
-                        status = Status::failed(failure::MEMBER_FAILED, format!("the VPC {} is not in force", vpc.name));
+                        status =
+                            Status::failed(failure::MEMBER_FAILED, format!("the VPC {} is not in force", vpc.name));
                     }
                 }
             }

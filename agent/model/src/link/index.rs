@@ -78,7 +78,10 @@ pub(super) fn suggestion<'n>(
             crate::nearest::nearest(name, visible.clone().map(short)).and_then(|near| {
                 // The first with this name; the owner's own before others'.
                 let own = home.map(|home| format!("{home}/{near}"));
-                visible.clone().find(|v| own.as_deref() == Some(*v)).or_else(|| visible.clone().find(|v| short(v) == near))
+                visible
+                    .clone()
+                    .find(|v| own.as_deref() == Some(*v))
+                    .or_else(|| visible.clone().find(|v| short(v) == near))
             })
         }
         Identifier::Qualified(..) => crate::nearest::nearest(&identifier.to_string(), visible),

@@ -97,11 +97,6 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
         alias: settings.alias,
     };
     associations::name_conflicts(&model, &mut warnings);
-    for (owner, documents) in documents {
-        for warning in &documents.warnings {
-            warnings.entry(owner.clone()).or_default().push(warning.clone());
-        }
-    }
     let finish = |sinks: BTreeMap<Owner, Sink>| sinks.into_iter().map(|(owner, sink)| (owner, sink.finish())).collect();
     Linked { model, errors: finish(errors), warnings: finish(warnings), vips }
 }

@@ -201,7 +201,8 @@ impl Linker<'_> {
             _ => Diagnostic::error(&group.at, format!("the account {} has no target group {text}", parent.account)),
         };
         let near = if self.hints(parent.owner) {
-            let visible = self.target_groups.iter().filter(|group| own(&group.account)).map(|group| group.name.as_str());
+            let visible =
+                self.target_groups.iter().filter(|group| own(&group.account)).map(|group| group.name.as_str());
             suggestion(&group.value, Some(parent.account), visible)
         } else {
             None

@@ -42,9 +42,14 @@ impl Decoder<'_> {
     /// A mapping; `what` names it in errors.
     pub(crate) fn fields<'n>(&mut self, node: &'n Node, what: &'static str) -> Option<Fields<'n>> {
         match &node.content {
-            Content::Map(entries) => {
-                Some(Fields { entries, used: vec![false; entries.len()], asked: Vec::new(), missing: Vec::new(), mark: node.mark, what })
-            }
+            Content::Map(entries) => Some(Fields {
+                entries,
+                used: vec![false; entries.len()],
+                asked: Vec::new(),
+                missing: Vec::new(),
+                mark: node.mark,
+                what,
+            }),
             _ => {
                 self.wrong(node, &format!("a mapping with the fields of {what}"));
                 None
@@ -53,12 +58,7 @@ impl Decoder<'_> {
     }
 
     /// A list with a number of items in `bounds`.
-    pub(crate) fn list<'n>(
-        &mut self,
-        node: &'n Node,
-        bounds: RangeInclusive<usize>,
-        what: &str,
-    ) -> Option<&'n [Node]> {
+    pub(crate) fn list<'n>(&mut self, node: &'n Node, bounds: RangeInclusive<usize>, what: &str) -> Option<&'n [Node]> {
         let Content::List(items) = &node.content else {
             self.wrong(node, &format!("a list of {what}"));
             return None;

@@ -38,7 +38,10 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 pub(crate) enum Content {
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
     /// Was refused and reported; nothing more is said about it.
@@ -61,8 +64,7 @@ pub(crate) struct Refusal {
 
 /// The documents of a file, those before a syntax error included; empty ones are left out.
 pub(crate) fn read(text: &str) -> (Vec<Node>, Vec<Refusal>) {
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), refusals: Vec::new(), nodes: 0, last: Mark::START };
+    let mut reader = Reader { parser: Parser::new_from_str(text), refusals: Vec::new(), nodes: 0, last: Mark::START };
     let mut documents = Vec::new();
     if let Err(mut stop) = reader.documents(&mut documents) {
         stop.mark = clamp(stop.mark, text);
@@ -83,7 +85,8 @@ fn clamp(mark: Mark, text: &str) -> Mark {
     let line = mark.line.clamp(1, lines);
     let width = crate::diagnostic::nth_line(text, line).map_or(0, |l| l.chars().count());
     let width = u32::try_from(width).unwrap_or(u32::MAX);
-    let column = if mark.line > lines { width.saturating_add(1) } else { mark.column.clamp(1, width.saturating_add(1)) };
+    let column =
+        if mark.line > lines { width.saturating_add(1) } else { mark.column.clamp(1, width.saturating_add(1)) };
     Mark { line, column, length: mark.length }
 }
 
@@ -122,8 +125,7 @@ impl<'t> Reader<'t> {
                 (Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing, _) => {}
                 (event, mark) => {
                     let node = self.node(event, mark, 0)?;
-                    let empty =
-                        matches!(&node.content, Content::Scalar { text, plain: true } if is_null(text));
+                    let empty = matches!(&node.content, Content::Scalar { text, plain: true } if is_null(text));
                     if !empty {
                         documents.push(node);
                     }

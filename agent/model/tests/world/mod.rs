@@ -90,8 +90,7 @@ pub struct Outcome {
 /// Parses all owners and, if that works for all, links them.
 pub fn read(sources: &[Source], vips: &VipState, now: u64) -> Outcome {
     let mut by_owner: BTreeMap<Owner, Vec<Source>> = BTreeMap::new();
-    let mut outcome =
-        Outcome { errors: Vec::new(), warnings: Vec::new(), documents: BTreeMap::new(), linked: None };
+    let mut outcome = Outcome { errors: Vec::new(), warnings: Vec::new(), documents: BTreeMap::new(), linked: None };
     for source in sources {
         match Owner::of_path(&source.path) {
             Ok(owner) => by_owner.entry(owner).or_default().push(source.clone()),

@@ -1,0 +1,237 @@
+//! Whatever is in a file: no panic, and findings point into it.
+
+mod world;
+
+use brattice_model::{Diagnostic, Owner, VipState, limits, parse};
+use proptest::prelude::*;
+use world::{read, source, sources};
+
+/// Lines as YAML counts them: LF, CR and CRLF end one.
+fn lines(text: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some(end) = rest.find(['\n', '\r']) {
+        lines.push(&rest[..end]);
+        rest = &rest[end + if rest[end..].starts_with("\r\n") { 2 } else { 1 }..];
+    }
+    lines.push(rest);
+    lines
+}
+
+fn inside(finding: &Diagnostic, text: &str) -> Result<(), TestCaseError> {
+    let lines = lines(text);
+    let line = lines.get(finding.line as usize - 1);
+    prop_assert!(line.is_some(), "{} lines: {}", lines.len(), finding);
+    let width = line.unwrap().chars().count();
+    prop_assert!((1..=width + 1).contains(&(finding.column as usize)), "width {}: {}", width, finding);
+    prop_assert!(finding.length >= 1);
+    let rendered = finding.render(text);
+    prop_assert!(rendered.contains(&finding.message) && !rendered.replace('\n', "").contains(char::is_control));
+    prop_assert!(!finding.to_string().contains(char::is_control), "{:?}", finding.to_string());
+    Ok(())
+}
+
+/// As any owner; what parses is linked with the rest of the world.
+fn survives(text: &str) -> Result<(), TestCaseError> {
+    for path in ["x.yaml", "accounts/shop/x.yaml"] {
+        let owner = Owner::of_path(path).unwrap();
+        match parse(&owner, &[source(path, text)]) {
+            Ok(_) => {
+                let files: Vec<_> = sources().into_iter().chain([source(path, text)]).collect();
+                let outcome = read(&files, &VipState::default(), 0);
+                for finding in outcome.errors.iter().chain(&outcome.warnings).filter(|finding| finding.file == path) {
+                    inside(finding, text)?;
+                }
+            }
+            Err(findings) => {
+                prop_assert!(!findings.is_empty() && findings.len() <= limits::MAX_DIAGNOSTICS + 1);
+                for finding in &findings {
+                    inside(finding, text)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Good documents of all kinds.
+fn documents() -> String {
+    let world: String = sources().into_iter().map(|source| source.text + "---\n").collect();
+    world
+        + r#"apiVersion: brattice.dev/v1
+kind: Workload
+metadata: {name: w, labels: {a: b}}
+spec: {vpcIdentifier: platform/blue, interface: veth0, namespace: ns, addresses: [10.0.0.9]}
+---
+kind: ServiceNetworkVpcAssociation
+spec: {vpcIdentifier: node, serviceNetworkIdentifier: platform/retail}
+---
+kind: Service
+metadata: {name: full}
+spec:
+  listeners:
+  - name: web
+    protocol: HTTP
+    port: 8080
+    forwardedHeaders: append
+    defaultAction: {fixedResponse: {statusCode: 404}}
+    rules:
+    - name: first
+      priority: 1
+      match: {httpMatch: {method: GET, pathMatch: {match: {prefix: /a}, caseSensitive: false}, hostMatch: {match: {exact: a.shop.internal}}}}
+      action: {forward: {targetGroups: [{targetGroupIdentifier: orders-v1, weight: 1}]}}
+"#
+}
+
+/// Pieces that mean something to YAML or to documents.
+const PIECES: [&str; 40] = [
+    ": ",
+    "- ",
+    "? ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\n",
+    "\n  ",
+    "\t",
+    "#",
+    "&a ",
+    "*a",
+    "!t ",
+    "|",
+    ">",
+    "'",
+    "\"",
+    "%",
+    "@",
+    "`",
+    "---\n",
+    "...\n",
+    "<<: ",
+    "~",
+    "null",
+    "\u{feff}",
+    "\u{85}",
+    "\u{2028}",
+    "\r",
+    "\0",
+    "😀",
+    "kind: Service\n",
+    "metadata: {name: a}\n",
+    "spec: ",
+    "10.0.0.0/8",
+    "99999999999999999999",
+    "-1",
+    "\u{1b}[31m",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    #[test]
+    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        survives(&String::from_utf8_lossy(&bytes))?;
+    }
+
+    #[test]
+    fn any_yaml_like_text(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..60)) {
+        survives(&pieces.concat())?;
+    }
+
+    #[test]
+    fn documents_with_something_cut_out_or_put_in(
+        at in any::<prop::sample::Index>(),
+        cut in 0..40usize,
+        piece in prop::sample::select(&PIECES[..]),
+    ) {
+        let text: Vec<char> = documents().chars().collect();
+        let at = at.index(text.len());
+        let rest = &text[(at + cut).min(text.len())..];
+        let mutated: String = text[..at].iter().copied().chain(piece.chars()).chain(rest.iter().copied()).collect();
+        survives(&mutated)?;
+    }
+
+    #[test]
+    fn documents_with_lines_out_of_place(from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
+        let text = documents();
+        let mut lines: Vec<&str> = text.lines().collect();
+        let (from, to) = (from.index(lines.len()), to.index(lines.len()));
+        lines.swap(from, to);
+        survives(&lines.join("\n"))?;
+    }
+
+    /// Nothing is silently left out: what parses has as many documents as the text.
+    #[test]
+    fn a_document_is_read_or_reported(skip in prop::collection::btree_set(0..80usize, 0..6)) {
+        let text: String =
+            documents().lines().enumerate().filter(|(n, _)| !skip.contains(n)).map(|(_, line)| format!("{line}\n")).collect();
+        for document in text.split("---\n").filter(|document| !document.trim().is_empty()) {
+            for path in ["x.yaml", "accounts/shop/x.yaml"] {
+                match parse(&Owner::of_path(path).unwrap(), &[source(path, document)]) {
+                    Ok(documents) => prop_assert_eq!(documents.len(), 1, "{}", document),
+                    Err(findings) => prop_assert!(!findings.is_empty()),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn large_and_deep_files_are_refused_or_read_without_harm() {
+    let n = 200_000;
+    let long = |piece: &str| piece.repeat(n / piece.len());
+    let cases = [
+        long("["),
+        long("{"),
+        long("[a: "),
+        long("? "),
+        long("- "),
+        long("a: "),
+        long("&a "),
+        long("!"),
+        long("%"),
+        long("---\n"),
+        long(" "),
+        long("\n"),
+        long("\t"),
+        long("'"),
+        long(": "),
+        long("\r"),
+        long("- {a: b}\n"),
+        long("%TAG ! a\n"),
+        format!("a: [{}]", long("b,")),
+        format!("[{}]", long("b\n")),
+        format!("a: |\n{}", long(" x\n")),
+        format!("[{}", long("? ")),
+        format!("\"{}", long("\\u0041")),
+        (0..n / 12).map(|n| format!("k{n}: v\n")).collect(),
+        (0..600).map(|n| format!("{}a:\n", " ".repeat(n))).collect(),
+    ];
+    for text in cases {
+        survives(&text).unwrap();
+    }
+}
+
+#[test]
+fn a_file_over_the_limit_is_not_parsed() {
+    let text = "a".repeat(limits::MAX_FILE_BYTES + 1);
+    let errors = parse(&Owner::Operator, &[source("x.yaml", &text)]).unwrap_err();
+    assert_eq!(errors.len(), 1);
+    assert!(
+        errors[0].to_string().starts_with("x.yaml:1:1: the file has 4194305 bytes; at most 4194304"),
+        "{}",
+        errors[0]
+    );
+}
+
+#[test]
+fn an_owner_with_too_many_files_or_nodes_is_told_so() {
+    let files: Vec<_> = (0..=limits::MAX_FILES_PER_OWNER).map(|n| source(&format!("{n}.yaml"), "")).collect();
+    let errors = parse(&Owner::Operator, &files).unwrap_err();
+    assert!(errors[0].message.contains("more than 10000 files"), "{}", errors[0]);
+    let many = format!("[{}]", "a,".repeat(limits::MAX_NODES_PER_FILE));
+    let errors = parse(&Owner::Operator, &[source("x.yaml", &many)]).unwrap_err();
+    assert!(errors[0].message.contains("more than 1000000 YAML nodes"), "{}", errors[0]);
+}
