@@ -296,7 +296,7 @@ mod tests {
         }
         seen.sort();
         assert_eq!(seen, ["failed", "panicked"]);
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
         assert!(ends.try_recv().is_err(), "an ordered end is none");
     }
 }
