@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use brattice_abi as abi;
-use ipnet::Ipv4Net;
 
 use crate::aside::aside;
 use crate::events::Events;
@@ -17,7 +16,7 @@ use crate::object::{self, Programs};
 use crate::options::Options;
 use crate::pins::{self, Lock, Pins};
 use crate::sys::{self, Side, Target};
-use crate::{Error, Result, device, nft, routes};
+use crate::{Error, Result, adopt, device, nft, preflight, routes};
 
 /// A program that is attached, as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +159,7 @@ impl Datapath {
     /// Whatever the kernel refuses; what was mended until then stays.
     pub async fn repair(&self) -> Result<Vec<&'static str>> {
         let inner = Arc::clone(&self.inner);
-        aside("repair", move || inner.establish(&mut inner.state())).await
+        aside("repair", move || inner.establish(&mut inner.state(), true)).await
     }
 
     /// The same data path, for work on another thread.
@@ -206,22 +205,25 @@ impl Inner {
             what: format!("{} vanished while it was being made", pins.root().display()),
             source: std::io::Error::from(std::io::ErrorKind::NotFound),
         })?;
-        let running = running(&pins, &namespace)?;
+        let running = adopt::running(&pins, &namespace)?;
         let adopted = running.is_some();
         let mut steps = Vec::new();
         let programs = match running {
             Some(programs) => programs,
             None => {
-                alone(&pins, &namespace, &mut socket, None)?;
+                adopt::alone(&pins, &namespace, &mut socket, None)?;
                 pins.clear()?;
                 let programs = object::load(&pins)?;
                 steps.extend(["maps", "programs"]);
                 programs
             }
         };
-        alone(&pins, &namespace, &mut socket, Some(&programs))?;
+        adopt::alone(&pins, &namespace, &mut socket, Some(&programs))?;
         let maps = Maps::open(&pins)?;
-        same_ranges(&maps, &options)?;
+        adopt::same_ranges(&maps, &options)?;
+        if adopted {
+            preflight::forget(&maps, &options)?;
+        }
         let mtu = routes::list(&mut socket)?.iter().find_map(|r| r.mtu).unwrap_or(device::DEFAULT_MTU);
         let inner = Self {
             options,
@@ -235,7 +237,7 @@ impl Inner {
             _lock: lock,
         };
         let mut state = inner.state();
-        steps.extend(inner.establish(&mut state)?);
+        steps.extend(inner.establish(&mut state, false)?);
         state.steps = steps;
         drop(state);
         Ok(inner)
@@ -246,8 +248,9 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings everything to where it should be, in the order of start; names of what had to be done.
-    fn establish(&self, state: &mut State) -> Result<Vec<&'static str>> {
+    /// Brings everything to where it should be, in the order of start; names of what had to be done. On a node that
+    /// serves already (`serving`), a table that cannot be written does not keep the rest from being mended.
+    fn establish(&self, state: &mut State, serving: bool) -> Result<Vec<&'static str>> {
         let mut done = Vec::new();
         let mut socket = routing()?;
         if self.repin(state)? {
@@ -269,8 +272,12 @@ impl Inner {
         if configured {
             done.push("config");
         }
-        if nft::ensure()? {
-            done.push("nft");
+        let table = nft::ensure();
+        match &table {
+            Ok(true) => done.push("nft"),
+            Ok(false) => {}
+            Err(_) if serving => {}
+            Err(_) => return table.map(|_| done),
         }
         if self.ensure_egress(state, device.ifindex)? {
             done.push("workload_egress");
@@ -285,7 +292,7 @@ impl Inner {
         if self.ensure_workloads(state)? {
             done.push("workload_ingress");
         }
-        Ok(done)
+        table.map(|_| done)
     }
 
     /// Pins again what is held but pinned no longer.
@@ -477,77 +484,4 @@ fn live(link: Option<&Link>, program_id: u32, target: Target) -> Result<bool> {
     let Some(link) = link else { return Ok(false) };
     let info = link.info()?;
     Ok(info.program_id == program_id && info.target == target)
-}
-
-/// The programs of the data path that is pinned, if it is whole; `None`: start afresh.
-fn running(pins: &Pins, namespace: &Namespace) -> Result<Option<Programs>> {
-    let found = pins.found()?;
-    if let Some(link) = Link::open(&pins.link(pins::LISTENER_LINK))? {
-        match link.info()?.target {
-            // Its network namespace is gone, and every device with it.
-            Target::Netns { inode: 0 } => {
-                for name in &found.links {
-                    pins::unlink(&pins.link(name))?;
-                }
-                return Ok(None);
-            }
-            Target::Netns { inode } if u64::from(inode) != namespace.inode => {
-                return Err(Error::Option {
-                    option: "bpffs",
-                    value: pins.root().display().to_string(),
-                    reason: "it belongs to a data path in another network namespace".into(),
-                });
-            }
-            _ => {}
-        }
-    }
-    match (found.missing.first(), found.links.is_empty()) {
-        (None, _) => object::adopt(pins).map(Some),
-        // A start that ended before anything was attached.
-        (Some(_), true) => Ok(None),
-        (Some(missing), false) => Err(Error::PinsIncomplete { path: pins.root().to_owned(), missing: missing.clone() }),
-    }
-}
-
-/// Refuses to work beside another data path of this kind.
-fn alone(pins: &Pins, namespace: &Namespace, socket: &mut Socket, ours: Option<&Programs>) -> Result<()> {
-    use std::os::fd::AsFd;
-    let refuse = |program: &'static str, ids: Vec<u32>, own: Option<u32>| -> Result<()> {
-        for id in ids.into_iter().filter(|id| Some(*id) != own) {
-            // A program that is gone by now is no hindrance.
-            let named = sys::program_by_id(id).and_then(|fd| sys::program_info(fd.as_fd()));
-            // The kernel keeps 15 bytes of a name.
-            if named.is_ok_and(|info| program.starts_with(&info.name) && info.name.len() >= 12) {
-                return Err(Error::OtherInstance { program, id, path: pins.root().to_owned() });
-            }
-        }
-        Ok(())
-    };
-    let lookups = sys::query_sk_lookup(namespace.as_fd())
-        .map_err(Error::bpf("asking for the sk_lookup programs of this network namespace"))?;
-    refuse(abi::VIP_LISTENER, lookups, ours.map(|p| p.listener.id))?;
-    if let Some(device) = device::find(socket)? {
-        let programs = sys::query_tcx(device.ifindex, Side::Egress)
-            .map_err(Error::bpf("asking for the TCX programs of brattice0"))?;
-        refuse(abi::WORKLOAD_EGRESS, programs, ours.map(|p| p.egress.id))?;
-    }
-    Ok(())
-}
-
-/// Refuses ranges other than those that workloads and their connections use already.
-fn same_ranges(maps: &Maps, options: &Options) -> Result<()> {
-    let Some(config) = maps.config().get(&0)?.filter(|c| c.ready == 1) else { return Ok(()) };
-    let range = |net: u32, mask: u32| {
-        Ipv4Net::with_netmask(net.into(), mask.into())
-            .map_or_else(|_| format!("{net:08x}/{mask:08x}"), |n| n.to_string())
-    };
-    for (which, running, asked) in [
-        ("VIP", range(config.vip_net, config.vip_mask), options.vip.trunc().to_string()),
-        ("alias", range(config.alias_net, config.alias_mask), options.alias.trunc().to_string()),
-    ] {
-        if running != asked {
-            return Err(Error::RangeChanged { which, running, asked });
-        }
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //!
 //! All functions act in the calling thread's network namespace; the agent is started inside the node's.
 
+mod adopt;
 mod aside;
 pub mod cleanup;
 mod datapath;

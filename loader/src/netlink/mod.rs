@@ -13,7 +13,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -82,6 +83,8 @@ impl Socket {
         if everywhere {
             option(fd.as_fd(), LISTEN_ALL_NSID, 1)?;
         }
+        // A socket without an address counts as the kernel's own, which is not told what the kernel did.
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         for group in groups {
             option(fd.as_fd(), ADD_MEMBERSHIP, *group)?;
         }

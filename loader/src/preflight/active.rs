@@ -23,7 +23,7 @@ use crate::interfaces::PROBE_PREFIX;
 use crate::netlink::link::{self, VethPair};
 use crate::netlink::route::{NewRoute, UNICAST};
 use crate::netlink::{Family, Socket};
-use crate::{Datapath, Error, Options, Result, cleanup, device, sockets};
+use crate::{Datapath, Error, Maps, Options, Result, cleanup, device, sockets};
 
 /// Address of the probe's workload (TEST-NET-1, RFC 5737).
 const WORKLOAD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -87,6 +87,38 @@ pub async fn probe_alone(options: Options) -> Result<Report> {
     report
 }
 
+/// The alias and the VIP that are kept free for probes.
+fn addresses(options: &Options) -> (Ipv4Addr, Ipv4Addr) {
+    let vip = Ipv4Addr::from(options.vip.network().to_bits() + abi::PROBE_VIP_OFFSET);
+    (options.alias.broadcast(), vip)
+}
+
+fn ports(alias: Ipv4Addr, vip: Ipv4Addr) -> (abi::ListenerKey, abi::TargetKey) {
+    (
+        abi::ListenerKey { vip: vip.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 },
+        abi::TargetKey { alias: alias.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 },
+    )
+}
+
+/// Removes from the maps what a probe left that was killed; its interface and namespace ended with it.
+pub(crate) fn forget(maps: &Maps, options: &Options) -> Result<()> {
+    let (alias, vip) = addresses(options);
+    let (listener, target) = ports(alias, vip);
+    maps.listeners().remove(&listener)?;
+    maps.targets().remove(&target)?;
+    if maps.aliases().get(&alias.into())?.is_none() {
+        return Ok(());
+    }
+    let workloads = maps.workloads();
+    for (key, workload) in workloads.entries()? {
+        if workload.workload_id == abi::PROBE_WORKLOAD_ID {
+            workloads.remove(&key)?;
+        }
+    }
+    // Last: it is what tells that there is something to forget.
+    maps.aliases().remove(&alias.into())
+}
+
 /// What is set up for a probe; taken away when dropped.
 struct Setup<'a> {
     datapath: &'a Datapath,
@@ -100,9 +132,7 @@ struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     fn new(datapath: &'a Datapath) -> Result<Self> {
-        let options = datapath.options();
-        let alias = options.alias.broadcast();
-        let vip = Ipv4Addr::from(options.vip.network().to_bits() + abi::PROBE_VIP_OFFSET);
+        let (alias, vip) = addresses(datapath.options());
         let inside = Elsewhere::new()?;
         let mut socket = Socket::open(Family::Route).map_err(Error::netlink("opening a routing socket"))?;
         // At most 15 bytes, and unlike those of a probe that runs elsewhere at the same time.
@@ -127,22 +157,19 @@ impl<'a> Setup<'a> {
     }
 
     fn keys(&self) -> (abi::WorkloadKey, abi::Address, abi::ListenerKey, abi::TargetKey) {
-        let alias = abi::Address::from(self.alias);
-        (
-            abi::WorkloadKey { ifindex: self.ifindex, address: WORKLOAD.into() },
-            alias,
-            abi::ListenerKey { vip: self.vip.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 },
-            abi::TargetKey { alias, port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 },
-        )
+        let workload = abi::WorkloadKey { ifindex: self.ifindex, address: WORKLOAD.into() };
+        let (listener, target) = ports(self.alias, self.vip);
+        (workload, self.alias.into(), listener, target)
     }
 
     fn write_maps(&mut self, mac: [u8; 6]) -> Result<()> {
         let maps = &self.datapath.maps;
         let (workload, alias, listener, target) = self.keys();
         let workload_id = abi::PROBE_WORKLOAD_ID;
-        maps.workloads().insert(&workload, &abi::Workload { alias, workload_id, flags: 0 })?;
         let delivery = abi::Alias { address: WORKLOAD.into(), ifindex: self.ifindex, workload_id, mac, pad: [0; 2] };
+        // First: it tells the next start that there is something to forget, if this process is killed.
         maps.aliases().insert(&alias, &delivery)?;
+        maps.workloads().insert(&workload, &abi::Workload { alias, workload_id, flags: 0 })?;
         maps.targets().insert(&target, &1)?;
         if maps.socket_cookie(abi::SLOT_DNS_TCP)?.is_none() {
             let source = Ipv4Addr::from(self.datapath.options().vip.network().to_bits() + abi::FIRST_ENGINE_SOURCE);
@@ -189,8 +216,8 @@ impl Drop for Setup<'_> {
             self.listener.take().map_or(Ok(()), |_| maps.clear_socket(abi::SLOT_DNS_TCP)),
             maps.targets().remove(&target),
             sockets::destroy(self.alias.into()).map(drop),
-            maps.aliases().remove(&alias),
             maps.workloads().remove(&workload),
+            maps.aliases().remove(&alias),
             match &mut socket {
                 Ok(socket) => {
                     link::delete(socket, self.ifindex).map_err(Error::netlink("removing the probe's interface"))

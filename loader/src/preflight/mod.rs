@@ -7,6 +7,7 @@ mod host;
 mod overlaps;
 mod trace;
 
+pub(crate) use active::forget;
 pub use active::{Leg, Report, probe, probe_alone};
 pub use firewall::{BaseChain, base_chains, dropping_chains};
 pub use host::host;

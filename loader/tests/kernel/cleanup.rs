@@ -3,7 +3,7 @@
 use aya::programs::LinkOrder;
 use brattice_loader::{Datapath, Error, cleanup};
 
-use crate::foreign::Foreign;
+use crate::foreign::{Foreign, attached};
 use crate::room::{Room, ifindex, room, sh, tree, try_sh};
 
 /// What this namespace and pin directory hold.
@@ -13,16 +13,21 @@ fn state(room: &Room) -> Vec<String> {
         "ip -4 route show table all",
         "ip -6 route show table all",
         "ip rule show; ip -6 rule show",
-        "ip -d link show | grep -v 'qdisc\\|link/'",
+        "ip -d link show | grep -v 'qdisc\\|link/' || true",
         "nft -a list ruleset",
-        "bpftool net show",
         // Time stamps and the like change by themselves.
         "sysctl -a --pattern '^net\\.' 2>/dev/null | grep -v 'random\\|nf_conntrack_count\\|stat_refresh\\|\\.dirty'",
     ]
     .iter()
     .map(|command| sh(command))
-    .chain([format!("{:#?}", tree(&room.bpffs))])
+    .chain([format!("{:#?}", tree(&room.bpffs)), tcx()])
     .collect()
+}
+
+/// TCX programs of every interface.
+fn tcx() -> String {
+    let names = sh("ip -o link show | cut -d: -f2 | cut -d@ -f1");
+    names.lines().map(str::trim).map(|n| format!("{n}: {:?}\n", attached(n))).collect()
 }
 
 fn same(before: &[String], after: &[String]) {

@@ -74,13 +74,20 @@ impl Foreign {
         let id: SchedClassifierLinkId =
             program.attach_with_options(device, TcAttachType::Ingress, TcAttachOptions::TcxOrder(order)).unwrap();
         let link: FdLink = program.take_link(id).unwrap().try_into().unwrap();
-        link.pin(path.with_extension("link")).unwrap();
+        // A name on a BPF file system has no dot.
+        link.pin(format!("{}-link", path.display())).unwrap();
         Self { count, program }
     }
 
     pub(crate) fn count(&self) -> u64 {
         self.count.get(&0, 0).unwrap()
     }
+}
+
+/// Ids and names of the TCX ingress programs of an interface, in order.
+pub(crate) fn attached(device: &str) -> Vec<(u32, String)> {
+    let (_, infos) = SchedClassifier::query_tcx(device, TcAttachType::Ingress).unwrap();
+    infos.iter().map(|i| (i.id(), String::from_utf8_lossy(i.name()).into_owned())).collect()
 }
 
 fn map_data(array: &Array<MapData, u64>) -> &MapData {
@@ -99,22 +106,19 @@ fn foreign_programs_before_and_after_ours_go_on() {
         datapath.attach(ifindex("v0")).await.unwrap();
         let before = Foreign::attach("v0", LinkOrder::first(), &room.bpffs.join("before"));
         let after = Foreign::attach("v0", LinkOrder::last(), &room.bpffs.join("after"));
-        let order = |programs: &str| -> Vec<u32> {
-            let (_, infos) = SchedClassifier::query_tcx(programs, TcAttachType::Ingress).unwrap();
-            infos.iter().map(aya::programs::ProgramInfo::id).collect()
-        };
+        let order = |device: &str| -> Vec<u32> { attached(device).into_iter().map(|(id, _)| id).collect() };
         let ours = datapath.attached().unwrap().into_iter().find(|a| a.program == "workload_ingress").unwrap();
         let id = |f: &Foreign| f.program.info().unwrap().id();
         // Ours went before the one that was there; the one attached first later is before ours.
         assert_eq!(order("v0"), [id(&before), ours.program_id, id(&early), id(&after)]);
-        inside(&netns, "ping -c 3 -i 0.05 -W 1 10.0.0.1");
+        inside(&netns, "bash -c 'for n in 1 2 3; do echo $n > /dev/udp/10.0.0.1/9; done'");
         for (name, foreign) in [("early", &early), ("before", &before), ("after", &after)] {
             assert!(foreign.count() >= 3, "{name} saw {}", foreign.count());
         }
         datapath.detach(ifindex("v0")).await.unwrap();
         assert_eq!(order("v0"), [id(&before), id(&early), id(&after)]);
         let seen = after.count();
-        inside(&netns, "ping -c 1 -W 1 10.0.0.1");
+        inside(&netns, "bash -c 'echo > /dev/udp/10.0.0.1/9'");
         assert!(after.count() > seen);
     });
 }

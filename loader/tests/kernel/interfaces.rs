@@ -62,6 +62,30 @@ fn namespaces_that_only_a_process_holds_are_found() {
 }
 
 #[test]
+fn namespaces_that_nothing_leads_to_are_asked_by_their_id() {
+    room(async |_: Room| {
+        // Held by an open file of a process, and by no name and no process inside.
+        let hidden = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            std::fs::File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let hidden = hidden.join().unwrap();
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), hidden.as_raw_fd());
+        sh(&format!(
+            "ip link add v0 type veth peer name v1 && ip link set v1 netns {path} 2>/dev/null || \
+            nsenter --net={path} ip link show >/dev/null"
+        ));
+        sh(&format!("nsenter --net={path} ip address add 10.3.0.7/24 dev v1"));
+        // `nsenter` is in it for a moment only.
+        let peer = find("v0").await.peer.unwrap();
+        assert_eq!((peer.name.as_str(), peer.namespace, peer.namespace_inode), ("v1", None, None));
+        assert_eq!(peer.addresses, ["10.3.0.7".parse::<IpAddr>().unwrap()]);
+        assert!(peer.routes.is_empty());
+    });
+}
+
+#[test]
 fn default_routes_and_pairs_beside_are_seen() {
     room(async |room: Room| {
         let datapath = room.start().await;

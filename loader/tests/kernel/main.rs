@@ -1,4 +1,6 @@
 //! The loader against the real kernel, each test in a network namespace and pin directory of its own. Needs root.
+// In a test, a panic is the report; clippy takes only functions marked #[test] for tests.
+#![allow(clippy::unwrap_used)]
 
 mod cleanup;
 mod foreign;

@@ -192,3 +192,26 @@ fn a_detached_node_is_not_probed() {
         assert!(error.to_string().contains("brattice detach --all --off"), "{error}");
     });
 }
+
+#[test]
+fn what_a_killed_probe_left_is_forgotten_by_the_next_start() {
+    room(async |room: Room| {
+        use brattice_loader::abi::{Alias, PROBE_WORKLOAD_ID, Workload, WorkloadKey};
+        use std::net::Ipv4Addr;
+        let datapath = room.start().await;
+        let real = Ipv4Addr::new(192, 0, 2, 10).into();
+        let add = |alias: Ipv4Addr, ifindex, workload_id| {
+            let to = Alias { address: real, ifindex, workload_id, mac: [2; 6], pad: [0; 2] };
+            datapath.maps.aliases().insert(&alias.into(), &to).unwrap();
+            let key = WorkloadKey { ifindex, address: real };
+            datapath.maps.workloads().insert(&key, &Workload { alias: alias.into(), workload_id, flags: 0 }).unwrap();
+        };
+        add(Ipv4Addr::new(100, 127, 255, 255), 4711, PROBE_WORKLOAD_ID);
+        add(Ipv4Addr::new(100, 127, 0, 1), 4712, 1);
+        drop(datapath);
+        let datapath = room.start().await;
+        let workloads = datapath.maps.workloads().entries().unwrap();
+        assert_eq!(workloads.iter().map(|(k, _)| k.ifindex).collect::<Vec<_>>(), [4712]);
+        assert_eq!(datapath.maps.aliases().len().unwrap(), 1);
+    });
+}

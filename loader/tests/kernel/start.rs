@@ -6,6 +6,7 @@ use brattice_loader::interfaces::Watch;
 use brattice_loader::{Attachment, Datapath, Error, Options};
 use tokio::time::timeout;
 
+use crate::foreign::attached;
 use crate::room::{Room, ifindex, room, sh, tree, try_sh};
 
 const VIP_ROUTE: &str = "local 169.254.64.0/20 dev lo";
@@ -192,15 +193,15 @@ fn detaching_takes_the_program_away() {
         let datapath = room.start().await;
         let v0 = ifindex("v0");
         datapath.attach(v0).await.unwrap();
-        assert!(sh("bpftool net show dev v0").contains("workload_ingres"));
+        assert_eq!(attached("v0").len(), 1);
         datapath.detach(v0).await.unwrap();
-        assert!(!sh("bpftool net show dev v0").contains("workload_ingres"));
+        assert_eq!(attached("v0"), []);
         // A link that only its pin holds, of an agent before.
         datapath.attach(v0).await.unwrap();
         drop(datapath);
         let datapath = room.start().await;
         datapath.detach(v0).await.unwrap();
-        assert!(!sh("bpftool net show dev v0").contains("workload_ingres"));
+        assert_eq!(attached("v0"), []);
         assert!(!room.bpffs.join(format!("v1/links/workload_ingress-{v0}")).exists());
     });
 }
@@ -301,5 +302,35 @@ fn the_alias_route_follows_the_smallest_mtu() {
         drop(datapath);
         let datapath = room.start().await;
         assert_eq!(datapath.steps(), Vec::<&str>::new(), "the MTU is kept");
+    });
+}
+
+#[test]
+fn the_pins_of_a_vanished_namespace_are_started_afresh() {
+    room(async |room: Room| {
+        let options = room.options();
+        let elsewhere = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            sh("ip link set lo up");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(Datapath::start(options)).map(drop).unwrap();
+            std::fs::File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let held = elsewhere.join().unwrap();
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(error.to_string().contains("another network namespace"), "{error}");
+        drop(held);
+        // The kernel takes a namespace down a moment after its last holder is gone.
+        for _ in 0..500 {
+            match Datapath::start(room.options()).await {
+                Ok(datapath) => {
+                    assert!(!datapath.adopted());
+                    assert_eq!(datapath.attached().unwrap().len(), 2);
+                    return;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+        panic!("{}", Datapath::start(room.options()).await.unwrap_err());
     });
 }

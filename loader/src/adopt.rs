@@ -1,0 +1,104 @@
+//! What a start finds: a data path of ours to take up, one of somebody else's to keep away from, or nothing.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use brattice_abi as abi;
+use ipnet::Ipv4Net;
+
+use crate::links::Link;
+use crate::maps::Maps;
+use crate::namespace::Namespace;
+use crate::netlink::Socket;
+use crate::object::{self, Programs};
+use crate::options::Options;
+use crate::pins::{self, Pins};
+use crate::sys::{self, Side, Target};
+use crate::{Error, Result, device};
+
+/// How often, and after which pause, another data path is looked for that may be going just now.
+const GOING_LOOKS: u32 = 10;
+const GOING: Duration = Duration::from_millis(30);
+
+/// The programs of the data path that is pinned, if it is whole; `None`: start afresh.
+pub(crate) fn running(pins: &Pins, namespace: &Namespace) -> Result<Option<Programs>> {
+    let found = pins.found()?;
+    if let Some(link) = Link::open(&pins.link(pins::LISTENER_LINK))? {
+        match link.info()?.target {
+            // Its network namespace is gone, and every device with it.
+            Target::Netns { inode: 0 } => {
+                for name in &found.links {
+                    pins::unlink(&pins.link(name))?;
+                }
+                return Ok(None);
+            }
+            Target::Netns { inode } if u64::from(inode) != namespace.inode => {
+                return Err(Error::Option {
+                    option: "bpffs",
+                    value: pins.root().display().to_string(),
+                    reason: "it belongs to a data path in another network namespace".into(),
+                });
+            }
+            _ => {}
+        }
+    }
+    match (found.missing.first(), found.links.is_empty()) {
+        (None, _) => object::adopt(pins).map(Some),
+        // A start that ended before anything was attached.
+        (Some(_), true) => Ok(None),
+        (Some(missing), false) => Err(Error::PinsIncomplete { path: pins.root().to_owned(), missing: missing.clone() }),
+    }
+}
+
+/// Refuses to work beside another data path of this kind. The kernel detaches a link whose pin was removed a moment later,
+/// so one that is found is looked for again.
+pub(crate) fn alone(pins: &Pins, namespace: &Namespace, socket: &mut Socket, ours: Option<&Programs>) -> Result<()> {
+    for _ in 0..GOING_LOOKS {
+        match other_instance(pins, namespace, socket, ours) {
+            Err(Error::OtherInstance { .. }) => std::thread::sleep(GOING),
+            other => return other,
+        }
+    }
+    other_instance(pins, namespace, socket, ours)
+}
+
+fn other_instance(pins: &Pins, namespace: &Namespace, socket: &mut Socket, ours: Option<&Programs>) -> Result<()> {
+    let refuse = |program: &'static str, ids: Vec<u32>, own: Option<u32>| -> Result<()> {
+        for id in ids.into_iter().filter(|id| Some(*id) != own) {
+            // A program that is gone by now is no hindrance.
+            let named = sys::program_by_id(id).and_then(|fd| sys::program_info(fd.as_fd()));
+            // The kernel keeps 15 bytes of a name.
+            if named.is_ok_and(|info| program.starts_with(&info.name) && info.name.len() >= 12) {
+                return Err(Error::OtherInstance { program, id, path: pins.root().to_owned() });
+            }
+        }
+        Ok(())
+    };
+    let lookups = sys::query_sk_lookup(namespace.as_fd())
+        .map_err(Error::bpf("asking for the sk_lookup programs of this network namespace"))?;
+    refuse(abi::VIP_LISTENER, lookups, ours.map(|p| p.listener.id))?;
+    if let Some(device) = device::find(socket)? {
+        let programs = sys::query_tcx(device.ifindex, Side::Egress)
+            .map_err(Error::bpf("asking for the TCX programs of brattice0"))?;
+        refuse(abi::WORKLOAD_EGRESS, programs, ours.map(|p| p.egress.id))?;
+    }
+    Ok(())
+}
+
+/// Refuses ranges other than those that workloads and their connections use already.
+pub(crate) fn same_ranges(maps: &Maps, options: &Options) -> Result<()> {
+    let Some(config) = maps.config().get(&0)?.filter(|c| c.ready == 1) else { return Ok(()) };
+    let range = |net: u32, mask: u32| {
+        Ipv4Net::with_netmask(net.into(), mask.into())
+            .map_or_else(|_| format!("{net:08x}/{mask:08x}"), |n| n.to_string())
+    };
+    for (which, running, asked) in [
+        ("VIP", range(config.vip_net, config.vip_mask), options.vip.trunc().to_string()),
+        ("alias", range(config.alias_net, config.alias_mask), options.alias.trunc().to_string()),
+    ] {
+        if running != asked {
+            return Err(Error::RangeChanged { which, running, asked });
+        }
+    }
+    Ok(())
+}
