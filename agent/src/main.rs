@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `brattice`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    brattice_cli::main()
+}

@@ -1,1 +1,82 @@
-//! brattice-cli
+//! The command line: `brattice <verb>`.
+//!
+//! Exit codes: 0 done (for `status`: all well), 1 not done or something needs attention, 2 wrong usage (for `status`: not
+//! serving, or no agent). Tables are for people, `--output json` for programs; colours appear on terminals only. What
+//! comes from documents, interfaces or the network is escaped in every output.
+
+mod arguments;
+mod client;
+mod commands;
+mod configuration;
+mod duration;
+mod escape;
+mod output;
+mod users;
+mod views;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Verb};
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            // clap's own texts; what the user typed is in them.
+            let code = u8::try_from(e.exit_code()).unwrap_or(2);
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match arguments.verb {
+        Verb::Agent(arguments) => commands::agent::run(&arguments),
+        Verb::Engine(arguments) => commands::engine::run(&arguments),
+        Verb::Validate(arguments) => commands::documents::validate(&arguments),
+        Verb::Diff(arguments) => commands::documents::diff(&arguments),
+        Verb::Status(arguments) => commands::ask::status(&arguments),
+        Verb::Services(arguments) => commands::ask::services(&arguments),
+        Verb::Workloads(arguments) => commands::ask::workloads(&arguments),
+        Verb::Bypass(arguments) => commands::switch::run(brattice_wire::api::Mode::Bypass, &arguments),
+        Verb::Detach(arguments) => commands::switch::run(brattice_wire::api::Mode::Detach, &arguments),
+        Verb::Accept(arguments) => commands::ask::accept(&arguments),
+        Verb::Preflight(arguments) => commands::preflight::run(&arguments),
+        Verb::Cleanup(arguments) => commands::cleanup::run(&arguments),
+        Verb::Version => {
+            commands::version();
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Completions { shell } => {
+            commands::completions(shell);
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("{} {}", output::red_on_stderr("error:"), escape::text(&failure.text));
+        ExitCode::from(failure.code)
+    })
+}
+
+/// Why a verb did not do what it should.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What happened, likely cause, what to do.
+    text: String,
+    /// Exit code.
+    code: u8,
+}
+
+impl Failure {
+    fn new(text: impl std::fmt::Display) -> Self {
+        Self { text: text.to_string(), code: 1 }
+    }
+
+    fn code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+}
+
+/// What every verb returns.
+pub(crate) type Outcome = Result<ExitCode, Failure>;

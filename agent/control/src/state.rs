@@ -194,6 +194,15 @@ impl StateDirectory {
 
     /// Reads every owner's last good documents; files that make no sense are put aside.
     pub fn load_owners(&self) -> BTreeMap<Owner, LastGood> {
+        self.read_owners(put_aside)
+    }
+
+    /// As [`Self::load_owners`], without changing anything.
+    pub fn peek_owners(&self) -> BTreeMap<Owner, LastGood> {
+        self.read_owners(|_, _| {})
+    }
+
+    fn read_owners(&self, broken: impl Fn(&Path, &io::Error)) -> BTreeMap<Owner, LastGood> {
         let mut owners = BTreeMap::new();
         let Ok(entries) = fs::read_dir(self.last_good()) else { return owners };
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -205,8 +214,8 @@ impl StateDirectory {
                     owners.insert(good.owner.clone(), good);
                 }
                 Ok(None) => {}
-                Ok(Some(_)) => put_aside(&path, &io::Error::other("it names another owner than the file")),
-                Err(e) => put_aside(&path, &e),
+                Ok(Some(_)) => broken(&path, &io::Error::other("it names another owner than the file")),
+                Err(e) => broken(&path, &e),
             }
         }
         owners

@@ -1,0 +1,288 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use brattice_control::settings::{BPFFS, DNS_SUFFIX, POLICIES, RUN_DIR, STATE_DIR};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+
+/// A service network for Linux hosts without sidecars.
+#[derive(Debug, Parser)]
+#[command(name = "brattice", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the node's agent in the foreground
+    Agent(Box<AgentArguments>),
+    /// Run the engine (started by the agent)
+    #[command(hide = true)]
+    Engine(EngineArguments),
+    /// Check a policies directory; exit code 1 where it has errors
+    Validate(ValidateArguments),
+    /// Show what a policies directory would change
+    Diff(DiffArguments),
+    /// Show how the node is; exit code 0 well, 1 needs attention, 2 not serving
+    Status(AskArguments),
+    /// List services
+    Services(AskArguments),
+    /// List workloads
+    Workloads(AskArguments),
+    /// Relay new connections without rules, as plain TCP
+    Bypass(SwitchArguments),
+    /// Take a workload, a service or everything out of Brattice
+    Detach(SwitchArguments),
+    /// Accept a change that was held back because it removes most of an owner's services
+    Accept(AcceptArguments),
+    /// Check the host before (or while) the agent runs, with real packets
+    Preflight(PreflightArguments),
+    /// Remove everything Brattice added to this host
+    Cleanup(CleanupArguments),
+    /// Show the version
+    Version,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Tables or JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+/// `brattice agent`. What is not given comes from the configuration file, then from the defaults.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct AgentArguments {
+    /// Configuration file with these settings (default: /etc/brattice/agent.yaml, if it is there)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Policies directory
+    #[arg(long, value_name = "DIR", help = format!("Policies directory [default: {POLICIES}]"))]
+    pub(crate) policies: Option<PathBuf>,
+    /// Directory of the sockets
+    #[arg(long, value_name = "DIR", help = format!("Directory of the sockets [default: {RUN_DIR}]"))]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Directory of what must survive
+    #[arg(long, value_name = "DIR", help = format!("Directory of what must survive [default: {STATE_DIR}]"))]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Directory of the pins
+    #[arg(long, value_name = "DIR", help = format!("Directory of the pins, on a bpffs [default: {BPFFS}]"))]
+    pub(crate) bpffs: Option<PathBuf>,
+    /// The engine's user, a name or number that nothing else uses [default: brattice-engine]
+    #[arg(long, value_name = "USER")]
+    pub(crate) engine_user: Option<String>,
+    /// Group that may ask read-only questions [default: brattice, if it exists, else the engine's]
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Engine workers, 1 to 64 [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<u32>,
+    /// VIP range [default: a free one, then kept]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) vip_range: Option<Ipv4Net>,
+    /// Alias range [default: a free one, then kept]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) alias_range: Option<Ipv4Net>,
+    /// Suffix of generated names
+    #[arg(long, value_name = "NAME", help = format!("Suffix of generated names [default: {DNS_SUFFIX}]"))]
+    pub(crate) dns_suffix: Option<String>,
+    /// Half-open connections a workload may have [default: 256]
+    #[arg(long, value_name = "N")]
+    pub(crate) half_open_limit: Option<u32>,
+    /// What is logged, such as info or brattice_control=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// Stop the engine when the agent ends (without it, the engine serves on)
+    #[arg(long)]
+    pub(crate) stop_engine_on_exit: bool,
+}
+
+/// `brattice engine`.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArguments {
+    /// The agent's socket for engines
+    #[arg(long)]
+    pub(crate) socket: PathBuf,
+    /// The engine's user
+    #[arg(long)]
+    pub(crate) uid: u32,
+    /// The engine's group
+    #[arg(long)]
+    pub(crate) gid: u32,
+    /// What is logged
+    #[arg(long)]
+    pub(crate) log: Option<String>,
+}
+
+/// Settings that change what documents mean.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArguments {
+    /// VIP range
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) vip_range: Option<Ipv4Net>,
+    /// Alias range
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) alias_range: Option<Ipv4Net>,
+    /// Suffix of generated names
+    #[arg(long, value_name = "NAME", default_value = DNS_SUFFIX)]
+    pub(crate) dns_suffix: String,
+    /// Directory of what must survive
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+}
+
+/// `brattice validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArguments {
+    /// The policies directory
+    #[arg(value_name = "DIR", default_value = POLICIES)]
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// Tables or JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// `brattice diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArguments {
+    /// The policies directory
+    #[arg(value_name = "DIR", default_value = POLICIES)]
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// Tables or JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// `brattice status`, `services`, `workloads`.
+#[derive(Debug, Args)]
+pub(crate) struct AskArguments {
+    /// Directory of the agent's socket
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub(crate) run_dir: PathBuf,
+    /// Tables or JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// `brattice bypass`, `detach`.
+#[derive(Debug, Args)]
+pub(crate) struct SwitchArguments {
+    #[command(flatten)]
+    pub(crate) scope: ScopeArguments,
+    /// Ends by itself after this time, such as 90s, 15m, 2h
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "off")]
+    pub(crate) lasts: Option<String>,
+    /// End it
+    #[arg(long)]
+    pub(crate) off: bool,
+    /// Without the agent: write the kernel's map directly
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Directory of the agent's socket
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub(crate) run_dir: PathBuf,
+    /// Directory of the pins, for --offline
+    #[arg(long, value_name = "DIR", default_value = BPFFS)]
+    pub(crate) bpffs: PathBuf,
+    /// Directory of what must survive, for the names with --offline
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+}
+
+/// What a switch is about.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ScopeArguments {
+    /// One workload, by its name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workload: Option<String>,
+    /// One service, by its name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Everything on this node
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `brattice accept`.
+#[derive(Debug, Args)]
+pub(crate) struct AcceptArguments {
+    /// Account name, or operator
+    pub(crate) owner: String,
+    /// Directory of the agent's socket
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub(crate) run_dir: PathBuf,
+}
+
+/// `brattice preflight`.
+#[derive(Debug, Args)]
+pub(crate) struct PreflightArguments {
+    /// Policies directory, for the list of interfaces
+    #[arg(long, value_name = "DIR", default_value = POLICIES)]
+    pub(crate) policies: PathBuf,
+    /// Directory of the agent's socket
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub(crate) run_dir: PathBuf,
+    /// Directory of the pins
+    #[arg(long, value_name = "DIR", default_value = BPFFS)]
+    pub(crate) bpffs: PathBuf,
+    /// The engine's user [default: brattice-engine]
+    #[arg(long, value_name = "USER")]
+    pub(crate) engine_user: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// Leave out the probe with real packets
+    #[arg(long)]
+    pub(crate) no_probe: bool,
+}
+
+/// `brattice cleanup`.
+#[derive(Debug, Args)]
+pub(crate) struct CleanupArguments {
+    /// Directory of the pins
+    #[arg(long, value_name = "DIR", default_value = BPFFS)]
+    pub(crate) bpffs: PathBuf,
+    /// Directory of the sockets
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub(crate) run_dir: PathBuf,
+    /// Directory of what survives the agent; it is removed, too
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn switches_need_exactly_one_scope() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["brattice"], words].concat());
+        assert!(parse(&["bypass", "--all", "--for", "15m"]).is_ok());
+        assert!(parse(&["detach", "--service", "shop/orders", "--off"]).is_ok());
+        assert!(parse(&["bypass"]).is_err());
+        assert!(parse(&["bypass", "--all", "--workload", "x"]).is_err());
+        assert!(parse(&["bypass", "--all", "--for", "15m", "--off"]).is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! `brattice validate` and `brattice diff`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use brattice_control::linking::Linking;
+use brattice_control::policies::read::read;
+use brattice_control::settings::{ALIAS_CANDIDATES, VIP_CANDIDATES};
+use brattice_control::state::{State, StateDirectory};
+use brattice_model::{Diagnostic, Documents, Linked, Owner, Severity, Source, parse};
+use ipnet::Ipv4Net;
+use serde_json::json;
+
+use crate::arguments::{DiffArguments, Format, NodeArguments, ValidateArguments};
+use crate::output::{Tone, colours, paint, print, print_json};
+use crate::{Failure, Outcome, escape};
+
+/// Something to tell about an owner's documents.
+pub(crate) struct Finding {
+    owner: Owner,
+    kind: FindingKind,
+}
+
+enum FindingKind {
+    /// About a document.
+    Document(Diagnostic),
+    /// About a file or folder.
+    File(String),
+}
+
+impl Finding {
+    fn is_error(&self) -> bool {
+        match &self.kind {
+            FindingKind::Document(diagnostic) => diagnostic.severity == Severity::Error,
+            FindingKind::File(_) => true,
+        }
+    }
+}
+
+/// A directory as it would be in force.
+pub(crate) struct Checked {
+    pub(crate) linked: Linked,
+    pub(crate) findings: Vec<Finding>,
+    sources: BTreeMap<String, String>,
+    documents: usize,
+}
+
+/// The node's ranges: named, else the state's, else the usual ones.
+pub(crate) fn node_ranges(node: &NodeArguments, state: &State) -> (Ipv4Net, Ipv4Net) {
+    let usual = |candidates: &[&str]| candidates.first().and_then(|text| text.parse().ok()).unwrap_or_default();
+    (
+        node.vip_range.or(state.vip_range).unwrap_or_else(|| usual(&VIP_CANDIDATES)),
+        node.alias_range.or(state.alias_range).unwrap_or_else(|| usual(&ALIAS_CANDIDATES)),
+    )
+}
+
+/// Reads, parses and links a directory. `fallback`: documents of owners whose own have errors.
+pub(crate) fn check(
+    directory: &Path,
+    node: &NodeArguments,
+    state: &State,
+    fallback: &BTreeMap<Owner, Documents>,
+) -> Result<Checked, Failure> {
+    let tree = read(directory).map_err(Failure::new)?;
+    let mut findings = Vec::new();
+    let mut documents = BTreeMap::new();
+    let mut sources = BTreeMap::new();
+    for (owner, found) in tree.owners {
+        let parsed = match found {
+            Ok(found) => {
+                let parsed = parse(&owner, &found);
+                sources.extend(found.into_iter().map(|Source { path, text }| (path, text)));
+                parsed.map_err(|errors| {
+                    findings.extend(errors.into_iter().map(|d| Finding { owner: owner.clone(), kind: FindingKind::Document(d) }));
+                })
+            }
+            Err(errors) => {
+                findings.extend(errors.into_iter().map(|text| Finding { owner: owner.clone(), kind: FindingKind::File(text) }));
+                Err(())
+            }
+        };
+        match (parsed, fallback.get(&owner)) {
+            (Ok(parsed), _) => drop(documents.insert(owner, parsed)),
+            (Err(()), Some(good)) => drop(documents.insert(owner, good.clone())),
+            (Err(()), None) => {}
+        }
+    }
+    // Without the operator's documents every account would seem unknown.
+    let blind = !documents.contains_key(&Owner::Operator);
+    let (vip, alias) = node_ranges(node, state);
+    let linking = Linking { vips: &state.vips, dns_suffix: &node.dns_suffix, vip, alias };
+    let linked = linking.link(&documents);
+    for (owner, found) in linked.errors.iter().chain(&linked.warnings).filter(|_| !blind) {
+        findings.extend(found.iter().map(|d| Finding { owner: owner.clone(), kind: FindingKind::Document(d.clone()) }));
+    }
+    let documents = documents.values().map(Documents::len).sum();
+    Ok(Checked { linked, findings, sources, documents })
+}
+
+pub(crate) fn validate(arguments: &ValidateArguments) -> Outcome {
+    let state = StateDirectory::existing(&arguments.node.state_dir).peek();
+    let checked = check(&arguments.directory, &arguments.node, &state, &BTreeMap::new())?;
+    let errors = checked.findings.iter().filter(|finding| finding.is_error()).count();
+    match arguments.output {
+        Format::Json => print_json(&findings_json(&checked)),
+        Format::Table => {
+            print(&findings_text(&checked, colours()));
+            let warnings = checked.findings.len() - errors;
+            let verdict = if errors > 0 {
+                paint(&format!("{errors} errors"), Tone::Bad, colours())
+            } else {
+                paint("no errors", Tone::Good, colours())
+            };
+            print(&format!("{verdict}, {warnings} warnings, {} documents\n", checked.documents));
+        }
+    }
+    Ok(ExitCode::from(u8::from(errors > 0)))
+}
+
+pub(crate) fn diff(arguments: &DiffArguments) -> Outcome {
+    let directory = StateDirectory::existing(&arguments.node.state_dir);
+    let state = directory.peek();
+    let mut before = BTreeMap::new();
+    for (owner, good) in directory.peek_owners() {
+        if let Ok(documents) = parse(&owner, &good.sources) {
+            before.insert(owner, documents);
+        }
+    }
+    let (vip, alias) = node_ranges(&arguments.node, &state);
+    let linking = Linking { vips: &state.vips, dns_suffix: &arguments.node.dns_suffix, vip, alias };
+    let old = linking.link(&before);
+    let new = check(&arguments.directory, &arguments.node, &state, &before)?;
+    let changes = brattice_model::diff(&old.model, &new.linked.model);
+    let errors = new.findings.iter().any(Finding::is_error);
+    match arguments.output {
+        Format::Json => {
+            let changes: Vec<_> = changes.iter().map(change_json).collect();
+            print_json(&json!({"changes": changes, "findings": findings_json(&new)}));
+        }
+        Format::Table => {
+            print(&findings_text(&new, colours()));
+            for change in &changes {
+                let tone = match change.what {
+                    brattice_model::What::Added => Tone::Good,
+                    brattice_model::What::Removed => Tone::Bad,
+                    brattice_model::What::Changed(_) => Tone::Warning,
+                };
+                print(&format!("{}\n", paint(&escape::text(&change.to_string()), tone, colours())));
+            }
+            if changes.is_empty() {
+                print("no changes\n");
+            }
+        }
+    }
+    Ok(ExitCode::from(u8::from(errors)))
+}
+
+fn change_json(change: &brattice_model::Change) -> serde_json::Value {
+    let (what, fields) = match &change.what {
+        brattice_model::What::Added => ("added", Vec::new()),
+        brattice_model::What::Removed => ("removed", Vec::new()),
+        brattice_model::What::Changed(fields) => (
+            "changed",
+            fields.iter().map(|field| json!({"field": field.field, "old": field.old, "new": field.new})).collect(),
+        ),
+    };
+    json!({"kind": change.kind, "name": change.name, "what": what, "fields": fields})
+}
+
+fn findings_json(checked: &Checked) -> serde_json::Value {
+    let findings = checked.findings.iter().map(|finding| match &finding.kind {
+        FindingKind::Document(d) => json!({
+            "owner": finding.owner.to_string(), "severity": d.severity, "file": d.file, "line": d.line, "column": d.column,
+            "message": d.message, "expected": d.expected, "help": d.help,
+        }),
+        FindingKind::File(text) => json!({"owner": finding.owner.to_string(), "severity": "error", "message": text}),
+    });
+    findings.collect()
+}
+
+fn findings_text(checked: &Checked, colours: bool) -> String {
+    let mut out = String::new();
+    for finding in &checked.findings {
+        let rendered = match &finding.kind {
+            FindingKind::Document(diagnostic) => {
+                let source = checked.sources.get(&diagnostic.file).map(String::as_str).unwrap_or_default();
+                diagnostic.render(source)
+            }
+            FindingKind::File(text) => format!("error: {text}"),
+        };
+        let tone = if finding.is_error() { Tone::Bad } else { Tone::Warning };
+        let safe = escape::text(rendered.trim_end());
+        let (first, rest) = safe.split_once('\n').unwrap_or((&safe, ""));
+        out.push_str(&paint(first, tone, colours));
+        out.push('\n');
+        if !rest.is_empty() {
+            out.push_str(rest);
+            out.push('\n');
+        }
+        out.push('\n');
+    }
+    out
+}
