@@ -72,10 +72,7 @@ fn namespaces_that_nothing_leads_to_are_asked_by_their_id() {
         let hidden = hidden.join().unwrap();
         use std::os::fd::AsRawFd;
         let path = format!("/proc/{}/fd/{}", std::process::id(), hidden.as_raw_fd());
-        sh(&format!(
-            "ip link add v0 type veth peer name v1 && ip link set v1 netns {path} 2>/dev/null || \
-            nsenter --net={path} ip link show >/dev/null"
-        ));
+        sh(&format!("ip link add v0 type veth peer name v1 && ip link set v1 netns {path}"));
         sh(&format!("nsenter --net={path} ip address add 10.3.0.7/24 dev v1"));
         // `nsenter` is in it for a moment only.
         let peer = find("v0").await.peer.unwrap();
