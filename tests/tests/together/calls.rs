@@ -47,8 +47,9 @@ fn two_thousand_connections_each_get_their_own_answers() {
     retail.lab.write("node.yaml", &everybody());
     retail.lab.start_agent();
     let vip = retail.orders();
+    let barrier = Barrier::new(2);
+    let all_open = &barrier;
     std::thread::scope(|scope| {
-        let all_open = &Barrier::new(2);
         for caller in [&retail.blue, &retail.red] {
             scope.spawn(move || {
                 caller.namespace.enter_this_thread();

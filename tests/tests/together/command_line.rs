@@ -108,7 +108,7 @@ fn junk_on_the_socket_is_answered_or_closed_and_harms_nobody() {
 }
 
 /// The service's answer to blue, or why there is none.
-fn calls(retail: &Retail) -> Result<serde_json::Value, String> {
+fn calls(retail: &Retail) -> Result<Value, String> {
     let mut open = retail.blue.http(retail.orders()).map_err(|error| error.to_string())?;
     Ok(open.get("/", "").map_err(|error| error.to_string())?.json())
 }

@@ -32,10 +32,8 @@ fn the_engine_holds_nothing() {
             assert_eq!(fields[set].trim_start_matches('0'), "", "{set} of thread {task}");
         }
         assert_eq!((fields["NoNewPrivs"], fields["Seccomp"]), ("1", "2"), "thread {task}");
-        assert_eq!(
-            fields["Uid"].split_whitespace().collect::<Vec<_>>(),
-            [ENGINE_UID.to_string(); 4].iter().map(String::as_str).collect::<Vec<_>>()
-        );
+        let own = fields["Uid"].split_whitespace().all(|uid| uid == ENGINE_UID.to_string());
+        assert!(own, "thread {task}: {}", fields["Uid"]);
     }
     // Only sockets, eventfds, and the one map it writes its heartbeat to.
     for entry in fs::read_dir(format!("/proc/{engine}/fd")).unwrap().flatten() {
