@@ -8,6 +8,7 @@ use brattice_abi as abi;
 
 use crate::aside::aside;
 use crate::events::Events;
+use crate::interfaces::PROBE_PREFIX;
 use crate::links::Link;
 use crate::maps::Maps;
 use crate::namespace::{self, Namespace};
@@ -119,7 +120,8 @@ impl Datapath {
         aside("detach", move || inner.detach(ifindex)).await
     }
 
-    /// What is attached, asked from the kernel; a link whose interface is gone is not in it.
+    /// What is attached, asked from the kernel; without links whose interface is gone, and without a probe's, which are
+    /// nobody else's to detach.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -432,6 +434,9 @@ impl Inner {
                 Target::Netns { .. } => ("network namespace".to_owned(), 0),
                 Target::Tcx { ifindex, .. } => (names.get(&ifindex).cloned().unwrap_or_default(), ifindex),
             };
+            if attached_to.starts_with(PROBE_PREFIX) {
+                continue;
+            }
             all.push(Attachment { program, attached_to, ifindex, program_id: info.program_id, link_id: info.id });
         }
         Ok(all)

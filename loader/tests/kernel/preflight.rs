@@ -5,7 +5,7 @@ use brattice_loader::preflight::{self, Leg, Report};
 use brattice_loader::{Datapath, probe};
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::room::{Room, room, sh, try_sh};
+use crate::room::{Room, room, sh, tree, try_sh};
 
 fn net(text: &str) -> Ipv4Net {
     text.parse().unwrap()
@@ -85,7 +85,7 @@ async fn nothing_stays(datapath: &Datapath) {
     assert!(maps.workloads().is_empty().unwrap() && maps.aliases().is_empty().unwrap());
     assert!(maps.targets().is_empty().unwrap() && maps.listeners().is_empty().unwrap());
     assert_eq!(maps.socket_cookie(brattice_loader::abi::SLOT_DNS_TCP).unwrap(), None);
-    assert_eq!(datapath.attached().unwrap().len(), 2);
+    assert_eq!(tree(&datapath.options().bpffs.join("v1/links")).len(), 2);
     assert!(!try_sh("nft list table inet brattice-probe").0);
 }
 
