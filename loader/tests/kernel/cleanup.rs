@@ -13,7 +13,10 @@ fn state(room: &Room) -> Vec<String> {
         "ip -4 route show table all",
         "ip -6 route show table all",
         "ip rule show; ip -6 rule show",
-        "ip -d link show | grep -v 'qdisc\\|link/' || true",
+        // Without what the kernel settles a moment later (carrier and operational state), and without its remarks on other
+        // tests' namespaces that are just ending.
+        "ip -o link show 2>/dev/null | cut -d: -f1,2",
+        "ip -d link show 2>/dev/null | grep -v 'qdisc\\|link/' || true",
         "nft -a list ruleset",
         // Time stamps and the like change by themselves.
         "sysctl -a --pattern '^net\\.' 2>/dev/null | grep -v 'random\\|nf_conntrack_count\\|stat_refresh\\|\\.dirty'",
