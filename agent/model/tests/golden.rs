@@ -4,6 +4,8 @@
 //! `BRATTICE_BLESS=1 cargo test -p brattice-model --test golden` writes what is said now into the table; read the
 //! difference before committing it.
 
+#![allow(clippy::unwrap_used)] // A panic in a test is the report.
+
 mod world;
 
 use std::fmt::Write as _;

@@ -1,5 +1,7 @@
 //! Whatever is in a file: no panic, and findings point into it.
 
+#![allow(clippy::unwrap_used)] // A panic in a test is the report.
+
 mod world;
 
 use brattice_model::{Diagnostic, Owner, VipState, limits, parse};

@@ -1,5 +1,7 @@
 //! What comes of documents of several owners: statuses, grants, conflicts, VIPs, changes.
 
+#![allow(clippy::unwrap_used)] // A panic in a test is the report.
+
 mod world;
 
 use std::collections::BTreeMap;

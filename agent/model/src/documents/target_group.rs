@@ -124,18 +124,15 @@ fn health_check(d: &mut Decoder<'_>, node: &Node) {
     let help =
         "targets are not checked, and all of them take requests; say `healthCheck: {enabled: false}` or leave it out";
     let Some(mut fields) = d.fields(node, "a health check") else { return };
-    match fields.take(d, "enabled") {
-        Some(enabled) => {
-            if d.boolean(enabled) == Some(true) {
-                let diagnostic = d.error(enabled.mark, "health checks are not in this version");
-                d.report(diagnostic.help(help));
-            }
-        }
-        None if !fields.has("enabled") => {
-            let diagnostic = d.error(node.mark, "health checks are not in this version");
-            d.report(diagnostic.help(help));
-        }
-        None => {}
+    let given = fields.has("enabled");
+    let refused = match fields.take(d, "enabled") {
+        Some(enabled) => (d.boolean(enabled) == Some(true)).then_some(enabled.mark),
+        // Lattice's default is on; a field without a value is reported already.
+        None => (!given).then_some(node.mark),
+    };
+    if let Some(mark) = refused {
+        let diagnostic = d.error(mark, "health checks are not in this version");
+        d.report(diagnostic.help(help));
     }
     // What a disabled check would do is kept by Lattice and has no effect there either.
     for name in [

@@ -19,6 +19,10 @@ pub(crate) struct Mark {
 impl Mark {
     pub(crate) const START: Self = Self { line: 1, column: 1, length: 1 };
 
+    fn at_most(self, end: Self) -> Self {
+        if (self.line, self.column) > (end.line, end.column) { end } else { self }
+    }
+
     fn of(span: Span) -> Self {
         let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let length = if span.start.line() == span.end.line() { span.len().max(1) } else { 1 };
@@ -64,30 +68,44 @@ pub(crate) struct Refusal {
 
 /// The documents of a file, those before a syntax error included; empty ones are left out.
 pub(crate) fn read(text: &str) -> (Vec<Node>, Vec<Refusal>) {
-    let mut reader = Reader { parser: Parser::new_from_str(text), refusals: Vec::new(), nodes: 0, last: Mark::START };
+    if let Some(refusal) = unprintable(text) {
+        return (Vec::new(), vec![refusal]);
+    }
+    let parser = Parser::new_from_str(text);
+    let mut reader = Reader { parser, refusals: Vec::new(), nodes: 0, last: Mark::START, end: end_of(text) };
     let mut documents = Vec::new();
-    if let Err(mut stop) = reader.documents(&mut documents) {
-        stop.mark = clamp(stop.mark, text);
+    if let Err(stop) = reader.documents(&mut documents) {
         reader.refusals.push(stop);
     }
     (documents, reader.refusals)
 }
 
-/// A syntax error can be reported past the end of the text.
-fn clamp(mark: Mark, text: &str) -> Mark {
-    let mut lines = 1;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '\n' || (c == '\r' && chars.peek() != Some(&'\n')) {
-            lines += 1;
+/// YAML allows no control characters but tab and line ends. The parser takes NUL for the end: what follows would be
+/// silently left out.
+fn unprintable(text: &str) -> Option<Refusal> {
+    let bad = |c: char| {
+        (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) || matches!(c, '\u{fffe}' | '\u{ffff}')
+    };
+    let index = text.find(bad)?;
+    let found = text[index..].chars().next().map_or(0, u32::from);
+    let message = format!("not YAML: it has the control character U+{found:04X}");
+    Some(Refusal { mark: end_of(&text[..index]), message, help: "is this a text file in UTF-8?" })
+}
+
+/// The place behind the last character. The parser takes a text for one line longer than it is, and puts what is
+/// missing at the end there.
+fn end_of(text: &str) -> Mark {
+    let mut line = 1;
+    let mut start = 0;
+    let bytes = text.as_bytes();
+    for (index, byte) in bytes.iter().enumerate() {
+        if *byte == b'\n' || (*byte == b'\r' && bytes.get(index + 1) != Some(&b'\n')) {
+            line += 1;
+            start = index + 1;
         }
     }
-    let line = mark.line.clamp(1, lines);
-    let width = crate::diagnostic::nth_line(text, line).map_or(0, |l| l.chars().count());
-    let width = u32::try_from(width).unwrap_or(u32::MAX);
-    let column =
-        if mark.line > lines { width.saturating_add(1) } else { mark.column.clamp(1, width.saturating_add(1)) };
-    Mark { line, column, length: mark.length }
+    let width = text.get(start..).map_or(0, |rest| rest.chars().count());
+    Mark { line, column: u32::try_from(width).unwrap_or(u32::MAX).saturating_add(1), length: 1 }
 }
 
 struct Reader<'t> {
@@ -95,6 +113,7 @@ struct Reader<'t> {
     refusals: Vec<Refusal>,
     nodes: usize,
     last: Mark,
+    end: Mark,
 }
 
 /// A scalar's content as a null of YAML's core schema.
@@ -106,12 +125,12 @@ impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Mark), Refusal> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => {
-                self.last = Mark::of(span);
+                self.last = Mark::of(span).at_most(self.end);
                 Ok((event, self.last))
             }
             Some(Err(error)) => {
                 let marker = error.marker();
-                let mark = Mark::of(Span::empty(*marker));
+                let mark = Mark::of(Span::empty(*marker)).at_most(self.end);
                 Err(Refusal { mark, message: format!("not YAML: {}", error.info()), help: "" })
             }
             None => Err(Refusal { mark: self.last, message: "not YAML: unexpected end".into(), help: "" }),
