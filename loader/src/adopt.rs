@@ -33,11 +33,7 @@ pub(crate) fn running(pins: &Pins, namespace: &Namespace) -> Result<Option<Progr
                 return Ok(None);
             }
             Target::Netns { inode } if u64::from(inode) != namespace.inode => {
-                return Err(Error::Option {
-                    option: "bpffs",
-                    value: pins.root().display().to_string(),
-                    reason: "it belongs to a data path in another network namespace".into(),
-                });
+                return Err(Error::OtherNamespace { path: pins.root().to_owned() });
             }
             _ => {}
         }

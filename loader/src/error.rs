@@ -117,6 +117,33 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// The network namespace has no working loopback.
+    #[error("the loopback device of this network namespace is down, and the VIP route leads there: ip link set lo up")]
+    LoopbackDown,
+    /// The pins belong to another network namespace.
+    #[error(
+        "{path} holds the data path of another network namespace that is alive: give each node a --bpffs directory of its own"
+    )]
+    OtherNamespace {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// Somebody else's route has the very range.
+    #[error(
+        "a route to {range} exists that is not Brattice's (table {table}, protocol {protocol}): remove it, or choose another \
+         range (`brattice preflight` shows collisions)"
+    )]
+    RouteTaken {
+        /// The range.
+        range: String,
+        /// Routing table.
+        table: u32,
+        /// Route protocol number of whoever wrote it.
+        protocol: u8,
+    },
+    /// A probe makes no sense now.
+    #[error("everything is detached, so nothing could get through: end that first (brattice detach --all --off)")]
+    Detached,
     /// No interface has this index.
     #[error("there is no interface with index {ifindex} in this network namespace (any more)")]
     NoInterface {

@@ -46,11 +46,7 @@ pub(crate) fn loopback(socket: &mut Socket) -> Result<u32> {
     let lo = link::by_name(socket, "lo").map_err(Error::netlink("looking for lo"))?;
     match lo {
         Some(lo) if lo.up() => Ok(lo.ifindex),
-        _ => Err(Error::Option {
-            option: "network namespace",
-            value: String::new(),
-            reason: "its loopback device is down, and the VIP route leads there; set it up: ip link set lo up".into(),
-        }),
+        _ => Err(Error::LoopbackDown),
     }
 }
 
@@ -85,14 +81,7 @@ pub(crate) fn ensure(socket: &mut Socket, wanted: &NewRoute) -> Result<bool> {
         return Ok(false);
     }
     if let Some(foreign) = there.iter().find(|r| r.protocol != PROTOCOL) {
-        return Err(Error::Option {
-            option: "range",
-            value: wanted.destination.to_string(),
-            reason: format!(
-                "a route to it exists that is not Brattice's (table {table}, protocol {}): remove that, or choose another range",
-                foreign.protocol
-            ),
-        });
+        return Err(Error::RouteTaken { range: wanted.destination.to_string(), table, protocol: foreign.protocol });
     }
     wanted
         .add(socket, !there.is_empty())

@@ -293,12 +293,7 @@ fn dropped(before: &[(u32, u64)], after: &[(u32, u64)]) -> Vec<String> {
 fn run(datapath: &Datapath) -> Result<Report> {
     let everything = abi::SwitchKey { scope: abi::SWITCH_ALL, id: 0 };
     if datapath.maps.switches().get(&everything)?.is_some_and(|s| s.mode == abi::MODE_DETACH) {
-        return Err(Error::Option {
-            option: "probe",
-            value: String::new(),
-            reason: "everything is detached (brattice detach --all): end that first (brattice detach --all --off)"
-                .into(),
-        });
+        return Err(Error::Detached);
     }
     let setup = Setup::new(datapath)?;
     let mut report =

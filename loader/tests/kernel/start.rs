@@ -84,7 +84,7 @@ fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
         // Somebody else's route to the very range stops the start at its last step.
         sh("ip route add local 169.254.64.0/20 dev lo proto static");
         let error = Datapath::start(room.options()).await.unwrap_err();
-        assert!(error.to_string().contains("a route to it exists that is not Brattice's"), "{error}");
+        assert!(matches!(error, Error::RouteTaken { table: 255, protocol: 4, .. }), "{error}");
         assert!(room.bpffs.join("v1/links/vip_listener").exists());
         assert!(room.bpffs.join("v1/links/workload_egress").exists());
         assert!(!routes().contains("local 169.254"), "{}", routes());
@@ -318,7 +318,7 @@ fn the_pins_of_a_vanished_namespace_are_started_afresh() {
         });
         let held = elsewhere.join().unwrap();
         let error = Datapath::start(room.options()).await.unwrap_err();
-        assert!(error.to_string().contains("another network namespace"), "{error}");
+        assert!(matches!(error, Error::OtherNamespace { .. }), "{error}");
         drop(held);
         // The kernel takes a namespace down a moment after its last holder is gone.
         for _ in 0..500 {
@@ -332,5 +332,15 @@ fn the_pins_of_a_vanished_namespace_are_started_afresh() {
             }
         }
         panic!("{}", Datapath::start(room.options()).await.unwrap_err());
+    });
+}
+
+#[test]
+fn a_namespace_without_loopback_is_told_what_to_do() {
+    room(async |room: Room| {
+        sh("ip link set lo down");
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(error.to_string().contains("ip link set lo up"), "{error}");
+        assert!(!room.bpffs.exists());
     });
 }
