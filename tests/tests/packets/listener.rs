@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     scene::{ALIAS, DNS_VIP, ENGINE, REAL, SYN, TARGET_PORT, TCP, UDP, VIP, WORKLOAD},
-    world::{NODE, World, in_world, sh, stack_counter},
+    world::{NODE, World, in_world, mac, sh, stack_counter},
 };
 
 const SERVICE: u32 = 9;
@@ -177,6 +177,41 @@ fn an_interface_not_attached_is_reset() {
         assert_eq!(world.node.dropped(DropReason::UnattestedPeer), 1);
         reached(world, &listener);
     });
+}
+
+/// An address of the alias range proves nothing by itself: where the packet came in does.
+#[test]
+fn an_alias_from_another_interface_is_refused() {
+    in_world(|world| {
+        let listener = with_service(world);
+        let syn = move |to: [u8; 6]| Frame::tcp((ALIAS, 40000), (VIP, 80), SYN, b"").with(|f| f.to = to).build();
+        sh("ip link add x0 type veth peer name x1");
+        sh("ip link set x0 up");
+        sh("ip link set x1 up");
+        let (x0, brattice0) = (mac("x0"), mac("brattice0"));
+        // A way back, so that no reverse path filter comes first.
+        sh("sysctl -q -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.x0.rp_filter=0");
+        wait_until(|| {
+            send_frame("x1", &syn(x0));
+            world.node.dropped(DropReason::UnattestedPeer) > 0
+        });
+        assert_eq!(world.node.counted(Counter::ToEngine), 0);
+        listener.accept().expect_err("nobody came");
+        // The same packet, come in by brattice0.
+        wait_until(|| {
+            send_frame("brattice1", &syn(brattice0));
+            world.node.counted(Counter::ToEngine) > 0
+        });
+    });
+}
+
+#[track_caller]
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "in vain");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl World {
 }
 
 /// MAC of an interface of the calling thread's namespace.
-fn mac(interface: &str) -> [u8; 6] {
+pub(crate) fn mac(interface: &str) -> [u8; 6] {
     let output = Command::new("ip").args(["-j", "link", "show", interface]).output().expect("ip is installed");
     let text = String::from_utf8(output.stdout).expect("ip prints text");
     let start = text.find("\"address\":\"").expect("a link has an address") + 11;
