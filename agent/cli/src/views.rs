@@ -37,6 +37,12 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
     line(&mut out, "ranges", &format!("VIPs {}, DNS {}, aliases {}", cell(&ranges.vip), cell(&ranges.dns), cell(&ranges.alias)));
 
     section(&mut out, "documents", owners(status), colours);
+    for (owner, view) in &status.owners {
+        for error in &view.errors {
+            let line = text(error).replace('\n', "\n    ");
+            let _ = writeln!(out, "  {}", paint(&format!("{}: {line}", cell(owner)), Tone::Bad, colours));
+        }
+    }
     let mut programs = Table::new(&["PROGRAM", "ATTACHED TO", "PROGRAM ID", "LINK ID"]);
     for view in &status.programs {
         let (program, link) = (view.program_id.to_string(), view.link_id.to_string());
@@ -112,9 +118,6 @@ fn owners(status: &Status) -> Table {
             (view.documents.to_string(), Tone::Plain),
             (errors, tone),
         ]);
-        for error in &view.errors {
-            table.row(&[(String::new(), Tone::Plain), (error.clone(), Tone::Bad)]);
-        }
     }
     table
 }

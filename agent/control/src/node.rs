@@ -14,7 +14,7 @@ use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
 use brattice_model::{Model, Owner};
 use brattice_wire::api::{Answer, ErrorCode, Request};
 use brattice_wire::snapshot::Snapshot;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::{error, info, warn};
 
 use crate::aliases::Aliases;
@@ -91,7 +91,7 @@ impl Node {
     async fn serve(
         mut self,
         mut policies: PoliciesWatch,
-        mut network: NetworkWatch,
+        network: NetworkWatch,
         mut calls: mpsc::Receiver<Call>,
         mut stop: impl Future<Output = ()> + Unpin,
         ready: impl FnOnce(),
@@ -100,6 +100,7 @@ impl Node {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked = Instant::now();
+        let network = listen(network);
         loop {
             let removal = self.removals.as_ref().map(|removals| removals.deadline);
             tokio::select! {
@@ -108,12 +109,7 @@ impl Node {
                     self.read_policies(None);
                     self.reconcile().await;
                 }
-                change = network.changed() => {
-                    if let Err(e) = change {
-                        // What was missed is seen with the next look, which every tick below does then.
-                        warn!(error = %e, "changes of interfaces cannot be heard");
-                        tokio::time::sleep(INVENTORY_PAUSE).await;
-                    }
+                () = network.notified() => {
                     tokio::time::sleep(INVENTORY_PAUSE.saturating_sub(looked.elapsed())).await;
                     looked = Instant::now();
                     self.look_at_network().await;
@@ -322,6 +318,23 @@ impl Node {
             }
         }
     }
+}
+
+/// Listens in a task of its own, so that no change is lost while the loop is busy with something else.
+fn listen(mut watch: NetworkWatch) -> Arc<Notify> {
+    let changed = Arc::new(Notify::new());
+    let notify = changed.clone();
+    tokio::spawn(async move {
+        loop {
+            if let Err(e) = watch.changed().await {
+                // Looking once a second instead.
+                warn!(error = %e, "changes of interfaces cannot be heard");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            notify.notify_one();
+        }
+    });
+    changed
 }
 
 async fn at(deadline: Option<Instant>) {

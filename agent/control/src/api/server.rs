@@ -21,6 +21,8 @@ use tracing::{info, warn};
 pub const MAX_CONNECTIONS: usize = 16;
 /// Time to send a request.
 pub const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// How long the words of a refused caller are waited for.
+const REFUSED_TIME: Duration = Duration::from_millis(500);
 /// Time for the agent to answer.
 pub const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Time to read the answer.
@@ -151,6 +153,8 @@ async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls
     let answer = match access.connect(caller) {
         Err(why) => {
             info!(uid = caller.uid, why, "a caller of the API was refused");
+            // Closing with unread words would tear the answer from the caller.
+            let _ = tokio::time::timeout(REFUSED_TIME, read(&mut stream)).await;
             Answer::Error { code: ErrorCode::Forbidden, message: why }
         }
         Ok(()) => match tokio::time::timeout(REQUEST_TIME, read(&mut stream)).await {

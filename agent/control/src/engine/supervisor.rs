@@ -35,7 +35,7 @@ pub const START: Duration = Duration::from_secs(20);
 /// A worker whose heartbeat is older is stuck, and the engine is replaced.
 pub const STUCK: Duration = Duration::from_secs(10);
 /// An engine that served this long did not crash at its start.
-pub const STABLE: Duration = Duration::from_secs(10);
+pub const STABLE: Duration = Duration::from_secs(1);
 /// Longest pause between two starts of an engine that crashes again and again.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// Most messages an engine may send in a second.

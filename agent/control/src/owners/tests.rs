@@ -1,1 +1,236 @@
+use std::collections::BTreeMap;
+use std::path::Path;
 
+use brattice_model::{Documents, Linked, VipState};
+
+use super::*;
+use crate::linking::Linking;
+
+const OPERATOR: &str = r#"
+kind: Account
+metadata: {name: platform}
+spec: {id: "111111111111"}
+---
+kind: Account
+metadata: {name: shop}
+spec: {id: "222222222222", domains: [shop.internal], vpcs: [platform/green]}
+---
+kind: Account
+metadata: {name: rival}
+spec: {id: "333333333333", domains: [shop.internal]}
+---
+kind: Vpc
+metadata: {name: green}
+spec: {account: platform, cidrBlocks: [10.0.0.0/16]}
+---
+kind: Vpc
+metadata: {name: blue}
+spec: {account: platform, cidrBlocks: [10.0.0.0/16]}
+"#;
+
+fn service(name: &str, domain: &str) -> String {
+    format!(
+        "kind: Service\nmetadata: {{name: {name}}}\nspec:\n  {domain}listeners: [{{protocol: HTTP, defaultAction: {{fixedResponse: {{statusCode: 404}}}}}}]\n---\n"
+    )
+}
+
+fn account(name: &str) -> Owner {
+    Owner::Account(name.into())
+}
+
+/// A node with its owners; what is on disk is a map of owner to text.
+struct Node {
+    owners: Owners,
+    disk: BTreeMap<Owner, Result<Vec<Source>, Vec<String>>>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let mut node = Self { owners: Owners::default(), disk: BTreeMap::new() };
+        node.write(Owner::Operator, OPERATOR);
+        node.write(account("shop"), &(service("orders", "") + &service("cart", "") + &service("stock", "")));
+        node.read(None);
+        assert!(node.states().iter().all(|(_, state)| state == "in-force"), "{:?}", node.owners.views());
+        node
+    }
+
+    fn write(&mut self, owner: Owner, text: &str) {
+        let path = match &owner {
+            Owner::Operator => "node.yaml".to_owned(),
+            Owner::Account(name) => format!("accounts/{name}/x.yaml"),
+        };
+        self.disk.insert(owner, Ok(vec![Source { path, text: text.to_owned() }]));
+    }
+
+    fn read(&mut self, accepted: Option<&Owner>) -> Outcome {
+        let tree = Tree { owners: self.disk.clone(), accounts_unknown: false };
+        self.owners.apply(Ok(tree), accepted, &mut link)
+    }
+
+    fn states(&self) -> Vec<(String, String)> {
+        self.owners.views().into_iter().map(|(owner, view)| (owner, view.state)).collect()
+    }
+
+    #[track_caller]
+    fn is(&self, owner: &Owner, state: &str, error: &str) {
+        let view = &self.owners.views()[&owner.to_string()];
+        assert_eq!(view.state, state, "{view:?}");
+        assert!(view.errors.join("\n").contains(error), "{:?} does not contain {error:?}", view.errors);
+    }
+}
+
+fn link(documents: &BTreeMap<Owner, Documents>) -> Linked {
+    let linking = Linking {
+        vips: &VipState::default(),
+        dns_suffix: "svc.test",
+        vip: "169.254.64.0/20".parse().unwrap(),
+        alias: "100.127.0.0/16".parse().unwrap(),
+    };
+    linking.link(documents)
+}
+
+fn services(linked: &Linked) -> Vec<&str> {
+    linked.model.services.iter().filter(|s| s.status.is_active()).map(|s| s.name.as_str()).collect()
+}
+
+#[test]
+fn half_broken_documents_change_nothing_of_their_owner_and_everything_of_others() {
+    let mut node = Node::new();
+    // shop: one good new service and one broken document. rival: a new one.
+    let text = service("orders", "") + &service("cart", "") + &service("stock", "") + &service("returns", "") + "kind: Nonsense\n";
+    node.write(account("shop"), &text);
+    node.write(account("rival"), &service("other", ""));
+    let outcome = node.read(None);
+    assert_eq!(services(&outcome.linked), ["rival/other", "shop/cart", "shop/orders", "shop/stock"], "no shop/returns");
+    node.is(&account("shop"), "invalid", "accounts/shop/x.yaml:");
+    node.is(&account("rival"), "in-force", "");
+    assert_eq!(outcome.changed.iter().map(|good| good.owner.clone()).collect::<Vec<_>>(), [account("rival")]);
+    // Mended: in force, with a revision more.
+    node.write(account("shop"), &text.replace("kind: Nonsense\n", ""));
+    let outcome = node.read(None);
+    assert!(services(&outcome.linked).contains(&"shop/returns"));
+    node.is(&account("shop"), "in-force", "");
+    assert_eq!(node.owners.views()["shop"].revision, 2);
+}
+
+#[test]
+fn an_error_that_shows_only_together_puts_back_who_made_it() {
+    let mut node = Node::new();
+    node.write(account("shop"), &(service("orders", "") + &service("cart", "") + &service("stock", "customDomainNames: [nobody.example]\n  ")));
+    let outcome = node.read(None);
+    node.is(&account("shop"), "invalid", "nobody.example");
+    assert_eq!(services(&outcome.linked), ["shop/cart", "shop/orders", "shop/stock"]);
+    assert!(outcome.changed.is_empty());
+    assert!(outcome.linked.model.service("shop/stock").unwrap().domains.is_empty(), "the last good one");
+}
+
+#[test]
+fn what_loses_its_ground_is_left_out_and_shown() {
+    let mut node = Node::new();
+    let group = "kind: TargetGroup\nmetadata: {name: backs}\nspec: {config: {vpcIdentifier: platform/green, port: 80}, targets: [{id: 10.0.0.1}]}\n";
+    node.write(account("shop"), &(service("orders", "") + group));
+    node.read(Some(&account("shop")));
+    node.is(&account("shop"), "in-force", "");
+    // The operator takes the VPC away from the account: nobody can hold that back.
+    node.write(Owner::Operator, &OPERATOR.replace(", vpcs: [platform/green]", ""));
+    let outcome = node.read(None);
+    node.is(&Owner::Operator, "in-force", "");
+    node.is(&account("shop"), "invalid", "green");
+    assert!(!outcome.linked.model.target_group("shop/backs").unwrap().status.is_active());
+    assert_eq!(services(&outcome.linked), ["shop/orders"], "the rest of the account serves on");
+    // And comes back with the grant.
+    node.write(Owner::Operator, OPERATOR);
+    let outcome = node.read(None);
+    node.is(&account("shop"), "in-force", "");
+    assert!(outcome.linked.model.target_group("shop/backs").unwrap().status.is_active());
+}
+
+#[test]
+fn most_services_cannot_go_by_accident() {
+    let mut node = Node::new();
+    // One of three: fine.
+    node.write(account("shop"), &(service("orders", "") + &service("cart", "")));
+    assert_eq!(services(&node.read(None).linked), ["shop/cart", "shop/orders"]);
+    node.is(&account("shop"), "in-force", "");
+    // Two of two: held back, also when the folder is gone, and until it is accepted.
+    node.disk.remove(&account("shop"));
+    for _ in 0..2 {
+        assert_eq!(services(&node.read(None).linked), ["shop/cart", "shop/orders"]);
+        node.is(&account("shop"), "held-back", "brattice accept shop");
+        assert!(node.owners.is_held_back(&account("shop")));
+    }
+    // Accepting somebody else's does not accept this one.
+    assert_eq!(services(&node.read(Some(&Owner::Operator)).linked).len(), 2);
+    let outcome = node.read(Some(&account("shop")));
+    assert!(services(&outcome.linked).is_empty());
+    assert_eq!(outcome.removed, [account("shop")]);
+    assert!(!node.owners.is_known(&account("shop")));
+}
+
+#[test]
+fn a_held_back_change_that_is_undone_is_forgotten() {
+    let mut node = Node::new();
+    let before = node.disk[&account("shop")].clone();
+    node.write(account("shop"), &service("orders", ""));
+    node.read(None);
+    node.is(&account("shop"), "held-back", "2 of 3");
+    node.disk.insert(account("shop"), before);
+    node.read(None);
+    node.is(&account("shop"), "in-force", "");
+    assert_eq!(node.owners.views()["shop"].revision, 1);
+}
+
+#[test]
+fn a_directory_that_is_gone_empty_or_unreadable_serves_the_last_good() {
+    let mut node = Node::new();
+    let all = ["shop/cart", "shop/orders", "shop/stock"];
+    let outcome = node.owners.apply(Err(ReadError::Missing(Path::new("/nowhere").into())), None, &mut link);
+    assert_eq!(services(&outcome.linked), all);
+    node.is(&Owner::Operator, "missing", "/nowhere does not exist");
+    let outcome = node.owners.apply(Ok(Tree { owners: [(Owner::Operator, Ok(vec![]))].into(), accounts_unknown: false }), None, &mut link);
+    assert_eq!(services(&outcome.linked), all);
+    node.is(&Owner::Operator, "missing", "empty");
+    let unreadable = Tree { owners: [(Owner::Operator, Err(vec!["node.yaml: permission denied".into()]))].into(), accounts_unknown: true };
+    let outcome = node.owners.apply(Ok(unreadable), None, &mut link);
+    assert_eq!(services(&outcome.linked), all);
+    node.is(&Owner::Operator, "invalid", "permission denied");
+    node.is(&account("shop"), "missing", "cannot be listed");
+    node.read(None);
+    assert!(node.states().iter().all(|(_, state)| state == "in-force"));
+}
+
+#[test]
+fn the_last_good_survive_a_restart_with_a_broken_directory() {
+    let mut node = Node::new();
+    let kept: BTreeMap<Owner, LastGood> = {
+        let mut again = Owners::default();
+        let tree = Tree { owners: node.disk.clone(), accounts_unknown: false };
+        again.apply(Ok(tree), None, &mut link).changed.into_iter().map(|good| (good.owner.clone(), good)).collect()
+    };
+    assert_eq!(kept.len(), 2);
+    node.write(account("shop"), "kind: [broken");
+    node.owners = Owners::restore(kept);
+    let outcome = node.read(None);
+    assert_eq!(services(&outcome.linked), ["shop/cart", "shop/orders", "shop/stock"]);
+    node.is(&account("shop"), "invalid", "accounts/shop/x.yaml:");
+    node.is(&Owner::Operator, "in-force", "");
+}
+
+#[test]
+fn two_owners_that_need_each_other_come_into_force_together() {
+    let mut node = Node::new();
+    // The rival's folder comes together with the account it needs.
+    node.write(Owner::Operator, &(OPERATOR.to_owned() + "---\nkind: Account\nmetadata: {name: late}\nspec: {id: \"444444444444\"}\n"));
+    node.write(account("late"), &service("new", ""));
+    let outcome = node.read(None);
+    node.is(&account("late"), "in-force", "");
+    assert!(services(&outcome.linked).contains(&"late/new"));
+    // And where the operator's part is refused, the account's waits for it.
+    let mut node = Node::new();
+    node.write(Owner::Operator, &(OPERATOR.to_owned() + "---\nkind: Account\nmetadata: {name: late}\nspec: {id: \"111111111111\"}\n"));
+    node.write(account("late"), &service("new", ""));
+    let outcome = node.read(None);
+    node.is(&Owner::Operator, "invalid", "111111111111");
+    node.is(&account("late"), "invalid", "");
+    assert_eq!(services(&outcome.linked).len(), 3);
+}

@@ -27,6 +27,10 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// What is watched: (device, inode) of the directory, if it exists.
     watched: Option<(u64, u64)>,
+    /// First and last event since the last report.
+    moved: Option<(Instant, Instant)>,
+    /// When to look without an event.
+    rescan: Instant,
 }
 
 impl Watch {
@@ -34,23 +38,41 @@ impl Watch {
     pub fn new(directory: &Path) -> Self {
         // One place: an event that finds it taken adds nothing.
         let (sender, events) = mpsc::channel(1);
-        let mut watch = Self { directory: directory.to_owned(), events, sender, watcher: None, watched: None };
+        let mut watch = Self {
+            directory: directory.to_owned(),
+            events,
+            sender,
+            watcher: None,
+            watched: None,
+            moved: None,
+            rescan: Instant::now() + RESCAN,
+        };
         watch.renew();
         watch
     }
 
-    /// Waits until the directory should be read again.
+    /// Waits until the directory should be read again. May be dropped and called again: nothing is lost.
     pub async fn changed(&mut self) {
-        if tokio::time::timeout(RESCAN, self.events.recv()).await.is_ok() {
-            let latest = Instant::now() + LONGEST_DELAY;
-            loop {
-                let until = (Instant::now() + QUIET).min(latest);
-                match tokio::time::timeout_at(until, self.events.recv()).await {
-                    Ok(Some(())) if Instant::now() < latest => {}
-                    _ => break,
+        loop {
+            let until = match self.moved {
+                Some((first, last)) => (last + QUIET).min(first + LONGEST_DELAY),
+                None => self.rescan,
+            };
+            match tokio::time::timeout_at(until, self.events.recv()).await {
+                Ok(Some(())) => {
+                    let now = Instant::now();
+                    self.moved = Some((self.moved.map_or(now, |(first, _)| first), now));
+                    // A flood of events must not hold the change back.
+                    if now < until || until == self.rescan {
+                        continue;
+                    }
                 }
+                Ok(None) | Err(_) => {}
             }
+            break;
         }
+        self.moved = None;
+        self.rescan = Instant::now() + RESCAN;
         if identity(&self.directory) != self.watched || self.watcher.is_none() {
             self.renew();
         }
@@ -60,13 +82,13 @@ impl Watch {
     fn renew(&mut self) {
         self.watcher = None;
         let sender = self.sender.clone();
+        let directory = self.directory.clone();
         let handler = move |event: notify::Result<notify::Event>| {
-            // Our own reading is an access, too.
-            let ours = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)));
-            if !ours {
-                // Full means that a change is announced already.
-                let _ = sender.try_send(());
+            if event.as_ref().is_ok_and(|event| !matters(event, &directory)) {
+                return;
             }
+            // Full means that a change is announced already.
+            let _ = sender.try_send(());
         };
         let mut watcher = match notify::recommended_watcher(handler) {
             Ok(watcher) => watcher,
@@ -91,6 +113,16 @@ impl Watch {
         }
         self.watcher = Some(watcher);
     }
+}
+
+/// Our own reading is an access, too; and of the ancestor only what leads to the directory matters.
+fn matters(event: &notify::Event, directory: &Path) -> bool {
+    if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
+        return false;
+    }
+    let leads = |path: &PathBuf| path.starts_with(directory) || directory.starts_with(path) || directory.is_relative();
+    // Without a path: the kernel lost events.
+    event.paths.is_empty() || event.paths.iter().any(leads)
 }
 
 fn identity(directory: &Path) -> Option<(u64, u64)> {
@@ -148,6 +180,31 @@ mod tests {
         assert!(sees(&mut watch).await, "return");
         fs::write(policies.join("a.yaml"), "a").unwrap();
         assert!(sees(&mut watch).await, "write after the return");
+    }
+
+    #[tokio::test]
+    async fn a_change_survives_a_wait_that_is_given_up() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new(root.path());
+        fs::write(root.path().join("a.yaml"), "a").unwrap();
+        // Given up while it waits for quiet, as a select does.
+        assert!(tokio::time::timeout(Duration::from_millis(20), watch.changed()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(500), watch.changed()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn constant_writing_does_not_hold_a_change_back() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new(root.path());
+        let path = root.path().join("a.yaml");
+        let writer = tokio::spawn(async move {
+            for n in 0.. {
+                fs::write(&path, format!("{n}")).unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(tokio::time::timeout(Duration::from_secs(1), watch.changed()).await.is_ok());
+        writer.abort();
     }
 
     #[tokio::test]

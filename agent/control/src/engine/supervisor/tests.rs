@@ -1,1 +1,375 @@
+//! Supervision with a fake engine: this test program again, told by its environment what to do.
 
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+
+use brattice_abi::{SLOT_HTTP, WorkerState};
+use brattice_wire::engine::{Limits, MAX_FROM_ENGINE, MAX_TO_ENGINE, body_length, decode};
+use rustix::net::sockopt::socket_cookie;
+
+use super::*;
+
+const WORKERS: u32 = 1;
+
+/// The slots of a data path that is none: real sockets on loopback, and a table.
+#[derive(Default)]
+struct FakeSlots {
+    table: Mutex<BTreeMap<u32, u64>>,
+    address: Mutex<Option<std::net::SocketAddr>>,
+    made: Mutex<u32>,
+}
+
+impl Slots for FakeSlots {
+    fn set(&self, slot: u32, socket: BorrowedFd<'_>) -> Result<(), String> {
+        self.table.lock().unwrap().insert(slot, socket_cookie(socket).unwrap());
+        Ok(())
+    }
+
+    fn clear(&self, slot: u32) -> Result<(), String> {
+        self.table.lock().unwrap().remove(&slot);
+        Ok(())
+    }
+
+    fn cookie(&self, slot: u32) -> Option<u64> {
+        self.table.lock().unwrap().get(&slot).copied()
+    }
+
+    fn worker_states(&self, _: u32) -> Vec<WorkerState> {
+        vec![WorkerState { heartbeat_ns: crate::clock::boottime_ns(), connections: 0, requests: 0 }]
+    }
+
+    fn sockets(&self) -> Result<Sockets, String> {
+        *self.made.lock().unwrap() += 1;
+        let tcp = || OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        *self.address.lock().unwrap() = Some(http.local_addr().unwrap());
+        let udp = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        let map = OwnedFd::from(tempfile::tempfile().unwrap());
+        Ok(Sockets::new(WORKERS, vec![http.into(), tcp(), udp, tcp(), map]).unwrap())
+    }
+}
+
+fn settings() -> Settings {
+    Settings { workers: WORKERS, sources: vec![[169, 254, 64, 1].into()], limits: Limits::default() }
+}
+
+struct Bench {
+    root: tempfile::TempDir,
+    slots: Arc<FakeSlots>,
+    handle: Handle,
+}
+
+fn supervision(root: &std::path::Path, behaviour: &str) -> Supervision {
+    // The behaviour is a file, so that the next engine can behave otherwise.
+    std::fs::write(root.join("behaviour"), behaviour).unwrap();
+    Supervision {
+        program: std::env::current_exe().unwrap(),
+        arguments: vec![
+            "--ignored".into(),
+            "--exact".into(),
+            "engine::supervisor::tests::fake_engine".into(),
+            "--nocapture".into(),
+            "--".into(),
+        ],
+        socket: root.join("engine.sock"),
+        record: root.join("engine.json"),
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        settings: settings(),
+    }
+}
+
+impl Bench {
+    async fn start(behaviour: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let slots = Arc::new(FakeSlots::default());
+        let mut supervision = supervision(root.path(), behaviour);
+        supervision.arguments.pop();
+        // A test program takes no arguments of ours: the folder travels as a filter that matches nothing.
+        supervision.arguments.extend(["--skip".into(), root.path().join("folder").into_os_string()]);
+        let handle = start(supervision, slots.clone()).unwrap();
+        handle.snapshot(Arc::new(Snapshot { revision: 1, ..Snapshot::default() })).await;
+        Self { root, slots, handle }
+    }
+
+    fn behave(&self, behaviour: &str) {
+        std::fs::write(self.root.path().join("behaviour"), behaviour).unwrap();
+    }
+
+    async fn event(&mut self) -> Event {
+        tokio::time::timeout(Duration::from_secs(10), self.handle.events.recv()).await.expect("an event").unwrap()
+    }
+
+    async fn until(&mut self, wanted: &Event) {
+        while self.event().await != *wanted {}
+    }
+
+    fn pid(&self) -> u32 {
+        self.handle.view.borrow().pid.expect("an engine")
+    }
+
+    /// `"running"` with another process than `not`.
+    async fn running(&mut self, not: u32) -> u32 {
+        let view = self.handle.view.wait_for(|view| view.state == "running" && view.pid.is_some_and(|pid| pid != not));
+        tokio::time::timeout(Duration::from_secs(10), view).await.expect("a running engine").unwrap().pid.unwrap()
+    }
+
+    fn kill(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    fn filled(&self) -> bool {
+        self.slots.table.lock().unwrap().len() == 4
+    }
+
+    async fn end(self) {
+        self.handle.stop(Duration::ZERO).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_is_started_fed_and_stopped() {
+    let mut bench = Bench::start("good").await;
+    assert_eq!(bench.event().await, Event::Applied(1));
+    bench.running(0).await;
+    assert!(bench.filled());
+    bench.handle.snapshot(Arc::new(Snapshot { revision: 2, ..Snapshot::default() })).await;
+    assert_eq!(bench.event().await, Event::Applied(2));
+    let aliases = vec![(IpAddr::from([100, 127, 0, 1]), 7)];
+    bench.handle.close(aliases.clone()).await;
+    assert_eq!(bench.event().await, Event::Closed(aliases));
+    assert_eq!(bench.handle.asker().stats().await.unwrap().requests, 42);
+    bench.handle.stop(Duration::from_millis(100)).await;
+    assert!(bench.slots.table.lock().unwrap().is_empty(), "nobody answers any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_engine_is_replaced_with_the_same_sockets() {
+    let mut bench = Bench::start("good").await;
+    let first = bench.running(0).await;
+    let cookies = bench.slots.table.lock().unwrap().clone();
+    // Asked of the first, never answered by it: its death is the answer.
+    bench.behave("good silent");
+    bench.kill();
+    let second = bench.running(first).await;
+    assert_ne!(first, second);
+    assert_eq!(*bench.slots.table.lock().unwrap(), cookies, "the same sockets in the same slots");
+    assert_eq!(*bench.slots.made.lock().unwrap(), 1);
+    bench.until(&Event::Applied(1)).await;
+    let aliases = vec![(IpAddr::from([100, 127, 0, 9]), 1)];
+    bench.handle.close(aliases.clone()).await;
+    bench.behave("good");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    bench.kill();
+    bench.until(&Event::Closed(aliases)).await;
+    bench.running(second).await;
+    assert_eq!(bench.handle.view.borrow().restarts, 2);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_successor_the_slots_are_emptied_and_what_waits_is_reset() {
+    let mut bench = Bench::start("good").await;
+    let first = bench.running(0).await;
+    let address = bench.slots.address.lock().unwrap().unwrap();
+    let mut waiting = std::net::TcpStream::connect(address).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    bench.behave("slow");
+    bench.kill();
+    let started = std::time::Instant::now();
+    let error = tokio::task::spawn_blocking(move || std::io::Read::read(&mut waiting, &mut [0; 1]).unwrap_err()).await.unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(bench.slots.table.lock().unwrap().is_empty());
+    assert_eq!(bench.handle.view.borrow().reset, 1);
+    bench.running(first).await;
+    assert!(bench.filled(), "filled again by the successor");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_engine_is_killed_and_replaced() {
+    for behaviour in ["junk", "huge", "future", "token", "flood", "descriptors", "wordy", "version", "wrong-hello"] {
+        let mut bench = Bench::start(behaviour).await;
+        let first = {
+            let view = bench.handle.view.wait_for(|view| view.pid.is_some());
+            let pid = tokio::time::timeout(Duration::from_secs(10), view).await.unwrap().unwrap().pid.unwrap();
+            let killed = bench.handle.view.wait_for(|view| view.last_error.is_some());
+            tokio::time::timeout(Duration::from_secs(10), killed).await.expect(behaviour).unwrap();
+            pid
+        };
+        bench.behave("good");
+        let second = bench.running(first).await;
+        assert_ne!(first, second, "{behaviour}");
+        assert!(bench.handle.view.borrow().last_error.is_some(), "{behaviour}");
+        bench.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashing_engine_is_not_started_without_a_pause() {
+    let mut bench = Bench::start("crash").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let restarts = bench.handle.view.borrow().restarts;
+    assert!((3..=9).contains(&restarts), "{restarts} in 2 s");
+    bench.behave("good");
+    bench.running(0).await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_agent_takes_the_running_engine_over() {
+    let mut bench = Bench::start("good").await;
+    let pid = bench.running(0).await;
+    let Bench { root, slots, handle } = bench;
+    // The agent ends; the engine and the slots stay.
+    drop(handle);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut again = supervision(root.path(), "good");
+    again.arguments.pop();
+    again.arguments.extend(["--skip".into(), root.path().join("folder").into_os_string()]);
+    let handle = start(again, slots.clone()).unwrap();
+    handle.snapshot(Arc::new(Snapshot { revision: 5, ..Snapshot::default() })).await;
+    let mut bench = Bench { root, slots, handle };
+    assert_eq!(bench.running(0).await, pid);
+    bench.until(&Event::Applied(5)).await;
+    assert_eq!(bench.handle.view.borrow().restarts, 0);
+    assert_eq!(*bench.slots.made.lock().unwrap(), 1);
+    bench.kill();
+    bench.running(pid).await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_engine_with_other_sockets_is_not_taken_over() {
+    let mut bench = Bench::start("good").await;
+    let pid = bench.running(0).await;
+    let Bench { root, slots, handle } = bench;
+    drop(handle);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    slots.table.lock().unwrap().insert(SLOT_HTTP, 1);
+    let mut again = supervision(root.path(), "good");
+    again.arguments.pop();
+    again.arguments.extend(["--skip".into(), root.path().join("folder").into_os_string()]);
+    let handle = start(again, slots.clone()).unwrap();
+    handle.snapshot(Arc::new(Snapshot { revision: 5, ..Snapshot::default() })).await;
+    let mut bench = Bench { root, slots, handle };
+    assert_ne!(bench.running(0).await, pid);
+    bench.end().await;
+}
+
+/// The fake engine. `--skip <folder>/folder` says where the socket and the behaviour are.
+#[test]
+#[ignore = "started by other tests as an engine"]
+fn fake_engine() {
+    let argument = std::env::args().next_back().unwrap();
+    let folder = PathBuf::from(argument);
+    let folder = folder.parent().unwrap();
+    let behaviour = std::fs::read_to_string(folder.join("behaviour")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(fake(folder, &behaviour));
+    std::process::exit(0);
+}
+
+async fn fake(folder: &std::path::Path, behaviour: &str) {
+    let has = |word: &str| behaviour.split(' ').any(|w| w == word);
+    if has("crash") {
+        std::process::exit(3);
+    }
+    if has("slow") {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    let mut sockets: Vec<OwnedFd> = Vec::new();
+    let mut revision = 0;
+    loop {
+        let Ok(stream) = UnixStream::connect(folder.join("engine.sock")).await else {
+            if !folder.exists() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let running = (!sockets.is_empty()).then(|| Running { settings: settings(), revision });
+        let version = if has("version") { 99 } else { PROTOCOL_VERSION };
+        let hello = if has("wrong-hello") {
+            FromEngine::Applied { revision: 1 }
+        } else {
+            FromEngine::Hello { version, running }
+        };
+        let fds: Vec<BorrowedFd<'_>> = sockets.iter().map(|fd| fd.as_fd()).collect();
+        let _ = send(&stream, &encode(&hello, MAX_FROM_ENGINE).unwrap(), &fds).await;
+        // The agent's frames, with the descriptors of the first.
+        let mut buffer = Vec::new();
+        loop {
+            if let Some(prefix) = buffer.first_chunk::<4>() {
+                let end = 4 + body_length(*prefix, MAX_TO_ENGINE).unwrap();
+                if buffer.len() >= end {
+                    let message: ToEngine = decode(&buffer[4..end]).unwrap();
+                    buffer.drain(..end);
+                    if let ToEngine::Snapshot(snapshot) = &message {
+                        revision = snapshot.revision;
+                    }
+                    respond(&stream, &message, behaviour).await;
+                    continue;
+                }
+            }
+            let received = stream
+                .async_io(tokio::io::Interest::READABLE, || {
+                    let mut bytes = [0; 4096];
+                    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+                    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
+                    let flags = rustix::net::RecvFlags::DONTWAIT;
+                    let read = rustix::net::recvmsg(&stream, &mut [std::io::IoSliceMut::new(&mut bytes)], &mut control, flags)?;
+                    for message in control.drain() {
+                        if let rustix::net::RecvAncillaryMessage::ScmRights(fds) = message {
+                            sockets.extend(fds);
+                        }
+                    }
+                    buffer.extend_from_slice(&bytes[..read.bytes]);
+                    Ok(read.bytes)
+                })
+                .await;
+            if !matches!(received, Ok(1..)) {
+                break;
+            }
+        }
+    }
+}
+
+async fn respond(stream: &UnixStream, message: &ToEngine, behaviour: &str) {
+    let has = |word: &str| behaviour.split(' ').any(|w| w == word);
+    let say = async |message: &FromEngine| {
+        let _ = send(stream, &encode(message, MAX_FROM_ENGINE).unwrap(), &[]).await;
+    };
+    match message {
+        ToEngine::Snapshot(snapshot) => {
+            let revision = snapshot.revision;
+            match behaviour {
+                "junk" => drop(send(stream, &[0, 0, 0, 1, 0xff], &[]).await),
+                "huge" => drop(send(stream, &[0xff; 64], &[]).await),
+                "future" => say(&FromEngine::Applied { revision: revision + 1 }).await,
+                "token" => say(&FromEngine::AliasesClosed { token: 77 }).await,
+                "flood" => {
+                    for _ in 0..MAX_MESSAGES_PER_SECOND * 2 {
+                        say(&FromEngine::Applied { revision }).await;
+                    }
+                }
+                "descriptors" => {
+                    let frame = encode(&FromEngine::Applied { revision }, MAX_FROM_ENGINE).unwrap();
+                    let _ = send(stream, &frame, &[stream.as_fd()]).await;
+                }
+                "wordy" => {
+                    let limits_hit = vec![("x".repeat(MAX_STATS_NAME + 1), 1)];
+                    say(&FromEngine::Stats(Stats { limits_hit, ..Stats::default() })).await;
+                }
+                _ => say(&FromEngine::Applied { revision }).await,
+            }
+        }
+        ToEngine::CloseAliases { token, .. } if !has("silent") => say(&FromEngine::AliasesClosed { token: *token }).await,
+        ToEngine::Stats => say(&FromEngine::Stats(Stats { requests: 42, ..Stats::default() })).await,
+        ToEngine::Shutdown { .. } => std::process::exit(0),
+        _ => {}
+    }
+}
