@@ -22,7 +22,7 @@ impl Balance {
     /// For a state. What did not change since the old one goes on where it was, or every change of anything would begin
     /// all cycles anew.
     pub(crate) fn new(state: &State, old: Option<(&State, &Self)>, random: &mut Random) -> Self {
-        let mut known: HashMap<(&str, Vec<(&str, u16)>), &Shares> = HashMap::new();
+        let mut known: HashMap<(&str, Identity<'_>), &Shares> = HashMap::new();
         let mut turns: HashMap<&str, usize> = HashMap::new();
         if let Some((old, balance)) = old {
             for forward in old.forwards() {
@@ -68,7 +68,9 @@ impl Balance {
 }
 
 /// The target groups of a forward, by id, and their weights.
-fn identity<'a>(state: &'a State, forward: &Forward) -> Vec<(&'a str, u16)> {
+type Identity<'a> = Vec<(&'a str, u16)>;
+
+fn identity<'a>(state: &'a State, forward: &Forward) -> Identity<'a> {
     let id = |group: &u32| state.group(*group).map_or("", |group| group.id.as_str());
     forward.groups.iter().zip(&forward.weights).map(|(group, weight)| (id(group), *weight)).collect()
 }

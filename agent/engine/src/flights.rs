@@ -170,12 +170,6 @@ impl Flights {
         self.0.borrow_mut().try_remove(flight.key.get());
     }
 
-    /// Requests in flight.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
     /// Ends what takes too long.
     pub(crate) fn sweep(&self, clock: &Clock, answer_ticks: u32, body_ticks: u32) -> Swept {
         let mut swept = Swept::default();

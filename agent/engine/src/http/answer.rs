@@ -34,10 +34,16 @@ impl Problem {
 /// The same for a service that does not exist and for one that the caller may not see.
 pub(crate) const UNKNOWN: Problem = Problem::new(StatusCode::NOT_FOUND, "no such service");
 
-/// A problem as an answer.
-pub(crate) fn problem(problem: Problem, id: HeaderValue, http2: bool, finish: Finish) -> Response<ResponseBody> {
+/// A problem as an answer; without its text to a `HEAD`, whose answer has no body.
+pub(crate) fn problem(
+    problem: Problem,
+    id: HeaderValue,
+    http2: bool,
+    head: bool,
+    finish: Finish,
+) -> Response<ResponseBody> {
     let text = format!("{} {}\nrequest id: {}\n", problem.status.as_u16(), problem.text, id.to_str().unwrap_or("-"));
-    let mut response = Response::new(ResponseBody::own(Bytes::from(text), finish));
+    let mut response = Response::new(ResponseBody::own(if head { Bytes::new() } else { text.into() }, finish));
     *response.status_mut() = problem.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -1,7 +1,7 @@
 //! A request to a target, over a kept connection or a new one.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     future::{Future, poll_fn},
     io,
     rc::Rc,
@@ -36,6 +36,8 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// Header section of an HTTP/2 target's answer.
 const HTTP2_HEADERS: u32 = 128 * 1024;
+/// How often a new connection is asked whether the target's settings came; hyper does not tell.
+const GREETING_LOOK: Duration = Duration::from_millis(1);
 /// Times that a request may look for an HTTP/2 connection with room.
 const HTTP2_LOOKS: usize = 64;
 
@@ -261,29 +263,36 @@ async fn connect_http2(local: &Rc<Local>, key: Key, target: &Target, timeout_ms:
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_send_buf_size(HTTP2_SEND_BUFFER)
         .max_header_list_size(HTTP2_HEADERS)
+        // None until the target has said how many it takes: those beyond it would be refused.
+        .initial_max_send_streams(0)
         .handshake(io);
-    let (sender, connection) = tokio::time::timeout(Duration::from_millis(timeout_ms.into()), handshake)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-        .map_err(io::Error::other)?;
+    let timeout = Duration::from_millis(timeout_ms.into());
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let (sender, connection) =
+        tokio::time::timeout(timeout, handshake).await.map_err(late)?.map_err(io::Error::other)?;
     if !local.allows(key.alias, key.generation) {
         return Err(ConnectError::Retired);
     }
-    let room = Rc::new(Cell::new(connection.current_max_send_streams()));
-    let known = Rc::clone(&room);
-    let mut connection = Box::pin(connection);
+    // The task owns the connection; the pool only asks it for its settings.
+    let connection = Rc::new(RefCell::new(Box::pin(connection)));
+    let weak = Rc::downgrade(&connection);
     local.tasks.spawn(parties(&key), async move {
-        // Its requests and bodies are told what went wrong. It is polled for every request, so what it knows of the
-        // target's settings is never older than the last one.
-        let _ = poll_fn(|cx| {
-            let ended = connection.as_mut().poll(cx);
-            if ended.is_pending() {
-                known.set(connection.current_max_send_streams());
-            }
-            ended
-        })
-        .await;
+        // Its requests and bodies are told what went wrong.
+        let _ = poll_fn(|cx| connection.borrow_mut().as_mut().poll(cx)).await;
     });
+    let room = Rc::new(move || {
+        let connection = weak.upgrade();
+        connection.map_or(0, |connection| connection.try_borrow().map_or(0, |open| open.current_max_send_streams()))
+    });
+    let greeted = async {
+        while room() == 0 && !sender.is_closed() {
+            tokio::time::sleep(GREETING_LOOK).await;
+        }
+    };
+    tokio::time::timeout(timeout, greeted).await.map_err(late)?;
+    if sender.is_closed() {
+        return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
+    }
     Ok(Http2 { sender, streams: Rc::default(), room, since: Rc::new(local.clock.tick().into()) })
 }
 

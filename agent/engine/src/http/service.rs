@@ -80,6 +80,7 @@ pub(crate) async fn serve(
     let mut finish = session.begin();
     let counts = session.local.counts();
     let id = headers::request_id(request.headers(), &mut session.local.random.borrow_mut());
+    let head = *request.method() == Method::HEAD;
     let problem = match session.refused(number, &request) {
         Some(problem) => problem,
         None => match session.decide(&mut request, &mut finish, &id) {
@@ -105,7 +106,7 @@ pub(crate) async fn serve(
         },
     };
     counts.answered(problem.status.as_u16());
-    Ok(answer::problem(problem, id, session.http2, finish))
+    Ok(answer::problem(problem, id, session.http2, head, finish))
 }
 
 impl Session {

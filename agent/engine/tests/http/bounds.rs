@@ -1,0 +1,216 @@
+//! Bounds, each hit and counted, each with the control that stays below it.
+
+use std::time::{Duration, Instant};
+
+use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use tokio::io::AsyncWriteExt;
+
+use crate::support::*;
+
+async fn slow_server() -> Server {
+    Server::start(false, TARGET, |_| async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(Response::new(full("ok")))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn connections_of_a_workload() {
+    let server = Server::echo(false).await;
+    let limits = Limits { connections_per_workload: 3, ..Limits::default() };
+    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let mut client = engine.http1(CALLER).await;
+        assert_eq!(client.send_request(get("/")).await.unwrap().status(), StatusCode::OK);
+        kept.push(client);
+    }
+    assert!(engine.resets(CALLER).await);
+    assert_eq!(engine.hits("connections_per_workload"), 1);
+    let mut other = engine.http1(STRANGER).await;
+    assert_eq!(other.send_request(get("/")).await.unwrap().status(), StatusCode::NOT_FOUND, "others have room");
+    drop(kept.pop());
+    engine.until("closed", |stats| stats.connections_open == 3).await;
+    assert_eq!(engine.get("/").await.0, StatusCode::OK, "room again");
+}
+
+#[tokio::test]
+async fn requests_of_a_workload() {
+    let server = slow_server().await;
+    let limits = Limits { requests_per_workload: 2, ..Limits::default() };
+    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+    let mut first = Vec::new();
+    for _ in 0..2 {
+        let mut client = engine.http1(CALLER).await;
+        first.push(tokio::spawn(async move { client.send_request(get("/")).await.unwrap().status() }));
+    }
+    engine.until("two in flight", |stats| stats.requests_open == 2).await;
+    assert_eq!(engine.get("/").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(engine.hits("requests_per_workload"), 1);
+    for request in first {
+        assert_eq!(request.await.unwrap(), StatusCode::OK);
+    }
+    assert_eq!(engine.get("/").await.0, StatusCode::OK, "room again");
+    engine.until("nothing in flight", |stats| stats.requests_open == 0).await;
+}
+
+#[tokio::test]
+async fn header_bytes_and_fields() {
+    let server = Server::echo(false).await;
+    let limits = Limits { header_bytes: 8_000, headers: 20, ..Limits::default() };
+    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+    let head = |fields: usize, length: usize| {
+        let line = format!("x: {}\r\n", "y".repeat(length));
+        format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n{}\r\n", line.repeat(fields))
+    };
+    assert_eq!(status(&engine.raw(head(18, 400).as_bytes()).await), 200, "20 fields, below 8,000 bytes");
+    assert_eq!(status(&engine.raw(head(19, 10).as_bytes()).await), 431);
+    assert_eq!((engine.hits("headers"), engine.hits("header_bytes")), (1, 0));
+    assert_eq!(status(&engine.raw(head(1, 9_000).as_bytes()).await), 431);
+    assert_eq!(engine.hits("header_bytes"), 1);
+    // Without an end in sight.
+    let endless = format!("GET /{} ", "a".repeat(20_000));
+    assert_eq!(status(&engine.raw(endless.as_bytes()).await), 431);
+    let trailers = format!(
+        "POST / HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n{}\r\n",
+        "x: y\r\n".repeat(21)
+    );
+    assert_eq!(status(&engine.raw(trailers.as_bytes()).await), 431);
+    for (count, length, expected) in [(5, 10, 200), (25, 10, 431), (1, 9_000, 431)] {
+        let mut client = engine.http2(CALLER).await;
+        let mut request = get2("/");
+        for n in 0..count {
+            let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
+            request.headers_mut().insert(name, "y".repeat(length).parse().unwrap());
+        }
+        assert_eq!(client.send_request(request).await.unwrap().status().as_u16(), expected, "{count} of {length}");
+    }
+    assert_eq!((engine.hits("headers"), engine.hits("header_bytes")), (3, 3));
+}
+
+#[tokio::test]
+async fn body_bytes() {
+    let server = Server::echo(false).await;
+    let limits = Limits { body_bytes: 1_000, ..Limits::default() };
+    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+    let with_length = |length: usize| {
+        format!(
+            "POST / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{}",
+            "x".repeat(length)
+        )
+    };
+    assert_eq!(status(&engine.raw(with_length(1_000).as_bytes()).await), 200);
+    assert_eq!(status(&engine.raw(with_length(1_001).as_bytes()).await), 413);
+    let chunked = format!(
+        "POST / HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        format!("1f4\r\n{}\r\n", "x".repeat(500)).repeat(3)
+    );
+    assert_eq!(status(&engine.raw(chunked.as_bytes()).await), 413);
+    assert_eq!(engine.hits("body_bytes"), 2);
+}
+
+#[tokio::test]
+async fn http2_streams() {
+    let server = slow_server().await;
+    let limits = Limits { http2_streams: 4, ..Limits::default() };
+    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+    let mut client = engine.http2(CALLER).await;
+    client.send_request(get2("/")).await.unwrap();
+    let requests: Vec<_> = (0..12)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.send_request(get2("/")).await.unwrap().status() })
+        })
+        .collect();
+    engine.until("four in flight", |stats| stats.requests_open == 4).await;
+    for request in requests {
+        assert_eq!(request.await.unwrap(), StatusCode::OK);
+        assert!(engine.stats().requests_open <= 4);
+    }
+    assert!(engine.hits("http2_streams") > 0);
+}
+
+#[tokio::test]
+async fn rapid_resets_end_the_connection() {
+    let server = Server::start(false, TARGET, |_| async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        Ok(Response::new(full("late")))
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[server.address]).await;
+    let stream = engine.connect(CALLER).await;
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut sent = 0;
+    for _ in 0..20_000 {
+        let Ok(ready) = client.ready().await else { break };
+        client = ready;
+        let request = Request::get(format!("http://{HOST}/")).body(()).unwrap();
+        let Ok((answer, mut stream)) = client.send_request(request, true) else { break };
+        stream.send_reset(h2::Reason::CANCEL);
+        drop(answer);
+        sent += 1;
+        if sent % 8 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(sent < 20_000, "cut off");
+    let _ = connection.await;
+    engine.until("all ended", |stats| stats.requests_open == 0 && stats.connections_open == 0).await;
+    assert!(engine.stats().requests <= 1_000, "{} requests were begun", engine.stats().requests);
+}
+
+/// Resident memory of this process, bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_costs_little_memory() {
+    const SIZE: u64 = 256 * 1024 * 1024;
+    // Sends as fast as it is let to.
+    let target = raw_server(|mut stream| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n").as_bytes()).await.unwrap();
+        let piece = vec![7; 64 * 1024];
+        for _ in 0..SIZE / piece.len() as u64 {
+            if stream.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
+    let before = resident();
+    let mut bodies = Vec::new();
+    let mut one = engine.http1(CALLER).await;
+    bodies.push(one.send_request(get("/")).await.unwrap().into_body());
+    let mut two = engine.http2(CALLER).await;
+    bodies.push(two.send_request(get2("/")).await.unwrap().into_body());
+    // A reader that takes some and stops: what is on the way must wait in the target, not in the engine.
+    for body in &mut bodies {
+        for _ in 0..20 {
+            body.frame().await.unwrap().unwrap();
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 16 * 1024 * 1024, "{grown} bytes for two stopped readers");
+    // And one that reads all of it gets all of it.
+    let started = Instant::now();
+    let mut total = 0;
+    let mut one = engine.http1(CALLER).await;
+    let mut body = one.send_request(get("/")).await.unwrap().into_body();
+    while let Some(frame) = body.frame().await {
+        let data = frame.unwrap().into_data().unwrap();
+        assert!(data.iter().all(|byte| *byte == 7));
+        total += data.len() as u64;
+    }
+    assert_eq!(total, SIZE);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 24 * 1024 * 1024, "{grown} bytes after {SIZE} in {:?}", started.elapsed());
+}

@@ -1,0 +1,13 @@
+//! The L7 path over loopback: real workers, real sockets, no sandbox and no kernel programs. VIPs and aliases are
+//! addresses of 127.0.0.0/8, so who calls is decided by the source address, as everywhere.
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test, also in its helpers")]
+
+mod bounds;
+mod exchange;
+mod fields;
+mod identity;
+mod pools;
+mod smuggling;
+mod support;
+mod times;
+mod weights;
