@@ -21,8 +21,9 @@ use tracing::{info, warn};
 pub const MAX_CONNECTIONS: usize = 16;
 /// Time to send a request.
 pub const REQUEST_TIME: Duration = Duration::from_secs(5);
-/// How long the words of a refused caller are waited for.
-const REFUSED_TIME: Duration = Duration::from_millis(500);
+/// How long, and for how many bytes, a caller is still listened to after its answer.
+const LINGER_TIME: Duration = Duration::from_millis(500);
+const LINGER_BYTES: u64 = 1024 * 1024;
 /// Time for the agent to answer.
 pub const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Time to read the answer.
@@ -153,8 +154,6 @@ async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls
     let answer = match access.connect(caller) {
         Err(why) => {
             info!(uid = caller.uid, why, "a caller of the API was refused");
-            // Closing with unread words would tear the answer from the caller.
-            let _ = tokio::time::timeout(REFUSED_TIME, read(&mut stream)).await;
             Answer::Error { code: ErrorCode::Forbidden, message: why }
         }
         Ok(()) => match tokio::time::timeout(REQUEST_TIME, read(&mut stream)).await {
@@ -172,7 +171,11 @@ async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls
         stream.shutdown().await
     };
     // A caller that does not read its answer is no concern of ours.
-    let _ = tokio::time::timeout(READ_TIME, write).await;
+    if matches!(tokio::time::timeout(READ_TIME, write).await, Ok(Ok(()))) {
+        // Closing with words unread would tear the answer from a caller that still speaks.
+        let (mut rest, mut nowhere) = (stream.take(LINGER_BYTES), tokio::io::sink());
+        let _ = tokio::time::timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut nowhere)).await;
+    }
 }
 
 async fn answer(line: &[u8], access: Access, caller: &Caller, calls: mpsc::Sender<Call>) -> Answer {

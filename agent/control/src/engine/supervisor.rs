@@ -49,6 +49,8 @@ const GREETING: Duration = Duration::from_secs(2);
 /// Most names in [`Stats`], and bytes of each.
 const MAX_STATS_NAMES: usize = 64;
 const MAX_STATS_NAME: usize = 256;
+/// Longest reason of a refusal, bytes.
+const MAX_REASON: usize = 4_096;
 
 /// What supervision needs to know.
 pub struct Supervision {
@@ -192,6 +194,7 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
         latest: None,
         applied: 0,
         sent: 0,
+        refused: 0,
         down_since: None,
         emptied: false,
         closes: BTreeMap::new(),
@@ -249,6 +252,7 @@ struct Supervisor {
     latest: Option<Arc<Snapshot>>,
     applied: u64,
     sent: u64,
+    refused: u64,
     /// Until when an engine of an earlier agent may still connect.
     adoption: Option<Instant>,
     /// Since when no engine serves; `None` while one does.
@@ -401,6 +405,7 @@ impl Supervisor {
         self.killed = false;
         self.applied = 0;
         self.sent = 0;
+        self.refused = 0;
     }
 
     /// Ends an engine that misbehaves; its death is then handled like any other.
@@ -715,11 +720,17 @@ impl Supervisor {
         }
         match received.message {
             FromEngine::Applied { revision } if revision > 0 && revision <= self.sent => {
+                let news = self.applied != revision;
                 self.applied = revision;
                 self.fill();
-                let _ = self.events.send(Event::Applied(revision)).await;
+                if news {
+                    let _ = self.events.send(Event::Applied(revision)).await;
+                }
             }
-            FromEngine::Refused { revision, reason } if revision <= self.sent && reason.len() <= 4096 => {
+            FromEngine::Refused { revision, reason }
+                if revision > self.refused && revision <= self.sent && reason.len() <= MAX_REASON =>
+            {
+                self.refused = revision;
                 let _ = self.events.send(Event::Refused { revision, reason }).await;
             }
             FromEngine::AliasesClosed { token } => match self.closes.remove(&token) {

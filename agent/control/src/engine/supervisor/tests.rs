@@ -183,7 +183,7 @@ async fn without_a_successor_the_slots_are_emptied_and_what_waits_is_reset() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert!(bench.slots.table.lock().unwrap().is_empty());
-    assert_eq!(bench.handle.view.borrow().reset, 1);
+    bench.handle.view.wait_for(|view| view.reset == 1).await.unwrap();
     bench.running(first).await;
     assert!(bench.filled(), "filled again by the successor");
     bench.end().await;
