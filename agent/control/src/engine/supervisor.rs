@@ -724,6 +724,8 @@ impl Supervisor {
                 self.applied = revision;
                 self.fill();
                 if news {
+                    // Before the news: who hears it looks here.
+                    self.show();
                     let _ = self.events.send(Event::Applied(revision)).await;
                 }
             }
