@@ -63,7 +63,7 @@ impl Lab {
                 let index = self.ifindex(interface);
                 self.node.ip(&format!("route add {address}/32 dev {interface} metric {index}"));
                 if address != GATEWAY {
-                    namespace.ip(&format!("route add default via {GATEWAY}"));
+                    namespace.ip(&format!("route add default via {GATEWAY} dev eth0 onlink"));
                 }
             }
             Wiring::Bridged(bridge) => {

@@ -219,7 +219,7 @@ fn validate_and_diff_say_what_would_happen() {
     let bad = validate(&copy);
     assert_eq!(bad.code, 1, "{}", bad.text());
     assert!(
-        bad.text().contains("accounts/shop/orders.yaml:") && bad.text().contains("customDomainNames"),
+        bad.text().contains("accounts/shop/orders.yaml:") && bad.text().contains("`customDomainName`"),
         "{}",
         bad.text()
     );

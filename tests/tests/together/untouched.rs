@@ -119,7 +119,6 @@ fn two_thousand_packets_pass_byte_for_byte_in_order_with_and_without_us() {
     let mut lab = Lab::new();
     let a = lab.workload("blue1", "10.0.0.10", Wiring::Bridged("brblue"));
     let b = lab.workload("blue2", "10.0.0.11", Wiring::Bridged("brblue"));
-    lab.node.sh("ip link set brblue type bridge vlan_filtering 0 mcast_snooping 0");
     lab.write("node.yaml", NODE);
     lab.write("accounts/platform/network.yaml", NETWORK);
     let (sent, without) = across(&lab, &a, &b);
