@@ -81,6 +81,11 @@ impl Flight {
         self.waits.set(waits);
     }
 
+    /// For whom it waits.
+    pub(crate) fn waits(&self) -> Waits {
+        self.waits.get()
+    }
+
     /// Whether the answer has begun.
     pub(crate) fn answering(&self) -> bool {
         matches!(self.waits.get(), Waits::TargetBody | Waits::ClientReading)

@@ -94,11 +94,11 @@ impl RequestBody {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn waits(&self, waits: Waits) {
-        // A target may answer before it has the whole body; then its answer is what is watched.
-        if !self.flight.answering() {
-            self.flight.touch(waits, &self.local.clock);
-        }
+    fn progress(&self, waits: Waits) {
+        // A target may answer before it has the whole body; then its answer is what is watched, and a body that goes on
+        // is progress all the same.
+        let waits = if self.flight.answering() { self.flight.waits() } else { waits };
+        self.flight.touch(waits, &self.local.clock);
     }
 }
 
@@ -136,7 +136,7 @@ impl Body for RequestBody {
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(mut frame))) => {
-                this.waits(Waits::Answer);
+                this.progress(Waits::Answer);
                 if let Some(data) = frame.data_ref() {
                     let length = data.len() as u64;
                     if length > this.left {
@@ -154,7 +154,7 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Err(error))) => this.fail(Fault::Client, error.into()),
             Poll::Ready(None) => {
-                this.waits(Waits::Answer);
+                this.progress(Waits::Answer);
                 this.flight.sent.set(true);
                 this.inner = None;
                 Poll::Ready(None)

@@ -76,11 +76,15 @@ impl Clients {
                 if clock.over(since, header_ticks) {
                     control.decide(Verdict::HeaderTimeout);
                 }
-            } else if control.open.get() == 0
-                && clock.over(control.touched.get(), control.idle_ticks.get())
-                && clock.over(control.wrote.get(), control.idle_ticks.get())
-            {
-                control.decide(Verdict::Drain);
+            } else if control.open.get() == 0 {
+                let since = |ticks| clock.over(control.touched.get(), ticks) && clock.over(control.wrote.get(), ticks);
+                let idle = control.idle_ticks.get();
+                if since(idle.saturating_add(header_ticks)) {
+                    // It was asked to end, and did not: its client takes nothing any more.
+                    control.reset();
+                } else if since(idle) {
+                    control.decide(Verdict::Drain);
+                }
             }
         }
     }
@@ -215,7 +219,7 @@ async fn serve(mut session: Session, stream: TcpStream, parties: Parties) {
 }
 
 /// Runs a connection and carries out what is decided about it.
-async fn drive<C: Future>(
+async fn drive<C: Future<Output = hyper::Result<()>>>(
     local: &Local,
     control: &Control,
     mut connection: Pin<&mut C>,
@@ -240,9 +244,20 @@ async fn drive<C: Future>(
                 drain(connection.as_mut());
             }
         }
-        connection.as_mut().poll(cx).map(drop)
+        connection.as_mut().poll(cx).map(|ended| {
+            if ended.is_err_and(|error| malformed(&error)) {
+                local.counts().refused_requests.add(1);
+            }
+        })
     })
     .await;
+}
+
+/// Whether a connection ended because of what the client sent: a request target that is no URI, frames that are no
+/// HTTP/2, too many resets.
+fn malformed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_parse() || source.is_some_and(|error| error.is_library() && error.reason() != Some(h2::Reason::NO_ERROR))
 }
 
 /// Runs the streams of an HTTP/2 connection, findable by the client's alias, each with a handle that ends it alone.

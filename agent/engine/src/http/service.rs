@@ -282,7 +282,12 @@ impl Session {
         }
         if !self.http2 {
             // Interim answers go first; the connection wakes this task when it has written them.
-            poll_fn(|_| if self.control.interim.some() { Poll::Pending } else { Poll::Ready(()) }).await;
+            let written = poll_fn(|cx| match flight.poll_expired(cx) {
+                Some(expired) => Poll::Ready(Err(expired)),
+                None if self.control.interim.some() => Poll::Pending,
+                None => Poll::Ready(Ok(())),
+            });
+            written.await.map_err(|expired| self.expired(expired))?;
         }
         Ok((response, lease))
     }

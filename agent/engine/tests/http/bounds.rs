@@ -214,3 +214,46 @@ async fn a_slow_reader_costs_little_memory() {
     let grown = resident().saturating_sub(before);
     assert!(grown < 24 * 1024 * 1024, "{grown} bytes after {SIZE} in {:?}", started.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_target_costs_little_memory() {
+    const SIZE: usize = 256 * 1024 * 1024;
+    for http2 in [false, true] {
+        // Takes nothing for a second, then all of it.
+        let server = Server::start(http2, TARGET, |request| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut body = request.into_body();
+            let mut total = 0;
+            while let Some(frame) = body.frame().await {
+                total += frame?.into_data().map_or(0, |data| data.len());
+            }
+            Ok(Response::new(full(total.to_string())))
+        })
+        .await;
+        let protocol = if http2 { ProtocolVersion::Http2 } else { ProtocolVersion::Http1 };
+        let engine = Engine::serving(Limits::default(), protocol, &[server.address]).await;
+        let mut client = engine.connect(CALLER).await;
+        let before = resident();
+        client
+            .write_all(format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {SIZE}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let (mut reader, mut writer) = client.into_split();
+        let upload = tokio::spawn(async move {
+            let piece = vec![7; 64 * 1024];
+            for _ in 0..SIZE / piece.len() {
+                writer.write_all(&piece).await.unwrap();
+            }
+            writer
+        });
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 16 * 1024 * 1024, "{grown} bytes for a target that stopped");
+        let _writer = upload.await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(SIZE.to_string().as_bytes()) {
+            assert!(tokio::io::AsyncReadExt::read_buf(&mut reader, &mut answer).await.unwrap() > 0);
+        }
+        assert_eq!(status(&answer), 200);
+    }
+}

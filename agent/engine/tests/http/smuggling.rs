@@ -72,6 +72,8 @@ const BAD: &[(&str, &str)] = &[
     ("HTTP/2.0 in a request line", "GET / HTTP/2.0~Host: H~~"),
     ("HTTP/1.2", "GET / HTTP/1.2~Host: H~~"),
     ("http in small letters", "GET / http/1.1~Host: H~~"),
+    ("a target that is no URI", "GET /< HTTP/1.1~Host: H~~"),
+    ("a target without a slash", "GET x HTTP/1.1~Host: H~~"),
     ("two spaces", "GET  / HTTP/1.1~Host: H~~"),
     ("a space at the end", "GET / HTTP/1.1 ~Host: H~~"),
     ("a tab as space", "GET\t/\tHTTP/1.1~Host: H~~"),
