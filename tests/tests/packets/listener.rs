@@ -530,3 +530,18 @@ fn bulk_arrives_whole_with_and_without_offloads() {
         assert!(DropReason::ALL.iter().all(|r| world.node.dropped(*r) == 0), "{:?}", world.node.all_counted());
     });
 }
+
+/// On a real link the kernel takes a tag off the frame before our program sees it; it is tagged all the same.
+#[test]
+fn tagged_frames_are_left_to_the_stack() {
+    in_world(|world| {
+        let w0 = mac("w0");
+        let plain = Frame::tcp((REAL, 40000), (VIP, 80), SYN, b"").with(|f| f.to = w0).build();
+        let tagged = [&plain[..12], &[0x81, 0x00, 0, 5], &plain[12..]].concat();
+        world.workload(move || send_frame("eth0", &tagged));
+        assert_eq!(world.node.counted(Counter::FromWorkload), 0, "a tagged frame was taken");
+        assert!(DropReason::ALL.iter().all(|r| world.node.dropped(*r) == 0), "{:?}", world.node.all_counted());
+        world.workload(move || send_frame("eth0", &plain));
+        assert_eq!(world.node.counted(Counter::FromWorkload), 1);
+    });
+}
