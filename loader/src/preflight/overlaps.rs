@@ -52,16 +52,21 @@ pub async fn free_range(
     .await
 }
 
+/// [`Overlap::pool`] of the VIP range.
+const VIP_POOL: &str = "VIP";
+
 /// A net in use, by what, and whether containing our range is harmless.
 struct Occupied {
     net: IpNet,
     by: String,
     loses_to_longer: bool,
+    /// A route inside a workload's namespace: for VIPs that is the way to us, which every workload needs.
+    inside: bool,
 }
 
 fn find(vip: Ipv4Net, alias: Ipv4Net, cidrs: &[(String, IpNet)]) -> Result<Vec<Overlap>> {
     let occupied = occupied(cidrs)?;
-    let mut all = against("VIP", vip, &occupied);
+    let mut all = against(VIP_POOL, vip, &occupied);
     all.extend(against("alias", alias, &occupied));
     Ok(all)
 }
@@ -71,6 +76,7 @@ fn against(pool: &'static str, range: Ipv4Net, occupied: &[Occupied]) -> Vec<Ove
     occupied
         .iter()
         .filter(|o| o.net.contains(&ours) || ours.contains(&o.net))
+        .filter(|o| !(o.inside && pool == VIP_POOL))
         .map(|o| {
             let wider = o.net.prefix_len() < ours.prefix_len();
             Overlap { pool, range, net: o.net, with: o.by.clone(), serious: !(wider && o.loses_to_longer) }
@@ -96,27 +102,27 @@ fn occupied(cidrs: &[(String, IpNet)]) -> Result<Vec<Occupied>> {
             net: found.destination,
             by: format!("route {} dev {} table {}", found.destination, through.join(","), found.table),
             loses_to_longer: main,
+            inside: false,
         });
     }
     for interface in interfaces.iter().filter(|i| !i.ours) {
         for address in &interface.addresses {
             let by = format!("address of interface {}", interface.name);
-            all.push(Occupied { net: IpNet::from(*address), by, loses_to_longer: false });
+            all.push(Occupied { net: IpNet::from(*address), by, loses_to_longer: false, inside: false });
         }
         let Some(peer) = &interface.peer else { continue };
         let place = peer.namespace.clone().unwrap_or_else(|| "a namespace".into());
         for address in &peer.addresses {
             let by = format!("address of {} in {place} (behind {})", peer.name, interface.name);
-            all.push(Occupied { net: IpNet::from(*address), by, loses_to_longer: false });
+            all.push(Occupied { net: IpNet::from(*address), by, loses_to_longer: false, inside: false });
         }
         for net in &peer.routes {
             let by = format!("route {net} in {place} (behind {})", interface.name);
-            // A wider route inside is how the workload reaches us.
-            all.push(Occupied { net: *net, by, loses_to_longer: true });
+            all.push(Occupied { net: *net, by, loses_to_longer: true, inside: true });
         }
     }
     for (name, net) in cidrs {
-        all.push(Occupied { net: *net, by: name.clone(), loses_to_longer: false });
+        all.push(Occupied { net: *net, by: name.clone(), loses_to_longer: false, inside: false });
     }
     match nft::list(&["ruleset"]) {
         Ok(items) => all.extend(items.unwrap_or_default().iter().flat_map(mentioned)),
@@ -151,6 +157,7 @@ fn mentioned(item: &Value) -> Vec<Occupied> {
                 rule.get("handle").and_then(Value::as_u64).unwrap_or(0)
             ),
             loses_to_longer: false,
+            inside: false,
         })
         .collect()
 }
@@ -191,7 +198,7 @@ mod tests {
     #[test]
     fn wider_routes_lose_and_the_rest_is_serious() {
         let net = |text: &str| text.parse::<IpNet>().expect("a net");
-        let occupied = |text: &str, loses| Occupied { net: net(text), by: text.into(), loses_to_longer: loses };
+        let occupied = |text: &str, loses| Occupied { net: net(text), by: text.into(), loses_to_longer: loses, inside: false };
         let range = "100.127.0.0/16".parse().expect("a net");
         let serious = |o: Occupied| against("alias", range, &[o]).first().map(|o| o.serious);
         assert_eq!(serious(occupied("100.64.0.0/10", true)), Some(false));
