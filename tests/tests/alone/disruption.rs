@@ -97,24 +97,17 @@ fn under_load_an_engine_kill_costs_only_what_was_in_flight() {
     let vip = retail.orders();
     let loads: Vec<Load> = (0..4).map(|number| Load::start(&retail.blue, vip, number % 2 == 0, u64::MAX)).collect();
     let done = || loads.iter().map(Load::done).sum::<u64>();
-    for round in 1..=3 {
-        let at = done();
-        wait_until("requests flow", Duration::from_secs(10), || done() > at + 1_000);
-        let engine = retail.lab.engine_pid();
-        kill(engine, Signal::SIGKILL).unwrap();
-        wait_until("a successor runs", Duration::from_secs(5), || {
-            retail
-                .lab
-                .try_status()
-                .is_ok_and(|status| status.engine.restarts >= round && status.engine.state == "running")
-        });
-    }
+    wait_until("requests flow", Duration::from_secs(10), || done() > 2_000);
+    kill(retail.lab.engine_pid(), Signal::SIGKILL).unwrap();
+    wait_until("a successor runs", Duration::from_secs(5), || {
+        retail.lab.try_status().is_ok_and(|status| status.engine.restarts == 1 && status.engine.state == "running")
+    });
     let at = done();
-    wait_until("requests flow again", Duration::from_secs(10), || done() > at + 1_000);
+    wait_until("requests flow again", Duration::from_secs(10), || done() > at + 2_000);
     for tally in loads.into_iter().map(Load::finish) {
-        // A kill can cut the request in flight of each caller, and the reconnects until the successor is ready.
-        assert!(tally.failed <= 60, "{} of {} failed: {:?}", tally.failed, tally.sent, tally.errors);
-        assert!(tally.good > 500);
+        // What was in flight at the kill, and what the dead engine had accepted but not read.
+        assert!(tally.failed <= 3, "{} of {} failed: {:?}", tally.failed, tally.sent, tally.errors);
+        assert!(tally.good > 300, "{tally:?}");
     }
 }
 

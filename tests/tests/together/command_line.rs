@@ -227,7 +227,11 @@ fn preflight_names_the_firewall_rule_and_the_command_that_mends_it() {
     let command = bad
         .text()
         .lines()
-        .find_map(|line| line.find("nft insert").or_else(|| line.find("nft add")).map(|at| line[at..].trim_end_matches(['`', '\'', '.']).to_owned()))
+        .find_map(|line| {
+            line.find("nft insert")
+                .or_else(|| line.find("nft add"))
+                .map(|at| line[at..].trim_end_matches(['`', '\'', '.']).to_owned())
+        })
         .unwrap_or_else(|| panic!("no command: {}", bad.text()));
     let mended = output(lab.node.command("sh").args(["-c", &command]));
     assert!(mended.ok(), "{command}: {}", mended.text());

@@ -127,9 +127,15 @@ fn two_thousand_packets_pass_byte_for_byte_in_order_with_and_without_us() {
     }
     let (sent, without) = across(&lab, &a, &b);
     // A packet socket shows a frame without its VLAN tag.
-    let sent: Vec<Vec<u8>> = sent.into_iter().map(|frame| if frame[12..14] == [0x81, 0] { [&frame[..12], &frame[16..]].concat() } else { frame }).collect();
-    let lost: Vec<String> =
-        sent.iter().filter(|frame| !without.contains(frame)).map(|frame| format!("{:02x?}", &frame[12..frame.len().min(40)])).collect();
+    let sent: Vec<Vec<u8>> = sent
+        .into_iter()
+        .map(|frame| if frame[12..14] == [0x81, 0] { [&frame[..12], &frame[16..]].concat() } else { frame })
+        .collect();
+    let lost: Vec<String> = sent
+        .iter()
+        .filter(|frame| !without.contains(frame))
+        .map(|frame| format!("{:02x?}", &frame[12..frame.len().min(40)]))
+        .collect();
     assert!(lost.is_empty(), "the lab loses {} of them: {:#?}", lost.len(), &lost[..lost.len().min(20)]);
     assert!(sent == without, "the lab delivers them unchanged");
     lab.start_agent();
