@@ -21,7 +21,8 @@ const MAX_ANSWER: u64 = 256 * 1024 * 1024;
 pub(crate) fn ask(run_dir: &Path, request: &Request) -> Result<Answer, Failure> {
     let socket = run_dir.join("agent.sock");
     let mut stream = UnixStream::connect(&socket).map_err(|e| Failure::new(unreachable(&socket, &e)).code(2))?;
-    let lost = |e: std::io::Error| Failure::new(format!("the agent at {} did not answer: {e}", socket.display())).code(2);
+    let lost =
+        |e: std::io::Error| Failure::new(format!("the agent at {} did not answer: {e}", socket.display())).code(2);
     stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
     let mut line = serde_json::to_vec(request).map_err(Failure::new)?;
@@ -39,7 +40,8 @@ pub(crate) fn ask(run_dir: &Path, request: &Request) -> Result<Answer, Failure> 
         .code(2));
     }
     let answer = serde_json::from_slice(&bytes).map_err(|e| {
-        Failure::new(format!("the agent's answer cannot be read ({e}); is it of another version? See brattice version")).code(2)
+        Failure::new(format!("the agent's answer cannot be read ({e}); is it of another version? See brattice version"))
+            .code(2)
     })?;
     match answer {
         Answer::Error { message, .. } => Err(Failure::new(message)),
@@ -55,9 +57,15 @@ pub(crate) fn is_there(run_dir: &Path) -> bool {
 fn unreachable(socket: &Path, e: &std::io::Error) -> String {
     let socket = socket.display();
     match e.kind() {
-        ErrorKind::NotFound => format!("no agent: there is no {socket}; start it with `brattice agent`, or name its directory with --run-dir"),
-        ErrorKind::ConnectionRefused => format!("no agent: nobody listens on {socket} any more; engine and kernel may still serve. Start it again with `brattice agent`; bypass and detach work with --offline"),
-        ErrorKind::PermissionDenied => format!("permission denied for {socket}: ask as root, or as a member of its group"),
+        ErrorKind::NotFound => format!(
+            "no agent: there is no {socket}; start it with `brattice agent`, or name its directory with --run-dir"
+        ),
+        ErrorKind::ConnectionRefused => format!(
+            "no agent: nobody listens on {socket} any more; engine and kernel may still serve. Start it again with `brattice agent`; bypass and detach work with --offline"
+        ),
+        ErrorKind::PermissionDenied => {
+            format!("permission denied for {socket}: ask as root, or as a member of its group")
+        }
         _ => format!("the agent at {socket} cannot be reached: {e}"),
     }
 }

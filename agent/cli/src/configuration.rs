@@ -86,7 +86,8 @@ fn parse(text: &str) -> Result<AgentArguments, String> {
         [document] => document,
         _ => return Err("several documents; one is expected".to_owned()),
     };
-    let fields = document.as_mapping().ok_or("expected `setting: value` lines, named like the flags of `brattice agent`")?;
+    let fields =
+        document.as_mapping().ok_or("expected `setting: value` lines, named like the flags of `brattice agent`")?;
     for (key, value) in fields {
         let key = key.as_str().ok_or("a setting's name is not text")?;
         let text = scalar(value).ok_or_else(|| format!("{key}: expected a single value"))?;

@@ -28,7 +28,11 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     if !number.is_empty() || total == 0 {
         return Err(wrong());
     }
-    if total > YEAR { Err(format!("{text:?} is more than a year; leave --for out for a switch without end")) } else { Ok(total) }
+    if total > YEAR {
+        Err(format!("{text:?} is more than a year; leave --for out for a switch without end"))
+    } else {
+        Ok(total)
+    }
 }
 
 #[cfg(test)]

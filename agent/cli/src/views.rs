@@ -34,9 +34,13 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
     line(&mut out, "agent", &agent);
     line(&mut out, "engine", &engine(status));
     let ranges = &status.ranges;
-    line(&mut out, "ranges", &format!("VIPs {}, DNS {}, aliases {}", cell(&ranges.vip), cell(&ranges.dns), cell(&ranges.alias)));
+    line(
+        &mut out,
+        "ranges",
+        &format!("VIPs {}, DNS {}, aliases {}", cell(&ranges.vip), cell(&ranges.dns), cell(&ranges.alias)),
+    );
 
-    section(&mut out, "documents", owners(status), colours);
+    section(&mut out, "documents", &owners(status), colours);
     for (owner, view) in &status.owners {
         for error in &view.errors {
             let line = text(error).replace('\n', "\n    ");
@@ -48,7 +52,7 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
         let (program, link) = (view.program_id.to_string(), view.link_id.to_string());
         programs.row(&[&view.program, &view.attached_to, &program, &link].map(|text| (text, Tone::Plain)));
     }
-    section(&mut out, "attached (as the kernel says)", programs, colours);
+    section(&mut out, "attached (as the kernel says)", &programs, colours);
     heading(&mut out, "on this host", colours);
     for item in &status.footprint {
         let _ = writeln!(out, "{}", cell(item));
@@ -58,7 +62,7 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
         let tone = if *limit > 0 && used * 10 >= limit * 9 { Tone::Bad } else { Tone::Plain };
         limits.row(&[(name.clone(), tone), (used.to_string(), tone), (limit.to_string(), tone)]);
     }
-    section(&mut out, "limits", limits, colours);
+    section(&mut out, "limits", &limits, colours);
     counts(&mut out, "dropped", &status.drops, colours);
     counts(&mut out, "counted", &status.counters, colours);
     counts(&mut out, "put back", &status.repairs, colours);
@@ -148,8 +152,10 @@ pub(crate) fn services(services: &[ServiceView], colours: bool) -> String {
             Some(failure) => format!("{} ({}: {failure})", association.service_network, association.status),
             None => association.service_network.clone(),
         });
-        let targets =
-            service.target_groups.iter().map(|group| format!("{} {}/{}", group.name, group.reachable, group.configured));
+        let targets = service
+            .target_groups
+            .iter()
+            .map(|group| format!("{} {}/{}", group.name, group.reachable, group.configured));
         let lacking = service.target_groups.iter().any(|group| group.reachable < group.configured);
         table.row(&[
             (service.name.clone(), Tone::Plain),
@@ -173,7 +179,8 @@ pub(crate) fn workloads(workloads: &[WorkloadView], colours: bool) -> String {
             "refused" => Tone::Bad,
             _ => Tone::Faint,
         };
-        let addresses: Vec<String> = workload.addresses.iter().map(|(real, alias)| format!("{real} → {alias}")).collect();
+        let addresses: Vec<String> =
+            workload.addresses.iter().map(|(real, alias)| format!("{real} → {alias}")).collect();
         table.row(&[
             (workload.name.as_str(), Tone::Plain),
             (&workload.vpc, Tone::Plain),
@@ -195,7 +202,7 @@ fn heading(out: &mut String, name: &str, colours: bool) {
     let _ = writeln!(out, "\n{}", paint(name, Tone::Faint, colours));
 }
 
-fn section(out: &mut String, name: &str, table: Table, colours: bool) {
+fn section(out: &mut String, name: &str, table: &Table, colours: bool) {
     heading(out, name, colours);
     out.push_str(&table.render(colours));
 }

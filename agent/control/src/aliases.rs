@@ -174,7 +174,8 @@ impl Aliases {
                 continue;
             };
             self.generation = self.generation.wrapping_add(1);
-            self.slots.insert(alias, Slot { generation: self.generation, state: State::Given(claim.clone()), last: None });
+            self.slots
+                .insert(alias, Slot { generation: self.generation, state: State::Given(claim.clone()), last: None });
             self.claims.insert(claim.clone(), alias);
             assigned.given.push(claim.clone());
         }
@@ -219,7 +220,10 @@ impl Aliases {
 
     /// Aliases that are closing or resting, and who had them, if that is known.
     pub fn leaving(&self) -> impl Iterator<Item = (Ipv4Addr, Option<&Claim>)> {
-        self.slots.iter().filter(|(_, slot)| !matches!(slot.state, State::Given(_))).map(|(alias, slot)| (*alias, slot.last.as_ref()))
+        self.slots
+            .iter()
+            .filter(|(_, slot)| !matches!(slot.state, State::Given(_)))
+            .map(|(alias, slot)| (*alias, slot.last.as_ref()))
     }
 
     /// Usable addresses: without the network's and the broadcast address, if there are others.

@@ -163,13 +163,14 @@ impl Wishes {
             selectors: vpc.attachments.clone(),
             intercept_dns: vpc.dns == DnsMode::Intercept,
         });
-        let workloads = model.workloads.iter().filter(|workload| workload.status.is_active()).map(|workload| WorkloadWish {
-            name: workload.name.clone(),
-            vpc: workload.vpc.clone(),
-            interface: workload.interface.clone(),
-            namespace: workload.namespace.clone(),
-            addresses: workload.addresses.clone(),
-        });
+        let workloads =
+            model.workloads.iter().filter(|workload| workload.status.is_active()).map(|workload| WorkloadWish {
+                name: workload.name.clone(),
+                vpc: workload.vpc.clone(),
+                interface: workload.interface.clone(),
+                namespace: workload.namespace.clone(),
+                addresses: workload.addresses.clone(),
+            });
         Self { vpcs: vpcs.collect(), workloads: workloads.collect() }
     }
 }
@@ -208,7 +209,11 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
             [] => {
                 let place = wish.place();
                 let mut decision = Decision::of_document(wish);
-                decision.refuse(None, Code::NoInterface, format!("there is no {place} now; it is attached when it appears"));
+                decision.refuse(
+                    None,
+                    Code::NoInterface,
+                    format!("there is no {place} now; it is attached when it appears"),
+                );
                 decisions.push(decision);
             }
             _ => {
@@ -223,7 +228,8 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
     let mut named = Documents::new();
     for interface in interfaces {
         let documents = documents.get(&interface.ifindex).map(Vec::as_slice).unwrap_or_default();
-        let mut vpcs: BTreeSet<&str> = wishes.vpcs.iter().filter(|vpc| vpc.selects(interface)).map(|vpc| vpc.name.as_str()).collect();
+        let mut vpcs: BTreeSet<&str> =
+            wishes.vpcs.iter().filter(|vpc| vpc.selects(interface)).map(|vpc| vpc.name.as_str()).collect();
         vpcs.extend(documents.iter().map(|wish| wish.vpc.as_str()));
         if vpcs.is_empty() {
             continue;
@@ -319,7 +325,8 @@ fn give_addresses(
             Some(addresses) => addresses.clone(),
             None => discovered().unwrap_or_default(),
         };
-        let cidrs = wishes.vpcs.iter().find(|vpc| vpc.name == decision.vpc).map(|vpc| vpc.cidrs.as_slice()).unwrap_or_default();
+        let cidrs =
+            wishes.vpcs.iter().find(|vpc| vpc.name == decision.vpc).map(|vpc| vpc.cidrs.as_slice()).unwrap_or_default();
         let mut any = false;
         // Of IPv6 nothing is said: every interface has such addresses, and this version takes none.
         for address in addresses.into_iter().filter(IpAddr::is_ipv4).collect::<BTreeSet<_>>() {
@@ -336,7 +343,8 @@ fn give_addresses(
             claims.entry(key).or_default().push((rank, index));
         }
         if !any {
-            let text = "no IPv4 address was discovered in its namespace; configure one, or name it in a Workload document";
+            let text =
+                "no IPv4 address was discovered in its namespace; configure one, or name it in a Workload document";
             decision.refuse(None, Code::NoAddress, text);
         }
     }

@@ -51,7 +51,9 @@ impl Slots for KernelSlots {
                     tries -= 1;
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Ok(descriptors) => return Sockets::new(self.workers, descriptors).ok_or_else(|| "wrong number".to_owned()),
+                Ok(descriptors) => {
+                    return Sockets::new(self.workers, descriptors).ok_or_else(|| "wrong number".to_owned());
+                }
                 Err(e) => return Err(e),
             }
         }

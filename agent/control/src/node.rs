@@ -228,7 +228,10 @@ impl Node {
     async fn closed(&mut self, aliases: Vec<(IpAddr, u32)>) {
         let addresses: Vec<IpAddr> = aliases.iter().map(|(alias, _)| *alias).collect();
         let destroyed = tokio::task::spawn_blocking(move || {
-            addresses.into_iter().filter_map(|alias| Some((alias, brattice_loader::sockets::destroy(alias).err()?))).collect::<Vec<_>>()
+            addresses
+                .into_iter()
+                .filter_map(|alias| Some((alias, brattice_loader::sockets::destroy(alias).err()?)))
+                .collect::<Vec<_>>()
         })
         .await
         .unwrap_or_default();
@@ -274,7 +277,9 @@ impl Node {
                         warn!("{message}");
                         Answer::Done { message }
                     }
-                    Err(switches::SwitchError::NotFound(message)) => Answer::Error { code: ErrorCode::NotFound, message },
+                    Err(switches::SwitchError::NotFound(message)) => {
+                        Answer::Error { code: ErrorCode::NotFound, message }
+                    }
                     Err(e) => Answer::Error { code: ErrorCode::Failed, message: e.to_string() },
                 }
             }

@@ -103,7 +103,9 @@ impl Owners {
     /// Takes in a reading of the directory. `accepted`: the owner whose removals are accepted.
     pub fn apply(&mut self, read: Result<Tree, ReadError>, accepted: Option<&Owner>, link: Linker<'_>) -> Outcome {
         let candidates = match read {
-            Ok(tree) if !tree.is_empty() || self.in_force().is_empty() || accepted.is_some() => self.sort(tree, accepted),
+            Ok(tree) if !tree.is_empty() || self.in_force().is_empty() || accepted.is_some() => {
+                self.sort(tree, accepted)
+            }
             Ok(_) => {
                 self.all_missing("the policies directory is empty: not mounted yet? The last good documents stay in force; if everything is to go, run `brattice accept operator`");
                 Candidates::new()
@@ -222,7 +224,8 @@ impl Owners {
         let mut refused = Candidates::new();
         let mut linked = loop {
             let linked = link(&combined(&candidates));
-            let wrong: Vec<Owner> = candidates.keys().filter(|owner| linked.errors.contains_key(owner)).cloned().collect();
+            let wrong: Vec<Owner> =
+                candidates.keys().filter(|owner| linked.errors.contains_key(owner)).cloned().collect();
             if wrong.is_empty() {
                 break linked;
             }

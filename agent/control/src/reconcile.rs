@@ -9,8 +9,8 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_abi::{
-    Address, Alias, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, Workload,
-    WorkloadKey,
+    Address, Alias, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS,
+    Workload, WorkloadKey,
 };
 use brattice_loader::Table;
 use brattice_model::Plan;
@@ -62,7 +62,13 @@ impl Desired {
             );
             desired.aliases.insert(
                 alias,
-                Alias { address, ifindex: workload.ifindex, workload_id: workload.number, mac: workload.mac, pad: [0; 2] },
+                Alias {
+                    address,
+                    ifindex: workload.ifindex,
+                    workload_id: workload.number,
+                    mac: workload.mac,
+                    pad: [0; 2],
+                },
             );
         }
         for (alias, port, protocol) in &plan.targets {
@@ -191,11 +197,18 @@ mod tests {
             intercept_dns: true,
         }];
         let dns = Ipv4Addr::new(169, 254, 64, 17);
-        let desired = Desired::new(&Plan { snapshot: Default::default(), listeners: BTreeMap::new(), targets: Default::default() }, &placed, BTreeMap::from([(7, 1500)]), dns);
+        let desired = Desired::new(
+            &Plan { snapshot: Default::default(), listeners: BTreeMap::new(), targets: Default::default() },
+            &placed,
+            BTreeMap::from([(7, 1500)]),
+            dns,
+        );
         let (real, alias) = (Address::v4([10, 0, 0, 10]), Address::v4([100, 127, 0, 1]));
         let workload = desired.workloads[&WorkloadKey { ifindex: 7, address: real }];
         assert!(workload == Workload { alias, workload_id: 3, flags: WORKLOAD_INTERCEPT_DNS });
-        assert!(desired.aliases[&alias] == Alias { address: real, ifindex: 7, workload_id: 3, mac: [2; 6], pad: [0; 2] });
+        assert!(
+            desired.aliases[&alias] == Alias { address: real, ifindex: 7, workload_id: 3, mac: [2; 6], pad: [0; 2] }
+        );
         assert_eq!(desired.listeners.len(), 2);
         assert!(desired.listeners.values().all(|listener| listener.kind == LISTENER_DNS));
     }

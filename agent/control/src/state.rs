@@ -89,7 +89,9 @@ pub enum StateError {
         source: io::Error,
     },
     /// A file of a later version.
-    #[error("{path} was written by another version (schema {found}, this one knows {SCHEMA}); start that version, or move the file away")]
+    #[error(
+        "{path} was written by another version (schema {found}, this one knows {SCHEMA}); start that version, or move the file away"
+    )]
     Schema {
         /// The file.
         path: PathBuf,

@@ -36,7 +36,8 @@ pub enum SwitchError {
 impl Names {
     /// From the state directory.
     pub fn of(state: &State) -> Self {
-        let workloads = state.workloads.entries().map(|(vpc, name, number)| ((vpc.to_owned(), name.to_owned()), number));
+        let workloads =
+            state.workloads.entries().map(|(vpc, name, number)| ((vpc.to_owned(), name.to_owned()), number));
         Self { services: state.services.clone(), workloads: workloads.collect() }
     }
 
@@ -49,16 +50,26 @@ impl Names {
             Scope::All => Ok(SwitchKey { scope: SWITCH_ALL, id: 0 }),
             Scope::Service(name) => {
                 let short = |full: &str| full.rsplit('/').next() == Some(name);
-                let id = pick("service", name, "`brattice services` lists them", self.services.iter().filter_map(|(full, id)| {
-                    (full == name || short(full)).then_some((full == name, full.clone(), *id))
-                }))?;
+                let id = pick(
+                    "service",
+                    name,
+                    "`brattice services` lists them",
+                    self.services.iter().filter_map(|(full, id)| {
+                        (full == name || short(full)).then_some((full == name, full.clone(), *id))
+                    }),
+                )?;
                 Ok(SwitchKey { scope: SWITCH_SERVICE, id })
             }
             Scope::Workload(name) => {
-                let id = pick("workload", name, "`brattice workloads` lists them", self.workloads.iter().filter_map(|((vpc, short), id)| {
-                    let full = format!("{vpc}/{short}");
-                    (full == *name || short == name).then_some((full == *name, full, *id))
-                }))?;
+                let id = pick(
+                    "workload",
+                    name,
+                    "`brattice workloads` lists them",
+                    self.workloads.iter().filter_map(|((vpc, short), id)| {
+                        let full = format!("{vpc}/{short}");
+                        (full == *name || short == name).then_some((full == *name, full, *id))
+                    }),
+                )?;
                 Ok(SwitchKey { scope: SWITCH_WORKLOAD, id })
             }
         }
@@ -73,7 +84,9 @@ impl Names {
             }
             _ => {
                 let found = self.workloads.iter().find(|(_, id)| **id == key.id);
-                Scope::Workload(found.map_or_else(|| format!("#{}", key.id), |((vpc, name), _)| format!("{vpc}/{name}")))
+                Scope::Workload(
+                    found.map_or_else(|| format!("#{}", key.id), |((vpc, name), _)| format!("{vpc}/{name}")),
+                )
             }
         }
     }
@@ -115,13 +128,15 @@ pub fn switch(
     let key = names.key(scope)?;
     let about = about(&names.scope(key));
     if on {
-        let until_ns = lasts.map_or(0, |lasts| boottime_ns().saturating_add(u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX)));
+        let until_ns =
+            lasts.map_or(0, |lasts| boottime_ns().saturating_add(u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX)));
         let mode_number = match mode {
             Mode::Bypass => MODE_BYPASS,
             Mode::Detach => MODE_DETACH,
         };
         switches.insert(&key, &Switch { until_ns, mode: mode_number, pad: 0 })?;
-        let until = lasts.map_or_else(|| "until it is ended with --off".to_owned(), |lasts| format!("for {} s", lasts.as_secs()));
+        let until = lasts
+            .map_or_else(|| "until it is ended with --off".to_owned(), |lasts| format!("for {} s", lasts.as_secs()));
         return Ok(match mode {
             Mode::Bypass => format!("BYPASS: new connections of {about} are relayed without rules, {until}"),
             Mode::Detach => format!("DETACH: {about} is out of Brattice, {until}"),
@@ -203,7 +218,12 @@ mod tests {
         let workload = |vpc: &str, name: &str, number| ((vpc.to_owned(), name.to_owned()), number);
         Names {
             services: [("shop/orders".into(), 1), ("pay/orders".into(), 2), ("shop/cart".into(), 3)].into(),
-            workloads: [workload("platform/blue", "app", 10), workload("platform/green", "app", 11), workload("blue", "db", 12)].into(),
+            workloads: [
+                workload("platform/blue", "app", 10),
+                workload("platform/green", "app", 11),
+                workload("blue", "db", 12),
+            ]
+            .into(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `brattice agent`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use brattice_control::node;
@@ -21,8 +21,9 @@ pub(crate) fn run(flags: &AgentArguments) -> Outcome {
 }
 
 fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
-    let or = |given: Option<PathBuf>, default: &str| absolute(given.unwrap_or_else(|| default.into()));
-    let (engine_uid, engine_gid) = users::engine_user(arguments.engine_user.as_deref().unwrap_or(settings::ENGINE_USER))?;
+    let or = |given: Option<PathBuf>, default: &str| absolute(given.as_deref().unwrap_or(Path::new(default)));
+    let (engine_uid, engine_gid) =
+        users::engine_user(arguments.engine_user.as_deref().unwrap_or(settings::ENGINE_USER))?;
     let group = match &arguments.group {
         Some(name) => users::group(name)?,
         None => users::default_group(settings::GROUP).or(engine_gid).unwrap_or(engine_uid),
@@ -35,7 +36,9 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let workers = arguments.workers.unwrap_or_else(|| cores.min(brattice_abi::MAX_WORKERS));
     if !(1..=brattice_abi::MAX_WORKERS).contains(&workers) {
-        return Err(Failure::new(format!("--workers {workers}: 1 to {} are possible", brattice_abi::MAX_WORKERS)).code(2));
+        return Err(
+            Failure::new(format!("--workers {workers}: 1 to {} are possible", brattice_abi::MAX_WORKERS)).code(2)
+        );
     }
     Ok(Settings {
         policies: or(arguments.policies, settings::POLICIES)?,
@@ -47,7 +50,11 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
         workers,
         vip_range: arguments.vip_range.map(|range| range.trunc()),
         alias_range: arguments.alias_range.map(|range| range.trunc()),
-        dns_suffix: arguments.dns_suffix.unwrap_or_else(|| settings::DNS_SUFFIX.to_owned()).trim_matches('.').to_lowercase(),
+        dns_suffix: arguments
+            .dns_suffix
+            .unwrap_or_else(|| settings::DNS_SUFFIX.to_owned())
+            .trim_matches('.')
+            .to_lowercase(),
         half_open_limit: arguments.half_open_limit.unwrap_or(settings::HALF_OPEN_LIMIT),
         limits: Limits::default(),
         stop_engine_on_exit: arguments.stop_engine_on_exit,
@@ -57,6 +64,6 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
 }
 
 /// The engine connects from another working directory.
-fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
-    std::path::absolute(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }

@@ -72,11 +72,15 @@ pub(crate) fn check(
                 let parsed = parse(&owner, &found);
                 sources.extend(found.into_iter().map(|Source { path, text }| (path, text)));
                 parsed.map_err(|errors| {
-                    findings.extend(errors.into_iter().map(|d| Finding { owner: owner.clone(), kind: FindingKind::Document(d) }));
+                    findings.extend(
+                        errors.into_iter().map(|d| Finding { owner: owner.clone(), kind: FindingKind::Document(d) }),
+                    );
                 })
             }
             Err(errors) => {
-                findings.extend(errors.into_iter().map(|text| Finding { owner: owner.clone(), kind: FindingKind::File(text) }));
+                findings.extend(
+                    errors.into_iter().map(|text| Finding { owner: owner.clone(), kind: FindingKind::File(text) }),
+                );
                 Err(())
             }
         };

@@ -58,5 +58,7 @@ pub(crate) fn need_root(verb: &str) -> Result<(), Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    Err(Failure::new(format!("brattice {verb} must run as root: it loads eBPF programs and changes routes (CAP_BPF, CAP_NET_ADMIN)")))
+    Err(Failure::new(format!(
+        "brattice {verb} must run as root: it loads eBPF programs and changes routes (CAP_BPF, CAP_NET_ADMIN)"
+    )))
 }

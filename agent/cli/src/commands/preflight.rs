@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use brattice_control::attachments::{Wishes, decide};
 use brattice_control::settings;
 use brattice_control::state::StateDirectory;
+use brattice_loader::Options;
 use brattice_loader::interfaces::inventory;
 use brattice_loader::preflight::{host, overlaps, probe_alone};
 use brattice_loader::probe::Check;
-use brattice_loader::Options;
 use brattice_model::Model;
 use brattice_wire::api::{Answer, ProbeView, Request};
 use ipnet::{IpNet, Ipv4Net};
@@ -50,7 +50,11 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
     if !arguments.no_probe {
         fits &= show_probe(arguments, vip, alias, running).await;
     }
-    let verdict = if fits { paint("this host fits", Tone::Good, colours()) } else { paint("this host does not fit yet", Tone::Bad, colours()) };
+    let verdict = if fits {
+        paint("this host fits", Tone::Good, colours())
+    } else {
+        paint("this host does not fit yet", Tone::Bad, colours())
+    };
     print(&format!("\n{verdict}\n"));
     Ok(ExitCode::from(u8::from(!fits)))
 }
@@ -152,7 +156,8 @@ async fn show_probe(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net
             return false;
         }
     };
-    for (leg, failure) in [("workload → VIP → engine", &report.to_vip), ("engine → workload", &report.to_workload)] {
+    for (leg, failure) in [("workload → VIP → engine", &report.to_vip), ("engine → workload", &report.to_workload)]
+    {
         let (word, tone) = match failure {
             None => ("passed".to_owned(), Tone::Good),
             Some(why) => (format!("FAILED: {}", escape::cell(why)), Tone::Bad),
@@ -160,7 +165,11 @@ async fn show_probe(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net
         print(&format!("{leg}: {}\n", paint(&word, tone, colours())));
     }
     for culprit in &report.culprits {
-        print(&format!("eaten by {}\n  let it pass with:\n  {}\n", escape::cell(&culprit.place), escape::cell(&culprit.mend)));
+        print(&format!(
+            "eaten by {}\n  let it pass with:\n  {}\n",
+            escape::cell(&culprit.place),
+            escape::cell(&culprit.mend)
+        ));
     }
     for hint in &report.hints {
         print(&format!("{}\n", escape::text(hint)));

@@ -1,1 +1,171 @@
+use std::collections::BTreeMap;
 
+use brattice_wire::api::{AssociationView, EngineView, OwnerView, ProgramView, Ranges, TargetGroupView};
+use brattice_wire::engine::Stats;
+
+use super::*;
+
+fn node() -> Status {
+    let owner = |state: &str, errors: &[&str]| OwnerView {
+        revision: 3,
+        state: state.into(),
+        errors: errors.iter().map(ToString::to_string).collect(),
+        documents: 4,
+    };
+    Status {
+        health: Health::Degraded,
+        problems: vec!["documents of shop are invalid: a.yaml:1:7: unknown kind `\u{1b}[31mx`".into()],
+        version: "0.1.0".into(),
+        pid: 100,
+        uptime_seconds: 300,
+        revision: 7,
+        owners: BTreeMap::from([
+            ("operator".into(), owner("in-force", &[])),
+            ("shop".into(), owner("invalid", &["accounts/shop/a.yaml:1:7: unknown kind `\u{1b}[31mx`"])),
+        ]),
+        engine: EngineView {
+            state: "running".into(),
+            pid: Some(101),
+            restarts: 1,
+            revision: 7,
+            heartbeat_age_ms: Some(12),
+            stats: Some(Stats {
+                connections_accepted: 10,
+                connections_open: 2,
+                requests: 30,
+                responses: [0, 25, 0, 4, 1],
+                limits_hit: vec![("headers".into(), 2), ("http2_streams".into(), 0)],
+                dns: [5, 1, 0],
+                ..Stats::default()
+            }),
+        },
+        ranges: Ranges { vip: "169.254.64.0/20".into(), dns: "169.254.64.17".into(), alias: "100.127.0.0/16".into() },
+        programs: vec![ProgramView {
+            program: "workload_ingress".into(),
+            attached_to: "blue1".into(),
+            program_id: 40,
+            link_id: 41,
+        }],
+        footprint: vec!["nftables table inet brattice".into()],
+        switches: vec![SwitchView {
+            mode: Mode::Bypass,
+            scope: Scope::Service("shop/orders".into()),
+            seconds_left: Some(60),
+        }],
+        drops: BTreeMap::from([("NoListener".into(), 3)]),
+        counters: BTreeMap::from([("FromWorkload".into(), 100), ("EventsLost".into(), 0)]),
+        limits: BTreeMap::from([("aliases".into(), (2, 65_534))]),
+        recent_drops: vec!["1 s ago: NoListener by vip_listener".into()],
+        repairs: BTreeMap::new(),
+    }
+}
+
+const STATUS: &str = "\
+BYPASS: service shop/orders, 60 s left
+health    degraded
+  ! documents of shop are invalid: a.yaml:1:7: unknown kind `\\u{1b}[31mx`
+agent     brattice 0.1.0, process 100, up 5 min, revision 7
+engine    running, process 101, revision 7, restarts 1, heartbeat 12 ms ago
+          10 connections (2 open, 0 relayed), 30 requests (0 open)
+          answers 2xx 25, 3xx 0, 4xx 4, 5xx 1; 0 refused, 0 to unknown services, 0 failed connects
+          DNS: 5 answered, 1 forwarded, 0 refused
+          limit headers hit 2 times
+ranges    VIPs 169.254.64.0/20, DNS 169.254.64.17, aliases 100.127.0.0/16
+
+documents
+OWNER     STATE     REVISION  DOCUMENTS  ERRORS
+operator  in-force  3         4
+shop      invalid   3         4          1
+  shop: accounts/shop/a.yaml:1:7: unknown kind `\\u{1b}[31mx`
+
+attached (as the kernel says)
+PROGRAM           ATTACHED TO  PROGRAM ID  LINK ID
+workload_ingress  blue1        40          41
+
+on this host
+nftables table inet brattice
+
+limits
+LIMIT    USED  OF
+aliases  2     65534
+
+dropped
+NoListener              3
+
+counted
+FromWorkload            100
+
+latest drops
+1 s ago: NoListener by vip_listener
+";
+
+#[test]
+fn status_for_people() {
+    assert_eq!(status(&node(), false), STATUS);
+}
+
+#[test]
+fn switches_and_errors_are_red_on_a_terminal() {
+    let shown = status(&node(), true);
+    assert!(shown.starts_with("\u{1b}[1;31mBYPASS: service shop/orders, 60 s left\u{1b}[0m\n"), "{shown}");
+    assert!(shown.contains("\u{1b}[1;31minvalid\u{1b}[0m"));
+    assert!(!shown.contains("\u{1b}[31mx"), "what documents say stays escaped");
+    let plain: String =
+        shown.replace("\u{1b}[1;31m", "").replace("\u{1b}[33m", "").replace("\u{1b}[2m", "").replace("\u{1b}[0m", "");
+    assert_eq!(plain, STATUS);
+}
+
+#[test]
+fn services_for_people() {
+    let service = ServiceView {
+        name: "shop/orders".into(),
+        id: "svc-0123456789abcdefg".into(),
+        arn: "arn".into(),
+        status: "ACTIVE".into(),
+        vip: "169.254.64.32".into(),
+        names: vec!["orders.svc.test".into(), "orders.shop.internal".into()],
+        listeners: vec!["80/HTTP".into()],
+        service_networks: vec![
+            AssociationView { service_network: "platform/retail".into(), status: "ACTIVE".into(), failure: None },
+            AssociationView {
+                service_network: "rival/net".into(),
+                status: "CREATE_FAILED".into(),
+                failure: Some("AccessDenied: not shared".into()),
+            },
+        ],
+        target_groups: vec![TargetGroupView { name: "shop/v1".into(), reachable: 1, configured: 2 }],
+        origin: "accounts/shop/orders.yaml:1".into(),
+    };
+    assert_eq!(
+        services(&[service], false),
+        "\
+SERVICE      STATUS  VIP            LISTENERS  TARGETS      NETWORKS                                                              NAMES
+shop/orders  ACTIVE  169.254.64.32  80/HTTP    shop/v1 1/2  platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.svc.test orders.shop.internal
+"
+    );
+}
+
+#[test]
+fn workloads_for_people() {
+    let workload = |name: &str, state: &str, reason: Option<&str>, addresses: &[(&str, &str)]| WorkloadView {
+        name: name.into(),
+        vpc: "platform/blue".into(),
+        interface: name.into(),
+        namespace: Some("ns\u{202e}".into()),
+        addresses: addresses.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect(),
+        state: state.into(),
+        reason: reason.map(Into::into),
+    };
+    let list = [
+        workload("blue1", "attached", None, &[("10.0.0.10", "100.127.0.1")]),
+        workload("blue2", "refused", Some("AddressConflict: 10.0.0.10 belongs to blue1 already"), &[]),
+    ];
+    assert_eq!(
+        workloads(&list, false),
+        "\
+WORKLOAD  VPC            INTERFACE  NAMESPACE   STATE     ADDRESSES                REASON
+blue1     platform/blue  blue1      ns\\u{202e}  attached  10.0.0.10 → 100.127.0.1
+blue2     platform/blue  blue2      ns\\u{202e}  refused                            AddressConflict: 10.0.0.10 belongs to blue1 already
+"
+    );
+}

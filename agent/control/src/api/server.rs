@@ -197,7 +197,10 @@ async fn answer(line: &[u8], access: Access, caller: &Caller, calls: mpsc::Sende
         Ok(None) => Answer::Error { code: ErrorCode::Failed, message: "the agent is ending".to_owned() },
         Err(_) => Answer::Error {
             code: ErrorCode::Failed,
-            message: format!("the agent did not answer within {} s; its log says what it is busy with", ANSWER_TIME.as_secs()),
+            message: format!(
+                "the agent did not answer within {} s; its log says what it is busy with",
+                ANSWER_TIME.as_secs()
+            ),
         },
     }
 }

@@ -9,8 +9,8 @@ use brattice_loader::Datapath;
 use brattice_loader::preflight::{Leg, Report};
 use brattice_model::{Action, Association, Model, Service};
 use brattice_wire::api::{
-    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Health, ProbeView, ProgramView, Ranges, ServiceView, Status, SwitchView, TargetGroupView,
-    WorkloadView,
+    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Health, ProbeView, ProgramView, Ranges, ServiceView,
+    Status, SwitchView, TargetGroupView, WorkloadView,
 };
 
 use crate::attachments::{Code, Decision};
@@ -29,7 +29,11 @@ pub(crate) async fn status(node: &Node) -> Status {
     let engine = engine(node).await;
     let owners = node.owners.views();
     for (owner, view) in owners.iter().filter(|(_, view)| view.state != "in-force") {
-        problems.insert(format!("documents of {owner} are {}: {}", view.state, view.errors.first().map_or("see below", |e| e)));
+        problems.insert(format!(
+            "documents of {owner} are {}: {}",
+            view.state,
+            view.errors.first().map_or("see below", |e| e)
+        ));
     }
     if engine.state != "running" {
         problems.insert(format!("the engine is {}", engine.state));
@@ -143,7 +147,8 @@ fn in_force(node: &Node) -> Vec<SwitchView> {
 fn counters(node: &Node) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
     let values: BTreeMap<u32, u64> = node.datapath.maps.counters().unwrap_or_default().into_iter().collect();
     let value = |index: u32| values.get(&index).copied().unwrap_or(0);
-    let drops = DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), value(reason.index()))).filter(|(_, n)| *n > 0);
+    let drops =
+        DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), value(reason.index()))).filter(|(_, n)| *n > 0);
     let others = Counter::ALL.iter().map(|counter| (counter.name().to_owned(), value(counter.index())));
     (drops.collect(), others.collect())
 }
@@ -159,7 +164,10 @@ fn limits(node: &Node) -> BTreeMap<String, (u64, u64)> {
         ("targets".to_owned(), node.maps.targets.fill()),
         ("listeners".to_owned(), node.maps.listeners.fill()),
         ("switches".to_owned(), (switches.len().unwrap_or(0) as u64, u64::from(switches.capacity()))),
-        ("workloads with half-open connections".to_owned(), (half_open.len().unwrap_or(0) as u64, u64::from(half_open.capacity()))),
+        (
+            "workloads with half-open connections".to_owned(),
+            (half_open.len().unwrap_or(0) as u64, u64::from(half_open.capacity())),
+        ),
     ])
 }
 
@@ -216,7 +224,8 @@ fn service_view(model: &Model, service: &Service, live: &BTreeSet<(&str, IpAddr)
         }
     }
     let groups = groups.into_iter().filter_map(|name| model.target_group(name)).map(|group| {
-        let reachable = group.targets.iter().filter(|(address, _)| live.contains(&(group.vpc.as_str(), *address))).count();
+        let reachable =
+            group.targets.iter().filter(|(address, _)| live.contains(&(group.vpc.as_str(), *address))).count();
         TargetGroupView {
             name: group.name.clone(),
             reachable: if group.status.is_active() { count(reachable) } else { 0 },
@@ -258,9 +267,15 @@ pub(crate) fn workloads(node: &Node) -> Vec<WorkloadView> {
             vpc: claim.map(|claim| claim.vpc.clone()).unwrap_or_default(),
             interface: String::new(),
             namespace: None,
-            addresses: BTreeMap::from([(claim.map(|claim| claim.address.to_string()).unwrap_or_default(), alias.to_string())]),
+            addresses: BTreeMap::from([(
+                claim.map(|claim| claim.address.to_string()).unwrap_or_default(),
+                alias.to_string(),
+            )]),
             state: "quarantined".to_owned(),
-            reason: Some("its workload is gone; the alias is given again two minutes after its last connection was closed".to_owned()),
+            reason: Some(
+                "its workload is gone; the alias is given again two minutes after its last connection was closed"
+                    .to_owned(),
+            ),
         });
     }
     views

@@ -40,7 +40,13 @@ fn vpc(name: &str, selectors: &[Attachment]) -> VpcWish {
     }
 }
 
-fn workload(name: &str, vpc: &str, interface: Option<&str>, namespace: Option<&str>, addresses: &[&str]) -> WorkloadWish {
+fn workload(
+    name: &str,
+    vpc: &str,
+    interface: Option<&str>,
+    namespace: Option<&str>,
+    addresses: &[&str],
+) -> WorkloadWish {
     WorkloadWish {
         name: name.into(),
         vpc: vpc.into(),
@@ -121,7 +127,11 @@ fn what_is_never_attached() {
 
 #[test]
 fn discovered_addresses_count_inside_the_vpc_only() {
-    let interfaces = [veth(5, "blue0", "a", &["10.0.0.10", "192.168.1.1", "fe80::1"]), veth(6, "blue1", "b", &["172.16.0.1"]), veth(7, "blue2", "c", &["fe80::1"])];
+    let interfaces = [
+        veth(5, "blue0", "a", &["10.0.0.10", "192.168.1.1", "fe80::1"]),
+        veth(6, "blue1", "b", &["172.16.0.1"]),
+        veth(7, "blue2", "c", &["fe80::1"]),
+    ];
     let decisions = decide(&interfaces, &wishes(vec![blue()], vec![]), &none());
     assert_eq!(outcome(&decisions, "blue0"), (vec![Code::OutsideVpc], vec!["10.0.0.10".into()]));
     assert_eq!(outcome(&decisions, "blue1"), (vec![Code::OutsideVpc], vec![]));

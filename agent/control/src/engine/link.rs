@@ -11,7 +11,8 @@ use std::sync::Arc;
 use brattice_abi::MAX_WORKERS;
 use brattice_wire::engine::{FrameError, FromEngine, MAX_FROM_ENGINE, body_length, decode, descriptor_count};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;

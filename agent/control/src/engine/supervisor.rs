@@ -4,24 +4,24 @@
 //! applied a snapshot [`GRACE`] after the old one's end, the kernel's slots are emptied and what waits is reset: clients
 //! are told at once instead of being left hanging.
 
+mod greeting;
+mod messages;
+
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brattice_wire::engine::{
-    FromEngine, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, Settings, Stats, ToEngine, encode,
-};
+use brattice_wire::engine::{MAX_TO_ENGINE, Stats, ToEngine, encode};
 use brattice_wire::snapshot::Snapshot;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
+use super::handle::{Event, Handle, Order, Supervision, View};
 use super::link::{LinkError, Reader, Received, send};
 use super::process::{Process, Record};
 use super::sockets::{Slots, Sockets};
@@ -32,8 +32,10 @@ pub const GRACE: Duration = Duration::from_millis(100);
 pub const ADOPTION: Duration = Duration::from_secs(2);
 /// How long a new engine has from its start to its first `Applied`.
 pub const START: Duration = Duration::from_secs(20);
-/// A worker whose heartbeat is older is stuck, and the engine is replaced.
+/// A worker whose heartbeat is older is stuck, and the engine is replaced ...
 pub const STUCK: Duration = Duration::from_secs(10);
+/// ... if it is so at this many looks in a row, half a second apart: after the machine slept every heartbeat is old.
+pub const STUCK_LOOKS: u32 = 4;
 /// An engine that served this long did not crash at its start.
 pub const STABLE: Duration = Duration::from_secs(1);
 /// Longest pause between two starts of an engine that crashes again and again.
@@ -46,121 +48,6 @@ pub const MAX_WAITING_FRAMES: usize = 64;
 const MAX_GREETINGS: usize = 4;
 /// Time for a hello.
 const GREETING: Duration = Duration::from_secs(2);
-/// Most names in [`Stats`], and bytes of each.
-const MAX_STATS_NAMES: usize = 64;
-const MAX_STATS_NAME: usize = 256;
-/// Longest reason of a refusal, bytes.
-const MAX_REASON: usize = 4_096;
-
-/// What supervision needs to know.
-pub struct Supervision {
-    /// The program; `/proc/self/exe` but in tests.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
-    /// Where the engine connects to.
-    pub socket: PathBuf,
-    /// Where the process is recorded for later agents.
-    pub record: PathBuf,
-    /// The engine's user.
-    pub uid: u32,
-    /// The engine's group.
-    pub gid: u32,
-    /// What it is started with.
-    pub settings: Settings,
-}
-
-/// What the agent asks of the supervisor.
-#[derive(Debug)]
-enum Order {
-    Snapshot(Arc<Snapshot>),
-    Close(Vec<(IpAddr, u32)>),
-    Stats(oneshot::Sender<Option<Stats>>),
-    Stop { grace: Duration, done: oneshot::Sender<()> },
-}
-
-/// What the supervisor tells the agent.
-#[derive(Debug, PartialEq)]
-pub enum Event {
-    /// A snapshot is in force on every worker, and the slots are filled.
-    Applied(u64),
-    /// The engine refused a snapshot and keeps the one before.
-    Refused {
-        /// The revision.
-        revision: u64,
-        /// Why.
-        reason: String,
-    },
-    /// No connection of these aliases is left in the engine.
-    Closed(Vec<(IpAddr, u32)>),
-    /// The engine is gone.
-    Down,
-}
-
-/// What is known of the engine.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct View {
-    /// `running`, `starting`, `down`.
-    pub state: &'static str,
-    /// Its process.
-    pub pid: Option<u32>,
-    /// Replacements since the agent's start.
-    pub restarts: u64,
-    /// Revision in force.
-    pub revision: u64,
-    /// Why the last one ended or cannot start.
-    pub last_error: Option<String>,
-    /// Waiting connections reset because no engine was there.
-    pub reset: u64,
-}
-
-/// The agent's end.
-pub struct Handle {
-    orders: mpsc::Sender<Order>,
-    /// What happens.
-    pub events: mpsc::Receiver<Event>,
-    /// What is.
-    pub view: watch::Receiver<View>,
-}
-
-impl Handle {
-    /// Puts a snapshot in force.
-    pub async fn snapshot(&self, snapshot: Arc<Snapshot>) {
-        let _ = self.orders.send(Order::Snapshot(snapshot)).await;
-    }
-
-    /// Has connections closed; [`Event::Closed`] follows.
-    pub async fn close(&self, aliases: Vec<(IpAddr, u32)>) {
-        let _ = self.orders.send(Order::Close(aliases)).await;
-    }
-
-    /// For another task: asks for the engine's counts.
-    pub fn asker(&self) -> Asker {
-        Asker(self.orders.clone())
-    }
-
-    /// Stops the engine: requests in flight have `grace` to finish.
-    pub async fn stop(&self, grace: Duration) {
-        let (done, wait) = oneshot::channel();
-        if self.orders.send(Order::Stop { grace, done }).await.is_ok() {
-            let _ = wait.await;
-        }
-    }
-}
-
-/// Asks for the engine's counts.
-#[derive(Clone)]
-pub struct Asker(mpsc::Sender<Order>);
-
-impl Asker {
-    /// The engine's counts, if it answers within 500 ms.
-    pub async fn stats(&self) -> Option<Stats> {
-        let (answer, wait) = oneshot::channel();
-        self.0.try_send(Order::Stats(answer)).ok()?;
-        tokio::time::timeout(Duration::from_millis(500), wait).await.ok()?.ok()?
-    }
-}
-
 /// Starts supervising.
 ///
 /// # Errors
@@ -202,6 +89,7 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
         failures: 0,
         start_at: Instant::now(),
         killed: false,
+        overdue: 0,
         stats: Vec::new(),
         stopping: None,
         greeting: 0,
@@ -264,6 +152,8 @@ struct Supervisor {
     failures: u32,
     start_at: Instant,
     killed: bool,
+    /// Looks in a row at which a heartbeat was overdue.
+    overdue: u32,
     stats: Vec<oneshot::Sender<Option<Stats>>>,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
     greeting: usize,
@@ -488,119 +378,6 @@ impl Supervisor {
         self.emptied = false;
     }
 
-    fn accepted(&mut self, stream: UnixStream) {
-        let (uid, pid) = match stream.peer_cred() {
-            Ok(credentials) => (credentials.uid(), credentials.pid().and_then(|pid| u32::try_from(pid).ok())),
-            Err(_) => return,
-        };
-        let Some(pid) = pid.filter(|_| uid == self.supervision.uid) else {
-            warn!(uid, "somebody who is not the engine connected to its socket");
-            return;
-        };
-        if self.greeting >= MAX_GREETINGS {
-            warn!(pid, "too many connections to the engine's socket at once");
-            return;
-        }
-        self.greeting += 1;
-        let out = self.greetings_out.clone();
-        tokio::spawn(async move {
-            let stream = Arc::new(stream);
-            let mut reader = Reader::new(stream.clone());
-            let first = match tokio::time::timeout(GREETING, reader.next()).await {
-                Ok(Ok(received)) => Ok(received),
-                Ok(Err(e)) => Err(e.to_string()),
-                Err(_) => Err("no hello in time".to_owned()),
-            };
-            let _ = out.send(Greeting { pid, stream, reader, first }).await;
-        });
-    }
-
-    fn greeted(&mut self, greeting: Greeting) {
-        self.greeting -= 1;
-        let Greeting { pid, stream, reader, first } = greeting;
-        let ours = self.process.as_ref().is_some_and(|process| process.pid == pid);
-        let hello = match first {
-            Ok(Received { message: FromEngine::Hello { version, running }, descriptors })
-                if version == PROTOCOL_VERSION =>
-            {
-                Ok((running, descriptors))
-            }
-            Ok(Received { message: FromEngine::Hello { version, .. }, .. }) => {
-                Err(format!("it speaks version {version} of the protocol, the agent {PROTOCOL_VERSION}"))
-            }
-            Ok(_) => Err("it did not begin with a hello".to_owned()),
-            Err(e) => Err(e),
-        };
-        let adopting = self.process.is_none() && self.adoption.is_some();
-        match hello {
-            Ok((Some(running), descriptors)) if ours || adopting => match self.fit(&running, descriptors) {
-                Ok(sockets) => {
-                    if adopting {
-                        match Process::adopt(pid, self.supervision.uid) {
-                            Ok(process) => self.took(process),
-                            Err(e) => return warn!(pid, error = %e, "the engine that connected cannot be watched"),
-                        }
-                        info!(pid, revision = running.revision, "the running engine is taken over");
-                    }
-                    self.adoption = None;
-                    self.sockets = Some(sockets);
-                    self.applied = running.revision;
-                    self.sent = self.sent.max(running.revision);
-                    if self.applied > 0 {
-                        self.fill();
-                    }
-                    self.connect(stream, reader, None);
-                }
-                Err(why) if ours => self.kill(&why),
-                Err(why) => {
-                    warn!(pid, "the running engine is replaced: {why}");
-                    self.end_stray(pid);
-                    self.adoption = None;
-                    self.start_at = Instant::now() + Duration::from_millis(20);
-                }
-            },
-            Ok((None, descriptors)) if ours && descriptors.is_empty() && self.link.is_none() => {
-                let start = ToEngine::Start(self.supervision.settings.clone());
-                self.connect(stream, reader, Some(&start));
-            }
-            Ok((Some(_), _)) => {
-                warn!(pid, "a second engine runs; it is ended");
-                self.end_stray(pid);
-            }
-            Ok(_) => debug!(pid, "a connection to the engine's socket that is not expected"),
-            Err(why) if ours => self.kill(&why),
-            Err(why) => debug!(pid, why, "a connection to the engine's socket"),
-        }
-    }
-
-    /// Checks what a running engine shows.
-    fn fit(&self, running: &Running, descriptors: Vec<std::os::fd::OwnedFd>) -> Result<Sockets, String> {
-        if running.settings != self.supervision.settings {
-            return Err("it was started with other settings".to_owned());
-        }
-        let sockets = Sockets::new(running.settings.workers, descriptors)
-            .ok_or_else(|| "it does not show the descriptors it was given".to_owned())?;
-        // After a time without an engine the slots are empty: then our own handles say what the sockets are.
-        let fits = match &self.sockets {
-            Some(own) if self.emptied => {
-                let cookies = |sockets: &Sockets| -> Vec<Option<u64>> {
-                    let slots = sockets.slots();
-                    slots.iter().map(|(_, fd)| rustix::net::sockopt::socket_cookie(fd).ok()).collect()
-                };
-                cookies(own) == cookies(&sockets)
-            }
-            _ => sockets.match_slots(&*self.slots),
-        };
-        if fits { Ok(sockets) } else { Err("its sockets are not those in the kernel's table".to_owned()) }
-    }
-
-    fn end_stray(&self, pid: u32) {
-        match Process::adopt(pid, self.supervision.uid) {
-            Ok(process) => process.kill(),
-            Err(e) => debug!(pid, error = %e, "already gone"),
-        }
-    }
-
     /// Begins to read and write; a new engine is started, then every engine gets the latest snapshot.
     fn connect(&mut self, stream: Arc<UnixStream>, mut reader: Reader, first: Option<&ToEngine>) {
         self.links += 1;
@@ -702,65 +479,6 @@ impl Supervisor {
         }
     }
 
-    async fn received(&mut self, received: Result<Received, LinkError>) {
-        let received = match received {
-            Ok(received) => received,
-            Err(LinkError::Closed | LinkError::Io(_)) => {
-                // It connects again, or its end is about to be noticed.
-                self.link = None;
-                return;
-            }
-            Err(e) => return self.kill(&e.to_string()),
-        };
-        if !self.within_rate() {
-            return self.kill("it sends more messages than anybody asked for");
-        }
-        if !received.descriptors.is_empty() {
-            return self.kill("it sent file descriptors that nobody asked for");
-        }
-        match received.message {
-            FromEngine::Applied { revision } if revision > 0 && revision <= self.sent => {
-                let news = self.applied != revision;
-                self.applied = revision;
-                self.fill();
-                if news {
-                    // Before the news: who hears it looks here.
-                    self.show();
-                    let _ = self.events.send(Event::Applied(revision)).await;
-                }
-            }
-            FromEngine::Refused { revision, reason }
-                if revision > self.refused && revision <= self.sent && reason.len() <= MAX_REASON =>
-            {
-                self.refused = revision;
-                let _ = self.events.send(Event::Refused { revision, reason }).await;
-            }
-            FromEngine::AliasesClosed { token } => match self.closes.remove(&token) {
-                Some(aliases) => {
-                    let _ = self.events.send(Event::Closed(aliases)).await;
-                }
-                None => self.kill("it closed aliases that nobody asked it to close"),
-            },
-            FromEngine::Stats(stats) if plausible(&stats) => {
-                for waiting in self.stats.drain(..) {
-                    let _ = waiting.send(Some(stats.clone()));
-                }
-            }
-            other => {
-                debug!(?other, "message");
-                self.kill("it sent a message that makes no sense now");
-            }
-        }
-    }
-
-    fn within_rate(&mut self) -> bool {
-        if self.messages.0.elapsed() >= Duration::from_secs(1) {
-            self.messages = (Instant::now(), 0);
-        }
-        self.messages.1 += 1;
-        self.messages.1 <= MAX_MESSAGES_PER_SECOND
-    }
-
     fn check_heartbeat(&mut self) {
         if self.applied == 0 || self.process.is_none() {
             return;
@@ -768,7 +486,10 @@ impl Supervisor {
         let states = self.slots.worker_states(self.supervision.settings.workers);
         // An engine has had time for its first beat.
         let young = self.process.as_ref().is_some_and(|process| process.since.elapsed() < STUCK);
-        if !young && oldest_heartbeat(&states).is_some_and(|age| age > STUCK) {
+        let overdue = !young && oldest_heartbeat(&states).is_some_and(|age| age > STUCK);
+        self.overdue = if overdue { self.overdue + 1 } else { 0 };
+        if self.overdue >= STUCK_LOOKS {
+            self.overdue = 0;
             self.kill("a worker is stuck: its heartbeat is overdue");
         }
     }
@@ -810,13 +531,6 @@ fn backoff(failures: u32) -> Duration {
 pub fn oldest_heartbeat(states: &[brattice_abi::WorkerState]) -> Option<Duration> {
     let now = crate::clock::boottime_ns();
     states.iter().map(|state| Duration::from_nanos(now.saturating_sub(state.heartbeat_ns))).max()
-}
-
-fn plausible(stats: &Stats) -> bool {
-    stats.limits_hit.len() <= MAX_STATS_NAMES
-        && stats.limits_hit.iter().all(|(name, _)| name.len() <= MAX_STATS_NAME)
-        && stats.sandbox_missing.len() <= MAX_STATS_NAMES
-        && stats.sandbox_missing.iter().all(|name| name.len() <= MAX_STATS_NAME)
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ impl Node {
             self.engine.snapshot(self.snapshot.clone()).await;
         }
         if !lost.is_empty() {
-            self.engine.close(lost.into_iter().map(|(alias, generation)| (IpAddr::V4(alias), generation)).collect()).await;
+            self.engine
+                .close(lost.into_iter().map(|(alias, generation)| (IpAddr::V4(alias), generation)).collect())
+                .await;
         }
         if self.something_to_remove() {
             let applied = self.engine.view.borrow().revision;
@@ -50,7 +52,8 @@ impl Node {
         let holders: BTreeMap<(String, IpAddr), Identity> =
             self.aliases.claims().map(|claim| ((claim.vpc.clone(), claim.address), claim.identity)).collect();
         let mut decisions = decide(&self.interfaces, &Wishes::of(&self.model), &holders);
-        let wanted: BTreeSet<Claim> = decisions.iter().flat_map(|decision| decision.claims().collect::<Vec<_>>()).collect();
+        let wanted: BTreeSet<Claim> =
+            decisions.iter().flat_map(|decision| decision.claims().collect::<Vec<_>>()).collect();
 
         let present: BTreeSet<Identity> = self.interfaces.iter().filter_map(identity_of).collect();
         let gone: BTreeSet<Ipv4Addr> = self
@@ -62,7 +65,8 @@ impl Node {
         let assigned = self.aliases.assign(&wanted);
         if !gone.is_empty() {
             info!(aliases = gone.len(), "workloads are gone; their aliases are closed");
-            let is_gone = |alias: &brattice_abi::Address| matches!(IpAddr::from(*alias), IpAddr::V4(v4) if gone.contains(&v4));
+            let is_gone =
+                |alias: &brattice_abi::Address| matches!(IpAddr::from(*alias), IpAddr::V4(v4) if gone.contains(&v4));
             let mut failed = self.maps.workloads.remove_if(|_, workload| is_gone(&workload.alias));
             failed.extend(self.maps.aliases.remove_if(|alias, _| is_gone(alias)));
             failed.extend(self.maps.targets.remove_if(|target, _| is_gone(&target.alias)));
@@ -85,7 +89,12 @@ impl Node {
             if !self.decisions.iter().any(|old| old.ifindex == decision.ifindex && old.refused == decision.refused)
                 && let Some(reason) = decision.reason()
             {
-                warn!(workload = decision.name, vpc = decision.vpc, interface = decision.interface, "not attached as wished: {reason}");
+                warn!(
+                    workload = decision.name,
+                    vpc = decision.vpc,
+                    interface = decision.interface,
+                    "not attached as wished: {reason}"
+                );
             }
         }
         self.decisions = decisions;

@@ -81,7 +81,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let network = NetworkWatch::open()?;
     let interfaces = inventory().await?;
 
-    let (vip, alias) = ranges(&settings, state.vip_range, state.alias_range, &documented_cidrs(&settings.policies)).await?;
+    let (vip, alias) =
+        ranges(&settings, state.vip_range, state.alias_range, &documented_cidrs(&settings.policies)).await?;
     let datapath = Arc::new(start_datapath(&settings, vip, alias).await?);
     let (vip, alias) = (datapath.options().vip, datapath.options().alias);
     state.vip_range = Some(vip);

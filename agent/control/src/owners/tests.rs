@@ -97,7 +97,11 @@ fn services(linked: &Linked) -> Vec<&str> {
 fn half_broken_documents_change_nothing_of_their_owner_and_everything_of_others() {
     let mut node = Node::new();
     // shop: one good new service and one broken document. rival: a new one.
-    let text = service("orders", "") + &service("cart", "") + &service("stock", "") + &service("returns", "") + "kind: Nonsense\n";
+    let text = service("orders", "")
+        + &service("cart", "")
+        + &service("stock", "")
+        + &service("returns", "")
+        + "kind: Nonsense\n";
     node.write(account("shop"), &text);
     node.write(account("rival"), &service("other", ""));
     let outcome = node.read(None);
@@ -116,7 +120,10 @@ fn half_broken_documents_change_nothing_of_their_owner_and_everything_of_others(
 #[test]
 fn an_error_that_shows_only_together_puts_back_who_made_it() {
     let mut node = Node::new();
-    node.write(account("shop"), &(service("orders", "") + &service("cart", "") + &service("stock", "customDomainNames: [nobody.example]\n  ")));
+    node.write(
+        account("shop"),
+        &(service("orders", "") + &service("cart", "") + &service("stock", "customDomainNames: [nobody.example]\n  ")),
+    );
     let outcome = node.read(None);
     node.is(&account("shop"), "invalid", "nobody.example");
     assert_eq!(services(&outcome.linked), ["shop/cart", "shop/orders", "shop/stock"]);
@@ -187,10 +194,17 @@ fn a_directory_that_is_gone_empty_or_unreadable_serves_the_last_good() {
     let outcome = node.owners.apply(Err(ReadError::Missing(Path::new("/nowhere").into())), None, &mut link);
     assert_eq!(services(&outcome.linked), all);
     node.is(&Owner::Operator, "missing", "/nowhere does not exist");
-    let outcome = node.owners.apply(Ok(Tree { owners: [(Owner::Operator, Ok(vec![]))].into(), accounts_unknown: false }), None, &mut link);
+    let outcome = node.owners.apply(
+        Ok(Tree { owners: [(Owner::Operator, Ok(vec![]))].into(), accounts_unknown: false }),
+        None,
+        &mut link,
+    );
     assert_eq!(services(&outcome.linked), all);
     node.is(&Owner::Operator, "missing", "empty");
-    let unreadable = Tree { owners: [(Owner::Operator, Err(vec!["node.yaml: permission denied".into()]))].into(), accounts_unknown: true };
+    let unreadable = Tree {
+        owners: [(Owner::Operator, Err(vec!["node.yaml: permission denied".into()]))].into(),
+        accounts_unknown: true,
+    };
     let outcome = node.owners.apply(Ok(unreadable), None, &mut link);
     assert_eq!(services(&outcome.linked), all);
     node.is(&Owner::Operator, "invalid", "permission denied");
@@ -220,14 +234,20 @@ fn the_last_good_survive_a_restart_with_a_broken_directory() {
 fn two_owners_that_need_each_other_come_into_force_together() {
     let mut node = Node::new();
     // The rival's folder comes together with the account it needs.
-    node.write(Owner::Operator, &(OPERATOR.to_owned() + "---\nkind: Account\nmetadata: {name: late}\nspec: {id: \"444444444444\"}\n"));
+    node.write(
+        Owner::Operator,
+        &(OPERATOR.to_owned() + "---\nkind: Account\nmetadata: {name: late}\nspec: {id: \"444444444444\"}\n"),
+    );
     node.write(account("late"), &service("new", ""));
     let outcome = node.read(None);
     node.is(&account("late"), "in-force", "");
     assert!(services(&outcome.linked).contains(&"late/new"));
     // And where the operator's part is refused, the account's waits for it.
     let mut node = Node::new();
-    node.write(Owner::Operator, &(OPERATOR.to_owned() + "---\nkind: Account\nmetadata: {name: late}\nspec: {id: \"111111111111\"}\n"));
+    node.write(
+        Owner::Operator,
+        &(OPERATOR.to_owned() + "---\nkind: Account\nmetadata: {name: late}\nspec: {id: \"111111111111\"}\n"),
+    );
     node.write(account("late"), &service("new", ""));
     let outcome = node.read(None);
     node.is(&Owner::Operator, "invalid", "111111111111");

@@ -119,7 +119,9 @@ fn read_accounts(accounts: BorrowedFd<'_>, tree: &mut Tree, operator: &mut Walk)
         if kind == FileType::Directory {
             if tree.owners.len() >= MAX_ACCOUNTS {
                 tree.accounts_unknown = true;
-                operator.error(format!("{ACCOUNTS}: more than {MAX_ACCOUNTS} accounts; {name} and later ones are not read"));
+                operator.error(format!(
+                    "{ACCOUNTS}: more than {MAX_ACCOUNTS} accounts; {name} and later ones are not read"
+                ));
                 return;
             }
             let mut walk = Walk::new(&format!("{ACCOUNTS}/{name}/"), None);
@@ -365,7 +367,9 @@ fn is_policy(name: &OsStr) -> bool {
 fn describe(e: Errno) -> String {
     match e {
         Errno::LOOP => "a symlink loop".to_owned(),
-        Errno::XDEV => "a symlink that leads out of its owner's folder; only relative symlinks inside it are followed".to_owned(),
+        Errno::XDEV => {
+            "a symlink that leads out of its owner's folder; only relative symlinks inside it are followed".to_owned()
+        }
         Errno::NOENT => "it vanished, or a symlink points to nothing".to_owned(),
         Errno::ACCESS | Errno::PERM => "permission denied".to_owned(),
         e => std::io::Error::from(e).to_string(),

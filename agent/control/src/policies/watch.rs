@@ -58,16 +58,14 @@ impl Watch {
                 Some((first, last)) => (last + QUIET).min(first + LONGEST_DELAY),
                 None => self.rescan,
             };
-            match tokio::time::timeout_at(until, self.events.recv()).await {
-                Ok(Some(())) => {
-                    let now = Instant::now();
-                    self.moved = Some((self.moved.map_or(now, |(first, _)| first), now));
-                    // A flood of events must not hold the change back.
-                    if now < until || until == self.rescan {
-                        continue;
-                    }
+            if let Ok(Some(())) = tokio::time::timeout_at(until, self.events.recv()).await {
+                let now = Instant::now();
+                let waited = self.moved.is_some() && now >= until;
+                self.moved = Some((self.moved.map_or(now, |(first, _)| first), now));
+                // A flood of events must not hold the change back.
+                if !waited {
+                    continue;
                 }
-                Ok(None) | Err(_) => {}
             }
             break;
         }

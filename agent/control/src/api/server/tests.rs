@@ -66,7 +66,11 @@ async fn root_is_answered_and_junk_is_refused() {
     is_error(&ask(&socket, "{\"verb\":\"accept\",\"owner\":1}\n").await, ErrorCode::BadRequest, "not a request");
     is_error(&ask(&socket, "{\"verb\":\"accept\",\"owner\":\"a\",\"more\":1}\n").await, ErrorCode::BadRequest, "more");
     is_error(&ask(&socket, b"\xff\x00\xfe\n".to_vec()).await, ErrorCode::BadRequest, "not a request");
-    is_error(&ask(&socket, vec![b'['; 60_000].into_iter().chain(*b"\n").collect::<Vec<_>>()).await, ErrorCode::BadRequest, "");
+    is_error(
+        &ask(&socket, vec![b'['; 60_000].into_iter().chain(*b"\n").collect::<Vec<_>>()).await,
+        ErrorCode::BadRequest,
+        "",
+    );
     is_error(&ask(&socket, vec![b'x'; MAX_REQUEST + 1]).await, ErrorCode::BadRequest, "longer than 65536 bytes");
     // And afterwards it still answers.
     assert!(matches!(ask(&socket, "{\"verb\":\"workloads\"}\n").await, Answer::Done { .. }));
@@ -88,19 +92,21 @@ async fn idle_callers_do_not_lock_root_out() {
     let idle: Vec<_> = (0..MAX_CONNECTIONS).map(|_| Client::connect(&socket).unwrap()).collect();
     drop(idle);
     for _ in 0..100 {
-        if matches!(tokio::task::spawn_blocking({
-            let socket = socket.clone();
-            move || {
-                let mut stream = Client::connect(socket).ok()?;
-                stream.write_all(b"{\"verb\":\"status\"}\n").ok()?;
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).ok()?;
-                serde_json::from_str::<Answer>(&answer).ok()
-            }
-        })
-        .await
-        .unwrap(), Some(Answer::Done { .. }))
-        {
+        if matches!(
+            tokio::task::spawn_blocking({
+                let socket = socket.clone();
+                move || {
+                    let mut stream = Client::connect(socket).ok()?;
+                    stream.write_all(b"{\"verb\":\"status\"}\n").ok()?;
+                    let mut answer = String::new();
+                    stream.read_to_string(&mut answer).ok()?;
+                    serde_json::from_str::<Answer>(&answer).ok()
+                }
+            })
+            .await
+            .unwrap(),
+            Some(Answer::Done { .. })
+        ) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -158,9 +164,10 @@ async fn users_and_groups() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let (_root, socket) = server().await;
     let status = "{\"verb\":\"status\"}\n";
-    let switch = serde_json::to_string(&Request::Switch { mode: Mode::Bypass, scope: Scope::All, on: true, seconds: None })
-        .unwrap()
-        + "\n";
+    let switch =
+        serde_json::to_string(&Request::Switch { mode: Mode::Bypass, scope: Scope::All, on: true, seconds: None })
+            .unwrap()
+            + "\n";
     // A stranger does not get past the directory.
     assert_eq!(as_user(&socket, STRANGER, STRANGER, &[], status), None);
     // Were the directory open, the kernel's word still counts.

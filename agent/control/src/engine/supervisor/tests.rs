@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use brattice_abi::{SLOT_HTTP, WorkerState};
-use brattice_wire::engine::{Limits, MAX_FROM_ENGINE, MAX_TO_ENGINE, body_length, decode};
+use brattice_wire::engine::{
+    FromEngine, Limits, MAX_FROM_ENGINE, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, Settings, body_length, decode,
+};
 use rustix::net::sockopt::socket_cookie;
 
+use super::messages::MAX_STATS_NAME;
 use super::*;
 
 const WORKERS: u32 = 1;
@@ -179,7 +183,8 @@ async fn without_a_successor_the_slots_are_emptied_and_what_waits_is_reset() {
     bench.behave("slow");
     bench.kill();
     let started = std::time::Instant::now();
-    let error = tokio::task::spawn_blocking(move || std::io::Read::read(&mut waiting, &mut [0; 1]).unwrap_err()).await.unwrap();
+    let error =
+        tokio::task::spawn_blocking(move || std::io::Read::read(&mut waiting, &mut [0; 1]).unwrap_err()).await.unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert!(bench.slots.table.lock().unwrap().is_empty());
@@ -321,7 +326,12 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
                     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
                     let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
                     let flags = rustix::net::RecvFlags::DONTWAIT;
-                    let read = rustix::net::recvmsg(&stream, &mut [std::io::IoSliceMut::new(&mut bytes)], &mut control, flags)?;
+                    let read = rustix::net::recvmsg(
+                        &stream,
+                        &mut [std::io::IoSliceMut::new(&mut bytes)],
+                        &mut control,
+                        flags,
+                    )?;
                     for message in control.drain() {
                         if let rustix::net::RecvAncillaryMessage::ScmRights(fds) = message {
                             sockets.extend(fds);
@@ -367,7 +377,9 @@ async fn respond(stream: &UnixStream, message: &ToEngine, behaviour: &str) {
                 _ => say(&FromEngine::Applied { revision }).await,
             }
         }
-        ToEngine::CloseAliases { token, .. } if !has("silent") => say(&FromEngine::AliasesClosed { token: *token }).await,
+        ToEngine::CloseAliases { token, .. } if !has("silent") => {
+            say(&FromEngine::AliasesClosed { token: *token }).await
+        }
         ToEngine::Stats => say(&FromEngine::Stats(Stats { requests: 42, ..Stats::default() })).await,
         ToEngine::Shutdown { .. } => std::process::exit(0),
         _ => {}

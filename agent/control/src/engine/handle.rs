@@ -1,0 +1,126 @@
+//! The agent's end of supervision: what it asks, what it is told, what it sees.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brattice_wire::engine::{Settings, Stats};
+use brattice_wire::snapshot::Snapshot;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What supervision needs to know.
+pub struct Supervision {
+    /// The program; `/proc/self/exe` but in tests.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Where the engine connects to.
+    pub socket: PathBuf,
+    /// Where the process is recorded for later agents.
+    pub record: PathBuf,
+    /// The engine's user.
+    pub uid: u32,
+    /// The engine's group.
+    pub gid: u32,
+    /// What it is started with.
+    pub settings: Settings,
+}
+
+/// What the agent asks of the supervisor.
+#[derive(Debug)]
+pub(super) enum Order {
+    Snapshot(Arc<Snapshot>),
+    Close(Vec<(IpAddr, u32)>),
+    Stats(oneshot::Sender<Option<Stats>>),
+    /// Stop the engine.
+    Stop {
+        /// Time for requests in flight.
+        grace: Duration,
+        /// Told when it is gone.
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What the supervisor tells the agent.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    /// A snapshot is in force on every worker, and the slots are filled.
+    Applied(u64),
+    /// The engine refused a snapshot and keeps the one before.
+    Refused {
+        /// The revision.
+        revision: u64,
+        /// Why.
+        reason: String,
+    },
+    /// No connection of these aliases is left in the engine.
+    Closed(Vec<(IpAddr, u32)>),
+    /// The engine is gone.
+    Down,
+}
+
+/// What is known of the engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// `running`, `starting`, `down`.
+    pub state: &'static str,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Replacements since the agent's start.
+    pub restarts: u64,
+    /// Revision in force.
+    pub revision: u64,
+    /// Why the last one ended or cannot start.
+    pub last_error: Option<String>,
+    /// Waiting connections reset because no engine was there.
+    pub reset: u64,
+}
+
+/// The agent's end.
+pub struct Handle {
+    pub(super) orders: mpsc::Sender<Order>,
+    /// What happens.
+    pub events: mpsc::Receiver<Event>,
+    /// What is.
+    pub view: watch::Receiver<View>,
+}
+
+impl Handle {
+    /// Puts a snapshot in force.
+    pub async fn snapshot(&self, snapshot: Arc<Snapshot>) {
+        let _ = self.orders.send(Order::Snapshot(snapshot)).await;
+    }
+
+    /// Has connections closed; [`Event::Closed`] follows.
+    pub async fn close(&self, aliases: Vec<(IpAddr, u32)>) {
+        let _ = self.orders.send(Order::Close(aliases)).await;
+    }
+
+    /// For another task: asks for the engine's counts.
+    pub fn asker(&self) -> Asker {
+        Asker(self.orders.clone())
+    }
+
+    /// Stops the engine: requests in flight have `grace` to finish.
+    pub async fn stop(&self, grace: Duration) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Stop { grace, done }).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+/// Asks for the engine's counts.
+#[derive(Clone)]
+pub struct Asker(mpsc::Sender<Order>);
+
+impl Asker {
+    /// The engine's counts, if it answers within 500 ms.
+    pub async fn stats(&self) -> Option<Stats> {
+        let (answer, wait) = oneshot::channel();
+        self.0.try_send(Order::Stats(answer)).ok()?;
+        tokio::time::timeout(Duration::from_millis(500), wait).await.ok()?.ok()?
+    }
+}
