@@ -6,11 +6,38 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Most orders waiting for one worker. The link sends the next one only after the one before is confirmed, so more
 /// than a few never wait.
 pub const ORDERS_WAITING: usize = 16;
+
+/// Keeps a thread from accepting before its first state is in force. Connections that waited for an engine that died are
+/// in the listeners' queues already: accepted too early, their callers would be unknown and be reset.
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    /// Open from the start where there is a state already.
+    pub fn new(open: bool) -> Self {
+        Self(watch::channel(open).0)
+    }
+
+    /// Lets everybody through from now on.
+    pub fn open(&self) {
+        self.0.send_if_modified(|open| !std::mem::replace(open, true));
+    }
+
+    /// Runs `work` once the gate is open.
+    pub fn behind<F: Future>(&self, work: F) -> impl Future<Output = ()> + use<F> {
+        let mut open = self.0.subscribe();
+        async move {
+            // The gate is gone with its thread: then there is nothing to do any more.
+            if open.wait_for(|open| *open).await.is_ok() {
+                let _ = work.await;
+            }
+        }
+    }
+}
 
 /// What a worker must do.
 #[derive(Clone, Debug)]
@@ -88,6 +115,18 @@ mod tests {
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    #[test]
+    fn nothing_passes_a_closed_gate() {
+        runtime().block_on(async {
+            let gate = Gate::new(false);
+            let mut work = std::pin::pin!(gate.behind(async {}));
+            assert!(tokio::time::timeout(Duration::from_millis(20), &mut work).await.is_err());
+            gate.open();
+            assert!(tokio::time::timeout(Duration::from_secs(1), &mut work).await.is_ok());
+            assert!(tokio::time::timeout(Duration::from_secs(1), Gate::new(true).behind(async {})).await.is_ok());
+        });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     heartbeat::Slot,
     http::{self, control::Verdict},
     local::Local,
-    orders::{Order, Orders},
+    orders::{Gate, Order, Orders},
     relay::Relay,
     state::Shared,
     stats::Limit,
@@ -47,15 +47,22 @@ pub fn serve(worker: Worker) -> std::io::Result<()> {
 
 async fn run(mut worker: Worker) -> std::io::Result<()> {
     tokio::task::spawn_local(worker.slot.clone().run());
+    let gate = Gate::new(worker.shared.state.load().revision > 0);
     let relay = Relay::new(Arc::clone(&worker.shared), worker.index, worker.slot.clone());
     let local = Local::new(worker.shared, worker.index, worker.slot);
-    let relaying = tokio::task::spawn_local(Rc::clone(&relay).accept(tokio::net::TcpListener::from_std(worker.relay)?));
-    let accepting =
-        tokio::task::spawn_local(http::accept(Rc::clone(&local), tokio::net::TcpListener::from_std(worker.http)?));
+    let relaying = tokio::task::spawn_local(
+        gate.behind(Rc::clone(&relay).accept(tokio::net::TcpListener::from_std(worker.relay)?)),
+    );
+    let accepting = tokio::task::spawn_local(
+        gate.behind(http::accept(Rc::clone(&local), tokio::net::TcpListener::from_std(worker.http)?)),
+    );
     tokio::task::spawn_local(sweep(Rc::clone(&local)));
     while let Some((order, confirm)) = worker.orders.recv().await {
         match order {
-            Order::Applied => applied(&local),
+            Order::Applied => {
+                applied(&local);
+                gate.open();
+            }
             Order::CloseAliases(aliases) => {
                 local.close_aliases(&aliases).await;
                 relay.close_aliases(&aliases).await;

@@ -70,6 +70,14 @@ fn a_killed_engine_is_replaced_and_those_who_wait_are_served() {
     in_flight.send(format!("GET /slow/5000 HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).unwrap();
     wait_until("the slow request is at the target", Duration::from_secs(3), || retail.v1.counters.requests() == 2);
     kill(engine, Signal::SIGSTOP).unwrap();
+    // The signal reaches one thread first; the others go on for a moment.
+    wait_until("every thread of it is stopped", Duration::from_secs(3), || {
+        let threads = std::fs::read_dir(format!("/proc/{engine}/task")).unwrap().flatten();
+        threads.into_iter().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    });
     let mut waiting: Vec<Connection> = (0..20).map(|_| retail.blue.http(vip).unwrap()).collect();
     for (number, open) in waiting.iter_mut().enumerate() {
         open.send(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nx-nonce: {number}\r\n\r\n").as_bytes()).unwrap();

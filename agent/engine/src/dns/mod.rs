@@ -26,7 +26,7 @@ use tokio::task::LocalSet;
 use crate::{
     dial::Sources,
     limits::{Taken, Use},
-    orders::{Order, Orders},
+    orders::{Gate, Order, Orders},
     state::{Caller, Shared, State},
     stats::{Counts, Limit},
     tasks::{Parties, Tasks},
@@ -62,6 +62,7 @@ pub fn serve(server: Server) -> io::Result<()> {
 
 async fn run(server: Server) -> io::Result<()> {
     let Server { udp, tcp, shared, mut orders } = server;
+    let gate = Gate::new(shared.state.load().revision > 0);
     let resolver = Rc::new(Resolver {
         sources: RefCell::new(Sources::of(&shared.settings.sources, 0, 1)),
         shared,
@@ -71,13 +72,13 @@ async fn run(server: Server) -> io::Result<()> {
     let udp = Rc::new(tokio::net::UdpSocket::from_std(udp)?);
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
     let serving = [
-        tokio::task::spawn_local(Rc::clone(&resolver).datagrams(udp)),
-        tokio::task::spawn_local(stream::accept(Rc::clone(&resolver), tcp)),
+        tokio::task::spawn_local(gate.behind(Rc::clone(&resolver).datagrams(udp))),
+        tokio::task::spawn_local(gate.behind(stream::accept(Rc::clone(&resolver), tcp))),
     ];
     while let Some((order, confirm)) = orders.recv().await {
         match order {
             // Every question asks for the state anew.
-            Order::Applied => {}
+            Order::Applied => gate.open(),
             Order::CloseAliases(aliases) => resolver.tasks.close(&aliases).await,
             Order::Shutdown(grace) => {
                 serving.iter().for_each(tokio::task::JoinHandle::abort);
