@@ -205,6 +205,28 @@ fn an_alias_from_another_interface_is_refused() {
     });
 }
 
+/// `brattice0` alone proves nothing either: the peer must be an alias that was given.
+#[test]
+fn a_peer_that_is_no_alias_is_refused() {
+    in_world(|world| {
+        let listener = with_service(world);
+        let brattice0 = mac("brattice0");
+        let syn = |from| Frame::tcp((from, 40000), (VIP, 80), SYN, b"").with(|f| f.to = brattice0).build();
+        sh("sysctl -q -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.brattice0.rp_filter=0");
+        let not_given = Ipv4Addr::from_bits(ALIAS.to_bits() + 1);
+        wait_until(|| {
+            send_frame("brattice1", &syn(not_given));
+            world.node.dropped(DropReason::UnattestedPeer) > 0
+        });
+        assert_eq!(world.node.counted(Counter::ToEngine), 0);
+        listener.accept().expect_err("nobody came");
+        wait_until(|| {
+            send_frame("brattice1", &syn(ALIAS));
+            world.node.counted(Counter::ToEngine) > 0
+        });
+    });
+}
+
 #[track_caller]
 fn wait_until(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();

@@ -4,17 +4,27 @@
 //! tree are touched, also when this is interrupted.
 
 mod faults;
+#[cfg(test)]
+mod table;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 
-use self::faults::{FAULTS, Fault};
-use crate::{compile, expected::Counts, paths, run, setup};
+use self::faults::{Fault, Program, Test};
+use crate::{expected::Counts, paths, run, setup, toolchain};
+
+/// Time one test may take; a fault that makes it hang is noticed as well.
+const TEST_TIME: Duration = Duration::from_secs(180);
+
+/// What `timeout` exits with when the time was up.
+const TIMED_OUT: i32 = 124;
 
 /// Applies every fault (or those whose name contains `only`), expects its tests to fail.
 ///
@@ -25,38 +35,37 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
         bail!("the tests need root: they make network namespaces and load eBPF programs.\nRun this command as root.");
     }
     setup::setup(setup::For::Tests)?;
-    let faults: Vec<&Fault> = FAULTS.iter().filter(|fault| only.is_none_or(|only| fault.name.contains(only))).collect();
+    let faults: Vec<&Fault> = faults::all().filter(|fault| only.is_none_or(|only| fault.name.contains(only))).collect();
     if faults.is_empty() {
         bail!(
             "no fault has such a name; they are: {}",
-            FAULTS.iter().map(|fault| fault.name).collect::<Vec<_>>().join(", ")
+            faults::all().map(|fault| fault.name).collect::<Vec<_>>().join(", ")
         );
     }
+    let start = Instant::now();
     let tree = copy_tree()?;
     let mut problems = Vec::new();
     run::say("without a fault: every named test must pass");
-    build(&tree)?;
-    let mut green = std::collections::BTreeSet::new();
-    for test in faults.iter().flat_map(|fault| fault.tests) {
-        if !green.contains(test) {
-            if passes(&tree, test)? {
-                green.insert(*test);
-            } else {
-                problems.push(format!("{}::{} fails without any fault", test.0, test.1));
-            }
+    build_object(&tree)?;
+    let mut green = BTreeSet::new();
+    for test in faults.iter().flat_map(|fault| fault.tests).collect::<BTreeSet<_>>() {
+        if passes(&tree, test)? {
+            green.insert(test);
+        } else {
+            problems.push(format!("{test} fails without any fault"));
         }
     }
     let mut rows = Vec::new();
     for fault in &faults {
         run::say(&format!("fault: {} ({})", fault.name, fault.means));
         match sabotage(&tree, fault, &green) {
-            Ok(Some(test)) => rows.push(format!("red    {:<34} {test}", fault.name)),
+            Ok(Some(test)) => rows.push(format!("red    {:<28} {test}", fault.name)),
             Ok(None) => {
-                rows.push(format!("GREEN  {:<34} no test noticed it", fault.name));
+                rows.push(format!("GREEN  {:<28} no test noticed it", fault.name));
                 problems.push(format!("{}: no test noticed it", fault.name));
             }
             Err(error) => {
-                rows.push(format!("ERROR  {:<34} {error:#}", fault.name));
+                rows.push(format!("ERROR  {:<28} see below", fault.name));
                 problems.push(format!("{}: {error:#}", fault.name));
             }
         }
@@ -65,48 +74,68 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     for row in rows {
         println!("{row}");
     }
-    println!("{} faults, {} problems", faults.len(), problems.len());
+    println!("{} faults, {} problems, {}", faults.len(), problems.len(), run::human(start.elapsed()));
     if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n       ")) }
 }
 
 /// Applies one fault, builds, runs its tests, puts the file back. The test that turned red, if one did.
-fn sabotage(tree: &Path, fault: &Fault, green: &std::collections::BTreeSet<(&str, &str)>) -> Result<Option<String>> {
+fn sabotage(tree: &Path, fault: &Fault, green: &BTreeSet<&Test>) -> Result<Option<String>> {
     let path = tree.join(fault.file);
     let original = fs::read_to_string(&path).with_context(|| format!("cannot read {}", fault.file))?;
     let found = original.matches(fault.search).count();
     if found != 1 {
         bail!("its text is found {found} times in {}, not once: the fault must follow the source", fault.file);
     }
+    let object = object(tree);
+    let sound = fs::read(&object)?;
     fs::write(&path, original.replacen(fault.search, fault.replace, 1))?;
-    let result = build(tree).and_then(|()| {
-        for test in fault.tests.iter().filter(|test| green.contains(*test)) {
-            if !passes(tree, test)? {
-                return Ok(Some(format!("{}::{}", test.0, test.1)));
-            }
-        }
-        Ok(None)
-    });
+    let result = first_red(tree, fault, green);
     fs::write(&path, original)?;
+    if fault.in_ebpf() {
+        fs::write(&object, sound)?;
+    }
     result
+}
+
+fn first_red(tree: &Path, fault: &Fault, green: &BTreeSet<&Test>) -> Result<Option<String>> {
+    if fault.in_ebpf() {
+        build_object(tree)?;
+    }
+    for test in fault.tests.iter().filter(|test| green.contains(test)) {
+        if !passes(tree, test)? {
+            return Ok(Some(test.to_string()));
+        }
+    }
+    Ok(None)
 }
 
 fn scratch() -> PathBuf {
     paths::root().join("target/sabotage")
 }
 
+/// Where the tests of a tree look for the eBPF object.
+fn object(tree: &Path) -> PathBuf {
+    tree.join("target/bpf/brattice.bpf.o")
+}
+
 /// The files git knows or would know, without history or build results.
 fn copy_tree() -> Result<PathBuf> {
     let tree = scratch().join("tree");
-    let _ = fs::remove_dir_all(tree.join("agent"));
     let listed = run::capture(Command::new("git").current_dir(paths::root()).args([
         "ls-files",
         "--cached",
         "--others",
         "--exclude-standard",
     ]))?;
+    let mut wanted = BTreeMap::new();
     for name in listed.lines() {
-        let (from, to) = (paths::root().join(name), tree.join(name));
-        let Ok(bytes) = fs::read(&from) else { continue };
+        // A file that was just removed is still listed.
+        if let Ok(bytes) = fs::read(paths::root().join(name)) {
+            wanted.insert(tree.join(name), bytes);
+        }
+    }
+    remove_others(&tree, &wanted)?;
+    for (to, bytes) in wanted {
         // An unchanged file keeps its time, so that a second run builds less.
         if fs::read(&to).is_ok_and(|old| old == bytes) {
             continue;
@@ -114,44 +143,88 @@ fn copy_tree() -> Result<PathBuf> {
         if let Some(folder) = to.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::copy(&from, &to).with_context(|| format!("cannot copy {name}"))?;
-    }
-    let tools = tree.join("target/tools");
-    if fs::symlink_metadata(&tools).is_err() {
-        fs::create_dir_all(tree.join("target"))?;
-        std::os::unix::fs::symlink(paths::tools(), &tools)?;
+        fs::write(&to, bytes).with_context(|| format!("cannot write {}", to.display()))?;
     }
     Ok(tree)
 }
 
-/// A cargo that works in the copy.
-fn cargo(tree: &Path) -> Command {
-    let mut command = run::cargo();
-    command.current_dir(tree).env("CARGO_TARGET_DIR", scratch().join("build"));
-    command.env("BRATTICE_BIN", scratch().join("build").join(compile::TEST_PROFILE).join("brattice"));
+/// Removes what an earlier run copied and is gone since; leaves build results.
+fn remove_others(folder: &Path, wanted: &BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "target") {
+                remove_others(&path, wanted)?;
+            }
+        } else if !wanted.contains_key(&path) {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds the eBPF object of the copy and puts it where its tests and its loader look for it.
+fn build_object(tree: &Path) -> Result<()> {
+    let (compiler, linker) = toolchain::both()?;
+    let target = tree.join("target/ebpf");
+    run::capture(compiler.cargo_build(&linker).current_dir(tree.join("ebpf")).env("CARGO_TARGET_DIR", &target))
+        .context("the eBPF object does not compile")?;
+    let built = fs::read(target.join(toolchain::TARGET).join("release/brattice")).context("no object was built")?;
+    let object = object(tree);
+    // The loader embeds it anew whenever it is written.
+    if fs::read(&object).is_ok_and(|old| old == built) {
+        return Ok(());
+    }
+    fs::create_dir_all(object.parent().expect("the object's path has a folder"))?;
+    fs::write(&object, built).with_context(|| format!("cannot write {}", object.display()))
+}
+
+/// `cargo VERB` in the copy, in the development profile: what counts here is how soon it is built. Runs under a time
+/// limit if there is one.
+fn cargo(tree: &Path, verb: &str, limit: Option<Duration>) -> Command {
+    let plain = run::cargo();
+    let mut command = match limit {
+        None => Command::new(plain.get_program()),
+        Some(limit) => {
+            let mut command = Command::new("timeout");
+            command.arg("--kill-after=10").arg(limit.as_secs().to_string()).arg(plain.get_program());
+            command
+        }
+    };
+    run::clean_environment(&mut command);
+    let build = scratch().join("build");
+    command.env("BRATTICE_BIN", build.join("debug/brattice")).env("CARGO_TARGET_DIR", build);
+    command.current_dir(tree).args([verb, "--quiet"]);
     command
 }
 
-fn build(tree: &Path) -> Result<()> {
-    run::run(cargo(tree).args(["run", "--quiet", "--package", "xtask", "--", "build"]))
-}
-
-/// Whether a test passes; that it runs at all is checked, too.
-fn passes(tree: &Path, (program, test): &(&str, &str)) -> Result<bool> {
-    let mut command = cargo(tree);
-    command.args(["test", "--quiet", "--profile", compile::TEST_PROFILE]);
-    match program.split_once(' ') {
-        Some(("unit", package)) => command.args(["--package", package, "--lib"]),
-        _ => command.args(["--package", "brattice-tests", "--test", program]),
+/// Builds what a test needs and nothing else; says whether it passes. That it runs at all is checked, too.
+fn passes(tree: &Path, test: &Test) -> Result<bool> {
+    if test.program.needs_binary() {
+        run::capture(cargo(tree, "build", None).args(["--package", "brattice"])).context("it does not compile")?;
+    }
+    let select: &[&str] = &match test.program {
+        Program::Unit(package) => ["--package", package, "--lib"].to_vec(),
+        Program::Of(package, program) => ["--package", package, "--test", program].to_vec(),
     };
-    command.args(["--", "--exact", test, "--test-threads=1"]);
-    let output = command.output()?;
+    run::capture(cargo(tree, "test", None).arg("--no-run").args(select)).context("it does not compile")?;
+    let start = Instant::now();
+    let output = cargo(tree, "test", Some(TEST_TIME))
+        .args(select)
+        .args(["--", "--exact", test.name, "--test-threads=1"])
+        .output()
+        .context("cannot start `timeout` (of coreutils)")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let counts = Counts::of(&lines);
-    if counts.run() == 0 {
-        bail!("no test is named {test} in {program}:\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    if Counts::of(&lines).run() == 0 {
+        bail!("no test has this name: {test}\n{text}{}", String::from_utf8_lossy(&output.stderr));
     }
-    println!("    {program}::{test}: {}", if output.status.success() { "passes" } else { "fails" });
+    let verdict = match output.status.code() {
+        Some(0) => "passes",
+        Some(TIMED_OUT) => "hangs",
+        _ => "fails",
+    };
+    println!("    {test}: {verdict} ({})", run::human(start.elapsed()));
     Ok(output.status.success())
 }

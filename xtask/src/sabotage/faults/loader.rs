@@ -1,0 +1,88 @@
+//! In the loader.
+
+use super::{Fault, Test, test};
+
+/// A test against the kernel, in network namespaces of its own.
+const fn kernel(name: &'static str) -> Test {
+    test("brattice-loader", "kernel", name)
+}
+
+/// All of them.
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "cleanup-route",
+        means: "cleanup leaves the VIP route",
+        file: "loader/src/cleanup.rs",
+        search: "    drop_routes(&mut socket, route::LOCAL, &mut removed)?;\n",
+        replace: "",
+        tests: &[kernel("cleanup::cleanup_leaves_the_node_as_it_was")],
+    },
+    Fault {
+        name: "cleanup-foreign-route",
+        means: "cleanup removes a foreign route with our protocol number",
+        file: "loader/src/routes.rs",
+        search: "route.table == route::TABLE_MAIN && route.gateway == Some(GATEWAY.into()),",
+        replace: "route.table == route::TABLE_MAIN,",
+        tests: &[kernel("cleanup::cleanup_leaves_the_node_as_it_was")],
+    },
+    Fault {
+        name: "cleanup-running",
+        means: "cleanup does not look for a running agent",
+        file: "loader/src/cleanup.rs",
+        search: "    let lock = pins.lock()?;\n",
+        replace: "    let lock = pins.lock().ok().flatten();\n",
+        tests: &[kernel("cleanup::cleanup_leaves_the_node_as_it_was")],
+    },
+    Fault {
+        name: "route-not-repaired",
+        means: "a VIP route that vanishes is not put back",
+        file: "loader/src/datapath.rs",
+        search: "        if routes::ensure(&mut socket, &routes::vip(self.options.vip, loopback))? {",
+        replace: "        if !serving && routes::ensure(&mut socket, &routes::vip(self.options.vip, loopback))? {",
+        tests: &[kernel("start::what_vanishes_is_put_back_by_its_event")],
+    },
+    Fault {
+        name: "route-before-listener",
+        means: "the VIP route is there before vip_listener is attached",
+        file: "loader/src/datapath.rs",
+        search: "        if self.ensure_listener(state)? {\n",
+        replace: "        if routes::ensure(&mut socket, &routes::vip(self.options.vip, routes::loopback(&mut socket)?))? {\n            \
+                  done.push(\"vip-route\");\n        }\n        if self.ensure_listener(state)? {\n",
+        tests: &[kernel("start::the_listener_is_attached_before_its_route")],
+    },
+    Fault {
+        name: "notrack",
+        means: "brattice0 is tracked",
+        file: "loader/src/nft.rs",
+        search: "iifname \\\"{DEVICE}\\\" notrack; }}",
+        replace: "iifname \\\"{DEVICE}\\\" accept; }}",
+        tests: &[
+            kernel("start::a_start_puts_everything_there"),
+            kernel("start::what_vanishes_is_put_back_by_its_event"),
+        ],
+    },
+    Fault {
+        name: "other-ranges",
+        means: "a running data path with other ranges is adopted",
+        file: "loader/src/datapath.rs",
+        search: "        adopt::same_ranges(&maps, &options)?;\n",
+        replace: "        let _ = adopt::same_ranges;\n",
+        tests: &[kernel("start::other_ranges_than_the_running_ones_are_refused")],
+    },
+    Fault {
+        name: "layout",
+        means: "the schema's folder is not looked at",
+        file: "loader/src/datapath.rs",
+        search: "        pins.check()?;\n",
+        replace: "",
+        tests: &[kernel("start::pins_of_another_schema_are_refused_untouched")],
+    },
+    Fault {
+        name: "dns-socket-owner",
+        means: "the DNS socket stays root's",
+        file: "loader/src/sockets/mod.rs",
+        search: "    own(&socket, uid)?;\n",
+        replace: "    let _ = uid;\n",
+        tests: &[kernel("sockets::the_dns_socket_belongs_to_the_engine")],
+    },
+];
