@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use brattice_abi as abi;
 use brattice_loader::Datapath;
 use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
-use brattice_model::{Model, Owner};
+use brattice_model::{Diagnostic, Model, Owner};
 use brattice_wire::api::{Answer, ErrorCode, Request};
 use brattice_wire::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
@@ -37,6 +37,8 @@ pub use starting::{AgentError, run};
 pub const REMOVAL_PATIENCE: Duration = Duration::from_millis(300);
 /// Least time between two looks at the host's interfaces, so that a host with busy routes keeps its cores.
 pub const INVENTORY_PAUSE: Duration = Duration::from_millis(50);
+/// What the kernel or the disk refused is tried again after this long.
+pub const RETRY: Duration = Duration::from_secs(5);
 /// Time that requests in flight have when the engine is stopped with the agent.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
@@ -48,11 +50,25 @@ pub(crate) struct Maps {
     pub(crate) listeners: Mirror<abi::ListenerKey, abi::Listener>,
 }
 
+impl Maps {
+    /// Reads all maps again: somebody meddled with what is ours.
+    fn refresh(&mut self) {
+        let results =
+            [self.workloads.refresh(), self.aliases.refresh(), self.targets.refresh(), self.listeners.refresh()];
+        for error in results.into_iter().filter_map(Result::err) {
+            error!(%error, "a map cannot be read");
+        }
+    }
+}
+
 /// Removals that wait for the engine.
 struct Removals {
     revision: u64,
     deadline: Instant,
 }
+
+/// Most findings that are logged at once.
+const MAX_WARNINGS: usize = 256;
 
 /// Everything the agent knows.
 pub(crate) struct Node {
@@ -74,6 +90,10 @@ pub(crate) struct Node {
     desired: Desired,
     pub(crate) snapshot: Arc<Snapshot>,
     removals: Option<Removals>,
+    /// When kernel and documents were compared last.
+    reconciled: Instant,
+    /// Findings that do not keep documents from coming into force, as logged.
+    warnings: BTreeSet<String>,
     mtu: Option<u32>,
     pub(crate) engine: Handle,
     /// Why the engine refused the latest snapshot.
@@ -144,7 +164,7 @@ impl Node {
                     });
                 }
                 () = at(removal) => self.finish_removals().await,
-                _ = second.tick() => self.tick(),
+                _ = second.tick() => self.tick().await,
             }
         }
         self.save();
@@ -168,6 +188,7 @@ impl Node {
         };
         self.model = outcome.linked.model;
         self.state.vips = outcome.linked.vips;
+        self.warn(&outcome.linked.warnings);
         for good in &outcome.changed {
             if let Err(e) = self.directory.save_owner(good) {
                 error!(owner = %good.owner, error = %e, "the owner's documents cannot be kept; after a restart the ones before would be in force");
@@ -180,10 +201,22 @@ impl Node {
         }
     }
 
+    /// Logs findings that are new.
+    fn warn(&mut self, warnings: &BTreeMap<Owner, Vec<Diagnostic>>) {
+        let now: BTreeSet<String> = warnings.values().flatten().map(ToString::to_string).take(MAX_WARNINGS).collect();
+        for warning in now.difference(&self.warnings) {
+            warn!("in force, but not as written: {warning}");
+        }
+        self.warnings = now;
+    }
+
     /// Interfaces, routes or rules changed, here or in a workload's namespace.
     async fn look_at_network(&mut self) {
         match self.datapath.repair().await {
             Ok(mended) => {
+                if !mended.is_empty() {
+                    self.maps.refresh();
+                }
                 for what in mended {
                     warn!(what, "somebody removed or changed it; it was put back");
                     *self.repairs.entry(what.to_owned()).or_default() += 1;
@@ -193,7 +226,7 @@ impl Node {
         }
         match inventory().await {
             Ok(interfaces) => {
-                if interfaces != self.interfaces || self.attachments_differ() {
+                if interfaces != self.interfaces || self.attachments_differ() || self.something_to_do() {
                     self.interfaces = interfaces;
                     self.reconcile().await;
                 }
@@ -251,12 +284,16 @@ impl Node {
         self.save();
     }
 
-    fn tick(&mut self) {
+    async fn tick(&mut self) {
         if self.aliases.rested(Instant::now()) {
             self.save();
         }
         if let Err(e) = switches::sweep(&self.datapath.maps.switches()) {
             warn!(error = %e, "ended switches cannot be removed; they are ignored anyway");
+        }
+        let failed = !self.failures.is_empty() || !self.attach_errors.is_empty();
+        if failed && self.reconciled.elapsed() >= RETRY {
+            self.reconcile().await;
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Supervision {
     pub uid: u32,
     /// The engine's group.
     pub gid: u32,
+    /// A worker whose heartbeat is older than this is stuck.
+    pub stuck: Duration,
     /// What it is started with.
     pub settings: Settings,
 }

@@ -485,8 +485,8 @@ impl Supervisor {
         }
         let states = self.slots.worker_states(self.supervision.settings.workers);
         // An engine has had time for its first beat.
-        let young = self.process.as_ref().is_some_and(|process| process.since.elapsed() < STUCK);
-        let overdue = !young && oldest_heartbeat(&states).is_some_and(|age| age > STUCK);
+        let young = self.process.as_ref().is_some_and(|process| process.since.elapsed() < self.supervision.stuck);
+        let overdue = !young && oldest_heartbeat(&states).is_some_and(|age| age > self.supervision.stuck);
         self.overdue = if overdue { self.overdue + 1 } else { 0 };
         if self.overdue >= STUCK_LOOKS {
             self.overdue = 0;

@@ -12,13 +12,14 @@ use tracing::{debug, error, info, warn};
 use super::{Node, REMOVAL_PATIENCE, Removals};
 use crate::aliases::{Claim, Identity};
 use crate::attachments::{Code, Refusal, Wishes, decide, identity_of};
-use crate::reconcile::{Desired, Placed};
+use crate::reconcile::{Desired, Placed, difference};
 
 impl Node {
     /// Brings kernel and engine to what documents and interfaces say: what is new first, what is gone when the engine
     /// knows it.
     pub(super) async fn reconcile(&mut self) {
         self.failures.clear();
+        self.reconciled = Instant::now();
         let lost = self.give_aliases();
         let (plan, desired) = self.plan();
         self.desired = desired;
@@ -215,6 +216,15 @@ impl Node {
                 Err(e) => self.report(vec![format!("detaching interface {ifindex}: {e}")]),
             }
         }
+    }
+
+    /// Whether the maps lack something.
+    pub(super) fn something_to_do(&self) -> bool {
+        let (maps, desired) = (&self.maps, &self.desired);
+        !difference(maps.workloads.known(), &desired.workloads).put.is_empty()
+            || !difference(maps.aliases.known(), &desired.aliases).put.is_empty()
+            || !difference(maps.targets.known(), &desired.targets).put.is_empty()
+            || !difference(maps.listeners.known(), &desired.listeners).put.is_empty()
     }
 
     fn something_to_remove(&self) -> bool {

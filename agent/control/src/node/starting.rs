@@ -156,6 +156,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         desired: Desired::default(),
         snapshot: Arc::new(Snapshot::default()),
         removals: None,
+        reconciled: Instant::now(),
+        warnings: BTreeSet::new(),
         mtu: None,
         engine,
         refused: None,
@@ -165,6 +167,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         probing: Arc::default(),
         settings,
     };
+    node.warn(&outcome.linked.warnings);
     node.reconcile().await;
     node.serve(policies, network, calls, Box::pin(stop_signal()?), ready).await;
     Ok(())
@@ -206,6 +209,7 @@ fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>) -> Supervision {
         record: settings.engine_record(),
         uid: settings.engine_uid,
         gid: settings.group,
+        stuck: supervisor::STUCK,
         settings: engine::Settings { workers: settings.workers, sources, limits: settings.limits },
     }
 }

@@ -22,6 +22,8 @@ struct FakeSlots {
     table: Mutex<BTreeMap<u32, u64>>,
     address: Mutex<Option<std::net::SocketAddr>>,
     made: Mutex<u32>,
+    /// Whether heartbeats stand still.
+    silent: Mutex<bool>,
 }
 
 impl Slots for FakeSlots {
@@ -40,7 +42,8 @@ impl Slots for FakeSlots {
     }
 
     fn worker_states(&self, _: u32) -> Vec<WorkerState> {
-        vec![WorkerState { heartbeat_ns: crate::clock::boottime_ns(), connections: 0, requests: 0 }]
+        let heartbeat_ns = if *self.silent.lock().unwrap() { 1 } else { crate::clock::boottime_ns() };
+        vec![WorkerState { heartbeat_ns, connections: 0, requests: 0 }]
     }
 
     fn sockets(&self) -> Result<Sockets, String> {
@@ -80,15 +83,21 @@ fn supervision(root: &std::path::Path, behaviour: &str) -> Supervision {
         record: root.join("engine.json"),
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
+        stuck: STUCK,
         settings: settings(),
     }
 }
 
 impl Bench {
     async fn start(behaviour: &str) -> Self {
+        Self::start_with(behaviour, STUCK).await
+    }
+
+    async fn start_with(behaviour: &str, stuck: Duration) -> Self {
         let root = tempfile::tempdir().unwrap();
         let slots = Arc::new(FakeSlots::default());
         let mut supervision = supervision(root.path(), behaviour);
+        supervision.stuck = stuck;
         supervision.arguments.pop();
         // A test program takes no arguments of ours: the folder travels as a filter that matches nothing.
         supervision.arguments.extend(["--skip".into(), root.path().join("folder").into_os_string()]);
@@ -221,6 +230,19 @@ async fn a_crashing_engine_is_not_started_without_a_pause() {
     assert!((3..=9).contains(&restarts), "{restarts} in 2 s");
     bench.behave("good");
     bench.running(0).await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_engine_is_replaced() {
+    let mut bench = Bench::start_with("good", Duration::from_millis(500)).await;
+    let first = bench.running(0).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(bench.pid(), first, "not while its heart beats");
+    *bench.slots.silent.lock().unwrap() = true;
+    bench.running(first).await;
+    assert!(bench.handle.view.borrow().last_error.as_ref().is_some_and(|why| why.contains("heartbeat")));
+    *bench.slots.silent.lock().unwrap() = false;
     bench.end().await;
 }
 
@@ -378,7 +400,7 @@ async fn respond(stream: &UnixStream, message: &ToEngine, behaviour: &str) {
             }
         }
         ToEngine::CloseAliases { token, .. } if !has("silent") => {
-            say(&FromEngine::AliasesClosed { token: *token }).await
+            say(&FromEngine::AliasesClosed { token: *token }).await;
         }
         ToEngine::Stats => say(&FromEngine::Stats(Stats { requests: 42, ..Stats::default() })).await,
         ToEngine::Shutdown { .. } => std::process::exit(0),
