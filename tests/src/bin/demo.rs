@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
     time::{Duration, Instant},
@@ -139,6 +140,8 @@ fn serve(namespace: &Namespace, name: &str) {
         .args([name, "8080"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .expect("the test server is built beside the demo");
     wait_until("the server listens", Duration::from_secs(5), || {
@@ -215,7 +218,7 @@ fn copy(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &target);
-        } else {
+        } else if target.extension().is_some_and(|extension| extension == "yaml") {
             println!("  {}", entry.path().strip_prefix(policies()).unwrap_or(&entry.path()).display());
             fs::copy(entry.path(), target).expect("a file of policies/");
         }

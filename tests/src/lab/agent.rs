@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -202,7 +203,9 @@ impl Lab {
             .args(&options.more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log);
+            .stderr(log)
+            // Ctrl-C is for us: the lab ends its processes itself.
+            .process_group(0);
         command
     }
 

@@ -136,6 +136,7 @@ impl Default for Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        reaper::stop_if_interrupted();
         if std::thread::panicking() {
             self.report();
         }

@@ -5,7 +5,10 @@ use std::{
     fs,
     path::Path,
     process::Command,
-    sync::{Mutex, Once},
+    sync::{
+        Mutex, Once,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,6 +21,14 @@ use super::{PREFIX, commands::output};
 
 static LABS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static STARTED: Once = Once::new();
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// After a signal, the thread that waits for signals removes the labs and ends the process: others stop here.
+pub(super) fn stop_if_interrupted() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
 
 /// Once a process: sweeps left-overs, and waits for signals on a thread.
 pub(super) fn start() {
@@ -36,6 +47,9 @@ pub(super) fn start() {
                 let mut hangup = signal(SignalKind::hangup()).expect("a signal handler");
                 tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} _ = hangup.recv() => {} }
             });
+            INTERRUPTED.store(true, Ordering::SeqCst);
+            // What fails from now on fails because its lab is going.
+            std::panic::set_hook(Box::new(|_| {}));
             let labs = std::mem::take(&mut *LABS.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
             eprintln!("\ninterrupted: removing {} labs", labs.len());
             for id in labs {
