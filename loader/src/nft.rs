@@ -1,9 +1,12 @@
-//! Our nftables table, which keeps `brattice0` out of connection tracking. Written by the `nft` command: it knows the
-//! kernel's netlink dialect of its time, and what it does can be repeated by hand.
+//! Our nftables table. It keeps `brattice0` out of connection tracking, and it guards what `vip_listener` is not asked
+//! about: segments for connections that are established (the stack finds those first), and protocols without ports.
+//! Written by the `nft` command: it knows the kernel's netlink dialect of its time, and what it does can be repeated by
+//! hand.
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use crate::device::DEVICE;
@@ -76,38 +79,55 @@ pub(crate) fn list(arguments: &[&str]) -> Result<Option<Vec<Value>>> {
     }
 }
 
-fn text() -> String {
+fn text(vip: Ipv4Net, alias: Ipv4Net) -> String {
     // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
+    //
+    // Callers and targets show as aliases, and come by brattice0 only: from elsewhere, a packet from an alias can but
+    // mean to end or fill somebody's connection. ICMP errors do the same without a source of ours.
     format!(
         "add table {TABLE}\n\
          delete table {TABLE}\n\
          table {TABLE} {{\n\
-           comment \"Brattice: service traffic is not tracked (brattice cleanup removes this)\"\n\
-           chain prerouting {{ type filter hook prerouting priority raw; policy accept; iifname \"{DEVICE}\" notrack; }}\n\
+           comment \"Brattice: service traffic is not tracked and comes by {DEVICE} only (brattice cleanup removes this)\"\n\
+           chain prerouting {{\n\
+             type filter hook prerouting priority raw; policy accept;\n\
+             iifname \"{DEVICE}\" notrack;\n\
+             iifname != \"{DEVICE}\" ip saddr {alias} ip daddr {vip} counter drop;\n\
+             iifname != \"{DEVICE}\" iifname != \"lo\" ip daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
+           }}\n\
            chain output {{ type filter hook output priority raw; policy accept; oifname \"{DEVICE}\" notrack; }}\n\
-         }}\n"
+         }}\n",
+        vip = vip.trunc(),
+        alias = alias.trunc(),
     )
 }
 
 /// Whether the table is there with both chains and their rules.
-pub(crate) fn present() -> Result<bool> {
+pub(crate) fn present(vip: Ipv4Net, alias: Ipv4Net) -> Result<bool> {
     let Some(items) = list(&["table", "inet", "brattice"])? else { return Ok(false) };
-    let hooks = |hook: &str| {
-        items.iter().any(|i| i.pointer("/chain/hook").and_then(Value::as_str) == Some(hook))
-            && items.iter().any(|i| {
-                i.pointer("/rule/chain").and_then(Value::as_str) == Some(hook)
-                    && i.pointer("/rule/expr").is_some_and(|e| e.to_string().contains("notrack"))
-            })
+    let hook = |hook: &str| items.iter().any(|i| i.pointer("/chain/hook").and_then(Value::as_str) == Some(hook));
+    let rule = |chain: &str, words: &[&str]| {
+        items.iter().filter(|i| i.pointer("/rule/chain").and_then(Value::as_str) == Some(chain)).any(|i| {
+            let text = i.pointer("/rule/expr").map(Value::to_string).unwrap_or_default();
+            words.iter().all(|word| text.contains(word))
+        })
     };
-    Ok(hooks("prerouting") && hooks("output"))
+    let net = |net: Ipv4Net| format!("{{\"addr\":\"{}\",\"len\":{}}}", net.network(), net.prefix_len());
+    let (vip, alias) = (net(vip), net(alias));
+    Ok(hook("prerouting")
+        && hook("output")
+        && rule("prerouting", &["notrack"])
+        && rule("output", &["notrack"])
+        && rule("prerouting", &["saddr", &alias, &vip, "drop"])
+        && rule("prerouting", &["l4proto", &vip, "drop"]))
 }
 
 /// Writes the table unless it is there; whether it was written.
-pub(crate) fn ensure() -> Result<bool> {
-    if present()? {
+pub(crate) fn ensure(vip: Ipv4Net, alias: Ipv4Net) -> Result<bool> {
+    if present(vip, alias)? {
         return Ok(false);
     }
-    script("the table inet brattice", &text())?;
+    script("the table inet brattice", &text(vip, alias))?;
     Ok(true)
 }
 

@@ -4,6 +4,7 @@
 
 mod cleanup;
 mod foreign;
+mod guard;
 mod interfaces;
 mod maps;
 mod preflight;
