@@ -120,7 +120,7 @@ pub struct Decision {
     pub refused: Vec<Refusal>,
     /// Port 53 to any address is taken.
     pub intercept_dns: bool,
-    /// MTU of the interface.
+    /// Largest packet that reaches the workload, bytes.
     pub mtu: u32,
 }
 
@@ -245,7 +245,7 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
             addresses: Vec::new(),
             refused: Vec::new(),
             intercept_dns: wishes.vpcs.iter().any(|vpc| vpc.intercept_dns && vpcs.contains(vpc.name.as_str())),
-            mtu: interface.mtu,
+            mtu: mtu(interface),
         };
         match unfit(interface) {
             Some((code, text)) => decision.refuse(None, code, text),
@@ -291,6 +291,12 @@ fn unfit(interface: &Interface) -> Option<(Code, String)> {
         Some(peer) if peer.mac == [0; 6] => Some((Code::PeerUnknown, "its other end has no link address".to_owned())),
         Some(_) => None,
     }
+}
+
+/// A veth pair drops what is larger than the MTU of the end that receives it.
+fn mtu(interface: &Interface) -> u32 {
+    let inside = interface.peer.as_ref().map(|peer| peer.mtu).filter(|mtu| *mtu > 0);
+    inside.map_or(interface.mtu, |inside| inside.min(interface.mtu))
 }
 
 fn identity(interface: &Interface, peer: &Peer) -> Identity {

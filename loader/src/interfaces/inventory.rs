@@ -49,6 +49,8 @@ pub struct Peer {
     pub name: String,
     /// Its MAC; zero if it cannot be asked for.
     pub mac: [u8; 6],
+    /// Its MTU in bytes; 0 if it cannot be asked for. The pair drops what is larger than the receiving end's.
+    pub mtu: u32,
     /// Name of its namespace in `/run/netns`, if it has one.
     pub namespace: Option<String>,
     /// Inode of its namespace; `None` if no name and no process leads to it.
@@ -152,6 +154,7 @@ fn peer(
         ifindex,
         name: link.map(|l| l.name.clone()).unwrap_or_default(),
         mac: link.map(|l| l.mac).unwrap_or_default(),
+        mtu: link.map_or(0, |l| l.mtu),
         namespace,
         namespace_inode,
         addresses: own_addresses(ifindex, addresses),

@@ -18,6 +18,7 @@ fn veth(ifindex: u32, name: &str, namespace: &str, addresses: &[&str]) -> Interf
             ifindex: 2,
             name: "eth0".into(),
             mac: [2, 2, 0, 0, 0, ifindex as u8],
+            mtu: 1500,
             namespace: Some(namespace.into()),
             namespace_inode: Some(4_000_000_000 + u64::from(ifindex)),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
@@ -216,4 +217,17 @@ fn another_namespace_behind_the_interface_is_another_identity() {
     let mut other_mac = before.clone();
     other_mac.peer.as_mut().unwrap().mac[5] ^= 1;
     assert_ne!(claim(before), claim(other_mac));
+}
+
+#[test]
+fn the_smaller_end_of_the_pair_decides_the_mtu() {
+    let mtu = |host: u32, inside: u32| {
+        let mut interface = veth(5, "blue0", "a", &["10.0.0.5"]);
+        interface.mtu = host;
+        interface.peer.as_mut().unwrap().mtu = inside;
+        decide(&[interface], &wishes(vec![blue()], vec![]), &none())[0].mtu
+    };
+    assert_eq!(mtu(9000, 1400), 1400);
+    assert_eq!(mtu(1500, 9000), 1500);
+    assert_eq!(mtu(1500, 0), 1500, "not known");
 }
