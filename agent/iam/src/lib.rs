@@ -1,0 +1,31 @@
+//! AWS's policy language as VPC Lattice uses it: policies, requests, and decisions with their reasons. Pure: no file,
+//! socket or clock is touched here.
+
+mod chain;
+mod compiled;
+mod condition;
+mod finding;
+mod glob;
+pub mod json;
+mod key;
+pub mod limits;
+mod message;
+mod operator;
+mod pattern;
+mod policy;
+mod principal;
+mod read;
+mod request;
+mod tree;
+mod value;
+
+pub use chain::{Cause, Chain, Decision, Denial, Guard, Level, Network};
+pub use compiled::{Compiled, Mode};
+pub use condition::Condition;
+pub use finding::{Finding, Mark, Severity};
+pub use key::Key;
+pub use operator::Operator;
+pub use policy::{Actions, Attachment, Effect, Policy, Read, Resources, Statement, Version};
+pub use principal::{Caller, CallerKind, Named, Principals};
+pub use request::{Action, Http, Lookup, NOTHING, Pairs, Query, Request, Scratch};
+pub use tree::{Content, Name, Tree};

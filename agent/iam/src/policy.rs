@@ -1,0 +1,155 @@
+//! A policy as read: what each statement says, and whether it is about a request.
+
+use std::sync::Arc;
+
+use crate::condition::Condition;
+use crate::finding::{Finding, Mark};
+use crate::pattern::Pattern;
+use crate::principal::Principals;
+use crate::request::{Action, Facts, Work};
+use crate::tree::Tree;
+
+/// What a policy belongs to: it decides what the policy may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// A role: an identity policy, without principals.
+    Role,
+    /// A service network.
+    ServiceNetwork,
+    /// A service, by what its listeners speak.
+    Service {
+        /// Some listener reads HTTP.
+        http: bool,
+        /// Some listener passes connections on unread.
+        tcp: bool,
+    },
+    /// A resource configuration: connections only.
+    ResourceConfiguration,
+}
+
+impl Attachment {
+    /// Whether HTTP requests come.
+    pub(crate) const fn http(self) -> bool {
+        !matches!(self, Self::Service { http: false, .. } | Self::ResourceConfiguration)
+    }
+
+    /// Whether connections come whose content is not read.
+    pub(crate) const fn tcp(self) -> bool {
+        !matches!(self, Self::Service { tcp: false, .. })
+    }
+}
+
+/// The version of the language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `2008-10-17`, also where none is given: no policy variables.
+    V2008,
+    /// `2012-10-17`.
+    V2012,
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Lets the request pass.
+    Allow,
+    /// Refuses it, whatever allows it.
+    Deny,
+}
+
+/// A policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The file it was read from.
+    pub file: Arc<str>,
+    /// Its version.
+    pub version: Version,
+    /// Its `Id`.
+    pub id: Option<String>,
+    /// Its statements.
+    pub statements: Vec<Statement>,
+}
+
+/// What came of reading a policy.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The policy, unless there are errors.
+    pub policy: Option<Policy>,
+    /// Errors and warnings in order of place.
+    pub findings: Vec<Finding>,
+}
+
+impl Policy {
+    /// Reads JSON text; `file` names it in reasons.
+    pub fn from_json(text: &str, file: impl Into<Arc<str>>, attachment: Attachment) -> Read {
+        match crate::json::parse(text) {
+            Ok(tree) => Self::from_tree(&tree, file, attachment),
+            Err(finding) => Read { policy: None, findings: vec![*finding] },
+        }
+    }
+
+    /// Reads a tree, for whoever has the policy in another form than JSON text.
+    pub fn from_tree(tree: &Tree, file: impl Into<Arc<str>>, attachment: Attachment) -> Read {
+        crate::read::policy(tree, file.into(), attachment)
+    }
+}
+
+/// A statement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    /// `Sid`.
+    pub sid: Option<String>,
+    /// `Effect`.
+    pub effect: Effect,
+    /// `Principal` or `NotPrincipal`.
+    pub principals: Principals,
+    /// `Action` or `NotAction`.
+    pub actions: Actions,
+    /// `Resource` or `NotResource`.
+    pub resources: Resources,
+    /// `Condition`, line by line: all must hold.
+    pub conditions: Vec<Condition>,
+    /// Where it begins.
+    pub at: Mark,
+}
+
+/// `Action` or `NotAction`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Actions {
+    /// Whether it is `NotAction`.
+    pub negated: bool,
+    /// As written.
+    pub written: Vec<Box<str>>,
+    /// Those the statement is about, negation included.
+    pub(crate) bits: u8,
+}
+
+impl Actions {
+    /// Whether the statement is about the action.
+    pub const fn include(&self, action: Action) -> bool {
+        self.bits & action.bit() != 0
+    }
+}
+
+/// `Resource` or `NotResource`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources {
+    /// Whether it is `NotResource`.
+    pub negated: bool,
+    pub(crate) patterns: Vec<Pattern>,
+}
+
+impl Resources {
+    pub(crate) fn include(&self, resource: &str, facts: &Facts<'_>, work: &mut Work) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(resource, facts, work)) != self.negated
+    }
+}
+
+impl Statement {
+    /// Whether it is about the request, action aside: the index of actions has seen to that.
+    pub(crate) fn applies(&self, resource: &str, facts: &Facts<'_>, work: &mut Work) -> bool {
+        self.principals.include(&facts.request.caller)
+            && self.resources.include(resource, facts, work)
+            && self.conditions.iter().all(|condition| condition.holds(self.effect, facts, work))
+    }
+}

@@ -1,0 +1,330 @@
+//! Numbers, times, truths and addresses: reading and comparing them. Exact, so that no policy depends on rounding.
+
+use std::net::IpAddr;
+
+/// Digits allowed on either side of the point.
+const DIGITS: usize = 18;
+
+/// A decimal number with up to 18 digits before and 18 behind the point, as units of 10⁻¹⁸.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Number(i128);
+
+impl Number {
+    /// Reads `-12.5` and the like; no exponent, no bare point.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (whole, part) = match digits.split_once('.') {
+            Some((whole, part)) => (whole, Some(part)),
+            None => (digits, None),
+        };
+        let all = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !all(whole) || !part.is_none_or(all) {
+            return None;
+        }
+        let whole = whole.trim_start_matches('0');
+        let part = part.unwrap_or("").trim_end_matches('0');
+        if whole.len() > DIGITS || part.len() > DIGITS {
+            return None;
+        }
+        let padding = std::iter::repeat_n(b'0', DIGITS - part.len());
+        let units = whole.bytes().chain(part.bytes()).chain(padding).fold(0i128, |n, d| n * 10 + i128::from(d - b'0'));
+        Some(Self(if negative { -units } else { units }))
+    }
+
+    pub(crate) fn whole(number: i64) -> Self {
+        Self(i128::from(number) * 10i128.pow(18))
+    }
+}
+
+/// A point in time: seconds and nanoseconds since 1970 in UTC, leap seconds not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Time {
+    seconds: i64,
+    nanos: u32,
+}
+
+impl Time {
+    pub(crate) const fn epoch(seconds: i64) -> Self {
+        Self { seconds, nanos: 0 }
+    }
+
+    /// Reads ISO 8601 as the W3C profiles it (`2026`, `2026-01`, `2026-01-31`, `2026-01-31T10:00Z`, seconds, fractions,
+    /// `+02:00`), or seconds since 1970. Four digits are a year.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        if text.len() != 4 && !digits.is_empty() && digits.len() <= 12 && digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Some(Self::epoch(text.parse().ok()?));
+        }
+        let (date, time) = match text.split_once(['T', 't']) {
+            Some((date, time)) => (date, Some(time)),
+            None => (text, None),
+        };
+        let mut parts = date.split('-');
+        let year = number(parts.next()?, 4, 0..=9999)?;
+        let month = parts.next().map(|text| number(text, 2, 1..=12));
+        let day = parts.next().map(|text| number(text, 2, 1..=31));
+        if parts.next().is_some() || month == Some(None) || day == Some(None) {
+            return None;
+        }
+        let (month, day) = (month.flatten(), day.flatten());
+        let days = days_before(year, month.unwrap_or(1)) + day.unwrap_or(1) - 1;
+        if day.is_some_and(|day| day > month_days(year, month.unwrap_or(1))) {
+            return None;
+        }
+        let midnight = days * 86_400;
+        match time {
+            None => Some(Self::epoch(midnight)),
+            Some(_) if day.is_none() => None,
+            Some(time) => Self::of_day(time).map(|(seconds, nanos)| Self { seconds: midnight + seconds, nanos }),
+        }
+    }
+
+    /// `hh:mm[:ss[.s…]]` and a zone: seconds from midnight UTC, which may lie outside the day.
+    fn of_day(text: &str) -> Option<(i64, u32)> {
+        let zone_at = text.find(['Z', 'z', '+', '-'])?;
+        let (clock, zone) = text.split_at(zone_at);
+        let offset = match zone.as_bytes() {
+            [b'Z' | b'z'] => 0,
+            [sign, rest @ ..] if *sign != b'Z' && *sign != b'z' => {
+                let (hours, minutes) = std::str::from_utf8(rest).ok()?.split_once(':')?;
+                let seconds = number(hours, 2, 0..=23)? * 3600 + number(minutes, 2, 0..=59)? * 60;
+                if *sign == b'+' { seconds } else { -seconds }
+            }
+            _ => return None,
+        };
+        let mut parts = clock.split(':');
+        let (hours, minutes) = (number(parts.next()?, 2, 0..=23)?, number(parts.next()?, 2, 0..=59)?);
+        let (mut seconds, mut nanos) = (0, 0);
+        if let Some(text) = parts.next() {
+            let (whole, part) = match text.split_once('.') {
+                Some((whole, part)) => (whole, Some(part)),
+                None => (text, None),
+            };
+            seconds = number(whole, 2, 0..=59)?;
+            if let Some(part) = part {
+                let length = u32::try_from(part.len()).ok().filter(|length| (1..=9).contains(length))?;
+                let value = number(part, part.len(), 0..=999_999_999)?;
+                nanos = u32::try_from(value * 10i64.pow(9 - length)).ok()?;
+            }
+        }
+        if parts.next().is_some() {
+            return None;
+        }
+        Some((hours * 3600 + minutes * 60 + seconds - offset, nanos))
+    }
+
+    /// As `2026-01-31T10:00:00Z`; years 0 to 9999.
+    pub(crate) fn write(seconds: i64, out: &mut String) {
+        use std::fmt::Write as _;
+        let seconds = seconds.clamp(days_before(0, 1) * 86_400, days_before(10_000, 1) * 86_400 - 1);
+        let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        // An estimate that is a few years too early at most.
+        let mut year = 1970 + days.div_euclid(if days < 0 { 365 } else { 366 });
+        while days_before(year + 1, 1) <= days {
+            year += 1;
+        }
+        let month = (1..=12).rev().find(|month| days_before(year, *month) <= days).unwrap_or(1);
+        let day = days - days_before(year, month) + 1;
+        let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
+        // Writing to a String does not fail.
+        let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}Z");
+    }
+}
+
+/// A number of exactly so many digits.
+fn number(text: &str, digits: usize, bounds: std::ops::RangeInclusive<i64>) -> Option<i64> {
+    if text.len() != digits || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().filter(|number| bounds.contains(number))
+}
+
+const fn leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+const fn month_days(year: i64, month: i64) -> i64 {
+    match month {
+        2 if leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 1970-01-01 to the first day of a month.
+fn days_before(year: i64, month: i64) -> i64 {
+    let before = year - 1;
+    let leaps = before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400);
+    let months: i64 = (1..month).map(|month| month_days(year, month)).sum();
+    // 719,162 days lie between the years 1 and 1970.
+    before * 365 + leaps - 719_162 + months
+}
+
+/// Reads `true` or `false`, in any case.
+pub(crate) fn truth(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Addresses with a common prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    address: IpAddr,
+    length: u32,
+}
+
+impl Block {
+    /// Reads `10.0.0.0/8`, or an address alone. Bits behind the prefix do not count.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => most,
+            Some(digits) if !digits.is_empty() && digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().ok().filter(|length| *length <= most)?
+            }
+            Some(_) => return None,
+        };
+        Some(Self { address, length })
+    }
+
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let differ = u32::from(own) ^ u32::from(other);
+                differ.checked_shr(32 - self.length).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let differ = u128::from(own) ^ u128::from(other);
+                differ.checked_shr(128 - self.length).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_exact() {
+        let n = |text: &str| Number::parse(text).unwrap();
+        assert_eq!(n("5"), n("5.000"));
+        assert_eq!(n("005"), n("+5"));
+        assert_eq!(n("-0"), n("0"));
+        assert_eq!(n("443"), Number::whole(443));
+        assert!(n("0.1") < n("0.10000001") && n("-2") < n("-1") && n("-1") < n("0") && n("9") < n("10"));
+        assert!(n("9007199254740993") > n("9007199254740992"));
+        assert!(Number::parse(&"9".repeat(18)).is_some() && Number::parse(&"9".repeat(19)).is_none());
+        assert!(Number::parse(&format!("0.{}1", "0".repeat(17))).is_some());
+        assert!(Number::parse(&format!("0.{}1", "0".repeat(18))).is_none());
+        assert_eq!(n(&"0".repeat(100)), Number::whole(0));
+        assert_eq!(n(&format!("-{}.{}", "9".repeat(18), "9".repeat(18))).0, 1 - 10i128.pow(36));
+        for bad in ["", "-", "+", ".", "1.", ".5", "1e3", "0x1", "1,5", " 1", "1 ", "--1", "1.2.3", "１"] {
+            assert_eq!(Number::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_the_w3c_writes_them() {
+        let at = |text: &str| Time::parse(text).unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(at("1970-01-01"), Time::epoch(0));
+        assert_eq!(at("2026"), at("2026-01-01T00:00:00Z"));
+        assert_eq!(at("2026-03"), at("2026-03-01T00:00Z"));
+        assert_eq!(at("2026-01-31T10:20:30Z"), Time::epoch(1_769_854_830));
+        assert_eq!(at("2026-01-31T12:20:30+02:00"), Time::epoch(1_769_854_830));
+        assert_eq!(at("2026-01-31T08:50:30-01:30"), Time::epoch(1_769_854_830));
+        assert_eq!(at("1769854830"), Time::epoch(1_769_854_830));
+        assert_eq!(at("-1"), at("1969-12-31T23:59:59Z"));
+        assert_eq!(at("2000-02-29T00:00Z"), Time::epoch(951_782_400));
+        assert_eq!(at("2026-01-31T10:20:30.5Z"), Time { seconds: 1_769_854_830, nanos: 500_000_000 });
+        assert_eq!(at("1970-01-01t00:00:00.000000001z"), Time { seconds: 0, nanos: 1 });
+        assert_eq!(at("0001-01-01"), Time::epoch(-719_162 * 86_400));
+        assert_eq!(at("12345"), Time::epoch(12345));
+        assert_eq!(at("999999999999"), Time::epoch(999_999_999_999));
+        for bad in [
+            "",
+            "-",
+            "20260131T10",
+            "2026-13",
+            "2026-00-01",
+            "2026-02-29",
+            "1900-02-29",
+            "2026-04-31",
+            "2026-1-1",
+            "2026-01-00",
+            "2026-01-01T",
+            "2026-01-01T10:00",
+            "2026-01-01T24:00Z",
+            "2026-01-01T10:60Z",
+            "2026-01-01T10Z",
+            "2026-01-01T10:00:60Z",
+            "2026-01-01T10:00:00.Z",
+            "2026-01-01T10:00:00.1234567890Z",
+            "2026-01-01T10:00+2",
+            "2026-01-01T10:00+24:00",
+            "2026-01-01T10:00+02:60",
+            "2026-01-01T10:00ZZ",
+            "2026-01-01T10:00:00:00Z",
+            "2026-01-01-01",
+            "9999999999999",
+            "2026-01T10:00:00.5",
+            "yesterday",
+            "2026-01-01T10:00Z+01:00",
+        ] {
+            assert_eq!(Time::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        let days = [-719_162, -1, 0, 58, 59, 60, 364, 365, 366, 789, 790, 11_016, 11_017, 18_261, 20_000, 2_932_896];
+        for (index, day) in days.into_iter().enumerate() {
+            let seconds = day * 86_400 + i64::try_from(index).unwrap() * 5_000;
+            let mut text = String::new();
+            Time::write(seconds, &mut text);
+            assert_eq!(Time::parse(&text), Some(Time::epoch(seconds)), "{text}");
+        }
+        for far in [i64::MIN, i64::MAX] {
+            let mut text = String::new();
+            Time::write(far, &mut text);
+            assert!(Time::parse(&text).is_some(), "{text}");
+        }
+        let mut text = String::new();
+        Time::write(1_769_854_830, &mut text);
+        assert_eq!(text, "2026-01-31T10:20:30Z");
+    }
+
+    #[test]
+    fn blocks_hold_their_addresses() {
+        let holds = |block: &str, address: &str| Block::parse(block).unwrap().contains(address.parse().unwrap());
+        assert!(holds("10.0.0.0/8", "10.255.0.1") && !holds("10.0.0.0/8", "11.0.0.0"));
+        assert!(holds("10.1.2.3/8", "10.9.9.9") && holds("0.0.0.0/0", "1.2.3.4") && !holds("0.0.0.0/0", "::1"));
+        assert!(holds("10.0.0.1", "10.0.0.1") && !holds("10.0.0.1", "10.0.0.2") && holds("10.0.0.2/31", "10.0.0.3"));
+        assert!(holds("2001:db8::/32", "2001:db8:1::1") && !holds("2001:db8::/32", "2001:db9::1"));
+        assert!(holds("::/0", "::1") && !holds("::/0", "10.0.0.1") && holds("::1", "::1") && !holds("::1", "::2"));
+        assert!(holds("10.0.0.0/8", "::ffff:10.0.0.1"));
+        for bad in ["", "10.0.0", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "::/129", "x", "10.0.0.0/8/8", "::/0000"] {
+            assert_eq!(Block::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn truths_are_words() {
+        assert_eq!((truth("True"), truth("FALSE"), truth("yes"), truth("")), (Some(true), Some(false), None, None));
+    }
+}
