@@ -46,7 +46,8 @@ pub(super) const FAULTS: &[Fault] = &[
         means: "the VIP route is there before vip_listener is attached",
         file: "loader/src/datapath.rs",
         search: "        if self.ensure_listener(state)? {\n",
-        replace: "        if routes::ensure(&mut socket, &routes::vip(self.options.vip, routes::loopback(&mut socket)?))? {\n            \
+        replace: "        let lo = routes::loopback(&mut socket)?;\n        \
+                  if routes::ensure(&mut socket, &routes::vip(self.options.vip, lo))? {\n            \
                   done.push(\"vip-route\");\n        }\n        if self.ensure_listener(state)? {\n",
         tests: &[kernel("start::the_listener_is_attached_before_its_route")],
     },
