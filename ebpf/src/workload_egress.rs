@@ -1,6 +1,6 @@
 //! `workload_egress`: what goes to a workload.
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{helpers::bpf_sk_fullsock, macros::classifier, programs::TcContext};
 use brattice_abi::{
     Address, Alias, Config, Counter, DropReason, FlowKey, IPPROTO_TCP, IPPROTO_UDP, ListenerKey, TargetKey, VIRTUAL_MAC,
 };
@@ -86,8 +86,12 @@ fn deliver(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, Dro
     Ok(rewrite::redirect_out(alias.ifindex))
 }
 
+/// Whose listeners wait for the engine: the agent's user.
+const ROOT: u32 = 0;
+
 /// An alias is no way in: what begins something must come from the engine's user. Segments other than a bare SYN belong
-/// to connections that began with one that was judged (here, or by `vip_listener`), and often carry no socket at all.
+/// to connections that began with one that was judged (here, or by `vip_listener`), and often carry no socket at all. But
+/// where they carry a user's, it is that of one who connects from a VIP and was called from the other side meanwhile.
 #[inline(always)]
 fn permit(
     ctx: &TcContext,
@@ -98,7 +102,7 @@ fn permit(
     ports: &Ports,
 ) -> Result<(), DropReason> {
     if protocol == IPPROTO_TCP && !ports.is_bare_syn() {
-        return Ok(());
+        return if of_another_user(ctx, config) { Err(DropReason::NotEngine) } else { Ok(()) };
     }
     if ctx.get_socket_uid() != config.engine_uid {
         return Err(DropReason::NotEngine);
@@ -119,6 +123,21 @@ fn permit(
         return Err(DropReason::NotTarget);
     }
     Ok(())
+}
+
+/// Whether a socket sent it that is neither the engine's nor root's (a connection is the agent's until it is accepted).
+/// What the kernel sends for no socket, or for one that is half open or ending, is nobody's.
+#[inline(always)]
+fn of_another_user(ctx: &TcContext, config: &Config) -> bool {
+    // SAFETY: the context is valid while the program runs; the verifier checks the offset and that the pointer is asked
+    // for 0. Volatile for the reason given at `context_field!` in `packet.rs`.
+    let socket = unsafe { (&raw const (*ctx.skb.skb).__bindgen_anon_2.sk).read_volatile() };
+    // SAFETY: not 0, and of this packet.
+    if socket.is_null() || unsafe { bpf_sk_fullsock(socket) }.is_null() {
+        return false;
+    }
+    let user = ctx.get_socket_uid();
+    user != config.engine_uid && user != ROOT
 }
 
 /// A workload's SYN was answered with a RST: it is no longer half open.

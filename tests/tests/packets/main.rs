@@ -13,6 +13,7 @@ mod half_open;
 mod ingress;
 mod listener;
 mod malformed;
+mod posing;
 mod scene;
 mod switches;
 mod world;

@@ -138,6 +138,14 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[packets("egress::a_syn_of_another_user_is_dropped")],
     },
     Fault {
+        name: "posing",
+        means: "a user of the host answers for a service",
+        file: "ebpf/src/workload_egress.rs",
+        search: "    user != config.engine_uid && user != ROOT",
+        replace: "    user != config.engine_uid && user == u32::MAX",
+        tests: &[packets("posing::a_host_user_does_not_answer_for_a_service")],
+    },
+    Fault {
         name: "fragment-user",
         means: "later UDP fragments of anybody reach workloads",
         file: "ebpf/src/workload_egress.rs",
