@@ -16,7 +16,15 @@ pub(crate) const TEST_PROFILE: &str = "test-release";
 pub(crate) fn build(profile: &str) -> Result<PathBuf> {
     ebpf::build()?;
     run::timed(&format!("building brattice ({profile})"), || {
-        run::run(run::cargo().args(["build", "--package", "brattice", "--profile", profile]))
+        let mut command = run::cargo();
+        // For the tests' profile the whole workspace, so that demo and tests share one build of the dependencies.
+        command.args(["build", "--profile", profile]);
+        command.args(if profile == TEST_PROFILE {
+            ["--workspace", "--bins"].as_slice()
+        } else {
+            &["--package", "brattice"]
+        });
+        run::run(&mut command)
     })?;
     Ok(binary(profile))
 }

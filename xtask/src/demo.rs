@@ -26,17 +26,6 @@ fn demo(arguments: &[&str]) -> Result<()> {
     }
     setup::setup(setup::For::Tests)?;
     let binary = compile::build(compile::TEST_PROFILE)?;
-    run::timed("building the demo", || {
-        run::run(run::cargo().args([
-            "build",
-            "--package",
-            "brattice-tests",
-            "--bin",
-            "demo",
-            "--profile",
-            compile::TEST_PROFILE,
-        ]))
-    })?;
     let mut command = std::process::Command::new(paths::target().join(compile::TEST_PROFILE).join("demo"));
     command.current_dir(paths::root()).env("BRATTICE_BIN", binary).args(arguments);
     // Ctrl-C reaches the demo as well: it tears its lab down, and we report how it ended.

@@ -36,7 +36,7 @@ pub(crate) struct Counts {
     pub(crate) passed: usize,
     /// Failed.
     pub(crate) failed: usize,
-    /// Marked `#[ignore]`: counted, because it is not run.
+    /// Marked `#[ignore]`: another test starts it in a process of its own.
     pub(crate) ignored: usize,
 }
 
@@ -44,6 +44,13 @@ impl Counts {
     /// Tests that ran.
     pub(crate) fn run(self) -> usize {
         self.passed + self.failed
+    }
+
+    /// Adds another program's.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
     }
 
     /// Adds the `test result:` lines of a harness's output. A program that died before its summary counts as a failure

@@ -1,5 +1,6 @@
 //! The only automation of Brattice. `cargo xtask demo` and `cargo xtask test` are all a newcomer needs.
 
+mod artifacts;
 mod compile;
 mod demo;
 mod ebpf;

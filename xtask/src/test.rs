@@ -1,26 +1,24 @@
 //! All tests, in stages, each with its budget; a summary of tests run and expected.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::{
-    compile,
+    artifacts::{self, Artifact},
+    ebpf,
     expected::{self, Counts},
     run, setup,
 };
 
 /// A part of the test run.
-pub(crate) struct Stage {
+struct Stage {
     /// As in `tests/expected.txt`.
-    pub(crate) name: &'static str,
+    name: &'static str,
     /// Time it may take on two cores.
     budget: Duration,
-    /// Which tests, for cargo.
-    select: &'static [&'static str],
+    /// Which test programs; each belongs to the first stage that takes it.
+    takes: fn(&Artifact) -> bool,
     /// For the harness.
     harness: &'static [&'static str],
 }
@@ -29,44 +27,34 @@ pub(crate) struct Stage {
 const COLD_BUILD: Duration = Duration::from_secs(600);
 
 /// In the order in which they run.
-pub(crate) const STAGES: &[Stage] = &[
+const STAGES: &[Stage] = &[
     Stage {
         name: "unit and property",
         budget: Duration::from_secs(180),
-        select: &["--workspace", "--exclude", "brattice-tests", "--exclude", "brattice-loader"],
+        takes: |artifact| artifact.folder != "tests" && artifact.folder != "loader",
         harness: &[],
     },
     Stage {
         name: "eBPF packets",
         budget: Duration::from_secs(60),
-        select: &["--package", "brattice-tests", "--test", "packets"],
+        takes: |artifact| artifact.folder == "tests" && artifact.name == "packets",
         harness: &[],
     },
-    Stage { name: "loader", budget: Duration::from_secs(60), select: &["--package", "brattice-loader"], harness: &[] },
     Stage {
-        name: "end to end",
-        budget: Duration::from_secs(480),
-        select: &["--package", "brattice-tests", "--lib", "--test", "together"],
-        harness: &["--test-threads=4"],
+        name: "loader",
+        budget: Duration::from_secs(60),
+        takes: |artifact| artifact.folder == "loader",
+        harness: &[],
     },
     // Measures time or load: one at a time.
     Stage {
         name: "end to end, alone",
-        budget: Duration::from_secs(480),
-        select: &["--package", "brattice-tests", "--test", "alone"],
+        budget: Duration::from_secs(180),
+        takes: |artifact| artifact.integration && artifact.name == "alone",
         harness: &["--test-threads=1"],
     },
+    Stage { name: "end to end", budget: Duration::from_secs(300), takes: |_| true, harness: &["--test-threads=4"] },
 ];
-
-impl Stage {
-    /// `cargo test` for it.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = run::cargo();
-        command.args(["test", "--profile", compile::TEST_PROFILE, "--no-fail-fast"]).args(self.select);
-        command.env("BRATTICE_BIN", compile::binary(compile::TEST_PROFILE));
-        command
-    }
-}
 
 /// Sets up, builds, runs everything.
 ///
@@ -78,28 +66,34 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     }
     let expected = expected::read()?;
     setup::setup(setup::For::Tests)?;
+    ebpf::build()?;
     let start = Instant::now();
-    compile::build(compile::TEST_PROFILE)?;
-    run::timed("building the tests", || {
-        run::run(run::cargo().args(["test", "--workspace", "--no-run", "--quiet", "--profile", compile::TEST_PROFILE]))
-    })?;
+    let built = run::timed("building everything", artifacts::build)?;
+    let program = |artifact: &&Artifact| artifact.folder == "agent" && !artifact.test;
+    let Some(binary) = built.iter().find(program).map(|artifact| artifact.executable.clone()) else {
+        bail!("the build made no binary `brattice`")
+    };
+    let mut tests: Vec<Artifact> = built.into_iter().filter(|artifact| artifact.test).collect();
     let mut report = vec![line("build", start.elapsed(), COLD_BUILD, "")];
     let mut total = Counts::default();
     let mut trouble = Vec::new();
     for stage in STAGES {
         run::say(&format!("{} (budget {})", stage.name, run::human(stage.budget)));
         let start = Instant::now();
-        let mut command = stage.command();
-        command.arg("--").args(stage.harness);
-        if let Some(filter) = filter {
-            command.arg(filter);
+        let mut counts = Counts::default();
+        let (mine, rest): (Vec<Artifact>, Vec<Artifact>) = tests.into_iter().partition(stage.takes);
+        tests = rest;
+        for artifact in mine {
+            println!("    {} {}", artifact.folder, artifact.name);
+            let mut command = artifact.command(&binary);
+            command.args(stage.harness).args(filter);
+            let (succeeded, lines) = run::tee(&mut command)?;
+            let mut own = Counts::of(&lines);
+            // It died, or found something of its own to complain about.
+            own.failed += usize::from(!succeeded && own.failed == 0);
+            counts.add(own);
         }
-        let (succeeded, lines) = run::tee(&mut command)?;
         let took = start.elapsed();
-        let mut counts = Counts::of(&lines);
-        if !succeeded && counts.failed == 0 {
-            counts.failed = 1;
-        }
         let wanted = expected.get(stage.name).copied();
         let comparison = match (filter, wanted) {
             (Some(_), _) => format!("{} run (filtered)", counts.run()),
@@ -121,7 +115,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
             }
         };
         if counts.ignored > 0 {
-            trouble.push(format!("{}: {} tests are ignored; a test is run or removed", stage.name, counts.ignored));
+            println!("    note: {} tests are run by other tests, in a process of their own", counts.ignored);
         }
         report.push(line(stage.name, took, stage.budget, &comparison));
         total.passed += counts.passed;

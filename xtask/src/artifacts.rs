@@ -1,0 +1,80 @@
+//! One build of everything that tests need, and which programs came out of it.
+//!
+//! Cargo chooses the features of shared dependencies by what is selected: a build per package would compile many of them
+//! several times. So the whole workspace is built at once, and the test programs are started from here.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{compile, paths, run};
+
+/// A program that was built.
+#[derive(Clone, Debug)]
+pub(crate) struct Artifact {
+    /// Its crate's folder, from the workspace's root: `agent/engine`.
+    pub(crate) folder: String,
+    /// Name of the target: a test's file name, a crate, a binary.
+    pub(crate) name: String,
+    /// Whether it is a file of a `tests/` folder.
+    pub(crate) integration: bool,
+    /// Whether it runs tests.
+    pub(crate) test: bool,
+    /// The program.
+    pub(crate) executable: PathBuf,
+}
+
+impl Artifact {
+    /// Starts it as cargo does: in its crate's folder.
+    pub(crate) fn command(&self, binary: &PathBuf) -> Command {
+        let folder = paths::root().join(&self.folder);
+        let mut command = Command::new(&self.executable);
+        run::clean_environment(&mut command);
+        command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env("BRATTICE_BIN", binary);
+        command
+    }
+}
+
+/// Builds all programs and all tests of the workspace.
+///
+/// # Errors
+/// When something does not compile.
+pub(crate) fn build() -> Result<Vec<Artifact>> {
+    let mut command = run::cargo();
+    command.args(["build", "--workspace", "--lib", "--bins", "--tests", "--profile", compile::TEST_PROFILE]);
+    command.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start `{}`", run::shown(&command)))?;
+    let mut artifacts = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            artifacts.extend(artifact(&line?));
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("the build failed");
+    }
+    artifacts.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
+    Ok(artifacts)
+}
+
+/// A program of ours in a message of cargo's.
+fn artifact(line: &str) -> Option<Artifact> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let executable = PathBuf::from(message.get("executable")?.as_str()?);
+    let manifest = PathBuf::from(message.get("manifest_path")?.as_str()?);
+    let folder = manifest.parent()?.strip_prefix(paths::root()).ok()?.to_string_lossy().into_owned();
+    let target = message.get("target")?;
+    let kinds = target.get("kind")?.as_array()?;
+    Some(Artifact {
+        folder,
+        name: target.get("name")?.as_str()?.to_owned(),
+        integration: kinds.iter().any(|kind| kind == "test"),
+        test: message.get("profile")?.get("test")?.as_bool()?,
+        executable,
+    })
+}
