@@ -274,7 +274,7 @@ impl Inner {
         if configured {
             done.push("config");
         }
-        let table = nft::ensure(self.options.vip, self.options.alias);
+        let table = nft::ensure(&self.options);
         match &table {
             Ok(true) => done.push("nft"),
             Ok(false) => {}
@@ -454,7 +454,7 @@ impl Inner {
             }
             Err(error) => lines.push(format!("devices and routes cannot be asked for: {error}")),
         }
-        match nft::present(self.options.vip, self.options.alias) {
+        match nft::present(&self.options) {
             Ok(true) => lines.push(format!("nftables table {}", nft::TABLE)),
             Ok(false) => lines.push(format!("nftables table {} IS MISSING", nft::TABLE)),
             Err(error) => lines.push(format!("nftables cannot be asked: {error}")),

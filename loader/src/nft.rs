@@ -4,12 +4,15 @@
 //! hand.
 
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
+use brattice_abi as abi;
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use crate::device::DEVICE;
+use crate::options::Options;
 use crate::{Error, Result};
 
 /// Family and name of the table.
@@ -79,11 +82,16 @@ pub(crate) fn list(arguments: &[&str]) -> Result<Option<Vec<Value>>> {
     }
 }
 
-fn text(vip: Ipv4Net, alias: Ipv4Net) -> String {
+fn text(options: &Options) -> String {
+    let (vip, alias, sources) = (options.vip.trunc(), options.alias.trunc(), sources(options.vip));
     // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
     //
     // Callers and targets show as aliases, and come by brattice0 only: from elsewhere, a packet from an alias can but
-    // mean to end or fill somebody's connection. ICMP errors do the same without a source of ours.
+    // mean to end or fill somebody's connection. ICMP errors do the same without a source of ours. (What comes by lo is
+    // this host's own; also the RST of the last rule.)
+    //
+    // Who connects from a service's address and port to an alias gets a RST: else that socket would wait, and eat the SYN
+    // of a workload that calls the service from just that port.
     format!(
         "add table {TABLE}\n\
          delete table {TABLE}\n\
@@ -92,18 +100,27 @@ fn text(vip: Ipv4Net, alias: Ipv4Net) -> String {
            chain prerouting {{\n\
              type filter hook prerouting priority raw; policy accept;\n\
              iifname \"{DEVICE}\" notrack;\n\
-             iifname != \"{DEVICE}\" ip saddr {alias} ip daddr {vip} counter drop;\n\
+             iifname != \"{DEVICE}\" iifname != \"lo\" ip saddr {alias} ip daddr {vip} counter drop;\n\
              iifname != \"{DEVICE}\" iifname != \"lo\" ip daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
            }}\n\
-           chain output {{ type filter hook output priority raw; policy accept; oifname \"{DEVICE}\" notrack; }}\n\
+           chain output {{\n\
+             type filter hook output priority raw; policy accept;\n\
+             oifname \"{DEVICE}\" notrack;\n\
+             oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn ip saddr {vip} ip saddr != {sources} meta skuid != {engine} counter reject with tcp reset;\n\
+           }}\n\
          }}\n",
-        vip = vip.trunc(),
-        alias = alias.trunc(),
+        engine = options.engine_uid,
     )
 }
 
+/// First and last of the engine's source addresses, as nft writes a range.
+fn sources(vip: Ipv4Net) -> String {
+    let at = |offset: u32| Ipv4Addr::from(u32::from(vip.network()) + offset);
+    format!("{}-{}", at(abi::FIRST_ENGINE_SOURCE), at(abi::FIRST_ENGINE_SOURCE + abi::ENGINE_SOURCES - 1))
+}
+
 /// Whether the table is there with both chains and their rules.
-pub(crate) fn present(vip: Ipv4Net, alias: Ipv4Net) -> Result<bool> {
+pub(crate) fn present(options: &Options) -> Result<bool> {
     let Some(items) = list(&["table", "inet", "brattice"])? else { return Ok(false) };
     let hook = |hook: &str| items.iter().any(|i| i.pointer("/chain/hook").and_then(Value::as_str) == Some(hook));
     let rule = |chain: &str, words: &[&str]| {
@@ -113,21 +130,22 @@ pub(crate) fn present(vip: Ipv4Net, alias: Ipv4Net) -> Result<bool> {
         })
     };
     let net = |net: Ipv4Net| format!("{{\"addr\":\"{}\",\"len\":{}}}", net.network(), net.prefix_len());
-    let (vip, alias) = (net(vip), net(alias));
+    let (vip, alias) = (net(options.vip), net(options.alias));
     Ok(hook("prerouting")
         && hook("output")
         && rule("prerouting", &["notrack"])
         && rule("output", &["notrack"])
         && rule("prerouting", &["saddr", &alias, &vip, "drop"])
-        && rule("prerouting", &["l4proto", &vip, "drop"]))
+        && rule("prerouting", &["l4proto", &vip, "drop"])
+        && rule("output", &["skuid", &format!("\"right\":{}}}", options.engine_uid), &vip, "reject"]))
 }
 
 /// Writes the table unless it is there; whether it was written.
-pub(crate) fn ensure(vip: Ipv4Net, alias: Ipv4Net) -> Result<bool> {
-    if present(vip, alias)? {
+pub(crate) fn ensure(options: &Options) -> Result<bool> {
+    if present(options)? {
         return Ok(false);
     }
-    script("the table inet brattice", &text(vip, alias))?;
+    script("the table inet brattice", &text(options))?;
     Ok(true)
 }
 

@@ -4,10 +4,15 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::time::Duration;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
 
 use crate::room::{inside, room, sh};
 
@@ -67,7 +72,8 @@ fn packets_from_elsewhere_reach_no_connection() {
         assert!(!arrives() && !arrives(), "a forged packet reached an established connection");
         assert!(!pinged(&netns), "ICMP to a VIP was answered");
         let table = sh("nft list table inet brattice");
-        assert!(!table.contains("packets 0 ") && table.matches("packets ").count() == 2, "both are counted: {table}");
+        let counted = table.lines().filter(|l| l.contains("counter packets") && !l.contains("packets 0 ")).count();
+        assert_eq!(counted, 2, "both are counted: {table}");
 
         // It is the table that keeps them out: nothing else would.
         sh("nft delete table inet brattice");
@@ -77,18 +83,52 @@ fn packets_from_elsewhere_reach_no_connection() {
     });
 }
 
+/// Connects from an address in the VIP range to the alias; why not, and after how long.
+fn opened(from: Ipv4Addr) -> (Errno, Duration) {
+    let stream = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    setsockopt(&stream, sockopt::SendTimeout, &TimeVal::new(0, 500_000)).unwrap();
+    bind(stream.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(from, 8080))).unwrap();
+    let since = Instant::now();
+    let to = SockaddrIn::from(std::net::SocketAddrV4::new(ALIAS.0, ALIAS.1));
+    (connect(stream.as_raw_fd(), &to).unwrap_err(), since.elapsed())
+}
+
+/// A socket that waits for an answer from an alias would get a workload's SYN to its VIP and port, and the service not.
+#[test]
+fn nobody_waits_at_the_address_of_a_service() {
+    room(async |room| {
+        let datapath = room.start().await;
+        let (why, after) = opened(VIP.0);
+        assert_eq!(why, Errno::ECONNREFUSED);
+        assert!(after < Duration::from_millis(100), "{after:?}");
+        // An engine source is no service's address: there workload_egress alone judges, and drops.
+        assert_eq!(opened(Ipv4Addr::new(169, 254, 64, 16)).0, Errno::EINPROGRESS);
+        sh("nft delete table inet brattice");
+        assert_eq!(opened(VIP.0).0, Errno::EINPROGRESS, "without the table");
+        assert_eq!(datapath.repair().await.unwrap(), ["nft"]);
+        assert_eq!(opened(VIP.0).0, Errno::ECONNREFUSED);
+    });
+}
+
 #[test]
 fn a_table_without_its_guards_is_written_anew() {
     room(async |room| {
         let datapath = room.start().await;
         let whole = sh("nft list table inet brattice");
-        for rule in ["saddr", "l4proto", "notrack"] {
-            let handle = sh("nft -a list chain inet brattice prerouting")
+        let rules = [
+            ("prerouting", "saddr"),
+            ("prerouting", "l4proto"),
+            ("prerouting", "notrack"),
+            ("output", "skuid"),
+            ("output", "notrack"),
+        ];
+        for (chain, rule) in rules {
+            let handle = sh(&format!("nft -a list chain inet brattice {chain}"))
                 .lines()
                 .find(|line| line.contains(rule))
                 .and_then(|line| line.rsplit(' ').next().map(str::to_owned))
                 .unwrap();
-            sh(&format!("nft delete rule inet brattice prerouting handle {handle}"));
+            sh(&format!("nft delete rule inet brattice {chain} handle {handle}"));
             assert_eq!(datapath.repair().await.unwrap(), ["nft"], "{rule}");
             assert_eq!(sh("nft list table inet brattice"), whole);
         }

@@ -79,6 +79,14 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[kernel("guard::packets_from_elsewhere_reach_no_connection")],
     },
     Fault {
+        name: "waiting-poser",
+        means: "a user of the host waits at the address of a service",
+        file: "loader/src/nft.rs",
+        search: "counter reject with tcp reset;",
+        replace: "counter;",
+        tests: &[kernel("guard::nobody_waits_at_the_address_of_a_service")],
+    },
+    Fault {
         name: "other-ranges",
         means: "a running data path with other ranges is adopted",
         file: "loader/src/datapath.rs",
