@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::condition::Condition;
 use crate::key::Key;
+use crate::pattern::Pattern;
 use crate::policy::{Effect, Policy};
 use crate::principal::Principals;
 use crate::request::{Action, Facts, Work};
@@ -79,7 +80,7 @@ impl Compiled {
         let keys = || {
             let conditions = policy.statements.iter().flat_map(|statement| &statement.conditions);
             let resources = policy.statements.iter().flat_map(|statement| &statement.resources.patterns);
-            conditions.flat_map(Condition::keys).chain(resources.flat_map(|pattern| pattern.variables()))
+            conditions.flat_map(Condition::keys).chain(resources.flat_map(Pattern::variables))
         };
         let reads_network = keys().any(|key| *key == Key::ServiceNetworkArn);
         let whole = policy.statements.iter().flat_map(|s| &s.resources.patterns).all(|pattern| &*pattern.text == "*");

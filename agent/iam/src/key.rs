@@ -136,8 +136,11 @@ const PLAIN: [(&str, Key); 21] = [
     ("brattice:Evidence", Key::Evidence),
 ];
 
+/// Makes a key of the name behind its slash.
+type Make = fn(Box<str>) -> Key;
+
 /// Keys with a name behind a slash.
-const NAMED: [(&str, fn(Box<str>) -> Key); 4] = [
+const NAMED: [(&str, Make); 4] = [
     ("vpc-lattice-svcs:RequestHeader/", Key::RequestHeader),
     ("vpc-lattice-svcs:RequestQueryString/", Key::RequestQueryString),
     ("aws:PrincipalTag/", Key::PrincipalTag),

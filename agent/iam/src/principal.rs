@@ -251,7 +251,7 @@ impl Named {
         let labels = text.split('.').collect::<Vec<_>>();
         let is_label =
             |label: &&str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if labels.len() < 2 || !labels.iter().all(|label| is_label(label)) {
+        if labels.len() < 2 || !labels.iter().all(is_label) {
             return Err(("is no service", "a name such as lambda.amazonaws.com"));
         }
         Ok(Self::Service(text.into()))

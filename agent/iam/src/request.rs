@@ -231,6 +231,11 @@ impl Facts<'_> {
         };
         let texts = |texts: &[&str], found: &mut dyn FnMut(Value<'_>)| texts.iter().for_each(|t| found(Value::Text(t)));
         let http = request.http;
+        let header = |name: &str, found: &mut dyn FnMut(Value<'_>)| {
+            if let Some(http) = http {
+                http.headers.each(name, &mut |value| found(Value::Text(value)));
+            }
+        };
         match key {
             Key::Port => found(Value::Whole(request.port.into())),
             Key::ServiceNetworkArn => text(self.network, found),
@@ -239,14 +244,12 @@ impl Facts<'_> {
             Key::SourceVpcOwnerAccount => text(request.source_vpc_account, found),
             Key::RequestMethod => text(http.map(|http| http.method), found),
             Key::RequestPath => text(http.map(|http| http.path), found),
-            Key::RequestHeader(name) => {
-                http.into_iter().for_each(|h| h.headers.each(name, &mut |v| found(Value::Text(v))))
-            }
-            Key::UserAgent => {
-                http.into_iter().for_each(|h| h.headers.each("user-agent", &mut |v| found(Value::Text(v))))
-            }
+            Key::RequestHeader(name) => header(name, found),
+            Key::UserAgent => header("user-agent", found),
             Key::RequestQueryString(name) => {
-                http.into_iter().for_each(|h| h.query.each(name, &mut |v| found(Value::Text(v))))
+                if let Some(http) = http {
+                    http.query.each(name, &mut |value| found(Value::Text(value)));
+                }
             }
             Key::PrincipalArn => text(caller.arn(), found),
             Key::PrincipalAccount => text(caller.account, found),
