@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 /// How long an alias rests after its last connection was closed.
 pub const QUARANTINE: Duration = Duration::from_secs(120);
+/// Most aliases of one interface, resting ones included: a workload that adds addresses to itself, or changes its link
+/// address again and again, uses up its own share and not the pool.
+pub const MAX_PER_INTERFACE: usize = 256;
 /// Most workload names whose number is remembered.
 pub const MAX_NUMBERS: usize = 2 * brattice_abi::MAX_WORKLOADS as usize;
 
@@ -56,6 +59,8 @@ pub struct Assigned {
     pub given: Vec<Claim>,
     /// Claims for which the pool had nothing left.
     pub exhausted: Vec<Claim>,
+    /// Claims of interfaces that have [`MAX_PER_INTERFACE`] aliases already.
+    pub limited: Vec<Claim>,
 }
 
 /// What is kept on disk.
@@ -165,10 +170,21 @@ impl Aliases {
                 assigned.lost.push((*alias, slot.generation));
             }
         }
+        let mut shares: HashMap<u32, usize> = HashMap::new();
+        for slot in self.slots.values() {
+            let ((State::Given(claim), _) | (_, Some(claim))) = (&slot.state, &slot.last) else { continue };
+            *shares.entry(claim.identity.ifindex).or_default() += 1;
+        }
         for claim in wanted {
             if self.claims.contains_key(claim) {
                 continue;
             }
+            let share = shares.entry(claim.identity.ifindex).or_default();
+            if *share >= MAX_PER_INTERFACE {
+                assigned.limited.push(claim.clone());
+                continue;
+            }
+            *share += 1;
             let Some(alias) = self.next_free() else {
                 assigned.exhausted.push(claim.clone());
                 continue;
@@ -324,6 +340,32 @@ mod tests {
         let again = aliases.get(&claim(7)).unwrap();
         assert_eq!(again.alias, first.alias);
         assert!(again.generation > first.generation);
+    }
+
+    #[test]
+    fn an_interface_has_its_share_of_the_pool_and_no_more() {
+        let mut aliases = Aliases::restore("100.127.0.0/16".parse().unwrap(), &Saved::default(), true).0;
+        // One workload with more addresses than that, and an honest one.
+        let of = |interface: u32, namespace: u64, addresses: u32| {
+            (0..addresses).map(move |n| {
+                let identity = Identity { ifindex: interface, namespace, mac: [2; 6] };
+                Claim { identity, vpc: "blue".into(), address: Ipv4Addr::from(0x0a00_0000 + n).into() }
+            })
+        };
+        let most = u32::try_from(MAX_PER_INTERFACE).unwrap();
+        let wanted: BTreeSet<Claim> = of(1, 1, most + 50).chain(of(2, 2, 1)).collect();
+        let assigned = aliases.assign(&wanted);
+        assert_eq!((assigned.given.len(), assigned.limited.len()), (MAX_PER_INTERFACE + 1, 50));
+        assert!(assigned.exhausted.is_empty());
+        // What it had counts until it has rested, so that being another again and again gains nothing.
+        let now = Instant::now();
+        let changed: BTreeSet<Claim> = of(1, 3, 10).chain(of(2, 2, 1)).collect();
+        let assigned = aliases.assign(&changed);
+        assert_eq!((assigned.lost.len(), assigned.limited.len()), (MAX_PER_INTERFACE, 10));
+        aliases.closed(&assigned.lost, now);
+        assert_eq!(aliases.assign(&changed).limited.len(), 10);
+        aliases.rested(now + QUARANTINE);
+        assert_eq!(aliases.assign(&changed).given.len(), 10);
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub enum Code {
     AddressConflict,
     /// No alias is left.
     AliasPoolExhausted,
+    /// The interface has as many aliases as one may have.
+    AliasLimit,
     /// The kernel refused the attachment.
     AttachFailed,
 }

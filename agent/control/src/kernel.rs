@@ -1,13 +1,14 @@
 //! The kernel's side of engine supervision, on a real data path.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use brattice_abi::WorkerState;
 use brattice_loader::Datapath;
-use brattice_loader::sockets::{dns_udp, listener};
+use brattice_loader::sockets::{dns_udp, listener as listener_at};
+use tracing::warn;
 
 use crate::engine::sockets::{BACKLOG, Slots, Sockets, addresses};
 
@@ -46,7 +47,7 @@ impl Slots for KernelSlots {
         // The addresses of an engine that was just killed are free only when its last thread is gone.
         let mut tries = 40;
         loop {
-            match self.make() {
+            match self.make(tries == 0) {
                 Err(e) if tries > 0 && e.contains("in use") => {
                     tries -= 1;
                     std::thread::sleep(Duration::from_millis(5));
@@ -61,16 +62,27 @@ impl Slots for KernelSlots {
 }
 
 impl KernelSlots {
-    fn make(&self) -> Result<Vec<OwnedFd>, String> {
+    /// `anywhere`: a TCP listener whose port somebody of the host has (on 0.0.0.0, or on the source address itself: these
+    /// ports are anybody's to bind) gets another. Only `vip_listener` leads to it, whatever its port.
+    fn make(&self, anywhere: bool) -> Result<Vec<OwnedFd>, String> {
+        let listener = |mut address: SocketAddrV4| {
+            let mut result = listener_at(address, BACKLOG).map_err(|e| e.to_string());
+            if anywhere && result.as_ref().is_err_and(|e| e.contains("in use")) {
+                warn!(%address, "the port is in use by somebody else; another is taken, which makes no difference");
+                address.set_port(0);
+                result = listener_at(address, BACKLOG).map_err(|e| e.to_string());
+            }
+            result
+        };
         let (workers, [udp, tcp]) = addresses(&self.sources, self.dns, self.workers);
         let mut descriptors = Vec::new();
         for kind in 0..2 {
             for pair in &workers {
-                descriptors.push(listener(pair[kind], BACKLOG).map_err(|e| e.to_string())?);
+                descriptors.push(listener(pair[kind])?);
             }
         }
         descriptors.push(dns_udp(udp, self.engine_uid).map_err(|e| e.to_string())?);
-        descriptors.push(listener(tcp, BACKLOG).map_err(|e| e.to_string())?);
+        descriptors.push(listener(tcp)?);
         descriptors.push(self.datapath.maps.workers_fd().map_err(|e| e.to_string())?);
         Ok(descriptors)
     }

@@ -10,7 +10,7 @@ use brattice_wire::snapshot::Snapshot;
 use tracing::{debug, error, info, warn};
 
 use super::{Node, REMOVAL_PATIENCE, Removals};
-use crate::aliases::{Claim, Identity};
+use crate::aliases::{Claim, Identity, MAX_PER_INTERFACE};
 use crate::attachments::{Code, Refusal, Wishes, decide, identity_of};
 use crate::reconcile::{Desired, Placed, difference};
 
@@ -73,17 +73,20 @@ impl Node {
             failed.extend(self.maps.targets.remove_if(|target, _| is_gone(&target.alias)));
             self.report(failed);
         }
-        let exhausted: BTreeSet<&Claim> = assigned.exhausted.iter().collect();
+        let without: BTreeMap<&Claim, Code> = (assigned.exhausted.iter().map(|claim| (claim, Code::AliasPoolExhausted)))
+            .chain(assigned.limited.iter().map(|claim| (claim, Code::AliasLimit)))
+            .collect();
         for decision in &mut decisions {
-            let without: Vec<IpAddr> =
-                decision.claims().filter(|claim| exhausted.contains(claim)).map(|claim| claim.address).collect();
-            for address in without {
+            let mine: Vec<(IpAddr, Code)> =
+                decision.claims().filter_map(|claim| Some((claim.address, *without.get(&claim)?))).collect();
+            for (address, code) in mine {
                 decision.addresses.retain(|a| *a != address);
-                decision.refused.push(Refusal {
-                    address: Some(address),
-                    code: Code::AliasPoolExhausted,
-                    text: format!("{address} got no alias: the pool is used up (or its aliases still rest); choose a larger --alias-range"),
-                });
+                let text = if code == Code::AliasLimit {
+                    format!("{address} got no alias: an interface may have {MAX_PER_INTERFACE}, and those it had before rest for a while")
+                } else {
+                    format!("{address} got no alias: the pool is used up (or its aliases still rest); choose a larger --alias-range")
+                };
+                decision.refused.push(Refusal { address: Some(address), code, text });
             }
         }
         for decision in &decisions {
