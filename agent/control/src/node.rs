@@ -33,8 +33,8 @@ use crate::switches::{self, Names};
 
 pub use starting::{AgentError, run};
 
-/// Removals wait for the engine this long at most: a removed document is live within a second.
-pub const REMOVAL_PATIENCE: Duration = Duration::from_millis(300);
+/// What comes after the engine waits for it this long at most: a change of the documents is live within a second.
+pub const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
 /// Least time between two looks at the host's interfaces, so that a host with busy routes keeps its cores.
 pub const INVENTORY_PAUSE: Duration = Duration::from_millis(50);
 /// What the kernel or the disk refused is tried again after this long.
@@ -61,8 +61,8 @@ impl Maps {
     }
 }
 
-/// Removals that wait for the engine.
-struct Removals {
+/// The second half of a change, which waits until the engine knows the first: see [`Node::finish`].
+struct Pending {
     revision: u64,
     deadline: Instant,
 }
@@ -89,7 +89,9 @@ pub(crate) struct Node {
     pub(crate) decisions: Vec<Decision>,
     desired: Desired,
     pub(crate) snapshot: Arc<Snapshot>,
-    removals: Option<Removals>,
+    pending: Option<Pending>,
+    /// Revision that the engine applied and whose second half is done.
+    pub(crate) applied: u64,
     /// When kernel and documents were compared last.
     reconciled: Instant,
     /// Findings that do not keep documents from coming into force, as logged.
@@ -122,18 +124,11 @@ impl Node {
         let mut looked = Instant::now();
         let network = listen(network);
         loop {
-            let removal = self.removals.as_ref().map(|removals| removals.deadline);
+            let deadline = self.pending.as_ref().map(|pending| pending.deadline);
             tokio::select! {
+                // What the engine did comes before answers about it.
+                biased;
                 () = &mut stop => break,
-                () = policies.changed() => {
-                    self.read_policies(None);
-                    self.reconcile().await;
-                }
-                () = network.notified() => {
-                    tokio::time::sleep(INVENTORY_PAUSE.saturating_sub(looked.elapsed())).await;
-                    looked = Instant::now();
-                    self.look_at_network().await;
-                }
                 event = self.engine.events.recv() => match event {
                     Some(event) => {
                         self.engine_event(event).await;
@@ -148,6 +143,15 @@ impl Node {
                         break;
                     }
                 },
+                () = policies.changed() => {
+                    self.read_policies(None);
+                    self.reconcile().await;
+                }
+                () = network.notified() => {
+                    tokio::time::sleep(INVENTORY_PAUSE.saturating_sub(looked.elapsed())).await;
+                    looked = Instant::now();
+                    self.look_at_network().await;
+                }
                 Some(Call { request, answer }) = calls.recv() => {
                     if request != Request::Probe {
                         let result = self.answer(request).await;
@@ -163,7 +167,7 @@ impl Node {
                         });
                     });
                 }
-                () = at(removal) => self.finish_removals().await,
+                () = at(deadline) => self.finish().await,
                 _ = second.tick() => self.tick().await,
             }
         }
@@ -240,9 +244,10 @@ impl Node {
             Event::Applied(revision) => {
                 info!(revision, "the engine serves");
                 self.refused = None;
-                if self.removals.as_ref().is_some_and(|removals| removals.revision <= revision) {
-                    self.finish_removals().await;
+                if self.pending.as_ref().is_some_and(|pending| pending.revision <= revision) {
+                    self.finish().await;
                 }
+                self.applied = revision;
             }
             Event::Refused { revision, reason } => {
                 error!(revision, reason, "the engine refused the snapshot and keeps the one before");
@@ -250,8 +255,9 @@ impl Node {
             }
             Event::Closed(aliases) => self.closed(aliases).await,
             Event::Down => {
-                if self.removals.is_some() {
-                    self.finish_removals().await;
+                self.applied = 0;
+                if self.pending.is_some() {
+                    self.finish().await;
                 }
             }
         }
@@ -295,6 +301,11 @@ impl Node {
         if failed && self.reconciled.elapsed() >= RETRY {
             self.reconcile().await;
         }
+    }
+
+    /// Whether `workload_ingress` is attached to an interface.
+    pub(crate) fn is_attached(&self, ifindex: u32) -> bool {
+        self.attached.contains(&ifindex)
     }
 
     /// Names that switches are about, now.

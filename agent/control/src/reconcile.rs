@@ -1,8 +1,7 @@
 //! What the kernel's maps should hold, and the smallest change that gets them there.
 //!
-//! Additions go to the kernel before the engine hears of them, removals after it has: so the engine never connects to
-//! an alias that the kernel does not know (yet, or any more). What must go at once (an identity that is gone) does not
-//! wait for that.
+//! Whom the engine may call is known to the kernel before the engine hears of it; who may call, and what is removed, waits
+//! until the engine knows. What must go at once (an identity that is gone) does not wait for that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;

@@ -324,7 +324,7 @@ pub struct WorkloadView {
     pub namespace: Option<String>,
     /// Real address → alias.
     pub addresses: BTreeMap<String, String>,
-    /// `attached`, `refused`, `quarantined`.
+    /// `attached`, `attaching` (until the engine knows it), `refused`, `quarantined`.
     pub state: String,
     /// Why refused: a code (`AddressConflict`, ...) and a sentence.
     pub reason: Option<String>,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use brattice_abi::{Counter, DropReason};
+use brattice_abi::{Counter, DropReason, WorkloadKey};
 use brattice_loader::Datapath;
 use brattice_loader::preflight::{Leg, Report};
 use brattice_model::{Action, Association, Model, Service};
@@ -134,7 +134,8 @@ async fn engine(node: &Node) -> EngineView {
         state: view.state.to_owned(),
         pid: view.pid,
         restarts: view.restarts,
-        revision: view.revision,
+        // What is shown as applied is done in the kernel, too.
+        revision: view.revision.min(node.applied),
         heartbeat_age_ms: heartbeat.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         stats: node.engine.asker().stats().await,
     }
@@ -282,18 +283,28 @@ pub(crate) fn workloads(node: &Node) -> Vec<WorkloadView> {
 }
 
 fn workload(node: &Node, decision: &Decision) -> WorkloadView {
-    let addresses = decision
+    let accepted = |address: IpAddr| {
+        let key = WorkloadKey { ifindex: decision.ifindex, address: address.into() };
+        node.maps.workloads.known().contains_key(&key)
+    };
+    let addresses: BTreeMap<String, String> = decision
         .claims()
+        .filter(|claim| accepted(claim.address))
         .filter_map(|claim| Some((claim.address.to_string(), node.aliases.get(&claim)?.alias.to_string())))
         .collect();
-    let attached = decision.attached() && !decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
+    let failed = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
+    let state = match (decision.attached() && !failed, node.is_attached(decision.ifindex) && !addresses.is_empty()) {
+        (false, _) => "refused",
+        (true, false) => "attaching",
+        (true, true) => "attached",
+    };
     WorkloadView {
         name: decision.name.clone(),
         vpc: decision.vpc.clone(),
         interface: decision.interface.clone(),
         namespace: decision.namespace.clone(),
         addresses,
-        state: if attached { "attached" } else { "refused" }.to_owned(),
+        state: state.to_owned(),
         reason: decision.reason(),
     }
 }

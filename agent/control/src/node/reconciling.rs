@@ -9,14 +9,16 @@ use brattice_model::{Binding, Plan, plan};
 use brattice_wire::snapshot::Snapshot;
 use tracing::{debug, error, info, warn};
 
-use super::{Node, REMOVAL_PATIENCE, Removals};
+use super::{ENGINE_PATIENCE, Node, Pending};
 use crate::aliases::{Claim, Identity, MAX_PER_INTERFACE};
 use crate::attachments::{Code, Refusal, Wishes, decide, identity_of};
 use crate::reconcile::{Desired, Placed, difference};
 
 impl Node {
-    /// Brings kernel and engine to what documents and interfaces say: what is new first, what is gone when the engine
-    /// knows it.
+    /// Brings kernel and engine to what documents and interfaces say. First the kernel learns whom the engine may call
+    /// and which VIPs there are, then the engine gets its snapshot, and when it has applied that, new workloads may call
+    /// and what is gone is removed ([`Self::finish`]): so the engine never calls whom the kernel does not know, and never
+    /// hears of a caller that it does not know.
     pub(super) async fn reconcile(&mut self) {
         self.failures.clear();
         self.reconciled = Instant::now();
@@ -25,6 +27,7 @@ impl Node {
         self.desired = desired;
 
         self.add_to_kernel().await;
+        self.refresh_attached();
         let changed = self.adopt_snapshot(plan.snapshot);
         // On disk before anybody hears of it: a revision or an alias is never used twice.
         self.save();
@@ -36,13 +39,17 @@ impl Node {
                 .close(lost.into_iter().map(|(alias, generation)| (IpAddr::V4(alias), generation)).collect())
                 .await;
         }
-        if self.something_to_remove() {
-            let applied = self.engine.view.borrow().revision;
-            if applied >= self.snapshot.revision || self.engine.view.borrow().state == "down" {
-                self.finish_removals().await;
-            } else {
-                self.removals =
-                    Some(Removals { revision: self.snapshot.revision, deadline: Instant::now() + REMOVAL_PATIENCE });
+        if self.something_is_left() {
+            let (applied, down) = {
+                let view = self.engine.view.borrow();
+                (view.revision >= self.snapshot.revision, view.state == "down")
+            };
+            let deadline = Instant::now() + ENGINE_PATIENCE;
+            // One change after the other must not put the first off for good.
+            let deadline = self.pending.as_ref().map_or(deadline, |pending| pending.deadline.min(deadline));
+            self.pending = Some(Pending { revision: self.snapshot.revision, deadline });
+            if applied || down {
+                self.finish().await;
             }
         }
     }
@@ -162,10 +169,8 @@ impl Node {
         true
     }
 
-    /// Maps first, so that the first packet of a newly attached interface finds its workload.
     async fn add_to_kernel(&mut self) {
         let mut failed = self.maps.aliases.put(&self.desired.aliases);
-        failed.extend(self.maps.workloads.put(&self.desired.workloads));
         failed.extend(self.maps.targets.put(&self.desired.targets));
         failed.extend(self.maps.listeners.put(&self.desired.listeners));
         self.report(failed);
@@ -178,33 +183,15 @@ impl Node {
                 Err(e) => self.report(vec![format!("the MTU of the alias route: {e}")]),
             }
         }
-        self.refresh_attached();
-        self.attach_errors.clear();
-        for ifindex in self.desired.interfaces.keys().copied().collect::<Vec<_>>() {
-            if self.attached.contains(&ifindex) {
-                continue;
-            }
-            match self.datapath.attach(ifindex).await {
-                Ok(()) => {
-                    debug!(ifindex, "attached");
-                    self.attached.insert(ifindex);
-                }
-                Err(e) => {
-                    warn!(ifindex, error = %e, "an interface cannot be attached");
-                    self.attach_errors.insert(ifindex, e.to_string());
-                }
-            }
-        }
-        for decision in &mut self.decisions {
-            if let Some(text) = self.attach_errors.get(&decision.ifindex) {
-                decision.refused.push(Refusal { address: None, code: Code::AttachFailed, text: text.clone() });
-            }
-        }
     }
 
-    /// Removes from the kernel what is not wanted any more.
-    pub(super) async fn finish_removals(&mut self) {
-        self.removals = None;
+    /// What comes after the engine: workloads may call, and what is not wanted any more goes.
+    pub(super) async fn finish(&mut self) {
+        self.pending = None;
+        // The map before the attachment, so that the first packet finds its workload.
+        let failed = self.maps.workloads.put(&self.desired.workloads);
+        self.report(failed);
+        self.attach().await;
         let mut failed = self.maps.listeners.remove(&self.desired.listeners);
         failed.extend(self.maps.targets.remove(&self.desired.targets));
         failed.extend(self.maps.workloads.remove(&self.desired.workloads));
@@ -230,13 +217,42 @@ impl Node {
             || !difference(maps.listeners.known(), &desired.listeners).put.is_empty()
     }
 
-    fn something_to_remove(&self) -> bool {
+    /// Attaches what is to be attached.
+    async fn attach(&mut self) {
+        self.refresh_attached();
+        self.attach_errors.clear();
+        for ifindex in self.desired.interfaces.keys().copied().collect::<Vec<_>>() {
+            if self.attached.contains(&ifindex) {
+                continue;
+            }
+            match self.datapath.attach(ifindex).await {
+                Ok(()) => {
+                    debug!(ifindex, "attached");
+                    self.attached.insert(ifindex);
+                }
+                Err(e) => {
+                    warn!(ifindex, error = %e, "an interface cannot be attached");
+                    self.attach_errors.insert(ifindex, e.to_string());
+                }
+            }
+        }
+        for decision in &mut self.decisions {
+            if let Some(text) = self.attach_errors.get(&decision.ifindex) {
+                decision.refused.push(Refusal { address: None, code: Code::AttachFailed, text: text.clone() });
+            }
+        }
+    }
+
+    /// Whether there is anything for [`Self::finish`] to do.
+    fn something_is_left(&self) -> bool {
         let (maps, desired) = (&self.maps, &self.desired);
         maps.workloads.known().keys().any(|key| !desired.workloads.contains_key(key))
             || maps.aliases.known().keys().any(|key| !desired.aliases.contains_key(key))
             || maps.targets.known().keys().any(|key| !desired.targets.contains_key(key))
             || maps.listeners.known().keys().any(|key| !desired.listeners.contains_key(key))
             || self.attached.iter().any(|ifindex| !desired.interfaces.contains_key(ifindex))
+            || !difference(maps.workloads.known(), &desired.workloads).put.is_empty()
+            || desired.interfaces.keys().any(|ifindex| !self.attached.contains(ifindex))
     }
 
     /// Whether what is attached is not what should be.
