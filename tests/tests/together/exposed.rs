@@ -121,6 +121,28 @@ fn daemons_of_the_host_are_unreachable_through_any_vip() {
     assert_eq!(retail.blue.http(vip).unwrap().nonce("n").unwrap().server(), "v1");
 }
 
+/// The engine's own ports are anybody's to bind; taken, they neither keep it from serving nor bring anybody a call.
+#[test]
+fn whoever_has_the_engines_ports_gains_nothing() {
+    let mut retail = Retail::prepare(&brattice_tests::lab::service(&brattice_tests::lab::forward(1, 0)));
+    let ports = [15_001, 15_002, 15_053, 15_101, 15_102];
+    let squatters = WildcardServices::start(&retail.lab.node, &ports);
+    retail.lab.start_agent();
+    assert!(retail.lab.log().contains("the port is in use by somebody else"), "they were in the way");
+    let vip = retail.orders();
+    for number in 0..20 {
+        assert_eq!(retail.blue.http(vip).unwrap().nonce(&format!("{number}")).unwrap().server(), "v1");
+    }
+    assert_eq!(retail.blue.dig(&["orders.shop.internal", "A", "+tcp"]).0, "NOERROR");
+    for port in ports {
+        let source = SocketAddr::from(([169, 254, 64, 1], port));
+        assert!(retail.blue.connect_within(source, SHORT).is_err(), "{source} is nobody's to call");
+    }
+    assert_eq!(squatters.hits(), 0);
+    let own = SocketAddr::from(([10, 0, 0, 1], ports[0]));
+    assert!(retail.blue.connect_within(own, SHORT).is_ok(), "at the node's own address they are reached");
+}
+
 /// Runs `probe` in the node as another user.
 fn probe(node: &Namespace, uid: u32, words: &[&str]) -> Output {
     output(&mut probe_command(node, uid, words))
