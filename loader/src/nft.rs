@@ -17,6 +17,8 @@ use crate::{Error, Result};
 
 /// Family and name of the table.
 pub(crate) const TABLE: &str = "inet brattice";
+/// Before the connection tracker puts fragments together (-400): a forged one must not get among a workload's.
+const GUARD: i32 = -450;
 /// Where `nft` is on systems whose services have a short PATH.
 const PLACES: &str = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin";
 
@@ -97,11 +99,14 @@ fn text(options: &Options) -> String {
          delete table {TABLE}\n\
          table {TABLE} {{\n\
            comment \"Brattice: service traffic is not tracked and comes by {DEVICE} only (brattice cleanup removes this)\"\n\
+           chain guard {{\n\
+             type filter hook prerouting priority {GUARD}; policy accept;\n\
+             iifname != \"{DEVICE}\" iifname != \"lo\" ip saddr {alias} ip daddr {vip} counter drop;\n\
+             iifname != \"{DEVICE}\" iifname != \"lo\" ip daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
+           }}\n\
            chain prerouting {{\n\
              type filter hook prerouting priority raw; policy accept;\n\
              iifname \"{DEVICE}\" notrack;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" ip saddr {alias} ip daddr {vip} counter drop;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" ip daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
            }}\n\
            chain output {{\n\
              type filter hook output priority raw; policy accept;\n\
@@ -119,7 +124,7 @@ fn sources(vip: Ipv4Net) -> String {
     format!("{}-{}", at(abi::FIRST_ENGINE_SOURCE), at(abi::FIRST_ENGINE_SOURCE + abi::ENGINE_SOURCES - 1))
 }
 
-/// Whether the table is there with both chains and their rules.
+/// Whether the table is there with its chains and their rules.
 pub(crate) fn present(options: &Options) -> Result<bool> {
     let Some(items) = list(&["table", "inet", "brattice"])? else { return Ok(false) };
     let hook = |hook: &str| items.iter().any(|i| i.pointer("/chain/hook").and_then(Value::as_str) == Some(hook));
@@ -135,8 +140,8 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
         && hook("output")
         && rule("prerouting", &["notrack"])
         && rule("output", &["notrack"])
-        && rule("prerouting", &["saddr", &alias, &vip, "drop"])
-        && rule("prerouting", &["l4proto", &vip, "drop"])
+        && rule("guard", &["saddr", &alias, &vip, "drop"])
+        && rule("guard", &["l4proto", &vip, "drop"])
         && rule("output", &["skuid", &format!("\"right\":{}}}", options.engine_uid), &vip, "reject"]))
 }
 

@@ -130,6 +130,14 @@ pub(super) const FAULTS: &[Fault] = &[
         ],
     },
     Fault {
+        name: "alias-share",
+        means: "an interface takes as many aliases as it likes",
+        file: "agent/control/src/aliases.rs",
+        search: "if *share >= MAX_PER_INTERFACE {",
+        replace: "if *share == usize::MAX {",
+        tests: &[control("aliases::tests::an_interface_has_its_share_of_the_pool_and_no_more")],
+    },
+    Fault {
         name: "identity",
         means: "an interface that moves to another namespace stays the same workload",
         file: "agent/control/src/attachments.rs",
