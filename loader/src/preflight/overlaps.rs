@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn wider_routes_lose_and_the_rest_is_serious() {
         let net = |text: &str| text.parse::<IpNet>().expect("a net");
-        let occupied = |text: &str, loses| Occupied { net: net(text), by: text.into(), loses_to_longer: loses, inside: false };
+        let occupied =
+            |text: &str, loses| Occupied { net: net(text), by: text.into(), loses_to_longer: loses, inside: false };
         let range = "100.127.0.0/16".parse().expect("a net");
         let serious = |o: Occupied| against("alias", range, &[o]).first().map(|o| o.serious);
         assert_eq!(serious(occupied("100.64.0.0/10", true)), Some(false));

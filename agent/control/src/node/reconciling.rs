@@ -80,18 +80,23 @@ impl Node {
             failed.extend(self.maps.targets.remove_if(|target, _| is_gone(&target.alias)));
             self.report(failed);
         }
-        let without: BTreeMap<&Claim, Code> = (assigned.exhausted.iter().map(|claim| (claim, Code::AliasPoolExhausted)))
-            .chain(assigned.limited.iter().map(|claim| (claim, Code::AliasLimit)))
-            .collect();
+        let without: BTreeMap<&Claim, Code> =
+            (assigned.exhausted.iter().map(|claim| (claim, Code::AliasPoolExhausted)))
+                .chain(assigned.limited.iter().map(|claim| (claim, Code::AliasLimit)))
+                .collect();
         for decision in &mut decisions {
             let mine: Vec<(IpAddr, Code)> =
                 decision.claims().filter_map(|claim| Some((claim.address, *without.get(&claim)?))).collect();
             for (address, code) in mine {
                 decision.addresses.retain(|a| *a != address);
                 let text = if code == Code::AliasLimit {
-                    format!("{address} got no alias: an interface may have {MAX_PER_INTERFACE}, and those it had before rest for a while")
+                    format!(
+                        "{address} got no alias: an interface may have {MAX_PER_INTERFACE}, and those it had before rest for a while"
+                    )
                 } else {
-                    format!("{address} got no alias: the pool is used up (or its aliases still rest); choose a larger --alias-range")
+                    format!(
+                        "{address} got no alias: the pool is used up (or its aliases still rest); choose a larger --alias-range"
+                    )
                 };
                 decision.refused.push(Refusal { address: Some(address), code, text });
             }
