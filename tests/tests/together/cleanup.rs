@@ -13,7 +13,7 @@ fn host(lab: &Lab) -> BTreeSet<String> {
     let mut add = |kind: &str, text: &str| {
         all.extend(
             text.lines().map(|line| format!("{kind}: {}", line.trim())).filter(|line| !line.contains(" expires ")),
-        )
+        );
     };
     for (kind, line) in [
         ("address", "ip -o addr show"),

@@ -118,7 +118,10 @@ fn smuggled_requests_are_refused() {
                 assert!(open.is_closed_within(Duration::from_secs(3)), "{what}: the connection goes on");
             }
             Err(error) => {
-                assert!(error.kind() != std::io::ErrorKind::WouldBlock, "{what}: neither an answer nor an end: {error}")
+                assert!(
+                    error.kind() != std::io::ErrorKind::WouldBlock,
+                    "{what}: neither an answer nor an end: {error}"
+                );
             }
         }
         assert_eq!(raw.received.lock().unwrap().len(), before, "{what}: reached the target: {}", raw.text());

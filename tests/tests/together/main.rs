@@ -1,5 +1,6 @@
 //! End to end, on network namespaces, side by side. As root; `cargo xtask test` runs it.
-#![allow(missing_docs)] // a test's name says what it shows
+// A test's name says what it shows; in a test, a panic is the report.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod calls;
 mod canary;
