@@ -132,6 +132,10 @@ fn show() -> Lab {
     lab
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "it must be able to outlive this process (--keep); the lab ends it by its namespace"
+)]
 fn serve(namespace: &Namespace, name: &str) {
     let mut program = std::env::current_exe().expect("a program has a path");
     program.set_file_name("test-server");
