@@ -200,29 +200,42 @@ impl Chain<'_> {
         if decision.is_allowed() {
             return Vec::new();
         }
-        let Some(through) = through else { return vec![Change::Associate] };
-        let mut needs: Vec<Needs> = Vec::new();
-        // Denials count through every network, permissions only through one.
-        for (number, heard) in (0u32..).zip(heard) {
-            for (level, heard) in [Level::Identity, Level::Network, Level::Service].into_iter().zip(heard) {
-                let allowed = number != through || !heard.allowing.is_empty();
-                if heard.state == State::Missing && number != through {
-                    continue;
+        let Some(through) = through else {
+            // What the other levels say where they do not ask for the network, whose ARN is not known yet.
+            let facts = Facts { request, network: None };
+            let alone =
+                [&self.identity, &Guard::Open, &self.service].map(|guard| hear(guard, &request.resource(), &facts));
+            let mut remedy = vec![Change::Associate];
+            remedy.extend(changes(self, request, &needs(&[alone], 0)));
+            return remedy;
+        };
+        changes(self, request, &needs(heard, through))
+    }
+}
+
+/// What the levels need so that the request passes through a network. Denials count through every network, permissions
+/// only through this one.
+fn needs(heard: &[[Heard; 3]], through: u32) -> Vec<Needs> {
+    let mut needs: Vec<Needs> = Vec::new();
+    for (number, heard) in (0u32..).zip(heard) {
+        for (level, heard) in [Level::Identity, Level::Network, Level::Service].into_iter().zip(heard) {
+            let allowed = number != through || !heard.allowing.is_empty();
+            if heard.state == State::Missing && number != through {
+                continue;
+            }
+            let network = Some(number).filter(|_| level == Level::Network);
+            match needs.iter_mut().find(|need| need.level == level && need.network == network) {
+                Some(need) => {
+                    need.denying.extend(&heard.denying);
+                    need.denying.sort_unstable();
+                    need.denying.dedup();
+                    need.allowed &= allowed;
                 }
-                let network = Some(number).filter(|_| level == Level::Network);
-                match needs.iter_mut().find(|need| need.level == level && need.network == network) {
-                    Some(need) => {
-                        need.denying.extend(&heard.denying);
-                        need.denying.sort_unstable();
-                        need.denying.dedup();
-                        need.allowed &= allowed;
-                    }
-                    None => needs.push(Needs { level, network, denying: heard.denying.clone(), allowed }),
-                }
+                None => needs.push(Needs { level, network, denying: heard.denying.clone(), allowed }),
             }
         }
-        changes(self, request, &needs)
     }
+    needs
 }
 
 /// Puts together what the levels say through each network.

@@ -46,7 +46,8 @@ pub enum Change {
         /// JSON.
         document: String,
     },
-    /// Put the caller's VPC and the service into a common service network.
+    /// Put the caller's VPC and the service into a common service network. What the policies ask about that network is not
+    /// known before.
     Associate,
 }
 

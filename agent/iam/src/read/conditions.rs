@@ -189,7 +189,8 @@ impl Reader {
                     patterns.push(parts);
                 }
                 Ok(None) => {
-                    let finding = Finding::error(*at, format!("{} is no ARN: it has less than six parts", quote(text)));
+                    let finding =
+                        Finding::error(*at, format!("{} is no ARN: it has fewer than six parts", quote(text)));
                     self.report(finding.expected(
                         "arn:<partition>:<service>:<region>:<account>:<resource>, each part with wildcards as needed",
                     ));

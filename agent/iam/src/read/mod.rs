@@ -307,15 +307,16 @@ impl Reader {
             with.iter()
                 .any(|with| literal.starts_with(with) || (literal.len() < text.len() && with.starts_with(literal)))
         };
-        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let masked = without_variables(text);
+        let parts: Vec<&str> = masked.splitn(6, ':').collect();
         let fits = match parts[..] {
-            _ if text.starts_with(['*', '?']) || text.starts_with("${") => true,
+            _ if masked.starts_with(['*', '?', '$']) => true,
             ["arn", _, service, _, _, resource] => {
                 (begins(service, &["vpc-lattice"]) && (service == "vpc-lattice" || service.contains(['*', '?', '$'])))
                     && begins(resource, &["service/", "resourceconfiguration/"])
             }
             // A wildcard may stand for several parts.
-            [first, ..] => begins(first, &["arn"]) && text.contains(['*', '?']),
+            [first, ..] => begins(first, &["arn"]) && masked.contains(['*', '?']),
             [] => false,
         };
         if !fits {
@@ -358,4 +359,17 @@ impl Reader {
             );
         }
     }
+}
+
+/// With `$` for each variable: their names have colons.
+fn without_variables(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        out.push('$');
+        rest = after.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    out.push_str(rest);
+    out
 }

@@ -10,47 +10,47 @@ use brattice_iam::{
     Request,
 };
 
-pub const SERVICE: &str = "arn:aws:vpc-lattice:us-west-2:123456789012:service/svc-0123456789abcdef0";
-pub const NETWORKS: [&str; 2] = [
+pub(crate) const SERVICE: &str = "arn:aws:vpc-lattice:us-west-2:123456789012:service/svc-0123456789abcdef0";
+pub(crate) const NETWORKS: [&str; 2] = [
     "arn:aws:vpc-lattice:us-west-2:123456789012:servicenetwork/sn-0123456789abcdef0",
     "arn:aws:vpc-lattice:us-west-2:123456789012:servicenetwork/sn-0123456789abcdef1",
 ];
 
 /// Names of the networks.
-pub const NAMES: [&str; 2] = ["retail", "backup"];
+pub(crate) const NAMES: [&str; 2] = ["retail", "backup"];
 
 /// A request as a line: `GET /path?query` or `CONNECT`, then `name=value`s, with `\s` for a space.
 #[derive(Clone, Debug)]
-pub struct Line {
-    pub method: Option<String>,
-    pub path: String,
-    pub query: String,
-    pub headers: Vec<(String, String)>,
-    pub kind: CallerKind,
-    pub name: String,
-    pub session: Option<String>,
-    pub provider: Option<String>,
-    pub account: Option<String>,
-    pub organization: Option<String>,
-    pub paths: Vec<String>,
-    pub tags: Vec<(String, String)>,
-    pub user_id: Option<String>,
-    pub service_tags: Vec<(String, String)>,
-    pub port: u16,
-    pub vpc: Option<String>,
-    pub vpc_account: Option<String>,
-    pub ip: Option<IpAddr>,
-    pub secure: bool,
-    pub now: i64,
-    pub attested: Option<String>,
-    pub evidence: Vec<String>,
+pub(crate) struct Line {
+    pub(crate) method: Option<String>,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) kind: CallerKind,
+    pub(crate) name: String,
+    pub(crate) session: Option<String>,
+    pub(crate) provider: Option<String>,
+    pub(crate) account: Option<String>,
+    pub(crate) organization: Option<String>,
+    pub(crate) paths: Vec<String>,
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) service_tags: Vec<(String, String)>,
+    pub(crate) port: u16,
+    pub(crate) vpc: Option<String>,
+    pub(crate) vpc_account: Option<String>,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) secure: bool,
+    pub(crate) now: i64,
+    pub(crate) attested: Option<String>,
+    pub(crate) evidence: Vec<String>,
 }
 
 /// 2026-01-31T10:20:30Z.
-pub const NOW: i64 = 1_769_854_830;
+pub(crate) const NOW: i64 = 1_769_854_830;
 
 impl Line {
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut words = text.split(' ').filter(|word| !word.is_empty());
         let method = words.next().unwrap();
         let mut line = Self {
@@ -132,7 +132,7 @@ impl Line {
         };
     }
 
-    pub fn with<R>(&self, use_it: impl FnOnce(&Request<'_>) -> R) -> R {
+    pub(crate) fn with<R>(&self, use_it: impl FnOnce(&Request<'_>) -> R) -> R {
         fn pairs(list: &[(String, String)]) -> Vec<(&str, &str)> {
             list.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
         }
@@ -178,7 +178,7 @@ impl Line {
 
 /// What stands at a level, as text.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Stands {
+pub(crate) enum Stands {
     #[default]
     Open,
     Missing,
@@ -187,15 +187,15 @@ pub enum Stands {
 
 /// The texts of all levels.
 #[derive(Clone, Debug, Default)]
-pub struct Texts {
-    pub identity: Stands,
-    pub networks: Vec<Stands>,
-    pub service: Stands,
+pub(crate) struct Texts {
+    pub(crate) identity: Stands,
+    pub(crate) networks: Vec<Stands>,
+    pub(crate) service: Stands,
     /// Whether the service has HTTP and TCP listeners.
-    pub listeners: Option<(bool, bool)>,
+    pub(crate) listeners: Option<(bool, bool)>,
 }
 
-pub struct Policies {
+pub(crate) struct Policies {
     identity: Option<Compiled>,
     networks: Vec<Option<Compiled>>,
     service: Option<Compiled>,
@@ -203,13 +203,13 @@ pub struct Policies {
 }
 
 impl Texts {
-    pub fn service_attachment(&self) -> Attachment {
+    pub(crate) fn service_attachment(&self) -> Attachment {
         let (http, tcp) = self.listeners.unwrap_or((true, true));
         Attachment::Service { http, tcp }
     }
 
     /// All policies compiled; the findings of all, with the level's name.
-    pub fn compile(&self) -> (Policies, Vec<String>) {
+    pub(crate) fn compile(&self) -> (Policies, Vec<String>) {
         let mut findings = Vec::new();
         let mut one = |stands: &Stands, file: &str, name: &str, attachment| {
             let Stands::Policy(text, audit) = stands else { return None };
@@ -223,8 +223,8 @@ impl Texts {
         let networks = self
             .networks
             .iter()
-            .zip(NETWORKS)
-            .map(|(stands, arn)| one(stands, "network", arn, Attachment::ServiceNetwork));
+            .zip(NAMES)
+            .map(|(stands, name)| one(stands, &format!("{name}.json"), name, Attachment::ServiceNetwork));
         let networks = networks.collect();
         (Policies { identity, networks, service, texts: self.clone() }, findings)
     }
@@ -238,7 +238,7 @@ impl Texts {
     }
 
     /// The texts with a remedy's changes made.
-    pub fn apply(&self, changes: &[Change]) -> Self {
+    pub(crate) fn apply(&self, changes: &[Change]) -> Self {
         let mut texts = self.clone();
         // By position from behind, so that one that is removed moves no other.
         let mut changes: Vec<&Change> = changes.iter().collect();
@@ -286,7 +286,7 @@ impl Texts {
 }
 
 impl Policies {
-    pub fn with<R>(&self, use_it: impl FnOnce(&Chain<'_>) -> R) -> R {
+    pub(crate) fn with<R>(&self, use_it: impl FnOnce(&Chain<'_>) -> R) -> R {
         fn guard<'p>(stands: &Stands, compiled: Option<&'p Compiled>, name: &'p str) -> Guard<'p> {
             match (stands, compiled) {
                 (Stands::Open, _) => Guard::Open,

@@ -1,0 +1,74 @@
+//! The crate against the language's definition, and explanations against decisions, on random policies and requests.
+
+#![allow(clippy::unwrap_used)] // A panic in a test is the report.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod generate;
+mod naive;
+
+use brattice_iam::{Change, Scratch};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use common::{Line, Texts};
+
+/// Cases of each property; more by `PROPTEST_CASES`.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let cases = config.cases.max(10_000);
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2_000, ..config }
+}
+
+fn check(texts: &Texts, line: &Line, seen: &mut [u32; 5]) -> Result<(), TestCaseError> {
+    let (policies, findings) = texts.compile();
+    let errors: Vec<&String> = findings.iter().filter(|finding| !finding.contains("warning: ")).collect();
+    prop_assert!(errors.is_empty(), "{errors:?}");
+    let expected = naive::decide(texts, line);
+    let mut scratch = Scratch::default();
+    line.with(|request| {
+        policies.with(|chain| {
+            let decision = chain.decide(request, &mut scratch);
+            let found = decision.denied_reason().map_or(Ok(()), Err);
+            prop_assert_eq!(found, expected);
+            seen[match expected {
+                Ok(()) => 0,
+                Err("Identity") => 1,
+                Err("Network") => 2,
+                Err(_) => 3,
+            }] += 1;
+            seen[4] += u32::from(decision.audited.is_some());
+            let explanation = chain.explain(request);
+            prop_assert_eq!(&explanation.decision, &decision, "explained otherwise");
+            prop_assert_eq!(explanation.remedy.is_empty(), decision.is_allowed());
+            // The remedy is one. That of a missing network is not whole where a policy asks for the network's ARN.
+            let mut texts = texts.apply(&explanation.remedy);
+            if explanation.remedy.contains(&Change::Associate) {
+                let more = texts.compile().0.with(|chain| chain.explain(request).remedy);
+                texts = texts.apply(&more);
+            }
+            let (remedied, findings) = texts.compile();
+            let errors: Vec<&String> = findings.iter().filter(|finding| !finding.contains("warning: ")).collect();
+            prop_assert!(errors.is_empty(), "{errors:?} after {:?}", explanation.remedy);
+            remedied.with(|chain| {
+                let decision = chain.decide(request, &mut Scratch::default());
+                prop_assert!(decision.is_allowed(), "{decision:?} after {:#?}", explanation.remedy);
+                Ok(())
+            })
+        })
+    })
+}
+
+#[test]
+fn decisions_follow_the_definition_and_explanations_the_decisions() {
+    let mut seen = [0; 5];
+    let seen_by_test = std::cell::RefCell::new(&mut seen);
+    TestRunner::new(config())
+        .run(&(generate::texts(), generate::line()), |(texts, line)| {
+            check(&texts, &line, &mut seen_by_test.borrow_mut())
+        })
+        .unwrap();
+    // Random policies that all do the same would show nothing.
+    println!("allowed, denied by identity, network, service; audited: {seen:?}");
+    assert!(seen.iter().all(|count| *count > 200), "{seen:?}");
+}
