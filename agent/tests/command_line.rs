@@ -136,7 +136,7 @@ fn agent_settings_are_checked_before_anything_is_touched() {
     std::fs::write(&file, "engine-user: 4711\nwrokers: 2\n").expect("a file");
     let refused = brattice(&["agent", "--config", &file.display().to_string()]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused).contains("unknown setting \"wrokers\""), "{}", text(&refused));
+    assert!(text(&refused).contains("agent.yaml:2:1: unknown setting \"wrokers\""), "{}", text(&refused));
     let nobody = brattice(&["agent", "--engine-user", "no-such-user-here"]);
     assert!(text(&nobody).contains("useradd --system"), "{}", text(&nobody));
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use saphyr::{LoadableYamlNode as _, Yaml};
+use saphyr::{LoadableYamlNode as _, MarkedYaml};
 
 use crate::Failure;
 use crate::arguments::AgentArguments;
@@ -40,7 +40,7 @@ pub(crate) fn complete(mut flags: AgentArguments) -> Result<AgentArguments, Fail
     };
     match read(&path) {
         Ok(text) => {
-            let file = parse(&text).map_err(|why| Failure::new(format!("{}: {why}", path.display())))?;
+            let file = parse(&text).map_err(|why| Failure::new(format!("{}:{why}", path.display())))?;
             merge(&mut flags, file);
             Ok(flags)
         }
@@ -52,7 +52,11 @@ pub(crate) fn complete(mut flags: AgentArguments) -> Result<AgentArguments, Fail
 fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_BYTES).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    // Half a file would be other settings.
+    if text.len() as u64 > MAX_BYTES {
+        return Err(std::io::Error::other(format!("more than {MAX_BYTES} bytes are no settings")));
+    }
     Ok(text)
 }
 
@@ -77,26 +81,35 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
     flags.stop_engine_on_exit |= file.stop_engine_on_exit;
 }
 
+/// An error begins with `line:column: `, the file's name goes before it.
 fn parse(text: &str) -> Result<AgentArguments, String> {
-    let documents = Yaml::load_from_str(text).map_err(|e| format!("not YAML: {e}"))?;
+    let documents = MarkedYaml::load_from_str(text)
+        .map_err(|e| format!("{}:{}: not YAML: {}", e.marker().line(), e.marker().col() + 1, e.info()))?;
     let mut settings = AgentArguments::default();
     let document = match &documents[..] {
         [] => return Ok(settings),
-        [document] if document.is_null() => return Ok(settings),
+        [document] if document.data.is_null() => return Ok(settings),
         [document] => document,
-        _ => return Err("several documents; one is expected".to_owned()),
+        [_, second, ..] => return Err(at(second, "a second document; one is expected")),
     };
-    let fields =
-        document.as_mapping().ok_or("expected `setting: value` lines, named like the flags of `brattice agent`")?;
-    for (key, value) in fields {
-        let key = key.as_str().ok_or("a setting's name is not text")?;
-        let text = scalar(value).ok_or_else(|| format!("{key}: expected a single value"))?;
-        set(&mut settings, key, text)?;
+    let fields = document
+        .data
+        .as_mapping()
+        .ok_or_else(|| at(document, "expected `setting: value` lines, named like the flags of `brattice agent`"))?;
+    for (name, value) in fields {
+        let key = name.data.as_str().ok_or_else(|| at(name, "a setting's name is not text"))?;
+        let text = scalar(value).ok_or_else(|| at(value, &format!("{key}: expected a single value")))?;
+        set(&mut settings, key, text).map_err(|why| at(if KEYS.contains(&key) { value } else { name }, &why))?;
     }
     Ok(settings)
 }
 
-fn scalar(value: &Yaml<'_>) -> Option<String> {
+fn at(node: &MarkedYaml<'_>, why: &str) -> String {
+    format!("{}:{}: {why}", node.span.start.line(), node.span.start.col() + 1)
+}
+
+fn scalar(value: &MarkedYaml<'_>) -> Option<String> {
+    let value = &value.data;
     value
         .as_str()
         .map(str::to_owned)
@@ -158,6 +171,30 @@ mod tests {
         assert!(parse("workers: many").unwrap_err().contains("1 to 64"));
         assert!(parse("- a").is_err() && parse("workers: [1]").is_err() && parse("a: 1\n---\nb: 2").is_err());
         assert!(parse("").is_ok());
+    }
+
+    #[test]
+    fn errors_say_where() {
+        for (text, place) in [
+            ("policies: /a\nworker: 4\n", "2:1: unknown setting"),
+            ("policies: /a\nworkers:   many\n", "2:12: workers:"),
+            ("workers: [1]\n", "1:10: workers: expected a single value"),
+            ("policies: \"a\n", "not YAML"),
+            ("a: b: c\n", "1:"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(place), "{text:?}: {error}");
+            assert!(error.starts_with(|c: char| c.is_ascii_digit()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read_in_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.yaml");
+        std::fs::write(&path, format!("workers: 2\n{}", "# padding\n".repeat(8_000))).unwrap();
+        let flags = AgentArguments { config: Some(path), ..AgentArguments::default() };
+        assert!(complete(flags).unwrap_err().text.contains("65536 bytes"));
     }
 
     #[test]
