@@ -28,7 +28,7 @@ use crate::owners::Owners;
 use crate::policies::watch::Watch as PoliciesWatch;
 use crate::reconcile::{Desired, Mirror};
 use crate::settings::Settings;
-use crate::state::{State, StateDirectory};
+use crate::state::{LastGood, State, StateDirectory};
 use crate::switches::{self, Names};
 
 pub use starting::{AgentError, run};
@@ -103,6 +103,8 @@ pub(crate) struct Node {
     pub(crate) repairs: BTreeMap<String, u64>,
     /// What could not be written to the kernel, or the disk, last time.
     pub(crate) failures: BTreeSet<String>,
+    /// Last good documents that are not on disk yet; none = to be removed there.
+    unkept: BTreeMap<Owner, Option<LastGood>>,
     pub(crate) drops: Drops,
     /// Held while a probe is on its way.
     probing: Arc<tokio::sync::Mutex<()>>,
@@ -193,16 +195,29 @@ impl Node {
         self.model = outcome.linked.model;
         self.state.vips = outcome.linked.vips;
         self.warn(&outcome.linked.warnings);
-        for good in &outcome.changed {
-            if let Err(e) = self.directory.save_owner(good) {
-                error!(owner = %good.owner, error = %e, "the owner's documents cannot be kept; after a restart the ones before would be in force");
+        self.remember(outcome.changed, outcome.removed);
+    }
+
+    /// What the next [`Self::keep`] has to write: whose documents changed, whose are gone.
+    fn remember(&mut self, changed: Vec<LastGood>, removed: Vec<Owner>) {
+        self.unkept.extend(changed.into_iter().map(|good| (good.owner.clone(), Some(good))));
+        self.unkept.extend(removed.into_iter().map(|owner| (owner, None)));
+    }
+
+    /// Writes the last good documents that are not on disk yet. What the disk refuses is shown, and tried again.
+    fn keep(&mut self) {
+        let (directory, failures) = (&self.directory, &mut self.failures);
+        self.unkept.retain(|owner, good| {
+            let result = match good {
+                Some(good) => directory.save_owner(good),
+                None => directory.remove_owner(owner),
+            };
+            if let Err(e) = &result {
+                error!(%owner, error = %e, "the owner's last good documents cannot be written; a restart now would bring back the ones before");
+                failures.insert(format!("the state directory does not keep the documents of {owner}: {e}"));
             }
-        }
-        for owner in &outcome.removed {
-            if let Err(e) = self.directory.remove_owner(owner) {
-                error!(%owner, error = %e, "the owner's last documents cannot be forgotten");
-            }
-        }
+            result.is_err()
+        });
     }
 
     /// Logs findings that are new.

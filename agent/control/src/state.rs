@@ -113,12 +113,13 @@ impl StateDirectory {
     /// When it cannot be made.
     pub fn open(root: &Path) -> Result<Self, StateError> {
         let directory = Self::existing(root);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory.last_good())
-            .map_err(|source| StateError::Directory { path: root.to_owned(), source })?;
+        directory.make().map_err(|source| StateError::Directory { path: root.to_owned(), source })?;
         Ok(directory)
+    }
+
+    /// Makes the folders where they are not (any more).
+    fn make(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(self.last_good())
     }
 
     /// For readers: nothing is made.
@@ -191,6 +192,7 @@ impl StateDirectory {
     /// # Errors
     /// When the disk refuses.
     pub fn save(&self, state: &State) -> io::Result<()> {
+        self.make()?;
         write_json(&self.state_file(), state)
     }
 
@@ -228,6 +230,7 @@ impl StateDirectory {
     /// # Errors
     /// When the disk refuses.
     pub fn save_owner(&self, good: &LastGood) -> io::Result<()> {
+        self.make()?;
         write_json(&self.owner_file(&good.owner), good)
     }
 
@@ -315,6 +318,19 @@ mod tests {
         fs::write(root.path().join("state.json"), "{ broken").unwrap();
         assert_eq!(directory.load().unwrap(), State::default());
         assert!(root.path().join("state.broken").exists());
+    }
+
+    #[test]
+    fn a_directory_that_was_deleted_is_made_again() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::open(&root.path().join("state")).unwrap();
+        let state = State { revision: 7, ..State::default() };
+        let good = LastGood { owner: Owner::Operator, revision: 3, sources: Vec::new() };
+        fs::remove_dir_all(root.path().join("state")).unwrap();
+        directory.save_owner(&good).unwrap();
+        fs::remove_dir_all(root.path().join("state")).unwrap();
+        directory.save(&state).unwrap();
+        assert_eq!(directory.load().unwrap(), state);
     }
 
     #[test]

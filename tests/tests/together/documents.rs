@@ -265,3 +265,25 @@ fn an_agent_with_nothing_but_broken_documents_starts_and_serves_once_they_are_me
     retail.lab.apply(ORDERS, &service(&forward(1, 0)));
     assert_eq!(answers_from(&retail), "v1");
 }
+
+#[test]
+fn a_state_directory_that_breaks_is_shown_and_stops_nothing() {
+    let retail = Retail::start();
+    let state = retail.lab.state_dir();
+    fs::remove_dir_all(&state).unwrap();
+    fs::write(&state, "not a directory").unwrap();
+    retail.lab.write(ORDERS, &service(&forward(0, 1)));
+    wait_until("changes go on", SETTLE, || answers_from(&retail) == "v2");
+    wait_until("it is shown", SETTLE, || {
+        let problems = retail.lab.status().problems.join("\n");
+        problems.contains("the state directory does not keep the documents of shop")
+    });
+    assert_eq!(retail.lab.brattice(&["status"]).code, 1, "degraded");
+    fs::remove_file(&state).unwrap();
+    wait_until("it is made again and all is well", SETTLE + Duration::from_secs(10), || {
+        retail.lab.brattice(&["status"]).code == 0
+    });
+    assert!(state.join("state.json").exists());
+    let kept = fs::read_to_string(state.join("last-good/account-shop.json")).unwrap();
+    assert!(kept.contains("orders-v2, weight: 1"), "{kept}");
+}

@@ -30,6 +30,7 @@ impl Node {
         self.refresh_attached();
         let changed = self.adopt_snapshot(plan.snapshot);
         // On disk before anybody hears of it: a revision or an alias is never used twice.
+        self.keep();
         self.save();
         if changed {
             self.engine.snapshot(self.snapshot.clone()).await;

@@ -17,7 +17,7 @@ use brattice_wire::snapshot::Snapshot;
 use ipnet::{IpNet, Ipv4Net};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Maps, Node};
 use crate::aliases::Aliases;
@@ -127,16 +127,6 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let mut owners = Owners::restore(directory.load_owners());
     let linking = Linking { vips: &state.vips, dns_suffix: &settings.dns_suffix, vip, alias };
     let outcome = owners.apply(read(&settings.policies), None, &mut |documents| linking.link(documents));
-    for good in &outcome.changed {
-        if let Err(e) = directory.save_owner(good) {
-            warn!(owner = %good.owner, error = %e, "the owner's documents cannot be kept");
-        }
-    }
-    for owner in &outcome.removed {
-        if let Err(e) = directory.remove_owner(owner) {
-            warn!(%owner, error = %e, "the owner's last documents cannot be forgotten");
-        }
-    }
     state.vips = outcome.linked.vips;
 
     let mut node = Node {
@@ -164,11 +154,13 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         refused: None,
         repairs: BTreeMap::new(),
         failures: BTreeSet::new(),
+        unkept: BTreeMap::new(),
         drops,
         probing: Arc::default(),
         settings,
     };
     node.warn(&outcome.linked.warnings);
+    node.remember(outcome.changed, outcome.removed);
     node.reconcile().await;
     node.serve(policies, network, calls, Box::pin(stop_signal()?), ready).await;
     Ok(())
