@@ -4,9 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::condition::Condition;
 use crate::key::Key;
-use crate::pattern::Pattern;
 use crate::policy::{Effect, Policy};
 use crate::principal::Principals;
 use crate::request::{Action, Facts, Work};
@@ -77,15 +75,10 @@ impl Compiled {
                 index.add(position, &statement.principals);
             }
         }
-        let keys = || {
-            let conditions = policy.statements.iter().flat_map(|statement| &statement.conditions);
-            let resources = policy.statements.iter().flat_map(|statement| &statement.resources.patterns);
-            conditions.flat_map(Condition::keys).chain(resources.flat_map(Pattern::variables))
-        };
-        let reads_network = keys().any(|key| *key == Key::ServiceNetworkArn);
+        let reads_network = policy.keys().any(|key| *key == Key::ServiceNetworkArn);
         let whole = policy.statements.iter().flat_map(|s| &s.resources.patterns).all(|pattern| &*pattern.text == "*");
         let changes = |key: &Key| key.is_http() || matches!(key, Key::CurrentTime | Key::EpochTime);
-        let per_connection = whole && !keys().any(changes);
+        let per_connection = whole && !policy.keys().any(changes);
         Self { policy, name: name.into(), mode, invoke, connect, reads_network, per_connection }
     }
 

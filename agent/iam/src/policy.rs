@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::condition::Condition;
 use crate::finding::{Finding, Mark};
+use crate::key::Key;
 use crate::pattern::Pattern;
 use crate::principal::Principals;
+use crate::render::Draft;
 use crate::request::{Action, Facts, Work};
-use crate::tree::Tree;
+use crate::tree::{Tree, json_string};
 
 /// What a policy belongs to: it decides what the policy may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,24 @@ impl Policy {
     pub fn from_tree(tree: &Tree, file: impl Into<Arc<str>>, attachment: Attachment) -> Read {
         crate::read::policy(tree, file.into(), attachment)
     }
+
+    /// The policy as compact JSON, for whoever passes it on or compares it. Keys appear under their canonical names.
+    pub fn json(&self) -> String {
+        let version = match self.version {
+            Version::V2008 => "2008-10-17",
+            Version::V2012 => "2012-10-17",
+        };
+        let id = self.id.as_ref().map_or(String::new(), |id| format!("\"Id\": {}, ", json_string(id)));
+        let statements: Vec<String> = self.statements.iter().map(Statement::json).collect();
+        format!("{{\"Version\": \"{version}\", {id}\"Statement\": [{}]}}", statements.join(", "))
+    }
+
+    /// The condition keys that it asks about, in conditions and variables.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        let conditions = self.statements.iter().flat_map(|statement| &statement.conditions);
+        let resources = self.statements.iter().flat_map(|statement| &statement.resources.patterns);
+        conditions.flat_map(Condition::keys).chain(resources.flat_map(Pattern::variables))
+    }
 }
 
 /// A statement.
@@ -146,6 +166,11 @@ impl Resources {
 }
 
 impl Statement {
+    /// The statement as JSON.
+    pub fn json(&self) -> String {
+        Draft::of(self).json()
+    }
+
     /// Whether it is about the request, action aside: the index of actions has seen to that.
     pub(crate) fn applies(&self, resource: &str, facts: &Facts<'_>, work: &mut Work) -> bool {
         self.principals.include(&facts.request.caller)

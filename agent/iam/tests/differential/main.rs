@@ -7,11 +7,11 @@ mod common;
 mod generate;
 mod naive;
 
-use brattice_iam::{Change, Scratch};
+use brattice_iam::{Attachment, Change, Policy, Scratch};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use common::{Line, Texts};
+use common::{Line, Policies, Stands, Texts};
 
 /// Cases of each property; more by `PROPTEST_CASES`.
 fn config() -> ProptestConfig {
@@ -57,6 +57,37 @@ fn check(texts: &Texts, line: &Line, seen: &mut [u32; 5]) -> Result<(), TestCase
             })
         })
     })
+}
+
+/// The texts with each policy read and written again.
+fn rewritten(texts: &Texts) -> Texts {
+    let mut texts = texts.clone();
+    let attachment = texts.service_attachment();
+    let again = |stands: &mut Stands, attachment| {
+        if let Stands::Policy(text, _) = stands {
+            *text = Policy::from_json(text, "p", attachment).policy.unwrap().json();
+        }
+    };
+    again(&mut texts.identity, Attachment::Role);
+    texts.networks.iter_mut().for_each(|stands| again(stands, Attachment::ServiceNetwork));
+    again(&mut texts.service, attachment);
+    texts
+}
+
+#[test]
+fn a_policy_written_again_decides_the_same() {
+    let config = ProptestConfig { cases: 500, ..config() };
+    TestRunner::new(config)
+        .run(&(generate::texts(), generate::line()), |(texts, line)| {
+            let (policies, again) = (texts.compile().0, rewritten(&texts).compile().0);
+            line.with(|request| {
+                let decide =
+                    |policies: &Policies| policies.with(|chain| chain.decide(request, &mut Scratch::default()));
+                prop_assert_eq!(decide(&policies), decide(&again));
+                Ok(())
+            })
+        })
+        .unwrap();
 }
 
 #[test]
