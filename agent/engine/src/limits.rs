@@ -84,6 +84,15 @@ impl Registry {
         usage
     }
 
+    /// What is open now of each [`Use`], in order, of the workload that has most of it.
+    pub fn busiest(&self) -> [u32; 3] {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().filter_map(Weak::upgrade).fold([0; 3], |most, usage| {
+            let open = [Use::Connection, Use::Request, Use::Dns].map(|which| usage.open(which));
+            std::array::from_fn(|n| most[n].max(open[n]))
+        })
+    }
+
     /// Forgets workloads that nobody holds any more.
     pub fn prune(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, usage| usage.strong_count() > 0);
@@ -104,6 +113,15 @@ mod tests {
         assert!(usage.take(Use::Connection, 1).is_some(), "kinds are counted apart");
         drop(first);
         assert!(usage.take(Use::Request, 2).is_some());
+    }
+
+    #[test]
+    fn the_busiest_is_found_for_each_use() {
+        let registry = Registry::default();
+        let (one, two) = (registry.usage(1), registry.usage(2));
+        let _held = [one.take(Use::Connection, 9), one.take(Use::Connection, 9), two.take(Use::Connection, 9)];
+        let _asked = two.take(Use::Dns, 9);
+        assert_eq!(registry.busiest(), [2, 0, 1]);
     }
 
     #[test]

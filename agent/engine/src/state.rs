@@ -56,7 +56,7 @@ impl Shared {
 
     /// Counts since the start.
     pub fn stats(&self, sandbox_missing: Vec<String>) -> Stats {
-        self.counts.sum(self.state.load().revision, sandbox_missing)
+        self.counts.sum(self.state.load().revision, self.registry.busiest(), sandbox_missing)
     }
 }
 

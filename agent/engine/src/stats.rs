@@ -146,8 +146,8 @@ impl AllCounts {
         &self.blocks[self.blocks.len() - 1]
     }
 
-    /// The sum over all threads.
-    pub fn sum(&self, revision: u64, sandbox_missing: Vec<String>) -> Stats {
+    /// The sum over all threads, beside what is no sum.
+    pub fn sum(&self, revision: u64, busiest: [u32; 3], sandbox_missing: Vec<String>) -> Stats {
         let sum = |field: &dyn Fn(&Counts) -> u64| {
             // An opened thing may be closed on another thread's block between two reads; never show that as huge.
             let total = self.blocks.iter().map(field).fold(0u64, u64::wrapping_add);
@@ -170,6 +170,7 @@ impl AllCounts {
                 .enumerate()
                 .map(|(n, name)| ((*name).to_owned(), sum(&|c| c.limits_hit[n].get())))
                 .collect(),
+            busiest,
             dns: std::array::from_fn(|n| sum(&|c| c.dns[n].get())),
             sandbox_missing,
         }
@@ -208,7 +209,7 @@ mod tests {
         counts.worker(0).answered(204);
         counts.worker(0).answered(503);
         counts.dns().dns[2].add(1);
-        let stats = counts.sum(9, Vec::new());
+        let stats = counts.sum(9, [0; 3], Vec::new());
         assert_eq!((stats.revision, stats.requests), (9, 7));
         assert_eq!(stats.responses, [0, 1, 0, 0, 1]);
         assert!(stats.limits_hit.contains(&("header_bytes".into(), 1)));

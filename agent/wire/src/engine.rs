@@ -190,6 +190,8 @@ pub struct Stats {
     pub unknown_peers: u64,
     /// Times each limit was hit, by field name of [`Limits`].
     pub limits_hit: Vec<(String, u64)>,
+    /// Client connections, requests in flight and DNS questions in flight now, each of the workload that has most.
+    pub busiest: [u32; 3],
     /// DNS questions answered by us, forwarded, refused.
     pub dns: [u64; 3],
     /// Sandbox in force: what the engine could not switch on is named here (empty = all).

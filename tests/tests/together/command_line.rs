@@ -40,7 +40,9 @@ fn views_are_tables_for_people_and_json_for_programs() {
         );
         assert!(text.stdout.contains(program), "{program} in {}", text.stdout);
     }
-    assert!(status["limits"].as_object().is_some_and(|limits| !limits.is_empty()));
+    for (limit, of) in [("connections (busiest workload)", 10_000), ("half-open (busiest workload)", 256)] {
+        assert_eq!(status["limits"][limit][1], of, "{limit}");
+    }
     let services = json(&lab.brattice(&["services", "--output", "json"]));
     assert_eq!(services[0]["name"], "shop/orders");
     assert_eq!(services[0]["targetGroups"][0]["reachable"], 1);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use brattice_abi::{Counter, DropReason, WorkloadKey};
+use brattice_abi::{Counter, DropReason, HALF_OPEN_WINDOW_NS, WorkloadKey};
 use brattice_loader::Datapath;
 use brattice_loader::preflight::{Leg, Report};
 use brattice_model::{Action, Association, Model, Service};
@@ -12,8 +12,10 @@ use brattice_wire::api::{
     Answer, AssociationView, CulpritView, EngineView, ErrorCode, Health, ProbeView, ProgramView, Ranges, ServiceView,
     Status, SwitchView, TargetGroupView, WorkloadView,
 };
+use brattice_wire::engine::Stats;
 
 use crate::attachments::{Code, Decision};
+use crate::clock::boottime_ns;
 use crate::engine::supervisor::oldest_heartbeat;
 use crate::node::Node;
 use crate::switches;
@@ -83,7 +85,8 @@ pub(crate) async fn status(node: &Node) -> Status {
             problems.insert(format!("{name} is not attached"));
         }
     }
-    let limits = limits(node);
+    let mut limits = limits(node);
+    limits.extend(busiest(node, engine.stats.as_ref()));
     for (name, (used, limit)) in &limits {
         if *limit > 0 && used * 100 >= limit * NEARLY_FULL {
             problems.insert(format!("{name}: {used} of {limit} used"));
@@ -170,6 +173,25 @@ fn limits(node: &Node) -> BTreeMap<String, (u64, u64)> {
             (half_open.len().unwrap_or(0) as u64, u64::from(half_open.capacity())),
         ),
     ])
+}
+
+/// The bounds of a workload, filled by whichever has most of it.
+fn busiest(node: &Node, stats: Option<&Stats>) -> Vec<(String, (u64, u64))> {
+    let options = node.datapath.options();
+    let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);
+    let half_open = node.datapath.maps.half_open_counts().entries().unwrap_or_default();
+    let half_open =
+        half_open.iter().filter(|(_, window)| window.window_ns >= oldest).map(|(_, window)| window.count.cast_signed());
+    let mut fill = vec![("half-open", half_open.max().unwrap_or(0).max(0).unsigned_abs(), options.half_open_limit)];
+    if let Some(stats) = stats {
+        let limits = node.settings.limits;
+        fill.push(("connections", stats.busiest[0], limits.connections_per_workload));
+        fill.push(("requests", stats.busiest[1], limits.requests_per_workload));
+        fill.push(("DNS questions", stats.busiest[2], limits.dns_in_flight_per_workload));
+    }
+    fill.into_iter()
+        .map(|(what, used, limit)| (format!("{what} (busiest workload)"), (u64::from(used), u64::from(limit))))
+        .collect()
 }
 
 /// Sends real packets.
