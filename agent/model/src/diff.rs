@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::documents::{Attachment, Tags};
-use crate::model::{AssociationKind, Listener, Model, Rule, Status};
+use crate::model::{AssociationKind, Listener, Model, Rule, Status, Trusted};
 
 /// An entity that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +160,43 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         put(&mut fields, "status", &status(&association.status));
         all.insert((6, kind, format!("{} in {}", association.member, association.network)), fields);
     }
+    for policy in &model.policies {
+        let mut fields = Fields::new();
+        put(&mut fields, "state", policy.state.word());
+        put(&mut fields, "mode", if policy.mode == brattice_iam::Mode::Audit { "audit" } else { "enforce" });
+        policy_fields(&mut fields, &policy.policy);
+        all.insert((7, "AuthPolicy", policy.resource.to_string()), fields);
+    }
+    for role in &model.roles {
+        let mut fields = Fields::new();
+        put(&mut fields, "status", &status(&role.status));
+        put(&mut fields, "trust", &role.trust.iter().map(trusted).collect::<Vec<_>>().join(", "));
+        tags(&mut fields, &role.labels, &role.tags);
+        if let Some(policy) = &role.policy {
+            policy_fields(&mut fields, policy);
+        }
+        all.insert((8, "Role", role.name.clone()), fields);
+    }
     all
+}
+
+/// Statement by statement, by Sid or position.
+fn policy_fields(fields: &mut Fields, policy: &brattice_iam::Policy) {
+    put(fields, "policy.version", &format!("{:?}", policy.version));
+    for (position, statement) in policy.statements.iter().enumerate() {
+        let name = statement.sid.clone().unwrap_or_else(|| position.to_string());
+        put(fields, &format!("policy.statements.{name}"), &statement.json());
+    }
+}
+
+fn trusted(trusted: &Trusted) -> String {
+    let mut parts = Vec::new();
+    parts.extend(trusted.vpc.as_ref().map(|vpc| format!("VPC {vpc}")));
+    parts.extend((!trusted.workloads.is_empty()).then(|| format!("workloads {}", trusted.workloads.join(" or "))));
+    parts.extend(trusted.labels.iter().map(|(key, value)| format!("label {key}={value}")));
+    let evidence: Vec<&str> = trusted.evidence.iter().map(|evidence| evidence.word()).collect();
+    parts.extend((!evidence.is_empty()).then(|| format!("known by {}", evidence.join(" and "))));
+    parts.join(" and ")
 }
 
 fn listener_fields(fields: &mut Fields, listener: &Listener) {

@@ -35,6 +35,10 @@ pub const MAX_ATTACHMENTS: usize = 100;
 pub const MAX_DNS_UPSTREAMS: usize = 8;
 /// Most addresses that a `Workload` document names.
 pub const MAX_WORKLOAD_ADDRESSES: usize = 64;
+/// Most selectors in the `trust` of a `Role`.
+pub const MAX_TRUST: usize = 100;
+/// Most workloads that one selector names.
+pub const MAX_WORKLOADS_PER_TRUST: usize = 1_000;
 /// Most domains, and most VPCs, that an `Account` grants.
 pub const MAX_ACCOUNT_GRANTS: usize = 1_000;
 /// Most labels, and most tags, of a document (Lattice's bound for tags).

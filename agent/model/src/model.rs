@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use brattice_wire::snapshot::{ForwardedHeaders, Origin, PathMatch, ProtocolVersion};
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::documents::{Attachment, DnsMode, Owner, Tags};
+use crate::documents::{Attachment, DnsMode, Evidence, Owner, Tags};
 
 /// Lattice's status words, as far as entities here can have them: nothing is created in the background.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,10 @@ pub struct Model {
     pub target_groups: Vec<TargetGroup>,
     /// By network, then member.
     pub associations: Vec<Association>,
+    /// By resource.
+    pub policies: Vec<AuthPolicy>,
+    /// By qualified name.
+    pub roles: Vec<Role>,
     /// Suffix of generated DNS names.
     pub dns_suffix: String,
     /// VIP range.
@@ -129,6 +133,16 @@ impl Model {
     /// By name.
     pub fn account(&self, name: &str) -> Option<&Account> {
         find(&self.accounts, name, |e| &e.name)
+    }
+
+    /// By qualified name.
+    pub fn role(&self, name: &str) -> Option<&Role> {
+        find(&self.roles, name, |e| &e.name)
+    }
+
+    /// The policy of a service network or service.
+    pub fn policy(&self, resource: &PolicyResource) -> Option<&AuthPolicy> {
+        self.policies.binary_search_by(|policy| policy.resource.cmp(resource)).ok().map(|index| &self.policies[index])
     }
 
     /// Associations of a service, by qualified name.
@@ -349,6 +363,116 @@ impl fmt::Display for Action {
             Self::FixedResponse(status) => write!(f, "answer {status}"),
         }
     }
+}
+
+/// What an [`AuthPolicy`] is for, by qualified name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyResource {
+    /// A service network.
+    ServiceNetwork(String),
+    /// A service.
+    Service(String),
+}
+
+impl PolicyResource {
+    /// Qualified name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::ServiceNetwork(name) | Self::Service(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for PolicyResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServiceNetwork(name) => write!(f, "the service network {name}"),
+            Self::Service(name) => write!(f, "the service {name}"),
+        }
+    }
+}
+
+/// Lattice's word for whether an auth policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyState {
+    /// It does.
+    Active,
+    /// It does not, as the resource's `authType` is `NONE`.
+    Inactive,
+}
+
+impl PolicyState {
+    /// Lattice's word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::Inactive => "Inactive",
+        }
+    }
+}
+
+/// The policy of a service network or service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthPolicy {
+    /// Whose it is.
+    pub resource: PolicyResource,
+    /// What it says.
+    pub policy: brattice_iam::Policy,
+    /// Whether it decides or only records, once it is active.
+    pub mode: brattice_iam::Mode,
+    /// Whether it is in force.
+    pub state: PolicyState,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// What workloads call as.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Role {
+    /// `account/name`.
+    pub name: String,
+    /// `arn:aws:iam::<account id>:role/<name>`.
+    pub arn: String,
+    /// Its account.
+    pub account: String,
+    /// In force or not.
+    pub status: Status,
+    /// Who may be it: any of these.
+    pub trust: Vec<Trusted>,
+    /// What it may call; none = whatever network and service allow.
+    pub policy: Option<brattice_iam::Policy>,
+    /// For selection.
+    pub labels: Tags,
+    /// `aws:PrincipalTag/…`.
+    pub tags: Tags,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+impl Role {
+    /// Whether the role's trust includes a workload of a VPC (by qualified name), evidence aside.
+    pub fn trusts(&self, vpc: &str, workload: Option<&Workload>) -> bool {
+        self.trust.iter().any(|trusted| {
+            let labels = workload.map(|workload| &workload.labels);
+            let has = |(key, value): (&String, &String)| labels.is_some_and(|labels| labels.get(key) == Some(value));
+            trusted.vpc.as_deref().is_none_or(|own| own == vpc)
+                && (trusted.workloads.is_empty() || workload.is_some_and(|w| trusted.workloads.contains(&w.name)))
+                && trusted.labels.iter().all(has)
+        })
+    }
+}
+
+/// Workloads that may be a role; what is given must all fit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trusted {
+    /// Their VPC by qualified name.
+    pub vpc: Option<String>,
+    /// Names of `Workload` documents; empty = any.
+    pub workloads: Vec<String>,
+    /// Labels that a `Workload` document must have.
+    pub labels: Tags,
+    /// By what the workload must be known; empty = by anything.
+    pub evidence: Vec<Evidence>,
 }
 
 /// A target group.

@@ -29,6 +29,7 @@ pub(crate) const VPC: NameRule = NameRule::new("a VPC", 1, 63, "vpc-");
 pub(crate) const WORKLOAD: NameRule = NameRule::new("a workload", 1, 63, "");
 pub(crate) const SERVICE_NETWORK: NameRule = NameRule::new("a service network", 3, 63, "");
 pub(crate) const SERVICE: NameRule = NameRule::new("a service", 3, 40, "svc-");
+pub(crate) const ROLE: NameRule = NameRule::new("a role", 1, 63, "");
 pub(crate) const LISTENER: NameRule = NameRule::new("a listener", 3, 63, "listener-");
 pub(crate) const RULE: NameRule = NameRule::new("a rule", 3, 63, "rule-");
 pub(crate) const TARGET_GROUP: NameRule = NameRule::new("a target group", 3, 128, "tg-");

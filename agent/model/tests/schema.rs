@@ -221,6 +221,16 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "one rule name twice",
     "network twice",
     "one target twice",
+    "policy: a trailing comma in JSON text",
+    "policy: an unknown key in JSON text",
+    "policy: an error in quoted JSON text",
+    "policy: an error in escaped JSON text",
+    "policy: an error in folded JSON text",
+    "policy: errors in YAML",
+    "policy: of the operator",
+    "role: a policy with a principal",
+    "role: twice",
+    "role: of an account",
 ];
 
 #[test]

@@ -154,7 +154,11 @@ impl Decoder<'_> {
     /// `authType`.
     pub(crate) fn auth_type(&mut self, fields: &mut Fields<'_>) {
         if let Some(node) = fields.take(self, "authType") {
-            let later = [("AWS_IAM", "not available yet, so nothing is silently unenforced; leave it out or say NONE")];
+            let later = [(
+                "AWS_IAM",
+                "the engine does not enforce policies yet, and nothing is to be silently unenforced; leave it out or say \
+                 NONE (policies are checked, and `brattice policy test` shows what they decide)",
+            )];
             self.choice(node, "authType", &[("NONE", ())], &later);
         }
     }

@@ -7,6 +7,7 @@ mod association;
 mod common;
 mod network;
 mod parse;
+mod policy;
 mod service;
 mod target_group;
 mod vpc;
@@ -23,6 +24,7 @@ pub use association::{ServiceAssociationDocument, VpcAssociationDocument};
 pub use common::{Metadata, Tags};
 pub use network::ServiceNetworkDocument;
 pub use parse::parse;
+pub use policy::{AuthPolicyDocument, Evidence, PolicyResourceIdentifier, RoleDocument, Trust};
 pub use service::{ActionDocument, ListenerDocument, MatchDocument, RuleDocument, ServiceDocument, WeightedDocument};
 pub use target_group::{TargetDocument, TargetGroupDocument};
 pub use vpc::{Attachment, DnsMode, VpcDocument, WorkloadDocument};
@@ -123,11 +125,15 @@ pub enum Kind {
     ServiceNetworkServiceAssociation,
     /// VPC in network.
     ServiceNetworkVpcAssociation,
+    /// Who may call.
+    AuthPolicy,
+    /// What workloads call as.
+    Role,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Account,
         Self::Vpc,
         Self::Workload,
@@ -136,6 +142,8 @@ impl Kind {
         Self::TargetGroup,
         Self::ServiceNetworkServiceAssociation,
         Self::ServiceNetworkVpcAssociation,
+        Self::AuthPolicy,
+        Self::Role,
     ];
 
     /// As in the field `kind`.
@@ -149,16 +157,20 @@ impl Kind {
             Self::TargetGroup => "TargetGroup",
             Self::ServiceNetworkServiceAssociation => "ServiceNetworkServiceAssociation",
             Self::ServiceNetworkVpcAssociation => "ServiceNetworkVpcAssociation",
+            Self::AuthPolicy => "AuthPolicy",
+            Self::Role => "Role",
         }
     }
 
     /// Whether documents of this kind may lie with this owner.
     pub const fn belongs_to(self, owner: &Owner) -> bool {
         match self {
-            Self::Account | Self::Vpc | Self::Workload => matches!(owner, Owner::Operator),
-            Self::ServiceNetwork | Self::Service | Self::TargetGroup | Self::ServiceNetworkServiceAssociation => {
-                matches!(owner, Owner::Account(_))
-            }
+            Self::Account | Self::Vpc | Self::Workload | Self::Role => matches!(owner, Owner::Operator),
+            Self::ServiceNetwork
+            | Self::Service
+            | Self::TargetGroup
+            | Self::ServiceNetworkServiceAssociation
+            | Self::AuthPolicy => matches!(owner, Owner::Account(_)),
             Self::ServiceNetworkVpcAssociation => true,
         }
     }
@@ -183,6 +195,10 @@ pub struct Documents {
     pub service_associations: Vec<ServiceAssociationDocument>,
     /// `ServiceNetworkVpcAssociation`s.
     pub vpc_associations: Vec<VpcAssociationDocument>,
+    /// `AuthPolicy`s.
+    pub policies: Vec<AuthPolicyDocument>,
+    /// `Role`s.
+    pub roles: Vec<RoleDocument>,
 }
 
 impl Documents {
@@ -196,6 +212,8 @@ impl Documents {
             + self.target_groups.len()
             + self.service_associations.len()
             + self.vpc_associations.len()
+            + self.policies.len()
+            + self.roles.len()
     }
 
     /// Whether there are none.
@@ -214,6 +232,8 @@ impl Documents {
             .chain(self.target_groups.iter().map(|d| &d.metadata.name.at))
             .chain(self.service_associations.iter().map(|d| &d.at))
             .chain(self.vpc_associations.iter().map(|d| &d.at))
+            .chain(self.policies.iter().map(|d| &d.at))
+            .chain(self.roles.iter().map(|d| &d.metadata.name.at))
             .min_by_key(|at| (&at.file, at.line, at.column))
     }
 }

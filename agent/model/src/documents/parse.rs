@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::common::Metadata;
-use super::{Documents, Kind, Owner, Source, account, association, network, service, target_group, vpc};
+use super::{Documents, Kind, Owner, Source, account, association, network, policy, service, target_group, vpc};
 use crate::diagnostic::{Diagnostic, Position, Sink, quote};
 use crate::limits::{MAX_DOCUMENTS_PER_OWNER, MAX_FILE_BYTES, MAX_FILES_PER_OWNER};
 use crate::names::{self, NameRule};
@@ -15,14 +15,12 @@ use crate::yaml::{Decoder, Fields, Node, read};
 const API_VERSION: &str = "brattice.dev/v1";
 
 /// Kinds that the design knows and this version does not.
-const LATER: [&str; 11] = [
+const LATER: [&str; 9] = [
     "AccessLogSubscription",
-    "AuthPolicy",
     "Certificate",
     "DomainVerification",
     "ResourceConfiguration",
     "ResourceGateway",
-    "Role",
     "SecurityGroup",
     "ServiceNetworkResourceAssociation",
     "TrustBundle",
@@ -100,8 +98,11 @@ impl Parsed<'_> {
             }
             return;
         };
-        let association = matches!(kind, Kind::ServiceNetworkServiceAssociation | Kind::ServiceNetworkVpcAssociation);
-        let metadata_node = if association { fields.take(d, "metadata") } else { fields.need(d, "metadata") };
+        let nameless = matches!(
+            kind,
+            Kind::ServiceNetworkServiceAssociation | Kind::ServiceNetworkVpcAssociation | Kind::AuthPolicy
+        );
+        let metadata_node = if nameless { fields.take(d, "metadata") } else { fields.need(d, "metadata") };
         let metadata = metadata_node.and_then(|node| d.metadata(node, rule(kind)));
         let spec_node = if kind == Kind::ServiceNetwork { fields.take(d, "spec") } else { fields.need(d, "spec") };
         let spec = spec_node.and_then(|node| d.fields(node, spec_of(kind)));
@@ -129,6 +130,8 @@ impl Parsed<'_> {
             Kind::ServiceNetworkVpcAssociation => {
                 documents.vpc_associations.extend(association::decode_vpc(d, spec));
             }
+            Kind::AuthPolicy => documents.policies.extend(policy::decode(d, spec)),
+            Kind::Role => documents.roles.extend(policy::decode_role(d, metadata, spec)),
         }
     }
 
@@ -149,12 +152,18 @@ impl Parsed<'_> {
         if !kind.belongs_to(self.owner) {
             let diagnostic = match self.owner {
                 Owner::Operator => d
-                    .error(node.mark, format!("a {text} belongs to an account, and this place is the operator's"))
+                    .error(
+                        node.mark,
+                        format!("{} {text} belongs to an account, and this place is the operator's", article(text)),
+                    )
                     .help("move the document to a file under accounts/<name>/"),
                 Owner::Account(name) => d
                     .error(
                         node.mark,
-                        format!("only the operator may hold a {text}, and this place is the account {name}'s"),
+                        format!(
+                            "only the operator may hold {} {text}, and this place is the account {name}'s",
+                            article(text)
+                        ),
                     )
                     .help("move the document to a file directly in the policies directory"),
             };
@@ -165,6 +174,11 @@ impl Parsed<'_> {
     }
 }
 
+/// The article of a kind.
+fn article(kind: &str) -> &'static str {
+    if kind.starts_with('A') { "an" } else { "a" }
+}
+
 const fn rule(kind: Kind) -> NameRule {
     match kind {
         Kind::Account => names::ACCOUNT,
@@ -173,7 +187,10 @@ const fn rule(kind: Kind) -> NameRule {
         Kind::ServiceNetwork => names::SERVICE_NETWORK,
         Kind::Service => names::SERVICE,
         Kind::TargetGroup => names::TARGET_GROUP,
-        Kind::ServiceNetworkServiceAssociation | Kind::ServiceNetworkVpcAssociation => names::ASSOCIATION,
+        Kind::ServiceNetworkServiceAssociation | Kind::ServiceNetworkVpcAssociation | Kind::AuthPolicy => {
+            names::ASSOCIATION
+        }
+        Kind::Role => names::ROLE,
     }
 }
 
@@ -187,6 +204,8 @@ const fn spec_of(kind: Kind) -> &'static str {
         Kind::TargetGroup => "the spec of a TargetGroup",
         Kind::ServiceNetworkServiceAssociation => "the spec of a ServiceNetworkServiceAssociation",
         Kind::ServiceNetworkVpcAssociation => "the spec of a ServiceNetworkVpcAssociation",
+        Kind::AuthPolicy => "the spec of an AuthPolicy",
+        Kind::Role => "the spec of a Role",
     }
 }
 
@@ -223,6 +242,9 @@ fn unique(documents: &Documents, sink: &mut Sink) {
                 "name an interface, too, where a namespace has several",
             );
         }
+    }
+    for doc in &documents.roles {
+        once("Role", doc.qualified(), &doc.metadata.name.at, "");
     }
     for doc in &documents.networks {
         once("ServiceNetwork", doc.metadata.name.value.clone(), &doc.metadata.name.at, "");

@@ -7,6 +7,7 @@
 mod associations;
 mod entities;
 mod index;
+mod policies;
 mod services;
 
 use std::collections::{BTreeMap, HashMap};
@@ -76,6 +77,8 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
     linker.target_groups();
     let (mut services, vips) = linker.services();
     let mut associations = linker.associations(&services);
+    let policies = linker.policies(&services);
+    let roles = linker.roles(&workloads);
 
     let Linker { errors, mut warnings, accounts, mut vpcs, mut networks, mut target_groups, .. } = linker;
     vpcs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -92,6 +95,8 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
         services,
         target_groups,
         associations,
+        policies,
+        roles,
         dns_suffix: settings.dns_suffix.to_owned(),
         vip: settings.vip,
         alias: settings.alias,

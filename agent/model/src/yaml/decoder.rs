@@ -269,7 +269,7 @@ fn found(node: &Node) -> String {
 }
 
 /// The type that YAML 1.2's core schema gives a plain scalar.
-fn scalar_type(text: &str) -> &'static str {
+pub(super) fn scalar_type(text: &str) -> &'static str {
     if is_null(text) {
         return "null";
     }

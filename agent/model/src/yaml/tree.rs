@@ -38,6 +38,16 @@ impl Mark {
 pub(crate) struct Node {
     pub(crate) mark: Mark,
     pub(crate) content: Content,
+    pub(crate) inside: Inside,
+}
+
+/// Where the text of a scalar lies in the file, for texts that are read further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// As it is, its first character at this line and column, later lines indented by as many columns as the first.
+    Lines { line: u32, column: u32 },
+    /// Folded, escaped, or no scalar: only the beginning is known.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -72,7 +82,15 @@ pub(crate) fn read(text: &str) -> (Vec<Node>, Vec<Refusal>) {
         return (Vec::new(), vec![refusal]);
     }
     let parser = Parser::new_from_str(text);
-    let mut reader = Reader { parser, refusals: Vec::new(), nodes: 0, last: Mark::START, end: end_of(text) };
+    let mut reader = Reader {
+        parser,
+        text,
+        lines: Vec::new(),
+        refusals: Vec::new(),
+        nodes: 0,
+        last: Mark::START,
+        end: end_of(text),
+    };
     let mut documents = Vec::new();
     if let Err(stop) = reader.documents(&mut documents) {
         reader.refusals.push(stop);
@@ -110,6 +128,9 @@ fn end_of(text: &str) -> Mark {
 
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
+    text: &'t str,
+    /// Byte offsets of the lines, once somebody asked.
+    lines: Vec<usize>,
     refusals: Vec<Refusal>,
     nodes: usize,
     last: Mark,
@@ -182,8 +203,10 @@ impl<'t> Reader<'t> {
         if tag.is_some() {
             self.refuse(mark, "tags are not used here", "leave the tag out; quote a value to make it a string");
         }
+        let mut inside = Inside::Unknown;
         let content = match event {
             Event::Scalar(text, style, ..) => {
+                inside = self.inside(&text, style, mark);
                 Content::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }
             }
             Event::SequenceStart(..) => self.list(depth)?,
@@ -193,7 +216,54 @@ impl<'t> Reader<'t> {
                 Content::Refused
             }
         };
-        Ok(Node { mark, content: if refused { Content::Refused } else { content } })
+        Ok(Node { mark, content: if refused { Content::Refused } else { content }, inside })
+    }
+
+    /// Where the text of a scalar lies.
+    fn inside(&mut self, content: &str, style: ScalarStyle, mark: Mark) -> Inside {
+        // Only texts with lines of their own, or long ones, are read further.
+        if style == ScalarStyle::Folded || !content.trim_start().starts_with(['{', '[']) {
+            return Inside::Unknown;
+        }
+        let mut at = mark;
+        if style == ScalarStyle::Literal {
+            // Empty lines may lie before the first one that can be found again, and the header before them.
+            let empty = content.lines().take_while(|line| line.trim().is_empty()).count();
+            let first = content.lines().nth(empty).unwrap_or_default();
+            while self.line(at.line).is_some_and(|line| !line.ends_with(first)) {
+                at.line += 1;
+            }
+            let Some(line) = self.line(at.line) else { return Inside::Unknown };
+            let indent = line.chars().count() - first.chars().count().min(line.chars().count());
+            at.line = at.line.saturating_sub(u32::try_from(empty).unwrap_or(u32::MAX));
+            return Inside::Lines {
+                line: at.line,
+                column: u32::try_from(indent).unwrap_or(u32::MAX).saturating_add(1),
+            };
+        }
+        let quote = u32::from(style != ScalarStyle::Plain);
+        let skip = usize::try_from(at.column - 1 + quote).unwrap_or(usize::MAX);
+        let as_written = self.line(at.line).is_some_and(|line| {
+            let mut rest = line.chars().skip(skip);
+            content.chars().all(|c| rest.next() == Some(c))
+        });
+        if as_written { Inside::Lines { line: at.line, column: at.column + quote } } else { Inside::Unknown }
+    }
+
+    /// A line of the text, without its end.
+    fn line(&mut self, number: u32) -> Option<&'t str> {
+        if self.lines.is_empty() {
+            let bytes = self.text.as_bytes();
+            let ends = |index: &usize| {
+                bytes[*index] == b'\n' || (bytes[*index] == b'\r' && bytes.get(index + 1) != Some(&b'\n'))
+            };
+            self.lines.push(0);
+            self.lines.extend((0..bytes.len()).filter(ends).map(|index| index + 1));
+        }
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        let start = *self.lines.get(index)?;
+        let end = self.lines.get(index + 1).copied().unwrap_or(self.text.len());
+        Some(self.text.get(start..end)?.trim_end_matches(['\n', '\r']))
     }
 
     fn list(&mut self, depth: usize) -> Result<Content, Refusal> {

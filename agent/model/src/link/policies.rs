@@ -1,0 +1,195 @@
+//! Auth policies and roles: whose they are, and what the policy language says about them there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use brattice_iam as iam;
+
+use super::index::{Index, suggestion};
+use super::{Linker, qualified};
+use crate::diagnostic::{Diagnostic, Located, Position, quote};
+use crate::documents::{AuthPolicyDocument, Owner, PolicyResourceIdentifier, RoleDocument};
+use crate::model::{AuthPolicy, PolicyResource, PolicyState, Role, Service, Status, Trusted, Workload};
+use crate::nearest::nearest;
+use crate::yaml::policy_diagnostic;
+
+impl Linker<'_> {
+    /// All policies that have a resource, in order of it.
+    pub(super) fn policies(&mut self, services: &[Service]) -> Vec<AuthPolicy> {
+        let mut index = Index::default();
+        for (position, service) in services.iter().enumerate() {
+            index.insert(position, &service.name, &service.id, &service.arn);
+        }
+        let mut policies: BTreeMap<PolicyResource, (AuthPolicy, Position)> = BTreeMap::new();
+        for (account, owner, documents) in self.owners() {
+            for doc in &documents.policies {
+                let resource = match self.policy_resource(account, owner, &doc.resource, services, &index) {
+                    Ok(resource) => resource,
+                    Err(diagnostic) => {
+                        self.error(owner, *diagnostic);
+                        continue;
+                    }
+                };
+                if let Some((_, first)) = policies.get(&resource) {
+                    let message = format!("{resource} has a policy already, at {}", first.place());
+                    let diagnostic = Diagnostic::error(&doc.resource.at, message);
+                    self.error(owner, diagnostic.help("put all statements into one policy"));
+                    continue;
+                }
+                let Some(policy) = self.read_policy(owner, doc, &resource, services, &index) else { continue };
+                let warning =
+                    format!("the policy of {resource} is Inactive: its authType is NONE, so nobody is refused by it");
+                self.warning(owner, Diagnostic::warning(&doc.resource.at, warning));
+                let policy = AuthPolicy {
+                    resource: resource.clone(),
+                    policy,
+                    mode: doc.mode,
+                    // `AWS_IAM` is an error as long as the engine does not enforce it.
+                    state: PolicyState::Inactive,
+                    origin: doc.at.origin(),
+                };
+                policies.insert(resource, (policy, doc.resource.at.clone()));
+            }
+        }
+        policies.into_values().map(|(policy, _)| policy).collect()
+    }
+
+    /// The account's own service network or service that a policy names.
+    fn policy_resource(
+        &self,
+        account: &str,
+        owner: &Owner,
+        resource: &Located<PolicyResourceIdentifier>,
+        services: &[Service],
+        index: &Index,
+    ) -> Result<PolicyResource, Box<Diagnostic>> {
+        let name = |id: &str| self.account_name(id);
+        let network = resource.network.as_ref().and_then(|own| self.network_index.resolve(own, Some(account), name));
+        let service = resource.service.as_ref().and_then(|own| index.resolve(own, Some(account), name));
+        // Another account's is as good as none: whether it exists is not this one's to know.
+        let network = network.map(|index| &self.networks[index]).filter(|network| network.account == account);
+        let service = service.map(|index| &services[index]).filter(|service| service.account == account);
+        let text = quote(&resource.text);
+        let error = |message: String| Box::new(Diagnostic::error(&resource.at, message));
+        match (network, service) {
+            (Some(network), Some(service)) => {
+                let message = format!("{text} is a service network and a service");
+                return Err(Box::new(error(message).help(format!(
+                    "say which by its id: {} or {}",
+                    quote(&network.id),
+                    quote(&service.id)
+                ))));
+            }
+            (Some(network), None) => Ok(PolicyResource::ServiceNetwork(network.name.clone())),
+            (None, Some(service)) => Ok(PolicyResource::Service(service.name.clone())),
+            (None, None) => {
+                let own = |name: &&str| name.split_once('/').is_some_and(|(own, _)| own == account);
+                let names = self.networks.iter().map(|network| network.name.as_str());
+                let names: Vec<&str> = names.chain(services.iter().map(|s| s.name.as_str())).filter(own).collect();
+                let identifier = resource.service.as_ref().or(resource.network.as_ref());
+                let near = identifier
+                    .filter(|_| self.hints(owner))
+                    .and_then(|own| suggestion(own, Some(account), names.iter().copied()));
+                let message = format!("the account {account} has no service network and no service {text}");
+                Err(Box::new(error(message).nearest(near.as_deref())))
+            }
+        }
+    }
+
+    /// The policy, read for what its resource's listeners speak.
+    fn read_policy(
+        &mut self,
+        owner: &Owner,
+        doc: &AuthPolicyDocument,
+        resource: &PolicyResource,
+        services: &[Service],
+        index: &Index,
+    ) -> Option<iam::Policy> {
+        let attachment = match resource {
+            PolicyResource::ServiceNetwork(_) => iam::Attachment::ServiceNetwork,
+            PolicyResource::Service(name) => {
+                let identifier = crate::ids::Identifier::Name(name.clone());
+                let service = index.resolve(&identifier, None, |_| None).map(|index| &services[index]);
+                // Listeners of this version read HTTP; a service without any may get one that does not.
+                let none = service.is_none_or(|service| service.listeners.is_empty());
+                iam::Attachment::Service { http: true, tcp: none }
+            }
+        };
+        let read = iam::Policy::from_tree(&doc.policy, Arc::clone(&doc.at.file), attachment);
+        self.findings(owner, &doc.at, &read.findings);
+        read.policy
+    }
+
+    fn findings(&mut self, owner: &Owner, within: &Position, findings: &[iam::Finding]) {
+        for finding in findings {
+            let diagnostic = policy_diagnostic(within, finding);
+            if finding.is_error() {
+                self.error(owner, diagnostic);
+            } else {
+                self.warning(owner, diagnostic);
+            }
+        }
+    }
+
+    /// All roles, by qualified name.
+    pub(super) fn roles(&mut self, workloads: &[Workload]) -> Vec<Role> {
+        let names: HashSet<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
+        let mut roles = Vec::new();
+        for doc in self.operator().map_or(&[][..], |documents| &documents.roles) {
+            roles.push(self.role(doc, &names));
+        }
+        roles.sort_by(|a: &Role, b: &Role| a.name.cmp(&b.name));
+        roles
+    }
+
+    fn role(&mut self, doc: &RoleDocument, workloads: &HashSet<&str>) -> Role {
+        let mut status = Status::Active;
+        let account = doc.account.value.as_str();
+        if !self.accounts.contains_key(account) {
+            let message = format!("there is no account {}", quote(account));
+            let near = nearest(account, self.accounts.keys().map(String::as_str));
+            let diagnostic = Diagnostic::error(&doc.account.at, message).nearest(near);
+            status = super::entities::invalid(&diagnostic);
+            self.error(&Owner::Operator, diagnostic);
+        }
+        let mut trust = Vec::with_capacity(doc.trust.len());
+        for own in &doc.trust {
+            let vpc = own.vpc.as_ref().map(|vpc| match self.operators_vpc(vpc) {
+                Ok(index) => self.vpcs[index].name.clone(),
+                Err(diagnostic) => {
+                    status = super::entities::invalid(&diagnostic);
+                    self.error(&Owner::Operator, *diagnostic);
+                    vpc.value.to_string()
+                }
+            });
+            for workload in own.workloads.iter().filter(|workload| !workloads.contains(workload.value.as_str())) {
+                let near = nearest(&workload.value, workloads.iter().copied());
+                let message = format!("there is no Workload {}, so it cannot be the role", quote(&workload.value));
+                self.warning(&Owner::Operator, Diagnostic::warning(&workload.at, message).nearest(near));
+            }
+            trust.push(Trusted {
+                vpc,
+                workloads: own.workloads.iter().map(|workload| workload.value.clone()).collect(),
+                labels: own.labels.clone(),
+                evidence: own.evidence.clone(),
+            });
+        }
+        self.findings(
+            &Owner::Operator,
+            &doc.metadata.name.at,
+            &doc.warnings.iter().filter(|f| !f.is_error()).cloned().collect::<Vec<_>>(),
+        );
+        let account_id = self.account_id(Some(account));
+        Role {
+            name: qualified(Some(account), &doc.metadata.name),
+            arn: format!("arn:aws:iam::{account_id}:role/{}", doc.metadata.name.value),
+            account: account.to_owned(),
+            status,
+            trust,
+            policy: doc.policy.clone(),
+            labels: doc.metadata.labels.clone(),
+            tags: doc.tags.clone(),
+            origin: doc.metadata.name.at.origin(),
+        }
+    }
+}
