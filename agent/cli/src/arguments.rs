@@ -26,6 +26,9 @@ pub(crate) enum Verb {
     Validate(ValidateArguments),
     /// Show what a policies directory would change
     Diff(DiffArguments),
+    /// Try policies out
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Show how the node is; exit code 0 well, 1 needs attention, 2 not serving
     Status(AskArguments),
     /// List services
@@ -148,6 +151,29 @@ pub(crate) struct ValidateArguments {
     /// The policies directory
     #[arg(value_name = "DIR", default_value = POLICIES)]
     pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// Tables or JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// `brattice policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyVerb {
+    /// Decide written cases, or recorded access logs, by the policies of a directory; exit code 1 where something differs
+    Test(PolicyTestArguments),
+}
+
+/// `brattice policy test`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyTestArguments {
+    /// The policies directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Files of cases (.yaml), or of access log lines (JSON)
+    #[arg(value_name = "CASES", required = true)]
+    pub(crate) cases: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) node: NodeArguments,
     /// Tables or JSON

@@ -36,6 +36,7 @@ pub fn main() -> ExitCode {
         Verb::Engine(arguments) => commands::engine::run(&arguments),
         Verb::Validate(arguments) => commands::documents::validate(&arguments),
         Verb::Diff(arguments) => commands::documents::diff(&arguments),
+        Verb::Policy(arguments::PolicyVerb::Test(arguments)) => commands::policy::test(&arguments),
         Verb::Status(arguments) => commands::ask::status(&arguments),
         Verb::Services(arguments) => commands::ask::services(&arguments),
         Verb::Workloads(arguments) => commands::ask::workloads(&arguments),

@@ -34,3 +34,4 @@ pub use principal::{Caller, CallerKind, Named, Principals};
 pub use remedy::{Change, Place};
 pub use request::{Action, Http, Lookup, NOTHING, Pairs, Query, Request, Scratch};
 pub use tree::{Content, Name, Tree};
+pub use value::seconds;

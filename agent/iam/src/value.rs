@@ -46,6 +46,11 @@ pub(crate) struct Time {
     nanos: u32,
 }
 
+/// The seconds since 1970 of a time as policies write it (ISO 8601, or the seconds themselves); fractions are left out.
+pub fn seconds(text: &str) -> Option<i64> {
+    Time::parse(text).map(|time| time.seconds)
+}
+
 impl Time {
     pub(crate) const fn epoch(seconds: i64) -> Self {
         Self { seconds, nanos: 0 }

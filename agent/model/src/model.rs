@@ -450,14 +450,15 @@ pub struct Role {
 }
 
 impl Role {
-    /// Whether the role's trust includes a workload of a VPC (by qualified name), evidence aside.
-    pub fn trusts(&self, vpc: &str, workload: Option<&Workload>) -> bool {
+    /// Whether the role's trust includes a workload of a VPC (by qualified name) that is known by this evidence.
+    pub fn trusts(&self, vpc: &str, workload: Option<&Workload>, evidence: &[Evidence]) -> bool {
         self.trust.iter().any(|trusted| {
             let labels = workload.map(|workload| &workload.labels);
             let has = |(key, value): (&String, &String)| labels.is_some_and(|labels| labels.get(key) == Some(value));
             trusted.vpc.as_deref().is_none_or(|own| own == vpc)
                 && (trusted.workloads.is_empty() || workload.is_some_and(|w| trusted.workloads.contains(&w.name)))
                 && trusted.labels.iter().all(has)
+                && trusted.evidence.iter().all(|wanted| evidence.contains(wanted))
         })
     }
 }

@@ -5,7 +5,7 @@
 mod world;
 
 use brattice_iam::Mode;
-use brattice_model::{PolicyResource, PolicyState, diff};
+use brattice_model::{Evidence, PolicyResource, PolicyState, diff};
 use world::good;
 
 const POLICY: &str = "kind: AuthPolicy
@@ -78,10 +78,12 @@ fn roles_trust_whom_they_name() {
     assert_eq!(reader.tags["team"], "red");
     assert!(reader.status.is_active() && reader.policy.is_some() && front.policy.is_none());
     let web = model.workloads.iter().find(|workload| workload.name == "web");
-    assert!(reader.trusts("platform/blue", web) && reader.trusts("platform/green", None));
-    assert!(!reader.trusts("platform/blue", None) && !reader.trusts("bank/vault", None));
-    assert!(front.trusts("platform/blue", web));
-    assert!(!front.trusts("platform/blue", None) && !front.trusts("platform/green", web));
+    let namespace = &[Evidence::Namespace];
+    assert!(reader.trusts("platform/blue", web, namespace) && reader.trusts("platform/green", None, &[]));
+    assert!(!reader.trusts("platform/blue", None, namespace) && !reader.trusts("bank/vault", None, namespace));
+    assert!(!reader.trusts("platform/blue", web, &[Evidence::Interface]));
+    assert!(front.trusts("platform/blue", web, &[]));
+    assert!(!front.trusts("platform/blue", None, &[]) && !front.trusts("platform/green", web, &[]));
 }
 
 #[test]

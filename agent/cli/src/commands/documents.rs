@@ -102,10 +102,17 @@ pub(crate) fn check(
     Ok(Checked { linked, findings, sources, documents })
 }
 
+impl Checked {
+    /// How many findings are errors.
+    pub(crate) fn errors(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.is_error()).count()
+    }
+}
+
 pub(crate) fn validate(arguments: &ValidateArguments) -> Outcome {
     let state = StateDirectory::existing(&arguments.node.state_dir).peek();
     let checked = check(&arguments.directory, &arguments.node, &state, &BTreeMap::new())?;
-    let errors = checked.findings.iter().filter(|finding| finding.is_error()).count();
+    let errors = checked.errors();
     match arguments.output {
         Format::Json => print_json(&findings_json(&checked)),
         Format::Table => {

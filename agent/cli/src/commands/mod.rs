@@ -5,6 +5,7 @@ pub(crate) mod ask;
 pub(crate) mod cleanup;
 pub(crate) mod documents;
 pub(crate) mod engine;
+pub(crate) mod policy;
 pub(crate) mod preflight;
 pub(crate) mod switch;
 

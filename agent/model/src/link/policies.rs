@@ -74,11 +74,11 @@ impl Linker<'_> {
         match (network, service) {
             (Some(network), Some(service)) => {
                 let message = format!("{text} is a service network and a service");
-                return Err(Box::new(error(message).help(format!(
+                Err(Box::new(error(message).help(format!(
                     "say which by its id: {} or {}",
                     quote(&network.id),
                     quote(&service.id)
-                ))));
+                ))))
             }
             (Some(network), None) => Ok(PolicyResource::ServiceNetwork(network.name.clone())),
             (None, Some(service)) => Ok(PolicyResource::Service(service.name.clone())),

@@ -1,0 +1,180 @@
+//! Recorded requests: access log lines as Lattice writes them, one JSON object a line.
+//!
+//! A log says less than a policy may ask: where a policy of the levels concerned asks about something that logs lack, or
+//! caller, VPC or service are not in the directory, the line is skipped with that reason.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+
+use brattice_iam::Key;
+use brattice_model::Evidence;
+use serde_json::{Map, Value};
+
+use super::world::{Call, HttpCall, Kind, Who, World};
+use super::{Case, Expected, Undecided};
+use crate::Failure;
+
+/// Longest line, bytes.
+const MAX_LINE: u64 = 64 * 1024;
+/// Most lines of a file.
+const MAX_LINES: usize = 1_000_000;
+
+/// Reads a file of log lines.
+///
+/// # Errors
+/// When it cannot be read, or has too many lines.
+pub(super) fn read(path: &Path, world: &World<'_>) -> Result<Vec<Case>, Failure> {
+    let failure = |why: &dyn std::fmt::Display| Failure::new(format!("{}: {why}", path.display())).code(2);
+    let mut reader = BufReader::new(std::fs::File::open(path).map_err(|e| failure(&e))?);
+    let mut cases = Vec::new();
+    for number in 1.. {
+        let mut line = Vec::new();
+        let length = reader.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(|e| failure(&e))?;
+        if length == 0 {
+            break;
+        }
+        if number > MAX_LINES {
+            return Err(failure(&format!("more than {MAX_LINES} lines; split the file")));
+        }
+        if length as u64 > MAX_LINE {
+            return Err(failure(&format!("line {number} has more than {MAX_LINE} bytes: is this an access log?")));
+        }
+        let line = String::from_utf8_lossy(&line);
+        if !line.trim().is_empty() {
+            cases.push(case(&line, format!("{}:{number}", path.display()), world));
+        }
+    }
+    if cases.is_empty() {
+        return Err(failure(&"there is no line in it"));
+    }
+    Ok(cases)
+}
+
+fn case(line: &str, title: String, world: &World<'_>) -> Case {
+    let record = match serde_json::from_str::<Value>(line) {
+        Ok(Value::Object(record)) => Record(record),
+        Ok(_) => return wrong(title, "expected one JSON object a line".into()),
+        Err(e) => return wrong(title, format!("not JSON: {e}")),
+    };
+    let level = record.text("authDeniedReason").map(str::to_owned);
+    let expected = Expected { allow: level.is_none(), level, by: None };
+    match call(&record, world) {
+        Ok(call) => Case { title, call: Ok(call), expected },
+        Err(why) => Case { title, call: Err(Undecided::Skipped(why)), expected },
+    }
+}
+
+fn wrong(title: String, why: String) -> Case {
+    Case { title, call: Err(Undecided::Wrong(why)), expected: Expected::default() }
+}
+
+/// A log line; `-` stands for what it lacks.
+struct Record(Map<String, Value>);
+
+impl Record {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && *text != "-" && *text != "null")
+    }
+}
+
+fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
+    let service = record.text("serviceArn").ok_or("the line names no service")?;
+    let service = world.service(service).ok_or_else(|| format!("{service} is no service of the directory"))?;
+    let vpc = record.text("sourceVpcArn").or_else(|| record.text("sourceVpcId"));
+    let vpc = vpc.ok_or("the line does not say from which VPC the call came")?;
+    let vpc = world.vpc(vpc).ok_or_else(|| format!("{vpc} is no VPC of the directory"))?;
+    let who = who(record)?;
+    let role = match &who {
+        Who::Recorded { arn, .. } => world.role(arn).map(|role| role.name.clone()),
+        _ => None,
+    };
+    for key in world.keys_of(&vpc.name, &service.name, role.as_deref()) {
+        if let Some(why) = lacking(key, service.listeners.len()) {
+            return Err(format!("a policy asks about {key}, and {why}"));
+        }
+    }
+    let now = record.text("startTime").and_then(brattice_iam::seconds);
+    Ok(Call {
+        service: service.name.clone(),
+        vpc: vpc.name.clone(),
+        address: record.text("sourceIpPort").and_then(address),
+        who,
+        evidence: vec![Evidence::Interface],
+        port: None,
+        http: http(record),
+        tls: record.text("tlsVersion").is_some(),
+        now: now.ok_or("the line has no startTime")?,
+    })
+}
+
+/// Why a key cannot be answered from a log.
+fn lacking(key: &Key, listeners: usize) -> Option<&'static str> {
+    match key {
+        Key::RequestHeader(name) if !matches!(&**name, "host" | "user-agent") => Some("logs have no headers"),
+        Key::RequestQueryString(_) => Some("logs have no query"),
+        Key::UserId => Some("logs have no user id"),
+        Key::Evidence => Some("logs have no evidence"),
+        Key::AttestedPrincipalArn => Some("logs have no attested identity"),
+        Key::Port if listeners != 1 => Some("the service has several listeners, and logs have no port"),
+        _ => None,
+    }
+}
+
+fn http(record: &Record) -> Option<HttpCall> {
+    let method = record.text("requestMethod")?;
+    // `LatticePath?:path` in the guide; what follows a `?` is no path.
+    let path = record.text("requestPath").unwrap_or("/");
+    let path = path.split('?').next().unwrap_or(path);
+    let named = [("host", "hostHeader"), ("user-agent", "userAgent")];
+    let headers = named.into_iter().filter_map(|(name, field)| Some((name.to_owned(), record.text(field)?.to_owned())));
+    Some(HttpCall { method: method.into(), path: path.into(), query: String::new(), headers: headers.collect() })
+}
+
+/// `ip:port`, also with an IPv6 address, with or without brackets.
+fn address(text: &str) -> Option<std::net::IpAddr> {
+    let (address, _) = text.rsplit_once(':')?;
+    address.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn who(record: &Record) -> Result<Who, String> {
+    let named = record.text("callerPrincipal").or_else(|| record.text("resolvedUser"));
+    let arn = match named {
+        None | Some("Anonymous") => return Ok(Who::Anonymous),
+        Some("Unknown") => return Err("the caller was unknown".into()),
+        Some(arn) => arn,
+    };
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let ["arn", partition, service, _, account, resource] = parts[..] else {
+        return Err(format!("the caller {arn:?} is no ARN"));
+    };
+    let (kind, name) = resource.split_once('/').unwrap_or((resource, ""));
+    let (kind, arn, session) = match (service, kind) {
+        ("iam", "root") => (Kind::Account, arn.to_owned(), None),
+        ("iam", "user") => (Kind::User, arn.to_owned(), None),
+        ("iam", "role") => (Kind::Role, arn.to_owned(), None),
+        ("sts", "federated-user") => (Kind::FederatedUser, arn.to_owned(), None),
+        ("sts", "assumed-role") => {
+            // The ARN of a session leaves the path of its role out; roles here have none.
+            let role = name.split('/').next().unwrap_or(name);
+            (Kind::Role, format!("arn:{partition}:iam::{account}:role/{role}"), Some(arn.to_owned()))
+        }
+        _ => return Err(format!("the caller {arn:?} is no principal")),
+    };
+    Ok(Who::Recorded { kind, arn, session, tags: tags(record)? })
+}
+
+/// `callerPrincipalTags`: an object, or JSON text of one.
+fn tags(record: &Record) -> Result<Vec<(String, String)>, String> {
+    let parsed = match record.0.get("callerPrincipalTags") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::String(text)) if text == "-" || text.is_empty() => return Ok(Vec::new()),
+        Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| "callerPrincipalTags is no JSON")?,
+        Some(value) => value.clone(),
+    };
+    let Value::Object(tags) = parsed else { return Err("callerPrincipalTags is no JSON object".into()) };
+    let tag = |(key, value): (String, Value)| match value {
+        Value::String(text) => (key, text),
+        other => (key, other.to_string()),
+    };
+    Ok(tags.into_iter().map(tag).collect())
+}

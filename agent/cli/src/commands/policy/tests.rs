@@ -1,0 +1,355 @@
+//! A directory, cases and log lines, and what is printed about them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use brattice_control::state::StateDirectory;
+
+use super::*;
+use crate::arguments::NodeArguments;
+
+const NODE: &str = "kind: Account
+metadata: {name: platform}
+spec: {id: '111111111111', organizationPath: o-1/r-1/}
+---
+kind: Account
+metadata: {name: shop}
+spec: {id: '222222222222', vpcs: [platform/green]}
+---
+kind: Vpc
+metadata: {name: green}
+spec: {account: platform, cidrBlocks: [10.0.0.0/16], serviceNetworks: [platform/retail]}
+---
+kind: Vpc
+metadata: {name: red}
+spec: {account: platform, cidrBlocks: [10.0.0.0/16]}
+---
+kind: Workload
+metadata: {name: web}
+spec: {vpcIdentifier: platform/green, namespace: web, addresses: [10.0.0.9]}
+---
+kind: Workload
+metadata: {name: batch}
+spec: {vpcIdentifier: platform/green, interface: veth-batch}
+---
+kind: Role
+metadata: {name: reader}
+spec:
+  account: platform
+  tags: {team: red}
+  trust: [{workloads: [web], evidence: [namespace]}]
+  policy: {Version: '2012-10-17', Statement: [{Effect: Allow, Action: 'vpc-lattice-svcs:Invoke', NotResource: '*/secret'}]}
+";
+
+const NETWORK: &str = "kind: ServiceNetwork
+metadata: {name: retail}
+spec: {sharedWith: [shop]}
+---
+kind: AuthPolicy
+spec:
+  resourceIdentifier: retail
+  policy: |
+    {
+      \"Version\": \"2012-10-17\",
+      \"Statement\": [{
+        \"Effect\": \"Allow\", \"Principal\": \"*\", \"Action\": \"*\", \"Resource\": \"*\",
+        \"Condition\": {\"StringEquals\": {\"aws:PrincipalOrgID\": \"o-1\"}}
+      }]
+    }
+";
+
+const SERVICE: &str = "kind: Service
+metadata: {name: orders}
+spec:
+  serviceNetworks: [platform/retail]
+  listeners:
+  - protocol: HTTP
+    defaultAction: {fixedResponse: {statusCode: 404}}
+---
+kind: AuthPolicy
+spec:
+  resourceIdentifier: orders
+  policy:
+    Version: '2012-10-17'
+    Statement:
+    - Sid: readers
+      Effect: Allow
+      Principal: {AWS: 'arn:aws:iam::111111111111:role/reader'}
+      Action: vpc-lattice-svcs:Invoke
+      Resource: '*'
+      Condition: {StringEquals: {vpc-lattice-svcs:RequestMethod: [GET, HEAD], aws:PrincipalTag/Team: red}}
+    - Sid: no-admin
+      Effect: Deny
+      Principal: '*'
+      Action: '*'
+      Resource: '*/admin'
+";
+
+/// The directory of the tests, and a place for cases.
+fn directory(service: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let policies = directory.path().join("policies");
+    for (path, text) in
+        [("node.yaml", NODE), ("accounts/platform/network.yaml", NETWORK), ("accounts/shop/orders.yaml", service)]
+    {
+        let path = policies.join(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    }
+    (directory, policies)
+}
+
+/// What is printed about cases, without the directory's name, and whether all was as expected.
+fn printed(service: &str, file: &str, text: &str) -> (Vec<String>, bool) {
+    let (directory, policies) = directory(service);
+    let state = directory.path().join("state");
+    let node =
+        NodeArguments { vip_range: None, alias_range: None, dns_suffix: "svc.test".into(), state_dir: state.clone() };
+    let state = StateDirectory::existing(&state).peek();
+    let checked = check(&policies, &node, &state, &BTreeMap::new()).unwrap_or_else(|e| panic!("{}", e.text));
+    assert_eq!(checked.errors(), 0);
+    let world = World::new(&checked.linked.model);
+    let path = directory.path().join(file);
+    let text = text
+        .replace("SERVICE_ARN", &checked.linked.model.services[0].arn)
+        .replace("GREEN_ARN", &checked.linked.model.vpc("platform/green").expect("a VPC").arn);
+    fs::write(&path, text).expect("a file");
+    let cases = if is_yaml(&path) { cases::read(&path, &world) } else { logs::read(&path, &world) };
+    let cases = cases.unwrap_or_else(|e| panic!("{}", e.text));
+    let results: Vec<(Case, Answer)> = cases.into_iter().map(|case| decided(&world, case)).collect();
+    let good = counts(&results)[1..3] == [0, 0];
+    assert_eq!(json(&results)["cases"].as_array().map(Vec::len), Some(results.len()));
+    let arn = checked.linked.model.services[0].arn.clone();
+    let table = table(&results, false).replace(&format!("{}/", directory.path().display()), "").replace(&arn, "ORDERS");
+    (table.lines().map(str::to_owned).collect(), good)
+}
+
+fn decided(world: &World<'_>, case: Case) -> (Case, Answer) {
+    let answer = decide(world, &case);
+    (case, answer)
+}
+
+const LAST: &str = "policies were evaluated as if authType were AWS_IAM where there is one, and NONE elsewhere";
+
+#[test]
+fn written_cases_are_decided() {
+    let (lines, good) = printed(
+        SERVICE,
+        "cases.yaml",
+        "- name: web reads
+  from: {workload: web}
+  to: {service: orders}
+  request: {method: GET, path: '/orders?x=1'}
+  expect: allow
+- name: web writes
+  from: {workload: web}
+  to: {service: shop/orders, port: 80}
+  request: {method: POST, path: /orders, headers: {x-a: [b, c]}}
+  time: 2026-01-31T10:00:00Z
+  tls: true
+  expect: deny
+  level: Service
+  by: default-deny:service:shop/orders
+- name: web and the secret
+  from: {workload: web, session: s1}
+  to: {service: orders}
+  request: {path: /secret}
+  expect: deny
+  level: Identity
+- name: nobody calls
+  from: {vpc: platform/green, address: 10.0.0.77}
+  to: {service: orders}
+  request: {}
+  expect: deny
+  level: Network
+- name: batch has no role
+  from: {workload: batch}
+  to: {service: orders}
+  expect: deny
+- name: red is in no network
+  from: {vpc: red, role: reader}
+  to: {service: orders}
+  request: {}
+  expect: deny
+  by: no-network
+",
+    );
+    let expected = [
+        "ok       web reads: allow",
+        "ok       web writes: deny (Service, default-deny:service:shop/orders)",
+        "ok       web and the secret: deny (Identity, default-deny:identity:platform/reader)",
+        "ok       nobody calls: deny (Network, default-deny:network:platform/retail)",
+        "ok       batch has no role: deny (Network, default-deny:network:platform/retail)",
+        "ok       red is in no network: deny (Network, no-network)",
+        "6 cases: 6 as expected, 0 differ, 0 wrong, 0 skipped",
+        LAST,
+    ];
+    assert_eq!((lines, good), (expected.map(str::to_owned).to_vec(), true));
+}
+
+#[test]
+fn what_differs_is_told_with_its_reasons() {
+    let (lines, good) = printed(
+        SERVICE,
+        "cases.yaml",
+        "- {name: web writes, from: {workload: web}, to: {service: orders}, request: {method: PUT}, expect: allow}
+- {name: admin, from: {workload: web}, to: {service: orders}, request: {path: /admin}, expect: deny, by: other}
+- {name: all, from: {workload: web}, to: {service: orders}, request: {path: /x}, expect: deny}
+",
+    );
+    let expected = [
+        "DIFFERS  web writes: expected allow, is deny (Service, default-deny:service:shop/orders)",
+        "         near miss, service line 15 (readers): line 20: StringEquals vpc-lattice-svcs:RequestMethod wants one of \
+         `GET`, `HEAD`, and the request has `PUT`",
+        "         to allow it: add to the service policy of shop/orders (accounts/shop/orders.yaml): {\"Effect\": \"Allow\", \
+         \"Principal\": {\"AWS\": \"arn:aws:iam::111111111111:role/reader\"}, \"Action\": \"vpc-lattice-svcs:Invoke\", \
+         \"Resource\": \"ORDERS/\"}",
+        "DIFFERS  admin: expected deny (other), is deny (Service, accounts/shop/orders.yaml:21#no-admin)",
+        "         to allow it: exempt the caller from the denial at accounts/shop/orders.yaml:21 in the service policy of \
+         shop/orders: {\"Sid\": \"no-admin\", \"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": \"*\", \"Resource\": \
+         \"*/admin\", \"Condition\": {\"StringNotEquals\": {\"aws:PrincipalArn\": \"arn:aws:iam::111111111111:role/reader\"}}}",
+        "DIFFERS  all: expected deny, is allow",
+        "3 cases: 0 as expected, 3 differ, 0 wrong, 0 skipped",
+        LAST,
+    ];
+    assert_eq!((lines, good), (expected.map(str::to_owned).to_vec(), false));
+}
+
+#[test]
+fn cases_that_make_no_sense_say_why() {
+    let (lines, good) = printed(
+        SERVICE,
+        "cases.yaml",
+        "- {from: {workload: wob}, to: {service: orders}, expect: allow}
+- {from: {workload: web}, to: {service: order}, expect: allow}
+- {from: {workload: web}, to: {service: orders, port: 81}, expect: allow}
+- {from: {workload: web, vpc: red}, to: {service: orders}, expect: allow}
+- {from: {workload: batch, role: reader}, to: {service: orders}, expect: allow}
+- {from: {}, to: {service: orders}, expect: allow}
+- {from: {workload: web}, to: {service: orders}, expect: yes}
+- {from: {workload: web}, to: {service: orders}, expect: allow, level: Service}
+- {from: {workload: web}, to: {service: orders}, expect: deny, level: Servize}
+- {from: {workload: web}, to: {service: orders}, expects: deny}
+- {from: {workload: web}, to: {service: orders}, request: {path: x}, expect: deny}
+- {from: {workload: web}, to: {service: orders}, time: noon, expect: deny}
+- x
+",
+    );
+    let wrong = |line: usize, why: &str| format!("WRONG    cases.yaml:{line}: {why}");
+    let fields = "there are name, from, to, request, time, tls, expect, level, by";
+    let expected = vec![
+        wrong(1, "there is no workload \"wob\""),
+        wrong(2, "there is no service \"order\", or there are several: write account/name"),
+        wrong(3, "the service shop/orders has no listener on port 81"),
+        wrong(4, "the workload web is in the VPC platform/green"),
+        wrong(5, "the role platform/reader does not trust this workload"),
+        wrong(6, "from: say `workload` or `vpc`"),
+        wrong(7, "expect is \"yes\"; it is `allow` or `deny`"),
+        wrong(8, "level and by say what refuses, and the case expects `allow`"),
+        wrong(9, "level is \"Servize\"; it is Identity, Network or Service"),
+        wrong(10, &format!("unknown field \"expects\" in a case; {fields}")),
+        wrong(11, "the path \"x\" does not begin with `/`"),
+        wrong(12, "\"noon\" is no time"),
+        wrong(13, "a case is no mapping"),
+        "13 cases: 0 as expected, 0 differ, 13 wrong, 0 skipped".to_owned(),
+        LAST.to_owned(),
+    ];
+    assert_eq!((lines, good), (expected, false));
+}
+
+/// A log line with the fields given over the usual ones.
+fn log(fields: &str) -> String {
+    let mut record: serde_json::Value = serde_json::from_str(
+        r#"{"serviceArn":"SERVICE_ARN","sourceVpcArn":"GREEN_ARN","sourceIpPort":"10.0.0.9:40000",
+        "startTime":"2026-01-31T10:20:30Z","requestMethod":"GET","requestPath":"/orders","responseCode":200,
+        "authDeniedReason":"-","tlsVersion":"-","userAgent":"curl/8","hostHeader":"orders",
+        "resolvedUser":"arn:aws:sts::111111111111:assumed-role/reader/i-1","callerPrincipalTags":"-"}"#,
+    )
+    .expect("JSON");
+    let changed: serde_json::Value = serde_json::from_str(fields).expect("JSON");
+    for (name, value) in changed.as_object().expect("an object") {
+        record[name] = value.clone();
+    }
+    record.to_string()
+}
+
+#[test]
+fn recorded_requests_are_decided_again() {
+    let lines = [
+        log("{}"),
+        log(r#"{"requestMethod":"POST"}"#),
+        log(r#"{"requestMethod":"POST","authDeniedReason":"Service"}"#),
+        log(r#"{"resolvedUser":"Anonymous","authDeniedReason":"Network","requestPath":"/x?y=z"}"#),
+        log(
+            r#"{"requestPath":"/admin","authDeniedReason":"Network","callerPrincipal":"arn:aws:iam::111111111111:role/reader"}"#,
+        ),
+        log(
+            r#"{"resolvedUser":"arn:aws:iam::111111111111:role/other","callerPrincipalTags":"{\"Team\":\"red\"}","authDeniedReason":"Service"}"#,
+        ),
+        log(r#"{"resolvedUser":"Unknown"}"#),
+        log(r#"{"serviceArn":"arn:aws:vpc-lattice:us-west-2:1:service/svc-1"}"#),
+        log(r#"{"sourceVpcArn":"-"}"#),
+        "[]".to_owned(),
+        "{".to_owned(),
+    ];
+    let (found, good) = printed(SERVICE, "access.log", &lines.join("\n"));
+    let found: Vec<String> = found.into_iter().filter(|line| !line.starts_with(' ')).collect();
+    let expected = [
+        "ok       access.log:1: allow",
+        "DIFFERS  access.log:2: expected allow, is deny (Service, default-deny:service:shop/orders)",
+        "ok       access.log:3: deny (Service, default-deny:service:shop/orders)",
+        "ok       access.log:4: deny (Network, default-deny:network:platform/retail)",
+        "DIFFERS  access.log:5: expected deny (Network), is deny (Service, accounts/shop/orders.yaml:21#no-admin)",
+        "ok       access.log:6: deny (Service, default-deny:service:shop/orders)",
+        "skipped  access.log:7: the caller was unknown",
+        "skipped  access.log:8: arn:aws:vpc-lattice:us-west-2:1:service/svc-1 is no service of the directory",
+        "skipped  access.log:9: the line does not say from which VPC the call came",
+        "WRONG    access.log:10: expected one JSON object a line",
+        "WRONG    access.log:11: not JSON: EOF while parsing an object at line 1 column 1",
+        "11 cases: 4 as expected, 2 differ, 2 wrong, 3 skipped",
+        LAST,
+    ];
+    assert_eq!((found, good), (expected.map(str::to_owned).to_vec(), false));
+}
+
+#[test]
+fn what_logs_lack_is_not_guessed() {
+    let service = SERVICE.replace("aws:PrincipalTag/Team: red", "vpc-lattice-svcs:RequestHeader/x-team: red");
+    let (lines, good) = printed(&service, "access.json", &log("{}"));
+    let why = "a policy asks about vpc-lattice-svcs:RequestHeader/x-team, and logs have no headers";
+    assert_eq!(lines[0], format!("skipped  access.json:1: {why}"));
+    assert!(good);
+}
+
+#[test]
+fn audit_mode_lets_pass_and_says_so() {
+    let service = SERVICE.replace("  resourceIdentifier: orders\n", "  resourceIdentifier: orders\n  mode: audit\n");
+    let case = "- {name: a, from: {workload: web}, to: {service: orders}, request: {method: PUT}, expect: allow}\n";
+    let (lines, good) = printed(&service, "cases.yml", case);
+    assert_eq!(lines[0], "ok       a: allow; in audit mode: deny (Service, default-deny:service:shop/orders)");
+    assert!(good);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_wrong_usage() {
+    let (directory, policies) = directory(SERVICE);
+    let run = |directory: &Path, cases: PathBuf| {
+        let node = NodeArguments {
+            vip_range: None,
+            alias_range: None,
+            dns_suffix: "svc.test".into(),
+            state_dir: directory.join("state"),
+        };
+        test(&PolicyTestArguments { directory: directory.to_owned(), cases: vec![cases], node, output: Format::Table })
+    };
+    let code = |outcome: Outcome| outcome.err().map(|failure| failure.code);
+    assert_eq!(code(run(&policies, directory.path().join("none.yaml"))), Some(2));
+    for (name, text) in [("a.yaml", "a: b"), ("b.yaml", "[]"), ("c.yaml", "- ["), ("d.log", "")] {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("a file");
+        assert_eq!(code(run(&policies, path)), Some(2), "{name}");
+    }
+    fs::write(policies.join("accounts/shop/x.yaml"), "kind: Nonsense").expect("a file");
+    let failure = run(&policies, directory.path().join("a.yaml")).expect_err("errors");
+    assert!(failure.code == 1 && failure.text.contains("brattice validate"), "{}", failure.text);
+}
