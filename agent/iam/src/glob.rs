@@ -74,10 +74,9 @@ fn find(part: &[u8], text: &[u8], words: &mut Vec<u64>) -> Option<usize> {
     if !part.contains(&ONE) {
         return memchr::memmem::find(text, part).map(|at| at + part.len());
     }
-    let end = if part.len() <= 64 { find_short(part, text) } else { find_long(part, text, words) }?;
-    // A `?` at the end takes a character whole.
-    let more = text[end..].iter().take_while(|byte| continues(**byte)).count();
-    Some(if part.last() == Some(&ONE) { end + more } else { end })
+    // A `?` at the end may leave the rest of its character behind. Nothing takes what a character does not begin with, so
+    // only a star can take it.
+    if part.len() <= 64 { find_short(part, text) } else { find_long(part, text, words) }
 }
 
 /// Shift-And with one word. Bit `i` of the state: the text so far ends with the first `i + 1` elements of the part.

@@ -95,7 +95,9 @@ fn answer(chain: &Chain<'_>, request: &Request<'_>, explained: bool, texts: &Tex
                 decision.statements.iter().map(|by| by.map_or("-".into(), |by| by.to_string())).collect();
             writeln!(out, "allow, by {}, network {}{audited}", by.join(" "), decision.network.unwrap()).unwrap();
         }
-        Some(denial) => writeln!(out, "deny, {}{audited}", word(denial)).unwrap(),
+        Some(denial) => {
+            writeln!(out, "deny, {} {}{audited}", decision.denied_reason().unwrap(), denial.id(chain)).unwrap();
+        }
     }
     if let (Some(denial), true) = (decision.denial, explained) {
         writeln!(out, "  {}", denial.client_message(request)).unwrap();
