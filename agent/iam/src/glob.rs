@@ -227,6 +227,9 @@ mod tests {
             assert!(!fits(&format!("*{part}??*"), &format!("zz{text}é")), "{length}");
             assert!(fits(&format!("*{part}??*z"), &format!("zz{text}ééz")), "{length}");
             assert!(!fits(&format!("*{part}??*z"), &format!("zz{text}éz")), "{length}");
+            // What a part has taken, the next one does not get.
+            assert!(fits(&format!("*{part}z*z*"), &format!("a{text}zz")), "{length}");
+            assert!(!fits(&format!("*{part}z*z*"), &format!("a{text}z")), "{length}");
         }
     }
 

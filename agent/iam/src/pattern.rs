@@ -104,12 +104,12 @@ impl Pattern {
         }
     }
 
-    /// Whether the text, which `work.text` holds in lower case, is the same but for case.
+    /// Whether the text, which `work.text` holds in lower case, is the same but for case; of a text with variables, the
+    /// only one that is not put into lower case beforehand.
     pub(crate) fn matches_lowered(&self, facts: &Facts<'_>, work: &mut Work) -> bool {
         let lowered = std::mem::take(&mut work.text);
         let own = match &self.form {
             Form::Template(tokens) if expand(tokens, facts, work) => Some(work.pattern.as_slice()),
-            Form::Literal(bytes) => Some(&**bytes),
             _ => None,
         };
         let own = own.and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -265,6 +265,7 @@ mod tests {
         assert_eq!(form("**", true, true), Form::Anything);
         assert_eq!(form("", true, true), Form::Literal(Box::default()));
         assert_eq!(form("*", false, true), Form::Literal(b"*".as_slice().into()));
+        assert_eq!(form("a?", false, true), Form::Literal(b"a?".as_slice().into()));
         assert_eq!(form("a?", true, true), Form::Glob([b'a', ONE].into()));
         assert_eq!(form("a${*}${?}${$}{", true, true), Form::Literal(b"a*?${".as_slice().into()));
         assert_eq!(form("${*}", true, false), Form::Glob([b'$', b'{', ANY, b'}'].into()));

@@ -248,6 +248,7 @@ mod tests {
     fn times_are_read_as_the_w3c_writes_them() {
         let at = |text: &str| Time::parse(text).unwrap_or_else(|| panic!("{text}"));
         assert_eq!(at("1970-01-01"), Time::epoch(0));
+        assert_eq!((seconds("1970-01-01T00:01:00.9Z"), seconds("77777"), seconds("x")), (Some(60), Some(77_777), None));
         assert_eq!(at("2026"), at("2026-01-01T00:00:00Z"));
         assert_eq!(at("2026-03"), at("2026-03-01T00:00Z"));
         assert_eq!(at("2026-01-31T10:20:30Z"), Time::epoch(1_769_854_830));
@@ -286,6 +287,9 @@ mod tests {
             "2026-01-01T10:00ZZ",
             "2026-01-01T10:00:00:00Z",
             "2026-01-01-01",
+            "2026-01T10:00Z",
+            "2026-01-01T10:00Z01:00",
+            "2026-01-01T10:00z01:00",
             "9999999999999",
             "2026-01T10:00:00.5",
             "yesterday",
