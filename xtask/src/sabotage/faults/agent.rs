@@ -37,8 +37,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "wrong-place",
         means: "an account may hold the operator's kinds",
         file: "agent/model/src/documents/mod.rs",
-        search: "Self::Account | Self::Vpc | Self::Workload => matches!(owner, Owner::Operator),",
-        replace: "Self::Account | Self::Vpc | Self::Workload => true,",
+        search: "Self::Account | Self::Vpc | Self::Workload | Self::Role => matches!(owner, Owner::Operator),",
+        replace: "Self::Account | Self::Vpc | Self::Workload | Self::Role => true,",
         tests: &[model("golden", "says_what_is_wrong_where_and_what_was_meant")],
     },
     Fault {

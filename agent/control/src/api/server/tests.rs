@@ -1,8 +1,9 @@
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream as Client;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use brattice_wire::api::{Mode, Scope};
 
@@ -139,7 +140,16 @@ fn as_user(socket: &Path, uid: u32, gid: u32, groups: &[u32], request: &str) -> 
             Ok(())
         });
     }
-    let output = command.output().unwrap();
+    // Another test may fork while the copy is still open for writing, and its child holds it until it executes.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let output = loop {
+        match command.output() {
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            output => break output.unwrap(),
+        }
+    };
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find_map(|line| line.split_once("ANSWER ")).unwrap_or_else(|| panic!("{text}")).1;
     serde_json::from_str(line).unwrap()
