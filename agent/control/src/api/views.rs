@@ -10,7 +10,7 @@ use brattice_loader::preflight::{Leg, Report};
 use brattice_model::{Action, Association, Model, Service};
 use brattice_wire::api::{
     Answer, AssociationView, CulpritView, EngineView, ErrorCode, Health, ProbeView, ProgramView, Ranges, ServiceView,
-    Status, SwitchView, TargetGroupView, WorkloadView,
+    Status, TargetGroupView, WorkloadView,
 };
 use brattice_wire::engine::Stats;
 
@@ -61,7 +61,10 @@ pub(crate) async fn status(node: &Node) -> Status {
         }
     }
 
-    let switches = in_force(node);
+    let switches = switches::in_force(&node.datapath.maps.switches(), &node.names()).unwrap_or_else(|e| {
+        problems.insert(format!("whether anything is bypassed or detached cannot be read: {e}"));
+        Vec::new()
+    });
     for switch in &switches {
         problems.insert(format!("{:?} of {:?} is switched on", switch.mode, switch.scope).to_lowercase());
     }
@@ -142,10 +145,6 @@ async fn engine(node: &Node) -> EngineView {
         heartbeat_age_ms: heartbeat.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         stats: node.engine.asker().stats().await,
     }
-}
-
-fn in_force(node: &Node) -> Vec<SwitchView> {
-    switches::in_force(&node.datapath.maps.switches(), &node.names()).unwrap_or_default()
 }
 
 fn counters(node: &Node) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
