@@ -1,11 +1,14 @@
 //! What the processes of Brattice say to each other.
 //!
 //! - [`snapshot`]: the immutable, indexed state that the agent gives the engine.
+//! - [`rules`], [`auth`]: parts of it: rules of listeners; networks, roles and policies.
 //! - [`engine`]: the messages between agent and engine, and how they are framed on the Unix socket.
 //! - [`api`]: the requests and answers between the CLI and the agent.
 //!
 //! Types only: no I/O, so that every side can be tested without the other.
 
 pub mod api;
+pub mod auth;
 pub mod engine;
+pub mod rules;
 pub mod snapshot;

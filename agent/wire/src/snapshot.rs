@@ -7,6 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{AuthType, Network, Policy, Role};
+pub use crate::rules::*;
+
 /// Where in the policies directory something was written; carried to every decision, error and log line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Origin {
@@ -29,6 +32,12 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     /// Target groups that some listener refers to.
     pub target_groups: Vec<TargetGroup>,
+    /// Service networks.
+    pub networks: Vec<Network>,
+    /// Roles that some workload has.
+    pub roles: Vec<Role>,
+    /// Policies that some network, service or role refers to.
+    pub policies: Vec<Policy>,
     /// The DNS server's settings.
     pub dns: Dns,
 }
@@ -44,6 +53,10 @@ pub struct Vpc {
     pub arn: String,
     /// Indices into [`Snapshot::services`] of the services its workloads may see, ascending.
     pub services: Vec<u32>,
+    /// Account it belongs to, 12 digits; empty where it belongs to none.
+    pub account: String,
+    /// Indices into [`Snapshot::networks`] of the networks it is in, ascending.
+    pub networks: Vec<u32>,
     /// Resolvers for names that are not ours, in order; a target alias where the resolver is a workload of the VPC.
     pub dns_upstreams: Vec<SocketAddr>,
 }
@@ -63,6 +76,14 @@ pub struct Workload {
     pub number: u32,
     /// Raised whenever the alias is given to another workload.
     pub generation: u32,
+    /// Who it is: its attested ARN, whatever role it has.
+    pub attested: String,
+    /// By what it is known: words of `brattice:Evidence`.
+    pub evidence: Vec<String>,
+    /// Index into [`Snapshot::roles`] of the role it calls as; none: anonymous.
+    pub role: Option<u32>,
+    /// Name of its role session; empty without a role.
+    pub session: String,
 }
 
 /// A service.
@@ -82,6 +103,16 @@ pub struct Service {
     pub generated_name: String,
     /// Custom domain names, lower case, without a trailing dot.
     pub domains: Vec<String>,
+    /// Account it belongs to, 12 digits.
+    pub account: String,
+    /// `aws:ResourceTag/…`.
+    pub tags: Vec<(String, String)>,
+    /// Whether its policy decides.
+    pub auth_type: AuthType,
+    /// Index into [`Snapshot::policies`].
+    pub policy: Option<u32>,
+    /// Indices into [`Snapshot::networks`] of the networks it is in, ascending.
+    pub networks: Vec<u32>,
     /// Its listeners, by port.
     pub listeners: Vec<Listener>,
     /// A kept client connection without a request is closed after this many seconds (Lattice `idleTimeoutSeconds`).
@@ -101,8 +132,12 @@ pub struct Listener {
     pub port: u16,
     /// How the `x-forwarded-*` headers are written.
     pub forwarded_headers: ForwardedHeaders,
+    /// Which of several rules that match is taken.
+    pub precedence: Precedence,
     /// In ascending order of priority.
     pub rules: Vec<Rule>,
+    /// What is changed when no rule matches.
+    pub default_filters: Filters,
     /// When no rule matches.
     pub default_action: Action,
     /// Where it was written.
@@ -119,75 +154,6 @@ pub enum ForwardedHeaders {
     Append,
 }
 
-/// A rule of a listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rule {
-    /// Name, unique within the listener.
-    pub name: String,
-    /// `rule-` + 17 characters.
-    pub id: String,
-    /// 1 to 2000, unique within the listener, lowest first.
-    pub priority: u16,
-    /// All given members must match.
-    pub matches: Match,
-    /// What to do then.
-    pub action: Action,
-    /// Where it was written.
-    pub origin: Origin,
-}
-
-/// Conditions of a rule; `None` matches everything.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
-pub struct Match {
-    /// Exact, case-sensitive; any token of RFC 9110, 5.6.2.
-    pub method: Option<String>,
-    /// Path.
-    pub path: Option<PathMatch>,
-    /// Host without port, exact, lower case.
-    pub host: Option<String>,
-}
-
-/// Condition on a path (without the query).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PathMatch {
-    /// Exact or prefix.
-    pub kind: PathMatchKind,
-    /// The path; begins with `/`.
-    pub value: String,
-    /// Lattice `caseSensitive`, by default true.
-    pub case_sensitive: bool,
-}
-
-/// How a path is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PathMatchKind {
-    /// The whole path.
-    Exact,
-    /// By segment: `/a` matches `/a` and `/a/b`, not `/ab`; a trailing slash in the value is ignored.
-    Prefix,
-}
-
-/// What is done with a request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Action {
-    /// To one of 1 to 10 target groups, by weight.
-    Forward(Vec<WeightedTargetGroup>),
-    /// An answer of our own with an empty body.
-    FixedResponse {
-        /// 100 to 599.
-        status: u16,
-    },
-}
-
-/// A share of a forward.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WeightedTargetGroup {
-    /// Index into [`Snapshot::target_groups`].
-    pub target_group: u32,
-    /// 0 to 999; 0 takes no requests.
-    pub weight: u16,
-}
-
 /// A target group with the targets that have an alias now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TargetGroup {
@@ -197,6 +163,8 @@ pub struct TargetGroup {
     pub id: String,
     /// ARN.
     pub arn: String,
+    /// Index into [`Snapshot::vpcs`] of its targets' VPC; none where that is not in force.
+    pub vpc: Option<u32>,
     /// What is spoken to its targets.
     pub protocol_version: ProtocolVersion,
     /// Reachable targets.

@@ -1,0 +1,86 @@
+//! Who may call what, as the engine is told: networks, roles and policies.
+
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::Origin;
+
+/// Whether calls are decided by policies (Lattice `authType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum AuthType {
+    /// Everybody passes this level.
+    #[default]
+    None,
+    /// The policy decides; without one all are refused.
+    AwsIam,
+}
+
+/// A service network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// `account/name`.
+    pub name: String,
+    /// `sn-` + 17 characters.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// Whether its policy decides.
+    pub auth_type: AuthType,
+    /// Index into [`crate::snapshot::Snapshot::policies`].
+    pub policy: Option<u32>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// What workloads call as.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Role {
+    /// `account/name`.
+    pub name: String,
+    /// `arn:aws:iam::<account>:role/<name>`.
+    pub arn: String,
+    /// 12 digits.
+    pub account: String,
+    /// `o-…`.
+    pub organization: Option<String>,
+    /// `o-…/r-…/ou-…/`.
+    pub organization_paths: Vec<String>,
+    /// `aws:PrincipalTag/…`.
+    pub tags: Vec<(String, String)>,
+    /// Index into [`crate::snapshot::Snapshot::policies`]; none: whatever network and service allow.
+    pub policy: Option<u32>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A policy of a role, service network or service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// What it belongs to; decides what it may say.
+    pub attachment: PolicyAttachment,
+    /// Whose it is: part of the ids of default denials.
+    pub name: String,
+    /// AWS's JSON.
+    pub json: String,
+    /// Whether it decides or only records.
+    pub audit: bool,
+    /// File it was written in, relative to the policies directory.
+    pub file: String,
+    /// Line (1-based) of each statement, in order.
+    pub lines: Vec<u32>,
+}
+
+/// What a policy belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PolicyAttachment {
+    /// A role.
+    Role,
+    /// A service network.
+    ServiceNetwork,
+    /// A service.
+    Service {
+        /// Some listener reads HTTP.
+        http: bool,
+        /// Some listener passes connections on unread.
+        tcp: bool,
+    },
+}
