@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Stats;
+use crate::explain::{Explanation, Question};
 
 /// Longest request, bytes, newline included.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -37,12 +38,55 @@ pub enum Request {
     },
     /// Root only: send a real packet through the data path and back, [`Answer::Probe`].
     Probe,
+    /// Read-only: which rule a made-up request meets, [`Answer::Explained`].
+    Route(Box<Question>),
+    /// Read-only: what becomes of a request and why, [`Answer::Explained`].
+    Explain {
+        /// Which request.
+        about: Box<Subject>,
+    },
+    /// Read-only, answered by the engine: live connections.
+    Flows,
+    /// Read-only, answered by the engine: access log lines, the latest and then what comes.
+    Logs {
+        /// How many of the latest.
+        backlog: u32,
+    },
+    /// Read-only, answered by the engine: a request that it remembers.
+    Recall {
+        /// Which.
+        what: Recalled,
+    },
+}
+
+/// A request to explain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// One that nobody sent.
+    MadeUp(Question),
+}
+
+/// What the engine is to remember.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recalled {
+    /// A request by its id.
+    Request(String),
+    /// The last request of a connection, by the connection's id.
+    Flow(String),
 }
 
 impl Request {
     /// Whether members of the read-only group may ask it.
     pub fn is_read_only(&self) -> bool {
-        matches!(self, Self::Status | Self::Services | Self::Workloads)
+        !matches!(self, Self::Switch { .. } | Self::Accept { .. } | Self::Probe)
+    }
+
+    /// Whether the engine answers it, on the caller's own connection: JSON lines of its own, not an [`Answer`]. Where it
+    /// cannot, the agent gives an [`Answer::Error`].
+    pub fn is_for_engine(&self) -> bool {
+        matches!(self, Self::Flows | Self::Logs { .. } | Self::Recall { .. })
     }
 }
 
@@ -80,6 +124,8 @@ pub enum Answer {
     Workloads(Vec<WorkloadView>),
     /// What became of the probe's packets.
     Probe(ProbeView),
+    /// What becomes of a request.
+    Explained(Box<Explanation>),
     /// Done.
     Done {
         /// What was done, for people.

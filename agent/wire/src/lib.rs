@@ -3,12 +3,13 @@
 //! - [`snapshot`]: the immutable, indexed state that the agent gives the engine.
 //! - [`rules`], [`auth`]: parts of it: rules of listeners; networks, roles and policies.
 //! - [`engine`]: the messages between agent and engine, and how they are framed on the Unix socket.
-//! - [`api`]: the requests and answers between the CLI and the agent.
+//! - [`api`]: the requests and answers between the CLI and the agent; [`explain`] of them what becomes of a request.
 //!
 //! Types only: no I/O, so that every side can be tested without the other.
 
 pub mod api;
 pub mod auth;
 pub mod engine;
+pub mod explain;
 pub mod rules;
 pub mod snapshot;
