@@ -5,6 +5,7 @@ mod starting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{error, info, warn};
 
 use crate::aliases::Aliases;
-use crate::api::server::Call;
+use crate::api::server::{Call, Reply};
 use crate::api::views;
 use crate::attachments::Decision;
 use crate::drops::Drops;
@@ -154,19 +155,20 @@ impl Node {
                     looked = Instant::now();
                     self.look_at_network().await;
                 }
-                Some(Call { request, answer }) = calls.recv() => {
+                Some(Call { request, connection, answer }) = calls.recv() => {
                     if request != Request::Probe {
-                        let result = self.answer(request).await;
+                        let result = self.answer(request, connection).await;
                         let _ = answer.send(result);
                         continue;
                     }
                     let (datapath, alone) = (self.datapath.clone(), self.probing.clone());
                     // Aside: it takes seconds where something is wrong.
                     tokio::spawn(async move {
-                        let _ = answer.send(match alone.try_lock() {
+                        let result = match alone.try_lock() {
                             Ok(_alone) => views::probe(&datapath).await,
                             Err(_) => Answer::Error { code: ErrorCode::Failed, message: "a probe is on its way already".to_owned() },
-                        });
+                        };
+                        let _ = answer.send(result.into());
                     });
                 }
                 () = at(deadline) => self.finish().await,
@@ -328,8 +330,8 @@ impl Node {
         Names::of(&self.state)
     }
 
-    async fn answer(&mut self, request: Request) -> Answer {
-        match request {
+    async fn answer(&mut self, request: Request, connection: Option<OwnedFd>) -> Reply {
+        let answer = match request {
             Request::Status => Answer::Status(Box::new(views::status(self).await)),
             Request::Services => Answer::Services(views::services(self)),
             Request::Workloads => Answer::Workloads(views::workloads(self)),
@@ -348,7 +350,20 @@ impl Node {
             }
             Request::Probe => views::probe(&self.datapath).await,
             Request::Accept { owner } => self.accept(&Owner::from(owner)).await,
-        }
+            Request::Route(_) | Request::Explain { .. } => {
+                Answer::Error { code: ErrorCode::Failed, message: "this agent cannot explain requests yet".to_owned() }
+            }
+            Request::Flows | Request::Logs { .. } | Request::Recall { .. } => {
+                return self.hand_over(&request, connection).await;
+            }
+        };
+        answer.into()
+    }
+
+    /// Has the engine answer, on the caller's connection.
+    async fn hand_over(&self, request: &Request, _connection: Option<OwnedFd>) -> Reply {
+        let message = format!("the engine of this version does not answer {request:?}");
+        Answer::Error { code: ErrorCode::Failed, message }.into()
     }
 
     async fn accept(&mut self, owner: &Owner) -> Answer {

@@ -3,9 +3,10 @@
 //! Who may connect is decided twice: by the directory (0750, the group's) and the socket (0660), and by the kernel's word
 //! on the caller's user and groups. Root may do everything, members of the group may ask, the engine's user may
 //! nothing. A request is bounded in length and time, and so is the number of connections; junk gets an error answer.
+//! What the engine answers itself goes to it with the caller's connection, after the same checks.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,8 +55,25 @@ pub struct Caller {
 pub struct Call {
     /// What is asked.
     pub request: Request,
+    /// Of a request for the engine ([`Request::is_for_engine`]): the caller's connection, to be handed on.
+    pub connection: Option<OwnedFd>,
     /// Where the answer goes.
-    pub answer: oneshot::Sender<Answer>,
+    pub answer: oneshot::Sender<Reply>,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// Its answer.
+    Answer(Box<Answer>),
+    /// The engine answers, on the connection that it was given.
+    HandedOver,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(Box::new(answer))
+    }
 }
 
 impl Access {
@@ -68,7 +86,7 @@ impl Access {
         if caller.uid == 0 || request.is_read_only() {
             return Ok(());
         }
-        Err("only root may do this; members of the group may ask for status, services and workloads".to_owned())
+        Err("only root may do this; members of the group may only ask (status, services, workloads, route, explain, flows, logs)".to_owned())
     }
 
     /// Whether `caller` may ask anything.
@@ -157,7 +175,10 @@ async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls
             Answer::Error { code: ErrorCode::Forbidden, message: why }
         }
         Ok(()) => match tokio::time::timeout(REQUEST_TIME, read(&mut stream)).await {
-            Ok(Ok(Some(line))) => answer(&line, access, caller, calls).await,
+            Ok(Ok(Some(line))) => match answer(&line, access, caller, &stream, calls).await {
+                Reply::Answer(answer) => *answer,
+                Reply::HandedOver => return,
+            },
             // Closed without a word.
             Ok(Ok(None)) => return,
             Ok(Err(why)) => bad(why),
@@ -178,30 +199,39 @@ async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls
     }
 }
 
-async fn answer(line: &[u8], access: Access, caller: &Caller, calls: mpsc::Sender<Call>) -> Answer {
+async fn answer(line: &[u8], access: Access, caller: &Caller, stream: &UnixStream, calls: mpsc::Sender<Call>) -> Reply {
     let request: Request = match serde_json::from_slice(line) {
         Ok(request) => request,
-        Err(e) => return bad(format!("not a request: {e}; is the CLI of another version than the agent?")),
+        Err(e) => return bad(format!("not a request: {e}; is the CLI of another version than the agent?")).into(),
     };
     if let Err(why) = access.check(caller, &request) {
-        info!(uid = caller.uid, ?request, why, "a request was refused");
-        return Answer::Error { code: ErrorCode::Forbidden, message: why };
+        // Without its content: paths and header values are nobody's business in a log.
+        info!(uid = caller.uid, why, "a request was refused");
+        return Answer::Error { code: ErrorCode::Forbidden, message: why }.into();
     }
+    let connection = match request.is_for_engine().then(|| stream.as_fd().try_clone_to_owned()).transpose() {
+        Ok(connection) => connection,
+        Err(e) => {
+            let message = format!("the connection cannot be handed to the engine: {e}");
+            return Answer::Error { code: ErrorCode::Failed, message }.into();
+        }
+    };
     let (answer, wait) = oneshot::channel();
     let asked = async {
-        calls.send(Call { request, answer }).await.ok()?;
+        calls.send(Call { request, connection, answer }).await.ok()?;
         wait.await.ok()
     };
     match tokio::time::timeout(ANSWER_TIME, asked).await {
         Ok(Some(answer)) => answer,
-        Ok(None) => Answer::Error { code: ErrorCode::Failed, message: "the agent is ending".to_owned() },
+        Ok(None) => Answer::Error { code: ErrorCode::Failed, message: "the agent is ending".to_owned() }.into(),
         Err(_) => Answer::Error {
             code: ErrorCode::Failed,
             message: format!(
                 "the agent did not answer within {} s; its log says what it is busy with",
                 ANSWER_TIME.as_secs()
             ),
-        },
+        }
+        .into(),
     }
 }
 

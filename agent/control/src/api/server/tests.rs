@@ -24,7 +24,15 @@ async fn server() -> (tempfile::TempDir, PathBuf) {
     tokio::spawn(serve(listener, Access { engine_uid: ENGINE, group: GROUP }, calls));
     tokio::spawn(async move {
         while let Some(call) = asked.recv().await {
-            let _ = call.answer.send(Answer::Done { message: format!("{:?}", call.request) });
+            let message = format!("{:?}", call.request);
+            let _ = call.answer.send(match call.connection {
+                // As the engine would.
+                Some(connection) => {
+                    Client::from(connection).write_all(format!("handed over: {message}\n").as_bytes()).unwrap();
+                    Reply::HandedOver
+                }
+                None => Answer::Done { message }.into(),
+            });
         }
     });
     (root, socket)
@@ -75,6 +83,31 @@ async fn root_is_answered_and_junk_is_refused() {
     is_error(&ask(&socket, vec![b'x'; MAX_REQUEST + 1]).await, ErrorCode::BadRequest, "longer than 65536 bytes");
     // And afterwards it still answers.
     assert!(matches!(ask(&socket, "{\"verb\":\"workloads\"}\n").await, Answer::Done { .. }));
+}
+
+#[tokio::test]
+async fn what_the_engine_answers_goes_to_it_with_the_connection() {
+    let (_root, socket) = server().await;
+    let lines = |request: &'static str| {
+        let socket = socket.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut stream = Client::connect(socket).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        })
+    };
+    let flows = lines("{\"verb\":\"flows\"}\n").await.unwrap();
+    assert_eq!(flows, "handed over: Flows\n");
+    let recall = lines("{\"verb\":\"recall\",\"what\":{\"request\":\"r-1\"}}\n").await.unwrap();
+    assert_eq!(recall, "handed over: Recall { what: Request(\"r-1\") }\n");
+    // What the agent answers stays here.
+    let question =
+        "{\"verb\":\"route\",\"from\":\"a\",\"service\":\"b\",\"method\":\"GET\",\"path\":\"/\",\"headers\":[]}\n";
+    assert!(matches!(ask(&socket, question).await, Answer::Done { message } if message.starts_with("Route(")));
+    let unknown = question.replace("\"method\"", "\"methods\"");
+    is_error(&ask(&socket, unknown).await, ErrorCode::BadRequest, "methods");
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,6 +221,16 @@ async fn users_and_groups() {
     assert!(matches!(as_user(&socket, STRANGER, GROUP, &[], status), Some(Answer::Done { .. })));
     assert!(matches!(as_user(&socket, STRANGER, STRANGER, &[GROUP], status), Some(Answer::Done { .. })));
     is_error(&as_user(&socket, STRANGER, STRANGER, &[GROUP], &switch).unwrap(), ErrorCode::Forbidden, "only root");
+    let about = brattice_wire::api::Subject::MadeUp(brattice_wire::explain::Question::default());
+    let explain = serde_json::to_string(&Request::Explain { about: Box::new(about) }).unwrap() + "\n";
+    assert!(matches!(as_user(&socket, STRANGER, GROUP, &[], &explain), Some(Answer::Done { .. })));
+    is_error(&as_user(&socket, STRANGER, STRANGER, &[], &explain).unwrap(), ErrorCode::Forbidden, "neither root");
+    // A connection of who may not ask is not handed on.
+    is_error(
+        &as_user(&socket, ENGINE, GROUP, &[], "{\"verb\":\"flows\"}\n").unwrap(),
+        ErrorCode::Forbidden,
+        "engine's user",
+    );
     // The engine is in the group, because of the directory, and is refused all the same.
     is_error(&as_user(&socket, ENGINE, GROUP, &[], status).unwrap(), ErrorCode::Forbidden, "engine's user");
     assert!(matches!(as_user(&socket, 0, 0, &[], &switch), Some(Answer::Done { .. })));
