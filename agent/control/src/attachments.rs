@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use brattice_loader::interfaces::{Interface, Peer};
-use brattice_model::{Attachment, DnsMode, Model};
+use brattice_model::{Attachment, DnsMode, Evidence, Model};
 use ipnet::IpNet;
 
 use crate::aliases::{Claim, Identity};
@@ -106,6 +106,8 @@ pub struct Refusal {
 pub struct Decision {
     /// The workload's name.
     pub name: String,
+    /// Whether that is the name of a `Workload` document, not of the interface.
+    pub documented: bool,
     /// Qualified name of the VPC, or of those that quarrel.
     pub vpc: String,
     /// Host-side interface.
@@ -130,6 +132,12 @@ impl Decision {
     /// Whether the interface is to be attached.
     pub fn attached(&self) -> bool {
         self.identity.is_some() && !self.addresses.is_empty()
+    }
+
+    /// By what the workload is known: its interface always, its namespace where that has a name.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        let namespace = self.namespace.is_some().then_some(Evidence::Namespace);
+        std::iter::once(Evidence::Interface).chain(namespace).collect()
     }
 
     /// Who wants an alias for what.
@@ -239,6 +247,7 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
         let names: Vec<&str> = vpcs.iter().copied().collect();
         let mut decision = Decision {
             name: documents.first().map_or(&interface.name, |wish| &wish.name).clone(),
+            documented: !documents.is_empty(),
             vpc: names.join(", "),
             interface: interface.name.clone(),
             ifindex: interface.ifindex,
@@ -421,6 +430,7 @@ impl Decision {
     fn of_document(wish: &WorkloadWish) -> Self {
         Self {
             name: wish.name.clone(),
+            documented: true,
             vpc: wish.vpc.clone(),
             interface: wish.interface.clone().unwrap_or_default(),
             ifindex: 0,

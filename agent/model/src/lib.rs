@@ -17,6 +17,7 @@ mod model;
 mod names;
 mod nearest;
 mod plan;
+mod roles;
 mod vips;
 mod yaml;
 
@@ -27,5 +28,6 @@ pub use ids::{IdKind, Identifier, OPERATOR_ACCOUNT_ID, arn, child_arn, derive};
 pub use link::{Linked, Settings, link};
 pub use model::*;
 pub use names::Glob;
+pub use roles::{NoRole, Roles};
 pub use plan::{Binding, ListenerTarget, Numbers, Plan, plan};
 pub use vips::VipState;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use brattice_wire::auth::AuthType;
 use brattice_wire::snapshot::{ForwardedHeaders, Origin, PathMatch, ProtocolVersion};
 use ipnet::{IpNet, Ipv4Net};
 
@@ -103,6 +104,8 @@ pub struct Model {
     pub roles: Vec<Role>,
     /// Suffix of generated DNS names.
     pub dns_suffix: String,
+    /// Region in ARNs.
+    pub region: String,
     /// VIP range.
     pub vip: Ipv4Net,
     /// Alias range.
@@ -227,6 +230,8 @@ pub struct Workload {
     pub vpc: String,
     /// In force or not.
     pub status: Status,
+    /// The role it is to call as, by qualified name; none = the only one that trusts it.
+    pub role: Option<String>,
     /// Its host-side interface.
     pub interface: Option<String>,
     /// Its network namespace.
@@ -254,6 +259,8 @@ pub struct ServiceNetwork {
     pub account: String,
     /// In force or not.
     pub status: Status,
+    /// Whether its policy decides.
+    pub auth_type: AuthType,
     /// Accounts that may associate with it, by name.
     pub shared_with: Vec<String>,
     /// For selection.
@@ -287,6 +294,8 @@ pub struct Service {
     pub listeners: Vec<Listener>,
     /// 60 to 600.
     pub idle_timeout_seconds: u32,
+    /// Whether its policy decides.
+    pub auth_type: AuthType,
     /// Accounts that may associate it with networks of theirs, by name.
     pub shared_with: Vec<String>,
     /// For selection.
@@ -416,6 +425,8 @@ impl PolicyState {
 pub struct AuthPolicy {
     /// Whose it is.
     pub resource: PolicyResource,
+    /// What it was read as.
+    pub attachment: brattice_iam::Attachment,
     /// What it says.
     pub policy: brattice_iam::Policy,
     /// Whether it decides or only records, once it is active.

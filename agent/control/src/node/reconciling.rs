@@ -135,6 +135,8 @@ impl Node {
                     address: claim.address,
                     alias: IpAddr::V4(given.alias),
                     name: decision.name.clone(),
+                    documented: decision.documented,
+                    evidence: decision.evidence(),
                     number,
                     generation: given.generation,
                 });

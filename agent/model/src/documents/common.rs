@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use brattice_wire::auth::AuthType;
+
 use crate::diagnostic::{Located, quote};
 use crate::ids::{IdKind, Identifier};
 use crate::limits::{MAX_NETWORKS_PER_MEMBER, MAX_SHARED_WITH, MAX_TAGS};
@@ -152,15 +154,10 @@ impl Decoder<'_> {
     }
 
     /// `authType`.
-    pub(crate) fn auth_type(&mut self, fields: &mut Fields<'_>) {
-        if let Some(node) = fields.take(self, "authType") {
-            let later = [(
-                "AWS_IAM",
-                "the engine does not enforce policies yet, and nothing is to be silently unenforced; leave it out or say \
-                 NONE (policies are checked, and `brattice policy test` shows what they decide)",
-            )];
-            self.choice(node, "authType", &[("NONE", ())], &later);
-        }
+    pub(crate) fn auth_type(&mut self, fields: &mut Fields<'_>) -> AuthType {
+        let words = [("NONE", AuthType::None), ("AWS_IAM", AuthType::AwsIam)];
+        let node = fields.take(self, "authType");
+        node.and_then(|node| self.choice(node, "authType", &words, &[])).unwrap_or_default()
     }
 
     /// An IPv4 address as targets, workloads and the like have one.

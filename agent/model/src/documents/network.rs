@@ -1,5 +1,7 @@
 //! `ServiceNetwork`.
 
+use brattice_wire::auth::AuthType;
+
 use super::common::{Metadata, Tags};
 use crate::diagnostic::Located;
 use crate::yaml::{Decoder, Fields};
@@ -9,6 +11,8 @@ use crate::yaml::{Decoder, Fields};
 pub struct ServiceNetworkDocument {
     /// Name and labels.
     pub metadata: Metadata,
+    /// Whether its policy decides.
+    pub auth_type: AuthType,
     /// Accounts whose services and VPCs may be associated with it.
     pub shared_with: Vec<Located<String>>,
     /// Tags.
@@ -21,9 +25,9 @@ pub(super) fn decode(
     spec: Option<Fields<'_>>,
 ) -> Option<ServiceNetworkDocument> {
     // A network may have nothing to say.
-    let (mut shared_with, mut tags) = (Vec::new(), Tags::new());
+    let (mut auth_type, mut shared_with, mut tags) = (AuthType::None, Vec::new(), Tags::new());
     if let Some(mut spec) = spec {
-        d.auth_type(&mut spec);
+        auth_type = d.auth_type(&mut spec);
         shared_with = d.shared_with(&mut spec);
         tags = d.spec_tags(&mut spec);
         spec.later(d, "sharingConfig", "list the accounts in `sharedWith`");
@@ -43,5 +47,5 @@ pub(super) fn decode(
         );
         spec.finish(d);
     }
-    Some(ServiceNetworkDocument { metadata: metadata?, shared_with, tags })
+    Some(ServiceNetworkDocument { metadata: metadata?, auth_type, shared_with, tags })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use brattice_wire::auth::AuthType;
 use brattice_wire::snapshot::{ForwardedHeaders, PathMatch, PathMatchKind};
 
 use super::common::{Metadata, Tags};
@@ -27,6 +28,8 @@ pub struct ServiceDocument {
     pub listeners: Vec<ListenerDocument>,
     /// 60 to 600.
     pub idle_timeout_seconds: u32,
+    /// Whether its policy decides.
+    pub auth_type: AuthType,
     /// Accounts that may associate it with networks of theirs.
     pub shared_with: Vec<Located<String>>,
     /// Tags.
@@ -128,7 +131,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut spec: 
     let idle = spec.take(d, "idleTimeoutSeconds").and_then(|node| d.number(node, 60..=600, "seconds"));
     let idle_timeout_seconds = idle.and_then(|n| u32::try_from(n).ok()).unwrap_or(IDLE_TIMEOUT_SECONDS);
     let shared_with = d.shared_with(&mut spec);
-    d.auth_type(&mut spec);
+    let auth_type = d.auth_type(&mut spec);
     let tags = d.spec_tags(&mut spec);
     spec.later(d, "certificateArn", "listeners are HTTP in this version");
     spec.later(d, "onEngineFailure", "new connections are reset while the engine is away");
@@ -137,7 +140,16 @@ pub(super) fn decode(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut spec: 
         &["id", "arn", "name", "status", "dnsEntry", "createdAt", "lastUpdatedAt", "failureCode", "failureMessage"],
     );
     spec.finish(d);
-    Some(ServiceDocument { metadata: metadata?, domains, networks, listeners, idle_timeout_seconds, shared_with, tags })
+    Some(ServiceDocument {
+        metadata: metadata?,
+        domains,
+        networks,
+        listeners,
+        idle_timeout_seconds,
+        auth_type,
+        shared_with,
+        tags,
+    })
 }
 
 fn custom_domain(d: &mut Decoder<'_>, node: &Node) -> Option<Located<String>> {

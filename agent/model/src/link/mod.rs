@@ -98,6 +98,7 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
         policies,
         roles,
         dns_suffix: settings.dns_suffix.to_owned(),
+        region: settings.region.to_owned(),
         vip: settings.vip,
         alias: settings.alias,
     };

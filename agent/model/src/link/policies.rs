@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use brattice_iam as iam;
+use brattice_wire::auth::AuthType;
 
 use super::index::{Index, suggestion};
 use super::{Linker, qualified};
@@ -36,22 +37,44 @@ impl Linker<'_> {
                     self.error(owner, diagnostic.help("put all statements into one policy"));
                     continue;
                 }
-                let Some(policy) = self.read_policy(owner, doc, &resource, services, &index) else { continue };
-                let warning =
-                    format!("the policy of {resource} is Inactive: its authType is NONE, so nobody is refused by it");
-                self.warning(owner, Diagnostic::warning(&doc.resource.at, warning));
+                let Some((policy, attachment)) = self.read_policy(owner, doc, &resource, services, &index) else {
+                    continue;
+                };
+                let state = match self.auth_type(&resource, services) {
+                    AuthType::AwsIam => PolicyState::Active,
+                    AuthType::None => PolicyState::Inactive,
+                };
+                if state == PolicyState::Inactive {
+                    let message = format!(
+                        "the policy of {resource} is Inactive: its authType is NONE, so nobody is refused by it"
+                    );
+                    let warning = Diagnostic::warning(&doc.resource.at, message);
+                    self.warning(owner, warning.help("say `authType: AWS_IAM` there to put it in force"));
+                }
                 let policy = AuthPolicy {
                     resource: resource.clone(),
+                    attachment,
                     policy,
                     mode: doc.mode,
-                    // `AWS_IAM` is an error as long as the engine does not enforce it.
-                    state: PolicyState::Inactive,
+                    state,
                     origin: doc.at.origin(),
                 };
                 policies.insert(resource, (policy, doc.resource.at.clone()));
             }
         }
         policies.into_values().map(|(policy, _)| policy).collect()
+    }
+
+    fn auth_type(&self, resource: &PolicyResource, services: &[Service]) -> AuthType {
+        let found = match resource {
+            PolicyResource::ServiceNetwork(name) => {
+                self.networks.iter().find(|network| network.name == *name).map(|network| network.auth_type)
+            }
+            PolicyResource::Service(name) => {
+                services.iter().find(|service| service.name == *name).map(|service| service.auth_type)
+            }
+        };
+        found.unwrap_or_default()
     }
 
     /// The account's own service network or service that a policy names.
@@ -104,7 +127,7 @@ impl Linker<'_> {
         resource: &PolicyResource,
         services: &[Service],
         index: &Index,
-    ) -> Option<iam::Policy> {
+    ) -> Option<(iam::Policy, iam::Attachment)> {
         let attachment = match resource {
             PolicyResource::ServiceNetwork(_) => iam::Attachment::ServiceNetwork,
             PolicyResource::Service(name) => {
@@ -117,7 +140,7 @@ impl Linker<'_> {
         };
         let read = iam::Policy::from_tree(&doc.policy, Arc::clone(&doc.at.file), attachment);
         self.findings(owner, &doc.at, &read.findings);
-        read.policy
+        Some((read.policy?, attachment))
     }
 
     fn findings(&mut self, owner: &Owner, within: &Position, findings: &[iam::Finding]) {

@@ -80,6 +80,7 @@ impl Linker<'_> {
             domains: doc.domains.iter().map(|domain| domain.value.clone()).collect(),
             listeners,
             idle_timeout_seconds: doc.idle_timeout_seconds,
+            auth_type: doc.auth_type,
             shared_with: self.shared_with(owner, &doc.shared_with),
             labels: doc.metadata.labels.clone(),
             tags: doc.tags.clone(),

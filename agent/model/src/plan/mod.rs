@@ -1,17 +1,23 @@
 //! Model and live aliases → what engine and kernel are told.
 
+mod identity;
+mod numbers;
+mod policies;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP};
 use brattice_wire::snapshot::{self, Snapshot};
-use serde::{Deserialize, Serialize};
 
+use crate::documents::Evidence;
 use crate::limits::{CONNECT_TIMEOUT_MS, DNS_TTL_SECONDS};
-use crate::model::{Action, AssociationKind, Listener, Model, Rule};
+use crate::model::{Action, AssociationKind, Listener, Model, PolicyResource, Rule};
+pub use numbers::Numbers;
+use policies::{Networks, Policies};
 
 /// An address of a live workload and the alias it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// Qualified name of its VPC.
     pub vpc: String,
@@ -19,45 +25,16 @@ pub struct Binding {
     pub address: IpAddr,
     /// Alias.
     pub alias: IpAddr,
-    /// Name of the workload, for people.
+    /// Name of the workload: its document's, else its interface's.
     pub name: String,
+    /// Whether a `Workload` document names it: what merely is called like one has nothing of it.
+    pub documented: bool,
+    /// By what it is known.
+    pub evidence: Vec<Evidence>,
     /// Number of the workload on this node.
     pub number: u32,
     /// Raised whenever the alias is given to another workload.
     pub generation: u32,
-}
-
-/// Numbers of services on this node: stable for as long as a service exists, never given twice. Kept on disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct Numbers {
-    /// The last number given.
-    last: u32,
-    /// Service id → number.
-    services: BTreeMap<String, u32>,
-}
-
-impl Numbers {
-    /// The number of a service by id.
-    pub fn get(&self, service_id: &str) -> Option<u32> {
-        self.services.get(service_id).copied()
-    }
-
-    /// Numbers for all services of a model; forgets those that are gone.
-    fn update(&mut self, model: &Model) {
-        let ids: BTreeSet<&str> = model.services.iter().map(|service| service.id.as_str()).collect();
-        self.services.retain(|id, _| ids.contains(id.as_str()));
-        // A state file written by hand could say less than what is in use.
-        self.last = self.services.values().copied().fold(self.last, u32::max);
-        for id in ids {
-            if !self.services.contains_key(id) {
-                // 0 means "no service" in the kernel maps. 4 billion services later numbers begin anew; none of the
-                // first lives that long beside them.
-                self.last = self.last.checked_add(1).unwrap_or(1);
-                self.services.insert(id.to_owned(), self.last);
-            }
-        }
-    }
 }
 
 /// Who answers at a VIP and port: `LISTENER_*` of `brattice_abi`, and the service's number (0 for DNS).
@@ -123,9 +100,11 @@ pub fn plan(model: &Model, bindings: &[Binding], numbers: &mut Numbers, revision
         target_groups: Vec::new(),
         services: HashMap::new(),
     };
-    let workloads = planner.workloads(bindings);
-    let services = planner.services(numbers);
-    let vpcs = planner.vpcs();
+    let mut policies = Policies::default();
+    let networks = Networks::new(model, &mut policies);
+    let (workloads, roles) = planner.workloads(bindings, &mut policies);
+    let services = planner.services(numbers, &networks, &mut policies);
+    let vpcs = planner.vpcs(&networks);
     let dns_vip = model.dns_vip();
     for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
         planner.listeners.insert((dns_vip, 53, protocol), (LISTENER_DNS, 0));
@@ -139,7 +118,17 @@ pub fn plan(model: &Model, bindings: &[Binding], numbers: &mut Numbers, revision
             .collect(),
     };
     Plan {
-        snapshot: Snapshot { revision, vpcs, workloads, services, target_groups: planner.target_groups, dns },
+        snapshot: Snapshot {
+            revision,
+            vpcs,
+            workloads,
+            services,
+            target_groups: planner.target_groups,
+            networks: networks.list,
+            roles,
+            policies: policies.list,
+            dns,
+        },
         listeners: planner.listeners,
         targets: planner.targets,
     }
@@ -166,25 +155,31 @@ fn number(position: usize) -> u32 {
 }
 
 impl<'m> Planner<'m> {
-    fn workloads(&mut self, bindings: &[Binding]) -> Vec<snapshot::Workload> {
-        let mut workloads = Vec::with_capacity(bindings.len());
+    fn workloads(
+        &mut self,
+        bindings: &[Binding],
+        policies: &mut Policies,
+    ) -> (Vec<snapshot::Workload>, Vec<brattice_wire::auth::Role>) {
+        let identities = identity::Identities::new(self.model);
+        let mut known = Vec::with_capacity(bindings.len());
         for binding in bindings {
-            let Some(&vpc) = self.vpcs.get(binding.vpc.as_str()) else { continue };
+            let Some((&vpc, own)) = self.vpcs.get(binding.vpc.as_str()).zip(self.model.vpc(&binding.vpc)) else {
+                continue;
+            };
             self.live.insert((vpc, binding.address), (binding.alias, binding.generation));
-            workloads.push(snapshot::Workload {
-                alias: binding.alias,
-                address: binding.address,
-                vpc,
-                name: binding.name.clone(),
-                number: binding.number,
-                generation: binding.generation,
-            });
+            known.push((binding, vpc, identities.of(own, binding)));
         }
-        workloads.sort_by_key(|workload| workload.alias);
-        workloads
+        known.sort_by_key(|(binding, ..)| binding.alias);
+        let used = known.iter().filter_map(|(.., identity)| identity.role);
+        let (roles, places) = identity::roles(self.model, used, policies);
+        let workloads = known.into_iter().map(|(binding, vpc, own)| {
+            let role = own.role.and_then(|role| places.get(&role).copied());
+            identity::workload(binding, vpc, own, role)
+        });
+        (workloads.collect(), roles)
     }
 
-    fn vpcs(&mut self) -> Vec<snapshot::Vpc> {
+    fn vpcs(&mut self, networks: &Networks) -> Vec<snapshot::Vpc> {
         let model = self.model;
         let mut vpcs = Vec::with_capacity(model.vpcs.len());
         for (index, (vpc, visible)) in model.vpcs.iter().zip(visible(model)).enumerate() {
@@ -206,13 +201,19 @@ impl<'m> Planner<'m> {
                 id: vpc.id.clone(),
                 arn: vpc.arn.clone(),
                 services: visible.iter().filter_map(|index| self.services.get(index).copied()).collect(),
+                account: identity::vpc_account(model, vpc),
+                networks: if vpc.status.is_active() {
+                    networks.of(AssociationKind::Vpc, &vpc.name)
+                } else {
+                    Vec::new()
+                },
                 dns_upstreams: upstreams,
             });
         }
         vpcs
     }
 
-    fn services(&mut self, numbers: &Numbers) -> Vec<snapshot::Service> {
+    fn services(&mut self, numbers: &Numbers, networks: &Networks, policies: &mut Policies) -> Vec<snapshot::Service> {
         let model = self.model;
         let mut services = Vec::with_capacity(model.services.len());
         for (index, service) in model.services.iter().enumerate() {
@@ -232,6 +233,11 @@ impl<'m> Planner<'m> {
                 vip,
                 generated_name: service.generated_name.clone(),
                 domains: service.domains.clone(),
+                account: identity::service_account(model, &service.account),
+                tags: identity::pairs(&service.tags),
+                auth_type: service.auth_type,
+                policy: policies.of_resource(model, &PolicyResource::Service(service.name.clone()), service.auth_type),
+                networks: networks.of(AssociationKind::Service, &service.name),
                 listeners: service.listeners.iter().map(|listener| self.listener(listener)).collect(),
                 idle_timeout_seconds: service.idle_timeout_seconds,
                 origin: service.origin.clone(),
@@ -246,6 +252,8 @@ impl<'m> Planner<'m> {
             id: listener.id.clone(),
             port: listener.port,
             forwarded_headers: listener.forwarded_headers,
+            precedence: snapshot::Precedence::Priority,
+            default_filters: snapshot::Filters::default(),
             rules: listener.rules.iter().map(|rule| self.rule(rule)).collect(),
             default_action: self.action(&listener.default_action),
             origin: listener.origin.clone(),
@@ -257,7 +265,16 @@ impl<'m> Planner<'m> {
             name: rule.name.clone(),
             id: rule.id.clone(),
             priority: rule.priority,
-            matches: snapshot::Match { method: rule.method.clone(), path: rule.path.clone(), host: rule.host.clone() },
+            matches: snapshot::Match {
+                method: rule.method.clone(),
+                path: rule.path.clone(),
+                host: rule
+                    .host
+                    .clone()
+                    .map(|value| snapshot::HostMatch { kind: snapshot::HostMatchKind::Exact, value }),
+                ..snapshot::Match::default()
+            },
+            filters: snapshot::Filters::default(),
             action: self.action(&rule.action),
             origin: rule.origin.clone(),
         }
@@ -265,16 +282,21 @@ impl<'m> Planner<'m> {
 
     fn action(&mut self, action: &'m Action) -> snapshot::Action {
         match action {
-            Action::FixedResponse(status) => snapshot::Action::FixedResponse { status: *status },
-            Action::Forward(groups) => snapshot::Action::Forward(
-                groups
+            Action::FixedResponse(status) => snapshot::Action::FixedResponse(snapshot::FixedResponse {
+                status: *status,
+                content_type: None,
+                body: String::new(),
+            }),
+            Action::Forward(groups) => snapshot::Action::Forward(snapshot::Forward {
+                groups: groups
                     .iter()
                     .filter_map(|(name, weight)| {
                         let target_group = self.target_group(name)?;
                         Some(snapshot::WeightedTargetGroup { target_group, weight: *weight })
                     })
                     .collect(),
-            ),
+                stickiness: None,
+            }),
         }
     }
 
@@ -295,6 +317,7 @@ impl<'m> Planner<'m> {
             name: group.name.clone(),
             id: group.id.clone(),
             arn: group.arn.clone(),
+            vpc,
             protocol_version: group.protocol_version,
             targets,
             configured: number(group.targets.len()),
