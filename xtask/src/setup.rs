@@ -34,6 +34,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("tcpdump", "tcpdump"),
     ("util-linux", "nsenter"),
     ("procps", "ps"),
+    ("python3", "python3"),
 ];
 
 /// How much is needed.

@@ -1,7 +1,10 @@
-//! An HTTP/1.1 client on plain sockets: it can hold thousands of connections, choose its source port, send anything.
+//! Clients. HTTP/1.1 on plain sockets: it can hold thousands of connections, choose its source port, send anything.
+//! HTTP/2 and WebSocket by libraries.
 
 mod answer;
+mod http2;
 mod load;
+mod websocket;
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -11,7 +14,9 @@ use std::{
 
 pub use self::{
     answer::Answer,
+    http2::{Http2, Next, Stream},
     load::{Load, Tally},
+    websocket::{NotUpgraded, Received, WebSocket},
 };
 
 /// The host name of the service most tests call.

@@ -22,6 +22,10 @@ use super::{ALIAS_RANGE, ENGINE_UID, Lab, Output, READERS_GID, VIP_RANGE, output
 pub struct AgentOptions {
     /// Engine workers.
     pub workers: u32,
+    /// Writes an access log to [`Lab::access_log`].
+    pub access_log: bool,
+    /// Serves metrics at [`Lab::metrics_socket`].
+    pub metrics: bool,
     /// More arguments.
     pub more: Vec<String>,
     /// Waits for `ready` at most this long.
@@ -30,7 +34,14 @@ pub struct AgentOptions {
 
 impl Default for AgentOptions {
     fn default() -> Self {
-        Self { workers: 2, more: Vec::new(), within: Duration::from_secs(30) }
+        Self { workers: 2, access_log: false, metrics: false, more: Vec::new(), within: Duration::from_secs(30) }
+    }
+}
+
+impl AgentOptions {
+    /// The usual ones, with an access log and metrics.
+    pub fn recording() -> Self {
+        Self { access_log: true, metrics: true, ..Self::default() }
     }
 }
 
@@ -200,7 +211,14 @@ impl Lab {
             .args(["--engine-user", &ENGINE_UID.to_string(), "--group", &READERS_GID.to_string()])
             .args(["--workers", &options.workers.to_string()])
             .args(["--vip-range", VIP_RANGE, "--alias-range", ALIAS_RANGE])
-            .args(&options.more)
+            .args(&options.more);
+        if options.access_log {
+            command.arg("--access-log").arg(self.access_log());
+        }
+        if options.metrics {
+            command.arg("--metrics").arg(format!("unix:{}", self.metrics_socket().display()));
+        }
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

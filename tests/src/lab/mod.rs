@@ -10,6 +10,7 @@ mod commands;
 mod documents;
 mod namespace;
 mod reaper;
+mod records;
 mod topology;
 
 use std::{
@@ -25,6 +26,7 @@ pub use self::{
     commands::{Output, output, sh},
     documents::{NETWORK, NODE, Retail, forward, service},
     namespace::Namespace,
+    records::{Metrics, Sample, records_of},
     topology::{GATEWAY, Wiring, Workload},
 };
 

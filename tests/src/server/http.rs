@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,7 +25,7 @@ use sha2::{Digest, Sha256};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Counters, fill, hex};
+use super::{Counters, fill, hex, upgrade};
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -73,7 +76,30 @@ async fn connection(stream: TcpStream, peer: SocketAddr, name: Arc<str>, counter
     if length == PREFACE.len() && first == PREFACE {
         let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
     } else {
-        let _ = hyper::server::conn::http1::Builder::new().half_close(true).serve_connection(io, service).await;
+        let _ = hyper::server::conn::http1::Builder::new()
+            .half_close(true)
+            .serve_connection(io, service)
+            .with_upgrades()
+            .await;
+    }
+}
+
+/// Counts what is open until it is dropped.
+pub(super) struct Open {
+    counters: Arc<Counters>,
+    which: fn(&Counters) -> &AtomicU64,
+}
+
+impl Open {
+    pub(super) fn count(counters: &Arc<Counters>, which: fn(&Counters) -> &AtomicU64) -> Self {
+        which(counters).fetch_add(1, Ordering::SeqCst);
+        Self { counters: counters.clone(), which }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        (self.which)(&self.counters).fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -90,12 +116,17 @@ impl std::fmt::Display for Abort {
 impl std::error::Error for Abort {}
 
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     peer: SocketAddr,
     name: Arc<str>,
     counters: Arc<Counters>,
 ) -> Result<Response<Body>, Abort> {
     counters.requests.fetch_add(1, Ordering::SeqCst);
+    if let Some(mut response) = upgrade::accept(&mut request, &counters) {
+        response.headers_mut().insert("x-server", HeaderValue::from_str(&name).expect("a server's name is ASCII"));
+        counters.answers.fetch_add(1, Ordering::SeqCst);
+        return Ok(response.map(|()| full(Bytes::new())));
+    }
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let nonce = head.headers.get("x-nonce").cloned();
@@ -113,6 +144,7 @@ async fn answer(
             response
         }
         ("trailers", _) => trailers(),
+        ("drip", pause) => Response::new(drip(Duration::from_millis(pause.unwrap_or(50)), &counters)),
         ("reset", _) => return Err(Abort),
         (first, second) => {
             if first == "slow" {
@@ -169,6 +201,18 @@ fn bytes(length: u64) -> Body {
         let mut buffer = vec![0; count];
         fill(at, &mut buffer);
         Some((Ok(Frame::data(Bytes::from(buffer))), at + count as u64))
+    });
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+/// A line now, and one after every pause, for ever.
+fn drip(pause: Duration, counters: &Arc<Counters>) -> Body {
+    let open = Open::count(counters, |counters| &counters.dripping);
+    let frames = stream::unfold((open, 0_u64), move |(open, number)| async move {
+        if number > 0 {
+            tokio::time::sleep(pause).await;
+        }
+        Some((Ok(Frame::data(Bytes::from(format!("drip {number}\n")))), (open, number + 1)))
     });
     BodyExt::boxed(StreamBody::new(frames))
 }

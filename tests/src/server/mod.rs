@@ -3,7 +3,9 @@
 mod http;
 mod raw;
 mod resolver;
+mod upgrade;
 mod wildcard;
+mod wsgi;
 
 use std::{
     net::SocketAddr,
@@ -19,6 +21,7 @@ pub use self::{
     raw::RawServer,
     resolver::Resolver,
     wildcard::{BANNER, WildcardServices},
+    wsgi::WsgiServer,
 };
 use crate::lab::Namespace;
 
@@ -31,6 +34,10 @@ pub struct Counters {
     pub requests: AtomicU64,
     /// Answers that were begun.
     pub answers: AtomicU64,
+    /// Upgraded connections that are open now.
+    pub upgraded: AtomicU64,
+    /// Bodies of `/drip` that are open now.
+    pub dripping: AtomicU64,
     /// Peer addresses of the latest connections, at most 4,096.
     pub peers: Mutex<Vec<SocketAddr>>,
 }
@@ -44,6 +51,16 @@ impl Counters {
     /// Connections so far.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Upgraded connections that are open now.
+    pub fn upgraded(&self) -> u64 {
+        self.upgraded.load(Ordering::SeqCst)
+    }
+
+    /// Bodies of `/drip` that are open now.
+    pub fn dripping(&self) -> u64 {
+        self.dripping.load(Ordering::SeqCst)
     }
 
     /// Notes an accepted connection.
@@ -60,7 +77,9 @@ impl Counters {
 ///
 /// It answers every request with 200 and JSON that names it and repeats the request, except:
 /// `/bytes/N` streams N bytes of [`pattern`], `/hash` reads the body (at `?rate=` bytes a second) and answers its
-/// SHA-256, `/slow/MS` waits first, `/status/N` answers N, `/trailers` ends with trailers, `/reset` closes without one.
+/// SHA-256, `/slow/MS` waits first, `/status/N` answers N, `/trailers` ends with trailers, `/reset` closes without one,
+/// `/drip/MS` sends a line every MS milliseconds for ever. An `Upgrade` to `websocket` or `echo` is accepted on every
+/// path but `/refuse`; what comes then is sent back.
 pub struct Server {
     /// What it calls itself.
     pub name: String,
