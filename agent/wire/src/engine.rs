@@ -2,14 +2,15 @@
 //!
 //! A frame is a 4-byte length in network order and that many bytes of postcard. The agent trusts nothing in
 //! [`FromEngine`]: it is bounded by [`MAX_FROM_ENGINE`] and every field is checked. File descriptors travel with
-//! `SCM_RIGHTS` on the first byte of a [`ToEngine::Start`] or [`FromEngine::Hello`] frame, in the order of
-//! [`descriptor_count`].
+//! `SCM_RIGHTS` on the first byte of a frame: those of a [`ToEngine::Start`] or [`FromEngine::Hello`] in the order of
+//! [`descriptor_count`], one each with [`ToEngine::AccessLog`], [`ToEngine::Metrics`] and [`ToEngine::Attend`].
 //!
 //! ```text
 //! agent                                    engine
 //!   │  spawn with one end of nothing: the engine connects to <run>/engine.sock
 //!   │◄── Hello { running: None } ─────────────┤   a new engine
 //!   ├─── Start { settings } + descriptors ───►│
+//!   ├─── AccessLog, Metrics + descriptor ────►│
 //!   ├─── Snapshot(..) ───────────────────────►│
 //!   │◄── Applied { revision } ────────────────┤
 //!   ├─── CloseAliases { .. } ────────────────►│
@@ -22,10 +23,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::records::{NodeMetrics, Query};
 use crate::snapshot::Snapshot;
 
 /// Raised when a message changes; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Largest frame from the agent, bytes.
 pub const MAX_TO_ENGINE: usize = 512 * 1024 * 1024;
 /// Largest frame from the engine, bytes.
@@ -54,6 +56,15 @@ pub enum ToEngine {
     },
     /// Ask for [`FromEngine::Stats`].
     Stats,
+    /// Where the access log goes from now on; with a descriptor that can be written. `None`, without one: nowhere.
+    AccessLog(Option<AccessLog>),
+    /// Serve metrics on the listening socket (TCP or Unix) that comes with it, instead of any before; false, without
+    /// one: nowhere.
+    Metrics(bool),
+    /// The agent's numbers for the metrics.
+    NodeMetrics(Box<NodeMetrics>),
+    /// Answer a caller of the agent, whose connection (Unix stream) comes with it; see [`crate::records`].
+    Attend(Query),
     /// Stop accepting, let requests in flight finish for this long, then exit.
     Shutdown {
         /// Grace period, ms.
@@ -99,6 +110,17 @@ pub struct Running {
     pub settings: Settings,
     /// Revision in force.
     pub revision: u64,
+    /// It serves metrics: that listening socket is the last of its descriptors, after those of [`descriptor_count`].
+    pub metrics: bool,
+}
+
+/// How the access log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLog {
+    /// Of the requests that were served, one in so many is logged; at least 1. Denied and failed ones always are.
+    pub sample: u32,
+    /// The descriptor is a regular file: writing never waits for a reader.
+    pub file: bool,
 }
 
 /// What an engine is started with.
@@ -194,6 +216,10 @@ pub struct Stats {
     pub busiest: [u32; 3],
     /// DNS questions answered by us, forwarded, refused.
     pub dns: [u64; 3],
+    /// Lines of the access log: written, dropped because the destination was too slow or failed, left out by sampling.
+    pub log_lines: [u64; 3],
+    /// Requests counted in the overflow row of the metrics, because there are too many series.
+    pub metrics_overflow: u64,
     /// Sandbox in force: what the engine could not switch on is named here (empty = all).
     pub sandbox_missing: Vec<String>,
 }

@@ -3,6 +3,7 @@
 //! - [`snapshot`]: the immutable, indexed state that the agent gives the engine.
 //! - [`rules`], [`auth`]: parts of it: rules of listeners; networks, roles and policies.
 //! - [`engine`]: the messages between agent and engine, and how they are framed on the Unix socket.
+//! - [`records`]: what the engine tells of its work, to callers whom the agent hands over.
 //! - [`api`]: the requests and answers between the CLI and the agent; [`explain`] of them what becomes of a request.
 //!
 //! Types only: no I/O, so that every side can be tested without the other.
@@ -10,6 +11,7 @@
 pub mod api;
 pub mod auth;
 pub mod engine;
+pub mod records;
 pub mod explain;
 pub mod rules;
 pub mod snapshot;
