@@ -1,15 +1,18 @@
 //! Every bound of the documents, in one place. Going over one is an error that names the bound.
 
 /// Longest document file, bytes. Whoever reads files stops there.
-pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
+pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Most document files of one owner.
-pub const MAX_FILES_PER_OWNER: usize = 10_000;
+pub const MAX_FILES_PER_OWNER: usize = 4_096;
+/// Most bytes of all files of one owner. Together with the next two it bounds the time that one owner's documents take: the
+/// worst of texts takes less than half a second, while everybody else's wait.
+pub const MAX_BYTES_PER_OWNER: usize = 4 * 1024 * 1024;
 /// Most documents of one owner.
-pub const MAX_DOCUMENTS_PER_OWNER: usize = 100_000;
+pub const MAX_DOCUMENTS_PER_OWNER: usize = 20_000;
 /// Deepest nesting of mappings and lists in a document.
 pub const MAX_DEPTH: usize = 32;
-/// Most YAML nodes (keys, values, lists, mappings) in one file; bounds memory where a byte can be a node.
-pub const MAX_NODES_PER_FILE: usize = 1_000_000;
+/// Most YAML nodes (values, lists, mappings, beginnings of documents) of one owner; bounds memory where a byte can be a node.
+pub const MAX_NODES_PER_OWNER: usize = 400_000;
 /// Most errors reported of one owner; the rest is a number.
 pub const MAX_DIAGNOSTICS: usize = 100;
 

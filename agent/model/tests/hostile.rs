@@ -4,6 +4,8 @@
 
 mod world;
 
+use std::time::{Duration, Instant};
+
 use brattice_model::{Diagnostic, Owner, VipState, limits, parse};
 use proptest::prelude::*;
 use world::{read, source, sources};
@@ -222,7 +224,7 @@ fn a_file_over_the_limit_is_not_parsed() {
     let errors = parse(&Owner::Operator, &[source("x.yaml", &text)]).unwrap_err();
     assert_eq!(errors.len(), 1);
     assert!(
-        errors[0].to_string().starts_with("x.yaml:1:1: the file has 4194305 bytes; at most 4194304"),
+        errors[0].to_string().starts_with("x.yaml:1:1: the file has 1048577 bytes; at most 1048576"),
         "{}",
         errors[0]
     );
@@ -232,8 +234,80 @@ fn a_file_over_the_limit_is_not_parsed() {
 fn an_owner_with_too_many_files_or_nodes_is_told_so() {
     let files: Vec<_> = (0..=limits::MAX_FILES_PER_OWNER).map(|n| source(&format!("{n}.yaml"), "")).collect();
     let errors = parse(&Owner::Operator, &files).unwrap_err();
-    assert!(errors[0].message.contains("more than 10000 files"), "{}", errors[0]);
-    let many = format!("[{}]", "a,".repeat(limits::MAX_NODES_PER_FILE));
-    let errors = parse(&Owner::Operator, &[source("x.yaml", &many)]).unwrap_err();
-    assert!(errors[0].message.contains("more than 1000000 YAML nodes"), "{}", errors[0]);
+    assert!(errors[0].message.contains("more than 4096 files"), "{}", errors[0]);
+    // Each file alone has few enough.
+    let half = |items: usize| format!("[{}]", "a,".repeat(items));
+    let files = |items| [source("a.yaml", &half(items)), source("b.yaml", &half(items))];
+    let nodes = |items| {
+        let errors = parse(&Owner::Operator, &files(items)).unwrap_err();
+        errors.iter().any(|error| error.file == "b.yaml" && error.message.contains("more than 400000 YAML nodes"))
+    };
+    // A list and the document that it is count, too.
+    assert!(!nodes(limits::MAX_NODES_PER_OWNER / 2 - 2) && nodes(limits::MAX_NODES_PER_OWNER / 2 - 1));
+}
+
+#[test]
+fn an_owner_with_too_many_bytes_or_documents_is_told_so() {
+    let of = |files: usize, text: &str| {
+        let sources: Vec<_> = (0..files).map(|n| source(&format!("{n}.yaml"), text)).collect();
+        parse(&Owner::Operator, &sources)
+    };
+    let comment = format!("#{}", "x".repeat(limits::MAX_FILE_BYTES - 1));
+    let files = limits::MAX_BYTES_PER_OWNER / limits::MAX_FILE_BYTES;
+    assert!(of(files, &comment).is_ok());
+    let errors = of(files + 1, &comment).unwrap_err();
+    assert!(errors[0].message.contains("operator have more than 4194304 bytes"), "{}", errors[0]);
+    let vpcs = |count: usize| -> String {
+        (0..count)
+            .map(|n| format!("---\nkind: Vpc\nmetadata: {{name: v{n}}}\nspec: {{cidrBlocks: [10.0.0.0/8]}}\n"))
+            .collect()
+    };
+    let read = |count: usize| {
+        let text = vpcs(count);
+        let (first, second) = text.split_at(text.match_indices("---").nth(count / 2).unwrap().0);
+        parse(&Owner::Operator, &[source("a.yaml", first), source("b.yaml", second)])
+    };
+    assert_eq!(read(limits::MAX_DOCUMENTS_PER_OWNER).unwrap().len(), limits::MAX_DOCUMENTS_PER_OWNER);
+    let errors = read(limits::MAX_DOCUMENTS_PER_OWNER + 1).unwrap_err();
+    assert!(errors[0].message.contains("more than 20000 documents"), "{}", errors[0]);
+}
+
+/// What one account can make everybody wait for.
+#[test]
+fn the_worst_documents_that_an_owner_may_have_are_read_in_bounded_time() {
+    let fill = |piece: &str| piece.repeat(limits::MAX_FILE_BYTES / piece.len());
+    let part = (limits::MAX_FILE_BYTES - 16) / 2;
+    let policy = |n: usize| {
+        let statement = r#"{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}"#;
+        let statements = vec![statement; 1_400].join(",");
+        format!(
+            "---\nkind: AuthPolicy\nspec:\n  resourceIdentifier: orders{n}\n  policy: |\n    {{\"Version\":\"2012-10-17\",\"Statement\":[{statements}]}}\n"
+        )
+    };
+    let cases = [
+        ("items", format!("[{}]", "a,".repeat(part))),
+        ("members", format!("{{{}}}", (0..100_000).map(|n| format!("k{n}: v,")).collect::<String>())),
+        ("lines", fill("- a\n")),
+        ("empty documents", fill("---\n")),
+        ("unfinished documents", fill("---\nkind: Service\n")),
+        ("unknown fields", fill("---\nkind: Servise\nspec: {a: {b: c}}\n")),
+        ("long text", format!("a: {}", "b\n ".repeat(limits::MAX_FILE_BYTES / 3 - 1))),
+        ("escapes", format!("\"{}\"", "\\u0041".repeat(limits::MAX_FILE_BYTES / 6 - 1))),
+        ("comments", fill("#\n")),
+        ("policies", (0..11).map(policy).collect()),
+    ];
+    // Well below half a second when optimized; several times as long in a debug build on a busy machine.
+    let most = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 2 });
+    let owner = Owner::Account("shop".into());
+    for (what, text) in cases {
+        assert!(text.len() <= limits::MAX_FILE_BYTES, "{what}");
+        let files: Vec<_> = (0..limits::MAX_BYTES_PER_OWNER / limits::MAX_FILE_BYTES)
+            .map(|n| source(&format!("accounts/shop/{n}.yaml"), &text))
+            .collect();
+        let started = Instant::now();
+        let read = parse(&owner, &files);
+        let took = started.elapsed();
+        println!("{what}: {took:?}, {}", if read.is_ok() { "fine" } else { "refused" });
+        assert!(took < most, "{what}: {took:?}");
+    }
 }

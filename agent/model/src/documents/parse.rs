@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::common::Metadata;
 use super::{Documents, Kind, Owner, Source, account, association, network, policy, service, target_group, vpc};
 use crate::diagnostic::{Diagnostic, Position, Sink, quote};
-use crate::limits::{MAX_DOCUMENTS_PER_OWNER, MAX_FILE_BYTES, MAX_FILES_PER_OWNER};
+use crate::limits::{MAX_BYTES_PER_OWNER, MAX_DOCUMENTS_PER_OWNER, MAX_FILE_BYTES, MAX_FILES_PER_OWNER};
 use crate::names::{self, NameRule};
 use crate::nearest::nearest;
 use crate::yaml::{Decoder, Fields, Node, read};
@@ -33,7 +33,7 @@ const LATER: [&str; 9] = [
 /// Every finding of every file, at most [`crate::limits::MAX_DIAGNOSTICS`].
 pub fn parse(owner: &Owner, sources: &[Source]) -> Result<Documents, Vec<Diagnostic>> {
     let mut sink = Sink::default();
-    let mut parsed = Parsed { owner, documents: Documents::default(), count: 0 };
+    let mut parsed = Parsed { owner, documents: Documents::default(), count: 0, bytes: 0, nodes: 0 };
     // By path, so that which of two places is called the first does not depend on how the files were found.
     let mut sorted: Vec<&Source> = sources.iter().take(MAX_FILES_PER_OWNER).collect();
     sorted.sort_by_key(|source| &source.path);
@@ -53,6 +53,8 @@ struct Parsed<'o> {
     owner: &'o Owner,
     documents: Documents,
     count: usize,
+    bytes: usize,
+    nodes: usize,
 }
 
 impl Parsed<'_> {
@@ -65,7 +67,14 @@ impl Parsed<'_> {
             d.report(diagnostic.help("split it, or move it out of the policies directory if it is no document"));
             return;
         }
-        let (nodes, refusals) = read(&source.text);
+        self.bytes += source.text.len();
+        if self.bytes > MAX_BYTES_PER_OWNER {
+            let message = format!("the files of {} have more than {MAX_BYTES_PER_OWNER} bytes", self.owner);
+            let diagnostic = d.error(crate::yaml::Mark::START, message);
+            d.report(diagnostic.help("divide the documents among several accounts"));
+            return;
+        }
+        let (nodes, refusals) = read(&source.text, &mut self.nodes);
         for refusal in refusals {
             let diagnostic = d.error(refusal.mark, refusal.message);
             d.report(if refusal.help.is_empty() { diagnostic } else { diagnostic.help(refusal.help) });

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
-use crate::limits::{MAX_DEPTH, MAX_NODES_PER_FILE};
+use crate::limits::{MAX_DEPTH, MAX_NODES_PER_OWNER};
 
 /// A place within one file; all 1-based.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,21 +76,14 @@ pub(crate) struct Refusal {
     pub(crate) help: &'static str,
 }
 
-/// The documents of a file, those before a syntax error included; empty ones are left out.
-pub(crate) fn read(text: &str) -> (Vec<Node>, Vec<Refusal>) {
+/// The documents of a file, those before a syntax error included; empty ones are left out. `nodes` counts the owner's.
+pub(crate) fn read(text: &str, nodes: &mut usize) -> (Vec<Node>, Vec<Refusal>) {
     if let Some(refusal) = unprintable(text) {
         return (Vec::new(), vec![refusal]);
     }
     let parser = Parser::new_from_str(text);
-    let mut reader = Reader {
-        parser,
-        text,
-        lines: Vec::new(),
-        refusals: Vec::new(),
-        nodes: 0,
-        last: Mark::START,
-        end: end_of(text),
-    };
+    let mut reader =
+        Reader { parser, text, lines: Vec::new(), refusals: Vec::new(), nodes, last: Mark::START, end: end_of(text) };
     let mut documents = Vec::new();
     if let Err(stop) = reader.documents(&mut documents) {
         reader.refusals.push(stop);
@@ -132,7 +125,7 @@ struct Reader<'t> {
     /// Byte offsets of the lines, once somebody asked.
     lines: Vec<usize>,
     refusals: Vec<Refusal>,
-    nodes: usize,
+    nodes: &'t mut usize,
     last: Mark,
     end: Mark,
 }
@@ -162,7 +155,8 @@ impl<'t> Reader<'t> {
         loop {
             match self.next()? {
                 (Event::StreamEnd, _) => return Ok(()),
-                (Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing, _) => {}
+                (Event::DocumentStart(_), mark) => self.count(mark)?,
+                (Event::StreamStart | Event::DocumentEnd | Event::Nothing, _) => {}
                 (event, mark) => {
                     let node = self.node(event, mark, 0)?;
                     let empty = matches!(&node.content, Content::Scalar { text, plain: true } if is_null(text));
@@ -181,12 +175,17 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn node(&mut self, event: Event<'t>, mark: Mark, depth: usize) -> Result<Node, Refusal> {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES_PER_FILE {
-            let message = format!("more than {MAX_NODES_PER_FILE} YAML nodes in one file");
-            return Err(Refusal { mark, message, help: "split the file" });
+    fn count(&mut self, mark: Mark) -> Result<(), Refusal> {
+        *self.nodes += 1;
+        if *self.nodes <= MAX_NODES_PER_OWNER {
+            return Ok(());
         }
+        let message = format!("more than {MAX_NODES_PER_OWNER} YAML nodes in the files of one owner");
+        Err(Refusal { mark, message, help: "divide the documents among several accounts" })
+    }
+
+    fn node(&mut self, event: Event<'t>, mark: Mark, depth: usize) -> Result<Node, Refusal> {
+        self.count(mark)?;
         if depth > MAX_DEPTH {
             let message = format!("nested deeper than {MAX_DEPTH} levels");
             return Err(Refusal { mark, message, help: "no document needs as many" });
