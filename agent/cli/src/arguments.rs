@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use brattice_control::engine::outputs::{LogDestination, MetricsAddress};
 use brattice_control::settings::{BPFFS, DNS_SUFFIX, POLICIES, RUN_DIR, STATE_DIR};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
@@ -103,6 +104,15 @@ pub(crate) struct AgentArguments {
     /// Half-open connections a workload may have [default: 256]
     #[arg(long, value_name = "N")]
     pub(crate) half_open_limit: Option<u32>,
+    /// Access log, a line of JSON per request: stdout, a file (opened again at SIGHUP), or none [default: none]
+    #[arg(long, value_name = "stdout|FILE|none")]
+    pub(crate) access_log: Option<LogDestination>,
+    /// Log one in N of the requests that were served; denied and failed ones are always logged [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) access_log_sample: Option<u32>,
+    /// Serve Prometheus metrics on a loopback address, on a Unix socket, or not at all [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH|none")]
+    pub(crate) metrics: Option<MetricsAddress>,
     /// What is logged, such as info or brattice_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,

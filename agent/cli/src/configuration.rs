@@ -13,7 +13,7 @@ pub(crate) const DEFAULT: &str = "/etc/brattice/agent.yaml";
 /// Largest file, bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 /// The keys.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 16] = [
     "policies",
     "run-dir",
     "state-dir",
@@ -25,6 +25,9 @@ const KEYS: [&str; 13] = [
     "alias-range",
     "dns-suffix",
     "half-open-limit",
+    "access-log",
+    "access-log-sample",
+    "metrics",
     "log",
     "stop-engine-on-exit",
 ];
@@ -77,6 +80,9 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
     fill(&mut flags.alias_range, file.alias_range);
     fill(&mut flags.dns_suffix, file.dns_suffix);
     fill(&mut flags.half_open_limit, file.half_open_limit);
+    fill(&mut flags.access_log, file.access_log);
+    fill(&mut flags.access_log_sample, file.access_log_sample);
+    fill(&mut flags.metrics, file.metrics);
     fill(&mut flags.log, file.log);
     flags.stop_engine_on_exit |= file.stop_engine_on_exit;
 }
@@ -133,6 +139,15 @@ fn set(settings: &mut AgentArguments, key: &str, text: String) -> Result<(), Str
         "alias-range" => settings.alias_range = number(key, &text, "a CIDR such as 100.127.0.0/16")?,
         "dns-suffix" => settings.dns_suffix = Some(text),
         "half-open-limit" => settings.half_open_limit = number(key, &text, "a number")?,
+        "access-log" => settings.access_log = Some(text.parse().map_err(|why| format!("{key}: {why}"))?),
+        "access-log-sample" => {
+            let sample = number(key, &text, "a number from 1 on")?;
+            if sample == Some(0) {
+                return Err(format!("{key}: 0 would log nothing; leave access-log out for that"));
+            }
+            settings.access_log_sample = sample;
+        }
+        "metrics" => settings.metrics = Some(text.parse().map_err(|why| format!("{key}: {why}"))?),
         "log" => settings.log = Some(text),
         "stop-engine-on-exit" => {
             settings.stop_engine_on_exit = text.parse().map_err(|_| format!("{key}: expected true or false"))?;
@@ -150,7 +165,8 @@ mod tests {
     fn every_key_is_known() {
         for key in KEYS {
             let value = match key {
-                "workers" | "half-open-limit" => "2",
+                "workers" | "half-open-limit" | "access-log-sample" => "2",
+                "metrics" => "127.0.0.1:9464",
                 "vip-range" | "alias-range" => "10.0.0.0/16",
                 "stop-engine-on-exit" => "true",
                 _ => "x",
@@ -178,6 +194,8 @@ mod tests {
         for (text, place) in [
             ("policies: /a\nworker: 4\n", "2:1: unknown setting"),
             ("policies: /a\nworkers:   many\n", "2:12: workers:"),
+            ("metrics: 0.0.0.0:9464\n", "1:10: metrics: 0.0.0.0:9464 can be reached from outside"),
+            ("access-log-sample: 0\n", "1:20: access-log-sample: 0"),
             ("workers: [1]\n", "1:10: workers: expected a single value"),
             ("policies: \"a\n", "not YAML"),
             ("a: b: c\n", "1:"),

@@ -1,5 +1,6 @@
 //! One node: the loop that owns everything the agent knows, and brings kernel and engine to what the documents say.
 
+mod numbers;
 mod reconciling;
 mod starting;
 
@@ -13,7 +14,8 @@ use brattice_abi as abi;
 use brattice_loader::Datapath;
 use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
 use brattice_model::{Diagnostic, Model, Owner};
-use brattice_wire::api::{Answer, ErrorCode, Request};
+use brattice_wire::api::{Answer, ErrorCode, Recalled, Request};
+use brattice_wire::records::{MAX_BACKLOG, MAX_REQUEST_ID, Query};
 use brattice_wire::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, info, warn};
@@ -107,6 +109,7 @@ pub(crate) struct Node {
     /// Last good documents that are not on disk yet; none = to be removed there.
     unkept: BTreeMap<Owner, Option<LastGood>>,
     pub(crate) drops: Drops,
+    numbers: numbers::Numbers,
     /// Held while a probe is on its way.
     probing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -118,6 +121,7 @@ impl Node {
         mut policies: PoliciesWatch,
         network: NetworkWatch,
         mut calls: mpsc::Receiver<Call>,
+        mut hangups: tokio::signal::unix::Signal,
         mut stop: impl Future<Output = ()> + Unpin,
         ready: impl FnOnce(),
     ) {
@@ -172,7 +176,11 @@ impl Node {
                     });
                 }
                 () = at(deadline) => self.finish().await,
-                _ = second.tick() => self.tick().await,
+                Some(()) = hangups.recv() => self.engine.reopen().await,
+                _ = second.tick() => {
+                    self.tick().await;
+                    self.push_numbers().await;
+                }
             }
         }
         self.save();
@@ -361,8 +369,19 @@ impl Node {
     }
 
     /// Has the engine answer, on the caller's connection.
-    async fn hand_over(&self, request: &Request, _connection: Option<OwnedFd>) -> Reply {
-        let message = format!("the engine of this version does not answer {request:?}");
+    async fn hand_over(&self, request: &Request, connection: Option<OwnedFd>) -> Reply {
+        let query = match (query(request), connection) {
+            (Ok(query), Some(connection)) => (query, connection),
+            (Err(message), _) => return Answer::Error { code: ErrorCode::BadRequest, message }.into(),
+            (_, None) => {
+                let message = "the connection is gone".to_owned();
+                return Answer::Error { code: ErrorCode::Failed, message }.into();
+            }
+        };
+        if self.engine.attend(query.0, query.1).await {
+            return Reply::HandedOver;
+        }
+        let message = "no engine serves now, and only it knows; see brattice status".to_owned();
         Answer::Error { code: ErrorCode::Failed, message }.into()
     }
 
@@ -400,6 +419,23 @@ impl Node {
                 self.failures.insert(format!("the state directory: {e}"));
             }
         }
+    }
+}
+
+/// What the engine is asked.
+fn query(request: &Request) -> Result<Query, String> {
+    match request {
+        Request::Flows => Ok(Query::Flows),
+        Request::Logs { backlog } => Ok(Query::Follow { backlog_lines: (*backlog).min(MAX_BACKLOG) }),
+        Request::Recall { what: Recalled::Request(id) } if id.len() > MAX_REQUEST_ID => {
+            Err(format!("a request id has at most {MAX_REQUEST_ID} characters"))
+        }
+        Request::Recall { what: Recalled::Request(id) } => Ok(Query::Recall { request_id: id.clone() }),
+        Request::Recall { what: Recalled::Flow(flow) } => {
+            let flow = flow.parse().map_err(|_| format!("{flow:?} is no flow's id; brattice flows shows them"))?;
+            Ok(Query::RecallFlow { flow })
+        }
+        _ => Err("the engine does not answer this".to_owned()),
     }
 }
 

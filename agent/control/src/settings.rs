@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use brattice_wire::engine::Limits;
 use ipnet::Ipv4Net;
 
+use crate::engine::outputs::{LogDestination, MetricsAddress};
+
 /// Default policies directory.
 pub const POLICIES: &str = "/etc/brattice/policies";
 /// Default directory of sockets.
@@ -54,6 +56,12 @@ pub struct Settings {
     pub half_open_limit: u32,
     /// Bounds of the engine.
     pub limits: Limits,
+    /// Where the access log goes.
+    pub access_log: LogDestination,
+    /// Of the requests that were served, one in so many is logged; at least 1.
+    pub access_log_sample: u32,
+    /// Where metrics are served.
+    pub metrics: MetricsAddress,
     /// Whether the engine ends with the agent.
     pub stop_engine_on_exit: bool,
     /// The program to start as the engine; the agent's own but in tests.

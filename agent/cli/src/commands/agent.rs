@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use brattice_control::engine::outputs::{LogDestination, MetricsAddress};
 use brattice_control::node;
 use brattice_control::settings::{self, Settings};
 use brattice_wire::engine::Limits;
@@ -57,6 +58,15 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
             .to_lowercase(),
         half_open_limit: arguments.half_open_limit.unwrap_or(settings::HALF_OPEN_LIMIT),
         limits: Limits::default(),
+        access_log: match arguments.access_log.unwrap_or_default() {
+            LogDestination::File(path) => LogDestination::File(absolute(&path)?),
+            other => other,
+        },
+        access_log_sample: arguments.access_log_sample.unwrap_or(1),
+        metrics: match arguments.metrics.unwrap_or_default() {
+            MetricsAddress::Unix(path) => MetricsAddress::Unix(absolute(&path)?),
+            other => other,
+        },
         stop_engine_on_exit: arguments.stop_engine_on_exit,
         engine_program: "/proc/self/exe".into(),
         log: arguments.log,

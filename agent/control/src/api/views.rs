@@ -43,6 +43,10 @@ pub(crate) async fn status(node: &Node) -> Status {
     if let Some(error) = node.engine.view.borrow().last_error.as_ref().filter(|_| engine.state != "running") {
         problems.insert(format!("the engine: {error}"));
     }
+    {
+        let view = node.engine.view.borrow();
+        problems.extend(view.log_error.iter().chain(&view.metrics_error).cloned());
+    }
     if let Some(refused) = &node.refused {
         problems.insert(format!("the engine refused {refused}"));
     }
@@ -147,7 +151,8 @@ async fn engine(node: &Node) -> EngineView {
     }
 }
 
-fn counters(node: &Node) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+/// Packets dropped by reason, those that happened; other counters.
+pub(crate) fn counters(node: &Node) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
     let values: BTreeMap<u32, u64> = node.datapath.maps.counters().unwrap_or_default().into_iter().collect();
     let value = |index: u32| values.get(&index).copied().unwrap_or(0);
     let drops =
@@ -156,7 +161,8 @@ fn counters(node: &Node) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
     (drops.collect(), others.collect())
 }
 
-fn limits(node: &Node) -> BTreeMap<String, (u64, u64)> {
+/// Fill of the bounded tables: used, limit.
+pub(crate) fn limits(node: &Node) -> BTreeMap<String, (u64, u64)> {
     let (assigned, resting, vips) = node.state.vips.fill(node.datapath.options().vip);
     let switches = node.datapath.maps.switches();
     let half_open = node.datapath.maps.half_open_counts();

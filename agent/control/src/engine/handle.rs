@@ -2,13 +2,17 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use brattice_wire::engine::{Settings, Stats};
+use brattice_wire::records::{NodeMetrics, Query};
 use brattice_wire::snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use super::outputs::{LogDestination, MetricsAddress};
 
 /// What supervision needs to know.
 pub struct Supervision {
@@ -28,6 +32,12 @@ pub struct Supervision {
     pub stuck: Duration,
     /// What it is started with.
     pub settings: Settings,
+    /// Where the access log goes.
+    pub access_log: LogDestination,
+    /// Of the requests that were served, one in so many is logged.
+    pub access_log_sample: u32,
+    /// Where metrics are served.
+    pub metrics: MetricsAddress,
 }
 
 /// What the agent asks of the supervisor.
@@ -36,6 +46,11 @@ pub(super) enum Order {
     Snapshot(Arc<Snapshot>),
     Close(Vec<(IpAddr, u32)>),
     Stats(oneshot::Sender<Option<Stats>>),
+    /// Hand a caller's connection over; answered with whether there was an engine to take it.
+    Attend(Query, OwnedFd, oneshot::Sender<bool>),
+    NodeMetrics(Box<NodeMetrics>),
+    /// Open the access log again.
+    Reopen,
     /// Stop the engine.
     Stop {
         /// Time for requests in flight.
@@ -78,6 +93,10 @@ pub struct View {
     pub last_error: Option<String>,
     /// Waiting connections reset because no engine was there.
     pub reset: u64,
+    /// Why there is no access log, though there should be.
+    pub log_error: Option<String>,
+    /// Why no metrics are served, though they should be.
+    pub metrics_error: Option<String>,
 }
 
 /// The agent's end.
@@ -103,6 +122,22 @@ impl Handle {
     /// For another task: asks for the engine's counts.
     pub fn asker(&self) -> Asker {
         Asker(self.orders.clone())
+    }
+
+    /// Has the engine answer a caller of the API, on the caller's own connection. False: no engine serves.
+    pub async fn attend(&self, query: Query, connection: OwnedFd) -> bool {
+        let (taken, wait) = oneshot::channel();
+        self.orders.send(Order::Attend(query, connection, taken)).await.is_ok() && wait.await.unwrap_or(false)
+    }
+
+    /// The agent's own numbers, for the metrics.
+    pub async fn node_metrics(&self, numbers: NodeMetrics) {
+        let _ = self.orders.send(Order::NodeMetrics(Box::new(numbers))).await;
+    }
+
+    /// Has the access log opened again: somebody renamed it.
+    pub async fn reopen(&self) {
+        let _ = self.orders.send(Order::Reopen).await;
     }
 
     /// Stops the engine: requests in flight have `grace` to finish.

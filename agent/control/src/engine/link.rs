@@ -17,8 +17,8 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// Most descriptors in one message: what an engine with [`MAX_WORKERS`] workers has.
-const MAX_DESCRIPTORS: usize = descriptor_count(MAX_WORKERS);
+/// Most descriptors in one message: what an engine with [`MAX_WORKERS`] workers has, and the metrics' socket.
+const MAX_DESCRIPTORS: usize = descriptor_count(MAX_WORKERS) + 1;
 
 /// Why a connection to the engine ended.
 #[derive(Debug, thiserror::Error)]

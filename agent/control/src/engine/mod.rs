@@ -3,6 +3,7 @@
 
 pub mod handle;
 pub mod link;
+pub mod outputs;
 pub mod process;
 pub mod sockets;
 pub mod supervisor;

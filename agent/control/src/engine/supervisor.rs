@@ -6,15 +6,17 @@
 
 mod greeting;
 mod messages;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brattice_wire::engine::{MAX_TO_ENGINE, Stats, ToEngine, encode};
+use brattice_wire::engine::{AccessLog, Stats, ToEngine};
+use brattice_wire::records::NodeMetrics;
 use brattice_wire::snapshot::Snapshot;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +24,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::handle::{Event, Handle, Order, Supervision, View};
-use super::link::{LinkError, Reader, Received, send};
+use super::link::{LinkError, Reader, Received};
+use super::outputs::{Metrics, open_log};
 use super::process::{Process, Record};
 use super::sockets::{Slots, Sockets};
 
@@ -67,10 +70,16 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
     let (view_out, view) = watch::channel(View { state: "starting", ..View::default() });
     let (incoming_out, incoming) = mpsc::channel(64);
     let (greetings_out, greetings) = mpsc::channel(MAX_GREETINGS);
+    let log = open_log(&supervision.access_log, supervision.access_log_sample)?;
     let adoption = Record::read(&supervision.record).is_some_and(|record| record.running(supervision.uid).is_some())
         || slots.cookie(brattice_abi::SLOT_HTTP).is_some();
     let supervisor = Supervisor {
         adoption: adoption.then(|| Instant::now() + ADOPTION),
+        log,
+        metrics: Metrics::new(supervision.metrics.clone(), supervision.gid),
+        metrics_given: false,
+        metrics_tried: None,
+        numbers: None,
         supervision,
         slots,
         listener,
@@ -113,10 +122,13 @@ struct Greeting {
     first: Result<Received, String>,
 }
 
+/// A message with what travels with it.
+type Frame = (Vec<u8>, Vec<OwnedFd>);
+
 /// An established connection.
 struct Link {
     number: u64,
-    frames: mpsc::Sender<Vec<u8>>,
+    frames: mpsc::Sender<Frame>,
     tasks: [tokio::task::AbortHandle; 2],
 }
 
@@ -158,6 +170,14 @@ struct Supervisor {
     stopping: Option<(Instant, oneshot::Sender<()>)>,
     greeting: usize,
     messages: (Instant, u32),
+    /// The access log as it is open now, for engines to come.
+    log: Option<(AccessLog, OwnedFd)>,
+    metrics: Metrics,
+    /// The connected engine has the metrics' socket.
+    metrics_given: bool,
+    /// When the metrics' socket could not be made last.
+    metrics_tried: Option<Instant>,
+    numbers: Option<Box<NodeMetrics>>,
     events: mpsc::Sender<Event>,
     view: watch::Sender<View>,
     incoming_out: mpsc::Sender<Incoming>,
@@ -195,7 +215,10 @@ impl Supervisor {
                     // The agent ends; the engine serves on.
                     None => return,
                 },
-                _ = heartbeat.tick() => self.check_heartbeat(),
+                _ = heartbeat.tick() => {
+                    self.check_heartbeat();
+                    self.give_metrics();
+                }
                 () = sleep_until(deadline) => self.due(),
             }
             if self.stopping.is_some() && self.process.is_none() {
@@ -378,72 +401,6 @@ impl Supervisor {
         self.emptied = false;
     }
 
-    /// Begins to read and write; a new engine is started, then every engine gets the latest snapshot.
-    fn connect(&mut self, stream: Arc<UnixStream>, mut reader: Reader, first: Option<&ToEngine>) {
-        self.links += 1;
-        let number = self.links;
-        let (frames, mut waiting) = mpsc::channel::<Vec<u8>>(MAX_WAITING_FRAMES);
-        let incoming = self.incoming_out.clone();
-        let failed = self.incoming_out.clone();
-        let mut descriptors = Vec::new();
-        if first.is_some()
-            && let Some(sockets) = &self.sockets
-        {
-            for fd in sockets.all() {
-                match fd.try_clone_to_owned() {
-                    Ok(fd) => descriptors.push(fd),
-                    Err(e) => return self.kill(&format!("no descriptors are left: {e}")),
-                }
-            }
-        }
-        let write = tokio::spawn(async move {
-            while let Some(frame) = waiting.recv().await {
-                let with: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
-                if let Err(e) = send(&stream, &frame, &with).await {
-                    let _ = failed.send((number, Err(LinkError::Io(e)))).await;
-                    return;
-                }
-                descriptors.clear();
-            }
-        });
-        let read = tokio::spawn(async move {
-            loop {
-                let received = reader.next().await;
-                let last = received.is_err();
-                if incoming.send((number, received)).await.is_err() || last {
-                    return;
-                }
-            }
-        });
-        self.link = Some(Link { number, frames, tasks: [write.abort_handle(), read.abort_handle()] });
-        if let Some(first) = first {
-            self.tell(first);
-        }
-        if let Some(snapshot) = self.latest.clone() {
-            self.tell_snapshot(&snapshot);
-        }
-        // What was asked of a link that is gone.
-        for (token, aliases) in self.closes.clone() {
-            self.tell(&ToEngine::CloseAliases { token, aliases });
-        }
-    }
-
-    fn tell(&mut self, message: &ToEngine) {
-        let Some(link) = &self.link else { return };
-        let result = match encode(message, MAX_TO_ENGINE) {
-            Ok(frame) => link.frames.try_send(frame).map_err(|_| "it does not read what it is sent".to_owned()),
-            Err(e) => return error!("a message to the engine cannot be written: {e}"),
-        };
-        if let Err(why) = result {
-            self.kill(&why);
-        }
-    }
-
-    fn tell_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
-        self.sent = self.sent.max(snapshot.revision);
-        self.tell(&ToEngine::Snapshot(Box::new(Snapshot::clone(snapshot))));
-    }
-
     async fn ordered(&mut self, order: Order) {
         match order {
             Order::Snapshot(snapshot) => {
@@ -470,6 +427,14 @@ impl Supervisor {
                     self.stats.push(answer);
                 }
             }
+            Order::Attend(query, connection, taken) => {
+                let _ = taken.send(self.attend(query, connection));
+            }
+            Order::NodeMetrics(numbers) => {
+                self.tell(&ToEngine::NodeMetrics(numbers.clone()));
+                self.numbers = Some(numbers);
+            }
+            Order::Reopen => self.reopen(),
             Order::Stop { grace, done } => {
                 let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
                 self.adoption = None;

@@ -19,11 +19,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::numbers::Numbers;
 use super::{Maps, Node};
 use crate::aliases::Aliases;
 use crate::api::server::{self, Access};
 use crate::drops::{self, Drops};
-use crate::engine::{Supervision, supervisor};
+use crate::engine::{Supervision, outputs, supervisor};
 use crate::kernel::KernelSlots;
 use crate::linking::Linking;
 use crate::owners::Owners;
@@ -58,12 +59,15 @@ pub enum AgentError {
         /// Those tried.
         candidates: String,
     },
+    /// The access log.
+    #[error("the access log cannot be opened: {0}; name another file with --access-log, or none")]
+    AccessLog(std::io::Error),
     /// Signals.
     #[error("signals cannot be heard: {0}")]
     Signal(std::io::Error),
 }
 
-/// Runs the agent until SIGTERM or SIGINT. `ready` is called once, when everything is attached and the engine serves.
+/// Runs the agent until SIGTERM or SIGINT; SIGHUP opens the access log again. `ready` is called once, when everything is attached and the engine serves.
 /// Engine and kernel serve on afterwards, unless the settings say otherwise.
 ///
 /// # Errors
@@ -73,6 +77,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let saved = directory.load()?;
     let mut state = saved.clone();
     let socket_error = |path: PathBuf| move |source| AgentError::Socket { path, source };
+    // Before anything is changed: supervision opens it for itself.
+    outputs::open_log(&settings.access_log, settings.access_log_sample).map_err(AgentError::AccessLog)?;
     server::prepare_directory(&settings.run_dir, settings.group).map_err(socket_error(settings.run_dir.clone()))?;
     let api = server::bind(&settings.agent_socket(), settings.group).map_err(socket_error(settings.agent_socket()))?;
 
@@ -156,13 +162,15 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         failures: BTreeSet::new(),
         unkept: BTreeMap::new(),
         drops,
+        numbers: Numbers::default(),
         probing: Arc::default(),
         settings,
     };
     node.warn(&outcome.linked.warnings);
     node.remember(outcome.changed, outcome.removed);
     node.reconcile().await;
-    node.serve(policies, network, calls, Box::pin(stop_signal()?), ready).await;
+    let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
+    node.serve(policies, network, calls, hangups, Box::pin(stop_signal()?), ready).await;
     Ok(())
 }
 
@@ -204,6 +212,9 @@ fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>) -> Supervision {
         gid: settings.group,
         stuck: supervisor::STUCK,
         settings: engine::Settings { workers: settings.workers, sources, limits: settings.limits },
+        access_log: settings.access_log.clone(),
+        access_log_sample: settings.access_log_sample,
+        metrics: settings.metrics.clone(),
     }
 }
 

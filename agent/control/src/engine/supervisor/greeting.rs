@@ -1,5 +1,6 @@
 //! Who connects to the engine's socket: a new engine, one of an earlier agent, or somebody else.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ impl Supervisor {
         let adopting = self.process.is_none() && self.adoption.is_some();
         match hello {
             Ok((Some(running), descriptors)) if ours || adopting => match self.fit(&running, descriptors) {
-                Ok(sockets) => {
+                Ok((sockets, metrics)) => {
                     if adopting {
                         match Process::adopt(pid, self.supervision.uid) {
                             Ok(process) => self.took(process),
@@ -70,6 +71,8 @@ impl Supervisor {
                     }
                     self.adoption = None;
                     self.sockets = Some(sockets);
+                    // One that does not fit is given back by the order that follows.
+                    self.metrics_given = metrics.is_some_and(|shown| self.metrics.adopt(shown));
                     self.applied = running.revision;
                     self.sent = self.sent.max(running.revision);
                     if self.applied > 0 {
@@ -86,6 +89,7 @@ impl Supervisor {
                 }
             },
             Ok((None, descriptors)) if ours && descriptors.is_empty() && self.link.is_none() => {
+                self.metrics_given = false;
                 let start = ToEngine::Start(self.supervision.settings.clone());
                 self.connect(stream, reader, Some(&start));
             }
@@ -100,10 +104,11 @@ impl Supervisor {
     }
 
     /// Checks what a running engine shows.
-    fn fit(&self, running: &Running, descriptors: Vec<std::os::fd::OwnedFd>) -> Result<Sockets, String> {
+    fn fit(&self, running: &Running, mut descriptors: Vec<OwnedFd>) -> Result<(Sockets, Option<OwnedFd>), String> {
         if running.settings != self.supervision.settings {
             return Err("it was started with other settings".to_owned());
         }
+        let metrics = if running.metrics { descriptors.pop() } else { None };
         let sockets = Sockets::new(running.settings.workers, descriptors)
             .ok_or_else(|| "it does not show the descriptors it was given".to_owned())?;
         // After a time without an engine the slots are empty: then our own handles say what the sockets are.
@@ -117,7 +122,7 @@ impl Supervisor {
             }
             _ => sockets.match_slots(&*self.slots),
         };
-        if fits { Ok(sockets) } else { Err("its sockets are not those in the kernel's table".to_owned()) }
+        if fits { Ok((sockets, metrics)) } else { Err("its sockets are not those in the kernel's table".to_owned()) }
     }
 
     fn end_stray(&self, pid: u32) {

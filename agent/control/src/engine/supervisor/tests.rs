@@ -8,11 +8,15 @@ use std::sync::Mutex;
 use brattice_abi::{SLOT_HTTP, WorkerState};
 use brattice_wire::engine::{
     FromEngine, Limits, MAX_FROM_ENGINE, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, Settings, body_length, decode,
+    descriptor_count, encode,
 };
+use brattice_wire::records::Query;
 use rustix::net::sockopt::socket_cookie;
 
 use super::messages::MAX_STATS_NAME;
 use super::*;
+use crate::engine::link::send;
+use crate::engine::outputs::{LogDestination, MetricsAddress};
 
 const WORKERS: u32 = 1;
 
@@ -85,6 +89,9 @@ fn supervision(root: &std::path::Path, behaviour: &str) -> Supervision {
         gid: rustix::process::getegid().as_raw(),
         stuck: STUCK,
         settings: settings(),
+        access_log: LogDestination::None,
+        access_log_sample: 1,
+        metrics: MetricsAddress::None,
     }
 }
 
@@ -287,6 +294,78 @@ async fn a_running_engine_with_other_sockets_is_not_taken_over() {
     bench.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_engine_gets_the_outputs_and_callers_are_handed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, moved, socket) =
+        (root.path().join("access.log"), root.path().join("access.log.1"), root.path().join("metrics.sock"));
+    let supervision = || {
+        let mut supervision = supervision(root.path(), "good");
+        supervision.arguments.pop();
+        supervision.arguments.extend(["--skip".into(), root.path().join("folder").into_os_string()]);
+        supervision.access_log = LogDestination::File(log.clone());
+        supervision.access_log_sample = 3;
+        supervision.metrics = MetricsAddress::Unix(socket.clone());
+        supervision
+    };
+    let slots = Arc::new(FakeSlots::default());
+    let handle = start(supervision(), slots.clone()).unwrap();
+    let (connection, _keep) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert!(!handle.attend(Query::Flows, connection.into()).await, "no engine serves yet");
+    handle.snapshot(Arc::new(Snapshot { revision: 1, ..Snapshot::default() })).await;
+    let first = running(&handle, 0).await;
+    assert_eq!(eventually(&log, |text| text.lines().count() == 1).await, format!("{first}\n"));
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&socket).unwrap());
+
+    // Renamed and opened again: the new file has the next word.
+    std::fs::rename(&log, &moved).unwrap();
+    handle.reopen().await;
+    assert_eq!(eventually(&log, |text| text.lines().count() == 1).await, format!("{first}\n"));
+    assert_eq!(std::fs::read_to_string(&moved).unwrap().lines().count(), 1);
+
+    // A caller's connection arrives, and the answer on it.
+    let (connection, mut caller) = std::os::unix::net::UnixStream::pair().unwrap();
+    let asked = Query::Follow { backlog_lines: 7 };
+    assert!(handle.attend(asked.clone(), connection.into()).await);
+    let answer = tokio::task::spawn_blocking(move || std::io::read_to_string(&mut caller).unwrap()).await.unwrap();
+    assert_eq!(answer, format!("{asked:?}\n"));
+
+    // A successor gets them, too.
+    let pid = rustix::process::Pid::from_raw(first.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let second = running(&handle, first).await;
+    assert_eq!(eventually(&log, |text| text.lines().count() == 2).await, format!("{first}\n{second}\n"));
+
+    // A new agent gives the log anew and takes the metrics' socket over.
+    drop(handle);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let handle = start(supervision(), slots).unwrap();
+    handle.snapshot(Arc::new(Snapshot { revision: 5, ..Snapshot::default() })).await;
+    assert_eq!(running(&handle, 0).await, second, "adopted");
+    eventually(&log, |text| text.lines().count() == 3).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(handle.view.borrow().metrics_error, None);
+    assert_eq!(std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&socket).unwrap()), inode);
+    handle.stop(Duration::ZERO).await;
+}
+
+async fn running(handle: &Handle, not: u32) -> u32 {
+    let mut view = handle.view.clone();
+    let view = view.wait_for(|view| view.state == "running" && view.pid.is_some_and(|pid| pid != not));
+    tokio::time::timeout(Duration::from_secs(10), view).await.expect("a running engine").unwrap().pid.unwrap()
+}
+
+async fn eventually(path: &std::path::Path, fits: impl Fn(&str) -> bool) -> String {
+    for _ in 0..500 {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if fits(&text) {
+            return text;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{}: {:?}", path.display(), std::fs::read_to_string(path));
+}
+
 /// The fake engine. `--skip <folder>/folder` says where the socket and the behaviour are.
 #[test]
 #[ignore = "started by other tests as an engine"]
@@ -309,8 +388,11 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
         tokio::time::sleep(Duration::from_millis(600)).await;
     }
     let mut sockets: Vec<OwnedFd> = Vec::new();
+    let mut metrics: Option<OwnedFd> = None;
     let mut revision = 0;
     loop {
+        // Descriptors whose message has not been read yet.
+        let mut arrived: Vec<OwnedFd> = Vec::new();
         let Ok(stream) = UnixStream::connect(folder.join("engine.sock")).await else {
             if !folder.exists() {
                 return;
@@ -318,14 +400,15 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let running = (!sockets.is_empty()).then(|| Running { settings: settings(), revision });
+        let running =
+            (!sockets.is_empty()).then(|| Running { settings: settings(), revision, metrics: metrics.is_some() });
         let version = if has("version") { 99 } else { PROTOCOL_VERSION };
         let hello = if has("wrong-hello") {
             FromEngine::Applied { revision: 1 }
         } else {
             FromEngine::Hello { version, running }
         };
-        let fds: Vec<BorrowedFd<'_>> = sockets.iter().map(|fd| fd.as_fd()).collect();
+        let fds: Vec<BorrowedFd<'_>> = sockets.iter().chain(&metrics).map(|fd| fd.as_fd()).collect();
         let _ = send(&stream, &encode(&hello, MAX_FROM_ENGINE).unwrap(), &fds).await;
         // The agent's frames, with the descriptors of the first.
         let mut buffer = Vec::new();
@@ -335,8 +418,16 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
                 if buffer.len() >= end {
                     let message: ToEngine = decode(&buffer[4..end]).unwrap();
                     buffer.drain(..end);
-                    if let ToEngine::Snapshot(snapshot) = &message {
-                        revision = snapshot.revision;
+                    match &message {
+                        ToEngine::Start(_) => sockets = arrived.drain(..descriptor_count(WORKERS)).collect(),
+                        ToEngine::Snapshot(snapshot) => revision = snapshot.revision,
+                        ToEngine::AccessLog(Some(log)) => {
+                            assert!(log.file && log.sample == 3);
+                            write(arrived.remove(0), &format!("{}\n", std::process::id()));
+                        }
+                        ToEngine::Metrics(given) => metrics = given.then(|| arrived.remove(0)),
+                        ToEngine::Attend(query) => write(arrived.remove(0), &format!("{query:?}\n")),
+                        _ => {}
                     }
                     respond(&stream, &message, behaviour).await;
                     continue;
@@ -356,7 +447,7 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
                     )?;
                     for message in control.drain() {
                         if let rustix::net::RecvAncillaryMessage::ScmRights(fds) = message {
-                            sockets.extend(fds);
+                            arrived.extend(fds);
                         }
                     }
                     buffer.extend_from_slice(&bytes[..read.bytes]);
@@ -368,6 +459,10 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
             }
         }
     }
+}
+
+fn write(fd: OwnedFd, text: &str) {
+    std::io::Write::write_all(&mut std::fs::File::from(fd), text.as_bytes()).unwrap();
 }
 
 async fn respond(stream: &UnixStream, message: &ToEngine, behaviour: &str) {
