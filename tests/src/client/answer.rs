@@ -59,8 +59,8 @@ fn fields(reader: &mut impl BufRead) -> io::Result<Vec<(String, String)>> {
     }
 }
 
-/// Reads status, fields, body and trailers.
-pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Answer> {
+/// Reads status, fields, body (not where the head alone was asked for) and trailers.
+pub(super) fn read(reader: &mut impl BufRead, head: bool) -> io::Result<Answer> {
     let mut answer = Answer::default();
     loop {
         let first = line(reader)?;
@@ -72,6 +72,9 @@ pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Answer> {
             continue;
         }
         break;
+    }
+    if head {
+        return Ok(answer);
     }
     if answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         loop {

@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// An HTTP/2 connection, by prior knowledge.
 pub struct Http2 {
     sender: SendRequest<Bytes>,
+    host: String,
     connection: JoinHandle<Result<(), h2::Error>>,
     runtime: Runtime,
 }
@@ -58,7 +59,14 @@ impl Http2 {
             let (sender, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
             io::Result::Ok((sender, tokio::spawn(connection)))
         })?;
-        Ok(Self { sender, connection, runtime })
+        Ok(Self { sender, host: HOST.to_owned(), connection, runtime })
+    }
+
+    /// Asks another host than [`HOST`].
+    #[must_use]
+    pub fn with_host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
     }
 
     fn block<T>(&self, what: impl Future<Output = Result<T, h2::Error>>) -> Result<T, String> {
@@ -73,7 +81,7 @@ impl Http2 {
     /// # Errors
     /// RST_STREAM, GOAWAY, the end of the connection, or nothing within 10 s.
     pub fn open(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Stream, String> {
-        let mut request = Request::builder().method(method).uri(format!("http://{HOST}{path}"));
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.host));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

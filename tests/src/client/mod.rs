@@ -28,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection on which requests follow each other.
 pub struct Connection {
     reader: BufReader<TcpStream>,
+    host: String,
 }
 
 impl Connection {
@@ -39,7 +40,14 @@ impl Connection {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
-        Self { reader: BufReader::new(stream) }
+        Self { reader: BufReader::new(stream), host: HOST.to_owned() }
+    }
+
+    /// Asks another host than [`HOST`].
+    #[must_use]
+    pub fn with_host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
     }
 
     /// The socket.
@@ -60,8 +68,17 @@ impl Connection {
     /// # Errors
     /// When the connection is gone or the answer is no HTTP/1.1.
     pub fn get(&mut self, path: &str, more: &str) -> io::Result<Answer> {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n{more}\r\n").as_bytes())?;
-        self.answer()
+        self.request("GET", path, more)
+    }
+
+    /// A request without a body, with more header lines (each with its CRLF), and its answer.
+    ///
+    /// # Errors
+    /// When the connection is gone or the answer is no HTTP/1.1.
+    pub fn request(&mut self, method: &str, path: &str, more: &str) -> io::Result<Answer> {
+        let host = &self.host;
+        self.send(format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{more}\r\n").as_bytes())?;
+        answer::read(&mut self.reader, method == "HEAD")
     }
 
     /// `GET /` with a nonce, which the answer must repeat.
@@ -86,7 +103,7 @@ impl Connection {
     /// # Errors
     /// When the connection is gone or the answer is no HTTP/1.1.
     pub fn answer(&mut self) -> io::Result<Answer> {
-        answer::read(&mut self.reader)
+        answer::read(&mut self.reader, false)
     }
 
     /// Whether the other side has closed, waiting at most this long.

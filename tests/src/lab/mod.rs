@@ -8,6 +8,7 @@ mod agent;
 mod api;
 mod commands;
 mod documents;
+mod guarded;
 mod namespace;
 mod reaper;
 mod records;
@@ -25,6 +26,7 @@ pub use self::{
     api::SETTLE,
     commands::{Output, output, sh},
     documents::{NETWORK, NODE, Retail, forward, service},
+    guarded::{Guarded, LEDGER, LEDGER_HOST, OPERATOR, ORDERS, ORDERS_HOST, RETAIL},
     namespace::Namespace,
     records::{Metrics, Sample, records_of},
     topology::{GATEWAY, Wiring, Workload},

@@ -130,7 +130,7 @@ async fn answer(
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let nonce = head.headers.get("x-nonce").cloned();
-    let mut words = path.trim_start_matches('/').split('/');
+    let mut words = path.strip_prefix("/public").unwrap_or(&path).trim_start_matches('/').split('/');
     let (first, second) = (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse::<u64>().ok()));
     let mut response = match (first, second) {
         ("bytes", Some(length)) => Response::new(bytes(length)),

@@ -2,15 +2,19 @@
 // A test's name says what it shows; in a test, a panic is the report.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod aged;
 mod calls;
 mod canary;
 mod cleanup;
 mod command_line;
 mod documents;
+mod enforcement;
 mod exposed;
 mod http;
 mod lab;
 mod names;
+mod revocation;
 mod sandbox;
 mod untouched;
+mod upgrades;
 mod workloads;
