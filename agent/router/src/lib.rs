@@ -1,13 +1,38 @@
-//! Which rule of a listener a request meets, and which target group gets it. Pure: no I/O, no clock.
+//! Which rule of a listener a request meets, what the rule makes of it, and which target group gets it. Pure: no I/O, no
+//! clock.
 //!
-//! - [`Router`]: the rules of a listener, indexed so that a look-up costs the same with 10 rules as with 2,000.
-//! - [`Shares`]: a weighted choice that is never further than one request from the exact share.
-//! - [`hash`]: the hasher of both, for tables whose keys only the operator writes.
+//! - [`path`]: the one form in which paths are compared and sent on.
+//! - [`Router`]: the rules of a listener, indexed so that a look-up costs the same with 10 rules as with 10,000.
+//! - [`explain`]: why a rule was taken; [`shadowed`]: which rules never will be.
+//! - [`rewrite`]: other paths, and the `location` of redirects.
+//! - [`Shares`]: a weighted choice that is never further than one request from the exact share; [`sticky`]: one that
+//!   keeps a caller where it is.
+//! - [`hash`]: the hasher of the tables, for keys that only the operator writes.
 
+mod condition;
+mod explain;
+mod field;
 pub mod hash;
-mod paths;
+mod head;
+mod index;
+pub mod limits;
+mod order;
+pub mod path;
+mod pattern;
+pub mod rewrite;
 mod router;
+mod scratch;
+mod shadow;
 mod shares;
+mod sticky;
+mod tree;
+mod value;
 
-pub use router::Router;
+pub use condition::Subject;
+pub use explain::{Failed, RuleVerdict, explain};
+pub use head::RequestHead;
+pub use pattern::{RegexError, check_regex};
+pub use router::{CompileError, Count, Router};
+pub use shadow::{Shadow, shadowed};
 pub use shares::Shares;
+pub use sticky::sticky;

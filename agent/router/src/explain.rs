@@ -1,0 +1,144 @@
+//! Why a rule was taken, and those before it were not.
+
+use brattice_wire::rules::{HostMatchKind, PathMatchKind, Precedence, Rule, ValueMatch};
+
+use crate::{
+    RequestHead,
+    condition::{Condition, Source, Subject, grpc_call, sources},
+    field,
+    limits::MAX_SHOWN,
+    order::order,
+};
+
+/// Header fields whose values are never repeated.
+const SECRET: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "set-cookie", "x-amz-security-token"];
+
+/// What became of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleVerdict {
+    /// Index in the slice.
+    pub rule: usize,
+    /// The first condition that the request does not fit; `None`: the rule is taken.
+    pub failed: Option<Failed>,
+}
+
+/// A condition that a request does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// What it is about.
+    pub subject: Subject,
+    /// What the rule asks for, in words. VPCs are numbers here.
+    pub wanted: String,
+    /// What the request has, in words.
+    pub found: String,
+}
+
+/// All rules in the order in which they are tried, up to the one that is taken; the last verdict is that one, unless none
+/// is. Linear in the rules: for people, not for the request path.
+pub fn explain<R: RequestHead + ?Sized>(precedence: Precedence, rules: &[Rule], request: &R) -> Vec<RuleVerdict> {
+    let mut verdicts = Vec::new();
+    for index in order(precedence, rules) {
+        let failed = sources(&rules[index].matches).find_map(|source| failed(source, request));
+        let taken = failed.is_none();
+        verdicts.push(RuleVerdict { rule: index, failed });
+        if taken {
+            break;
+        }
+    }
+    verdicts
+}
+
+fn failed<R: RequestHead + ?Sized>(source: Source<'_>, request: &R) -> Option<Failed> {
+    let found = match Condition::new(source) {
+        Ok(condition) if condition.matches(request) => return None,
+        Ok(_) => found(source, request),
+        Err(error) => error.to_string(),
+    };
+    Some(Failed { subject: source.subject(), wanted: wanted(source), found })
+}
+
+fn wanted(source: Source<'_>) -> String {
+    match source {
+        Source::Method(method) => format!("`{method}`"),
+        Source::Host(host) => match host.kind {
+            HostMatchKind::Exact => format!("`{}`", host.value),
+            HostMatchKind::Suffix => format!("a name that ends in `.{}`", host.value),
+        },
+        Source::Path(path) => {
+            let case = case(path.case_sensitive, true);
+            match path.kind {
+                PathMatchKind::Exact => format!("`{}`{case}", path.value),
+                PathMatchKind::Prefix => format!("`{}` or what is below it{case}", path.value),
+                PathMatchKind::StringPrefix => format!("one that begins with `{}`{case}", path.value),
+                PathMatchKind::Regex => format!("one that all of `{}` matches{case}", path.value),
+            }
+        }
+        Source::Header(header) => {
+            let not = if header.invert { "not: " } else { "" };
+            let case = match header.value {
+                ValueMatch::Present | ValueMatch::Range { .. } => "",
+                _ => case(header.case_sensitive, false),
+            };
+            format!("{not}{}{case}", value(&header.value))
+        }
+        Source::Query(_, wanted) => value(wanted),
+        Source::Grpc(grpc) => match (&grpc.service, &grpc.method) {
+            (Some(service), Some(method)) => format!("one of `{service}/{method}`"),
+            (Some(service), None) => format!("one of the service `{service}`"),
+            (None, _) => "any".into(),
+        },
+        Source::Port(port) => port.to_string(),
+        Source::Vpcs([]) => "none".into(),
+        Source::Vpcs(vpcs) => vpcs.iter().map(u32::to_string).collect::<Vec<_>>().join(" or "),
+    }
+}
+
+/// What is said of the case of letters, where it is not the usual.
+fn case(sensitive: bool, usually: bool) -> &'static str {
+    match (sensitive, usually) {
+        (true, false) => ", in this case of letters",
+        (false, true) => ", in any case of letters",
+        _ => "",
+    }
+}
+
+fn value(value: &ValueMatch) -> String {
+    match value {
+        ValueMatch::Present => "any value".into(),
+        ValueMatch::Exact(value) => format!("`{value}`"),
+        ValueMatch::Prefix(value) => format!("a value that begins with `{value}`"),
+        ValueMatch::Suffix(value) => format!("a value that ends with `{value}`"),
+        ValueMatch::Contains(value) => format!("a value that contains `{value}`"),
+        ValueMatch::Regex(pattern) => format!("a value that all of `{pattern}` matches"),
+        ValueMatch::Range { start, end } => format!("an integer from {start} up to and without {end}"),
+    }
+}
+
+fn found<R: RequestHead + ?Sized>(source: Source<'_>, request: &R) -> String {
+    match source {
+        Source::Method(_) => shown(request.method().as_bytes()),
+        Source::Host(_) => shown(request.host().as_bytes()),
+        Source::Path(_) => shown(request.path().as_bytes()),
+        Source::Header(header) if SECRET.contains(&header.name.as_str()) => {
+            field::header(request, &header.name, |_| "a value that is not shown".into())
+                .unwrap_or_else(|| "nothing".into())
+        }
+        Source::Header(header) => field::header(request, &header.name, shown).unwrap_or_else(|| "nothing".into()),
+        Source::Query(name, _) => {
+            field::query(request.query(), name.as_bytes(), shown).unwrap_or_else(|| "nothing".into())
+        }
+        Source::Grpc(_) => match grpc_call(request) {
+            Some((service, method)) => shown(format!("{service}/{method}").as_bytes()),
+            None => "no gRPC call (that is a POST to `/service/method` with content-type application/grpc)".into(),
+        },
+        Source::Port(_) => request.port().to_string(),
+        Source::Vpcs(_) => request.source_vpc().to_string(),
+    }
+}
+
+/// What came from outside, in printable ASCII and not too long.
+fn shown(value: &[u8]) -> String {
+    let cut = value.len() > MAX_SHOWN;
+    let more = if cut { "…" } else { "" };
+    format!("`{}{more}`", value[..value.len().min(MAX_SHOWN)].escape_ascii())
+}

@@ -1,0 +1,186 @@
+//! The one form of a path, in which it is matched, authorized, logged and sent on.
+
+use std::borrow::Cow;
+
+use crate::field::hex;
+
+/// Why a path is refused: two who read it could understand it differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Neither `*` nor beginning with `/`.
+    #[error("the path does not begin with `/`")]
+    Relative,
+    /// `\`, which some servers take for `/`.
+    #[error("the path contains `\\`; write it `%5C`")]
+    Backslash,
+    /// `?` or `#`, which end a path.
+    #[error("the path contains `?` or `#`, which end a path; write them `%3F` and `%23`")]
+    Delimiter,
+    /// A control character or blank as it is.
+    #[error("the path contains a control character or blank")]
+    Control,
+    /// A control character as an escape, `%00` first of all.
+    #[error("the path contains an encoded control character, such as `%00`")]
+    EncodedControl,
+    /// A byte above 127 as it is.
+    #[error("the path contains a character that is not ASCII; write it percent-encoded")]
+    NonAscii,
+    /// `%` without two hexadecimal digits.
+    #[error("the path contains a `%` that is not followed by two hexadecimal digits; write it `%25`")]
+    MalformedEscape,
+    /// A segment that is a dot segment for who decodes `%2F` and `%5C`, or leaves out what comes after `;`.
+    #[error("the path hides a `.` or `..` segment behind `%2F`, `%5C` or `;`")]
+    HiddenDots,
+}
+
+/// The normal form of a path without its query: the same resource, written in the only way that the rest of Brattice and
+/// the target see.
+///
+/// Escapes of unreserved characters (RFC 3986, 2.3) are decoded, the digits of others put in upper case; `//` becomes `/`,
+/// then `.` and `..` are removed (RFC 3986, 5.2.4). `%2F` and `%5C` stay as they are and separate nothing. A final `/` is
+/// kept. `*`, the target of `OPTIONS *`, stays. Normalizing twice changes nothing more. A path that is normal is returned
+/// as it is, without an allocation.
+///
+/// # Errors
+/// When the path can be understood in more than one way.
+pub fn normalize(raw: &str) -> Result<Cow<'_, str>, Refused> {
+    if raw == "*" {
+        return Ok(Cow::Borrowed(raw));
+    }
+    if !raw.starts_with('/') {
+        return Err(Refused::Relative);
+    }
+    // What is written always ends with `/` where a segment begins.
+    let mut normal = Normal { raw, same: 1, changed: None };
+    let mut at = 1;
+    for segment in raw[1..].split('/') {
+        let end = at + segment.len();
+        let begin = normal.len();
+        normal.segment(at, end)?;
+        match &normal.as_bytes()[begin..] {
+            // An empty one is of `//` or the last.
+            [] => {}
+            b"." => normal.truncate(begin),
+            b".." => {
+                let parent = normal.as_bytes()[..begin - 1].iter().rposition(|byte| *byte == b'/');
+                normal.truncate(parent.map_or(1, |slash| slash + 1));
+            }
+            written => {
+                if hides_dots(written) {
+                    return Err(Refused::HiddenDots);
+                }
+                if end < raw.len() {
+                    normal.copy(end, end + 1);
+                }
+            }
+        }
+        at = end + 1;
+    }
+    Ok(normal.finish())
+}
+
+/// What has been written: as long as it is how the raw path begins, only its length.
+struct Normal<'a> {
+    raw: &'a str,
+    same: usize,
+    changed: Option<String>,
+}
+
+impl<'a> Normal<'a> {
+    fn as_bytes(&self) -> &[u8] {
+        self.changed.as_ref().map_or(&self.raw.as_bytes()[..self.same], String::as_bytes)
+    }
+
+    fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    fn truncate(&mut self, length: usize) {
+        match &mut self.changed {
+            Some(changed) => changed.truncate(length),
+            None => self.same = length,
+        }
+    }
+
+    fn changed(&mut self) -> &mut String {
+        let same = &self.raw[..self.same];
+        self.changed.get_or_insert_with(|| {
+            let mut changed = String::with_capacity(self.raw.len());
+            changed.push_str(same);
+            changed
+        })
+    }
+
+    /// Writes a part of the raw path as it is.
+    fn copy(&mut self, from: usize, to: usize) {
+        if self.changed.is_none() && self.same == from {
+            self.same = to;
+        } else {
+            let part = &self.raw[from..to];
+            self.changed().push_str(part);
+        }
+    }
+
+    /// Writes a segment of the raw path.
+    fn segment(&mut self, from: usize, to: usize) -> Result<(), Refused> {
+        let bytes = self.raw.as_bytes();
+        let mut at = from;
+        while at < to {
+            match bytes[at] {
+                b'\\' => return Err(Refused::Backslash),
+                b'?' | b'#' => return Err(Refused::Delimiter),
+                0..=b' ' | 0x7f => return Err(Refused::Control),
+                0x80.. => return Err(Refused::NonAscii),
+                b'%' => {
+                    let digits = bytes[at..to].get(1..3).ok_or(Refused::MalformedEscape)?;
+                    let (Some(high), Some(low)) = (hex(digits[0]), hex(digits[1])) else {
+                        return Err(Refused::MalformedEscape);
+                    };
+                    match high << 4 | low {
+                        0..b' ' | 0x7f => return Err(Refused::EncodedControl),
+                        byte if is_unreserved(byte) => self.changed().push(char::from(byte)),
+                        _ if digits.iter().any(u8::is_ascii_lowercase) => {
+                            let upper = self.raw[at..at + 3].to_ascii_uppercase();
+                            self.changed().push_str(&upper);
+                        }
+                        _ => self.copy(at, at + 3),
+                    }
+                    at += 3;
+                }
+                _ => {
+                    self.copy(at, at + 1);
+                    at += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Cow<'a, str> {
+        match self.changed {
+            Some(changed) => Cow::Owned(changed),
+            None => Cow::Borrowed(&self.raw[..self.same]),
+        }
+    }
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Whether a normal segment would hold a dot segment if `%2F` and `%5C` separated segments, or `;` began parameters that
+/// do not count.
+fn hides_dots(mut segment: &[u8]) -> bool {
+    loop {
+        let end = segment.windows(3).position(|escape| matches!(escape, b"%2F" | b"%5C"));
+        let part = end.map_or(segment, |end| &segment[..end]);
+        let name = part.split(|byte| *byte == b';').next().unwrap_or(part);
+        if matches!(name, b"." | b"..") {
+            return true;
+        }
+        match end {
+            Some(end) => segment = &segment[end + 3..],
+            None => return false,
+        }
+    }
+}

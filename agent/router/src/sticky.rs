@@ -1,0 +1,36 @@
+//! The same target group for the same caller.
+
+/// Which of several groups, each a stable id and a weight, a key goes to: weighted rendezvous hashing. Every key goes
+/// somewhere by chance in proportion to the weights, and always to the same group; when a weight rises, keys only move
+/// towards its group, when it falls, only away from it, and the order of the groups does not matter. `None` when every
+/// weight is 0.
+pub fn sticky<I: AsRef<[u8]>>(groups: &[(I, u16)], key: &[u8]) -> Option<usize> {
+    let mut nearest = None;
+    for (index, (id, weight)) in groups.iter().enumerate() {
+        if *weight == 0 {
+            continue;
+        }
+        // How long a process waits that happens `weight` times per unit of time: of several, each is the first in
+        // proportion to its weight.
+        let wait = -unit(id.as_ref(), key).ln() / f64::from(*weight);
+        if nearest.is_none_or(|(_, least)| wait < least) {
+            nearest = Some((index, wait));
+        }
+    }
+    nearest.map(|(index, _)| index)
+}
+
+/// A number in (0, 1), evenly spread over ids and keys.
+fn unit(id: &[u8], key: &[u8]) -> f64 {
+    // FNV-1a, its length bytes keeping (`ab`, `c`) from (`a`, `bc`), then the finalizer of SplitMix64 for its low quality bits.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in (id.len() as u64).to_le_bytes().iter().chain(id).chain(key) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^= hash >> 31;
+    // The 52 bits that an f64 holds, in the middle of their step, so that neither 0 nor 1 comes out.
+    let bits = u32::try_from(hash >> 32).unwrap_or(u32::MAX);
+    (f64::from(bits) + 0.5) / (f64::from(u32::MAX) + 1.0)
+}
