@@ -1,0 +1,142 @@
+//! What policies may ask about a request: of the request itself, and in a copy that outlives it.
+
+use brattice_iam::{Lookup, Query};
+use http::HeaderMap;
+
+/// Field name and value in a [`Facts`] end with this; neither can hold it.
+const END: char = '\n';
+/// What a connection between two requests may keep of the last one, bytes. More is let go of.
+const IDLE_BYTES: usize = 4 * 1024;
+
+/// The header fields of a request as policies see them. Bytes that are no UTF-8 become U+FFFD.
+pub struct Fields<'a>(pub &'a HeaderMap);
+
+impl Lookup for Fields<'_> {
+    fn each(&self, name: &str, found: &mut dyn FnMut(&str)) {
+        for value in self.0.get_all(name) {
+            found(&text(value.as_bytes()));
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// A copy of what policies may ask about a request, all of it, as the next revision's policies may ask for something
+/// else than today's: one text, used again by the connection's next request.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// [`crate::state::Service::number`] of the service that was called.
+    service: u32,
+    /// Method, path and query, one behind the other, and then names and values of fields, each with its [`END`].
+    text: String,
+    method: usize,
+    path: usize,
+    query: usize,
+}
+
+impl Facts {
+    /// Takes the copy.
+    pub(crate) fn set(&mut self, service: u32, method: &str, path: &str, query: &str, fields: &HeaderMap) {
+        let text = &mut self.text;
+        text.clear();
+        self.service = service;
+        text.push_str(method);
+        self.method = text.len();
+        text.push_str(path);
+        self.path = text.len();
+        text.push_str(query);
+        self.query = text.len();
+        for (name, value) in fields {
+            text.push_str(name.as_str());
+            text.push(END);
+            text.push_str(&self::text(value.as_bytes()));
+            text.push(END);
+        }
+    }
+
+    /// Number of the service that was called.
+    pub(crate) fn service(&self) -> u32 {
+        self.service
+    }
+
+    /// As sent.
+    pub(crate) fn method(&self) -> &str {
+        &self.text[..self.method]
+    }
+
+    /// As routed.
+    pub(crate) fn path(&self) -> &str {
+        &self.text[self.method..self.path]
+    }
+
+    /// As sent, without `?`.
+    pub(crate) fn query(&self) -> Query<'_> {
+        Query(&self.text[self.path..self.query])
+    }
+
+    /// Whether a connection may keep it between requests.
+    pub(crate) fn is_small(&self) -> bool {
+        self.text.capacity() <= IDLE_BYTES
+    }
+}
+
+/// The fields.
+impl Lookup for Facts {
+    fn each(&self, name: &str, found: &mut dyn FnMut(&str)) {
+        let mut lines = self.text[self.query..].split_terminator(END);
+        while let (Some(own), Some(value)) = (lines.next(), lines.next()) {
+            if own.eq_ignore_ascii_case(name) {
+                found(value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(of: &dyn Lookup, name: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        of.each(name, &mut |value| all.push(value.to_owned()));
+        all
+    }
+
+    #[test]
+    fn a_copy_says_what_the_request_says() {
+        let mut fields = HeaderMap::new();
+        for (name, value) in [
+            ("x-team", &b"red"[..]),
+            ("x-team", b"blue"),
+            ("x-empty", b""),
+            ("x-bytes", b"a\xffb"),
+            ("user-agent", "Grüße".as_bytes()),
+        ] {
+            fields.append(name, http::HeaderValue::from_bytes(value).unwrap());
+        }
+        let mut facts = Facts::default();
+        // The second is what counts, and what was longer before leaves nothing behind.
+        for (method, path, query) in [("OPTIONS", "/a/long/path", "and=query"), ("GET", "/a", "x=1&y")] {
+            facts.set(7, method, path, query, &fields);
+            assert_eq!((facts.service(), facts.method(), facts.path()), (7, method, path));
+        }
+        assert_eq!(all(&facts.query(), "x"), ["1"]);
+        for name in ["x-team", "X-TEAM", "x-empty", "x-bytes", "user-agent", "x-none"] {
+            assert_eq!(all(&facts, name), all(&Fields(&fields), name), "{name}");
+        }
+        assert_eq!(all(&facts, "x-team"), ["red", "blue"]);
+        assert_eq!(all(&facts, "x-empty"), [""]);
+        assert_eq!(all(&facts, "x-bytes"), ["a\u{fffd}b"]);
+    }
+
+    #[test]
+    fn what_is_long_is_not_kept_between_requests() {
+        let mut facts = Facts::default();
+        facts.set(1, "GET", "/", "", &HeaderMap::new());
+        assert!(facts.is_small());
+        facts.set(1, "GET", &"/a".repeat(IDLE_BYTES), "", &HeaderMap::new());
+        assert!(!facts.is_small());
+    }
+}

@@ -1,0 +1,207 @@
+//! What targets are told of caller and way, in the forms of VPC Lattice. Made when a state is compiled, or once per
+//! worker and way, so that a request only counts references.
+//!
+//! Fields are `Name=value` parts between semicolons. `;` in a value is written `\;`, a backslash `\\`, and `=` in the key
+//! of a tag `\=`, so that no value can end its part and begin another. Control characters become `?`.
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::identity::Role;
+
+/// Tags that a target is told of (Lattice's bound).
+const MOST_TAGS: usize = 99;
+/// Bytes of all of them. A tag that does not fit is left out whole, and so are those behind it: targets commonly take
+/// 8 KiB of one field.
+const TAGS_BYTES: usize = 7 * 1024;
+
+/// `x-amzn-lattice-identity` of a caller with a role. One without has none: absence is what says anonymous, and as what
+/// clients send is removed, it can be believed.
+pub(super) fn identity(principal: &str, role: &Role, session: &str) -> Option<HeaderValue> {
+    let mut text = String::new();
+    part(&mut text, "; ", "Principal", principal);
+    if let Some(organization) = role.organization() {
+        part(&mut text, "; ", "PrincipalOrgID", organization);
+    }
+    for path in role.paths().take(1) {
+        part(&mut text, "; ", "PrincipalOrgPath", path);
+    }
+    if !session.is_empty() {
+        part(&mut text, "; ", "SessionName", session);
+    }
+    part(&mut text, "; ", "Type", "AWS_IAM");
+    value(text)
+}
+
+/// `x-amzn-lattice-identity-tags`.
+pub(super) fn tags(principal: &str, role: &Role) -> Option<HeaderValue> {
+    let mut text = String::new();
+    part(&mut text, ";", "principal", principal);
+    if let Some(organization) = role.organization() {
+        part(&mut text, ";", "principalorgid", organization);
+    }
+    for path in role.paths().take(1) {
+        part(&mut text, ";", "principalorgpath", path);
+    }
+    for (key, tag) in role.tags().iter().take(MOST_TAGS) {
+        let length = text.len();
+        part(&mut text, ";", key, tag);
+        if text.len() > TAGS_BYTES {
+            text.truncate(length);
+            break;
+        }
+    }
+    value(text)
+}
+
+/// `x-amzn-lattice-network`.
+pub(super) fn network(vpc_arn: &str) -> Option<HeaderValue> {
+    let mut text = String::new();
+    part(&mut text, ";", "SourceVpcArn", vpc_arn);
+    value(text)
+}
+
+/// `x-amzn-source-vpc`.
+pub(super) fn source_vpc(vpc_id: &str) -> Option<HeaderValue> {
+    let mut text = String::new();
+    escape(&mut text, vpc_id, false);
+    value(text)
+}
+
+/// `x-amzn-lattice-target`.
+pub(super) fn target(service: &str, network: Option<&str>, group: &str) -> Option<HeaderValue> {
+    let mut text = String::new();
+    part(&mut text, ";", "ServiceArn", service);
+    if let Some(network) = network {
+        part(&mut text, ";", "ServiceNetworkArn", network);
+    }
+    part(&mut text, ";", "TargetGroupArn", group);
+    value(text)
+}
+
+fn part(text: &mut String, separator: &str, name: &str, value: &str) {
+    if !text.is_empty() {
+        text.push_str(separator);
+    }
+    escape(text, name, true);
+    text.push('=');
+    escape(text, value, false);
+}
+
+fn escape(text: &mut String, value: &str, is_name: bool) {
+    for c in value.chars() {
+        match c {
+            ';' | '\\' => {
+                text.push('\\');
+                text.push(c);
+            }
+            '=' if is_name => text.push_str("\\="),
+            c if c.is_control() => text.push('?'),
+            c => text.push(c),
+        }
+    }
+}
+
+fn value(text: String) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::guards::Stands;
+
+    fn role(tags: Vec<(String, String)>) -> Role {
+        let role = brattice_wire::auth::Role {
+            name: "platform/reader".into(),
+            arn: "arn:aws:iam::111111111111:role/reader".into(),
+            account: "111111111111".into(),
+            organization: Some("o-1".into()),
+            organization_paths: vec!["o-1/r-1/ou-1/".into()],
+            tags,
+            policy: None,
+            origin: brattice_wire::snapshot::Origin::default(),
+        };
+        Role::new(&role, Stands::Open)
+    }
+
+    fn tag(key: &str, value: &str) -> (String, String) {
+        (key.into(), value.into())
+    }
+
+    fn text(value: Option<HeaderValue>) -> String {
+        String::from_utf8(value.expect("a value").as_bytes().to_vec()).expect("text")
+    }
+
+    /// As a careful target reads them: parts end at a semicolon without a backslash before it, names at such a `=`.
+    fn read(text: &str) -> Vec<(String, String)> {
+        let mut parts = vec![(String::new(), None::<String>)];
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            let (name, value) = parts.last_mut().expect("one at least");
+            match (c, &value) {
+                ('\\', _) => value.as_mut().unwrap_or(name).push(chars.next().expect("something escaped")),
+                (';', _) => parts.push(Default::default()),
+                ('=', None) => *value = Some(String::new()),
+                _ => value.as_mut().unwrap_or(name).push(c),
+            }
+        }
+        parts.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn identities_have_lattices_form() {
+        let role = role(vec![tag("team", "red")]);
+        let session = "arn:aws:sts::111111111111:assumed-role/reader/web";
+        assert_eq!(
+            text(identity(session, &role, "web")),
+            "Principal=arn:aws:sts::111111111111:assumed-role/reader/web; PrincipalOrgID=o-1; \
+             PrincipalOrgPath=o-1/r-1/ou-1/; SessionName=web; Type=AWS_IAM"
+        );
+        assert_eq!(
+            text(tags(session, &role)),
+            "principal=arn:aws:sts::111111111111:assumed-role/reader/web;principalorgid=o-1;\
+             principalorgpath=o-1/r-1/ou-1/;team=red"
+        );
+    }
+
+    #[test]
+    fn no_tag_can_say_another_one() {
+        let evil = [
+            tag("a", "b;principal=arn:aws:iam::1:role/admin"),
+            tag("c;principal", "x"),
+            tag("d=e", "f=g"),
+            tag("h", "ends with \\"),
+            tag("\\", ";"),
+            tag("i", "line\r\nx-admin: 1\u{85}\0"),
+            tag("j", "Grüße"),
+        ];
+        let said = text(tags("p", &role(evil.to_vec())));
+        assert!(!said.chars().any(char::is_control), "{said:?}");
+        let read = read(&said);
+        let mut expected =
+            vec![tag("principal", "p"), tag("principalorgid", "o-1"), tag("principalorgpath", "o-1/r-1/ou-1/")];
+        expected.extend(evil);
+        expected[8].1 = "line??x-admin: 1??".into();
+        assert_eq!(read, expected);
+        assert!(said.contains("a=b\\;principal="), "{said}");
+    }
+
+    #[test]
+    fn tags_are_bounded_in_number_and_size() {
+        let many: Vec<_> = (0..150).map(|n| tag(&format!("key{n}"), "v")).collect();
+        assert_eq!(read(&text(tags("p", &role(many)))).len(), 3 + MOST_TAGS);
+        let long: Vec<_> = (0..50).map(|n| tag(&format!("key{n}"), &"v".repeat(256))).collect();
+        let said = text(tags("p", &role(long)));
+        assert!(said.len() <= TAGS_BYTES && said.len() > TAGS_BYTES - 300, "{}", said.len());
+        assert!(said.ends_with('v'), "only whole tags");
+    }
+
+    #[test]
+    fn ways_have_lattices_form() {
+        assert_eq!(text(network("arn:aws:ec2:r:1:vpc/vpc-1")), "SourceVpcArn=arn:aws:ec2:r:1:vpc/vpc-1");
+        assert_eq!(text(target("s", Some("n"), "g")), "ServiceArn=s;ServiceNetworkArn=n;TargetGroupArn=g");
+        assert_eq!(text(target("s", None, "g")), "ServiceArn=s;TargetGroupArn=g");
+        assert_eq!(text(source_vpc("vpc-1")), "vpc-1");
+    }
+}
