@@ -54,6 +54,8 @@ struct Good {
 #[derive(Clone, Debug)]
 struct Entry {
     good: Option<Good>,
+    /// What is on disk, if it is not in force: what was found in it is known until it changes.
+    waiting: Option<(Vec<Source>, Result<Documents, Vec<String>>)>,
     state: OwnerState,
     errors: Vec<String>,
 }
@@ -88,11 +90,11 @@ impl Owners {
             let entry = match parse(&owner, &last.sources) {
                 Ok(documents) => {
                     let good = Good { revision: last.revision, sources: last.sources, documents };
-                    Entry { good: Some(good), state: OwnerState::Missing, errors: vec![] }
+                    Entry { good: Some(good), waiting: None, state: OwnerState::Missing, errors: vec![] }
                 }
                 Err(errors) => {
                     warn!(%owner, "the last good documents cannot be read by this version");
-                    Entry { good: None, state: OwnerState::Invalid, errors: lines(&errors) }
+                    Entry { good: None, waiting: None, state: OwnerState::Invalid, errors: lines(&errors) }
                 }
             };
             owners.insert(owner, entry);
@@ -157,7 +159,10 @@ impl Owners {
 
     fn all_missing(&mut self, why: &str) {
         if self.owners.is_empty() {
-            self.owners.insert(Owner::Operator, Entry { good: None, state: OwnerState::Missing, errors: vec![] });
+            self.owners.insert(
+                Owner::Operator,
+                Entry { good: None, waiting: None, state: OwnerState::Missing, errors: vec![] },
+            );
         }
         for (owner, entry) in &mut self.owners {
             entry.state = OwnerState::Missing;
@@ -174,6 +179,7 @@ impl Owners {
         for owner in known {
             let entry = self.owners.entry(owner.clone()).or_insert(Entry {
                 good: None,
+                waiting: None,
                 state: OwnerState::InForce,
                 errors: Vec::new(),
             });
@@ -191,13 +197,21 @@ impl Owners {
                 None => Vec::new(),
             };
             if entry.good.as_ref().is_some_and(|good| good.sources == sources) {
+                entry.waiting = None;
                 entry.set(&owner, OwnerState::InForce, Vec::new());
                 continue;
             }
-            let documents = match parse(&owner, &sources) {
-                Ok(documents) => documents,
+            // Nobody waits for the same documents twice: their owner may have made them large and wrong on purpose.
+            let known = entry.waiting.take().filter(|(known, _)| *known == sources);
+            let (_, parsed) = entry.waiting.insert(known.unwrap_or_else(|| {
+                let parsed = parse(&owner, &sources).map_err(|errors| lines(&errors));
+                (sources.clone(), parsed)
+            }));
+            let documents = match parsed {
+                Ok(documents) => documents.clone(),
                 Err(errors) => {
-                    entry.set(&owner, OwnerState::Invalid, lines(&errors));
+                    let errors = errors.clone();
+                    entry.set(&owner, OwnerState::Invalid, errors);
                     continue;
                 }
             };
@@ -262,7 +276,12 @@ impl Owners {
     }
 
     fn entry(&mut self, owner: &Owner) -> &mut Entry {
-        self.owners.entry(owner.clone()).or_insert(Entry { good: None, state: OwnerState::InForce, errors: Vec::new() })
+        self.owners.entry(owner.clone()).or_insert(Entry {
+            good: None,
+            waiting: None,
+            state: OwnerState::InForce,
+            errors: Vec::new(),
+        })
     }
 
     fn put_in_force(&mut self, outcome: &mut Outcome, owner: Owner, sources: Vec<Source>, documents: Documents) {
@@ -275,6 +294,7 @@ impl Owners {
             return;
         }
         info!(%owner, revision, documents = documents.len(), "documents in force");
+        entry.waiting = None;
         entry.good = Some(Good { revision, sources: sources.clone(), documents });
         outcome.changed.push(LastGood { owner, revision, sources });
     }

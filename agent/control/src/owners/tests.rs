@@ -254,3 +254,27 @@ fn two_owners_that_need_each_other_come_into_force_together() {
     node.is(&account("late"), "invalid", "");
     assert_eq!(services(&outcome.linked).len(), 3);
 }
+
+#[test]
+fn documents_that_are_refused_are_read_once() {
+    let mut node = Node::new();
+    // As large as they may be, and wrong at their end.
+    let part = brattice_model::limits::MAX_FILE_BYTES / 2 - 16;
+    let text = |last: &str| format!("[{}]\n{last}", "a,".repeat(part - last.len()));
+    node.write(account("shop"), &text("a"));
+    let first = std::time::Instant::now();
+    node.read(None);
+    let first = first.elapsed();
+    node.is(&account("shop"), "invalid", "accounts/shop/x.yaml");
+    node.write(account("rival"), &service("other", ""));
+    let again = std::time::Instant::now();
+    node.read(None);
+    let again = again.elapsed();
+    node.is(&account("shop"), "invalid", "accounts/shop/x.yaml");
+    node.is(&account("rival"), "in-force", "");
+    assert!(again < first / 4, "{again:?} after {first:?}");
+    // Others are read anew, and what was wrong is not kept for them.
+    node.write(account("shop"), &(service("orders", "") + &service("cart", "") + &service("stock", "")));
+    node.read(None);
+    node.is(&account("shop"), "in-force", "");
+}

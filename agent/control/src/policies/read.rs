@@ -13,20 +13,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use brattice_model::limits::{MAX_BYTES_PER_OWNER, MAX_FILE_BYTES, MAX_FILES_PER_OWNER};
 use brattice_model::{Owner, Source};
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// Largest file, bytes.
-pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// Most policy files of one owner.
-pub const MAX_FILES: usize = 4_096;
-/// Most bytes of all files of one owner.
-pub const MAX_OWNER_BYTES: u64 = 32 * 1024 * 1024;
 /// Most directory entries looked at for one owner.
 pub const MAX_ENTRIES: usize = 65_536;
 /// Deepest folder, counted from the owner's.
 pub const MAX_DEPTH: usize = 8;
+/// Most folders of one account; each takes one of the kernel's watches.
+pub const MAX_FOLDERS: usize = 256;
+/// Most folders of the operator.
+pub const MAX_OPERATOR_FOLDERS: usize = 4_096;
 /// Most accounts.
 pub const MAX_ACCOUNTS: usize = 1_024;
 /// Most errors reported for one owner.
@@ -155,8 +154,10 @@ struct Walk {
     errors: Vec<String>,
     /// (device, inode) of the folders from the owner's to the present one: a folder inside itself is a loop.
     path: Vec<(u64, u64)>,
+    folders: usize,
     entries: usize,
-    bytes: u64,
+    bytes: usize,
+    /// A bound of the whole folder is reached: nothing more is looked at.
     full: bool,
 }
 
@@ -168,15 +169,18 @@ impl Walk {
             sources: Vec::new(),
             errors: Vec::new(),
             path: Vec::new(),
+            folders: 0,
             entries: 0,
             bytes: 0,
             full: false,
         }
     }
 
+    /// Names of files may hold anything: what would forge output on a terminal or in a log is replaced.
     fn error(&mut self, text: String) {
+        let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
         match self.errors.len() {
-            n if n < MAX_ERRORS => self.errors.push(text),
+            n if n < MAX_ERRORS => self.errors.push(text.chars().map(printable).collect()),
             n if n == MAX_ERRORS => self.errors.push("... and more".to_owned()),
             _ => {}
         }
@@ -198,6 +202,11 @@ impl Walk {
             self.error(format!("{shown}: deeper than {MAX_DEPTH} folders"));
             return;
         }
+        let most = if self.skip.is_some() { MAX_OPERATOR_FOLDERS } else { MAX_FOLDERS };
+        self.folders += 1;
+        if self.folders > most {
+            return self.enough(format!("{shown}: more than {most} folders of one owner"));
+        }
         let here = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
         let folder = match open_beneath(owner, here, directory_flags()) {
             Ok(folder) => folder,
@@ -212,7 +221,7 @@ impl Walk {
         }
         let names = match list(folder.as_fd(), MAX_ENTRIES.saturating_sub(self.entries)) {
             Ok(names) => names,
-            Err(e) => return self.error(format!("{shown}: cannot be listed: {e}")),
+            Err(e) => return self.enough(format!("{shown}: cannot be listed: {e}")),
         };
         self.entries += names.len();
         self.path.push(identity);
@@ -226,8 +235,11 @@ impl Walk {
             let child = relative.join(&name);
             match kind {
                 FileType::Directory => self.folder(owner, &child, depth + 1),
-                FileType::RegularFile if !is_policy(&name) => {}
-                _ => self.open(owner, &child, kind, depth),
+                FileType::Symlink => self.open(owner, &child, kind, depth),
+                _ if !is_policy(&name) => {}
+                FileType::RegularFile => self.open(owner, &child, kind, depth),
+                // Not even opened: opening a device may do something.
+                _ => self.error(format!("{}{}: neither a file nor a folder", self.prefix, child.display())),
             }
         }
         self.path.pop();
@@ -236,6 +248,9 @@ impl Walk {
     /// Opens what is a file, a symlink or something odd.
     fn open(&mut self, owner: BorrowedFd<'_>, relative: &Path, kind: FileType, depth: usize) {
         let shown = format!("{}{}", self.prefix, relative.display());
+        if shown.contains(char::is_control) {
+            return self.error(format!("{shown}: its name has control characters; rename it"));
+        }
         // O_NONBLOCK: opening a FIFO must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let named_as_policy = relative.file_name().is_some_and(is_policy);
@@ -273,31 +288,38 @@ impl Walk {
     }
 
     fn file(&mut self, file: OwnedFd, size: u64, shown: String) {
-        if size > MAX_FILE_BYTES {
+        if size > MAX_FILE_BYTES as u64 {
             return self.error(format!("{shown}: {size} bytes, of at most {MAX_FILE_BYTES}; split it"));
         }
-        if self.sources.len() >= MAX_FILES {
-            self.full = true;
-            return self.error(format!("{shown}: more than {MAX_FILES} files of one owner"));
+        if self.sources.len() >= MAX_FILES_PER_OWNER {
+            return self.enough(format!(
+                "{shown}: more than {MAX_FILES_PER_OWNER} files of one owner; put more documents into one file"
+            ));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        if let Err(e) = File::from(file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes) {
+        if let Err(e) = File::from(file).take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes) {
             return self.error(format!("{shown}: cannot be read: {e}"));
         }
         // It may have grown since fstat.
-        let length = bytes.len() as u64;
-        if length > MAX_FILE_BYTES {
+        if bytes.len() > MAX_FILE_BYTES {
             return self.error(format!("{shown}: more than {MAX_FILE_BYTES} bytes; split it"));
         }
-        self.bytes += length;
-        if self.bytes > MAX_OWNER_BYTES {
-            self.full = true;
-            return self.error(format!("{shown}: more than {MAX_OWNER_BYTES} bytes of one owner"));
+        self.bytes += bytes.len();
+        if self.bytes > MAX_BYTES_PER_OWNER {
+            return self.enough(format!(
+                "{shown}: more than {MAX_BYTES_PER_OWNER} bytes of one owner; divide the documents among several accounts"
+            ));
         }
         match String::from_utf8(bytes) {
             Ok(text) => self.sources.push(Source { path: shown, text }),
             Err(e) => self.error(format!("{shown}: not UTF-8 from byte {} on", e.utf8_error().valid_up_to())),
         }
+    }
+
+    /// Says so, and looks at nothing more.
+    fn enough(&mut self, text: String) {
+        self.full = true;
+        self.error(text);
     }
 }
 

@@ -69,8 +69,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "reload-half",
         means: "of an owner with errors, the files without are taken in force",
         file: "agent/control/src/owners.rs",
-        search: "                    entry.set(&owner, OwnerState::Invalid, lines(&errors));\n                    continue;\n",
-        replace: "                    entry.set(&owner, OwnerState::Invalid, lines(&errors));\n                    \
+        search: "                    let errors = errors.clone();\n                    entry.set(&owner, OwnerState::Invalid, errors);\n                    continue;\n",
+        replace: "                    let errors = errors.clone();\n                    entry.set(&owner, OwnerState::Invalid, errors);\n                    \
                   let good = |source: &&Source| parse(&owner, std::slice::from_ref(*source)).is_ok();\n                    \
                   let some: Vec<Source> = sources.iter().filter(good).cloned().collect();\n                    \
                   let Ok(documents) = parse(&owner, &some) else { continue };\n                    documents\n",

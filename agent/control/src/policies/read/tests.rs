@@ -162,10 +162,55 @@ fn too_many_and_too_deep() {
     fs::create_dir_all(&deep).unwrap();
     only_error(root.path(), &shop(), "deeper than 8 folders");
     fs::remove_dir_all(root.path().join("accounts/shop/d")).unwrap();
-    for n in 0..=MAX_FILES {
+    for n in 0..=MAX_FILES_PER_OWNER {
         fs::write(root.path().join(format!("accounts/shop/{n}.yaml")), "").unwrap();
     }
     only_error(root.path(), &shop(), "more than 4096 files");
+}
+
+#[test]
+fn too_many_bytes() {
+    let root = tree();
+    let part = vec![b'#'; MAX_FILE_BYTES];
+    for n in 0..MAX_BYTES_PER_OWNER / MAX_FILE_BYTES {
+        // With the two of `tree`, one byte each.
+        let part = if n == 0 { &part[2..] } else { &part[..] };
+        fs::write(root.path().join(format!("accounts/shop/{n}.yaml")), part).unwrap();
+    }
+    assert!(read(root.path()).unwrap().owners[&shop()].is_ok(), "as many as may be");
+    fs::write(root.path().join("accounts/shop/z.yaml"), "#").unwrap();
+    only_error(root.path(), &shop(), "more than 4194304 bytes of one owner");
+}
+
+#[test]
+fn too_many_folders_and_folders_that_multiply() {
+    let root = tree();
+    // With `shop` itself and `sub`.
+    for n in 0..MAX_FOLDERS - 2 {
+        fs::create_dir(root.path().join(format!("accounts/shop/{n}"))).unwrap();
+    }
+    assert!(read(root.path()).unwrap().owners[&shop()].is_ok(), "as many as may be");
+    fs::create_dir(root.path().join("accounts/shop/more")).unwrap();
+    only_error(root.path(), &shop(), "more than 256 folders");
+    // Eight levels of ten links each to the next are a hundred million ways.
+    fs::remove_dir_all(root.path().join("accounts/shop")).unwrap();
+    for level in 0..MAX_DEPTH {
+        let folder = root.path().join(format!("accounts/shop/{level}"));
+        fs::create_dir_all(&folder).unwrap();
+        for n in 0..10 {
+            symlink(format!("../{}", level + 1), folder.join(n.to_string())).unwrap();
+        }
+    }
+    let started = std::time::Instant::now();
+    only_error(root.path(), &shop(), "more than 256 folders");
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
+fn names_that_would_forge_output() {
+    let root = tree();
+    fs::write(root.path().join("accounts/shop/a\u{1b}[2J\nb.yaml"), "a").unwrap();
+    only_error(root.path(), &shop(), "a\u{fffd}[2J\u{fffd}b.yaml: its name has control characters");
 }
 
 #[test]
