@@ -376,4 +376,10 @@ mod tests {
             assert!(Named::parse_federated(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn callers_are_shown_by_kind_and_name() {
+        let role = Caller { session: Some("arn:s"), ..Caller::new(CallerKind::Role, "arn:r") };
+        assert_eq!(format!("{role:?}, {:?}", Caller::anonymous()), "Role arn:s, Anonymous anonymous");
+    }
 }

@@ -339,4 +339,27 @@ mod tests {
         map.each("other", &mut |value| values.push(value.to_owned()));
         assert_eq!(values, ["1", "3", "a"]);
     }
+
+    #[test]
+    fn requests_are_shown_on_a_line() {
+        let http = Http { method: "GET", path: "/a", headers: NOTHING, query: NOTHING };
+        let mut request = Request {
+            caller: Caller::anonymous(),
+            attested: None,
+            evidence: &[],
+            service_arn: "arn:x",
+            service_account: "123456789012",
+            service_tags: NOTHING,
+            port: 80,
+            source_vpc: None,
+            source_vpc_account: None,
+            source_ip: None,
+            secure: false,
+            now: 0,
+            http: Some(http),
+        };
+        assert_eq!(format!("{request:?}"), "Anonymous anonymous vpc-lattice-svcs:Invoke GET arn:x/a");
+        request.http = None;
+        assert_eq!(format!("{request:?}"), "Anonymous anonymous vpc-lattice-svcs:Connect  arn:x");
+    }
 }

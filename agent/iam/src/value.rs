@@ -127,7 +127,7 @@ impl Time {
         let seconds = seconds.clamp(days_before(0, 1) * 86_400, days_before(10_000, 1) * 86_400 - 1);
         let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         // An estimate that is a few years too early at most.
-        let mut year = 1970 + days.div_euclid(if days < 0 { 365 } else { 366 });
+        let mut year = 1970 + days.div_euclid(365).min(days.div_euclid(366));
         while days_before(year + 1, 1) <= days {
             year += 1;
         }
