@@ -138,7 +138,7 @@ impl Compiled {
 
     /// The first statement of a list that is about the request, if it comes before another.
     fn first_of(&self, list: &[u32], before: u32, resource: &str, facts: &Facts<'_>, work: &mut Work) -> Option<u32> {
-        list.iter().copied().take_while(|position| *position < before).find(|position| {
+        list.iter().copied().take_while(|position| (..before).contains(position)).find(|position| {
             usize::try_from(*position)
                 .ok()
                 .and_then(|position| self.policy.statements.get(position))

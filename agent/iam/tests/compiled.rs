@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.
 
-use brattice_iam::{Attachment, Compiled, Key, Mode, Policy};
+use std::cell::Cell;
+
+use brattice_iam::{Attachment, Caller, Chain, Compiled, Guard, Key, Lookup, Mode, Network, Policy, Request, Scratch};
 
 fn compiled(statement: &str, mode: Mode) -> Compiled {
     let text = format!(
@@ -79,4 +81,53 @@ fn a_policy_is_written_as_it_was_meant() {
     );
     let role = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}"#;
     assert_eq!(Policy::from_json(role, "p", Attachment::Role).policy.unwrap().json(), role);
+}
+
+/// Tags that count how often they are asked for.
+struct Counted(Cell<u32>);
+
+impl Lookup for Counted {
+    fn each(&self, _: &str, found: &mut dyn FnMut(&str)) {
+        self.0.set(self.0.get() + 1);
+        found("x");
+    }
+}
+
+/// How often a policy is asked about one request that may come through two networks.
+#[test]
+fn a_policy_is_asked_once_for_all_networks_unless_it_asks_for_the_network() {
+    let arns = ["arn:aws:vpc-lattice:us-west-2:1:servicenetwork/a", "arn:aws:vpc-lattice:us-west-2:1:servicenetwork/b"];
+    let networks = arns.map(|arn| Network { arn, guard: Guard::Open });
+    let asked = |identity: &str, service: &str| {
+        let (identity, service) = (compiled(identity, Mode::Enforce), compiled(service, Mode::Enforce));
+        let chain = Chain { identity: Guard::Policy(&identity), networks: &networks, service: Guard::Policy(&service) };
+        let (role, resource) = (Counted(Cell::new(0)), Counted(Cell::new(0)));
+        let request = Request {
+            caller: Caller { tags: &role, ..Caller::anonymous() },
+            attested: None,
+            evidence: &[],
+            service_arn: "arn:aws:vpc-lattice:us-west-2:1:service/svc-1",
+            service_account: "000000000001",
+            service_tags: &resource,
+            port: 80,
+            source_vpc: None,
+            source_vpc_account: None,
+            source_ip: None,
+            secure: false,
+            now: 0,
+            http: None,
+        };
+        assert!(chain.decide(&request, &mut Scratch::default()).is_allowed());
+        (role.0.get(), resource.0.get())
+    };
+    let plain = |tag: &str| format!(r#""Resource": "*", "Condition": {{"StringEquals": {{"aws:{tag}/t": "x"}}}}"#);
+    let network = |tag: &str| {
+        format!(
+            r#""Resource": "*", "Condition": {{"StringEquals": {{"aws:{tag}/t": "x"}}, "StringLike": {{"vpc-lattice-svcs:ServiceNetworkArn": "*"}}}}"#
+        )
+    };
+    let (principal, resource) = ("PrincipalTag", "ResourceTag");
+    assert_eq!(asked(&plain(principal), &plain(resource)), (1, 1));
+    assert_eq!(asked(&network(principal), &plain(resource)), (2, 1));
+    assert_eq!(asked(&plain(principal), &network(resource)), (1, 2));
 }
