@@ -6,6 +6,7 @@ mod demo;
 mod ebpf;
 mod expected;
 mod lint;
+mod mutants;
 mod paths;
 mod run;
 mod sabotage;
@@ -58,6 +59,12 @@ enum Verb {
     },
     /// Format, clippy, licences and advisories, file lengths.
     Lint,
+    /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
+    Mutants {
+        /// Only this crate.
+        #[arg(name = "crate")]
+        only: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Demo { stop: true, .. } => demo::stop(),
         Verb::Demo { keep, .. } => demo::run(keep),
         Verb::Lint => lint::run(),
+        Verb::Mutants { only } => mutants::run(only.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

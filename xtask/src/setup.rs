@@ -1,4 +1,4 @@
-//! Installs what is missing: Debian packages, bpf-linker, cargo-deny, a mounted bpffs. Instant when nothing is.
+//! Installs what is missing: Debian packages, bpf-linker, cargo-deny, cargo-mutants, a mounted bpffs. Instant when nothing is.
 
 use std::{
     fs,
@@ -17,6 +17,9 @@ use crate::{
 const BPF_LINKER: &str = "0.13.0";
 /// cargo-deny's version.
 const CARGO_DENY: &str = "0.20.2";
+
+/// cargo-mutants' version.
+const CARGO_MUTANTS: &str = "27.1.0";
 
 /// The compiler for eBPF, from Debian.
 const COMPILER_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
@@ -46,6 +49,8 @@ pub(crate) enum For {
     Tests,
     /// Compilers and cargo-deny.
     Linting,
+    /// Compilers and cargo-mutants.
+    Mutating,
 }
 
 /// Installs what is missing.
@@ -61,6 +66,9 @@ pub(crate) fn setup(needed: For) -> Result<()> {
     ensure_linker()?;
     if needed == For::Linting {
         ensure_deny()?;
+    }
+    if needed == For::Mutating {
+        ensure_mutants()?;
     }
     if needed == For::Tests {
         ensure_bpffs()?;
@@ -254,6 +262,24 @@ fn ensure_deny() -> Result<()> {
 pub(crate) fn deny() -> Option<PathBuf> {
     let ours = paths::tools().join("bin/cargo-deny");
     if ours.is_file() { Some(ours) } else { run::which("cargo-deny") }
+}
+
+fn ensure_mutants() -> Result<()> {
+    if mutants().is_some() {
+        return Ok(());
+    }
+    run::timed("building cargo-mutants into target/tools (once)", || {
+        run::run(cargo_install("cargo-mutants", CARGO_MUTANTS).arg("--debug"))
+    })
+    .context(
+        "cargo-mutants could not be built.\nIf this machine is offline, connect it and run `cargo xtask mutants` again",
+    )
+}
+
+/// cargo-mutants: ours, else one on `PATH`.
+pub(crate) fn mutants() -> Option<PathBuf> {
+    let ours = paths::tools().join("bin/cargo-mutants");
+    if ours.is_file() { Some(ours) } else { run::which("cargo-mutants") }
 }
 
 fn cargo_install(name: &str, version: &str) -> Command {
