@@ -5,10 +5,7 @@ use std::collections::HashMap;
 use brattice_router::Shares;
 use brattice_wire::snapshot::Target;
 
-use crate::{
-    random::Random,
-    state::{Forward, State},
-};
+use crate::{random::Random, rules::Forward, state::State};
 
 /// The turns in one state.
 pub(crate) struct Balance {
@@ -52,10 +49,9 @@ impl Balance {
         }
     }
 
-    /// The target group that comes next; `None` when none has a weight.
-    pub(crate) fn group(&mut self, forward: &Forward) -> Option<u32> {
-        let chosen = self.shares.get_mut(forward.index as usize)?.choose()?;
-        forward.groups.get(chosen).copied()
+    /// The place among a forward's target groups of the one that comes next; `None` when none has a weight.
+    pub(crate) fn share(&mut self, forward: &Forward) -> Option<usize> {
+        self.shares.get_mut(forward.index as usize)?.choose()
     }
 
     /// The target of a group that comes next; `None` when it has none.

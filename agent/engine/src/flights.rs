@@ -25,6 +25,8 @@ pub(crate) enum Waits {
     TargetBody,
     /// The client is to take more of the answer.
     ClientReading,
+    /// Nobody: the protocol was changed, and both sides may be silent for as long as they like.
+    Nobody,
 }
 
 /// What took too long.

@@ -4,12 +4,13 @@
 //! - [`sandbox`]: what it gives up before it reads anything.
 //! - [`link`], [`fds`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
-//! - [`state`], [`limits`], [`stats`]: what all threads share.
+//! - [`state`], [`rules`], [`limits`], [`stats`]: what all threads share.
 //! - [`worker`]: one thread per core; [`relay`] is its path for bypassed connections.
-//! - [`http`]: the L7 path, from a client's socket to a target's.
+//! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
 //! - [`dns`]: the DNS server.
 
 mod balance;
+pub mod copy;
 pub mod dial;
 pub mod dns;
 pub mod fds;
@@ -24,6 +25,7 @@ mod pool;
 pub mod process;
 mod random;
 pub mod relay;
+pub mod rules;
 pub mod sandbox;
 pub mod state;
 pub mod stats;

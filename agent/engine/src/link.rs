@@ -179,7 +179,7 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
     }
     let (running, descriptors): (_, Vec<BorrowedFd<'_>>) = match core.started() {
         Some(started) => (
-            Some(Running { settings: started.settings.clone(), revision: core.revision() }),
+            Some(Running { settings: started.settings.clone(), revision: core.revision(), metrics: false }),
             started.descriptors.iter().map(AsFd::as_fd).collect(),
         ),
         None => (None, Vec::new()),
@@ -221,6 +221,7 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
                 answer(&stream, &FromEngine::AliasesClosed { token }, &[]).await?;
             }
             ToEngine::Stats => answer(&stream, &FromEngine::Stats(core.stats()), &[]).await?,
+            ToEngine::AccessLog(_) | ToEngine::Metrics(_) | ToEngine::NodeMetrics(_) | ToEngine::Attend(_) => {}
             ToEngine::Shutdown { grace_ms } => {
                 let grace = Duration::from_millis(grace_ms.into());
                 tracing::info!(?grace, "the agent says shutdown");

@@ -15,6 +15,7 @@ use tokio::{net::TcpStream, sync::oneshot};
 
 use crate::{
     balance::Balance,
+    copy::Copier,
     dial::{self, Sources},
     flights::Flights,
     heartbeat::Slot,
@@ -90,6 +91,7 @@ pub(crate) struct Local {
     /// Client connections, HTTP/2 streams, connects, connections to targets.
     pub(crate) tasks: Rc<Tasks>,
     pub(crate) pool: Pool,
+    pub(crate) copier: Copier,
     pub(crate) flights: Flights,
     pub(crate) clients: Clients,
     pub(crate) random: RefCell<Random>,
@@ -124,6 +126,7 @@ impl Local {
             clock: Rc::new(Clock::new(&shared.settings.limits)),
             tasks: Rc::default(),
             pool: Pool::default(),
+            copier: Copier::default(),
             flights: Flights::default(),
             clients: Clients::default(),
             random: RefCell::new(random),

@@ -17,11 +17,11 @@ use hyper::client::conn::{http1, http2};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::watch,
+    sync::{oneshot, watch},
 };
 
 use crate::{
-    http::body::RequestBody,
+    http::{Socket, body::RequestBody},
     local::{Clock, ConnectError},
 };
 
@@ -47,6 +47,19 @@ pub(crate) struct Key {
 pub(crate) struct Http1 {
     pub(crate) sender: http1::SendRequest<RequestBody>,
     pub(crate) meter: Rc<Meter>,
+    pub(crate) handover: Handover,
+}
+
+/// Who gets a connection's socket when HTTP ends on it: the request that may change the protocol.
+pub(crate) type Handover = Rc<RefCell<Option<oneshot::Sender<Socket>>>>;
+
+impl Http1 {
+    /// The next request may change the protocol.
+    pub(crate) fn may_switch(&self) -> oneshot::Receiver<Socket> {
+        let (sender, receiver) = oneshot::channel();
+        *self.handover.borrow_mut() = Some(sender);
+        receiver
+    }
 }
 
 /// A connection to an HTTP/2 target.
@@ -117,6 +130,7 @@ impl Pool {
 
     /// Keeps a connection for the next request. False: there is no room, or it is closed already.
     pub(crate) fn give(&self, key: Key, connection: Http1, clock: &Clock, limit: u32) -> Result<(), Full> {
+        connection.handover.take();
         if connection.sender.is_closed() {
             return Ok(());
         }
@@ -222,6 +236,11 @@ pub(crate) struct TargetIo {
 impl TargetIo {
     pub(crate) fn new(stream: TcpStream, meter: Rc<Meter>) -> Self {
         Self { stream, meter }
+    }
+
+    /// The socket, once HTTP has ended on it.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 }
 

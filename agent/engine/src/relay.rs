@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
-    net::{IpAddr, Shutdown, SocketAddr},
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -13,24 +13,23 @@ use std::{
 
 use brattice_router::Shares;
 use brattice_wire::snapshot::Target;
-use socket2::SockRef;
+use bytes::Bytes;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
 };
 
 use crate::{
+    copy::{Copier, End},
     dial::{self, Sources},
     heartbeat::Slot,
     limits::{Taken, Use},
-    state::{Action, Listener, Service, Shared, State},
+    rules::Action,
+    state::{Listener, Service, Shared, State},
     stats::{Counts, Limit},
     tasks::{Parties, Tasks},
 };
 
-/// Bytes moved at once. One buffer serves all connections of a worker; a connection holds bytes of its own only while
-/// the receiver is slower than the sender, at most this many per direction.
-const BUFFER: usize = 64 * 1024;
 /// Targets of a group that are tried before a connection is reset.
 const ATTEMPTS: usize = 3;
 /// Pause after a failed accept (no descriptor left, most likely).
@@ -44,14 +43,14 @@ pub struct Relay {
     tasks: Rc<Tasks>,
     sources: RefCell<Sources>,
     balance: RefCell<Balance>,
-    buffer: RefCell<Box<[u8]>>,
+    copier: Copier,
 }
 
 /// Whose turn it is, for the revision that is in force.
 #[derive(Default)]
 struct Balance {
     revision: u64,
-    /// By [`crate::state::Forward::index`].
+    /// By [`crate::rules::Forward::index`].
     shares: HashMap<u32, Shares>,
     /// By target group.
     turns: HashMap<u32, usize>,
@@ -112,7 +111,7 @@ impl Relay {
             tasks: Rc::default(),
             sources: RefCell::new(sources),
             balance: RefCell::default(),
-            buffer: RefCell::new(vec![0; BUFFER].into()),
+            copier: Copier::default(),
         })
     }
 
@@ -236,7 +235,10 @@ impl Relay {
     /// Both directions, each until its sender has finished.
     async fn copy(&self, client: &TcpStream, target: &TcpStream, idle: Duration) -> io::Result<()> {
         let last = Cell::new(Instant::now());
-        let both = async { tokio::try_join!(self.pump(client, target, &last), self.pump(target, client, &last)) };
+        let ends = [client, target].map(|stream| End { stream, early: Bytes::new() });
+        let moved = |_, _| last.set(Instant::now());
+        let [client, target] = ends;
+        let both = self.copier.both(client, target, &moved);
         let idles = async {
             loop {
                 let deadline = last.get() + idle;
@@ -247,53 +249,8 @@ impl Relay {
             }
         };
         tokio::select! {
-            done = both => done.map(drop),
+            done = both => done,
             () = idles => Err(io::ErrorKind::TimedOut.into()),
         }
     }
-
-    async fn pump(&self, from: &TcpStream, to: &TcpStream, last: &Cell<Instant>) -> io::Result<()> {
-        loop {
-            from.readable().await?;
-            let rest = {
-                let mut buffer = self.buffer.borrow_mut();
-                let count = match from.try_read(&mut buffer) {
-                    Ok(0) => {
-                        // The other direction goes on.
-                        return SockRef::from(to).shutdown(Shutdown::Write);
-                    }
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
-                };
-                last.set(Instant::now());
-                let sent = send(to, &buffer[..count])?;
-                buffer[sent..count].to_vec()
-            };
-            let mut sent = 0;
-            while sent < rest.len() {
-                to.writable().await?;
-                let count = send(to, &rest[sent..])?;
-                if count > 0 {
-                    last.set(Instant::now());
-                }
-                sent += count;
-            }
-            // A fast pair of peers must not keep the worker from its other connections.
-            tokio::task::coop::consume_budget().await;
-        }
-    }
-}
-
-/// As many bytes as the socket takes now.
-fn send(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match to.try_write(&bytes[sent..]) {
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(sent)
 }

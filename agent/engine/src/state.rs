@@ -6,15 +6,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use brattice_router::{Router, hash::FastMap};
+use brattice_router::{RequestHead, Router, hash::FastMap};
 use brattice_wire::{
     engine::{Settings, Stats},
     snapshot::{self, ForwardedHeaders, ProtocolVersion, Snapshot, Target},
 };
-use http::StatusCode;
 
 use crate::{
     limits::{Registry, Usage},
+    rules::{Action, Compiler, Forward, Rule},
     stats::AllCounts,
 };
 
@@ -86,6 +86,32 @@ pub enum CompileError {
         /// The status.
         status: u16,
     },
+    /// What a rule would write into a request or an answer cannot be written there.
+    #[error("{place}: {text:?} cannot be a {what}; the agent that sent it has a defect")]
+    Unusable {
+        /// Service and rule.
+        place: String,
+        /// `field name`, `field value`, `host`.
+        what: &'static str,
+        /// What it says.
+        text: String,
+    },
+    /// A regular expression of a rewrite or a redirect is refused.
+    #[error("{place}: {error}")]
+    Regex {
+        /// Service, listener and rule.
+        place: String,
+        /// Why.
+        error: brattice_router::RegexError,
+    },
+    /// The rules of a listener cannot be compiled.
+    #[error("{place}: {error}")]
+    Rules {
+        /// Service and listener.
+        place: String,
+        /// Why.
+        error: brattice_router::CompileError,
+    },
 }
 
 /// The engine's view of the world at one revision.
@@ -99,8 +125,6 @@ pub struct State {
     groups: Vec<Group>,
     /// Name → services that have it, for DNS.
     names: FastMap<Box<str>, Vec<u32>>,
-    /// Every forward of every listener, see [`Forward::index`].
-    forwards: u32,
     /// Settings of the DNS server.
     pub dns: snapshot::Dns,
 }
@@ -129,6 +153,8 @@ pub struct Caller {
 pub struct Vpc {
     /// `account/name`.
     pub name: String,
+    /// Lattice-style id.
+    pub id: String,
     /// ARN.
     pub arn: String,
     /// Resolvers for names that are not ours.
@@ -167,30 +193,8 @@ pub struct Listener {
     /// How `x-forwarded-for` is written.
     pub forwarded_headers: ForwardedHeaders,
     router: Router,
-    actions: Vec<Action>,
-    default: Action,
-}
-
-/// What is done with a request.
-#[derive(Debug)]
-pub enum Action {
-    /// To a target.
-    Forward(Forward),
-    /// Our own answer, with an empty body.
-    Fixed(StatusCode),
-}
-
-/// To one of several target groups, by weight.
-#[derive(Debug)]
-pub struct Forward {
-    /// Dense number within the state, for each worker's own counters.
-    pub index: u32,
-    /// Service, listener, rule: the same in every revision.
-    pub key: String,
-    /// Indices of target groups, see [`State::group`].
-    pub groups: Vec<u32>,
-    /// Their weights.
-    pub weights: Vec<u16>,
+    rules: Vec<Rule>,
+    default: Rule,
 }
 
 /// A target group.
@@ -212,11 +216,13 @@ impl State {
     /// # Errors
     /// When it contradicts itself, see [`CompileError`].
     pub fn compile(snapshot: Snapshot, registry: &Registry) -> Result<Self, CompileError> {
-        let Snapshot { revision, vpcs, workloads, services, target_groups, dns } = snapshot;
+        let Snapshot { revision, vpcs, workloads, services, target_groups, networks: _, roles: _, policies: _, dns } =
+            snapshot;
         let mut state = Self { revision, dns, ..Self::default() };
-        let counts = (vpcs.len(), services.len(), target_groups.len());
+        let counts = (vpcs.len(), services.len());
+        let mut compiler = Compiler { groups: &target_groups, forwards: 0 };
         for service in services {
-            let service = state.service_of(service, counts.2)?;
+            let service = compile(service, &mut compiler)?;
             let index = u32::try_from(state.services.len()).unwrap_or(u32::MAX);
             let names = service.names.len() - 1;
             for name in &service.names[..names] {
@@ -239,7 +245,7 @@ impl State {
             visible.sort_unstable();
             visible.dedup();
             let (name, arn, dns_upstreams) = (vpc.name, vpc.arn, vpc.dns_upstreams);
-            state.vpcs.push(Vpc { name, arn, dns_upstreams, vips, visible });
+            state.vpcs.push(Vpc { name, id: vpc.id, arn, dns_upstreams, vips, visible });
         }
         for workload in workloads {
             if workload.vpc as usize >= counts.0 {
@@ -269,65 +275,6 @@ impl State {
             })
             .collect();
         Ok(state)
-    }
-
-    fn service_of(&mut self, service: snapshot::Service, groups: usize) -> Result<Service, CompileError> {
-        let mut names: Vec<Box<str>> = Vec::with_capacity(service.domains.len() + 2);
-        names.push(service.generated_name.into());
-        names.extend(service.domains.into_iter().map(Into::into));
-        names.push(match service.vip {
-            IpAddr::V4(vip) => vip.to_string().into(),
-            IpAddr::V6(vip) => format!("[{vip}]").into(),
-        });
-        let mut listeners = Vec::with_capacity(service.listeners.len());
-        for listener in service.listeners {
-            let place = |rule: &str| format!("{}/{}/{rule}", service.id, listener.id);
-            let mut actions = Vec::with_capacity(listener.rules.len());
-            for rule in &listener.rules {
-                actions.push(self.action_of(&rule.action, place(&rule.id), groups)?);
-            }
-            let default = self.action_of(&listener.default_action, place("default"), groups)?;
-            listeners.push(Listener {
-                router: Router::compile(&listener.rules),
-                port: listener.port,
-                forwarded_headers: listener.forwarded_headers,
-                actions,
-                default,
-                id: listener.id,
-            });
-        }
-        Ok(Service {
-            name: service.name,
-            id: service.id.into(),
-            number: service.number,
-            vip: service.vip,
-            idle_timeout_seconds: service.idle_timeout_seconds,
-            names,
-            listeners,
-        })
-    }
-
-    fn action_of(&mut self, action: &snapshot::Action, key: String, count: usize) -> Result<Action, CompileError> {
-        match action {
-            snapshot::Action::FixedResponse { status } => match StatusCode::from_u16(*status) {
-                Ok(code) if (200..=599).contains(status) => Ok(Action::Fixed(code)),
-                _ => Err(CompileError::Status { place: key, status: *status }),
-            },
-            snapshot::Action::Forward(shares) => {
-                if let Some(share) = shares.iter().find(|share| share.target_group as usize >= count) {
-                    let index = share.target_group;
-                    return Err(CompileError::Index { place: key, what: "target group", index, count });
-                }
-                let index = self.forwards;
-                self.forwards += 1;
-                Ok(Action::Forward(Forward {
-                    index,
-                    key,
-                    groups: shares.iter().map(|share| share.target_group).collect(),
-                    weights: shares.iter().map(|share| share.weight).collect(),
-                }))
-            }
-        }
     }
 
     /// Who has this alias.
@@ -389,22 +336,60 @@ impl State {
         self.services
             .iter()
             .flat_map(|service| &service.listeners)
-            .flat_map(|listener| listener.actions.iter().chain([&listener.default]))
-            .filter_map(|action| match action {
+            .flat_map(|listener| listener.rules.iter().chain([&listener.default]))
+            .filter_map(|rule| match &rule.action {
                 Action::Forward(forward) => Some(forward),
-                Action::Fixed(_) => None,
+                Action::Fixed(_) | Action::Redirect(_) => None,
             })
     }
 }
 
 impl Listener {
-    /// What is done with a request. `host` is a name that [`State::service`] returned, `path` comes without the query.
-    pub fn action(&self, method: &str, host: &str, path: &str) -> &Action {
-        self.router.find(method, host, path).and_then(|rule| self.actions.get(rule)).unwrap_or(&self.default)
+    /// The rule that a request meets; the default where none matches.
+    pub fn rule<R: RequestHead + ?Sized>(&self, request: &R) -> &Rule {
+        self.router.find(request).and_then(|rule| self.rules.get(rule)).unwrap_or(&self.default)
     }
 
     /// What is done when no rule matches; the only action of a relayed connection.
     pub fn default_action(&self) -> &Action {
-        &self.default
+        &self.default.action
     }
+}
+
+fn compile(service: snapshot::Service, compiler: &mut Compiler<'_>) -> Result<Service, CompileError> {
+    let mut names: Vec<Box<str>> = Vec::with_capacity(service.domains.len() + 2);
+    names.push(service.generated_name.into());
+    names.extend(service.domains.into_iter().map(Into::into));
+    names.push(match service.vip {
+        IpAddr::V4(vip) => vip.to_string().into(),
+        IpAddr::V6(vip) => format!("[{vip}]").into(),
+    });
+    let mut listeners = Vec::with_capacity(service.listeners.len());
+    for listener in service.listeners {
+        let place = |rule: &str| format!("{}/{}/{rule}", service.id, listener.id);
+        let mut rules = Vec::with_capacity(listener.rules.len());
+        for rule in &listener.rules {
+            rules.push(compiler.rule(rule, place(&rule.id))?);
+        }
+        let default = compiler.default(&listener, place("default"))?;
+        let router = Router::compile(listener.precedence, &listener.rules)
+            .map_err(|error| CompileError::Rules { place: format!("{}/{}", service.id, listener.id), error })?;
+        listeners.push(Listener {
+            router,
+            port: listener.port,
+            forwarded_headers: listener.forwarded_headers,
+            rules,
+            default,
+            id: listener.id,
+        });
+    }
+    Ok(Service {
+        name: service.name,
+        id: service.id.into(),
+        number: service.number,
+        vip: service.vip,
+        idle_timeout_seconds: service.idle_timeout_seconds,
+        names,
+        listeners,
+    })
 }

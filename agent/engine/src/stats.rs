@@ -173,6 +173,8 @@ impl AllCounts {
             busiest,
             dns: std::array::from_fn(|n| sum(&|c| c.dns[n].get())),
             sandbox_missing,
+            log_lines: [0; 3],
+            metrics_overflow: 0,
         }
     }
 }

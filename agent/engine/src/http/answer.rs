@@ -1,13 +1,16 @@
 //! Answers of our own.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
 };
 
 use super::{
     body::{Finish, ResponseBody},
+    filters::Filters,
     headers::REQUEST_ID,
 };
 
@@ -34,6 +37,9 @@ impl Problem {
 /// The same for a service that does not exist and for one that the caller may not see.
 pub(crate) const UNKNOWN: Problem = Problem::new(StatusCode::NOT_FOUND, "no such service");
 
+/// A request body of more than the limit.
+pub(crate) const TOO_LARGE: Problem = Problem::closing(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too long");
+
 /// A problem as an answer; without its text to a `HEAD`, whose answer has no body.
 pub(crate) fn problem(
     problem: Problem,
@@ -54,10 +60,33 @@ pub(crate) fn problem(
     response
 }
 
-/// What a document says: a status and no body.
-pub(crate) fn fixed(status: StatusCode, id: HeaderValue, finish: Finish) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::own(Bytes::new(), finish));
-    *response.status_mut() = status;
-    response.headers_mut().insert(REQUEST_ID, id);
+/// What a rule answers.
+pub(crate) struct Own {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: Option<HeaderValue>,
+    pub(crate) location: Option<HeaderValue>,
+    pub(crate) body: Bytes,
+    pub(crate) filters: Option<Arc<Filters>>,
+}
+
+/// A rule's answer; a `HEAD` gets the length of the body that it does not get.
+pub(crate) fn own(own: Own, id: HeaderValue, head: bool, finish: Finish) -> Response<ResponseBody> {
+    let length = own.body.len();
+    let mut response = Response::new(ResponseBody::own(if head { Bytes::new() } else { own.body }, finish));
+    *response.status_mut() = own.status;
+    let headers = response.headers_mut();
+    if head && length > 0 {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    if let Some(content_type) = own.content_type {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    if let Some(location) = own.location {
+        headers.insert(LOCATION, location);
+    }
+    if let Some(filters) = &own.filters {
+        filters.response.apply(headers);
+    }
+    headers.insert(REQUEST_ID, id);
     response
 }

@@ -201,6 +201,8 @@ pub(crate) enum ResponseBody {
     Own(Option<Bytes>, #[allow(dead_code, reason = "held until the answer is complete")] Finish),
     /// A target's.
     Forwarded(Forwarded),
+    /// None: the connection is no HTTP any more.
+    Switched,
 }
 
 /// A target's body on its way to the client.
@@ -283,6 +285,7 @@ impl Body for ResponseBody {
         match &mut *self {
             Self::Own(text, _) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Forwarded(body) => body.poll_frame(cx),
+            Self::Switched => Poll::Ready(None),
         }
     }
 
@@ -290,6 +293,7 @@ impl Body for ResponseBody {
         match self {
             Self::Own(text, _) => text.is_none(),
             Self::Forwarded(body) => body.inner.is_end_stream(),
+            Self::Switched => true,
         }
     }
 
@@ -297,6 +301,7 @@ impl Body for ResponseBody {
         match self {
             Self::Own(text, _) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
             Self::Forwarded(body) => body.inner.size_hint(),
+            Self::Switched => SizeHint::with_exact(0),
         }
     }
 }

@@ -20,13 +20,17 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use slab::Slab;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncWrite,
+    net::{TcpListener, TcpStream},
+};
 
 use super::{
     control::{Control, Verdict},
     guard::Bounds,
     io::ClientIo,
     service::{self, Session},
+    upgrade,
 };
 use crate::{
     limits::{Taken, Use},
@@ -132,12 +136,20 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
     let open = Open::new(Rc::clone(local), Rc::clone(&control), taken);
     let parties = Parties::default();
     parties.set(0, alias, caller.generation);
-    let session =
-        Session { local: Rc::clone(local), control, alias, generation: caller.generation, vip, port, http2: false };
-    let (local, streams) = (Rc::clone(local), parties.clone());
+    let session = Session {
+        local: Rc::clone(local),
+        control,
+        alias,
+        generation: caller.generation,
+        vip,
+        port,
+        http2: false,
+        parties: parties.clone(),
+        switched: RefCell::default(),
+    };
     local.tasks.spawn(parties, async move {
         let _open = open;
-        serve(session, stream, streams).await;
+        serve(session, stream).await;
     });
 }
 
@@ -166,7 +178,7 @@ impl Drop for Open {
 }
 
 /// One connection, to its end.
-async fn serve(mut session: Session, stream: TcpStream, parties: Parties) {
+async fn serve(mut session: Session, stream: TcpStream) {
     let (local, control) = (Rc::clone(&session.local), Rc::clone(&session.control));
     let limits = *local.limits();
     let bounds = Bounds { bytes: limits.header_bytes as usize, fields: limits.headers as usize };
@@ -187,10 +199,11 @@ async fn serve(mut session: Session, stream: TcpStream, parties: Parties) {
     };
     session.http2 = http2;
     let session = Rc::new(session);
-    let service = service_fn(move |request| service::serve(Rc::clone(&session), request));
+    let serving = Rc::clone(&session);
+    let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
     let io = TokioIo::new(io);
     if http2 {
-        let executor = StreamTasks { local: Rc::clone(&local), parties };
+        let executor = StreamTasks { local: Rc::clone(&local), parties: session.parties.clone() };
         let mut builder = http2::Builder::new(executor);
         builder
             .initial_stream_window_size(HTTP2_STREAM_WINDOW)
@@ -213,28 +226,47 @@ async fn serve(mut session: Session, stream: TcpStream, parties: Parties) {
             // hyper's own bound is 100; the guard has refused what is beyond ours.
             builder.max_headers(limits.headers as usize);
         }
-        let connection = pin!(builder.serve_connection(io, service));
-        drive(&local, &control, connection, http1::Connection::graceful_shutdown, false).await;
+        let mut connection = builder.serve_connection(io, service);
+        if !drive(&local, &control, Pin::new(&mut connection), http1::Connection::graceful_shutdown, false).await {
+            return;
+        }
+        let parts = connection.into_parts();
+        let mut io = parts.io.into_inner();
+        let upgrade = session.switched.take();
+        if let Some(upgrade) = upgrade {
+            upgrade::run(io, parts.read_buf, upgrade, &local.copier, &control).await;
+        } else {
+            // hyper leaves it open where some request offered another protocol.
+            poll_fn(|cx| {
+                control.park(cx);
+                if control.verdict() == Verdict::Abort {
+                    return Poll::Ready(Ok(()));
+                }
+                Pin::new(&mut io).poll_shutdown(cx)
+            })
+            .await
+            .unwrap_or_default();
+        }
     }
 }
 
-/// Runs a connection and carries out what is decided about it.
+/// Runs a connection and carries out what is decided about it; true: it came to its own end, without an error.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     local: &Local,
     control: &Control,
     mut connection: Pin<&mut C>,
     drain: impl Fn(Pin<&mut C>),
     http2: bool,
-) {
+) -> bool {
     let mut draining = false;
     poll_fn(|cx| {
         control.park(cx);
         match control.verdict() {
             Verdict::Serve => {}
-            Verdict::Abort => return Poll::Ready(()),
+            Verdict::Abort => return Poll::Ready(false),
             Verdict::HeaderTimeout if http2 => {
                 local.counts().hit(Limit::HeaderTimeout);
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
             // The reader has the refusal answered in its turn.
             Verdict::HeaderTimeout => {}
@@ -245,12 +277,13 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
         }
         connection.as_mut().poll(cx).map(|ended| {
-            if ended.is_err_and(|error| malformed(&error)) {
+            if ended.as_ref().is_err_and(malformed) {
                 local.counts().refused_requests.add(1);
             }
+            ended.is_ok()
         })
     })
-    .await;
+    .await
 }
 
 /// Whether a connection ended because of what the client sent: a request target that is no URI, frames that are no

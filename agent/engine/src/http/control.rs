@@ -53,6 +53,8 @@ pub(crate) struct Control {
     pub(crate) requests: Cell<u64>,
     /// The request of this number is none: the guard put it there to have this refusal answered in its turn.
     pub(crate) refused: Cell<Option<(u64, Refusal)>>,
+    /// The request of this number offers another protocol, and is not answered yet.
+    pub(crate) offer: Cell<Option<u64>>,
     /// The body that is being read is refused.
     pub(crate) refused_body: Cell<Option<Refusal>>,
     /// HTTP/2 requests that the client took back before they were answered.
@@ -74,6 +76,7 @@ impl Control {
             idle_ticks: Cell::new(idle_ticks),
             requests: Cell::new(0),
             refused: Cell::new(None),
+            offer: Cell::new(None),
             refused_body: Cell::new(None),
             cancelled: Cell::new(0),
             interim: Arc::default(),
@@ -97,6 +100,14 @@ impl Control {
     pub(crate) fn reset(&self) {
         self.reset.set(true);
         self.decide(Verdict::Abort);
+    }
+
+    /// The request of this number is answered in HTTP: if it offered another protocol, the client's socket is read on.
+    pub(crate) fn answered(&self, number: u64) {
+        if self.offer.get() == Some(number) {
+            self.offer.set(None);
+            self.wake();
+        }
     }
 
     /// The connection's task is polled with this waker.

@@ -60,6 +60,7 @@ pub(super) struct Fields {
     hosts: usize,
     length: Option<u64>,
     chunked: bool,
+    upgrade: bool,
 }
 
 impl Fields {
@@ -76,6 +77,12 @@ impl Fields {
     /// `Transfer-Encoding: chunked`.
     pub(super) fn chunked(&self) -> bool {
         self.chunked
+    }
+
+    /// Whether the request offers another protocol, which only one of HTTP/1.1 without a body may do here: a body would
+    /// stand between the request and the other protocol.
+    pub(super) fn offers(&self) -> bool {
+        self.upgrade && !self.version_10 && !self.chunked && self.length.unwrap_or_default() == 0
     }
 
     /// The first line, without its end.
@@ -116,6 +123,7 @@ impl Fields {
         }
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 if self.length.is_some() {
                     return Err(Refusal::Malformed("there are several content lengths"));

@@ -16,12 +16,12 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::TokioIo;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::body::RequestBody;
+use super::{body::RequestBody, upgrade::Socket};
 use crate::{
     local::{ConnectError, Local},
-    pool::{Choice, Http1, Http2, Key, Meter, TargetIo},
+    pool::{Choice, Handover, Http1, Http2, Key, Meter, TargetIo},
     stats::Limit,
     tasks::Parties,
 };
@@ -46,6 +46,8 @@ pub(crate) struct Route {
     pub(crate) key: Key,
     pub(crate) target: Target,
     pub(crate) connect_timeout_ms: u32,
+    /// The target may change the protocol.
+    pub(crate) may_switch: bool,
 }
 
 /// Why there is no answer.
@@ -61,8 +63,8 @@ pub(crate) enum Failure {
 
 /// A connection while a request uses it.
 pub(crate) enum Lease {
-    /// To be kept afterwards.
-    Http1(Key, Http1),
+    /// To be kept afterwards, unless its socket comes out because the protocol was changed.
+    Http1(Key, Http1, Option<oneshot::Receiver<Socket>>),
     /// A stream of a shared one, given back when dropped.
     Http2(#[allow(dead_code, reason = "counts the stream until it is dropped")] Stream),
 }
@@ -90,11 +92,19 @@ impl Drop for Stream {
 impl Lease {
     /// The answer is complete.
     pub(crate) fn give_back(self, local: &Local) {
-        if let Self::Http1(key, connection) = self
+        if let Self::Http1(key, connection, _) = self
             && local.allows(key.alias, key.generation)
             && local.pool.give(key, connection, &local.clock, local.limits().idle_per_target).is_err()
         {
             local.counts().hit(Limit::IdlePerTarget);
+        }
+    }
+
+    /// The socket, which comes as soon as hyper has done with it; for a request that could change the protocol.
+    pub(crate) fn switch(self) -> Option<oneshot::Receiver<Socket>> {
+        match self {
+            Self::Http1(_, _, socket) => socket,
+            Self::Http2(_) => None,
         }
     }
 }
@@ -139,8 +149,9 @@ async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<Reque
         let again = if idempotent(request.method()) { Again::of(&request) } else { Again(None) };
         let (flight, _) = request.body().parts();
         let before = kept.meter.bytes();
+        let socket = route.may_switch.then(|| kept.may_switch());
         match kept.sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, Lease::Http1(route.key, kept))),
+            Ok(response) => return Ok((response, Lease::Http1(route.key, kept, socket))),
             Err(mut error) => {
                 // The target closed the idle connection while the request was on its way: either hyper gives the request
                 // back because no byte of it was sent, or no byte of an answer came and sending it again does no harm.
@@ -160,8 +171,9 @@ async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<Reque
         }
     }
     let mut new = open_http1(local, route).await?;
+    let socket = route.may_switch.then(|| new.may_switch());
     match new.sender.try_send_request(request).await {
-        Ok(response) => Ok((response, Lease::Http1(route.key, new))),
+        Ok(response) => Ok((response, Lease::Http1(route.key, new, socket))),
         Err(error) => Err(Failure::Target(error.into_error())),
     }
 }
@@ -176,13 +188,20 @@ async fn open_http1(local: &Rc<Local>, route: &Route) -> Result<Http1, Failure> 
     };
     let meter = Rc::<Meter>::default();
     let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter)));
-    let (sender, connection) =
+    let (sender, mut connection) =
         http1::Builder::new().max_buf_size(HTTP1_BUFFER).handshake(io).await.map_err(Failure::Target)?;
+    let handover = Handover::default();
+    let given = Rc::clone(&handover);
     local.tasks.spawn(parties(&route.key), async move {
         // Its requests and bodies are told what went wrong.
-        let _ = connection.await;
+        let _ = (&mut connection).await;
+        if let Some(wanted) = given.take() {
+            let parts = connection.into_parts();
+            // Whoever wanted it may be gone: then it is closed.
+            let _ = wanted.send((parts.io.into_inner(), parts.read_buf));
+        }
     });
-    Ok(Http1 { sender, meter })
+    Ok(Http1 { sender, meter, handover })
 }
 
 async fn over_http2(local: &Rc<Local>, route: &Route, mut request: Request<RequestBody>) -> Sent {

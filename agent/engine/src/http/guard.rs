@@ -33,6 +33,8 @@ pub struct Guard {
     phase: Phase,
     /// Heads passed on.
     heads: u64,
+    /// The latest of them offers another protocol: what follows may be no HTTP.
+    offered: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,7 @@ pub struct Scan {
 impl Guard {
     /// For a new connection.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, phase: Phase::Head(Head::default()), heads: 0 }
+        Self { bounds, phase: Phase::Head(Head::default()), heads: 0, offered: false }
     }
 
     /// Heads that were passed on.
@@ -117,10 +119,21 @@ impl Guard {
         matches!(self.phase, Phase::Head(_))
     }
 
+    /// Whether the latest head offers another protocol (`Upgrade`). Nothing behind it is read until
+    /// [`Guard::go_on`]: it is HTTP only if the offer is not taken.
+    pub fn offered(&self) -> bool {
+        self.offered
+    }
+
+    /// The offer was not taken: what follows is HTTP.
+    pub fn go_on(&mut self) {
+        self.offered = false;
+    }
+
     /// Reads on. Bytes that were not accepted are to be given again, with more after them, unless they are refused.
     pub fn scan(&mut self, input: &[u8]) -> Scan {
         let mut at = 0;
-        while at < input.len() {
+        while at < input.len() && !self.offered {
             match self.step(&input[at..]) {
                 Ok(0) => break,
                 Ok(count) => at += count,
@@ -136,6 +149,7 @@ impl Guard {
             Phase::Head(head) => {
                 let Some(length) = head.read(input, self.bounds).map_err(|refusal| (0, refusal))? else { return Ok(0) };
                 self.heads += 1;
+                self.offered = head.fields.offers();
                 self.phase = match head.fields.length() {
                     _ if head.fields.chunked() => Phase::size(),
                     Some(length) if length > 0 => Phase::Length(length),

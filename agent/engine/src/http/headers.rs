@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use brattice_wire::snapshot::ForwardedHeaders;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 
 use crate::random::Random;
@@ -121,17 +121,30 @@ pub(crate) fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValu
     HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-/// Makes a client's header fields those for the target.
-pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
+/// Takes from a client's header fields what does not pass: first of all, so that no rule and no policy is asked about a
+/// field that the target will not see.
+pub(crate) fn clean_request(headers: &mut HeaderMap) {
     let trailers = headers.get_all(TE).iter().any(|value| {
         value.as_bytes().split(|byte| *byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     });
     clean(headers, Message::Request);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        if !journey.to_http2 {
-            // The recipient must know that the field is for it (RFC 9110, 10.1.4).
-            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Makes a client's cleaned header fields those for the target.
+pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
+    if !journey.to_http2 {
+        // The recipient must know which fields are for it (RFC 9110, 7.8 and 10.1.4).
+        let named = match (headers.contains_key(TE), headers.contains_key(UPGRADE)) {
+            (true, true) => Some("te, upgrade"),
+            (true, false) => Some("te"),
+            (false, true) => Some("upgrade"),
+            (false, false) => None,
+        };
+        if let Some(named) = named {
+            headers.insert(CONNECTION, HeaderValue::from_static(named));
         }
     }
     forwarded_for(headers, journey);
@@ -145,6 +158,14 @@ pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
             headers.insert(COOKIE, joined);
         }
     }
+}
+
+/// Whether a field is none that a rule may change: it frames the message, belongs to one connection, or says what only
+/// we may say.
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
+    removed(name, Message::Request)
+        || [HOST, CONTENT_LENGTH, TRAILER, EXPECT, REQUEST_ID].contains(name)
+        || [FORWARDED_FOR, FORWARDED_PORT, FORWARDED_PROTO].contains(name)
 }
 
 fn forwarded_for(headers: &mut HeaderMap, journey: &Journey) {

@@ -49,6 +49,7 @@ pub(crate) struct ClientIo {
     refused: bool,
     ended: bool,
     lingering: Option<(Pin<Box<Sleep>>, usize)>,
+    shut: bool,
 }
 
 enum Reader {
@@ -70,6 +71,7 @@ impl ClientIo {
             refused: false,
             ended: false,
             lingering: None,
+            shut: false,
         }
     }
 
@@ -123,10 +125,42 @@ impl ClientIo {
     fn rescan(&mut self, guard: &mut Guard) {
         let scan = guard.scan(&self.held[self.ready..]);
         self.ready += scan.accepted;
-        match scan.refused {
+        self.scanned(guard, scan.refused);
+    }
+
+    /// What the guard found, after what it accepted was taken out of `held` or is `ready`.
+    fn scanned(&mut self, guard: &Guard, refused: Option<Refusal>) {
+        match refused {
             Some(refusal) => self.refuse(guard, refusal),
+            None if guard.offered() => {
+                self.head(false);
+                self.control.offer.set(Some(guard.heads() - 1));
+            }
             None => self.head(self.held.len() > self.ready),
         }
+    }
+
+    /// After a head that offers another protocol, until it is answered: a little is read, so that a client that goes
+    /// away is noticed, and nothing is passed on.
+    fn poll_offered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.held.len() < PIECE {
+            if ready!(self.poll_more(cx))? == 0 {
+                self.ended = true;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // The service wakes the connection with its answer.
+        Poll::Pending
+    }
+
+    /// The socket, once HTTP has ended on it.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// What was read and not passed on.
+    pub(crate) fn take_held(&mut self) -> Bytes {
+        std::mem::take(&mut self.held).freeze()
     }
 
     /// Nothing more is read. A refused head is answered in its turn, a refused body ends the request that has it.
@@ -160,6 +194,14 @@ impl ClientIo {
                 self.stand_in = &self.stand_in[count..];
                 return Poll::Ready(Ok(()));
             }
+            if guard.offered() {
+                if self.control.offer.get().is_some() {
+                    return self.poll_offered(cx);
+                }
+                guard.go_on();
+                self.rescan(guard);
+                continue;
+            }
             if self.refused {
                 // The service wakes the connection with its answer, and hyper closes then.
                 return Poll::Pending;
@@ -186,10 +228,7 @@ impl ClientIo {
             let scan = guard.scan(new);
             self.held.extend_from_slice(&new[scan.accepted..]);
             buf.set_filled(before + scan.accepted);
-            match scan.refused {
-                Some(refusal) => self.refuse(guard, refusal),
-                None => self.head(!self.held.is_empty()),
-            }
+            self.scanned(guard, scan.refused);
             if scan.accepted > 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -288,9 +327,13 @@ impl AsyncWrite for ClientIo {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.shut {
+            return Poll::Ready(Ok(()));
+        }
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             if !this.unread() {
+                this.shut = true;
                 return Poll::Ready(Ok(()));
             }
         }
@@ -301,10 +344,13 @@ impl AsyncWrite for ClientIo {
             match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() && *left >= buf.filled().len() => {
                     *left -= buf.filled().len();
+                    continue;
                 }
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return sleep.as_mut().poll(cx).map(Ok),
+                Poll::Pending => ready!(sleep.as_mut().poll(cx)),
+                Poll::Ready(_) => {}
             }
+            this.shut = true;
+            return Poll::Ready(Ok(()));
         }
     }
 }

@@ -3,19 +3,27 @@
 //! ```text
 //! accept ─► who? ─► ClientIo(guard) ─► hyper server ─► service ─► forward ─► pool ─► hyper client ─► TargetIo
 //!                      control ◄──── sweeper (times) ────► flights
+//!                                                     decide: head, router, filters, sticky
+//!                   after an accepted Upgrade:  socket ◄───────────── copy ─────────────► socket
 //! ```
 
 mod answer;
 pub(crate) mod body;
 mod client;
 pub(crate) mod control;
+mod decide;
 mod fields;
+pub mod filters;
 mod forward;
 mod frames;
 pub mod guard;
+mod head;
 pub(crate) mod headers;
 mod io;
 pub mod refusal;
 mod service;
+mod sticky;
+mod upgrade;
 
 pub(crate) use client::{Clients, accept};
+pub(crate) use upgrade::Socket;

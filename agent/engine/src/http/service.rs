@@ -1,6 +1,7 @@
-//! One request: who calls what, which rule it meets, where it goes, what comes back.
+//! One request: begun, decided about, sent to where it goes, answered.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
     io,
     net::IpAddr,
@@ -10,29 +11,29 @@ use std::{
     task::Poll,
 };
 
-use brattice_wire::snapshot::ProtocolVersion;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{
-    answer::{self, Problem, UNKNOWN},
+    answer::{self, Problem, TOO_LARGE},
     body::{Finish, RequestBody, ResponseBody, limit_of},
     control::{Control, Interim},
-    forward::{self, Failure, Route},
-    headers::{self, Journey},
+    decide::{self, Decision, Plan},
+    filters::Filters,
+    forward::{self, Failure, Lease},
+    headers,
+    upgrade::{self, Upgrade},
 };
 use crate::{
-    flights::{Expired, Fault, Flight},
-    limits::Use,
+    flights::{Expired, Fault, Flight, Waits},
     local::{ConnectError, Local},
-    pool::Key,
-    state::Action,
     stats::Limit,
+    tasks::Parties,
 };
 
 /// HTTP/2 requests that a client may take back ...
@@ -49,26 +50,16 @@ pub(crate) struct Session {
     pub(crate) vip: IpAddr,
     pub(crate) port: u16,
     pub(crate) http2: bool,
+    /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.
+    pub(crate) parties: Parties,
+    /// Client and target have agreed on another protocol; taken when the answer that says so is written.
+    pub(crate) switched: RefCell<Option<Upgrade>>,
 }
 
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is closed")]
 pub(crate) struct Closed;
-
-/// Where a request goes, and what it needs there.
-struct Plan {
-    route: Route,
-    journey: Journey,
-}
-
-enum Decision {
-    Answer(Problem),
-    Fixed(StatusCode),
-    Forward(Box<Plan>),
-    /// The caller is no caller any more.
-    Gone,
-}
 
 /// Serves one request.
 pub(crate) async fn serve(
@@ -81,32 +72,27 @@ pub(crate) async fn serve(
     let counts = session.local.counts();
     let id = headers::request_id(request.headers(), &mut session.local.random.borrow_mut());
     let head = *request.method() == Method::HEAD;
-    let problem = match session.refused(number, &request) {
-        Some(problem) => problem,
-        None => match session.decide(&mut request, &mut finish, &id) {
-            Decision::Gone => {
-                session.control.reset();
-                return Err(Closed);
-            }
-            Decision::Fixed(status) => {
-                counts.answered(status.as_u16());
-                return Ok(answer::fixed(status, id, finish));
-            }
-            Decision::Answer(problem) => problem,
-            Decision::Forward(plan) => match session.forward(*plan, request, &finish.flight).await {
-                Ok((mut response, lease)) => {
-                    headers::clean_response(response.headers_mut());
-                    response.headers_mut().insert(headers::REQUEST_ID, id);
-                    *response.version_mut() = if session.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-                    counts.answered(response.status().as_u16());
-                    return Ok(response.map(|body| ResponseBody::forwarded(body, lease, finish)));
-                }
-                Err(problem) => problem,
-            },
+    let decision = match session.refused(number, &request) {
+        Some(problem) => Decision::Answer(problem),
+        None => decide::decide(&session, &mut request, number, &mut finish, &id),
+    };
+    let response = match decision {
+        Decision::Gone => {
+            session.control.reset();
+            return Err(Closed);
+        }
+        Decision::Answer(problem) => answer::problem(problem, id, session.http2, head, finish),
+        Decision::Own(own) => answer::own(*own, id, head, finish),
+        Decision::Forward(mut plan) => match session.forward(&mut plan, request, &finish.flight).await {
+            Ok((response, lease)) => session.answer(&plan, response, lease, finish),
+            Err(problem) => answer::problem(problem, id, session.http2, head, finish),
         },
     };
-    counts.answered(problem.status.as_u16());
-    Ok(answer::problem(problem, id, session.http2, head, finish))
+    counts.answered(response.status().as_u16());
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        session.control.answered(number);
+    }
+    Ok(response)
 }
 
 impl Session {
@@ -164,81 +150,22 @@ impl Session {
         None
     }
 
-    /// Everything that needs no waiting.
-    fn decide(&self, request: &mut Request<Incoming>, finish: &mut Finish, id: &HeaderValue) -> Decision {
-        let local = &self.local;
-        let counts = local.counts();
-        let view = local.view();
-        let state = &view.state;
-        let Some(caller) = state.caller(self.alias).filter(|caller| caller.generation == self.generation) else {
-            return Decision::Gone;
-        };
-        let limits = local.limits();
-        finish.taken = caller.usage.take(Use::Request, limits.requests_per_workload);
-        if finish.taken.is_none() {
-            counts.hit(Limit::RequestsPerWorkload);
-            let text = "this workload has too many requests in flight";
-            return Decision::Answer(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
-        }
-        if *request.method() == Method::CONNECT {
-            return Decision::Answer(Problem::closing(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"));
-        }
-        let Some(host) = host(request.headers(), request.uri()) else {
-            counts.refused_requests.add(1);
-            return Decision::Answer(Problem::closing(
-                StatusCode::BAD_REQUEST,
-                "the host is missing, malformed or contradictory",
-            ));
-        };
-        let Some((service, listener, name)) = state.service(caller.vpc, self.vip, self.port, host) else {
-            counts.unknown_service.add(1);
-            return Decision::Answer(UNKNOWN);
-        };
-        self.control.idle_ticks.set(local.clock.ticks(service.idle_timeout_seconds.saturating_mul(1_000)));
-        let action = listener.action(request.method().as_str(), name, request.uri().path());
-        let forward = match action {
-            Action::Fixed(status) => return Decision::Fixed(*status),
-            Action::Forward(forward) => forward,
-        };
-        let nowhere = || {
-            Decision::Answer(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no target of the service can be reached"))
-        };
-        let mut balance = view.balance.borrow_mut();
-        let Some(number) = balance.group(forward) else { return nowhere() };
-        let Some(group) = state.group(number) else { return nowhere() };
-        let Some(target) = balance.target(number, &group.targets) else { return nowhere() };
-        if limits.body_bytes > 0 && request.body().size_hint().lower() > limits.body_bytes {
-            counts.hit(Limit::BodyBytes);
-            return Decision::Answer(TOO_LARGE);
-        }
-        let to_http2 = group.protocol == ProtocolVersion::Http2;
-        let journey = Journey {
-            caller: caller.address,
-            port: self.port,
-            forwarded: listener.forwarded_headers,
-            to_http2,
-            id: id.clone(),
-        };
-        let key = Key {
-            service: service.number,
-            alias: target.alias,
-            port: target.port,
-            generation: target.generation,
-            http2: to_http2,
-        };
-        let route = Route { key, target: target.clone(), connect_timeout_ms: group.connect_timeout_ms };
-        Decision::Forward(Box::new(Plan { route, journey }))
-    }
-
     async fn forward(
         &self,
-        plan: Plan,
+        plan: &mut Plan,
         mut request: Request<Incoming>,
         flight: &Rc<Flight>,
-    ) -> Result<(Response<Incoming>, forward::Lease), Problem> {
+    ) -> Result<(Response<Incoming>, Lease), Problem> {
         let local = &self.local;
         let version = request.version();
-        let Some(uri) = target_uri(&mut request, plan.journey.to_http2) else {
+        if plan.offer.is_none() {
+            request.headers_mut().remove(UPGRADE);
+        }
+        if let Some(filters) = &plan.filters {
+            filters.request.apply(request.headers_mut());
+        }
+        let Some(uri) = target_uri(&mut request, plan.target.take(), plan.filters.as_deref(), plan.journey.to_http2)
+        else {
             local.counts().refused_requests.add(1);
             return Err(Problem::new(StatusCode::BAD_REQUEST, "the request target is malformed"));
         };
@@ -277,7 +204,9 @@ impl Session {
             Ok(Err(failure)) => return Err(self.failed(failure, flight)),
             Err(expired) => return Err(self.expired(expired)),
         };
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && plan.offer.as_ref().and_then(|offer| upgrade::chosen(offer, response.headers())).is_none()
+        {
             return Err(Problem::new(StatusCode::BAD_GATEWAY, "the target changed the protocol without being asked"));
         }
         if !self.http2 {
@@ -290,6 +219,49 @@ impl Session {
             written.await.map_err(|expired| self.expired(expired))?;
         }
         Ok((response, lease))
+    }
+
+    /// A target's answer for the client.
+    fn answer(
+        &self,
+        plan: &Plan,
+        mut response: Response<Incoming>,
+        lease: Lease,
+        mut finish: Finish,
+    ) -> Response<ResponseBody> {
+        let protocol = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
+            .then(|| plan.offer.as_ref().and_then(|offer| upgrade::chosen(offer, response.headers())))
+            .flatten();
+        let headers = response.headers_mut();
+        headers::clean_response(headers);
+        if let Some(filters) = &plan.filters {
+            filters.response.apply(headers);
+        }
+        if let Some(cookie) = &plan.cookie {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
+        headers.insert(headers::REQUEST_ID, plan.journey.id.clone());
+        *response.version_mut() = if self.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        let Some(protocol) = protocol else {
+            return response.map(|body| ResponseBody::forwarded(body, lease, finish));
+        };
+        let headers = response.headers_mut();
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+        let key = plan.route.key;
+        if self.local.allows(key.alias, key.generation) {
+            self.parties.set(1, key.alias, key.generation);
+        } else {
+            // The target's alias was taken away just now.
+            self.control.reset();
+        }
+        finish.flight.touch(Waits::Nobody, &self.local.clock);
+        finish.complete = true;
+        // From now on it counts as a connection, not as a request.
+        finish.taken = None;
+        *self.switched.borrow_mut() = lease.switch().map(|target| Upgrade { target, finish });
+        response.map(|_| ResponseBody::Switched)
     }
 
     /// Has the target's interim answers noticed; the answer is the gate of the body of a client that waits for one.
@@ -362,51 +334,23 @@ impl Session {
     }
 }
 
-const TOO_LARGE: Problem = Problem::closing(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too long");
-
-/// The host that a request names, without the port; empty where HTTP/1.0 names none. `None`: there is none where one
-/// must be, several, or two different ones.
-fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
-    let mut fields = headers.get_all(HOST).iter();
-    let field = match fields.next() {
-        Some(field) => Some(field.to_str().ok()?),
-        None => None,
-    };
-    if fields.next().is_some() {
-        return None;
-    }
-    let whole = match (uri.authority().map(Authority::as_str), field) {
-        (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => return None,
-        (Some(authority), _) => authority,
-        (None, Some(field)) => field,
-        (None, None) => return Some(""),
-    };
-    if matches!(uri.scheme_str(), Some(scheme) if !scheme.eq_ignore_ascii_case("http")) {
-        return None;
-    }
-    without_port(whole)
-}
-
-/// The host of `host` or `host:port`.
-fn without_port(whole: &str) -> Option<&str> {
-    let from = if whole.starts_with('[') { whole.find(']')? } else { 0 };
-    match whole[from..].find(':') {
-        None => Some(whole),
-        Some(colon) => {
-            let port = &whole[from + colon + 1..];
-            (port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit())).then(|| &whole[..from + colon])
-        }
-    }
-}
-
-/// The request target for the target. HTTP/1 has the host in a field, HTTP/2 in the URI.
-fn target_uri(request: &mut Request<Incoming>, to_http2: bool) -> Option<Uri> {
+/// The request target for the target; `path` where it is not the client's. HTTP/1 has the host in a field, HTTP/2 in the
+/// URI.
+fn target_uri(
+    request: &mut Request<Incoming>,
+    path: Option<PathAndQuery>,
+    filters: Option<&Filters>,
+    to_http2: bool,
+) -> Option<Uri> {
+    let host = filters.and_then(|filters| filters.host.as_ref());
     let authority = request.uri().authority().cloned();
-    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let path =
+        path.or_else(|| request.uri().path_and_query().cloned()).unwrap_or_else(|| PathAndQuery::from_static("/"));
     if to_http2 {
-        let authority = match authority {
-            Some(authority) => Some(authority),
-            None => match request.headers().get(HOST) {
+        let authority = match (host, authority) {
+            (Some(host), _) => Some(host.authority.clone()),
+            (None, Some(authority)) => Some(authority),
+            (None, None) => match request.headers().get(HOST) {
                 Some(host) => Some(Authority::try_from(host.as_bytes()).ok()?),
                 None => None,
             },
@@ -420,45 +364,11 @@ fn target_uri(request: &mut Request<Incoming>, to_http2: bool) -> Option<Uri> {
         parts.path_and_query = Some(path);
         return Uri::from_parts(parts).ok();
     }
-    if let Some(authority) = authority {
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host.field.clone());
+    } else if let Some(authority) = authority {
         let host = HeaderValue::from_str(authority.as_str()).ok()?;
         request.headers_mut().insert(HOST, host);
     }
     Some(Uri::from(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_cut_off() {
-        for (whole, host) in [
-            ("a.example", Some("a.example")),
-            ("a.example:80", Some("a.example")),
-            ("a.example:", Some("a.example")),
-            ("[fd00::1]", Some("[fd00::1]")),
-            ("[fd00::1]:80", Some("[fd00::1]")),
-            ("a:b", None),
-            ("a:1:2", None),
-            ("a:123456", None),
-            ("[fd00::1", None),
-            ("", Some("")),
-        ] {
-            assert_eq!(without_port(whole), host, "{whole}");
-        }
-    }
-
-    #[test]
-    fn hosts_must_agree() {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static("A.example:80"));
-        assert_eq!(host(&headers, &Uri::from_static("/x")), Some("A.example"));
-        assert_eq!(host(&headers, &Uri::from_static("http://a.example:80/x")), Some("a.example"));
-        assert_eq!(host(&headers, &Uri::from_static("http://b.example/x")), None);
-        assert_eq!(host(&headers, &Uri::from_static("https://a.example:80/x")), None);
-        headers.append(HOST, HeaderValue::from_static("a.example:80"));
-        assert_eq!(host(&headers, &Uri::from_static("/x")), None);
-        assert_eq!(host(&HeaderMap::new(), &Uri::from_static("/x")), Some(""));
-    }
 }

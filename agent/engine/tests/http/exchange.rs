@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use brattice_wire::{
     engine::Limits,
-    snapshot::{Action, PathMatchKind, ProtocolVersion},
+    snapshot::{PathMatchKind, ProtocolVersion},
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -18,10 +18,6 @@ use tokio::{
 
 use crate::support::*;
 
-fn version(http2: bool) -> ProtocolVersion {
-    if http2 { ProtocolVersion::Http2 } else { ProtocolVersion::Http1 }
-}
-
 /// A body that a channel feeds.
 fn fed() -> (mpsc::Sender<Frame<Bytes>>, TestBody) {
     let (sender, receiver) = mpsc::channel(1);
@@ -30,36 +26,6 @@ fn fed() -> (mpsc::Sender<Frame<Bytes>>, TestBody) {
     });
     (sender, StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
 }
-
-enum Client {
-    One(hyper::client::conn::http1::SendRequest<TestBody>),
-    Two(hyper::client::conn::http2::SendRequest<TestBody>),
-}
-
-impl Client {
-    async fn new(engine: &Engine, http2: bool) -> Self {
-        if http2 { Self::Two(engine.http2(CALLER).await) } else { Self::One(engine.http1(CALLER).await) }
-    }
-
-    fn request(&self, method: Method, path: &str) -> http::request::Builder {
-        match self {
-            Self::One(_) => Request::builder().method(method).uri(path).header("host", HOST),
-            Self::Two(_) => Request::builder().method(method).uri(format!("http://{HOST}{path}")),
-        }
-    }
-
-    async fn send(&mut self, request: Request<TestBody>) -> Response<hyper::body::Incoming> {
-        match self {
-            Self::One(sender) => {
-                sender.ready().await.unwrap();
-                sender.send_request(request).await.unwrap()
-            }
-            Self::Two(sender) => sender.send_request(request).await.unwrap(),
-        }
-    }
-}
-
-const ALL: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
 
 #[tokio::test]
 async fn every_version_in_and_out() {
@@ -189,8 +155,8 @@ async fn fixed_responses_and_rules() {
     let engine = Engine::start(Limits::default());
     let mut world = engine.world(ProtocolVersion::Http1, &[server.address]);
     world.services[0].listeners[0].rules = vec![
-        rule(1, Some((PathMatchKind::Exact, "/gone")), None, Action::FixedResponse { status: 410 }),
-        rule(2, Some((PathMatchKind::Prefix, "/api")), Some("DELETE"), Action::FixedResponse { status: 404 }),
+        rule(1, Some((PathMatchKind::Exact, "/gone")), None, fixed(410)),
+        rule(2, Some((PathMatchKind::Prefix, "/api")), Some("DELETE"), fixed(404)),
     ];
     engine.apply(world).await;
     let (status, headers, body) = engine.get("/gone?x").await;

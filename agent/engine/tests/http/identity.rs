@@ -141,7 +141,7 @@ async fn a_contradictory_snapshot_is_refused_and_the_old_one_serves() {
     faults.push(Box::new(|world| world.workloads[0].vpc = 9));
     faults.push(Box::new(|world| world.services[0].listeners[0].default_action = forward(&[(9, 1)])));
     faults.push(Box::new(|world| {
-        world.services[0].listeners[0].default_action = brattice_wire::snapshot::Action::FixedResponse { status: 99 };
+        world.services[0].listeners[0].default_action = fixed(99);
     }));
     faults.push(Box::new(|world| world.workloads.push(workload(CALLER, REAL, 1, 3))));
     for fault in faults {

@@ -16,14 +16,15 @@ use brattice_engine::{
     worker::{self, Worker},
 };
 use brattice_wire::{
+    auth::AuthType,
     engine::{Limits, Settings, Stats},
     snapshot::{
-        Action, ForwardedHeaders, Listener, Match, Origin, PathMatch, PathMatchKind, ProtocolVersion, Rule, Service,
-        Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup, Workload,
+        Action, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Match, Origin, PathMatch, PathMatchKind,
+        Precedence, ProtocolVersion, Rule, Service, Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup, Workload,
     },
 };
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -194,11 +195,30 @@ pub(crate) fn get2(path: &str) -> Request<TestBody> {
 }
 
 pub(crate) fn vpc(name: &str, services: &[u32]) -> Vpc {
-    Vpc { name: name.into(), id: name.into(), arn: name.into(), services: services.to_vec(), dns_upstreams: Vec::new() }
+    Vpc {
+        name: name.into(),
+        id: format!("vpc-{name}"),
+        arn: name.into(),
+        services: services.to_vec(),
+        account: String::new(),
+        networks: Vec::new(),
+        dns_upstreams: Vec::new(),
+    }
 }
 
 pub(crate) fn workload(alias: Ipv4Addr, address: Ipv4Addr, vpc: u32, number: u32) -> Workload {
-    Workload { alias: alias.into(), address: address.into(), vpc, name: format!("w{number}"), number, generation: 1 }
+    Workload {
+        alias: alias.into(),
+        address: address.into(),
+        vpc,
+        name: format!("w{number}"),
+        number,
+        generation: 1,
+        attested: format!("arn:w{number}"),
+        evidence: Vec::new(),
+        role: None,
+        session: String::new(),
+    }
 }
 
 pub(crate) fn service(name: &str, vip: Ipv4Addr, domains: &[&str], listeners: Vec<Listener>) -> Service {
@@ -211,6 +231,11 @@ pub(crate) fn service(name: &str, vip: Ipv4Addr, domains: &[&str], listeners: Ve
         vip: vip.into(),
         generated_name: format!("{name}-0.svc.brattice.internal"),
         domains: domains.iter().map(|name| (*name).into()).collect(),
+        account: String::new(),
+        tags: Vec::new(),
+        auth_type: AuthType::None,
+        policy: None,
+        networks: Vec::new(),
         listeners,
         idle_timeout_seconds: 60,
         origin: Origin::default(),
@@ -223,7 +248,9 @@ pub(crate) fn listener(port: u16, default_action: Action) -> Listener {
         id: "listener-1".into(),
         port,
         forwarded_headers: ForwardedHeaders::Replace,
+        precedence: Precedence::Priority,
         rules: Vec::new(),
+        default_filters: Filters::default(),
         default_action,
         origin: Origin::default(),
     }
@@ -237,20 +264,27 @@ pub(crate) fn rule(priority: u16, path: Option<(PathMatchKind, &str)>, method: O
         matches: Match {
             method: method.map(Into::into),
             path: path.map(|(kind, value)| PathMatch { kind, value: value.into(), case_sensitive: true }),
-            host: None,
+            ..Match::default()
         },
+        filters: Filters::default(),
         action,
         origin: Origin::default(),
     }
 }
 
 pub(crate) fn forward(groups: &[(u32, u16)]) -> Action {
-    Action::Forward(
-        groups
+    Action::Forward(Forward {
+        groups: groups
             .iter()
             .map(|(target_group, weight)| WeightedTargetGroup { target_group: *target_group, weight: *weight })
             .collect(),
-    )
+        stickiness: None,
+    })
+}
+
+/// An answer with this status and nothing else.
+pub(crate) fn fixed(status: u16) -> Action {
+    Action::FixedResponse(FixedResponse { status, content_type: None, body: String::new() })
 }
 
 pub(crate) fn group(name: &str, protocol_version: ProtocolVersion, targets: &[SocketAddr]) -> TargetGroup {
@@ -258,6 +292,7 @@ pub(crate) fn group(name: &str, protocol_version: ProtocolVersion, targets: &[So
         name: name.into(),
         id: format!("tg-{name}"),
         arn: String::new(),
+        vpc: None,
         protocol_version,
         targets: targets
             .iter()
@@ -266,6 +301,66 @@ pub(crate) fn group(name: &str, protocol_version: ProtocolVersion, targets: &[So
         configured: 1,
         connect_timeout_ms: 1_000,
         origin: Origin::default(),
+    }
+}
+
+/// What a target group of targets that speak HTTP/2, or HTTP/1.1, says.
+pub(crate) fn version(http2: bool) -> ProtocolVersion {
+    if http2 { ProtocolVersion::Http2 } else { ProtocolVersion::Http1 }
+}
+
+/// HTTP/2 from the client, HTTP/2 to the target.
+pub(crate) const ALL: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+
+/// A client's connection in either version.
+pub(crate) enum Client {
+    One(hyper::client::conn::http1::SendRequest<TestBody>),
+    Two(hyper::client::conn::http2::SendRequest<TestBody>),
+}
+
+impl Client {
+    pub(crate) async fn new(engine: &Engine, http2: bool) -> Self {
+        Self::of(engine, http2, CALLER).await
+    }
+
+    pub(crate) async fn of(engine: &Engine, http2: bool, from: Ipv4Addr) -> Self {
+        if http2 { Self::Two(engine.http2(from).await) } else { Self::One(engine.http1(from).await) }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        self.request_to(HOST, method, path)
+    }
+
+    pub(crate) fn request_to(&self, host: &str, method: Method, path: &str) -> http::request::Builder {
+        match self {
+            Self::One(_) => Request::builder().method(method).uri(path).header("host", host),
+            Self::Two(_) => Request::builder().method(method).uri(format!("http://{host}{path}")),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<TestBody>) -> Response<Incoming> {
+        match self {
+            Self::One(sender) => {
+                sender.ready().await.unwrap();
+                sender.send_request(request).await.unwrap()
+            }
+            Self::Two(sender) => sender.send_request(request).await.unwrap(),
+        }
+    }
+
+    /// A request without a body, and its whole answer.
+    pub(crate) async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        let mut request = self.request(method, path);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (parts, body) = self.send(request.body(full("")).unwrap()).await.into_parts();
+        (parts.status, parts.headers, body.collect().await.unwrap().to_bytes())
     }
 }
 

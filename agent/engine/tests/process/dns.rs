@@ -7,6 +7,7 @@ use std::{
 };
 
 use brattice_wire::{
+    auth::AuthType,
     engine::{FromEngine, Limits, Settings, Stats, ToEngine},
     snapshot::{Dns, Origin, Service, Snapshot, Vpc, Workload},
 };
@@ -60,6 +61,8 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
         id: format!("vpc-{name}"),
         arn: String::new(),
         services,
+        account: String::new(),
+        networks: Vec::new(),
         dns_upstreams: upstreams.to_vec(),
     };
     let workload = |alias: &str, vpc, number| Workload {
@@ -69,6 +72,10 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
         name: format!("w{number}"),
         number,
         generation: 1,
+        attested: String::new(),
+        evidence: Vec::new(),
+        role: None,
+        session: String::new(),
     };
     Snapshot {
         revision: 1,
@@ -83,15 +90,20 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
             generated_name: GENERATED.into(),
             domains: vec!["orders.shop.internal".into()],
             listeners: Vec::new(),
+            account: String::new(),
+            tags: Vec::new(),
+            auth_type: AuthType::None,
+            policy: None,
+            networks: Vec::new(),
             idle_timeout_seconds: 60,
             origin: Origin::default(),
         }],
-        target_groups: Vec::new(),
         dns: Dns {
             suffix: "brattice.internal".into(),
             ttl_seconds: 20,
             own_ranges: vec![(Ipv4Addr::new(169, 254, 64, 0).into(), 20), (Ipv4Addr::new(100, 127, 0, 0).into(), 16)],
         },
+        ..Snapshot::default()
     }
 }
 

@@ -29,7 +29,15 @@ fn snapshot(revision: u64) -> Snapshot {
 }
 
 fn vpc(services: Vec<u32>) -> Vpc {
-    Vpc { name: "blue".into(), id: "vpc-1".into(), arn: String::new(), services, dns_upstreams: Vec::new() }
+    Vpc {
+        name: "blue".into(),
+        id: "vpc-1".into(),
+        arn: String::new(),
+        services,
+        account: String::new(),
+        networks: Vec::new(),
+        dns_upstreams: Vec::new(),
+    }
 }
 
 fn starts_applies_and_shuts_down() {

@@ -3,10 +3,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use brattice_wire::{
+    auth::AuthType,
     engine::{FromEngine, Stats, ToEngine},
     snapshot::{
-        Action, Dns, ForwardedHeaders, Listener, Origin, ProtocolVersion, Service, Snapshot, Target, TargetGroup, Vpc,
-        WeightedTargetGroup, Workload,
+        Action, Filters, Forward, ForwardedHeaders, Listener, Origin, Precedence, ProtocolVersion, Service, Snapshot,
+        Target, TargetGroup, Vpc, WeightedTargetGroup, Workload,
     },
 };
 use tokio::{
@@ -40,6 +41,8 @@ fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -> Snapshot 
         id: format!("vpc-{name}"),
         arn: String::new(),
         services,
+        account: String::new(),
+        networks: Vec::new(),
         dns_upstreams: Vec::new(),
     };
     let workload = |alias: &str, vpc, number| Workload {
@@ -49,14 +52,23 @@ fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -> Snapshot 
         name: format!("w{number}"),
         number,
         generation: 3,
+        attested: String::new(),
+        evidence: Vec::new(),
+        role: None,
+        session: String::new(),
     };
     let listener = Listener {
         name: "tcp".into(),
         id: "listener-1".into(),
         port: vip.port(),
         forwarded_headers: ForwardedHeaders::Replace,
+        precedence: Precedence::Priority,
         rules: Vec::new(),
-        default_action: Action::Forward(vec![WeightedTargetGroup { target_group: 0, weight: 1 }]),
+        default_filters: Filters::default(),
+        default_action: Action::Forward(Forward {
+            groups: vec![WeightedTargetGroup { target_group: 0, weight: 1 }],
+            stickiness: None,
+        }),
         origin: Origin::default(),
     };
     Snapshot {
@@ -72,6 +84,11 @@ fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -> Snapshot 
             generated_name: "orders-svc-1.svc.brattice.internal".into(),
             domains: Vec::new(),
             listeners: vec![listener],
+            account: String::new(),
+            tags: Vec::new(),
+            auth_type: AuthType::None,
+            policy: None,
+            networks: Vec::new(),
             idle_timeout_seconds: 60,
             origin: Origin::default(),
         }],
@@ -79,6 +96,7 @@ fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -> Snapshot 
             name: "shop/orders".into(),
             id: "tg-1".into(),
             arn: String::new(),
+            vpc: None,
             protocol_version: ProtocolVersion::Http1,
             targets: targets
                 .iter()
@@ -88,7 +106,7 @@ fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -> Snapshot 
             connect_timeout_ms: 1000,
             origin: Origin::default(),
         }],
-        dns: Dns::default(),
+        ..Snapshot::default()
     }
 }
 

@@ -1,0 +1,189 @@
+//! What becomes of a request. Everything here needs no waiting; the order is part of what is promised:
+//!
+//! ```text
+//! caller ─► its limits ─► fields that do not pass ─► host ─► service and listener ─► path ─► rule ─► filters ─► action
+//! ```
+
+use std::{borrow::Cow, sync::Arc};
+
+use brattice_router::{RequestHead, path, rewrite::Target};
+use brattice_wire::snapshot::ProtocolVersion;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header::UPGRADE, uri::PathAndQuery};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::{
+    answer::{Own, Problem, TOO_LARGE, UNKNOWN},
+    body::Finish,
+    filters::Filters,
+    forward::Route,
+    head::{self, Head},
+    headers::{self, Journey},
+    service::Session,
+    sticky, upgrade,
+};
+use crate::{limits::Use, pool::Key, rules::Action, stats::Limit};
+
+const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";
+
+/// Where a request goes, and what it needs there.
+pub(crate) struct Plan {
+    pub(crate) route: Route,
+    pub(crate) journey: Journey,
+    /// The request target, where it is not as it came.
+    pub(crate) target: Option<PathAndQuery>,
+    pub(crate) filters: Option<Arc<Filters>>,
+    /// Keeps the caller at its target group.
+    pub(crate) cookie: Option<HeaderValue>,
+    /// Protocols that the target may change to.
+    pub(crate) offer: Option<HeaderValue>,
+}
+
+/// What becomes of a request.
+pub(crate) enum Decision {
+    /// It is not served.
+    Answer(Problem),
+    /// A rule has the answer.
+    Own(Box<Own>),
+    /// A target has it.
+    Forward(Box<Plan>),
+    /// The caller is no caller any more.
+    Gone,
+}
+
+/// Decides. `number`: of the request on its connection.
+pub(crate) fn decide(
+    session: &Session,
+    request: &mut Request<Incoming>,
+    number: u64,
+    finish: &mut Finish,
+    id: &HeaderValue,
+) -> Decision {
+    let local = &session.local;
+    let counts = local.counts();
+    let view = local.view();
+    let state = &view.state;
+    let Some(caller) = state.caller(session.alias).filter(|caller| caller.generation == session.generation) else {
+        return Decision::Gone;
+    };
+    let limits = local.limits();
+    finish.taken = caller.usage.take(Use::Request, limits.requests_per_workload);
+    if finish.taken.is_none() {
+        counts.hit(Limit::RequestsPerWorkload);
+        return unavailable("this workload has too many requests in flight");
+    }
+    if *request.method() == Method::CONNECT {
+        return Decision::Answer(Problem::closing(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"));
+    }
+    let offer = (session.control.offer.get() == Some(number)).then(|| upgrade::offered(request.headers())).flatten();
+    headers::clean_request(request.headers_mut());
+    if let Some(offer) = &offer {
+        request.headers_mut().insert(UPGRADE, offer.clone());
+    }
+    let Some(host) = head::host(request.headers(), request.uri()) else {
+        return malformed(session, true, "the host is missing, malformed or contradictory");
+    };
+    let Some((service, listener, name)) = state.service(caller.vpc, session.vip, session.port, host) else {
+        counts.unknown_service.add(1);
+        return Decision::Answer(UNKNOWN);
+    };
+    session.control.idle_ticks.set(local.clock.ticks(service.idle_timeout_seconds.saturating_mul(1_000)));
+    let Ok(path) = path::normalize(request.uri().path()) else {
+        return malformed(session, false, "the path is malformed or ambiguous");
+    };
+    let head = Head {
+        method: request.method().as_str(),
+        host: name,
+        path,
+        query: request.uri().query(),
+        headers: request.headers(),
+        port: session.port,
+        vpc: caller.vpc,
+    };
+    let rule = listener.rule(&head);
+    let filters = rule.filters.clone();
+    let forward = match &rule.action {
+        Action::Fixed(fixed) => {
+            return Decision::Own(Box::new(Own {
+                status: fixed.status,
+                content_type: fixed.content_type.clone(),
+                location: None,
+                body: fixed.body.clone(),
+                filters,
+            }));
+        }
+        Action::Redirect(redirect) => {
+            let from = Target { scheme: "http", host: name, port: session.port, path: &head.path, query: head.query() };
+            let location = redirect.to.location(&from).ok().and_then(|to| HeaderValue::try_from(to).ok());
+            if location.is_none() {
+                return malformed(session, false, UNCHANGEABLE);
+            }
+            return Decision::Own(Box::new(Own {
+                status: redirect.status,
+                content_type: None,
+                location,
+                body: Bytes::new(),
+                filters,
+            }));
+        }
+        Action::Forward(forward) => forward,
+    };
+    let nowhere = "no target of the service can be reached";
+    let mut balance = view.balance.borrow_mut();
+    let Some((number, cookie)) = sticky::group(forward, &head, caller, state, &mut balance) else {
+        return unavailable(nowhere);
+    };
+    let Some(group) = state.group(number) else { return unavailable(nowhere) };
+    let Some(target) = balance.target(number, &group.targets) else { return unavailable(nowhere) };
+    if limits.body_bytes > 0 && request.body().size_hint().lower() > limits.body_bytes {
+        counts.hit(Limit::BodyBytes);
+        return Decision::Answer(TOO_LARGE);
+    }
+    let to_http2 = group.protocol == ProtocolVersion::Http2;
+    let journey = Journey {
+        caller: caller.address,
+        port: session.port,
+        forwarded: listener.forwarded_headers,
+        to_http2,
+        id: id.clone(),
+    };
+    let key = Key {
+        service: service.number,
+        alias: target.alias,
+        port: target.port,
+        generation: target.generation,
+        http2: to_http2,
+    };
+    let offer = offer.filter(|_| !to_http2);
+    let route = Route {
+        key,
+        target: target.clone(),
+        connect_timeout_ms: group.connect_timeout_ms,
+        may_switch: offer.is_some(),
+    };
+    let path = match filters.as_ref().and_then(|filters| filters.path.as_ref()) {
+        Some(rewriter) => match rewriter.apply(&head.path) {
+            Ok(path) => Cow::Owned(path.into_owned()),
+            Err(_) => return malformed(session, false, UNCHANGEABLE),
+        },
+        None => head.path,
+    };
+    let target = match &path {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(path) => match head::target(path, head.query) {
+            Some(target) => Some(target),
+            None => return malformed(session, false, UNCHANGEABLE),
+        },
+    };
+    Decision::Forward(Box::new(Plan { route, journey, target, filters, cookie, offer }))
+}
+
+fn unavailable(text: &'static str) -> Decision {
+    Decision::Answer(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
+}
+
+fn malformed(session: &Session, close: bool, text: &'static str) -> Decision {
+    session.local.counts().refused_requests.add(1);
+    Decision::Answer(Problem { status: StatusCode::BAD_REQUEST, text, close })
+}

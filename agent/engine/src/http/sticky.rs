@@ -1,0 +1,114 @@
+//! Which target group gets a request of a weighted forward.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderValue, header::COOKIE};
+
+use super::head::Head;
+use crate::{
+    balance::Balance,
+    rules::{Forward, Stickiness},
+    state::{Caller, State},
+};
+
+/// Bytes of a caller's key: the id of its VPC (cut, if it should be longer) and its address.
+const KEY: usize = 64;
+
+/// The target group, and the cookie that keeps the caller there if it has none yet; `None` when none has a weight.
+pub(crate) fn group(
+    forward: &Forward,
+    head: &Head<'_>,
+    caller: &Caller,
+    state: &State,
+    balance: &mut Balance,
+) -> Option<(u32, Option<HeaderValue>)> {
+    let sticky = match &forward.stickiness {
+        None => None,
+        Some(Stickiness::Cookie { name, marks }) => {
+            let reachable = |index: usize| {
+                forward.weights.get(index).is_some_and(|weight| *weight > 0)
+                    && state.group(forward.groups[index]).is_some_and(|group| !group.targets.is_empty())
+            };
+            let known = cookies(head.headers, name).find_map(|value| {
+                let index = marks.iter().position(|(mark, _)| mark.as_bytes() == value)?;
+                reachable(index).then_some(index)
+            });
+            if known.is_none() {
+                let chosen = balance.share(forward)?;
+                let cookie = marks.get(chosen).map(|(_, cookie)| cookie.clone());
+                return Some((*forward.groups.get(chosen)?, cookie));
+            }
+            known
+        }
+        Some(Stickiness::Header(name, shares)) => {
+            let mut values = head.headers.get_all(name).iter();
+            match (values.next(), values.next()) {
+                (None, _) => None,
+                (Some(value), None) => brattice_router::sticky(shares, value.as_bytes()),
+                (Some(_), Some(_)) => {
+                    let all: Vec<&[u8]> = head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+                    brattice_router::sticky(shares, &all.join(&b", "[..]))
+                }
+            }
+        }
+        Some(Stickiness::Source(shares)) => {
+            let mut room = [0; KEY];
+            let vpc = state.vpc(caller.vpc).map_or("", |vpc| vpc.id.as_str());
+            brattice_router::sticky(shares, source(&mut room, vpc, caller.address))
+        }
+    };
+    let chosen = match sticky {
+        Some(chosen) => chosen,
+        None => balance.share(forward)?,
+    };
+    Some((*forward.groups.get(chosen)?, None))
+}
+
+/// A caller, as bytes.
+fn source<'a>(room: &'a mut [u8; KEY], vpc: &str, address: IpAddr) -> &'a [u8] {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+    .octets();
+    let vpc = &vpc.as_bytes()[..vpc.len().min(KEY - address.len())];
+    room[..address.len()].copy_from_slice(&address);
+    room[address.len()..address.len() + vpc.len()].copy_from_slice(vpc);
+    &room[..address.len() + vpc.len()]
+}
+
+/// The values of a cookie in a request (RFC 6265, 4.2.1).
+fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(COOKIE).iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';')).filter_map(
+        move |pair| {
+            let pair = pair.trim_ascii();
+            let equals = pair.iter().position(|byte| *byte == b'=')?;
+            (&pair[..equals] == name.as_bytes()).then(|| &pair[equals + 1..])
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_by_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, HeaderValue::from_static("a=1; group=x;group=y; xgroup=z"));
+        headers.append(COOKIE, HeaderValue::from_static("nothing;group=\"q\"; group="));
+        let found: Vec<&[u8]> = cookies(&headers, "group").collect();
+        assert_eq!(found, [&b"x"[..], b"y", b"\"q\"", b""]);
+    }
+
+    #[test]
+    fn callers_differ_by_vpc_and_address() {
+        let (mut a, mut b) = ([0; KEY], [0; KEY]);
+        let address: IpAddr = "10.0.0.10".parse().unwrap();
+        let other: IpAddr = "10.0.0.11".parse().unwrap();
+        assert_ne!(source(&mut a, "vpc-1", address), source(&mut b, "vpc-2", address));
+        assert_ne!(source(&mut a, "vpc-1", address), source(&mut b, "vpc-1", other));
+        assert_eq!(source(&mut a, "vpc-1", address), source(&mut b, "vpc-1", address));
+        assert_eq!(source(&mut a, &"v".repeat(100), address).len(), KEY);
+    }
+}

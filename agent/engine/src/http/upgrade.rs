@@ -1,0 +1,194 @@
+//! Other protocols over a connection that began as HTTP/1.1 (`Upgrade`, RFC 9110, 7.8): WebSocket and whatever else
+//! target and client agree on.
+//!
+//! ```text
+//! client: head with Upgrade ─► the guard passes on nothing behind it ─► decided, sent like any request
+//!   101 naming an offered protocol ─► both sockets leave hyper, bytes are copied until both sides have finished
+//!   anything else                  ─► an answer; the guard reads on
+//! ```
+//!
+//! Never offered to a target: HTTP itself in another version or inside TLS. Its requests would be read by nobody here.
+//! An offer is no duty (RFC 9110, 7.8), so where it cannot be passed on (a request with a body, HTTP/1.0, a target
+//! group that speaks HTTP/2) the request is, without it.
+
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue,
+    header::{CONNECTION, UPGRADE},
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, sync::oneshot};
+
+use super::{
+    body::Finish,
+    control::{Control, Verdict},
+    io::ClientIo,
+};
+use crate::{
+    copy::{Copier, End},
+    pool::TargetIo,
+};
+
+/// Protocols whose names begin so are HTTP again.
+const HTTP: [&str; 4] = ["h2", "h3", "http", "tls"];
+/// After so long without a byte the kernel asks a peer whether it is still there; only a peer that is not is closed.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A target's socket and what was read from it already.
+pub(crate) type Socket = (TargetIo, Bytes);
+
+/// A connection whose ends have agreed on another protocol.
+pub(crate) struct Upgrade {
+    pub(crate) target: oneshot::Receiver<Socket>,
+    pub(crate) finish: Finish,
+}
+
+/// The protocols that a request offers and that a target may be offered, as one field value.
+pub(crate) fn offered(headers: &HeaderMap) -> Option<HeaderValue> {
+    if !items(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
+        return None;
+    }
+    let mut passed: Vec<&[u8]> = Vec::new();
+    passed.extend(items(headers, &UPGRADE).filter(|protocol| is_protocol(protocol) && !is_http(protocol)));
+    if passed.is_empty() {
+        return None;
+    }
+    HeaderValue::from_bytes(&passed.join(&b", "[..])).ok()
+}
+
+/// What the target chose, if it is one of those offered.
+pub(crate) fn chosen(offer: &HeaderValue, answer: &HeaderMap) -> Option<HeaderValue> {
+    let known = |chosen: &[u8]| list(offer.as_bytes()).any(|offered| offered.eq_ignore_ascii_case(chosen));
+    let mut protocols = items(answer, &UPGRADE).peekable();
+    protocols.peek()?;
+    if protocols.all(known) { answer.get(UPGRADE).cloned() } else { None }
+}
+
+fn items<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().flat_map(|value| list(value.as_bytes()))
+}
+
+/// The members of a list (RFC 9110, 5.6.1).
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+}
+
+/// A name and perhaps a version, each a token (RFC 9110, 7.8).
+fn is_protocol(protocol: &[u8]) -> bool {
+    let mut parts = protocol.split(|byte| *byte == b'/');
+    let token = |part: Option<&[u8]>| {
+        part.is_some_and(|part| !part.is_empty() && part.iter().all(|b| super::fields::is_token(*b)))
+    };
+    token(parts.next()) && parts.next().is_none_or(|version| token(Some(version))) && parts.next().is_none()
+}
+
+fn is_http(protocol: &[u8]) -> bool {
+    HTTP.iter()
+        .any(|name| protocol.get(..name.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(name.as_bytes())))
+}
+
+/// Resets the target's connection when dropped before both sides have finished.
+struct Target {
+    io: TargetIo,
+    finished: bool,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if !self.finished {
+            // A socket that is gone already needs no reset.
+            let _ = self.io.stream().set_zero_linger();
+        }
+    }
+}
+
+/// Copies until both sides have finished, one fails, or the connection is ended from here. Unless both have finished,
+/// both are reset: an end that comes from elsewhere must not look like theirs.
+pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, copier: &Copier, control: &Rc<Control>) {
+    let Upgrade { target, finish } = upgrade;
+    control.reset.set(true);
+    let mut early = client.take_held();
+    if !parsed.is_empty() {
+        early = [parsed, early].concat().into();
+    }
+    let mut joined = pin!(async {
+        let Ok((io, late)) = target.await else { return };
+        let mut target = Target { io, finished: false };
+        watch(client.stream());
+        watch(target.io.stream());
+        let ends = (End { stream: client.stream(), early }, End { stream: target.io.stream(), early: late });
+        let copied = copier.both(ends.0, ends.1, &|_, _| {}).await;
+        target.finished = copied.is_ok();
+        control.reset.set(copied.is_err());
+    });
+    poll_fn(|cx| {
+        control.park(cx);
+        if control.verdict() == Verdict::Abort { Poll::Ready(()) } else { joined.as_mut().poll(cx) }
+    })
+    .await;
+    drop(finish);
+}
+
+/// Has the kernel find out when a peer is gone.
+fn watch(stream: &TcpStream) {
+    // Without it the connection works all the same.
+    let _ =
+        SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn http_is_never_offered() {
+        for (fields, offer) in [
+            (vec![("connection", "upgrade"), ("upgrade", "websocket")], Some("websocket")),
+            (vec![("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")], Some("WebSocket")),
+            (vec![("connection", "close"), ("connection", "upgrade"), ("upgrade", "a/1, b")], Some("a/1, b")),
+            (vec![("connection", "upgrade"), ("upgrade", "a"), ("upgrade", ",b , ,c")], Some("a, b, c")),
+            (vec![("connection", "upgrade"), ("upgrade", "h2c, websocket, TLS/1.2")], Some("websocket")),
+            (vec![("connection", "upgrade"), ("upgrade", "a b, c/, d/1/2, /1, e")], Some("e")),
+            (vec![("upgrade", "websocket")], None),
+            (vec![("connection", "upgraded"), ("upgrade", "websocket")], None),
+            (vec![("connection", "upgrade")], None),
+            (vec![("connection", "upgrade"), ("upgrade", "")], None),
+            (vec![("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")], None),
+            (vec![("connection", "upgrade"), ("upgrade", "H2C")], None),
+            (vec![("connection", "upgrade"), ("upgrade", "h2c-14, h2, h3")], None),
+            (vec![("connection", "upgrade"), ("upgrade", "HTTP/2.0, http/1.1, HTTP-draft-04/2.0")], None),
+            (vec![("connection", "upgrade"), ("upgrade", "TLS/1.0, HTTP/1.1")], None),
+        ] {
+            let found = offered(&headers(&fields));
+            assert_eq!(found.as_ref().and_then(|value| value.to_str().ok()), offer, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_chooses_among_what_was_offered() {
+        let offer = HeaderValue::from_static("websocket, a/1");
+        for (fields, chosen_one) in [
+            (vec![("upgrade", "websocket")], true),
+            (vec![("upgrade", "WebSocket")], true),
+            (vec![("upgrade", "a/1, websocket")], true),
+            (vec![("upgrade", "a/2")], false),
+            (vec![("upgrade", "h2c")], false),
+            (vec![("upgrade", "websocket, h2c")], false),
+            (vec![("upgrade", "websocket"), ("upgrade", "h2c")], false),
+            (vec![("upgrade", "")], false),
+            (vec![], false),
+        ] {
+            assert_eq!(chosen(&offer, &headers(&fields)).is_some(), chosen_one, "{fields:?}");
+        }
+    }
+}
