@@ -4,7 +4,7 @@
 const LONGEST: usize = 128;
 
 /// The candidate with the smallest edit distance to `name`, if it is small for the name's length. Of equals, the first.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name: Vec<char> = name.chars().take(LONGEST + 1).map(|c| c.to_ascii_lowercase()).collect();
     if name.is_empty() || name.len() > LONGEST {
         return None;

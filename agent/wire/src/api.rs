@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Stats;
 use crate::explain::{Explanation, Question};
+use crate::records::Past;
 
 /// Longest request, bytes, newline included.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -65,6 +66,8 @@ pub enum Request {
 pub enum Subject {
     /// One that nobody sent.
     MadeUp(Question),
+    /// One that the engine remembers.
+    Past(Past),
 }
 
 /// What the engine is to remember.

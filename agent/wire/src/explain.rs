@@ -100,6 +100,8 @@ pub enum Reason {
     Policy,
     /// No target of the rule's target groups can be reached.
     NoTarget,
+    /// Something asks about a secret part of a request, which is not remembered.
+    Unremembered,
 }
 
 /// Where something was written: `file:line`.
@@ -228,8 +230,10 @@ pub struct NetworkView {
     pub vpc: String,
     /// The service's association, likewise.
     pub service: String,
-    /// Where the network and the associations were written, and what failed.
+    /// Where the network and the associations were written.
     pub details: Vec<String>,
+    /// Associations that failed: where, code and text.
+    pub failures: Vec<String>,
     /// Whether calls can come through it.
     pub common: bool,
 }
@@ -391,7 +395,9 @@ pub struct GroupView {
     pub weight: u16,
     /// Its share of the requests, percent.
     pub share: f64,
-    /// Targets that can be reached: `address:port`.
+    /// How many targets can be reached.
+    pub reachable_count: u32,
+    /// A few of them: `address:port`.
     pub reachable: Vec<String>,
     /// Targets in the documents.
     pub configured: u32,

@@ -1,0 +1,201 @@
+//! Who and what is meant by a name.
+
+use std::net::IpAddr;
+
+use brattice_model::{Model, Service, Vpc, Workload, nearest};
+
+use crate::world::{Attached, World};
+
+/// Why nothing can be explained.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nobody is called so.
+    #[error("there is no workload and no VPC {asked:?}{}; `brattice workloads` lists workloads with their VPCs", meant(near.as_deref()))]
+    Caller {
+        /// What was asked for.
+        asked: String,
+        /// What was probably meant.
+        near: Option<String>,
+    },
+    /// No service is called so.
+    #[error("there is no service {asked:?}{}; `brattice services` lists them", meant(near.as_deref()))]
+    Service {
+        /// What was asked for.
+        asked: String,
+        /// What was probably meant.
+        near: Option<String>,
+    },
+    /// Several are called so.
+    #[error("{asked:?} means {}; name one in full", found.join(" and "))]
+    Ambiguous {
+        /// What was asked for.
+        asked: String,
+        /// What is called so.
+        found: Vec<String>,
+    },
+    /// Of what is remembered, not even VPC or service are left.
+    #[error("the request {id} cannot be decided again: {what} is not there any more")]
+    Gone {
+        /// Its id.
+        id: String,
+        /// What is gone.
+        what: String,
+    },
+}
+
+fn meant(near: Option<&str>) -> String {
+    near.map_or_else(String::new, |near| format!(" (did you mean {near:?}?)"))
+}
+
+/// Most names that an ambiguity lists.
+const MAX_FOUND: usize = 8;
+
+/// Who calls.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found<'w> {
+    pub(crate) vpc: Option<&'w Vpc>,
+    /// Its qualified name, also where there is no such VPC.
+    pub(crate) vpc_name: String,
+    pub(crate) attached: Option<&'w Attached>,
+    pub(crate) document: Option<&'w Workload>,
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// Something that can call.
+#[derive(Clone, Copy)]
+enum Candidate<'w> {
+    Attached(&'w Attached),
+    Document(&'w Workload),
+    Vpc(&'w Vpc),
+}
+
+impl Candidate<'_> {
+    /// Names in full, then the short one.
+    fn names(&self) -> (Vec<String>, &str) {
+        match self {
+            Self::Attached(own) => (vec![format!("{}/{}", own.vpc, own.name)], &own.name),
+            Self::Document(own) => (vec![format!("{}/{}", own.vpc, own.name)], &own.name),
+            Self::Vpc(vpc) => (vec![vpc.name.clone(), vpc.id.clone(), vpc.arn.clone()], short(&vpc.name)),
+        }
+    }
+
+    fn title(&self) -> String {
+        let kind = if matches!(self, Self::Vpc(_)) { "VPC" } else { "workload" };
+        format!("the {kind} {}", self.names().0.swap_remove(0))
+    }
+}
+
+/// The name without the account.
+pub(crate) fn short(qualified: &str) -> &str {
+    qualified.rsplit('/').next().unwrap_or(qualified)
+}
+
+/// Who is meant by `workload`, `vpc/workload` or a VPC, each with or without `/address`.
+pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Error> {
+    let (name, address) = match asked.rsplit_once('/').map(|(name, last)| (name, last.parse::<IpAddr>())) {
+        Some((name, Ok(address))) => (name, Some(address)),
+        _ => (asked, None),
+    };
+    let candidates = candidates(world);
+    let in_full = candidates.iter().filter(|candidate| candidate.names().0.iter().any(|own| own == name));
+    let mut found: Vec<Candidate<'w>> = in_full.copied().collect();
+    if found.is_empty() {
+        found = candidates.iter().filter(|candidate| candidate.names().1 == name).copied().collect();
+    }
+    match found[..] {
+        [only] => Ok(with_address(world, only, address)),
+        [] => {
+            let names: Vec<(Vec<String>, String)> = candidates
+                .iter()
+                .map(|candidate| {
+                    let (full, short) = candidate.names();
+                    (full, short.to_owned())
+                })
+                .collect();
+            let all = names.iter().flat_map(|(full, short)| full.iter().take(1).chain([short]));
+            let near = nearest(name, all.map(String::as_str)).map(str::to_owned);
+            Err(Error::Caller { asked: name.to_owned(), near })
+        }
+        _ => Err(Error::Ambiguous {
+            asked: name.to_owned(),
+            found: found.iter().take(MAX_FOUND).map(Candidate::title).collect(),
+        }),
+    }
+}
+
+fn candidates<'w>(world: &World<'w>) -> Vec<Candidate<'w>> {
+    let vpcs = world.model.vpcs.iter().map(Candidate::Vpc);
+    match world.facts {
+        Some(facts) => facts.attached.iter().map(Candidate::Attached).chain(vpcs).collect(),
+        None => world.model.workloads.iter().map(Candidate::Document).chain(vpcs).collect(),
+    }
+}
+
+fn with_address<'w>(world: &World<'w>, candidate: Candidate<'w>, address: Option<IpAddr>) -> Found<'w> {
+    match candidate {
+        Candidate::Attached(own) => attached(world, own, address),
+        Candidate::Document(own) => Found {
+            vpc: world.model.vpc(&own.vpc),
+            vpc_name: own.vpc.clone(),
+            attached: None,
+            document: Some(own),
+            address: address.or_else(|| own.addresses.first().copied()),
+        },
+        Candidate::Vpc(vpc) => {
+            let holds = |own: &&Attached| {
+                own.vpc == vpc.name && address.is_some_and(|address| own.addresses.iter().any(|(a, _)| *a == address))
+            };
+            if let Some(own) = world.facts.and_then(|facts| facts.attached.iter().find(holds)) {
+                return attached(world, own, address);
+            }
+            let own = |workload: &&Workload| {
+                workload.vpc == vpc.name && address.is_some_and(|address| workload.addresses.contains(&address))
+            };
+            let document = world.model.workloads.iter().find(own).filter(|_| world.documents_only());
+            Found { vpc: Some(vpc), vpc_name: vpc.name.clone(), attached: None, document, address }
+        }
+    }
+}
+
+/// A workload as the node knows it.
+pub(crate) fn attached<'w>(world: &World<'w>, own: &'w Attached, address: Option<IpAddr>) -> Found<'w> {
+    let with_alias = own.addresses.iter().find(|(_, alias)| alias.is_some()).or(own.addresses.first());
+    Found {
+        vpc: world.model.vpc(&own.vpc),
+        vpc_name: own.vpc.clone(),
+        attached: Some(own),
+        document: world.model.workloads.iter().find(|workload| workload.name == own.name && workload.vpc == own.vpc),
+        address: address.or(with_alias.map(|(address, _)| *address)),
+    }
+}
+
+/// The service that is meant.
+pub(crate) fn service<'w>(model: &'w Model, asked: &str) -> Result<&'w Service, Error> {
+    let name = asked.strip_suffix('.').unwrap_or(asked);
+    let exact = |service: &&Service| {
+        [&service.name, &service.id, &service.arn].into_iter().any(|own| own == name)
+            || service.generated_name.eq_ignore_ascii_case(name)
+    };
+    if let Some(service) = model.services.iter().find(exact) {
+        return Ok(service);
+    }
+    let domain = |service: &&Service| service.domains.iter().any(|domain| domain.eq_ignore_ascii_case(name));
+    let vip = name.parse::<IpAddr>().ok();
+    let also =
+        |service: &&Service| short(&service.name) == name || domain(service) || (vip.is_some() && service.vip == vip);
+    let found: Vec<&Service> = model.services.iter().filter(also).collect();
+    match found[..] {
+        [only] => Ok(only),
+        [] => {
+            let names = model.services.iter().flat_map(|service| {
+                let domains = service.domains.iter().map(String::as_str);
+                [service.name.as_str(), short(&service.name)].into_iter().chain(domains)
+            });
+            Err(Error::Service { asked: asked.to_owned(), near: nearest(name, names).map(str::to_owned) })
+        }
+        _ => Err(Error::Ambiguous {
+            asked: asked.to_owned(),
+            found: found.iter().take(MAX_FOUND).map(|service| format!("the service {}", service.name)).collect(),
+        }),
+    }
+}

@@ -1,0 +1,472 @@
+//! The whole way of a request, and what stands in it first.
+
+use brattice_model::{PolicyResource, Service, Vpc};
+use brattice_wire::api::{Mode, Scope, Subject, SwitchView};
+use brattice_wire::explain::{CalledView, Explanation, Outcome, Question, Reason};
+use brattice_wire::snapshot;
+
+use crate::caller::Caller;
+use crate::decision::{common, decide, inactive};
+use crate::find::{self, Error, Found};
+use crate::networks::{auth_word, networks, nothing_common, place};
+use crate::past;
+use crate::request::Asked;
+use crate::route::{Problem, relayed, route as routed};
+use crate::world::{Attached, AttachedState, EngineState, Facts, World};
+use crate::{bypass, notes};
+
+/// What is asked about, found.
+pub(crate) struct Case<'w> {
+    pub(crate) found: Found<'w>,
+    /// The caller that is remembered is not there any more: why.
+    pub(crate) gone: Option<String>,
+    pub(crate) service: &'w Service,
+    pub(crate) asked: Asked,
+    /// A connection that was relayed: nothing of it was read.
+    pub(crate) unread: bool,
+}
+
+/// Something in the way.
+struct Stop {
+    reason: Reason,
+    outcome: Outcome,
+    summary: String,
+    remedy: Vec<String>,
+}
+
+/// What becomes of a request and why.
+///
+/// # Errors
+/// When nobody, or more than one, is meant by a name.
+pub fn explain(world: &World<'_>, subject: &Subject) -> Result<Explanation, Error> {
+    match subject {
+        Subject::MadeUp(question) => Ok(judge(world, made_up(world, question)?, true)),
+        Subject::Past(past) => past::explain(world, past),
+    }
+}
+
+/// Which rule a request meets; its policies are left out.
+///
+/// # Errors
+/// As [`explain`].
+pub fn route(world: &World<'_>, question: &Question) -> Result<Explanation, Error> {
+    Ok(judge(world, made_up(world, question)?, false))
+}
+
+fn made_up<'w>(world: &World<'w>, question: &Question) -> Result<Case<'w>, Error> {
+    let found = find::caller(world, &question.from)?;
+    let service = find::service(world.model, &question.service)?;
+    let mut asked = Asked::of(question);
+    if question.port.is_none() {
+        asked.port = match &service.listeners[..] {
+            [only] => only.port,
+            _ => 80,
+        };
+    }
+    if asked.host.is_empty() {
+        asked.host = service.domains.first().unwrap_or(&service.generated_name).clone();
+    }
+    Ok(Case { found, gone: None, service, asked, unread: false })
+}
+
+pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Explanation {
+    let mut judge = Judge { world, stops: Vec::new(), notes: Vec::new() };
+    let service = world.snapshot.services.iter().find(|service| service.name == case.service.name);
+    let caller = Caller::new(world, &case.found);
+    if let Some(caller) = &caller {
+        case.asked.vpc = caller.vpc;
+    }
+    let networks = networks(world.model, &case.found.vpc_name, case.service);
+    judge.attachment(&case, caller.as_ref());
+    judge.vpc(case.found.vpc, &case.found.vpc_name);
+    judge.service(case.service);
+    let bypassed = judge.node(&case, caller.as_ref());
+    let listener = judge.listener(&case);
+    let mut decision = None;
+    let mut route = None;
+    if let (Some(caller), Some(service)) = (&caller, service) {
+        let shared = common(world, caller.from, service);
+        let met = !shared.is_empty();
+        if !met {
+            let (failed, summary, remedy) = nothing_common(&case.found.vpc_name, case.service, &networks);
+            let reason = if failed { Reason::AssociationFailed } else { Reason::NoAssociation };
+            judge.stop(reason, Outcome::Unreachable, summary, vec![remedy]);
+        }
+        if let Some(switch) = bypassed {
+            let relay = listener.map(|listener| relayed(world.snapshot, listener, &case.asked));
+            let refused = if met { bypass::refused(world, caller, service, &shared) } else { None };
+            judge.relay(switch, refused, relay.as_ref().and_then(|relay| relay.problem.as_ref()));
+            route = relay;
+        } else if case.unread {
+            route = listener.map(|listener| relayed(world.snapshot, listener, &case.asked));
+        } else {
+            judge.request(&mut case, service);
+            if policies && met && case.asked.path.is_ok() && listener.is_some() {
+                let decided = decide(world, caller, service, &case.asked);
+                if !decided.view.allowed {
+                    judge.stop(Reason::Policy, Outcome::Denied, decided.summary, decided.remedy);
+                }
+                judge.hidden(&case.asked, &decided.asks, "a policy");
+                decision = Some(decided.view);
+            }
+            if let Some(listener) = listener.filter(|_| case.asked.path.is_ok()) {
+                let found = routed(world.snapshot, listener, &case.asked);
+                judge.hidden(&case.asked, &found.asks, "a rule");
+                judge.problem(found.problem.as_ref());
+                judge.notes.extend(found.notes.iter().cloned());
+                route = Some(found);
+            }
+        }
+        judge.inactive(case.service, &shared.iter().map(|network| network.name.as_str()).collect::<Vec<_>>());
+    }
+    notes::add(world, &case, caller.as_ref(), &mut judge.notes);
+    let view = caller.map_or_else(|| case.found.view(), |caller| caller.view);
+    let mut explanation = Explanation {
+        outcome: Outcome::Allowed,
+        reason: Reason::Allowed,
+        summary: String::new(),
+        revision: world.snapshot.revision,
+        documents_only: world.documents_only(),
+        request: case.asked.view(),
+        caller: view,
+        service: called(case.service),
+        networks,
+        decision,
+        route: route.map(|found| found.view),
+        remedy: Vec::new(),
+        notes: Vec::new(),
+        then: None,
+    };
+    judge.finish(&mut explanation, bypassed.is_some(), policies);
+    explanation
+}
+
+fn called(service: &Service) -> CalledView {
+    CalledView {
+        name: service.name.clone(),
+        arn: service.arn.clone(),
+        status: service.status.word().to_owned(),
+        vip: service.vip.map(|vip| vip.to_string()),
+        auth_type: auth_word(service.auth_type).to_owned(),
+        origin: place(&service.origin),
+    }
+}
+
+struct Judge<'j, 'w> {
+    world: &'j World<'w>,
+    stops: Vec<Stop>,
+    notes: Vec<String>,
+}
+
+impl<'w> Judge<'_, 'w> {
+    fn stop(&mut self, reason: Reason, outcome: Outcome, summary: impl Into<String>, remedy: Vec<String>) {
+        self.stops.push(Stop { reason, outcome, summary: summary.into(), remedy });
+    }
+
+    fn unreachable(&mut self, reason: Reason, summary: impl Into<String>, remedy: impl Into<String>) {
+        self.stop(reason, Outcome::Unreachable, summary, vec![remedy.into()]);
+    }
+
+    /// Whether the caller's packets are taken, and as whose.
+    fn attachment(&mut self, case: &Case<'_>, caller: Option<&Caller<'_>>) {
+        if let Some(gone) = &case.gone {
+            self.unreachable(Reason::CallerGone, gone.clone(), "see `brattice workloads` for who is there now");
+            return;
+        }
+        if self.world.documents_only() {
+            return;
+        }
+        let found = &case.found;
+        let Some(own) = found.attached else {
+            if let Some(address) = found.address {
+                let summary = format!(
+                    "no workload with the address {address} of VPC {} is attached to this node, so nothing that it sends is taken",
+                    found.vpc_name
+                );
+                let remedy = "start the workload, or select its interface in the attachments of the VPC; `brattice workloads` lists those attached";
+                self.unreachable(Reason::NotAttached, summary, remedy);
+            }
+            return;
+        };
+        let who = format!("the workload {} of VPC {}", own.name, own.vpc);
+        let about = |refused: &&crate::world::Refused| {
+            refused.address.is_none() || refused.address == found.address || own.state == AttachedState::Refused
+        };
+        if let Some(refused) = own.refused.iter().find(about) {
+            let summary = format!("{who} is not attached: {}: {}", refused.code, refused.text);
+            let remedy = remedy_of(&refused.code, found);
+            self.unreachable(Reason::NotAttached, summary, remedy);
+        } else if own.state == AttachedState::Refused {
+            self.unreachable(Reason::NotAttached, format!("{who} is not attached"), "see `brattice workloads`");
+        } else if own.state == AttachedState::Attaching {
+            let summary = format!("{who} is being attached: its packets are taken when the engine knows it");
+            self.unreachable(Reason::Attaching, summary, "ask again in a moment; `brattice status` shows the engine");
+        } else if caller.is_none_or(|caller| caller.number.is_none()) {
+            let address = found.address.map_or_else(|| "it".to_owned(), |address| address.to_string());
+            let summary = format!("{who} does not have the address {address}: packets from it are dropped as spoofed");
+            self.unreachable(Reason::NotAttached, summary, has(own));
+        }
+    }
+
+    fn vpc(&mut self, vpc: Option<&Vpc>, name: &str) {
+        match vpc {
+            Some(vpc) => {
+                if let Some((code, message)) = vpc.status.failure() {
+                    let summary = format!("VPC {name} is not in force: {code}: {message}");
+                    self.unreachable(Reason::VpcNotInForce, summary, format!("mend {}", place(&vpc.origin)));
+                }
+            }
+            // Several VPCs that quarrel about an interface: that was said.
+            None if name.contains(", ") => {}
+            None => self.unreachable(
+                Reason::VpcNotInForce,
+                format!("there is no VPC {name} (any more)"),
+                "write a Vpc document, or take the interface out of the attachments",
+            ),
+        }
+    }
+
+    fn service(&mut self, service: &Service) {
+        if let Some((code, message)) = service.status.failure() {
+            let summary = format!("the service {} is not in force: {code}: {message}", service.name);
+            self.unreachable(Reason::ServiceNotInForce, summary, format!("mend {}", place(&service.origin)));
+        }
+    }
+
+    /// Switches, engine and limits; the bypass that is in force.
+    fn node(&mut self, case: &Case<'_>, caller: Option<&Caller<'_>>) -> Option<&'w SwitchView> {
+        let facts: &'w Facts = self.world.facts?;
+        let workload = caller
+            .and_then(|caller| caller.view.workload.as_ref())
+            .map(|name| format!("{}/{name}", case.found.vpc_name));
+        let about = |switch: &&SwitchView| match &switch.scope {
+            Scope::All => true,
+            Scope::Workload(name) => workload.as_ref() == Some(name),
+            Scope::Service(name) => *name == case.service.name,
+        };
+        if let Some(switch) = facts.switches.iter().filter(about).find(|switch| switch.mode == Mode::Detach) {
+            let (what, flag, text) = scope(switch);
+            let text = format!("{what} is detached{}: {text}", until(switch));
+            self.unreachable(Reason::Detached, text, format!("brattice detach {flag} --off"));
+        }
+        let engine = &facts.engine;
+        match engine.state {
+            EngineState::Running => {}
+            EngineState::Starting => {
+                let text = "the engine is starting: connections wait for it, or are reset";
+                self.unreachable(Reason::EngineDown, text, "ask again in a moment");
+            }
+            EngineState::Down => {
+                let why = engine.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+                let text = format!("the engine is down, so connections are reset{why}");
+                self.unreachable(Reason::EngineDown, text, "see `brattice status` and the agent's log");
+            }
+        }
+        let half_open = caller.and_then(|caller| facts.half_open.get(&caller.number?)).copied().unwrap_or(0);
+        if facts.half_open_limit > 0 && half_open >= facts.half_open_limit {
+            let text = format!(
+                "the workload has {half_open} connections that are not answered yet, of at most {}: new ones are dropped (HalfOpenLimit) until its window of 30 s ends",
+                facts.half_open_limit
+            );
+            let remedy = "find out what opens them; a higher --half-open-limit of the agent allows more";
+            self.unreachable(Reason::LimitReached, text, remedy);
+        }
+        facts.switches.iter().filter(about).find(|switch| switch.mode == Mode::Bypass)
+    }
+
+    /// The listener that the port means.
+    fn listener(&mut self, case: &Case<'_>) -> Option<&'w snapshot::Listener> {
+        let model = case.service;
+        let service = self.world.snapshot.services.iter().find(|service| service.name == model.name);
+        let found =
+            service.and_then(|service| service.listeners.iter().find(|listener| listener.port == case.asked.port));
+        if found.is_none() && model.status.is_active() {
+            let mut ports: Vec<String> = model.listeners.iter().map(|listener| listener.port.to_string()).collect();
+            let (summary, remedy) = match ports.pop() {
+                None => (
+                    format!("the service {} has no listener", model.name),
+                    format!("write one: `listeners` in {}", place(&model.origin)),
+                ),
+                Some(last) => {
+                    let list = if ports.is_empty() { last } else { format!("{} and {last}", ports.join(", ")) };
+                    (
+                        format!(
+                            "no listener of the service {} has port {}; there is {list}",
+                            model.name, case.asked.port
+                        ),
+                        format!("call port {list}, or add a listener in {}", place(&model.origin)),
+                    )
+                }
+            };
+            self.unreachable(Reason::NoListener, summary, remedy);
+        }
+        found
+    }
+
+    /// What a bypass lets through.
+    fn relay(&mut self, switch: &SwitchView, refused: Option<String>, problem: Option<&Problem>) {
+        let (what, flag, _) = scope(switch);
+        if let Some(why) = refused {
+            let text = format!(
+                "bypass of {what} is in force{}, and {why}: what is not read cannot be checked, so it is reset",
+                until(switch)
+            );
+            self.stop(Reason::BypassRefused, Outcome::Denied, text, vec![format!("brattice bypass {flag} --off")]);
+        }
+        self.problem(problem);
+        self.notes.push(format!(
+            "bypass of {what} is in force{}: connections are relayed to the targets of the default action; rules, policies and header changes are left out",
+            until(switch)
+        ));
+    }
+
+    /// What is wrong with the request itself, and with its host.
+    fn request(&mut self, case: &mut Case<'_>, service: &snapshot::Service) {
+        let asked = &mut case.asked;
+        if let Some(why) = asked.malformed() {
+            self.unreachable(Reason::RequestRefused, why, "send another request");
+        }
+        let vip = match service.vip {
+            std::net::IpAddr::V4(vip) => vip.to_string(),
+            std::net::IpAddr::V6(vip) => format!("[{vip}]"),
+        };
+        let names = || std::iter::once(&service.generated_name).chain(&service.domains).chain([&vip]);
+        if !names().any(|name| *name == asked.host) {
+            let list: Vec<&str> = names().map(String::as_str).collect();
+            let summary = format!(
+                "the host {:?} is no name of the service {}, so it is answered with 404; its names are {}",
+                asked.host,
+                service.name,
+                list.join(", ")
+            );
+            let remedy = format!(
+                "call it by one of its names, or add a name to customDomainNames in {}",
+                place(&service.origin)
+            );
+            self.unreachable(Reason::UnknownHost, summary, remedy);
+        }
+        if let Err(why) = &asked.path {
+            let summary = format!("the path is refused with 400: {why}");
+            self.unreachable(Reason::PathRefused, summary, "send a path that can be understood in one way only");
+        }
+    }
+
+    fn problem(&mut self, problem: Option<&Problem>) {
+        match problem {
+            None => {}
+            Some(Problem::NoTarget(text)) => {
+                let remedy = "see `brattice services` and `brattice workloads` for what is attached";
+                self.unreachable(Reason::NoTarget, text.clone(), remedy);
+            }
+            Some(Problem::Rewrite(text)) => {
+                self.unreachable(Reason::RequestRefused, text.clone(), "change the rule's rewrite, or the path");
+            }
+        }
+    }
+
+    /// Values that are not remembered and that something asks about: nothing can be said for sure.
+    fn hidden(&mut self, asked: &Asked, asks: &[String], who: &str) {
+        let hidden: Vec<&str> = asked.hidden.iter().filter(|name| asks.contains(name)).map(String::as_str).collect();
+        if !hidden.is_empty() {
+            let summary = format!(
+                "{who} asks about the header field {}, whose value is secret and not remembered",
+                hidden.join(" and ")
+            );
+            let remedy = "ask about a made-up request with that header: brattice explain --from … --to … --header …";
+            self.stop(Reason::Unremembered, Outcome::Unknown, summary, vec![remedy.to_owned()]);
+        }
+    }
+
+    /// Policies that are there and refuse nobody.
+    fn inactive(&mut self, service: &Service, networks: &[&str]) {
+        let model = self.world.model;
+        for name in networks {
+            let auth = model.network(name).map(|network| network.auth_type).unwrap_or_default();
+            self.notes.extend(inactive(model, &PolicyResource::ServiceNetwork((*name).to_owned()), auth));
+        }
+        self.notes.extend(inactive(model, &PolicyResource::Service(service.name.clone()), service.auth_type));
+    }
+
+    fn finish(self, explanation: &mut Explanation, bypassed: bool, policies: bool) {
+        let Self { mut stops, mut notes, .. } = self;
+        // What is not known decides only where nothing that is known does.
+        stops.sort_by_key(|stop| (stop.outcome == Outcome::Unknown, stop.reason));
+        let mut stops = stops.into_iter();
+        match stops.next() {
+            Some(first) => {
+                (explanation.reason, explanation.outcome) = (first.reason, first.outcome);
+                explanation.summary = first.summary;
+                explanation.remedy = first.remedy;
+            }
+            None if bypassed => {
+                explanation.reason = Reason::Bypass;
+                explanation.summary = "it is relayed without being read: bypass is in force".to_owned();
+            }
+            None => explanation.summary = allowed(explanation, policies),
+        }
+        // Whoever removes the first obstacle should know of the next.
+        let mut all: Vec<String> = Vec::new();
+        for stop in stops {
+            all.push(format!("besides, {}", stop.summary));
+            explanation.remedy.extend(stop.remedy);
+        }
+        all.append(&mut notes);
+        explanation.notes = all;
+    }
+}
+
+/// Why it is served.
+fn allowed(explanation: &Explanation, policies: bool) -> String {
+    let Some(decision) = explanation.decision.as_ref().filter(|_| policies) else {
+        return "a rule of the service serves it (policies were not asked)".to_owned();
+    };
+    let by: Vec<&str> = decision.levels.iter().flat_map(|level| &level.allowing).map(String::as_str).collect();
+    let through = decision.network.as_ref().map_or_else(String::new, |name| format!(" through {name}"));
+    match by[..] {
+        [] => format!("it passes{through}: no policy stands in its way"),
+        _ => format!("it passes{through}, allowed by {}", by.join(" and ")),
+    }
+}
+
+fn scope(switch: &SwitchView) -> (String, String, &'static str) {
+    match &switch.scope {
+        Scope::All => {
+            ("everything on this node".to_owned(), "--all".to_owned(), "packets are left alone, and VIPs refuse")
+        }
+        Scope::Workload(name) => (
+            format!("the workload {name}"),
+            format!("--workload {name}"),
+            "its packets are left alone, so nobody answers it at a VIP",
+        ),
+        Scope::Service(name) => {
+            (format!("the service {name}"), format!("--service {name}"), "its VIP refuses connections")
+        }
+    }
+}
+
+fn until(switch: &SwitchView) -> String {
+    switch.seconds_left.map_or_else(String::new, |seconds| format!(" for {seconds} s more"))
+}
+
+fn has(own: &Attached) -> String {
+    let list: Vec<String> = own.addresses.iter().map(|(address, _)| address.to_string()).collect();
+    format!("use one of its own addresses: {}", list.join(", "))
+}
+
+/// What to do about a refused attachment.
+fn remedy_of(code: &str, found: &Found<'_>) -> String {
+    let vpc = found.vpc.map_or_else(|| "the VPC".to_owned(), |vpc| format!("{} ({})", vpc.name, place(&vpc.origin)));
+    let document = found.document.map_or_else(|| "a Workload document".to_owned(), |document| place(&document.origin));
+    match code {
+        "NoInterface" => format!("start the workload, or correct interface and namespace in {document}"),
+        "AmbiguousWorkload" => format!("say which interface is meant: `interface` in {document}"),
+        "NoAddress" => format!("give the interface an address, or name it: `addresses` in {document}"),
+        "OutsideVpc" => format!("give it an address inside of the VPC, or add the block to cidrBlocks of {vpc}"),
+        "AddressConflict" => "give one of the two another address".to_owned(),
+        "ClaimedByTwoVpcs" => format!("narrow the attachments of one of the VPCs {}", found.vpc_name),
+        "AliasPoolExhausted" => "start the agent with a larger --alias-range".to_owned(),
+        "AliasLimit" => "take addresses away from the interface, and wait two minutes".to_owned(),
+        "AttachFailed" => "see the agent's log; `brattice preflight` checks the host".to_owned(),
+        _ => format!("select another interface in the attachments of {vpc}"),
+    }
+}

@@ -1,0 +1,37 @@
+//! What becomes of a request, and why. Pure: the model, its snapshot and what the node knows go in, an explanation comes
+//! out.
+//!
+//! A request meets, in this order: its interface, the switches, the listener, the engine, the workload's limits, service
+//! networks, the host's name, the path, policies, the rules, the targets. What stands in its way first decides; what
+//! would be next is told as well.
+//!
+//! - [`World`], [`Facts`]: by what is decided; [`Documents`] where there are only documents.
+//! - [`explain`], [`route`]: the answers; [`render`]: as text for people.
+
+mod bypass;
+mod caller;
+mod decision;
+mod documents;
+mod find;
+mod judge;
+mod networks;
+mod notes;
+mod past;
+mod request;
+mod route;
+mod text;
+mod time;
+mod world;
+
+pub use documents::Documents;
+pub use find::Error;
+pub use judge::{explain, route};
+pub use text::{render, render_route};
+pub use world::{Attached, AttachedState, Dropped, Engine, EngineState, Facts, Refused, World};
+
+/// Most rules that are shown as passed over; the last ones of more.
+pub const MAX_PASSED: usize = 64;
+/// Most service networks that are shown.
+pub const MAX_NETWORKS: usize = 64;
+/// Most targets of a group that are shown.
+pub const MAX_TARGETS: usize = 16;

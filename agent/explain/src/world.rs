@@ -1,0 +1,152 @@
+//! By what is decided.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use brattice_model::Model;
+use brattice_wire::api::{OwnerView, SwitchView};
+use brattice_wire::snapshot::Snapshot;
+
+/// By what is decided.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'w> {
+    /// What the documents in force mean.
+    pub model: &'w Model,
+    /// What was planned of it.
+    pub snapshot: &'w Snapshot,
+    /// What the node knows; none: there are only documents.
+    pub facts: Option<&'w Facts>,
+    /// Seconds since 1970.
+    pub now: i64,
+}
+
+/// What a node knows besides documents.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The engine.
+    pub engine: Engine,
+    /// Interfaces that some document selects, and documents that select none.
+    pub attached: Vec<Attached>,
+    /// Switches in force.
+    pub switches: Vec<SwitchView>,
+    /// Owners of documents.
+    pub owners: BTreeMap<String, OwnerView>,
+    /// Packets that the kernel programs dropped and told of.
+    pub dropped: Vec<Dropped>,
+    /// Connections that a workload (by number) began and that are not answered yet.
+    pub half_open: BTreeMap<u32, u32>,
+    /// How many it may have.
+    pub half_open_limit: u32,
+    /// What the busiest workload has of each bound of the engine: name, used, limit.
+    pub busiest: Vec<(String, u32, u32)>,
+}
+
+/// The engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Engine {
+    /// Whether it serves.
+    pub state: EngineState,
+    /// Revision in force.
+    pub revision: u64,
+    /// Why it does not serve, or refused a revision.
+    pub error: Option<String>,
+}
+
+/// Whether the engine serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineState {
+    /// It does.
+    #[default]
+    Running,
+    /// In a moment.
+    Starting,
+    /// It does not.
+    Down,
+}
+
+/// An interface that some document selects, or a document that selects none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// The workload's name.
+    pub name: String,
+    /// Qualified name of its VPC; of those that quarrel about it, separated by commas.
+    pub vpc: String,
+    /// Host-side interface.
+    pub interface: String,
+    /// Its index; 0 where there is none.
+    pub ifindex: u32,
+    /// Network namespace behind it, where it has a name.
+    pub namespace: Option<String>,
+    /// Number on this node.
+    pub number: Option<u32>,
+    /// Its addresses, with their aliases where they have one.
+    pub addresses: Vec<(IpAddr, Option<IpAddr>)>,
+    /// How it stands.
+    pub state: AttachedState,
+    /// What is refused.
+    pub refused: Vec<Refused>,
+    /// Since when it is attached with this identity, seconds since 1970.
+    pub since: Option<u64>,
+}
+
+/// How a workload stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachedState {
+    /// Its packets are taken.
+    #[default]
+    Attached,
+    /// They will be when the engine knows it.
+    Attaching,
+    /// They are not.
+    Refused,
+}
+
+impl AttachedState {
+    /// As `brattice workloads` shows it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Attaching => "attaching",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A refusal of an interface, or of one of its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Absent: the whole interface.
+    pub address: Option<IpAddr>,
+    /// A stable word.
+    pub code: String,
+    /// Why, for people.
+    pub text: String,
+}
+
+/// Packets that the kernel programs dropped for one reason and told of: the first ones and samples of the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Interface on which the program ran.
+    pub ifindex: u32,
+    /// How many were told of.
+    pub told: u64,
+    /// From whom the latest came, as the program saw it: the real address, or the alias.
+    pub source: IpAddr,
+    /// To whom, likewise.
+    pub destination: IpAddr,
+    /// Port it went to.
+    pub port: u16,
+    /// Name of the reason.
+    pub reason: String,
+    /// The reason in words.
+    pub text: String,
+    /// Age of the latest, seconds.
+    pub seconds_ago: u64,
+}
+
+impl World<'_> {
+    /// Whether there are only documents.
+    pub const fn documents_only(&self) -> bool {
+        self.facts.is_none()
+    }
+}
