@@ -26,6 +26,59 @@ pub enum RewriteError {
     Refused(#[from] Refused),
 }
 
+/// Why a rewrite by regular expression is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// The regular expression.
+    #[error(transparent)]
+    Pattern(#[from] RegexError),
+    /// A group that the regular expression does not have.
+    #[error(
+        "`${{{0}}}` stands for a group that the pattern does not have; write `${{name}}` where letters or digits follow a \
+         group, and `$$` for a `$`"
+    )]
+    Group(String),
+}
+
+impl CheckError {
+    /// Whether the substitution has to be changed, not the pattern.
+    pub fn is_about_substitution(&self) -> bool {
+        matches!(self, Self::Group(_))
+    }
+}
+
+/// Whether a rewrite by regular expression can be carried out: the pattern compiles, and has the groups that the
+/// substitution names (`$1`, `$name`, `${name}`; `$$` is a `$`).
+///
+/// # Errors
+/// When it cannot.
+pub fn check(pattern: &str, substitution: &str) -> Result<(), CheckError> {
+    let pattern = pattern::anywhere(pattern)?;
+    let mut rest = substitution;
+    while let Some((_, after)) = rest.split_once('$') {
+        if let Some(after) = after.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let braced = after.strip_prefix('{').and_then(|name| name.split_once('}'));
+        let (name, behind) = braced.unwrap_or_else(|| {
+            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+            after.split_at(after.bytes().take_while(is_name).count())
+        });
+        let known = match name.parse::<usize>() {
+            Ok(number) => number < pattern.captures_len(),
+            // A `$` before anything else stands for itself.
+            Err(_) if name.is_empty() && braced.is_none() => true,
+            Err(_) => pattern.capture_names().flatten().any(|group| group == name),
+        };
+        if !known {
+            return Err(CheckError::Group(name.into()));
+        }
+        rest = behind;
+    }
+    Ok(())
+}
+
 /// A [`PathRewrite`], compiled.
 #[derive(Clone, Debug)]
 pub struct Rewriter(Kind);

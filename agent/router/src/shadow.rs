@@ -5,6 +5,7 @@ use brattice_wire::rules::{
 };
 
 use crate::{
+    condition::place,
     order::order,
     pattern::Pattern,
     router::{method, path},
@@ -67,7 +68,7 @@ impl<'a> Conditions<'a> {
         Self {
             index,
             matches,
-            path: matches.path.as_ref().filter(|path| crate::condition::place(path).is_none()).and_then(regex),
+            path: matches.path.as_ref().filter(|path| place(path).is_none()).and_then(regex),
             headers: matches.headers.iter().map(header).collect(),
             query: matches.query.iter().map(|query| Compared::new(&query.name, &query.value, true, false)).collect(),
         }
@@ -75,7 +76,7 @@ impl<'a> Conditions<'a> {
 
     /// Whether the path is compared with a regular expression.
     fn has_regex(&self) -> bool {
-        self.matches.path.as_ref().is_some_and(|path| crate::condition::place(path).is_none())
+        self.matches.path.as_ref().is_some_and(|path| place(path).is_none())
     }
 
     /// Whether every request that fits `narrow` fits here, too, the path aside where it is text.

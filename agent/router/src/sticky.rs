@@ -30,7 +30,6 @@ fn unit(id: &[u8], key: &[u8]) -> f64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^= hash >> 31;
-    // The 52 bits that an f64 holds, in the middle of their step, so that neither 0 nor 1 comes out.
-    let bits = u32::try_from(hash >> 32).unwrap_or(u32::MAX);
-    (f64::from(bits) + 0.5) / (f64::from(u32::MAX) + 1.0)
+    // In the middle of one of 2^32 steps, so that neither 0 nor 1 comes out.
+    (f64::from((hash >> 32) as u32) + 0.5) / (f64::from(u32::MAX) + 1.0)
 }
