@@ -14,6 +14,7 @@ mod http;
 mod lab;
 mod names;
 mod normalisation;
+mod records;
 mod revocation;
 mod routing;
 mod sandbox;
