@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use brattice_wire::auth::AuthType;
+use brattice_wire::snapshot::{Filters, Precedence};
+
+use crate::describe::{self, Secrets};
 use crate::documents::{Attachment, Tags};
-use crate::model::{AssociationKind, Listener, Model, Rule, Status, Trusted};
+use crate::model::{AssociationKind, Listener, Model, Status, Trusted};
 
 /// An entity that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +61,16 @@ impl fmt::Display for Change {
     }
 }
 
-type Fields = BTreeMap<String, String>;
+/// A field's value.
+#[derive(Clone, PartialEq)]
+struct Text {
+    /// What is compared.
+    exact: String,
+    /// What is told: secrets hidden.
+    shown: String,
+}
+
+type Fields = BTreeMap<String, Text>;
 
 /// All changes, by kind and name.
 pub fn diff(old: &Model, new: &Model) -> Vec<Change> {
@@ -81,10 +94,10 @@ fn compare(mut old: Fields, new: Fields) -> Vec<FieldChange> {
     for (field, new) in new {
         let old = old.remove(&field);
         if old.as_ref() != Some(&new) {
-            changes.push(FieldChange { field, old, new: Some(new) });
+            changes.push(FieldChange { field, old: old.map(|old| old.shown), new: Some(new.shown) });
         }
     }
-    changes.extend(old.into_iter().map(|(field, old)| FieldChange { field, old: Some(old), new: None }));
+    changes.extend(old.into_iter().map(|(field, old)| FieldChange { field, old: Some(old.shown), new: None }));
     changes.sort_by(|a, b| a.field.cmp(&b.field));
     changes
 }
@@ -114,6 +127,7 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         let mut fields = Fields::new();
         put(&mut fields, "status", &status(&workload.status));
         put(&mut fields, "vpcIdentifier", &workload.vpc);
+        put(&mut fields, "roleIdentifier", workload.role.as_deref().unwrap_or_default());
         put(&mut fields, "interface", workload.interface.as_deref().unwrap_or_default());
         put(&mut fields, "namespace", workload.namespace.as_deref().unwrap_or_default());
         put(&mut fields, "addresses", &list(&workload.addresses));
@@ -123,6 +137,7 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
     for network in &model.networks {
         let mut fields = Fields::new();
         put(&mut fields, "status", &status(&network.status));
+        put(&mut fields, "authType", auth_type(network.auth_type));
         put(&mut fields, "sharedWith", &network.shared_with.join(", "));
         tags(&mut fields, &network.labels, &network.tags);
         all.insert((3, "ServiceNetwork", network.name.clone()), fields);
@@ -133,10 +148,11 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         put(&mut fields, "vip", &service.vip.map(|vip| vip.to_string()).unwrap_or_default());
         put(&mut fields, "customDomainNames", &service.domains.join(", "));
         put(&mut fields, "idleTimeoutSeconds", &service.idle_timeout_seconds.to_string());
+        put(&mut fields, "authType", auth_type(service.auth_type));
         put(&mut fields, "sharedWith", &service.shared_with.join(", "));
         tags(&mut fields, &service.labels, &service.tags);
         for listener in &service.listeners {
-            listener_fields(&mut fields, listener);
+            listener_fields(&mut fields, listener, model);
         }
         all.insert((4, "Service", service.name.clone()), fields);
     }
@@ -199,32 +215,45 @@ fn trusted(trusted: &Trusted) -> String {
     parts.join(" and ")
 }
 
-fn listener_fields(fields: &mut Fields, listener: &Listener) {
-    let path = format!("listeners.{}", listener.name);
-    put(fields, &format!("{path}.port"), &listener.port.to_string());
-    put(fields, &format!("{path}.forwardedHeaders"), &format!("{:?}", listener.forwarded_headers).to_lowercase());
-    put(fields, &format!("{path}.defaultAction"), &listener.default_action.to_string());
-    for rule in &listener.rules {
-        let path = format!("{path}.rules.{}", rule.name);
-        put(fields, &format!("{path}.priority"), &rule.priority.to_string());
-        put(fields, &format!("{path}.match"), &conditions(rule));
-        put(fields, &format!("{path}.action"), &rule.action.to_string());
+const fn auth_type(auth_type: AuthType) -> &'static str {
+    match auth_type {
+        AuthType::None => "NONE",
+        AuthType::AwsIam => "AWS_IAM",
     }
 }
 
-fn conditions(rule: &Rule) -> String {
-    let mut parts = Vec::new();
-    if let Some(method) = &rule.method {
-        parts.push(format!("method {method}"));
+fn listener_fields(fields: &mut Fields, listener: &Listener, model: &Model) {
+    let path = format!("listeners.{}", listener.name);
+    put(fields, &format!("{path}.port"), &listener.port.to_string());
+    put(fields, &format!("{path}.forwardedHeaders"), &format!("{:?}", listener.forwarded_headers).to_lowercase());
+    let precedence = match listener.precedence {
+        Precedence::Priority => "priority",
+        Precedence::MostSpecific => "mostSpecific",
+    };
+    put(fields, &format!("{path}.rulePrecedence"), precedence);
+    put(fields, &format!("{path}.defaultAction"), &describe::action(&listener.default_action));
+    filter_fields(fields, &format!("{path}.defaultAction"), &listener.default_filters);
+    let vpc = |number: u32| {
+        let vpc = usize::try_from(number).ok().and_then(|number| model.vpcs.get(number));
+        vpc.map_or_else(|| number.to_string(), |vpc| vpc.name.clone())
+    };
+    for rule in &listener.rules {
+        let path = format!("{path}.rules.{}", rule.name);
+        put(fields, &format!("{path}.priority"), &rule.priority.to_string());
+        let told = |secrets| describe::conditions(&rule.matches, vpc, secrets);
+        put_secret(fields, &format!("{path}.match"), told);
+        put(fields, &format!("{path}.action"), &describe::action(&rule.action));
+        filter_fields(fields, &format!("{path}.action"), &rule.filters);
     }
-    if let Some(path) = &rule.path {
-        let case = if path.case_sensitive { "" } else { " in any case" };
-        parts.push(format!("path {} {}{case}", format!("{:?}", path.kind).to_lowercase(), path.value));
+}
+
+fn filter_fields(fields: &mut Fields, path: &str, filters: &Filters) {
+    let exact = describe::filters(filters, Secrets::Kept);
+    for ((name, exact), (_, shown)) in exact.into_iter().zip(describe::filters(filters, Secrets::Hidden)) {
+        if !exact.is_empty() {
+            fields.insert(format!("{path}.{name}"), Text { exact, shown });
+        }
     }
-    if let Some(host) = &rule.host {
-        parts.push(format!("host {host}"));
-    }
-    parts.join(" and ")
 }
 
 fn attachment(attachment: &Attachment) -> String {
@@ -251,13 +280,17 @@ fn list<T: ToString>(items: &[T]) -> String {
 fn tags(fields: &mut Fields, labels: &Tags, tags: &Tags) {
     for (what, tags) in [("labels", labels), ("tags", tags)] {
         for (key, value) in tags {
-            fields.insert(format!("{what}.{key}"), value.clone());
+            fields.insert(format!("{what}.{key}"), Text { exact: value.clone(), shown: value.clone() });
         }
     }
 }
 
 fn put(fields: &mut Fields, name: &str, value: &str) {
     if !value.is_empty() {
-        fields.insert(name.to_owned(), value.to_owned());
+        fields.insert(name.to_owned(), Text { exact: value.to_owned(), shown: value.to_owned() });
     }
+}
+
+fn put_secret(fields: &mut Fields, name: &str, told: impl Fn(Secrets) -> String) {
+    fields.insert(name.to_owned(), Text { exact: told(Secrets::Kept), shown: told(Secrets::Hidden) });
 }

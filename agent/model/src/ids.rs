@@ -142,6 +142,29 @@ impl Identifier {
         crate::names::check(text, rule)?;
         Ok(Self::Name(text.into()))
     }
+
+    /// Reads one of a role: a name, `account/name` or `arn:aws:iam::<account id>:role/<name>`.
+    pub(crate) fn parse_role(text: &str) -> Result<Self, String> {
+        if text.starts_with("arn:") {
+            let parts: Vec<&str> = text.splitn(6, ':').collect();
+            let fits = matches!(parts[..], [_, "aws", "iam", "", account, rest]
+                if account.len() == 12
+                    && account.bytes().all(|b| b.is_ascii_digit())
+                    && rest.strip_prefix("role/").is_some_and(|name| crate::names::check(name, crate::names::ROLE).is_ok()));
+            return if fits {
+                Ok(Self::Arn(text.into()))
+            } else {
+                Err("not the ARN of a role: it looks like arn:aws:iam::<account id>:role/<name>".into())
+            };
+        }
+        if let Some((account, name)) = text.split_once('/') {
+            crate::names::check(account, crate::names::ACCOUNT)?;
+            crate::names::check(name, crate::names::ROLE)?;
+            return Ok(Self::Qualified(account.into(), name.into()));
+        }
+        crate::names::check(text, crate::names::ROLE)?;
+        Ok(Self::Name(text.into()))
+    }
 }
 
 impl fmt::Display for Identifier {

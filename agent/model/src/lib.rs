@@ -7,6 +7,7 @@
 //!
 //! [`diff()`] tells two models apart, [`removed_services`] guards against losing most of them by accident.
 
+mod describe;
 mod diagnostic;
 mod diff;
 mod documents;
@@ -28,6 +29,7 @@ pub use ids::{IdKind, Identifier, OPERATOR_ACCOUNT_ID, arn, child_arn, derive};
 pub use link::{Linked, Settings, link};
 pub use model::*;
 pub use names::Glob;
-pub use roles::{NoRole, Roles};
+pub use nearest::nearest;
 pub use plan::{Binding, ListenerTarget, Numbers, Plan, plan};
+pub use roles::{NoRole, Roles};
 pub use vips::VipState;

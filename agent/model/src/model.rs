@@ -6,7 +6,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use brattice_wire::auth::AuthType;
-use brattice_wire::snapshot::{ForwardedHeaders, Origin, PathMatch, ProtocolVersion};
+use brattice_wire::snapshot::{
+    Filters, FixedResponse, ForwardedHeaders, Match, Origin, Precedence, ProtocolVersion, Redirect, Stickiness,
+};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::documents::{Attachment, DnsMode, Evidence, Owner, Tags};
@@ -319,8 +321,12 @@ pub struct Listener {
     pub port: u16,
     /// How `x-forwarded-*` headers are written.
     pub forwarded_headers: ForwardedHeaders,
+    /// Which of several rules that match is taken.
+    pub precedence: Precedence,
     /// By priority.
     pub rules: Vec<Rule>,
+    /// What is changed when no rule matches.
+    pub default_filters: Filters,
     /// When no rule matches.
     pub default_action: Action,
     /// Where it was written.
@@ -336,14 +342,12 @@ pub struct Rule {
     pub id: String,
     /// ARN.
     pub arn: String,
-    /// 1 to 2000.
+    /// 1 to 2000; where the order is by specificity, the place in the document, from 1.
     pub priority: u16,
-    /// Exact method.
-    pub method: Option<String>,
-    /// Path.
-    pub path: Option<PathMatch>,
-    /// Host.
-    pub host: Option<String>,
+    /// Conditions; VPCs by their position in [`Model::vpcs`].
+    pub matches: Match,
+    /// What is changed on the way.
+    pub filters: Filters,
     /// What to do.
     pub action: Action,
     /// Where it was written.
@@ -353,24 +357,22 @@ pub struct Rule {
 /// What is done with a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Qualified target group names with their weights.
-    Forward(Vec<(String, u16)>),
-    /// An answer with this status and no body.
-    FixedResponse(u16),
+    /// To a target.
+    Forward {
+        /// Qualified target group names with their weights.
+        groups: Vec<(String, u16)>,
+        /// What keeps a caller at a group.
+        stickiness: Option<Stickiness>,
+    },
+    /// An answer of our own.
+    FixedResponse(FixedResponse),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
 }
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Forward(groups) => {
-                f.write_str("forward to ")?;
-                for (index, (name, weight)) in groups.iter().enumerate() {
-                    write!(f, "{}{name} ({weight})", if index > 0 { ", " } else { "" })?;
-                }
-                Ok(())
-            }
-            Self::FixedResponse(status) => write!(f, "answer {status}"),
-        }
+        f.write_str(&crate::describe::action(self))
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use brattice_model::{Binding, Linked, Model, Numbers, Plan, VipState, plan};
+use brattice_model::{Binding, Evidence, Linked, Model, Numbers, Plan, VipState, plan};
 use brattice_wire::snapshot::{Action, Target};
 use proptest::prelude::*;
 use world::{good, read, source};
@@ -19,6 +19,8 @@ fn binding(vpc: &str, address: &str, alias: &str) -> Binding {
         address: address.parse().unwrap(),
         alias: alias.parse().unwrap(),
         name: format!("{vpc}-{address}"),
+        documented: false,
+        evidence: vec![Evidence::Interface],
         number: 1,
         generation: 7,
     }
@@ -292,8 +294,8 @@ proptest! {
         for service in &snapshot.services {
             let n: usize = service.name.rsplit("service").next().unwrap().parse().unwrap();
             let vpc = small.services[n].3 % small.vpcs.len();
-            let Action::Forward(groups) = &service.listeners[0].default_action else { panic!("a forward") };
-            let targets = &snapshot.target_groups[groups[0].target_group as usize].targets;
+            let Action::Forward(forward) = &service.listeners[0].default_action else { panic!("a forward") };
+            let targets = &snapshot.target_groups[forward.groups[0].target_group as usize].targets;
             let expected: Vec<IpAddr> =
                 small.live.contains(&vpc).then(|| format!("100.127.0.{vpc}").parse().unwrap()).into_iter().collect();
             prop_assert_eq!(targets.iter().map(|target| target.alias).collect::<Vec<_>>(), expected);

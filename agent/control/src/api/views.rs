@@ -246,7 +246,7 @@ fn service_view(model: &Model, service: &Service, live: &BTreeSet<(&str, IpAddr)
     let mut groups = BTreeSet::new();
     for listener in &service.listeners {
         for action in listener.rules.iter().map(|rule| &rule.action).chain([&listener.default_action]) {
-            if let Action::Forward(forward) = action {
+            if let Action::Forward { groups: forward, .. } = action {
                 groups.extend(forward.iter().map(|(name, _)| name.as_str()));
             }
         }

@@ -86,6 +86,19 @@ impl Decoder<'_> {
         }
     }
 
+    /// A role: roles have no ids.
+    pub(crate) fn role_identifier(&mut self, node: &Node) -> Option<Located<Identifier>> {
+        let text = self.string(node, "a name, account/name or ARN of a role")?;
+        match Identifier::parse_role(text) {
+            Ok(value) => Some(Located { value, at: self.at(node.mark) }),
+            Err(why) => {
+                let diagnostic = self.error(node.mark, format!("{} names no role: {why}", quote(text)));
+                self.report(diagnostic.expected("a name, account/name or ARN"));
+                None
+            }
+        }
+    }
+
     /// `sharedWith`: account names or ids.
     pub(crate) fn shared_with(&mut self, fields: &mut Fields<'_>) -> Vec<Located<String>> {
         let Some(node) = fields.take(self, "sharedWith") else { return Vec::new() };

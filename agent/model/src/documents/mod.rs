@@ -8,6 +8,7 @@ mod common;
 mod network;
 mod parse;
 mod policy;
+mod rule;
 mod service;
 mod target_group;
 mod vpc;
@@ -25,7 +26,8 @@ pub use common::{Metadata, Tags};
 pub use network::ServiceNetworkDocument;
 pub use parse::parse;
 pub use policy::{AuthPolicyDocument, Evidence, PolicyResourceIdentifier, RoleDocument, Trust};
-pub use service::{ActionDocument, ListenerDocument, MatchDocument, RuleDocument, ServiceDocument, WeightedDocument};
+pub use rule::{ActionDocument, ActionKind, MatchDocument, RuleDocument, WeightedDocument};
+pub use service::{ListenerDocument, ServiceDocument};
 pub use target_group::{TargetDocument, TargetGroupDocument};
 pub use vpc::{Attachment, DnsMode, VpcDocument, WorkloadDocument};
 

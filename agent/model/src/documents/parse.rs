@@ -33,7 +33,7 @@ const LATER: [&str; 9] = [
 /// Every finding of every file, at most [`crate::limits::MAX_DIAGNOSTICS`].
 pub fn parse(owner: &Owner, sources: &[Source]) -> Result<Documents, Vec<Diagnostic>> {
     let mut sink = Sink::default();
-    let mut parsed = Parsed { owner, documents: Documents::default(), count: 0, bytes: 0, nodes: 0 };
+    let mut parsed = Parsed { owner, documents: Documents::default(), count: 0, bytes: 0, nodes: 0, regexes: 0 };
     // By path, so that which of two places is called the first does not depend on how the files were found.
     let mut sorted: Vec<&Source> = sources.iter().take(MAX_FILES_PER_OWNER).collect();
     sorted.sort_by_key(|source| &source.path);
@@ -55,12 +55,18 @@ struct Parsed<'o> {
     count: usize,
     bytes: usize,
     nodes: usize,
+    regexes: usize,
 }
 
 impl Parsed<'_> {
     fn file(&mut self, source: &Source, sink: &mut Sink) {
         let file: Arc<str> = source.path.as_str().into();
-        let mut d = Decoder { file, sink };
+        let mut regexes = self.regexes;
+        self.documents_of(source, &mut Decoder { file, sink, regexes: &mut regexes });
+        self.regexes = regexes;
+    }
+
+    fn documents_of(&mut self, source: &Source, d: &mut Decoder<'_>) {
         if source.text.len() > MAX_FILE_BYTES {
             let message = format!("the file has {} bytes; at most {MAX_FILE_BYTES} are read", source.text.len());
             let diagnostic = d.error(crate::yaml::Mark::START, message);
@@ -87,7 +93,7 @@ impl Parsed<'_> {
                 d.report(diagnostic);
                 return;
             }
-            self.document(&mut d, node);
+            self.document(d, node);
         }
     }
 

@@ -3,7 +3,7 @@
 use brattice_iam as iam;
 
 use super::common::{Metadata, Tags};
-use crate::diagnostic::{Located, Position, quote};
+use crate::diagnostic::{Diagnostic, Located, Position, quote};
 use crate::ids::{IdKind, Identifier};
 use crate::limits::{MAX_TRUST, MAX_WORKLOADS_PER_TRUST};
 use crate::names;
@@ -140,7 +140,15 @@ fn policy(
     for finding in read.findings.iter().filter(|finding| finding.is_error()) {
         d.report(policy_diagnostic(&within, finding));
     }
-    Some((tree, read.policy?, read.findings))
+    let read_policy = read.policy?;
+    // The engine gets it in this form.
+    let bytes = read_policy.json().len();
+    if bytes > iam::limits::MAX_POLICY_BYTES {
+        let message =
+            format!("the policy has {bytes} bytes as JSON; at most {} are allowed", iam::limits::MAX_POLICY_BYTES);
+        d.report(Diagnostic::error(&within, message).help("split it, or use wildcards and variables"));
+    }
+    Some((tree, read_policy, read.findings))
 }
 
 pub(super) fn decode_role(

@@ -70,6 +70,8 @@ pub struct WorkloadDocument {
     pub metadata: Metadata,
     /// Its VPC.
     pub vpc: Located<Identifier>,
+    /// The role it calls as; none = the only one that trusts it.
+    pub role: Option<Located<Identifier>>,
     /// Name of its host-side interface.
     pub interface: Option<Located<String>>,
     /// Name of its network namespace.
@@ -231,6 +233,7 @@ pub(super) fn decode_workload(
     mut spec: Fields<'_>,
 ) -> Option<WorkloadDocument> {
     let vpc = spec.need(d, "vpcIdentifier").and_then(|node| d.identifier(node, IdKind::Vpc, names::VPC));
+    let role = spec.take(d, "roleIdentifier").and_then(|node| d.role_identifier(node));
     let mut place = |d: &mut Decoder<'_>, name, longest: usize| {
         let node = spec.take(d, name)?;
         let text = d.located(node, "a name, not a pattern")?;
@@ -262,5 +265,5 @@ pub(super) fn decode_workload(
         let diagnostic = d.error(mark, "the workload is nowhere");
         d.report(diagnostic.expected("`interface`, `namespace` or both"));
     }
-    Some(WorkloadDocument { metadata: metadata?, vpc: vpc?, interface, namespace, addresses, tags })
+    Some(WorkloadDocument { metadata: metadata?, vpc: vpc?, role, interface, namespace, addresses, tags })
 }

@@ -47,7 +47,9 @@ impl Linker<'_> {
     }
 
     pub(super) fn vpcs(&mut self) {
-        for doc in self.operator().map_or(&[][..], |documents| &documents.vpcs) {
+        let mut docs: Vec<&VpcDocument> = self.operator().into_iter().flat_map(|documents| &documents.vpcs).collect();
+        docs.sort_by_cached_key(|doc| doc.qualified());
+        for doc in docs {
             let mut status = Status::Active;
             for diagnostic in self.vpc_errors(doc) {
                 status = invalid(&diagnostic);

@@ -8,6 +8,7 @@ mod associations;
 mod entities;
 mod index;
 mod policies;
+mod rules;
 mod services;
 
 use std::collections::{BTreeMap, HashMap};
@@ -79,9 +80,10 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
     let mut associations = linker.associations(&services);
     let policies = linker.policies(&services);
     let roles = linker.roles(&workloads);
+    linker.workload_roles(&mut workloads, &roles);
 
-    let Linker { errors, mut warnings, accounts, mut vpcs, mut networks, mut target_groups, .. } = linker;
-    vpcs.sort_by(|a, b| a.name.cmp(&b.name));
+    let Linker { errors, mut warnings, accounts, vpcs, mut networks, mut target_groups, .. } = linker;
+    // VPCs are in order already: rules know them by position.
     workloads.sort_by(|a, b| a.name.cmp(&b.name));
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     services.sort_by(|a, b| a.name.cmp(&b.name));
@@ -103,6 +105,7 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
         alias: settings.alias,
     };
     associations::name_conflicts(&model, &mut warnings);
+    policies::without_role(&model, documents, &mut warnings);
     let finish = |sinks: BTreeMap<Owner, Sink>| sinks.into_iter().map(|(owner, sink)| (owner, sink.finish())).collect();
     Linked { model, errors: finish(errors), warnings: finish(warnings), vips }
 }

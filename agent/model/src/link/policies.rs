@@ -1,6 +1,6 @@
 //! Auth policies and roles: whose they are, and what the policy language says about them there.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use brattice_iam as iam;
@@ -8,10 +8,12 @@ use brattice_wire::auth::AuthType;
 
 use super::index::{Index, suggestion};
 use super::{Linker, qualified};
-use crate::diagnostic::{Diagnostic, Located, Position, quote};
-use crate::documents::{AuthPolicyDocument, Owner, PolicyResourceIdentifier, RoleDocument};
-use crate::model::{AuthPolicy, PolicyResource, PolicyState, Role, Service, Status, Trusted, Workload};
+use crate::diagnostic::{Diagnostic, Located, Position, Sink, quote};
+use crate::documents::{AuthPolicyDocument, Documents, Evidence, Owner, PolicyResourceIdentifier, RoleDocument};
+use crate::ids::Identifier;
+use crate::model::{AuthPolicy, Model, PolicyResource, PolicyState, Role, Service, Status, Trusted, Workload};
 use crate::nearest::nearest;
+use crate::roles::{NoRole, Roles};
 use crate::yaml::policy_diagnostic;
 
 impl Linker<'_> {
@@ -62,7 +64,29 @@ impl Linker<'_> {
                 policies.insert(resource, (policy, doc.resource.at.clone()));
             }
         }
+        self.without_policy(&policies);
         policies.into_values().map(|(policy, _)| policy).collect()
+    }
+
+    /// What has `authType: AWS_IAM` and no policy refuses everybody, which few will have meant.
+    fn without_policy(&mut self, policies: &BTreeMap<PolicyResource, (AuthPolicy, Position)>) {
+        for (account, owner, documents) in self.owners() {
+            let network = |name: &str| PolicyResource::ServiceNetwork(qualified(Some(account), name));
+            let service = |name: &str| PolicyResource::Service(qualified(Some(account), name));
+            let networks =
+                documents.networks.iter().map(|doc| (doc.auth_type, &doc.metadata.name, network(&doc.metadata.name)));
+            let services =
+                documents.services.iter().map(|doc| (doc.auth_type, &doc.metadata.name, service(&doc.metadata.name)));
+            let lacking: Vec<(&Position, PolicyResource)> = networks
+                .chain(services)
+                .filter(|(auth_type, _, resource)| *auth_type == AuthType::AwsIam && !policies.contains_key(resource))
+                .map(|(_, name, resource)| (&name.at, resource))
+                .collect();
+            for (at, resource) in lacking {
+                let message = format!("{resource} has authType AWS_IAM and no policy, so everybody is refused");
+                self.warning(owner, Diagnostic::warning(at, message).help("add an AuthPolicy for it"));
+            }
+        }
     }
 
     fn auth_type(&self, resource: &PolicyResource, services: &[Service]) -> AuthType {
@@ -131,7 +155,7 @@ impl Linker<'_> {
         let attachment = match resource {
             PolicyResource::ServiceNetwork(_) => iam::Attachment::ServiceNetwork,
             PolicyResource::Service(name) => {
-                let identifier = crate::ids::Identifier::Name(name.clone());
+                let identifier = Identifier::Name(name.clone());
                 let service = index.resolve(&identifier, None, |_| None).map(|index| &services[index]);
                 // Listeners of this version read HTTP; a service without any may get one that does not.
                 let none = service.is_none_or(|service| service.listeners.is_empty());
@@ -163,6 +187,44 @@ impl Linker<'_> {
         }
         roles.sort_by(|a: &Role, b: &Role| a.name.cmp(&b.name));
         roles
+    }
+
+    /// `roleIdentifier` of workloads, once the roles are known.
+    pub(super) fn workload_roles(&mut self, workloads: &mut [Workload], roles: &[Role]) {
+        let mut index = Index::default();
+        for (position, role) in roles.iter().enumerate() {
+            index.insert(position, &role.name, &role.arn, &role.arn);
+        }
+        let wished: HashMap<&str, &Located<Identifier>> = self
+            .operator()
+            .into_iter()
+            .flat_map(|documents| &documents.workloads)
+            .filter_map(|doc| Some((doc.metadata.name.value.as_str(), doc.role.as_ref()?)))
+            .collect();
+        for workload in workloads {
+            let Some(&wish) = wished.get(workload.name.as_str()) else { continue };
+            if let Some(found) = index.resolve(&wish.value, None, |id| self.account_name(id)) {
+                workload.role = Some(roles[found].name.clone());
+                continue;
+            }
+            // As written, which names none: the workload is not to be another role than it says.
+            workload.role = Some(wish.value.to_string());
+            let text = quote(&wish.value.to_string());
+            let several: Vec<String> = match &wish.value {
+                Identifier::Name(name) => {
+                    index.namesakes(name).iter().map(|position| quote(&roles[*position].name)).collect()
+                }
+                _ => Vec::new(),
+            };
+            let diagnostic = if several.len() > 1 {
+                Diagnostic::error(&wish.at, format!("{text} could be one of several roles"))
+                    .expected(several.join(" or "))
+            } else {
+                let near = suggestion(&wish.value, None, roles.iter().map(|role| role.name.as_str()));
+                Diagnostic::error(&wish.at, format!("there is no Role {text}")).nearest(near.as_deref())
+            };
+            self.error(&Owner::Operator, diagnostic);
+        }
     }
 
     fn role(&mut self, doc: &RoleDocument, workloads: &HashSet<&str>) -> Role {
@@ -213,6 +275,58 @@ impl Linker<'_> {
             labels: doc.metadata.labels.clone(),
             tags: doc.tags.clone(),
             origin: doc.metadata.name.at.origin(),
+        }
+    }
+}
+
+/// Workloads that some role was meant for and that call as anonymous all the same. With all evidence there can be: how a
+/// workload is known shows only when it runs.
+pub(super) fn without_role(
+    model: &Model,
+    documents: &BTreeMap<Owner, Documents>,
+    warnings: &mut BTreeMap<Owner, Sink>,
+) {
+    let all = [Evidence::Interface, Evidence::Namespace];
+    let roles = Roles::new(model);
+    let Some(documents) = documents.get(&Owner::Operator) else { return };
+    let mut warn = |at: &Position, message: String, help: &str| {
+        super::sink(warnings, &Owner::Operator).push(Diagnostic::warning(at, message).help(help));
+    };
+    let names = |several: &[&Role]| several.iter().map(|role| quote(&role.name)).collect::<Vec<_>>().join(" and ");
+    let places: HashMap<&str, &Located<String>> =
+        documents.workloads.iter().map(|doc| (doc.metadata.name.value.as_str(), &doc.metadata.name)).collect();
+    for workload in model.workloads.iter().filter(|workload| workload.status.is_active()) {
+        let Some(name) = places.get(workload.name.as_str()) else { continue };
+        match roles.of(&workload.vpc, Some(workload), &all) {
+            // That it is missing is an error already, or the role itself has one.
+            Ok(_) | Err(NoRole::Missing(_)) => {}
+            Err(NoRole::NotTrusted(role)) => {
+                let message = format!(
+                    "the role {} does not trust the workload {}, which calls as anonymous",
+                    role.name, workload.name
+                );
+                warn(&name.at, message, "add the workload to the role's `trust`");
+            }
+            Err(NoRole::Several(several)) => {
+                let message = format!(
+                    "the workload {} is trusted by the roles {}, and calls as anonymous as long as it does not say which it is",
+                    workload.name,
+                    names(&several)
+                );
+                warn(&name.at, message, "say `roleIdentifier`, or narrow the roles' `trust`");
+            }
+        }
+    }
+    let places: HashMap<String, &Position> =
+        documents.vpcs.iter().map(|doc| (doc.qualified(), &doc.metadata.name.at)).collect();
+    for vpc in model.vpcs.iter().filter(|vpc| vpc.status.is_active()) {
+        if let (Err(NoRole::Several(several)), Some(at)) = (roles.of(&vpc.name, None, &all), places.get(&vpc.name)) {
+            let message = format!(
+                "workloads of the VPC {} without a document are trusted by the roles {}, and call as anonymous",
+                vpc.name,
+                names(&several)
+            );
+            warn(at, message, "narrow the roles' `trust`, or write Workload documents with `roleIdentifier`");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Services, their listeners and rules, their VIPs.
+//! Services and their VIPs.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::entities::invalid;
-use super::index::suggestion;
+use super::rules::Findings;
 use super::{Linker, qualified};
-use crate::diagnostic::{Diagnostic, Located, Position, quote};
-use crate::documents::{ActionDocument, ListenerDocument, Owner, ServiceDocument};
-use crate::ids::{IdKind, Identifier, arn, child_arn, derive};
-use crate::model::{Action, Listener, Rule, Service, Status, failure};
+use crate::diagnostic::{Diagnostic, Position, quote};
+use crate::documents::{Owner, ServiceDocument};
+use crate::ids::{IdKind, arn, derive};
+use crate::model::{Listener, Service, Status, failure};
 use crate::names::covers;
 use crate::vips::VipState;
 
@@ -55,19 +55,22 @@ impl Linker<'_> {
         let id = derive(&account_id, IdKind::Service, "", &doc.metadata.name);
         let arn = arn(self.settings.region, &account_id, IdKind::Service, &id);
         let generated_name = format!("{}-{id}.{}", doc.metadata.name.value, self.settings.dns_suffix);
-        let mut errors = self.domain_errors(account, doc);
+        let mut found = Findings { errors: self.domain_errors(account, doc), warnings: Vec::new() };
         let parent = Parent { account, owner, account_id: &account_id, arn: &arn, id: &id };
         let own_names: BTreeSet<&str> =
             doc.domains.iter().map(|domain| domain.value.as_str()).chain([generated_name.as_str()]).collect();
         let mut listeners: Vec<Listener> =
-            doc.listeners.iter().map(|listener| self.listener(&parent, listener, &own_names, &mut errors)).collect();
+            doc.listeners.iter().map(|listener| self.listener(&parent, listener, &own_names, &mut found)).collect();
         listeners.sort_by_key(|listener| listener.port);
         let mut status = Status::Active;
-        if let Some(first) = errors.first() {
+        if let Some(first) = found.errors.first() {
             status = invalid(first);
         }
-        for diagnostic in errors {
+        for diagnostic in found.errors {
             self.error(owner, diagnostic);
+        }
+        for diagnostic in found.warnings {
+            self.warning(owner, diagnostic);
         }
         Service {
             name: qualified(Some(account), &doc.metadata.name),
@@ -109,114 +112,13 @@ impl Linker<'_> {
         }
         errors
     }
-
-    fn listener(
-        &self,
-        parent: &Parent<'_>,
-        doc: &ListenerDocument,
-        own_names: &BTreeSet<&str>,
-        errors: &mut Vec<Diagnostic>,
-    ) -> Listener {
-        let id = derive(parent.account_id, IdKind::Listener, parent.id, &doc.name);
-        let arn = child_arn(parent.arn, "listener", &id);
-        let rules = doc
-            .rules
-            .iter()
-            .map(|rule| {
-                if let Some(host) = &rule.matches.host
-                    && !own_names.contains(host.value.as_str())
-                {
-                    let shown: Vec<String> = own_names.iter().map(|name| quote(name)).collect();
-                    let message = format!("no request for {} comes to this service", quote(&host.value));
-                    errors.push(
-                        Diagnostic::error(&host.at, message)
-                            .expected(format!("one of its own names: {}", shown.join(", "))),
-                    );
-                }
-                let id = derive(parent.account_id, IdKind::Rule, &id, &rule.name);
-                Rule {
-                    name: rule.name.value.clone(),
-                    arn: child_arn(&arn, "rule", &id),
-                    id,
-                    priority: rule.priority.value,
-                    method: rule.matches.method.clone(),
-                    path: rule.matches.path.clone(),
-                    host: rule.matches.host.as_ref().map(|host| host.value.clone()),
-                    action: self.action(parent, &rule.action, errors),
-                    origin: rule.at.origin(),
-                }
-            })
-            .collect();
-        Listener {
-            name: doc.name.value.clone(),
-            port: doc.port,
-            forwarded_headers: doc.forwarded_headers,
-            rules,
-            default_action: self.action(parent, &doc.default_action, errors),
-            origin: doc.at.origin(),
-            id,
-            arn,
-        }
-    }
-
-    fn action(&self, parent: &Parent<'_>, doc: &ActionDocument, errors: &mut Vec<Diagnostic>) -> Action {
-        let groups = match doc {
-            ActionDocument::FixedResponse(status) => return Action::FixedResponse(*status),
-            ActionDocument::Forward(groups) => groups,
-        };
-        let mut forward: Vec<(String, u16)> = Vec::with_capacity(groups.len());
-        for group in groups {
-            match self.target_group(parent, &group.target_group) {
-                Ok(name) if forward.iter().any(|(other, _)| *other == name) => {
-                    let message = format!("the target group {name} is named twice, in different ways");
-                    errors.push(Diagnostic::error(&group.target_group.at, message).help("add up their weights"));
-                }
-                Ok(name) => forward.push((name, group.weight)),
-                Err(diagnostic) => errors.push(*diagnostic),
-            }
-        }
-        Action::Forward(forward)
-    }
-
-    /// A target group that a service names: of its own account only, as with Lattice.
-    fn target_group(&self, parent: &Parent<'_>, group: &Located<Identifier>) -> Result<String, Box<Diagnostic>> {
-        let text = quote(&group.value.to_string());
-        let own = |account: &str| account == parent.account;
-        if let Some(index) =
-            self.target_group_index.resolve(&group.value, Some(parent.account), |id| self.account_name(id))
-        {
-            let found = &self.target_groups[index];
-            if own(&found.account) {
-                return Ok(found.name.clone());
-            }
-        }
-        let diagnostic = match &group.value {
-            Identifier::Qualified(account, _) if !own(self.account_name(account).unwrap_or(account)) => {
-                let message = format!("the target group {text} is another account's");
-                return Err(Box::new(
-                    Diagnostic::error(&group.at, message)
-                        .expected(format!("a target group of the account {}", parent.account))
-                        .help("make one with the same targets in this account"),
-                ));
-            }
-            _ => Diagnostic::error(&group.at, format!("the account {} has no target group {text}", parent.account)),
-        };
-        let near = if self.hints(parent.owner) {
-            let visible =
-                self.target_groups.iter().filter(|group| own(&group.account)).map(|group| group.name.as_str());
-            suggestion(&group.value, Some(parent.account), visible)
-        } else {
-            None
-        };
-        Err(Box::new(diagnostic.nearest(near.as_deref())))
-    }
 }
 
 /// The service a listener or rule lies in.
-struct Parent<'p> {
-    account: &'p str,
-    owner: &'p Owner,
-    account_id: &'p str,
-    arn: &'p str,
-    id: &'p str,
+pub(super) struct Parent<'p> {
+    pub(super) account: &'p str,
+    pub(super) owner: &'p Owner,
+    pub(super) account_id: &'p str,
+    pub(super) arn: &'p str,
+    pub(super) id: &'p str,
 }

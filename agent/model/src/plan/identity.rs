@@ -34,11 +34,14 @@ impl<'m> Identities<'m> {
 
     pub(super) fn of(&self, vpc: &Vpc, binding: &Binding) -> Identity {
         let document = self.documents.get(binding.name.as_str()).copied();
-        let document = document.filter(|own| binding.documented && own.vpc == vpc.name);
-        // A document that is not in force makes nobody more than what its VPC is.
-        let document = document.filter(|own| own.status.is_active());
-        // What keeps a workload from a role was said when the documents were linked.
-        let role = self.roles.of(&vpc.name, document, &binding.evidence).unwrap_or_default();
+        let document = document.filter(|own| own.status.is_active() && own.vpc == vpc.name);
+        let role = match (binding.documented, document) {
+            // A document that is gone or not in force says nothing, least of all that the workload is what others are.
+            (true, None) => None,
+            // What keeps a workload from a role was said when the documents were linked.
+            (true, own) => self.roles.of(&vpc.name, own, &binding.evidence).unwrap_or_default(),
+            (false, _) => self.roles.of(&vpc.name, None, &binding.evidence).unwrap_or_default(),
+        };
         let name = session_name(&binding.name);
         let (attested, session) = match role.map(|role| &self.model.roles[role]) {
             Some(role) => (session_arn(role, self.model, &name), name),

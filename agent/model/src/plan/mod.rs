@@ -3,6 +3,7 @@
 mod identity;
 mod numbers;
 mod policies;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +13,7 @@ use brattice_wire::snapshot::{self, Snapshot};
 
 use crate::documents::Evidence;
 use crate::limits::{CONNECT_TIMEOUT_MS, DNS_TTL_SECONDS};
-use crate::model::{Action, AssociationKind, Listener, Model, PolicyResource, Rule};
+use crate::model::{AssociationKind, Model, PolicyResource};
 pub use numbers::Numbers;
 use policies::{Networks, Policies};
 
@@ -150,7 +151,7 @@ struct Planner<'m> {
 }
 
 /// Positions are bounded far below this by the number of documents.
-fn number(position: usize) -> u32 {
+pub(crate) fn number(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
 }
 
@@ -244,60 +245,6 @@ impl<'m> Planner<'m> {
             });
         }
         services
-    }
-
-    fn listener(&mut self, listener: &'m Listener) -> snapshot::Listener {
-        snapshot::Listener {
-            name: listener.name.clone(),
-            id: listener.id.clone(),
-            port: listener.port,
-            forwarded_headers: listener.forwarded_headers,
-            precedence: snapshot::Precedence::Priority,
-            default_filters: snapshot::Filters::default(),
-            rules: listener.rules.iter().map(|rule| self.rule(rule)).collect(),
-            default_action: self.action(&listener.default_action),
-            origin: listener.origin.clone(),
-        }
-    }
-
-    fn rule(&mut self, rule: &'m Rule) -> snapshot::Rule {
-        snapshot::Rule {
-            name: rule.name.clone(),
-            id: rule.id.clone(),
-            priority: rule.priority,
-            matches: snapshot::Match {
-                method: rule.method.clone(),
-                path: rule.path.clone(),
-                host: rule
-                    .host
-                    .clone()
-                    .map(|value| snapshot::HostMatch { kind: snapshot::HostMatchKind::Exact, value }),
-                ..snapshot::Match::default()
-            },
-            filters: snapshot::Filters::default(),
-            action: self.action(&rule.action),
-            origin: rule.origin.clone(),
-        }
-    }
-
-    fn action(&mut self, action: &'m Action) -> snapshot::Action {
-        match action {
-            Action::FixedResponse(status) => snapshot::Action::FixedResponse(snapshot::FixedResponse {
-                status: *status,
-                content_type: None,
-                body: String::new(),
-            }),
-            Action::Forward(groups) => snapshot::Action::Forward(snapshot::Forward {
-                groups: groups
-                    .iter()
-                    .filter_map(|(name, weight)| {
-                        let target_group = self.target_group(name)?;
-                        Some(snapshot::WeightedTargetGroup { target_group, weight: *weight })
-                    })
-                    .collect(),
-                stickiness: None,
-            }),
-        }
     }
 
     fn target_group(&mut self, name: &'m str) -> Option<u32> {

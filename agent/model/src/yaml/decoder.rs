@@ -11,6 +11,8 @@ use crate::nearest::nearest;
 pub(crate) struct Decoder<'s> {
     pub(crate) file: Arc<str>,
     pub(crate) sink: &'s mut Sink,
+    /// Regular expressions that the owner has so far.
+    pub(crate) regexes: &'s mut usize,
 }
 
 impl Decoder<'_> {
@@ -109,6 +111,23 @@ impl Decoder<'_> {
         None
     }
 
+    /// A whole number of 64 bits with its sign.
+    pub(crate) fn integer(&mut self, node: &Node, what: &str) -> Option<i64> {
+        if let Content::Scalar { text, plain: true } = &node.content {
+            let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+            if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+                let value = text.parse().ok();
+                if value.is_none() {
+                    let diagnostic = self.error(node.mark, format!("{} is out of range", quote(text)));
+                    self.report(diagnostic.expected(format!("{what}: a number of 64 bits")));
+                }
+                return value;
+            }
+        }
+        self.wrong(node, &format!("{what}: a whole number"));
+        None
+    }
+
     pub(crate) fn boolean(&mut self, node: &Node) -> Option<bool> {
         match &node.content {
             Content::Scalar { text, plain: true } if matches!(text.as_str(), "true" | "True" | "TRUE") => Some(true),
@@ -146,6 +165,24 @@ impl Decoder<'_> {
         };
         self.report(diagnostic);
         None
+    }
+
+    /// The only member of a union, by its name among `names`; `what` names the union in errors.
+    pub(crate) fn member<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &'static str,
+        names: &[&'static str],
+    ) -> Option<(&'static str, &'n Node)> {
+        let mut members = self.fields(node, what)?;
+        let found: Vec<(&'static str, &Node)> =
+            names.iter().filter_map(|name| Some((*name, members.take(self, name)?))).collect();
+        let given: Vec<&str> = names.iter().copied().filter(|name| members.has(name)).collect();
+        let quoted: Vec<String> = names.iter().map(|name| quote(name)).collect();
+        let (last, others) = quoted.split_last()?;
+        let all = format!("{} and {last}", others.join(", "));
+        let one = members.finish(self) && self.exactly_one(node.mark, &given, &all);
+        found.first().copied().filter(|_| one)
     }
 
     /// Fails where a union has no member or several. `given` are the members present.

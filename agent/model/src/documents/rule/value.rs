@@ -1,0 +1,202 @@
+//! Texts inside rules: paths, patterns, header fields, hosts.
+
+use brattice_router as router;
+
+use crate::diagnostic::{Diagnostic, Located, quote};
+use crate::limits::{MAX_HEADER_NAME, MAX_HEADER_VALUE, MAX_MATCH_VALUE, MAX_PATH, MAX_REGEXES_PER_OWNER};
+use crate::names;
+use crate::yaml::{Decoder, Node};
+
+/// Fields that are about one connection (RFC 9110, 7.6.1): gone before rules see a request, made anew for the next one.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether a byte may be in a token (RFC 9110, 5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn refuse(d: &mut Decoder<'_>, node: &Node, text: &str, what: &str, why: &str) {
+    let diagnostic = d.error(node.mark, format!("{} is no {what}: {why}", quote(text)));
+    d.report(diagnostic);
+}
+
+/// A path in normal form. `beginning`: only how one begins.
+pub(super) fn path(d: &mut Decoder<'_>, node: &Node, beginning: bool) -> Option<String> {
+    let text = d.string(node, "a path like /orders")?;
+    if let Err(why) = plain_path(text) {
+        refuse(d, node, text, "path", &why);
+        return None;
+    }
+    // How a path begins is in normal form where something follows.
+    let whole = if beginning { format!("{text}x") } else { text.to_owned() };
+    match router::path::normalize(&whole) {
+        Ok(normal) if normal == whole => Some(text.to_owned()),
+        Ok(normal) => {
+            let normal = if beginning { normal.strip_suffix('x').unwrap_or(&normal) } else { &normal };
+            let message =
+                format!("{} is not in normal form, as requests' paths are when they are compared", quote(text));
+            let diagnostic = d.error(node.mark, message);
+            d.report(diagnostic.expected(quote(normal)));
+            None
+        }
+        Err(why) => {
+            refuse(d, node, text, "path", &format!("requests with it are refused: {why}"));
+            None
+        }
+    }
+}
+
+fn plain_path(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err("it does not begin with `/`".into());
+    }
+    if text.len() > MAX_PATH {
+        return Err(format!("it has more than {MAX_PATH} characters"));
+    }
+    if let Some(c) = text.chars().find(|c| matches!(c, '?' | '#')) {
+        return Err(format!("paths are compared without query and fragment, so `{c}` would never match"));
+    }
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/".contains(*c);
+    match text.chars().find(|c| !allowed(c)) {
+        Some(c) => Err(format!("{} is not allowed in it", quote(&c.to_string()))),
+        None => Ok(()),
+    }
+}
+
+/// A regular expression that the router compiles.
+pub(super) fn regex(d: &mut Decoder<'_>, node: &Node, case_sensitive: bool) -> Option<String> {
+    let text = d.located(node, "a regular expression")?;
+    regex_at(d, &text, case_sensitive)?;
+    Some(text.value)
+}
+
+/// Checks a regular expression. Compiling them is what costs most in reading documents, so their number is bounded first.
+pub(super) fn regex_at(d: &mut Decoder<'_>, text: &Located<String>, case_sensitive: bool) -> Option<()> {
+    *d.regexes += 1;
+    if *d.regexes > MAX_REGEXES_PER_OWNER {
+        if *d.regexes == MAX_REGEXES_PER_OWNER + 1 {
+            let message = format!("more than {MAX_REGEXES_PER_OWNER} regular expressions in the files of one owner");
+            d.report(Diagnostic::error(&text.at, message).help("match prefixes where they do"));
+        }
+        return None;
+    }
+    match router::check_regex(text, case_sensitive) {
+        Ok(()) => Some(()),
+        Err(why) => {
+            d.report(Diagnostic::error(&text.at, why.to_string()));
+            None
+        }
+    }
+}
+
+/// Name of a header field, in lower case.
+pub(super) fn field_name(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    let text = d.string(node, "the name of a header field")?;
+    if text.is_empty() || text.len() > MAX_HEADER_NAME || !text.bytes().all(is_token) {
+        let why = format!("one has 1 to {MAX_HEADER_NAME} characters of an HTTP token");
+        refuse(d, node, text, "name of a header field", &why);
+        return None;
+    }
+    Some(text.to_ascii_lowercase())
+}
+
+/// Name of a header field that rules may ask for.
+pub(super) fn asked_field(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    let name = field_name(d, node)?;
+    let why = if name == "host" {
+        "HTTP/2 has none; say `hostMatch`"
+    } else if HOP_BY_HOP.contains(&name.as_str()) {
+        "it is about one connection only"
+    } else if name.starts_with("x-amzn-lattice-") {
+        "callers can write what they like into it; who calls is asked by policies, or by `sourceVpcs`"
+    } else {
+        return Some(name);
+    };
+    let diagnostic = d.error(node.mark, format!("rules cannot go by the header field {}: {why}", quote(&name)));
+    d.report(diagnostic);
+    None
+}
+
+/// Name of a header field that may be changed.
+pub(super) fn edited_field(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    let name = field_name(d, node)?;
+    // Some servers take `_` for `-`.
+    let folded = name.replace('_', "-");
+    let why = if HOP_BY_HOP.contains(&folded.as_str()) {
+        "it is about one connection only"
+    } else if folded == "host" {
+        "say `rewrite: {hostname: …}`"
+    } else if folded == "content-length" {
+        "it follows from the body"
+    } else if folded.starts_with("x-forwarded-") || folded == "x-amzn-requestid" {
+        "Brattice writes it"
+    } else if folded.starts_with("x-amzn-lattice-") || folded == "x-amzn-source-vpc" {
+        "targets trust it to tell who calls, so only Brattice writes it"
+    } else {
+        return Some(name);
+    };
+    let diagnostic = d.error(node.mark, format!("the header field {} cannot be changed: {why}", quote(&name)));
+    d.report(diagnostic);
+    None
+}
+
+/// Value of a header field to be written.
+pub(super) fn field_value(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    let text = d.string(node, "the value of a header field")?;
+    let why = if text.len() > MAX_HEADER_VALUE {
+        format!("it has more than {MAX_HEADER_VALUE} bytes")
+    } else if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
+        format!("{} is not allowed in it; there may be printable ASCII characters", quote(&c.to_string()))
+    } else if text.trim() != text {
+        "it begins or ends with a space".into()
+    } else {
+        return Some(text.to_owned());
+    };
+    refuse(d, node, text, "value of a header field", &why);
+    None
+}
+
+/// A value to be compared with.
+pub(super) fn compared(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    let text = d.string(node, "a value to compare with")?;
+    let why = if text.is_empty() || text.len() > MAX_MATCH_VALUE {
+        format!("one has 1 to {MAX_MATCH_VALUE} bytes")
+    } else if text.chars().any(char::is_control) {
+        "it has control characters, which no request may have".into()
+    } else {
+        return Some(text.to_owned());
+    };
+    refuse(d, node, text, "value to compare with", &why);
+    None
+}
+
+/// A host name in lower case without a trailing dot; `with_port`: a port may follow.
+pub(super) fn host(d: &mut Decoder<'_>, node: &Node, with_port: bool) -> Option<String> {
+    let text = d.string(node, "a host name like orders.shop.internal")?;
+    let (name, port) = match text.split_once(':') {
+        Some((name, port)) if with_port => (name, Some(port)),
+        _ => (text, None),
+    };
+    let port = port.map(|port| (port, port.parse::<u16>().ok().filter(|number| *number > 0)));
+    if let Some((port, None)) = port {
+        refuse(d, node, text, "host", &format!("{} is no port", quote(port)));
+        return None;
+    }
+    match names::domain(name) {
+        Ok(name) => Some(port.and_then(|(_, port)| port).map_or_else(|| name.clone(), |port| format!("{name}:{port}"))),
+        Err(why) => {
+            refuse(d, node, text, "host", &why);
+            None
+        }
+    }
+}
