@@ -46,6 +46,10 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
             let line = text(error).replace('\n', "\n    ");
             let _ = writeln!(out, "  {}", paint(&format!("{}: {line}", cell(owner)), Tone::Bad, colours));
         }
+        for warning in &view.warnings {
+            let line = text(warning).replace('\n', "\n    ");
+            let _ = writeln!(out, "  {}", paint(&format!("{}: warning: {line}", cell(owner)), Tone::Warning, colours));
+        }
     }
     let mut programs = Table::new(&["PROGRAM", "ATTACHED TO", "PROGRAM ID", "LINK ID"]);
     for view in &status.programs {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::policies::read::{ReadError, Tree};
 use crate::state::LastGood;
 
-/// Most errors of one owner that are kept for `brattice status`.
+/// Most errors, and most warnings, of one owner that are kept for `brattice status`.
 pub const MAX_ERRORS: usize = 32;
 /// Most owners whose refused documents are tried again alone after a failed link of all.
 const MAX_RETRIES: usize = 16;
@@ -64,6 +64,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Owners {
     owners: BTreeMap<Owner, Entry>,
+    /// What is in force, but not as written.
+    warnings: BTreeMap<Owner, Vec<String>>,
 }
 
 /// What a reading led to.
@@ -99,7 +101,7 @@ impl Owners {
             };
             owners.insert(owner, entry);
         }
-        Self { owners }
+        Self { owners, warnings: BTreeMap::new() }
     }
 
     /// Takes in a reading of the directory. `accepted`: the owner whose removals are accepted.
@@ -118,16 +120,12 @@ impl Owners {
             }
         };
         let (linked, candidates) = self.link(candidates, link);
+        self.warnings = linked.warnings.iter().map(|(owner, found)| (owner.clone(), shown(found))).collect();
         let mut outcome = Outcome { linked, changed: Vec::new(), removed: Vec::new() };
         for (owner, (sources, documents)) in candidates {
             self.put_in_force(&mut outcome, owner, sources, documents);
         }
         outcome
-    }
-
-    /// Makes the model of what is in force again, without looking at the directory.
-    pub fn relink(&self, link: Linker<'_>) -> Linked {
-        link(&self.in_force())
     }
 
     /// Documents in force.
@@ -148,13 +146,14 @@ impl Owners {
 
     /// For `brattice status`.
     pub fn views(&self) -> BTreeMap<String, OwnerView> {
-        let view = |entry: &Entry| OwnerView {
+        let view = |owner: &Owner, entry: &Entry| OwnerView {
             revision: entry.good.as_ref().map_or(0, |good| good.revision),
             state: entry.state.name().to_owned(),
             errors: entry.errors.clone(),
+            warnings: self.warnings.get(owner).cloned().unwrap_or_default(),
             documents: entry.good.as_ref().map_or(0, |good| u32::try_from(good.documents.len()).unwrap_or(u32::MAX)),
         };
-        self.owners.iter().map(|(owner, entry)| (owner.to_string(), view(entry))).collect()
+        self.owners.iter().map(|(owner, entry)| (owner.to_string(), view(owner, entry))).collect()
     }
 
     fn all_missing(&mut self, why: &str) {
@@ -301,12 +300,8 @@ impl Owners {
 }
 
 impl Entry {
-    fn set(&mut self, owner: &Owner, state: OwnerState, mut errors: Vec<String>) {
-        if errors.len() > MAX_ERRORS {
-            let more = errors.len() - MAX_ERRORS;
-            errors.truncate(MAX_ERRORS);
-            errors.push(format!("... and {more} more; `brattice validate` shows all"));
-        }
+    fn set(&mut self, owner: &Owner, state: OwnerState, errors: Vec<String>) {
+        let errors = some(errors);
         if (self.state, &self.errors) != (state, &errors) && state != OwnerState::InForce {
             warn!(%owner, state = state.name(), errors = errors.join(" | "), "the last good documents of this owner stay in force");
         }
@@ -323,6 +318,20 @@ fn removes_too_much(owner: &Owner, old: &Documents, new: &Documents) -> Option<S
             if *owner == Owner::Operator { "accounts or VPCs" } else { "services or service networks" }
         )
     })
+}
+
+/// Not more than are kept for `brattice status`.
+fn some(mut texts: Vec<String>) -> Vec<String> {
+    if texts.len() > MAX_ERRORS {
+        let more = texts.len() - MAX_ERRORS;
+        texts.truncate(MAX_ERRORS);
+        texts.push(format!("... and {more} more; `brattice validate` shows all"));
+    }
+    texts
+}
+
+fn shown(warnings: &[Diagnostic]) -> Vec<String> {
+    some(warnings.iter().map(ToString::to_string).collect())
 }
 
 fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {

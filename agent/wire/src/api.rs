@@ -219,6 +219,9 @@ pub struct OwnerView {
     pub state: String,
     /// Errors of the documents on disk, rendered, with file, line and column.
     pub errors: Vec<String>,
+    /// What is in force, but not as written: an association without a grant, a policy that does nothing. Rendered likewise.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Documents in force.
     pub documents: u32,
 }

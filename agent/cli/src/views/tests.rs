@@ -10,6 +10,7 @@ fn node() -> Status {
         revision: 3,
         state: state.into(),
         errors: errors.iter().map(ToString::to_string).collect(),
+        warnings: if state == "in-force" { vec!["node.yaml:2:1: not associated".into()] } else { vec![] },
         documents: 4,
     };
     Status {
@@ -76,6 +77,7 @@ documents
 OWNER     STATE     REVISION  DOCUMENTS  ERRORS
 operator  in-force  3         4
 shop      invalid   3         4          1
+  operator: warning: node.yaml:2:1: not associated
   shop: accounts/shop/a.yaml:1:7: unknown kind `\\u{1b}[31mx`
 
 attached (as the kernel says)
