@@ -1,4 +1,4 @@
-//! The clock that kernel programs and agent share.
+//! The clock that kernel programs and agent share, and that of everybody else.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -6,4 +6,9 @@ use rustix::time::{ClockId, clock_gettime};
 pub fn boottime_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,10 +1,12 @@
-//! The latest sampled drops, for `brattice status` and the log.
+//! The latest sampled drops, for `brattice status` and the log; and how many of each interface or alias were told of, by
+//! reason, for `brattice explain`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use brattice_abi::{DropEvent, DropReason};
+use brattice_explain::Dropped;
 use brattice_loader::Datapath;
 use tracing::{debug, warn};
 
@@ -12,25 +14,87 @@ use crate::clock::boottime_ns;
 
 /// How many are kept.
 pub const KEPT: usize = 16;
+/// Most tallies; a new one takes the place of that which was added to longest ago.
+pub const MAX_TALLIES: usize = 1_024;
 
 /// The latest drops, shared with the task that reads them.
 #[derive(Clone, Debug, Default)]
-pub struct Drops(Arc<Mutex<VecDeque<DropEvent>>>);
+pub struct Drops(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Newest first.
+    latest: VecDeque<DropEvent>,
+    tallies: BTreeMap<Tallied, (u64, DropEvent)>,
+}
+
+/// Whose drops are counted together: of an interface, of an alias behind a program that many share, for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Tallied {
+    ifindex: u32,
+    alias: Option<IpAddr>,
+    reason: u32,
+}
+
+impl Tallied {
+    fn of(event: &DropEvent) -> Self {
+        let alias = match event.program {
+            // The device of these is everybody's.
+            2 => Some(event.destination),
+            3 => Some(event.source),
+            _ => None,
+        };
+        Self { ifindex: event.ifindex, alias: alias.map(IpAddr::from), reason: event.reason }
+    }
+}
 
 impl Drops {
     /// Newest first, a line each.
     pub fn lines(&self) -> Vec<String> {
         let now = boottime_ns();
-        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        events.iter().map(|event| line(event, now)).collect()
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.latest.iter().map(|event| line(event, now)).collect()
+    }
+
+    /// How many were told of, with the latest, by interface or alias and reason.
+    pub fn tallies(&self) -> Vec<Dropped> {
+        let now = boottime_ns();
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.tallies
+            .values()
+            .map(|(told, event)| {
+                let reason = DropReason::from_u32(event.reason);
+                Dropped {
+                    ifindex: event.ifindex,
+                    told: *told,
+                    source: event.source.into(),
+                    destination: event.destination.into(),
+                    port: event.destination_port,
+                    reason: reason.map_or("?", DropReason::name).to_owned(),
+                    text: reason.map_or(UNKNOWN, DropReason::text).to_owned(),
+                    seconds_ago: now.saturating_sub(event.at_ns) / 1_000_000_000,
+                }
+            })
+            .collect()
     }
 
     fn push(&self, event: DropEvent) {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        events.truncate(KEPT - 1);
-        events.push_front(event);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.latest.truncate(KEPT - 1);
+        kept.latest.push_front(event);
+        let key = Tallied::of(&event);
+        if kept.tallies.len() >= MAX_TALLIES && !kept.tallies.contains_key(&key) {
+            let oldest = kept.tallies.iter().min_by_key(|(_, (_, event))| event.at_ns).map(|(key, _)| *key);
+            if let Some(oldest) = oldest {
+                kept.tallies.remove(&oldest);
+            }
+        }
+        let tally = kept.tallies.entry(key).or_insert((0, event));
+        *tally = (tally.0 + 1, event);
     }
 }
+
+const UNKNOWN: &str = "a reason this version does not know";
 
 /// Reads events until the data path ends.
 pub async fn read(datapath: Arc<Datapath>, drops: Drops) {
@@ -71,7 +135,7 @@ fn line(event: &DropEvent, now: u64) -> String {
         event.source_port,
         IpAddr::from(event.destination),
         event.destination_port,
-        reason.map_or("a reason this version does not know", DropReason::text),
+        reason.map_or(UNKNOWN, DropReason::text),
     )
 }
 
@@ -103,7 +167,32 @@ mod tests {
             drops.push(event(n));
         }
         assert_eq!(drops.lines().len(), KEPT);
-        assert_eq!(drops.0.lock().unwrap().front().unwrap().reason, 39);
+        assert_eq!(drops.0.lock().unwrap().latest.front().unwrap().reason, 39);
+    }
+
+    #[test]
+    fn drops_are_counted_by_interface_alias_and_reason() {
+        let drops = Drops::default();
+        let on = |ifindex, program, at_ns| DropEvent { ifindex, program, at_ns, ..event(1) };
+        for at_ns in [1, 2] {
+            drops.push(on(7, 1, at_ns));
+        }
+        drops.push(DropEvent { source: Address::v4([10, 0, 0, 99]), ..on(7, 1, 3) });
+        drops.push(on(8, 1, 4));
+        // Of programs that everybody shares, by alias.
+        drops.push(on(2, 3, 5));
+        drops.push(DropEvent { source: Address::v4([100, 127, 0, 9]), ..on(2, 3, 6) });
+        let told = |drops: &Drops| -> Vec<(u32, u64)> {
+            drops.tallies().iter().map(|dropped| (dropped.ifindex, dropped.told)).collect()
+        };
+        assert_eq!(told(&drops), [(2, 1), (2, 1), (7, 3), (8, 1)]);
+        assert_eq!(drops.tallies()[2].source, IpAddr::from([10, 0, 0, 99]), "the latest is shown");
+        for ifindex in 0..2_000 {
+            drops.push(on(1_000 + ifindex, 1, 10 + u64::from(ifindex)));
+        }
+        let all = told(&drops);
+        assert_eq!(all.len(), MAX_TALLIES);
+        assert!(!all.contains(&(7, 3)) && all.contains(&(2_999, 1)), "the oldest went");
     }
 
     #[test]

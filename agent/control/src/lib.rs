@@ -1,7 +1,7 @@
 //! The agent: reads the policies directory, decides, and brings kernel and engine to what the documents say.
 //!
 //! - [`policies`], [`owners`], [`linking`]: the directory, per owner all or nothing, to one model.
-//! - [`attachments`], [`aliases`]: which interfaces are whose workloads, and who has which alias. Pure.
+//! - [`attachments`], [`aliases`], [`since`]: which interfaces are whose workloads, who has which alias, since when. Pure.
 //! - [`reconcile`], [`node`]: the smallest change of the kernel's maps, and the loop that owns everything.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
 //! - [`api`], [`switches`], [`drops`]: what operators ask and switch.
@@ -20,5 +20,6 @@ pub mod owners;
 pub mod policies;
 pub mod reconcile;
 pub mod settings;
+pub mod since;
 pub mod state;
 pub mod switches;

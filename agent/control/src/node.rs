@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::aliases::Aliases;
 use crate::api::server::{Call, Reply};
-use crate::api::views;
+use crate::api::{answers, views};
 use crate::attachments::Decision;
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
@@ -31,6 +31,7 @@ use crate::owners::Owners;
 use crate::policies::watch::Watch as PoliciesWatch;
 use crate::reconcile::{Desired, Mirror};
 use crate::settings::Settings;
+use crate::since::Since;
 use crate::state::{LastGood, State, StateDirectory};
 use crate::switches::{self, Names};
 
@@ -90,6 +91,7 @@ pub(crate) struct Node {
     pub(crate) aliases: Aliases,
     interfaces: Vec<Interface>,
     pub(crate) decisions: Vec<Decision>,
+    pub(crate) since: Since,
     desired: Desired,
     pub(crate) snapshot: Arc<Snapshot>,
     pending: Option<Pending>,
@@ -358,9 +360,8 @@ impl Node {
             }
             Request::Probe => views::probe(&self.datapath).await,
             Request::Accept { owner } => self.accept(&Owner::from(owner)).await,
-            Request::Route(_) | Request::Explain { .. } => {
-                Answer::Error { code: ErrorCode::Failed, message: "this agent cannot explain requests yet".to_owned() }
-            }
+            Request::Route(question) => answers::route(self, &question).await,
+            Request::Explain { about } => answers::explain(self, &about).await,
             Request::Flows | Request::Logs { .. } | Request::Recall { .. } => {
                 return self.hand_over(&request, connection).await;
             }

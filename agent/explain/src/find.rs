@@ -164,7 +164,11 @@ pub(crate) fn attached<'w>(world: &World<'w>, own: &'w Attached, address: Option
         vpc: world.model.vpc(&own.vpc),
         vpc_name: own.vpc.clone(),
         attached: Some(own),
-        document: world.model.workloads.iter().find(|workload| workload.name == own.name && workload.vpc == own.vpc),
+        document: world
+            .model
+            .workloads
+            .iter()
+            .find(|workload| own.documented && workload.name == own.name && workload.vpc == own.vpc),
         address: address.or(with_alias.map(|(address, _)| *address)),
     }
 }

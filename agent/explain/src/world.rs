@@ -69,6 +69,8 @@ pub enum EngineState {
 pub struct Attached {
     /// The workload's name.
     pub name: String,
+    /// Whether that is the name of a `Workload` document, not of the interface.
+    pub documented: bool,
     /// Qualified name of its VPC; of those that quarrel about it, separated by commas.
     pub vpc: String,
     /// Host-side interface.
@@ -77,8 +79,6 @@ pub struct Attached {
     pub ifindex: u32,
     /// Network namespace behind it, where it has a name.
     pub namespace: Option<String>,
-    /// Number on this node.
-    pub number: Option<u32>,
     /// Its addresses, with their aliases where they have one.
     pub addresses: Vec<(IpAddr, Option<IpAddr>)>,
     /// How it stands.

@@ -1,5 +1,6 @@
 //! The agent's API: one JSON request and one JSON answer on a Unix socket ([`server`]), and how the answers are put
-//! together ([`views`]).
+//! together ([`views`], [`answers`] of what becomes of a request).
 
+pub(crate) mod answers;
 pub mod server;
 pub mod views;

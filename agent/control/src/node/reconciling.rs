@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::{ENGINE_PATIENCE, Node, Pending};
 use crate::aliases::{Claim, Identity, MAX_PER_INTERFACE};
 use crate::attachments::{Code, Refusal, Wishes, decide, identity_of};
+use crate::clock::unix_seconds;
 use crate::reconcile::{Desired, Placed, difference};
 
 impl Node {
@@ -114,6 +115,7 @@ impl Node {
                 );
             }
         }
+        self.since.update(&decisions, unix_seconds());
         self.decisions = decisions;
         assigned.lost
     }

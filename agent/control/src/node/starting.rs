@@ -32,6 +32,7 @@ use crate::policies::read::read;
 use crate::policies::watch::Watch as PoliciesWatch;
 use crate::reconcile::{Desired, Mirror};
 use crate::settings::{ALIAS_CANDIDATES, Settings, VIP_CANDIDATES};
+use crate::since::Since;
 use crate::state::{StateDirectory, StateError, boot_id};
 
 /// Why the agent could not start.
@@ -149,6 +150,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         aliases,
         interfaces,
         decisions: Vec::new(),
+        since: Since::default(),
         desired: Desired::default(),
         snapshot: Arc::new(Snapshot::default()),
         pending: None,

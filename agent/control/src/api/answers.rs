@@ -1,0 +1,121 @@
+//! What becomes of a request: the node's knowledge, gathered for the explanation.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use brattice_abi::{HALF_OPEN_WINDOW_NS, WorkloadKey};
+use brattice_explain::{Attached, AttachedState, Engine, EngineState, Error, Facts, Refused, World};
+use brattice_wire::api::{Answer, ErrorCode, Subject};
+use brattice_wire::explain::{Explanation, Question};
+
+use crate::attachments::{Code, Decision};
+use crate::clock::{boottime_ns, unix_seconds};
+use crate::node::Node;
+use crate::switches;
+
+/// `brattice route`.
+pub(crate) async fn route(node: &Node, question: &Question) -> Answer {
+    with_world(node, |world| brattice_explain::route(world, question)).await
+}
+
+/// `brattice explain`.
+pub(crate) async fn explain(node: &Node, about: &Subject) -> Answer {
+    with_world(node, |world| brattice_explain::explain(world, about)).await
+}
+
+async fn with_world(node: &Node, decide: impl FnOnce(&World<'_>) -> Result<Explanation, Error>) -> Answer {
+    let facts = match facts(node).await {
+        Ok(facts) => facts,
+        Err(message) => return Answer::Error { code: ErrorCode::Failed, message },
+    };
+    let now = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+    let world = World { model: &node.model, snapshot: &node.snapshot, facts: Some(&facts), now };
+    match decide(&world) {
+        Ok(explanation) => Answer::Explained(Box::new(explanation)),
+        Err(e) => Answer::Error { code: ErrorCode::NotFound, message: e.to_string() },
+    }
+}
+
+async fn facts(node: &Node) -> Result<Facts, String> {
+    let view = node.engine.view.borrow().clone();
+    let refused = node.refused.as_ref().map(|refused| format!("it refused {refused}"));
+    let switches = switches::in_force(&node.datapath.maps.switches(), &node.names())
+        .map_err(|e| format!("whether anything is bypassed or detached cannot be read: {e}"))?;
+    let stats = node.engine.asker().stats().await;
+    let limits = node.settings.limits;
+    let busiest = stats.map_or_else(Vec::new, |stats| {
+        let [connections, requests, _] = stats.busiest;
+        vec![
+            ("connections".to_owned(), connections, limits.connections_per_workload),
+            ("requests in flight".to_owned(), requests, limits.requests_per_workload),
+        ]
+    });
+    Ok(Facts {
+        engine: Engine {
+            state: match view.state {
+                "running" => EngineState::Running,
+                "starting" => EngineState::Starting,
+                _ => EngineState::Down,
+            },
+            // What is done in the kernel, too.
+            revision: view.revision.min(node.applied),
+            error: refused.or(view.last_error),
+        },
+        attached: node.decisions.iter().map(|decision| attached(node, decision)).collect(),
+        switches,
+        owners: node.owners.views(),
+        dropped: node.drops.tallies(),
+        half_open: half_open(node),
+        half_open_limit: node.datapath.options().half_open_limit,
+        busiest,
+    })
+}
+
+/// Connections that each workload began lately and nobody answered yet.
+fn half_open(node: &Node) -> BTreeMap<u32, u32> {
+    let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);
+    let counts = node.datapath.maps.half_open_counts().entries().unwrap_or_default();
+    let current = counts.into_iter().filter(|(_, window)| window.window_ns >= oldest);
+    current.map(|(number, window)| (number, window.count.cast_signed().max(0).unsigned_abs())).collect()
+}
+
+fn attached(node: &Node, decision: &Decision) -> Attached {
+    let taken = |address: IpAddr| {
+        let key = WorkloadKey { ifindex: decision.ifindex, address: address.into() };
+        node.maps.workloads.known().contains_key(&key)
+    };
+    let mut addresses: Vec<(IpAddr, Option<IpAddr>)> = decision
+        .claims()
+        .map(|claim| {
+            let alias = node.aliases.get(&claim).filter(|_| taken(claim.address));
+            (claim.address, alias.map(|given| IpAddr::V4(given.alias)))
+        })
+        .collect();
+    addresses.extend(decision.refused.iter().filter_map(|refusal| Some((refusal.address?, None))));
+    let failed = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
+    let live = node.is_attached(decision.ifindex) && addresses.iter().any(|(_, alias)| alias.is_some());
+    Attached {
+        name: decision.name.clone(),
+        documented: decision.documented,
+        vpc: decision.vpc.clone(),
+        interface: decision.interface.clone(),
+        ifindex: decision.ifindex,
+        namespace: decision.namespace.clone(),
+        addresses,
+        state: match (decision.attached() && !failed, live) {
+            (false, _) => AttachedState::Refused,
+            (true, false) => AttachedState::Attaching,
+            (true, true) => AttachedState::Attached,
+        },
+        refused: decision
+            .refused
+            .iter()
+            .map(|refusal| Refused {
+                address: refusal.address,
+                code: refusal.code.to_string(),
+                text: refusal.text.clone(),
+            })
+            .collect(),
+        since: node.since.of(decision),
+    }
+}
