@@ -4,7 +4,8 @@
 //! looks at all of them. That costs a store per frame instead of two operations on a timer wheel.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
+    ops::Range,
     rc::Rc,
     task::{Context, Waker},
 };
@@ -12,7 +13,11 @@ use std::{
 use futures_util::future::AbortHandle;
 use slab::Slab;
 
-use crate::{http::control::Control, local::Clock};
+use crate::{
+    auth::{Facts, Revoked},
+    http::control::Control,
+    local::Clock,
+};
 
 /// Whom a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,10 @@ pub(crate) struct Flight {
     cut: Cell<bool>,
     /// Of the request body, while it waits for the client.
     body_waker: RefCell<Option<Waker>>,
+    /// What policies may ask about it, once it was let through.
+    facts: RefCell<Option<Rc<Facts>>>,
+    /// Why it was ended although it had been let through.
+    revoked: OnceCell<Revoked>,
     /// Ends the request's stream (HTTP/2); without one, the connection is ended.
     stream: Option<AbortHandle>,
     control: Rc<Control>,
@@ -118,6 +127,30 @@ impl Flight {
         self.cut.get()
     }
 
+    /// It was let through.
+    pub(crate) fn passed(&self, facts: Rc<Facts>) {
+        *self.facts.borrow_mut() = Some(facts);
+    }
+
+    /// Why it is not to go on, of those that were let through; asks `reason`.
+    pub(crate) fn review(&self, reason: impl FnOnce(&Facts) -> Option<Revoked>) -> bool {
+        let Some(revoked) = self.facts.borrow().as_deref().and_then(reason) else { return false };
+        if self.revoked.set(revoked).is_err() {
+            return false;
+        }
+        self.control.revoked.set(self.control.revoked.get() + 1);
+        match &self.stream {
+            Some(stream) => stream.abort(),
+            None => self.control.reset(),
+        }
+        true
+    }
+
+    /// Why it was ended although it had been let through.
+    pub(crate) fn revoked(&self) -> Option<&Revoked> {
+        self.revoked.get()
+    }
+
     fn expire(&self, expired: Expired) {
         self.expired.set(Some(expired));
         wake(&self.waker);
@@ -165,6 +198,8 @@ impl Flights {
             sent: Cell::new(false),
             cut: Cell::new(false),
             body_waker: RefCell::default(),
+            facts: RefCell::default(),
+            revoked: OnceCell::new(),
             stream,
             control,
         });
@@ -174,7 +209,19 @@ impl Flights {
 
     /// A request has ended.
     pub(crate) fn end(&self, flight: &Flight) {
+        flight.facts.borrow_mut().take();
         self.0.borrow_mut().try_remove(flight.key.get());
+    }
+
+    /// Places in the table, empty ones included.
+    pub(crate) fn span(&self) -> usize {
+        self.0.borrow().capacity()
+    }
+
+    /// Requests at some places of the table.
+    pub(crate) fn slice(&self, places: Range<usize>, each: impl FnMut(&Rc<Flight>)) {
+        let flights = self.0.borrow();
+        places.filter_map(|place| flights.get(place)).for_each(each);
     }
 
     /// Ends what takes too long.

@@ -7,8 +7,10 @@
 //! - [`state`], [`rules`], [`limits`], [`stats`]: what all threads share.
 //! - [`worker`]: one thread per core; [`relay`] is its path for bypassed connections.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
+//! - [`auth`]: who may call what: identity, enforcement, revocation.
 //! - [`dns`]: the DNS server.
 
+pub mod auth;
 mod balance;
 pub mod copy;
 pub mod dial;

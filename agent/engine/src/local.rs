@@ -14,6 +14,7 @@ use futures_util::future::AbortHandle;
 use tokio::{net::TcpStream, sync::oneshot};
 
 use crate::{
+    auth::{Authorizer, Reviews},
     balance::Balance,
     copy::Copier,
     dial::{self, Sources},
@@ -93,6 +94,8 @@ pub(crate) struct Local {
     pub(crate) pool: Pool,
     pub(crate) copier: Copier,
     pub(crate) flights: Flights,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) reviews: Reviews,
     pub(crate) clients: Clients,
     pub(crate) random: RefCell<Random>,
     /// Set by an HTTP/2 stream's task when it is polled for the first time, taken by its request.
@@ -128,6 +131,8 @@ impl Local {
             pool: Pool::default(),
             copier: Copier::default(),
             flights: Flights::default(),
+            authorizer: Authorizer::default(),
+            reviews: Reviews::default(),
             clients: Clients::default(),
             random: RefCell::new(random),
             stream: RefCell::default(),

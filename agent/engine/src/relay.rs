@@ -1,11 +1,13 @@
 //! `brattice bypass`: connections are relayed as plain TCP to the targets of the listener's default action. Nothing is
-//! parsed, no rule is asked; who may see the service, and how many connections a workload may have, holds as ever.
+//! parsed, no rule is asked; who may see the service, and how many connections a workload may have, holds as ever. Where a
+//! policy could refuse a request, none is relayed: nobody would ask it.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    ops::Range,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -14,12 +16,15 @@ use std::{
 use brattice_router::Shares;
 use brattice_wire::snapshot::Target;
 use bytes::Bytes;
+use futures_util::future::{AbortHandle, Abortable};
+use slab::Slab;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
 };
 
 use crate::{
+    auth::{self, Origin},
     copy::{Copier, End},
     dial::{self, Sources},
     heartbeat::Slot,
@@ -44,6 +49,15 @@ pub struct Relay {
     sources: RefCell<Sources>,
     balance: RefCell<Balance>,
     copier: Copier,
+    relayed: RefCell<Slab<Relayed>>,
+}
+
+/// An open connection.
+struct Relayed {
+    origin: Origin,
+    /// [`Service::number`].
+    service: u32,
+    ends: AbortHandle,
 }
 
 /// Whose turn it is, for the revision that is in force.
@@ -81,15 +95,17 @@ impl Drop for Client {
 /// Counts a connection while it is open.
 struct Open {
     relay: Rc<Relay>,
+    key: usize,
     _taken: Taken,
 }
 
 impl Open {
-    fn new(relay: Rc<Relay>, taken: Taken) -> Self {
+    fn new(relay: Rc<Relay>, relayed: Relayed, taken: Taken) -> Self {
         relay.counts().connections_open.add(1);
         relay.counts().connections_relayed.add(1);
         relay.slot.connections().fetch_add(1, Relaxed);
-        Self { relay, _taken: taken }
+        let key = relay.relayed.borrow_mut().insert(relayed);
+        Self { relay, key, _taken: taken }
     }
 }
 
@@ -97,6 +113,17 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.relay.counts().connections_open.sub(1);
         self.relay.slot.connections().fetch_sub(1, Relaxed);
+        self.relay.relayed.borrow_mut().try_remove(self.key);
+    }
+}
+
+impl Relayed {
+    /// Whether it would be relayed now.
+    fn is_allowed(&self, state: &State) -> bool {
+        let Origin { alias, generation, vip, .. } = self.origin;
+        let Some(caller) = state.caller(alias).filter(|caller| caller.generation == generation) else { return false };
+        let Some(service) = state.service_of(caller.vpc, vip, self.service) else { return false };
+        state.guards.relayable(&auth::Parties { workload: caller.index, vpc: caller.vpc, service })
     }
 }
 
@@ -112,6 +139,7 @@ impl Relay {
             sources: RefCell::new(sources),
             balance: RefCell::default(),
             copier: Copier::default(),
+            relayed: RefCell::default(),
         })
     }
 
@@ -167,16 +195,47 @@ impl Relay {
             counts.unknown_service.add(1);
             return;
         };
+        let called = auth::Parties { workload: caller.index, vpc: caller.vpc, service: service.index };
+        if !state.guards.relayable(&called) {
+            counts.unrelayed.add(1);
+            return;
+        }
         let Some(route) = self.route(&state, service, listener) else {
             counts.connect_errors.add(1);
             return;
         };
         let parties = Parties::default();
         parties.set(0, alias, caller.generation);
-        let open = Open::new(Rc::clone(self), taken);
+        let (ends, ended) = AbortHandle::new_pair();
+        let origin = Origin {
+            alias,
+            generation: caller.generation,
+            vip: local.ip().to_canonical(),
+            port: local.port(),
+        };
+        let open = Open::new(Rc::clone(self), Relayed { origin, service: service.number, ends }, taken);
         self.tasks.spawn(parties.clone(), async move {
-            open.relay.serve(client, route, &parties).await;
+            // Ended by a review: both sides are reset.
+            let _ = Abortable::new(open.relay.serve(client, route, &parties), ended).await;
         });
+    }
+
+    /// Places in the table of open connections, empty ones included.
+    pub(crate) fn span(&self) -> usize {
+        self.relayed.borrow().capacity()
+    }
+
+    /// Resets those of the connections at some places that would not be relayed now; how many.
+    pub(crate) fn review(&self, places: Range<usize>, state: &State) -> u64 {
+        let relayed = self.relayed.borrow();
+        let mut ended = 0;
+        for connection in places.filter_map(|place| relayed.get(place)) {
+            if !connection.is_allowed(state) {
+                connection.ends.abort();
+                ended += 1;
+            }
+        }
+        ended
     }
 
     /// The targets of the default action, in the order in which they are tried; `None` if there is nowhere to go.

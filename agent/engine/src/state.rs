@@ -13,6 +13,7 @@ use brattice_wire::{
 };
 
 use crate::{
+    auth::{GuardError, Guards},
     limits::{Registry, Usage},
     rules::{Action, Compiler, Forward, Rule},
     stats::AllCounts,
@@ -104,6 +105,9 @@ pub enum CompileError {
         /// Why.
         error: brattice_router::RegexError,
     },
+    /// Networks, roles or policies are refused.
+    #[error(transparent)]
+    Guards(#[from] GuardError),
     /// The rules of a listener cannot be compiled.
     #[error("{place}: {error}")]
     Rules {
@@ -119,6 +123,8 @@ pub enum CompileError {
 pub struct State {
     /// Of the snapshot.
     pub revision: u64,
+    /// Networks, roles and policies.
+    pub guards: Guards,
     callers: FastMap<IpAddr, Caller>,
     vpcs: Vec<Vpc>,
     services: Vec<Service>,
@@ -136,6 +142,8 @@ pub struct Caller {
     pub alias: IpAddr,
     /// The real address inside the VPC.
     pub address: IpAddr,
+    /// Index among the snapshot's workloads.
+    pub index: u32,
     /// Index of its VPC.
     pub vpc: u32,
     /// Name for people.
@@ -172,6 +180,8 @@ pub struct Service {
     pub name: String,
     /// Id.
     pub id: Arc<str>,
+    /// Index among the snapshot's services.
+    pub index: u32,
     /// Number on this node: key of pools and switches.
     pub number: u32,
     /// VIP.
@@ -216,14 +226,15 @@ impl State {
     /// # Errors
     /// When it contradicts itself, see [`CompileError`].
     pub fn compile(snapshot: Snapshot, registry: &Registry) -> Result<Self, CompileError> {
+        let guards = Guards::compile(&snapshot)?;
         let Snapshot { revision, vpcs, workloads, services, target_groups, networks: _, roles: _, policies: _, dns } =
             snapshot;
-        let mut state = Self { revision, dns, ..Self::default() };
+        let mut state = Self { revision, guards, dns, ..Self::default() };
         let counts = (vpcs.len(), services.len());
         let mut compiler = Compiler { groups: &target_groups, forwards: 0 };
         for service in services {
-            let service = compile(service, &mut compiler)?;
             let index = u32::try_from(state.services.len()).unwrap_or(u32::MAX);
+            let service = compile(service, index, &mut compiler)?;
             let names = service.names.len() - 1;
             for name in &service.names[..names] {
                 state.names.entry(name.clone()).or_default().push(index);
@@ -247,7 +258,7 @@ impl State {
             let (name, arn, dns_upstreams) = (vpc.name, vpc.arn, vpc.dns_upstreams);
             state.vpcs.push(Vpc { name, id: vpc.id, arn, dns_upstreams, vips, visible });
         }
-        for workload in workloads {
+        for (index, workload) in (0u32..).zip(workloads) {
             if workload.vpc as usize >= counts.0 {
                 let place = format!("workload {}", workload.name);
                 return Err(CompileError::Index { place, what: "VPC", index: workload.vpc, count: counts.0 });
@@ -255,6 +266,7 @@ impl State {
             let caller = Caller {
                 alias: workload.alias,
                 address: workload.address,
+                index,
                 vpc: workload.vpc,
                 name: workload.name.into(),
                 number: workload.number,
@@ -308,6 +320,13 @@ impl State {
         Some((service, service.listeners.iter().find(|listener| listener.port == port)?))
     }
 
+    /// Index of the service with this number, if it still has this VIP and the VPC may still see it.
+    pub(crate) fn service_of(&self, vpc: u32, vip: IpAddr, number: u32) -> Option<u32> {
+        let services = self.vpcs.get(vpc as usize)?.vips.get(&vip)?;
+        let is_it = |index: &u32| self.services.get(*index as usize).is_some_and(|service| service.number == number);
+        services.iter().copied().find(is_it)
+    }
+
     /// The VIP of the service that has this DNS name (lower case, no trailing dot), if the VPC may see it.
     pub fn resolve(&self, vpc: u32, name: &str) -> Option<IpAddr> {
         let visible = &self.vpcs.get(vpc as usize)?.visible;
@@ -356,7 +375,7 @@ impl Listener {
     }
 }
 
-fn compile(service: snapshot::Service, compiler: &mut Compiler<'_>) -> Result<Service, CompileError> {
+fn compile(service: snapshot::Service, index: u32, compiler: &mut Compiler<'_>) -> Result<Service, CompileError> {
     let mut names: Vec<Box<str>> = Vec::with_capacity(service.domains.len() + 2);
     names.push(service.generated_name.into());
     names.extend(service.domains.into_iter().map(Into::into));
@@ -386,6 +405,7 @@ fn compile(service: snapshot::Service, compiler: &mut Compiler<'_>) -> Result<Se
     Ok(Service {
         name: service.name,
         id: service.id.into(),
+        index,
         number: service.number,
         vip: service.vip,
         idle_timeout_seconds: service.idle_timeout_seconds,

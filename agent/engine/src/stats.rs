@@ -97,6 +97,13 @@ pub struct Counts {
     pub refused_requests: Count,
     /// Requests for a service unknown to the caller.
     pub unknown_service: Count,
+    /// Requests that policies refused, by level: identity, network, service.
+    pub denied: [Count; 3],
+    /// Requests, streams and upgraded connections ended, client connections closed, because what they had been let
+    /// through for is not allowed any more.
+    pub revoked: [Count; 2],
+    /// Relayed connections refused, because policies would have to be asked about what they carry.
+    pub unrelayed: Count,
     /// Failed or timed out connects to targets.
     pub connect_errors: Count,
     /// Connections whose peer was no known alias.

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use crate::{
+    auth,
     heartbeat::Slot,
     http::{self, control::Verdict},
     local::Local,
@@ -61,6 +62,7 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
         match order {
             Order::Applied => {
                 applied(&local);
+                auth::review(&local, &relay);
                 gate.open();
             }
             Order::CloseAliases(aliases) => {

@@ -12,7 +12,7 @@ use http::HeaderValue;
 
 use super::{
     guards::{Guards, Parties},
-    said,
+    said::{self, Said},
 };
 
 /// Ways of which a worker keeps `x-amzn-lattice-target`; when there are more, it begins anew.
@@ -142,14 +142,20 @@ impl Authorizer {
         })
     }
 
-    /// `x-amzn-lattice-target` of a request to a target group.
-    pub(crate) fn target(
-        &self,
-        guards: &Guards,
-        service: u32,
-        network: Option<u32>,
-        group: u32,
-    ) -> Option<HeaderValue> {
+    /// What the target of a request is told; `network`: through which service network it comes.
+    pub(crate) fn said(&self, guards: &Guards, parties: &Parties, network: Option<u32>, group: u32) -> Said {
+        let [identity, tags] = guards.identity(parties.workload).map_or([None; 2], super::identity::Identity::said);
+        let [of_vpc, source_vpc] = guards.said_of_vpc(parties.vpc);
+        Said {
+            identity: identity.cloned(),
+            tags: tags.cloned(),
+            network: of_vpc.cloned(),
+            target: self.target(guards, parties.service, network, group),
+            source_vpc: source_vpc.cloned(),
+        }
+    }
+
+    fn target(&self, guards: &Guards, service: u32, network: Option<u32>, group: u32) -> Option<HeaderValue> {
         let mut ways = self.ways.borrow_mut();
         if ways.edition != guards.edition() || ways.said.len() >= MOST_WAYS {
             ways.edition = guards.edition();

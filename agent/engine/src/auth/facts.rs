@@ -3,6 +3,8 @@
 use brattice_iam::{Lookup, Query};
 use http::HeaderMap;
 
+use super::review::Origin;
+
 /// Field name and value in a [`Facts`] end with this; neither can hold it.
 const END: char = '\n';
 /// What a connection between two requests may keep of the last one, bytes. More is let go of.
@@ -27,6 +29,8 @@ fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 /// else than today's: one text, used again by the connection's next request.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
+    /// Whose request it is; none before there was one.
+    origin: Option<Origin>,
     /// [`crate::state::Service::number`] of the service that was called.
     service: u32,
     /// Method, path and query, one behind the other, and then names and values of fields, each with its [`END`].
@@ -34,14 +38,24 @@ pub(crate) struct Facts {
     method: usize,
     path: usize,
     query: usize,
+    /// It was too long to be kept.
+    shortened: bool,
 }
 
 impl Facts {
     /// Takes the copy.
-    pub(crate) fn set(&mut self, service: u32, method: &str, path: &str, query: &str, fields: &HeaderMap) {
+    pub(crate) fn set(
+        &mut self,
+        origin: Origin,
+        service: u32,
+        (method, path, query): (&str, &str, &str),
+        fields: &HeaderMap,
+    ) {
         let text = &mut self.text;
         text.clear();
+        self.origin = Some(origin);
         self.service = service;
+        self.shortened = false;
         text.push_str(method);
         self.method = text.len();
         text.push_str(path);
@@ -76,9 +90,23 @@ impl Facts {
         Query(&self.text[self.path..self.query])
     }
 
-    /// Whether a connection may keep it between requests.
-    pub(crate) fn is_small(&self) -> bool {
-        self.text.capacity() <= IDLE_BYTES
+    /// Whose request it is.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
+    /// The request has ended. Where the copy is long it is let go of: between requests a connection reaches nothing, and
+    /// the next request is decided about in any case.
+    pub(super) fn shorten(&mut self) {
+        if self.text.capacity() > IDLE_BYTES {
+            let (origin, service) = (self.origin, self.service);
+            *self = Self { origin, service, shortened: true, ..Self::default() };
+        }
+    }
+
+    /// Whether policies can be asked about it.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.shortened
     }
 }
 
@@ -97,6 +125,11 @@ impl Lookup for Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn origin() -> Origin {
+        let address = std::net::Ipv4Addr::LOCALHOST.into();
+        Origin { alias: address, generation: 1, vip: address, port: 80 }
+    }
 
     fn all(of: &dyn Lookup, name: &str) -> Vec<String> {
         let mut all = Vec::new();
@@ -119,7 +152,7 @@ mod tests {
         let mut facts = Facts::default();
         // The second is what counts, and what was longer before leaves nothing behind.
         for (method, path, query) in [("OPTIONS", "/a/long/path", "and=query"), ("GET", "/a", "x=1&y")] {
-            facts.set(7, method, path, query, &fields);
+            facts.set(origin(), 7, (method, path, query), &fields);
             assert_eq!((facts.service(), facts.method(), facts.path()), (7, method, path));
         }
         assert_eq!(all(&facts.query(), "x"), ["1"]);
@@ -134,9 +167,12 @@ mod tests {
     #[test]
     fn what_is_long_is_not_kept_between_requests() {
         let mut facts = Facts::default();
-        facts.set(1, "GET", "/", "", &HeaderMap::new());
-        assert!(facts.is_small());
-        facts.set(1, "GET", &"/a".repeat(IDLE_BYTES), "", &HeaderMap::new());
-        assert!(!facts.is_small());
+        for (path, whole) in [("/a".to_owned(), true), ("/a".repeat(IDLE_BYTES), false), ("/b".to_owned(), true)] {
+            facts.set(origin(), 7, ("GET", &path, ""), &HeaderMap::new());
+            assert!(facts.is_whole() && facts.path() == path);
+            facts.shorten();
+            assert_eq!((facts.is_whole(), facts.service(), facts.origin()), (whole, 7, Some(origin())));
+            assert!(facts.text.capacity() <= IDLE_BYTES);
+        }
     }
 }

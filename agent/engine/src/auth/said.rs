@@ -9,6 +9,21 @@ use http::HeaderValue;
 
 use super::identity::Role;
 
+/// The values of the fields that a target gets; what is absent is not said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    /// `x-amzn-lattice-identity`.
+    pub(crate) identity: Option<HeaderValue>,
+    /// `x-amzn-lattice-identity-tags`.
+    pub(crate) tags: Option<HeaderValue>,
+    /// `x-amzn-lattice-network`.
+    pub(crate) network: Option<HeaderValue>,
+    /// `x-amzn-lattice-target`.
+    pub(crate) target: Option<HeaderValue>,
+    /// `x-amzn-source-vpc`.
+    pub(crate) source_vpc: Option<HeaderValue>,
+}
+
 /// Tags that a target is told of (Lattice's bound).
 const MOST_TAGS: usize = 99;
 /// Bytes of all of them. A tag that does not fit is left out whole, and so are those behind it: targets commonly take

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
 };
 
@@ -13,6 +13,7 @@ use super::{
     filters::Filters,
     headers::REQUEST_ID,
 };
+use crate::auth::Refusal;
 
 /// Why a request was not forwarded, or its answer not passed on, for the client: one sentence, nothing about how we
 /// are made, where targets are, or what else exists.
@@ -33,6 +34,9 @@ impl Problem {
         Self { status, text, close: true }
     }
 }
+
+/// gRPC's status code.
+const PERMISSION_DENIED: &str = "7";
 
 /// The same for a service that does not exist and for one that the caller may not see.
 pub(crate) const UNKNOWN: Problem = Problem::new(StatusCode::NOT_FOUND, "no such service");
@@ -58,6 +62,60 @@ pub(crate) fn problem(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A request that policies refuse.
+pub(crate) struct Denied {
+    pub(crate) refusal: Box<Refusal>,
+    /// Its client reads a gRPC status.
+    pub(crate) grpc: bool,
+}
+
+/// Whether a request is a gRPC call (gRPC over HTTP/2, "Requests").
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let kind = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    kind.get(..GRPC.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
+}
+
+/// What the caller of a refused request is told: Lattice's words and the request's id, and nothing of which policy it
+/// was. gRPC has its status in the header section, as an answer without messages may (gRPC over HTTP/2, "Responses").
+pub(crate) fn denied(denied: Denied, id: HeaderValue, head: bool, finish: Finish) -> Response<ResponseBody> {
+    let text = denied.refusal.text;
+    let body = if head || denied.grpc {
+        Bytes::new()
+    } else {
+        format!("{text}\nrequest id: {}\n", id.to_str().unwrap_or("-")).into()
+    };
+    let mut response = Response::new(ResponseBody::own(body, finish));
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    if denied.grpc {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(PERMISSION_DENIED));
+        if let Ok(message) = HeaderValue::from_maybe_shared(Bytes::from(grpc_message(&text))) {
+            headers.insert(HeaderName::from_static("grpc-message"), message);
+        }
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
+    response
+}
+
+/// Percent-encoded as gRPC says: what is not visible ASCII or a space, and `%`.
+fn grpc_message(text: &str) -> String {
+    use std::fmt::Write;
+    let mut message = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if matches!(byte, b' '..=b'~') && byte != b'%' {
+            message.push(char::from(byte));
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(message, "%{byte:02X}");
+        }
+    }
+    message
 }
 
 /// What a rule answers.

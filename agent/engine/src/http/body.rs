@@ -187,7 +187,10 @@ impl Drop for Finish {
         self.flight.cut();
         self.control.open.set(self.control.open.get() - 1);
         self.control.touched.set(self.local.clock.tick());
-        if !self.complete {
+        self.control.latest.ended();
+        if self.flight.revoked().is_some() {
+            self.control.revoked.set(self.control.revoked.get() - 1);
+        } else if !self.complete {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
         }
         self.local.counts().requests_open.sub(1);

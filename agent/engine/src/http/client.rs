@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     net::SocketAddr,
+    ops::Range,
     pin::{Pin, pin},
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
@@ -33,6 +34,7 @@ use super::{
     upgrade,
 };
 use crate::{
+    auth,
     limits::{Taken, Use},
     local::Local,
     stats::Limit,
@@ -70,6 +72,17 @@ impl Clients {
         for (_, control) in self.0.borrow().iter() {
             control.decide(verdict);
         }
+    }
+
+    /// Places in the table, empty ones included.
+    pub(crate) fn span(&self) -> usize {
+        self.0.borrow().capacity()
+    }
+
+    /// Connections at some places of the table.
+    pub(crate) fn slice(&self, places: Range<usize>, each: impl FnMut(&Rc<Control>)) {
+        let clients = self.0.borrow();
+        places.filter_map(|place| clients.get(place)).for_each(each);
     }
 
     /// Ends what idles or begins too slowly.
@@ -144,6 +157,7 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
         vip,
         port,
         http2: false,
+        auth: auth::Session::default(),
         parties: parties.clone(),
         switched: RefCell::default(),
     };

@@ -15,6 +15,7 @@ use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 
 use super::refusal::Refusal;
+use crate::auth::Latest;
 
 /// Interim answers of a target that may wait for a client that does not read.
 const MOST_INTERIM: usize = 16;
@@ -59,6 +60,10 @@ pub(crate) struct Control {
     pub(crate) refused_body: Cell<Option<Refusal>>,
     /// HTTP/2 requests that the client took back before they were answered.
     pub(crate) cancelled: Cell<u64>,
+    /// The latest request that was let through.
+    pub(crate) latest: Latest,
+    /// Requests in flight that were let through and are being ended.
+    pub(crate) revoked: Cell<u32>,
     /// Towards HTTP/1 clients.
     pub(crate) interim: Arc<Interim>,
 }
@@ -79,6 +84,8 @@ impl Control {
             offer: Cell::new(None),
             refused_body: Cell::new(None),
             cancelled: Cell::new(0),
+            latest: Latest::default(),
+            revoked: Cell::new(0),
             interim: Arc::default(),
         }
     }
@@ -108,6 +115,16 @@ impl Control {
             self.offer.set(None);
             self.wake();
         }
+    }
+
+    /// The latest request would not be let through now: closes the connection unless it carries another one that is.
+    /// Whether it was this that closed it.
+    pub(crate) fn retire(&self) -> bool {
+        if self.verdict.get() > Verdict::Serve || self.open.get() > self.revoked.get() {
+            return false;
+        }
+        self.decide(Verdict::Drain);
+        true
     }
 
     /// The connection's task is polled with this waker.

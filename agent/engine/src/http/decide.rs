@@ -1,11 +1,13 @@
 //! What becomes of a request. Everything here needs no waiting; the order is part of what is promised:
 //!
 //! ```text
-//! caller ─► its limits ─► fields that do not pass ─► host ─► service and listener ─► path ─► rule ─► filters ─► action
+//! caller ─► its limits ─► fields that do not pass ─► host ─► service and listener ─► path ─► policies
+//!        ─► rule ─► filters ─► action
 //! ```
 
 use std::{borrow::Cow, sync::Arc};
 
+use brattice_iam::{Http, Query};
 use brattice_router::{RequestHead, path, rewrite::Target};
 use brattice_wire::snapshot::ProtocolVersion;
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{
-    answer::{Own, Problem, TOO_LARGE, UNKNOWN},
+    answer::{self, Denied, Own, Problem, TOO_LARGE, UNKNOWN},
     body::Finish,
     filters::Filters,
     forward::Route,
@@ -23,7 +25,7 @@ use super::{
     service::Session,
     sticky, upgrade,
 };
-use crate::{limits::Use, pool::Key, rules::Action, stats::Limit};
+use crate::{auth, limits::Use, pool::Key, rules::Action, stats::Limit};
 
 const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";
 
@@ -48,6 +50,8 @@ pub(crate) enum Decision {
     Own(Box<Own>),
     /// A target has it.
     Forward(Box<Plan>),
+    /// Policies refuse it.
+    Denied(Box<Denied>),
     /// The caller is no caller any more.
     Gone,
 }
@@ -101,6 +105,22 @@ pub(crate) fn decide(
         port: session.port,
         vpc: caller.vpc,
     };
+    let parties = auth::Parties { workload: caller.index, vpc: caller.vpc, service: service.index };
+    let (fields, query) = (auth::Fields(head.headers), Query(head.query()));
+    let http = Http { method: head.method, path: &head.path, headers: &fields, query: &query };
+    let call = auth::Call { address: caller.address, port: session.port, http };
+    let passed = match local.authorizer.authorize(&state.guards, &session.auth, &parties, &call) {
+        Ok(passed) => passed,
+        Err(refusal) => {
+            counts.denied[refusal.level as usize].add(1);
+            let grpc = answer::is_grpc(head.headers);
+            return Decision::Denied(Box::new(Denied { refusal, grpc }));
+        }
+    };
+    let origin = session.origin();
+    finish.flight.passed(session.control.latest.note(|facts| {
+        facts.set(origin, service.number, (head.method, &head.path, head.query()), head.headers);
+    }));
     let rule = listener.rule(&head);
     let filters = rule.filters.clone();
     let forward = match &rule.action {
@@ -147,6 +167,7 @@ pub(crate) fn decide(
         forwarded: listener.forwarded_headers,
         to_http2,
         id: id.clone(),
+        said: local.authorizer.said(&state.guards, &parties, passed.network, number),
     };
     let key = Key {
         service: service.number,

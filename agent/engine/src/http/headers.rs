@@ -8,13 +8,18 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 
-use crate::random::Random;
+use crate::{auth::Said, random::Random};
 
 /// Identifies a request; ours unless the client sent one.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const IDENTITY: HeaderName = HeaderName::from_static("x-amzn-lattice-identity");
+const IDENTITY_TAGS: HeaderName = HeaderName::from_static("x-amzn-lattice-identity-tags");
+const NETWORK: HeaderName = HeaderName::from_static("x-amzn-lattice-network");
+const WAY: HeaderName = HeaderName::from_static("x-amzn-lattice-target");
+const SOURCE_VPC: HeaderName = HeaderName::from_static("x-amzn-source-vpc");
 /// Longest request id that is taken from a client, bytes; what is longer is cut (as Lattice does).
 const LONGEST_ID: usize = 512;
 
@@ -25,26 +30,27 @@ enum Message {
     Response,
 }
 
-/// Whether `name`, with `-` for `_`, is `wanted`.
+/// Whether `name` is `wanted` to some server, see [`begins`].
 fn is(name: &[u8], wanted: &[u8]) -> bool {
     name.len() == wanted.len() && begins(name, wanted)
 }
 
-/// Whether `name`, with `-` for `_`, begins with `wanted`.
+/// Whether `name` begins with `wanted` to some server. Many show fields to the application under names of variables, as
+/// CGI began it: WSGI takes `_` for `-`, PHP `.` as well, Apache everything that is neither letter nor digit.
 fn begins(name: &[u8], wanted: &[u8]) -> bool {
-    name.len() >= wanted.len() && name.iter().zip(wanted).all(|(a, b)| a == b || *a == b'_' && *b == b'-')
+    name.len() >= wanted.len()
+        && name.iter().zip(wanted).all(|(a, b)| a == b || *b == b'-' && !a.is_ascii_alphanumeric())
 }
 
 /// Whether a field does not pass. Names are in lower case already.
 fn removed(name: &HeaderName, message: Message) -> bool {
     let name = name.as_str().as_bytes();
     let request = message == Message::Request;
-    // Many servers show a field to the application with `-` and `_` alike (CGI, WSGI): a name that we set or that frames
-    // the message must not come in the other spelling.
-    let respelled = || name.contains(&b'_');
+    // A name that we set, or that frames the message, must not come in another spelling.
+    let respelled = || name.iter().any(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
     match name.first() {
         Some(b'x') => {
-            begins(name, b"x-amzn-lattice-")
+            begins(name, b"x-amzn-lattice")
                 || begins(name, b"x-brattice-")
                 || request
                     && (is(name, b"x-amzn-source-vpc")
@@ -101,6 +107,8 @@ pub(crate) struct Journey {
     /// The target speaks HTTP/2.
     pub(crate) to_http2: bool,
     pub(crate) id: HeaderValue,
+    /// What the target is told of caller and way.
+    pub(crate) said: Said,
 }
 
 /// The request's id: the client's, or a new one.
@@ -151,6 +159,19 @@ pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
     headers.insert(FORWARDED_PORT, journey.port.into());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     headers.insert(REQUEST_ID, journey.id.clone());
+    let said = &journey.said;
+    let fields = [
+        (IDENTITY, &said.identity),
+        (IDENTITY_TAGS, &said.tags),
+        (NETWORK, &said.network),
+        (WAY, &said.target),
+        (SOURCE_VPC, &said.source_vpc),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
+        }
+    }
     if !journey.to_http2 && headers.get_all(COOKIE).iter().nth(1).is_some() {
         // HTTP/2 may split it, HTTP/1 may not have it split (RFC 9113, 8.2.3).
         let joined = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);

@@ -30,6 +30,7 @@ use super::{
     upgrade::{self, Upgrade},
 };
 use crate::{
+    auth,
     flights::{Expired, Fault, Flight, Waits},
     local::{ConnectError, Local},
     stats::Limit,
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) vip: IpAddr,
     pub(crate) port: u16,
     pub(crate) http2: bool,
+    /// What policies said of it that holds for all of its requests.
+    pub(crate) auth: auth::Session,
     /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.
     pub(crate) parties: Parties,
     /// Client and target have agreed on another protocol; taken when the answer that says so is written.
@@ -82,6 +85,7 @@ pub(crate) async fn serve(
             return Err(Closed);
         }
         Decision::Answer(problem) => answer::problem(problem, id, session.http2, head, finish),
+        Decision::Denied(denied) => answer::denied(*denied, id, head, finish),
         Decision::Own(own) => answer::own(*own, id, head, finish),
         Decision::Forward(mut plan) => match session.forward(&mut plan, request, &finish.flight).await {
             Ok((response, lease)) => session.answer(&plan, response, lease, finish),
@@ -96,6 +100,11 @@ pub(crate) async fn serve(
 }
 
 impl Session {
+    /// Whose requests it carries.
+    pub(crate) fn origin(&self) -> auth::Origin {
+        auth::Origin { alias: self.alias, generation: self.generation, vip: self.vip, port: self.port }
+    }
+
     fn begin(&self) -> Finish {
         let (local, control) = (&self.local, &self.control);
         let stream = local.stream.borrow_mut().take();

@@ -1,0 +1,411 @@
+//! Decisions without sockets: what they are, what a connection remembers of them, what they cost.
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test, also in its helpers")]
+#![allow(unsafe_code, reason = "an allocator is unsafe to implement")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use brattice_engine::auth::{Authorizer, Call, Fields, GuardError, Guards, Parties, Passed, Refusal, Session};
+use brattice_iam::{Http, Level, Query};
+use brattice_wire::{
+    auth::{AuthType, Network, Policy, PolicyAttachment, Role},
+    snapshot::{Origin, Service, Snapshot, Vpc, Workload},
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: all is left to the system's allocator; the count is a thread-local without destructor, so that counting
+// allocates nothing and works in every phase of a thread.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are those that the system's allocator wants.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; the pointer is from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SERVICE: &str = "arn:aws:vpc-lattice:us-west-2:111111111111:service/svc-1";
+
+fn network(name: &str, auth_type: AuthType, policy: Option<u32>) -> Network {
+    Network {
+        name: name.into(),
+        id: name.into(),
+        arn: format!("arn:{name}"),
+        auth_type,
+        policy,
+        origin: Origin::default(),
+    }
+}
+
+fn policy(name: &str, attachment: PolicyAttachment, json: &str) -> Policy {
+    let statements = json.matches("\"Effect\"").count();
+    let lines = (1..=u32::try_from(statements).unwrap()).map(|n| n * 10).collect();
+    Policy { attachment, name: name.into(), json: json.into(), audit: false, file: format!("{name}.yaml"), lines }
+}
+
+const HTTP_SERVICE: PolicyAttachment = PolicyAttachment::Service { http: true, tcp: false };
+
+/// VPC 0 in networks 0 and 1, VPC 1 in none; workload 0 has a role, workload 1 none, workload 2 is in VPC 1.
+fn snapshot() -> Snapshot {
+    let vpc = |id: &str, networks: &[u32]| Vpc {
+        name: id.into(),
+        id: id.into(),
+        arn: format!("arn:aws:ec2:us-west-2:222222222222:vpc/{id}"),
+        services: vec![0],
+        account: "222222222222".into(),
+        networks: networks.to_vec(),
+        dns_upstreams: Vec::new(),
+    };
+    let workload = |name: &str, number: u32, vpc: u32, role: Option<u32>| Workload {
+        alias: Ipv4Addr::from_bits(0x647f_0000 + number).into(),
+        address: Ipv4Addr::new(10, 0, 0, 10).into(),
+        vpc,
+        name: name.into(),
+        number,
+        generation: 1,
+        attested: format!("arn:attested/{name}"),
+        evidence: vec!["interface".into(), "namespace".into()],
+        role,
+        session: if role.is_some() { name.into() } else { String::new() },
+    };
+    Snapshot {
+        revision: 1,
+        vpcs: vec![vpc("vpc-1", &[0, 1]), vpc("vpc-2", &[])],
+        workloads: vec![workload("web", 1, 0, Some(0)), workload("job", 2, 0, None), workload("far", 3, 1, None)],
+        services: vec![Service {
+            name: "shop/orders".into(),
+            id: "svc-1".into(),
+            arn: SERVICE.into(),
+            number: 1,
+            vip: Ipv4Addr::new(169, 254, 64, 32).into(),
+            generated_name: "orders".into(),
+            domains: Vec::new(),
+            account: "111111111111".into(),
+            tags: vec![("Tier".into(), "gold".into())],
+            auth_type: AuthType::None,
+            policy: None,
+            networks: vec![0, 1, 2],
+            listeners: Vec::new(),
+            idle_timeout_seconds: 60,
+            origin: Origin::default(),
+        }],
+        networks: vec![
+            network("retail", AuthType::None, None),
+            network("backup", AuthType::None, None),
+            network("other", AuthType::None, None),
+        ],
+        roles: vec![Role {
+            name: "shop/reader".into(),
+            arn: "arn:aws:iam::333333333333:role/reader".into(),
+            account: "333333333333".into(),
+            organization: Some("o-1".into()),
+            organization_paths: vec!["o-1/r-1/".into()],
+            tags: vec![("team".into(), "red".into())],
+            policy: None,
+            origin: Origin::default(),
+        }],
+        ..Snapshot::default()
+    }
+}
+
+/// With this policy of the service in force.
+fn with_policy(statements: &str) -> Snapshot {
+    let mut snapshot = snapshot();
+    let json = format!(r#"{{"Version": "2012-10-17", "Statement": [{statements}]}}"#);
+    snapshot.policies = vec![policy("shop/orders", HTTP_SERVICE, &json)];
+    snapshot.services[0].auth_type = AuthType::AwsIam;
+    snapshot.services[0].policy = Some(0);
+    snapshot
+}
+
+fn allow(rest: &str) -> String {
+    format!(r#"{{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"{rest}}}"#)
+}
+
+const WEB: Parties = Parties { workload: 0, vpc: 0, service: 0 };
+const JOB: Parties = Parties { workload: 1, vpc: 0, service: 0 };
+const FAR: Parties = Parties { workload: 2, vpc: 1, service: 0 };
+
+struct Desk {
+    authorizer: Authorizer,
+    session: Session,
+    headers: HeaderMap,
+}
+
+impl Desk {
+    fn new(headers: &[(&'static str, &'static str)]) -> Self {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        let headers = headers.iter().map(pair).collect();
+        Self { authorizer: Authorizer::default(), session: Session::default(), headers }
+    }
+
+    fn ask(&self, guards: &Guards, parties: &Parties, method: &str, target: &str) -> Result<Passed, Box<Refusal>> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (headers, query) = (Fields(&self.headers), Query(query));
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 10));
+        let call = Call { address, port: 80, http: Http { method, path, headers: &headers, query: &query } };
+        self.authorizer.authorize(guards, &self.session, parties, &call)
+    }
+}
+
+/// The id of the refusal, or which network it passes by.
+fn decided(snapshot: &Snapshot, parties: &Parties, target: &str) -> Result<Option<u32>, String> {
+    let guards = Guards::compile(snapshot).unwrap();
+    let answer = Desk::new(&[("x-team", "red")]).ask(&guards, parties, "GET", target);
+    answer.map(|passed| passed.network).map_err(|refusal| refusal.decision.into())
+}
+
+#[test]
+fn where_nothing_stands_nothing_is_asked() {
+    let open = snapshot();
+    assert!(!Guards::compile(&open).unwrap().enforced());
+    for parties in [WEB, JOB] {
+        assert_eq!(decided(&open, &parties, "/"), Ok(Some(0)));
+    }
+    // A policy that is attached where authType is NONE does not decide.
+    let mut inactive = with_policy(r#"{"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}"#);
+    assert_eq!(decided(&inactive, &WEB, "/"), Err("shop/orders.yaml:10".into()));
+    inactive.services[0].auth_type = AuthType::None;
+    assert!(!Guards::compile(&inactive).unwrap().enforced());
+    assert_eq!(decided(&inactive, &WEB, "/"), Ok(Some(0)));
+}
+
+#[test]
+fn every_level_is_asked() {
+    let missing = |at: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = snapshot();
+        at(&mut snapshot);
+        snapshot
+    };
+    let service = missing(&|snapshot| snapshot.services[0].auth_type = AuthType::AwsIam);
+    assert_eq!(decided(&service, &WEB, "/"), Err("no-policy:service:shop/orders".into()));
+    let both =
+        missing(&|snapshot| snapshot.networks.iter_mut().for_each(|network| network.auth_type = AuthType::AwsIam));
+    assert_eq!(decided(&both, &WEB, "/"), Err("no-policy:network:retail".into()));
+    let one = missing(&|snapshot| snapshot.networks[0].auth_type = AuthType::AwsIam);
+    assert_eq!(decided(&one, &WEB, "/"), Ok(Some(1)), "through the other network");
+    let third = missing(&|snapshot| snapshot.networks[2].auth_type = AuthType::AwsIam);
+    assert_eq!(decided(&third, &WEB, "/"), Ok(Some(0)), "only networks in common count");
+    assert_eq!(decided(&third, &FAR, "/"), Err("no-network".into()));
+
+    let mut identity = snapshot();
+    let json = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*/orders"}}"#;
+    identity.policies = vec![policy("shop/reader", PolicyAttachment::Role, json)];
+    identity.roles[0].policy = Some(0);
+    assert_eq!(decided(&identity, &WEB, "/orders"), Ok(Some(0)));
+    assert_eq!(decided(&identity, &WEB, "/other"), Err("default-deny:identity:shop/reader".into()));
+    assert_eq!(decided(&identity, &JOB, "/other"), Ok(Some(0)), "anonymous callers have no role");
+}
+
+#[test]
+fn policies_see_the_whole_request() {
+    for (condition, other) in [
+        (r#""StringEquals": {"aws:PrincipalArn": "arn:aws:iam::333333333333:role/reader"}"#, "reader\"}"),
+        (r#""StringEquals": {"aws:PrincipalAccount": "333333333333"}"#, "333333333333"),
+        (r#""StringEquals": {"aws:PrincipalOrgID": "o-1"}"#, "o-1"),
+        (r#""ForAnyValue:StringLike": {"aws:PrincipalOrgPaths": "o-1/r-1/*"}"#, "o-1"),
+        (r#""StringEquals": {"aws:PrincipalTag/Team": "red"}"#, "red"),
+        (r#""StringEquals": {"aws:PrincipalType": "AssumedRole"}"#, "AssumedRole"),
+        (r#""StringEquals": {"aws:ResourceTag/tier": "gold"}"#, "gold"),
+        (r#""StringEquals": {"aws:ResourceAccount": "111111111111"}"#, "111111111111"),
+        (r#""StringEquals": {"vpc-lattice-svcs:SourceVpc": "vpc-1"}"#, "vpc-1"),
+        (r#""StringEquals": {"vpc-lattice-svcs:SourceVpcOwnerAccount": "222222222222"}"#, "222222222222"),
+        (
+            r#""ArnEquals": {"vpc-lattice-svcs:ServiceArn": "arn:aws:vpc-lattice:us-west-2:111111111111:service/svc-1"}"#,
+            "svc-1",
+        ),
+        (r#""StringEquals": {"vpc-lattice-svcs:ServiceNetworkArn": "arn:retail"}"#, "retail"),
+        (r#""StringEquals": {"vpc-lattice-svcs:RequestMethod": "GET"}"#, "GET"),
+        (r#""StringEquals": {"vpc-lattice-svcs:RequestPath": "/orders/7"}"#, "/7"),
+        (r#""StringEquals": {"vpc-lattice-svcs:RequestHeader/X-Team": "red"}"#, "red"),
+        (r#""ForAnyValue:StringEquals": {"vpc-lattice-svcs:RequestQueryString/x": "a b"}"#, "a b"),
+        (r#""NumericEquals": {"vpc-lattice-svcs:Port": "80"}"#, "80"),
+        (
+            r#""IpAddress": {"aws:SourceIp": "10.0.0.10/32"}, "StringEquals": {"vpc-lattice-svcs:SourceVpc": "vpc-1"}"#,
+            ".10/32",
+        ),
+        (r#""DateGreaterThan": {"aws:CurrentTime": "2026-01-01T00:00:00Z"}"#, "2026"),
+        (r#""Bool": {"aws:SecureTransport": "false"}"#, "false"),
+        (r#""StringEquals": {"brattice:AttestedPrincipalArn": "arn:attested/web"}"#, "web"),
+        (r#""ForAnyValue:StringEquals": {"brattice:Evidence": "namespace"}"#, "namespace"),
+    ] {
+        let snapshot = with_policy(&allow(&format!(r#", "Condition": {{{condition}}}"#)));
+        assert!(decided(&snapshot, &WEB, "/orders/7?x=a+b").is_ok(), "{condition}");
+        let wrong = match other {
+            "2026" => condition.replace("2026", "2999"),
+            "false" => condition.replace("\"false\"", "\"true\""),
+            "80" => condition.replace("\"80\"", "\"81\""),
+            ".10/32" => condition.replace(".10/32", ".11/32"),
+            other => condition.replace(other, &format!("not-{other}")),
+        };
+        let snapshot = with_policy(&allow(&format!(r#", "Condition": {{{wrong}}}"#)));
+        let refused = decided(&snapshot, &WEB, "/orders/7?x=a+b");
+        assert_eq!(refused, Err("default-deny:service:shop/orders".into()), "{wrong}");
+    }
+    let session = r#"{"Effect": "Allow", "Principal": {"AWS": "arn:aws:sts::333333333333:assumed-role/reader/web"}, "Action": "*", "Resource": "*"}"#;
+    assert!(decided(&with_policy(session), &WEB, "/").is_ok());
+    assert!(decided(&with_policy(session), &JOB, "/").is_err(), "the anonymous caller is nobody's session");
+}
+
+#[test]
+fn refusals_name_level_and_statement_and_tell_callers_neither() {
+    let statements = [
+        allow(""),
+        r#"{"Sid": "NoAdmin", "Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*/admin"}"#.to_owned(),
+    ];
+    let guards = Guards::compile(&with_policy(&statements.join(","))).unwrap();
+    let desk = Desk::new(&[]);
+    assert_eq!(desk.ask(&guards, &WEB, "GET", "/").unwrap().network, Some(0), "control");
+    let refusal = desk.ask(&guards, &WEB, "GET", "/admin").unwrap_err();
+    assert_eq!((refusal.level, &*refusal.decision), (Level::Service, "shop/orders.yaml:20#NoAdmin"));
+    assert_eq!(
+        refusal.text,
+        format!(
+            "AccessDeniedException: User: arn:aws:sts::333333333333:assumed-role/reader/web is not authorized to perform: \
+             vpc-lattice-svcs:Invoke on resource: {SERVICE}/admin with an explicit deny in a service-based policy"
+        )
+    );
+    assert!(desk.ask(&guards, &JOB, "GET", "/admin").unwrap_err().text.contains("User: anonymous is not"));
+}
+
+#[test]
+fn what_is_audited_passes_and_is_named() {
+    let mut snapshot = with_policy(r#"{"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*/admin"}"#);
+    snapshot.policies[0].audit = true;
+    let guards = Guards::compile(&snapshot).unwrap();
+    let passed = Desk::new(&[]).ask(&guards, &WEB, "GET", "/admin").unwrap();
+    assert_eq!(passed.audited.as_deref(), Some("shop/orders.yaml:10"));
+}
+
+/// A connection must not be believed for longer, or about more, than the policies say.
+#[test]
+fn connections_remember_only_what_requests_cannot_change() {
+    let desk = Desk::new(&[]);
+    let by_path = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*/a"}"#;
+    let by_path = Guards::compile(&with_policy(by_path)).unwrap();
+    for (path, passes) in [("/a", true), ("/b", false), ("/a", true)] {
+        assert_eq!(desk.ask(&by_path, &WEB, "GET", path).is_ok(), passes, "{path}");
+    }
+    let by_role = r#"{"Effect": "Allow", "Principal": {"AWS": "333333333333"}, "Action": "*", "Resource": "*"}"#;
+    let by_role = with_policy(by_role);
+    let compiled = Guards::compile(&by_role).unwrap();
+    for (parties, passes) in [(WEB, true), (WEB, true), (JOB, false), (WEB, true), (FAR, false), (JOB, false)] {
+        assert_eq!(desk.ask(&compiled, &parties, "GET", "/").is_ok(), passes, "{parties:?}");
+    }
+    // The same revision number, compiled anew: nothing of before may be believed.
+    assert!(desk.ask(&compiled, &WEB, "GET", "/").is_ok());
+    let mut refuses = by_role;
+    refuses.services[0].policy = None;
+    assert!(desk.ask(&Guards::compile(&refuses).unwrap(), &WEB, "GET", "/").is_err());
+    assert!(desk.ask(&compiled, &WEB, "GET", "/").is_ok());
+}
+
+/// How often the calling thread allocates in `work`.
+fn allocations<R>(work: impl FnOnce() -> R) -> u64 {
+    let before = COUNT.with(Cell::get);
+    std::hint::black_box(work());
+    COUNT.with(Cell::get) - before
+}
+
+#[test]
+fn passing_allocates_nothing() {
+    let mut per_request = with_policy(&allow(
+        r#", "Condition": {"StringEquals": {"vpc-lattice-svcs:RequestHeader/x-team": "red"},
+            "ForAnyValue:StringEquals": {"vpc-lattice-svcs:RequestQueryString/x": "a b", "brattice:Evidence": "interface"}}"#,
+    ));
+    per_request.networks[0].auth_type = AuthType::AwsIam;
+    per_request.networks[0].policy = Some(1);
+    per_request.policies.push(policy(
+        "retail",
+        PolicyAttachment::ServiceNetwork,
+        &format!("{{\"Statement\": {}}}", allow("")),
+    ));
+    let per_connection = with_policy(&allow(""));
+    for (what, snapshot) in [("open", snapshot()), ("asked", per_request), ("remembered", per_connection)] {
+        let guards = Guards::compile(&snapshot).unwrap();
+        let desk = Desk::new(&[("x-team", "red"), ("user-agent", "curl")]);
+        // Room is made once.
+        desk.ask(&guards, &WEB, "GET", "/orders?x=a+b").unwrap();
+        let count = allocations(|| {
+            for _ in 0..100 {
+                desk.ask(&guards, &WEB, "GET", "/orders?x=a+b").unwrap();
+            }
+        });
+        assert_eq!(count, 0, "{what}");
+    }
+    assert!(allocations(|| Box::new(1)) > 0, "control");
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    type Fault = fn(&mut Snapshot);
+    let good = with_policy(&allow(""));
+    Guards::compile(&good).unwrap();
+    let faults: [(Fault, &str); 9] = [
+        (|snapshot| snapshot.services[0].policy = Some(9), "policy number 9"),
+        (|snapshot| snapshot.networks[0].policy = Some(9), "policy number 9"),
+        (|snapshot| snapshot.roles[0].policy = Some(9), "policy number 9"),
+        (|snapshot| snapshot.vpcs[0].networks = vec![9], "service network number 9"),
+        (|snapshot| snapshot.services[0].networks = vec![9], "service network number 9"),
+        (|snapshot| snapshot.workloads[0].role = Some(9), "role number 9"),
+        (|snapshot| snapshot.policies[0].json = "{}".into(), "cannot be read"),
+        (|snapshot| snapshot.policies[0].lines.push(1), "1 statements and 2 lines"),
+        (|snapshot| snapshot.policies[0].attachment = PolicyAttachment::Role, "cannot be read"),
+    ];
+    for (fault, expected) in faults {
+        let mut snapshot = good.clone();
+        fault(&mut snapshot);
+        let error: GuardError = Guards::compile(&snapshot).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn only_what_no_policy_could_refuse_is_relayed() {
+    let relayable = |snapshot: &Snapshot, parties: &Parties| Guards::compile(snapshot).unwrap().relayable(parties);
+    assert!(relayable(&snapshot(), &WEB), "control");
+    let mut service = with_policy(&allow(""));
+    assert!(!relayable(&service, &WEB));
+    service.policies[0].audit = true;
+    assert!(relayable(&service, &WEB), "an audited policy refuses nothing");
+    service.services[0].policy = None;
+    assert!(!relayable(&service, &WEB), "AWS_IAM without a policy refuses all");
+    let mut network = snapshot();
+    network.networks[2].auth_type = AuthType::AwsIam;
+    assert!(relayable(&network, &WEB), "a network that they do not share");
+    network.networks[1].auth_type = AuthType::AwsIam;
+    assert!(!relayable(&network, &WEB), "one that they share could deny");
+    let mut role = snapshot();
+    role.policies = vec![policy(
+        "shop/reader",
+        PolicyAttachment::Role,
+        r#"{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#,
+    )];
+    role.roles[0].policy = Some(0);
+    assert!(!relayable(&role, &WEB));
+    assert!(relayable(&role, &JOB));
+}
