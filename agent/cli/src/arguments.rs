@@ -36,6 +36,10 @@ pub(crate) enum Verb {
     Services(AskArguments),
     /// List workloads
     Workloads(AskArguments),
+    /// Show which rule a request meets, and why not those before it; exit code 0 served, 1 not served, 2 cannot tell
+    Route(RouteArguments),
+    /// Show what becomes of a request and why; exit code 0 allowed, 1 denied or unreachable, 2 cannot tell
+    Explain(Box<ExplainArguments>),
     /// Relay new connections without rules, as plain TCP
     Bypass(SwitchArguments),
     /// Take a workload, a service or everything out of Brattice
@@ -215,6 +219,83 @@ pub(crate) struct AskArguments {
     pub(crate) output: Format,
 }
 
+/// What a made-up request says.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RequestArguments {
+    /// Method
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub(crate) method: String,
+    /// Path, with or without a query
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub(crate) path: String,
+    /// Header field, such as x-team:red; may be repeated
+    #[arg(long = "header", value_name = "NAME:VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Host [default: the first name of the service]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// Port [default: that of the service's only listener, else 80]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+}
+
+/// Who answers: the agent, or documents alone.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BasisArguments {
+    /// Without an agent: by the documents of this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) policies: Option<PathBuf>,
+    /// With --policies: suffix of generated names
+    #[arg(long, value_name = "NAME", default_value = DNS_SUFFIX)]
+    pub(crate) dns_suffix: String,
+    /// With --policies: directory of what must survive, for ranges and VIPs
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+    /// Directory of the agent's socket
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub(crate) run_dir: PathBuf,
+    /// Text or JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// `brattice route`.
+#[derive(Debug, Args)]
+pub(crate) struct RouteArguments {
+    /// Who calls: a VPC or a workload, with or without /ADDRESS
+    #[arg(long, value_name = "CALLER")]
+    pub(crate) from: String,
+    /// The service: name, account/name, id, ARN or DNS name
+    #[arg(long, value_name = "NAME", visible_alias = "to")]
+    pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) request: RequestArguments,
+    #[command(flatten)]
+    pub(crate) basis: BasisArguments,
+}
+
+/// `brattice explain`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["request_id", "flow", "from"]))]
+pub(crate) struct ExplainArguments {
+    /// Id of a request that was sent, as in x-amzn-requestid and the access log
+    #[arg(value_name = "REQUEST-ID", conflicts_with_all = ["policies", "method", "path", "headers", "host", "port"])]
+    pub(crate) request_id: Option<String>,
+    /// A live connection, by its id in brattice flows: its latest request
+    #[arg(long, value_name = "ID", conflicts_with_all = ["policies", "method", "path", "headers", "host", "port"])]
+    pub(crate) flow: Option<String>,
+    /// A made-up request: who calls; a workload or a VPC, with or without /ADDRESS
+    #[arg(long, value_name = "CALLER", requires = "service")]
+    pub(crate) from: Option<String>,
+    /// Whom: name, account/name, id, ARN or DNS name of a service
+    #[arg(long = "to", value_name = "SERVICE", visible_alias = "service", requires = "from")]
+    pub(crate) service: Option<String>,
+    #[command(flatten)]
+    pub(crate) request: RequestArguments,
+    #[command(flatten)]
+    pub(crate) basis: BasisArguments,
+}
+
 /// `brattice bypass`, `detach`.
 #[derive(Debug, Args)]
 pub(crate) struct SwitchArguments {
@@ -310,6 +391,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn explanations_are_of_one_request() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["brattice", "explain"], words].concat());
+        assert!(parse(&["r-1"]).is_ok());
+        assert!(parse(&["--flow", "7"]).is_ok());
+        assert!(parse(&["--from", "web", "--to", "orders", "--header", "a:b", "--header", "c:d"]).is_ok());
+        assert!(parse(&["--from", "web", "--to", "orders", "--policies", "/tmp"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--from", "web"]).is_err());
+        assert!(parse(&["--to", "orders"]).is_err());
+        assert!(parse(&["r-1", "--flow", "7"]).is_err());
+        assert!(parse(&["r-1", "--from", "web", "--to", "orders"]).is_err());
+        assert!(parse(&["r-1", "--path", "/x"]).is_err());
+        assert!(parse(&["--flow", "7", "--policies", "/tmp"]).is_err());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use brattice_wire::api::{Answer, Request};
+use brattice_wire::api::{Answer, Recalled, Request};
+use brattice_wire::records::{Notice, Past};
 
 use crate::Failure;
 
@@ -13,6 +14,8 @@ use crate::Failure;
 const PATIENCE: Duration = Duration::from_secs(35);
 /// Longest answer that is read, bytes.
 const MAX_ANSWER: u64 = 256 * 1024 * 1024;
+/// Longest remembered request that is read, bytes.
+const MAX_RECALLED: u64 = 4 * 1024 * 1024;
 
 /// Asks; an error answer is an error here.
 ///
@@ -47,6 +50,45 @@ pub(crate) fn ask(run_dir: &Path, request: &Request) -> Result<Answer, Failure> 
         Answer::Error { message, .. } => Err(Failure::new(message)),
         answer => Ok(answer),
     }
+}
+
+/// Asks the engine for a request that it remembers, over the agent; none: it does not.
+///
+/// # Errors
+/// Exit code 2 where nobody answers, 1 where the agent refuses.
+pub(crate) fn recall(run_dir: &Path, what: Recalled) -> Result<Option<Past>, Failure> {
+    let socket = run_dir.join("agent.sock");
+    let mut stream = UnixStream::connect(&socket).map_err(|e| Failure::new(unreachable(&socket, &e)).code(2))?;
+    let lost = |e: std::io::Error| Failure::new(format!("the engine did not answer: {e}")).code(2);
+    stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
+    let mut line = serde_json::to_vec(&Request::Recall { what }).map_err(Failure::new)?;
+    line.push(b'\n');
+    let written = stream.write_all(&line);
+    let mut text = String::new();
+    let read = stream.take(MAX_RECALLED).read_to_string(&mut text);
+    if text.is_empty() {
+        read.and(written.map(|()| 0)).map_err(lost)?;
+        return Err(Failure::new("the engine closed the connection without an answer; try again").code(2));
+    }
+    let mut found = None;
+    for line in text.lines() {
+        if let Ok(Answer::Error { message, .. }) = serde_json::from_str(line) {
+            return Err(Failure::new(message));
+        }
+        match serde_json::from_str(line) {
+            Ok(Notice::Refused { message }) => return Err(Failure::new(message)),
+            Ok(_) => continue,
+            Err(_) => {}
+        }
+        let past = serde_json::from_str(line).map_err(|e| {
+            let text =
+                format!("the engine's answer cannot be read ({e}); is it of another version? See brattice version");
+            Failure::new(text).code(2)
+        })?;
+        found = Some(past);
+    }
+    Ok(found)
 }
 
 /// Whether an agent listens.

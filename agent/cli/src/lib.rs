@@ -1,7 +1,8 @@
 //! The command line: `brattice <verb>`.
 //!
-//! Exit codes: 0 done (for `status`: all well), 1 not done or something needs attention, 2 wrong usage (for `status`: not
-//! serving, or no agent). Tables are for people, `--output json` for programs; colours appear on terminals only. What
+//! Exit codes: 0 done (for `status`: all well; for `route` and `explain`: the request is served), 1 not done or something
+//! needs attention (the request is not served), 2 wrong usage (for `status`: not serving, or no agent; for `route` and
+//! `explain`: nothing can be said). Tables are for people, `--output json` for programs; colours appear on terminals only. What
 //! comes from documents, interfaces or the network is escaped in every output.
 
 mod arguments;
@@ -40,6 +41,8 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => commands::ask::status(&arguments),
         Verb::Services(arguments) => commands::ask::services(&arguments),
         Verb::Workloads(arguments) => commands::ask::workloads(&arguments),
+        Verb::Route(arguments) => commands::route::run(&arguments),
+        Verb::Explain(arguments) => commands::explain::run(&arguments),
         Verb::Bypass(arguments) => commands::switch::run(brattice_wire::api::Mode::Bypass, &arguments),
         Verb::Detach(arguments) => commands::switch::run(brattice_wire::api::Mode::Detach, &arguments),
         Verb::Accept(arguments) => commands::ask::accept(&arguments),

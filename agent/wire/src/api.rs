@@ -8,8 +8,8 @@ use crate::engine::Stats;
 use crate::explain::{Explanation, Question};
 use crate::records::Past;
 
-/// Longest request, bytes, newline included.
-pub const MAX_REQUEST: usize = 64 * 1024;
+/// Longest request, bytes, newline included: room for a remembered request with all its header fields, escaped.
+pub const MAX_REQUEST: usize = 512 * 1024;
 
 /// What a caller may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

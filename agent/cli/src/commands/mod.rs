@@ -5,8 +5,10 @@ pub(crate) mod ask;
 pub(crate) mod cleanup;
 pub(crate) mod documents;
 pub(crate) mod engine;
+pub(crate) mod explain;
 pub(crate) mod policy;
 pub(crate) mod preflight;
+pub(crate) mod route;
 pub(crate) mod switch;
 
 use clap::CommandFactory as _;
