@@ -61,7 +61,7 @@ fn removed(name: &HeaderName, message: Message) -> bool {
         Some(b'p') => begins(name, b"proxy-"),
         Some(b't') => name == b"te" || is(name, b"transfer-encoding"),
         Some(b'u') => name == b"upgrade",
-        Some(b'h') => name == b"http2-settings",
+        Some(b'h') => is(name, b"http2-settings"),
         _ => false,
     }
 }

@@ -300,28 +300,16 @@ async fn http_1_0_and_connection_close() {
 }
 
 #[tokio::test]
-async fn connect_and_upgrades_are_not_passed() {
+async fn connect_is_refused() {
     let server = Server::echo(false).await;
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[server.address]).await;
     let answer = engine.raw(format!("CONNECT {HOST}:80 HTTP/1.1\r\nhost: {HOST}:80\r\n\r\n").as_bytes()).await;
     assert_eq!(status(&answer), 501);
-    let mut client = engine.connect(CALLER).await;
-    let upgrade = format!(
-        "GET /chat HTTP/1.1\r\nhost: {HOST}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\r\n"
-    );
-    client.write_all(upgrade.as_bytes()).await.unwrap();
-    assert!(read_until(&mut client, "GET /chat ").await.starts_with("HTTP/1.1 200"));
-    assert!(!server.last().headers.contains_key("upgrade"));
-    let rude = raw_server(|mut stream| async move {
-        read_until(&mut stream, "\r\n\r\n").await;
-        stream
-            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n")
-            .await
-            .unwrap();
-    })
-    .await;
-    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[rude]).await;
-    assert_eq!(engine.get("/").await.0, StatusCode::BAD_GATEWAY);
+    let mut client = engine.http2(CALLER).await;
+    let request = Request::connect(format!("{HOST}:80")).body(full("")).unwrap();
+    assert_eq!(client.send_request(request).await.unwrap().status(), StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(server.seen(), 0);
+    assert_eq!(engine.get("/").await.0, StatusCode::OK, "control");
 }
 
 #[tokio::test]

@@ -79,18 +79,25 @@ async fn two_vpcs_with_the_same_vip_and_host_never_meet() {
 async fn association_decides_also_on_open_connections() {
     let server = Server::echo(false).await;
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[server.address]).await;
-    let mut client = engine.http1(STRANGER).await;
-    for associated in [false, true, false] {
+    let world = |associated: bool| {
         let mut world = engine.world(ProtocolVersion::Http1, &[server.address]);
-        if associated {
-            world.vpcs[1].services = vec![0];
-        }
-        engine.apply(world).await;
+        world.vpcs[1].services = if associated { vec![0] } else { Vec::new() };
+        world
+    };
+    let mut client = engine.http1(STRANGER).await;
+    for associated in [false, true] {
+        engine.apply(world(associated)).await;
         client.ready().await.unwrap();
         let response = client.send_request(get("/")).await.unwrap();
         assert_eq!(response.status(), if associated { StatusCode::OK } else { StatusCode::NOT_FOUND });
         response.into_body().collect().await.unwrap();
     }
+    // What was let through before is not any more: the connection ends, and a new one finds nothing.
+    engine.apply(world(false)).await;
+    assert!(client.ready().await.is_err() || client.send_request(get("/")).await.is_err());
+    let response = engine.http1(STRANGER).await.send_request(get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    assert_eq!(engine.get("/").await.0, StatusCode::OK, "others stay");
 }
 
 #[tokio::test]

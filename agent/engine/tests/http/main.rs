@@ -10,4 +10,5 @@ mod pools;
 mod smuggling;
 mod support;
 mod times;
+mod upgrades;
 mod weights;

@@ -170,7 +170,9 @@ async fn bad_requests_are_refused_and_the_connection_with_them() {
             assert!(answer.contains("connection: close"), "{name}: {answer}");
             assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{name}: one answer, {answer}");
             let expected = 2 * n as u64 + 1 + u64::from(pieces);
-            assert_eq!(engine.stats().refused_requests, expected, "{name} is counted");
+            // Where the parser refuses, the client may see the end of the connection before it is counted.
+            engine.until(name, |stats| stats.refused_requests >= expected).await;
+            assert_eq!(engine.stats().refused_requests, expected, "{name} is counted once");
         }
     }
     assert!(server.last.lock().unwrap().as_ref().is_none_or(|last| last.uri.path() != "/smuggled"));

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -222,12 +222,18 @@ pub(crate) fn workload(alias: Ipv4Addr, address: Ipv4Addr, vpc: u32, number: u32
 }
 
 pub(crate) fn service(name: &str, vip: Ipv4Addr, domains: &[&str], listeners: Vec<Listener>) -> Service {
-    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    // The same service has the same number in every revision.
+    static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut names = NAMES.lock().unwrap();
+    let place = names.iter().position(|known| known == name).unwrap_or(names.len());
+    if place == names.len() {
+        names.push(name.into());
+    }
     Service {
         name: name.into(),
         id: format!("svc-{name}"),
         arn: String::new(),
-        number: NUMBER.fetch_add(1, Relaxed),
+        number: u32::try_from(place).unwrap(),
         vip: vip.into(),
         generated_name: format!("{name}-0.svc.brattice.internal"),
         domains: domains.iter().map(|name| (*name).into()).collect(),
@@ -435,7 +441,7 @@ impl Server {
         Self::start(http2, TARGET, |request| async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
-            if parts.method == http::Method::HEAD {
+            if parts.method == Method::HEAD {
                 return Ok(Response::builder().header("content-length", "8").body(full(""))?);
             }
             let text = format!("{} {} {}", parts.method, parts.uri.path(), String::from_utf8_lossy(&body));
