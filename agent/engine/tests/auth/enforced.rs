@@ -93,7 +93,7 @@ async fn grpc_is_told_in_its_own_way() {
         let response = client.send_request(call("Cancel%25")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let headers = response.headers().clone();
-        assert_eq!((&headers["grpc-status"], &headers["content-type"]), (&"7", &"application/grpc"));
+        assert_eq!((headers["grpc-status"].to_str().unwrap(), headers["content-type"].to_str().unwrap()), ("7", "application/grpc"));
         let message = headers["grpc-message"].to_str().unwrap();
         assert!(
             message.starts_with("AccessDeniedException: User: ") && message.contains("/Cancel%2525 because"),
@@ -152,12 +152,12 @@ async fn a_service_that_is_not_seen_is_unknown_and_not_forbidden() {
 #[tokio::test]
 async fn a_new_revision_counts_from_the_next_request_of_a_kept_connection() {
     let server = Server::echo(false).await;
-    let engine = serving(&[server.address], &[ALL]).await;
+    let engine = serving(&[server.address], &[EVERYBODY]).await;
     let targets = [server.address];
     let mut client = engine.http1(CALLER).await;
     // All of these may be believed for a connection, and none for longer than its revision.
     let refused = |revision: u64, change: &dyn Fn(&mut brattice_wire::snapshot::Snapshot)| {
-        let mut world = guarded(&engine, revision, ProtocolVersion::Http1, &targets, &[ALL]);
+        let mut world = guarded(&engine, revision, ProtocolVersion::Http1, &targets, &[EVERYBODY]);
         change(&mut world);
         world
     };

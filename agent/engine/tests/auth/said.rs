@@ -30,7 +30,7 @@ async fn targets_are_told_who_calls_by_which_way() {
     for to in [ProtocolVersion::Http1, ProtocolVersion::Http2] {
         let server = Server::echo(to == ProtocolVersion::Http2).await;
         let engine = Engine::start(Limits::default());
-        engine.apply(guarded(&engine, 1, to, &[server.address], &[ALL])).await;
+        engine.apply(guarded(&engine, 1, to, &[server.address], &[EVERYBODY])).await;
         let network = Some("SourceVpcArn=arn:aws:ec2:us-west-2:444444444444:vpc/vpc-blue");
         let target = Some(
             "ServiceArn=arn:aws:vpc-lattice:us-west-2:111111111111:service/svc-orders;\
@@ -74,10 +74,10 @@ async fn what_is_said_is_true_where_nothing_is_decided_too() {
 #[tokio::test]
 async fn a_role_that_changes_is_said_from_the_next_request() {
     let server = Server::echo(false).await;
-    let engine = serving(&[server.address], &[ALL]).await;
+    let engine = serving(&[server.address], &[EVERYBODY]).await;
     let mut client = engine.http1(CALLER).await;
     for (revision, session) in [(2, "web-1"), (3, "web-2"), (4, "")] {
-        let mut world = guarded(&engine, revision, ProtocolVersion::Http1, &[server.address], &[ALL]);
+        let mut world = guarded(&engine, revision, ProtocolVersion::Http1, &[server.address], &[EVERYBODY]);
         world.workloads[0].session = session.into();
         if session.is_empty() {
             world.workloads[0].role = None;
@@ -103,7 +103,7 @@ async fn targets_say_none_of_it() {
         stream.write_all(answer.as_bytes()).await.unwrap();
     })
     .await;
-    let engine = serving(&[target], &[ALL]).await;
+    let engine = serving(&[target], &[EVERYBODY]).await;
     let response = engine.http2(CALLER).await.send_request(get2("/")).await.unwrap();
     let headers = response.headers().clone();
     let body = response.into_body().collect().await.unwrap();

@@ -17,7 +17,7 @@ pub(crate) const ROLE: &str = "arn:aws:iam::222222222222:role/web";
 pub(crate) const SESSION: &str = "arn:aws:sts::222222222222:assumed-role/web/web-1";
 
 /// Everybody, and the caller's role alone.
-pub(crate) const ALL: &str = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}"#;
+pub(crate) const EVERYBODY: &str = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}"#;
 pub(crate) const WEB: &str = r#"{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::222222222222:role/web"}, "Action": "*", "Resource": "*"}"#;
 
 /// Statements of the service's policy: what they say of paths.
@@ -65,6 +65,8 @@ pub(crate) fn open(engine: &Engine, revision: u64, protocol: ProtocolVersion, ta
     }
     world.vpcs[0].networks = vec![0];
     let service = &mut world.services[0];
+    // The same in every revision.
+    service.number = 7;
     service.name = "shop/orders".into();
     service.arn = SERVICE.into();
     service.account = "111111111111".into();

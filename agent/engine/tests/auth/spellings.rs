@@ -24,7 +24,7 @@ async fn none_gets_through_over_http1() {
     for to in [ProtocolVersion::Http1, ProtocolVersion::Http2] {
         let server = Server::echo(to == ProtocolVersion::Http2).await;
         let engine = Engine::start(Limits::default());
-        engine.apply(guarded(&engine, 1, to, &[server.address], &[ALL])).await;
+        engine.apply(guarded(&engine, 1, to, &[server.address], &[EVERYBODY])).await;
         let mut client = engine.connect(CALLER).await;
         for name in SPELLINGS.lines() {
             for line in [
@@ -49,7 +49,7 @@ async fn none_gets_through_over_http1() {
 #[tokio::test]
 async fn none_gets_through_over_http2() {
     let server = Server::echo(false).await;
-    let engine = serving(&[server.address], &[ALL]).await;
+    let engine = serving(&[server.address], &[EVERYBODY]).await;
     let mut client = engine.http2(CALLER).await;
     for name in SPELLINGS.lines() {
         let mut request = get2("/");
@@ -77,7 +77,7 @@ async fn none_gets_through_in_trailers() {
         .await;
         let to = if to_http2 { ProtocolVersion::Http2 } else { ProtocolVersion::Http1 };
         let engine = Engine::start(Limits::default());
-        engine.apply(guarded(&engine, 1, to, &[server.address], &[ALL])).await;
+        engine.apply(guarded(&engine, 1, to, &[server.address], &[EVERYBODY])).await;
         let mut client = engine.http2(CALLER).await;
         for name in SPELLINGS.lines() {
             let mut trailers = HeaderMap::new();

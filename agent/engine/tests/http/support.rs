@@ -47,6 +47,8 @@ pub(crate) const HOST: &str = "orders.example";
 
 pub(crate) struct Engine {
     pub(crate) port: u16,
+    /// For connections that are bypassed.
+    pub(crate) relay: u16,
     pub(crate) shared: Arc<Shared>,
     pub(crate) workers: Dispatcher,
 }
@@ -56,7 +58,8 @@ impl Engine {
     pub(crate) fn start(limits: Limits) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let relay = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let relay_port = relay.local_addr().unwrap().port();
         relay.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let map = tempfile::tempfile().unwrap();
@@ -73,7 +76,7 @@ impl Engine {
             slot: heartbeats.slot(0).unwrap(),
         };
         std::thread::spawn(move || worker::serve(worker));
-        Self { port, shared, workers }
+        Self { port, relay: relay_port, shared, workers }
     }
 
     pub(crate) async fn apply(&self, snapshot: Snapshot) {

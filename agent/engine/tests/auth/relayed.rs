@@ -1,0 +1,71 @@
+//! A bypass passes no policy by.
+
+use brattice_wire::{
+    auth::AuthType,
+    engine::Limits,
+    snapshot::{ProtocolVersion, Snapshot},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+
+use crate::{scene::*, support::*};
+
+/// A relayed connection: whether the target echoes on it.
+async fn echoes(stream: &mut TcpStream) -> bool {
+    let mut room = [0; 4];
+    stream.write_all(b"ping").await.is_ok() && stream.read_exact(&mut room).await.is_ok() && room == *b"ping"
+}
+
+async fn relayed(engine: &Engine, from: std::net::Ipv4Addr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    socket.connect((VIP, engine.relay).into()).await
+}
+
+#[tokio::test]
+async fn services_with_policies_are_not_relayed_and_open_connections_end() {
+    let target = raw_server(|mut stream| async move {
+        let mut room = [0; 4];
+        while stream.read_exact(&mut room).await.is_ok() && stream.write_all(&room).await.is_ok() {}
+    })
+    .await;
+    let engine = Engine::start(Limits::default());
+    let world = |revision: u64, change: &dyn Fn(&mut Snapshot)| {
+        let mut world = open(&engine, revision, ProtocolVersion::Http1, &[target]);
+        world.services[0].listeners = vec![listener(engine.relay, forward(&[(0, 1)]))];
+        change(&mut world);
+        world
+    };
+    engine.apply(world(1, &|_| {})).await;
+    let changes: [(&str, &dyn Fn(&mut Snapshot)); 5] = [
+        ("AWS_IAM at the service", &|world| world.services[0].auth_type = AuthType::AwsIam),
+        ("AWS_IAM at the network", &|world| world.networks[0].auth_type = AuthType::AwsIam),
+        ("not associated", &|world| world.vpcs[0].services.clear()),
+        ("gone", &|world| {
+            world.vpcs[0].services.clear();
+            world.services.clear();
+        }),
+        ("the alias is another workload's", &|world| world.workloads[0].generation = 2),
+    ];
+    for (round, (what, change)) in (0u64..).zip(changes) {
+        let mut kept = relayed(&engine, CALLER).await.unwrap();
+        assert!(echoes(&mut kept).await, "{what}: control");
+        let ended = engine.stats().connections_open;
+        engine.apply(world(2 + 2 * round, change)).await;
+        engine.until(what, |stats| stats.connections_open < ended).await;
+        assert!(!echoes(&mut kept).await, "{what}: an open connection ends");
+        if what != "the alias is another workload's" {
+            let mut new = relayed(&engine, CALLER).await.unwrap();
+            assert!(!echoes(&mut new).await, "{what}: no new one begins");
+        }
+        engine.apply(world(3 + 2 * round, &|_| {})).await;
+    }
+    // What stays allowed is not touched.
+    let mut kept = relayed(&engine, CALLER).await.unwrap();
+    assert!(echoes(&mut kept).await);
+    engine.apply(world(100, &|world| world.vpcs[1].networks = vec![0])).await;
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(echoes(&mut kept).await);
+}
