@@ -217,7 +217,7 @@ async fn upgraded_connections_of_the_denied_are_closed() {
 async fn whatever_takes_access_away_ends_what_it_gave() {
     let target = echoing().await;
     let neighbours = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*",
-        "Condition": {"StringEquals": {"aws:PrincipalType": "Anonymous"}}}"#;
+        "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.11/32"}}}"#;
     let changes: [(&str, &dyn Fn(&mut Snapshot)); 8] = [
         ("the role", &|world| world.workloads[0].role = None),
         ("another role", &|world| world.roles[0].arn = "arn:aws:iam::222222222222:role/other".into()),
