@@ -48,6 +48,7 @@ pub(crate) const HOST: &str = "orders.example";
 pub(crate) struct Engine {
     pub(crate) port: u16,
     /// For connections that are bypassed.
+    #[allow(dead_code, reason = "the tests of policies use it")]
     pub(crate) relay: u16,
     pub(crate) shared: Arc<Shared>,
     pub(crate) workers: Dispatcher,
