@@ -98,29 +98,33 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
             judge.relay(switch, refused, relay.as_ref().and_then(|relay| relay.problem.as_ref()));
             route = relay;
         } else if case.unread {
-            route = listener.map(|listener| relayed(world.snapshot, listener, &case.asked));
+            let text = "nothing of the connection was read, and bypass is not in force any more: what is sent now is decided request by request";
+            let remedy = "ask about a made-up request: brattice explain --from … --to …";
+            judge.stop(Reason::Unremembered, Outcome::Unknown, text, vec![remedy.to_owned()]);
         } else {
             judge.request(&mut case, service);
-            if policies && met && case.asked.path.is_ok() && listener.is_some() {
+            // Who called is not known any more: what others may is not the question.
+            if policies && met && case.gone.is_none() && case.asked.path.is_ok() && listener.is_some() {
                 let decided = decide(world, caller, service, &case.asked);
-                if !decided.view.allowed {
+                let sure = judge.hidden(&case.asked, &decided.asks, "a policy");
+                if sure && !decided.view.allowed {
                     judge.stop(Reason::Policy, Outcome::Denied, decided.summary, decided.remedy);
                 }
-                judge.hidden(&case.asked, &decided.asks, "a policy");
-                decision = Some(decided.view);
+                decision = Some(decided.view).filter(|_| sure);
             }
             if let Some(listener) = listener.filter(|_| case.asked.path.is_ok()) {
                 let found = routed(world.snapshot, listener, &case.asked);
-                judge.hidden(&case.asked, &found.asks, "a rule");
-                judge.problem(found.problem.as_ref());
-                judge.notes.extend(found.notes.iter().cloned());
-                route = Some(found);
+                if judge.hidden(&case.asked, &found.asks, "a rule") {
+                    judge.problem(found.problem.as_ref());
+                    judge.notes.extend(found.notes.iter().cloned());
+                    route = Some(found);
+                }
             }
         }
         judge.inactive(case.service, &shared.iter().map(|network| network.name.as_str()).collect::<Vec<_>>());
     }
     notes::add(world, &case, caller.as_ref(), &mut judge.notes);
-    let view = caller.map_or_else(|| case.found.view(), |caller| caller.view);
+    let view = caller.filter(|_| case.gone.is_none()).map_or_else(|| case.found.view(), |caller| caller.view);
     let mut explanation = Explanation {
         outcome: Outcome::Allowed,
         reason: Reason::Allowed,
@@ -364,8 +368,8 @@ impl<'w> Judge<'_, 'w> {
         }
     }
 
-    /// Values that are not remembered and that something asks about: nothing can be said for sure.
-    fn hidden(&mut self, asked: &Asked, asks: &[String], who: &str) {
+    /// Values that are not remembered and that something asks about: nothing can be said for sure. Whether there are none.
+    fn hidden(&mut self, asked: &Asked, asks: &[String], who: &str) -> bool {
         let hidden: Vec<&str> = asked.hidden.iter().filter(|name| asks.contains(name)).map(String::as_str).collect();
         if !hidden.is_empty() {
             let summary = format!(
@@ -375,6 +379,7 @@ impl<'w> Judge<'_, 'w> {
             let remedy = "ask about a made-up request with that header: brattice explain --from … --to … --header …";
             self.stop(Reason::Unremembered, Outcome::Unknown, summary, vec![remedy.to_owned()]);
         }
+        hidden.is_empty()
     }
 
     /// Policies that are there and refuse nobody.

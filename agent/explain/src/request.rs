@@ -104,7 +104,8 @@ impl Asked {
             method: self.method.clone(),
             path: self.raw_path.clone(),
             normal_path: self.path.clone().ok(),
-            path_refused: self.path.clone().err(),
+            // Of a connection that was relayed there is none.
+            path_refused: self.path.clone().err().filter(|_| !self.method.is_empty()),
             query: self.query.clone(),
             host: self.host.clone(),
             port: self.port,

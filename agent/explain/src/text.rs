@@ -110,8 +110,11 @@ fn id(request_id: &str) -> &str {
 
 fn request(out: &mut String, request: &RequestView) {
     let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
-    let method = if request.method.is_empty() { "(not read)" } else { &request.method };
-    line(out, &format!("{method} http://{}:{}{}{query}", request.host, request.port, request.path));
+    if request.method.is_empty() && request.path.is_empty() {
+        line(out, &format!("a connection to port {} that was not read", request.port));
+        return;
+    }
+    line(out, &format!("{} http://{}:{}{}{query}", request.method, request.host, request.port, request.path));
     match (&request.normal_path, &request.path_refused) {
         (Some(normal), _) if *normal != request.path => line(out, &format!("path {} → {normal}", request.path)),
         (None, Some(why)) => line(out, &format!("path {} refused (400): {why}", request.path)),
