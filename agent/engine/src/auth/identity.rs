@@ -85,6 +85,7 @@ impl Role {
 /// Who a workload is.
 #[derive(Debug)]
 pub(crate) struct Identity {
+    /// By its attachment, whatever it calls as: an ARN.
     attested: Box<str>,
     evidence: Box<[Box<str>]>,
     role: Option<u32>,
@@ -121,16 +122,6 @@ impl Identity {
     /// Index of its role.
     pub(crate) fn role(&self) -> Option<u32> {
         self.role
-    }
-
-    /// By its attachment, whatever it calls as: an ARN.
-    pub(crate) fn attested(&self) -> &str {
-        &self.attested
-    }
-
-    /// The ARN that it calls as: its session's, else its role's; none: it is anonymous.
-    pub(crate) fn principal<'a>(&'a self, role: Option<&'a Role>) -> Option<&'a str> {
-        role.map(|role| self.session.as_deref().unwrap_or(&role.arn))
     }
 
     /// The values of `x-amzn-lattice-identity` and `x-amzn-lattice-identity-tags`; the anonymous caller has none.

@@ -1,6 +1,7 @@
 //! The faults, and the tests that must notice them.
 
 mod agent;
+mod auth;
 mod ebpf;
 mod engine;
 mod loader;
@@ -76,5 +77,5 @@ const fn test(package: &'static str, program: &'static str, name: &'static str) 
 
 /// All faults.
 pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
-    [ebpf::FAULTS, loader::FAULTS, agent::FAULTS, engine::FAULTS].into_iter().flatten()
+    [ebpf::FAULTS, loader::FAULTS, agent::FAULTS, engine::FAULTS, auth::FAULTS].into_iter().flatten()
 }
