@@ -2,7 +2,8 @@
 
 use crate::{RequestHead, scratch};
 
-/// Calls `look` with the value of a header field: several of one name are their list joined by `, ` (RFC 9110, 5.3).
+/// Calls `look` with the value of a header field: several of one name are their list joined by `, ` (RFC 9110, 5.3), those
+/// of a cookie, which HTTP/2 may cut, by `; ` (RFC 9113, 8.2.3).
 /// `None` where the request has no such field. `look` may be called more than once; what it said last is returned.
 pub(crate) fn header<R: RequestHead + ?Sized, T>(
     request: &R,
@@ -20,11 +21,12 @@ pub(crate) fn header<R: RequestHead + ?Sized, T>(
     if count <= 1 {
         return first;
     }
+    let between: &[u8] = if name == "cookie" { b"; " } else { b", " };
     scratch::with(|joined| {
         let mut later = false;
         request.header(name, &mut |value| {
             if later {
-                joined.extend_from_slice(b", ");
+                joined.extend_from_slice(between);
             }
             joined.extend_from_slice(value);
             later = true;

@@ -38,8 +38,8 @@ pub enum Refused {
 ///
 /// Escapes of unreserved characters (RFC 3986, 2.3) are decoded, the digits of others put in upper case; `//` becomes `/`,
 /// then `.` and `..` are removed (RFC 3986, 5.2.4). `%2F` and `%5C` stay as they are and separate nothing. A final `/` is
-/// kept. `*`, the target of `OPTIONS *`, stays. Normalizing twice changes nothing more. A path that is normal is returned
-/// as it is, without an allocation.
+/// kept. `*`, the target of `OPTIONS *`, stays. Normalizing twice changes nothing more. What is
+/// borrowed is the raw path as it is: a normal one costs no allocation.
 ///
 /// # Errors
 /// When the path can be understood in more than one way.
@@ -140,8 +140,8 @@ impl<'a> Normal<'a> {
                         0..b' ' | 0x7f => return Err(Refused::EncodedControl),
                         byte if is_unreserved(byte) => self.changed().push(char::from(byte)),
                         _ if digits.iter().any(u8::is_ascii_lowercase) => {
-                            let upper = self.raw[at..at + 3].to_ascii_uppercase();
-                            self.changed().push_str(&upper);
+                            let upper = ['%', char::from(digits[0]), char::from(digits[1])];
+                            self.changed().extend(upper.map(|character| character.to_ascii_uppercase()));
                         }
                         _ => self.copy(at, at + 3),
                     }
@@ -159,7 +159,9 @@ impl<'a> Normal<'a> {
     fn finish(self) -> Cow<'a, str> {
         match self.changed {
             Some(changed) => Cow::Owned(changed),
-            None => Cow::Borrowed(&self.raw[..self.same]),
+            None if self.same == self.raw.len() => Cow::Borrowed(self.raw),
+            // Cut at its end: whoever sends the raw one on where this is borrowed would send another path.
+            None => Cow::Owned(self.raw[..self.same].to_owned()),
         }
     }
 }

@@ -221,11 +221,14 @@ impl<'a> Before<'a> {
             let covering = ranks.iter().take_while(|rank| **rank < first).find(|rank| self.rules[**rank].cover(narrow));
             first = covering.copied().unwrap_or(first);
         };
+        // Of a text in any case of letters, only what comes before the first letter is in a certain one.
+        let letter = text.iter().position(u8::is_ascii_alphabetic).filter(|_| fold);
         for (tree, folds) in [(&self.exactly, false), (&self.folded, true)] {
-            if fold && !folds {
-                continue;
-            }
-            tree.walk(&text, folds, |at, end, ranks: &Vec<usize>| {
+            let (place, text) = match letter.filter(|_| !folds) {
+                Some(letter) => (Place::Start, &text[..letter]),
+                None => (place, &text[..]),
+            };
+            tree.walk(text, folds, |at, end, ranks: &Vec<usize>| {
                 let covers = match at {
                     Place::Start => true,
                     // `/a` as a segment does not cover all that begins with `/a`.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use brattice_router::{Count, Router};
+use brattice_router::{Count, Router, limits::MAX_REGEXES};
 use brattice_wire::rules::{Precedence, Rule};
 use common::{Asked, asked, matches, rule};
 
@@ -12,9 +12,8 @@ use common::{Asked, asked, matches, rule};
 type Shape = (&'static str, fn(usize) -> String, fn(usize) -> Asked);
 
 fn compile(precedence: Precedence, line: fn(usize) -> String, count: usize) -> Router {
-    let rules: Vec<Rule> = (0..count)
-        .map(|n| rule(&format!("r{n}"), u16::try_from(n).unwrap(), matches(&line(n))))
-        .collect();
+    let rules: Vec<Rule> =
+        (0..count).map(|n| rule(&format!("r{n}"), u16::try_from(n).unwrap(), matches(&line(n)))).collect();
     Router::compile(precedence, &rules).unwrap()
 }
 
@@ -36,16 +35,31 @@ const SHAPES: [Shape; 12] = [
     ("exact path", |n| format!("path=/svc-{n}/v1"), |n| asked("GET", &format!("/svc-{n}/v1"))),
     ("exact path in any case", |n| format!("i:path=/svc-{n}/v1"), |n| asked("GET", &format!("/SVC-{n}/v1"))),
     ("prefix", |n| format!("path^/svc-{n}"), |n| asked("GET", &format!("/svc-{n}/v1/orders"))),
-    ("prefixes that differ early", |n| format!("path^/{:x}", spread(n)), |n| asked("GET", &format!("/{:x}/a", spread(n)))),
+    (
+        "prefixes that differ early",
+        |n| format!("path^/{:x}", spread(n)),
+        |n| asked("GET", &format!("/{:x}/a", spread(n))),
+    ),
     ("prefix by character", |n| format!("path^^/svc-{n}."), |n| asked("GET", &format!("/svc-{n}.html"))),
-    ("regular expressions that begin differently", |n| format!("path~/svc-{n}/[0-9]+"), |n| asked("GET", &format!("/svc-{n}/7"))),
+    // Of as many as a listener may have; the rest are what they match.
+    (
+        "regular expressions that begin differently",
+        |n| if n < MAX_REGEXES { format!("path~/svc-{n}/[0-9]+") } else { format!("path=/svc-{n}/7") },
+        |n| asked("GET", &format!("/svc-{n}/7")),
+    ),
     ("exact host", |n| format!("host=s{n}.internal"), |n| asked("GET", "/").host(&format!("s{n}.internal"))),
     ("host suffix", |n| format!("host$s{n}.internal"), |n| asked("GET", "/").host(&format!("a.b.s{n}.internal"))),
     ("method", |n| format!("method=M{n}"), |n| asked(&format!("M{n}"), "/")),
-    ("gRPC method", |n| format!("grpc=p.S/M{n}"), |n| {
-        asked("POST", &format!("/p.S/M{n}")).header("content-type", "application/grpc")
-    }),
-    ("exact header", |n| format!("path^/a h.x-tenant=t{n}"), |n| asked("GET", "/a").header("x-tenant", &format!("T{n}"))),
+    (
+        "gRPC method",
+        |n| format!("grpc=p.S/M{n}"),
+        |n| asked("POST", &format!("/p.S/M{n}")).header("content-type", "application/grpc"),
+    ),
+    (
+        "exact header",
+        |n| format!("path^/a h.x-tenant=t{n}"),
+        |n| asked("GET", "/a").header("x-tenant", &format!("T{n}")),
+    ),
     ("exact query parameter", |n| format!("path^/a q.tenant=t{n}"), |n| asked("GET", &format!("/a?tenant=t{n}"))),
 ];
 
