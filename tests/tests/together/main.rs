@@ -2,6 +2,7 @@
 // A test's name says what it shows; in a test, a panic is the report.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod accounts;
 mod aged;
 mod calls;
 mod canary;

@@ -261,8 +261,8 @@ impl Walk {
         }
         let file = match open_beneath(owner, relative, flags) {
             Ok(file) => file,
-            // A dangling link that is not named like a policy is nobody's business.
-            Err(_) if kind == FileType::Symlink && !named_as_policy => return,
+            // A link that is not named like a policy is nobody's business, unless it may lead to somebody else's folder.
+            Err(e) if kind == FileType::Symlink && !named_as_policy && e != Errno::XDEV => return,
             Err(e) => return self.error(format!("{shown}: cannot be read: {}", describe(e))),
         };
         let stat = match rustix::fs::fstat(&file) {

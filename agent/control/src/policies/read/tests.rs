@@ -99,6 +99,10 @@ fn symlinks_do_not_lead_out() {
         only_error(root.path(), &shop(), "leads out of its owner's folder");
         fs::remove_file(link).unwrap();
     }
+    let folder = root.path().join("accounts/shop/folder");
+    symlink("../pay", &folder).unwrap();
+    only_error(root.path(), &shop(), "leads out of its owner's folder");
+    fs::remove_file(folder).unwrap();
     let link = root.path().join("mine.yaml");
     symlink("accounts/shop/a.yaml", &link).unwrap();
     only_error(root.path(), &Owner::Operator, "a symlink into the accounts' folders");
