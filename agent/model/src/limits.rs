@@ -20,6 +20,21 @@ pub const MAX_REGEXES_PER_OWNER: usize = router::MAX_REGEXES;
 /// Most errors reported of one owner; the rest is a number.
 pub const MAX_DIAGNOSTICS: usize = 100;
 
+/// Most services of an account: Lattice's default quota, and half of the VIPs there are.
+pub const MAX_SERVICES_PER_ACCOUNT: usize = 2_000;
+/// Most service networks of an account.
+pub const MAX_NETWORKS_PER_ACCOUNT: usize = 1_000;
+/// Most target groups of an account.
+pub const MAX_TARGET_GROUPS_PER_ACCOUNT: usize = 4_000;
+/// Most listeners of all services of an account; the kernel has room for 65,536.
+pub const MAX_LISTENERS_PER_ACCOUNT: usize = 4_000;
+/// Most rules of all listeners of an account.
+pub const MAX_RULES_PER_ACCOUNT: usize = 10_000;
+/// Most targets of all target groups of an account; the kernel has room for 262,144.
+pub const MAX_TARGETS_PER_ACCOUNT: usize = 20_000;
+/// Most statements of all policies of an account.
+pub const MAX_STATEMENTS_PER_ACCOUNT: usize = 10_000;
+
 /// Most listeners of a service.
 pub const MAX_LISTENERS: usize = 20;
 /// Most rules of a listener.

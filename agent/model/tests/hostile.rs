@@ -65,7 +65,7 @@ fn documents() -> String {
         + r#"apiVersion: brattice.dev/v1
 kind: Workload
 metadata: {name: w, labels: {a: b}}
-spec: {vpcIdentifier: platform/blue, interface: veth0, namespace: ns, addresses: [10.0.0.9]}
+spec: {vpcIdentifier: platform/blue, roleIdentifier: shop/r, interface: veth0, namespace: ns, addresses: [10.0.0.9]}
 ---
 kind: ServiceNetworkVpcAssociation
 spec: {vpcIdentifier: node, serviceNetworkIdentifier: platform/retail}
@@ -84,6 +84,33 @@ spec:
       priority: 1
       match: {httpMatch: {method: GET, pathMatch: {match: {prefix: /a}, caseSensitive: false}, hostMatch: {match: {exact: a.shop.internal}}}}
       action: {forward: {targetGroups: [{targetGroupIdentifier: orders-v1, weight: 1}]}}
+    - name: second
+      priority: 2
+      match:
+        httpMatch:
+          headerMatches: [{name: x-a, match: {regex: 'a+(b|c)'}, invert: true}, {name: x-b, match: {range: {start: -5, end: 7}}, caseSensitive: true}]
+          queryParameters: [{name: q, match: {present: true}}]
+          sourceVpcs: [platform/blue]
+          port: 8080
+      action:
+        forward: {targetGroups: [{targetGroupIdentifier: orders-v1}], stickiness: {cookie: {name: c, maxAgeSeconds: 60}}}
+        rewrite: {hostname: other.example, path: {regex: {pattern: '/(.*)', substitution: '/x/$1'}}}
+        requestHeaders: {set: [{name: x-c, value: d}], add: [{name: x-e, value: f}], remove: [x-g]}
+    - name: third
+      priority: 3
+      match: {grpcMatch: {serviceName: a.B, methodName: C, metadata: [{name: x-a, match: {exact: b}}], hostMatch: {match: {suffix: shop.internal}}}}
+      action: {redirect: {scheme: https, hostname: a.b, port: 8443, path: {exact: /c}, statusCode: 308}, responseHeaders: {remove: [server]}}
+    - name: fourth
+      priority: 4
+      match: {httpMatch: {pathMatch: {match: {stringPrefix: /x}}}}
+      action: {fixedResponse: {statusCode: 200, contentType: text/html, body: hello}}
+---
+kind: Role
+metadata: {name: r}
+spec: {account: shop, trust: [{workloads: [w]}], policy: {Version: "2012-10-17", Statement: []}}
+---
+kind: AuthPolicy
+spec: {resourceIdentifier: full, policy: {Version: "2012-10-17", Statement: [{Effect: Allow, Principal: "*", Action: "*", Resource: "*"}]}}
 "#
 }
 

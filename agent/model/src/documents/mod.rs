@@ -8,6 +8,7 @@ mod common;
 mod network;
 mod parse;
 mod policy;
+mod quota;
 mod rule;
 mod service;
 mod target_group;

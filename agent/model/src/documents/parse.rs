@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::common::Metadata;
-use super::{Documents, Kind, Owner, Source, account, association, network, policy, service, target_group, vpc};
+use super::{Documents, Kind, Owner, Source, account, association, network, policy, quota, service, target_group, vpc};
 use crate::diagnostic::{Diagnostic, Position, Sink, quote};
 use crate::limits::{MAX_BYTES_PER_OWNER, MAX_DOCUMENTS_PER_OWNER, MAX_FILE_BYTES, MAX_FILES_PER_OWNER};
 use crate::names::{self, NameRule};
@@ -45,6 +45,7 @@ pub fn parse(owner: &Owner, sources: &[Source]) -> Result<Documents, Vec<Diagnos
         let message = format!("{owner} has more than {MAX_FILES_PER_OWNER} files");
         sink.push(Diagnostic::error(&at, message).help("put more documents into one file"));
     }
+    quota::check(owner, &parsed.documents, &mut sink);
     unique(&parsed.documents, &mut sink);
     if sink.is_empty() { Ok(parsed.documents) } else { Err(sink.finish()) }
 }

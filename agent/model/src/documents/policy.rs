@@ -16,6 +16,8 @@ pub struct AuthPolicyDocument {
     pub resource: Located<PolicyResourceIdentifier>,
     /// What it says. Read again when it is known what the resource's listeners speak.
     pub policy: iam::Tree,
+    /// How many statements it has.
+    pub statements: usize,
     /// Whether it decides.
     pub mode: iam::Mode,
     /// Where the document is.
@@ -103,7 +105,9 @@ pub(super) fn decode(d: &mut Decoder<'_>, mut spec: Fields<'_>) -> Option<AuthPo
     let mode = spec.take(d, "mode").map_or(Some(iam::Mode::Enforce), |node| d.choice(node, "mode", &modes, &[]));
     spec.read_only(d, &["state", "createdAt", "lastUpdatedAt"]);
     spec.finish(d);
-    Some(AuthPolicyDocument { resource: resource?, policy: policy?.0, mode: mode?, at })
+    let (tree, policy, _) = policy?;
+    let statements = policy.statements.len();
+    Some(AuthPolicyDocument { resource: resource?, policy: tree, statements, mode: mode?, at })
 }
 
 fn resource(d: &mut Decoder<'_>, node: &Node) -> Option<Located<PolicyResourceIdentifier>> {

@@ -278,6 +278,7 @@ impl<'n> Fields<'n> {
                 misspelt.extend(near);
                 diagnostic = match near {
                     Some(near) => diagnostic.nearest(Some(near)),
+                    None if self.asked.is_empty() => diagnostic.expected("no fields"),
                     None => diagnostic.expected(format!("one of {}", self.asked.join(", "))),
                 };
             }

@@ -18,11 +18,11 @@ pub(super) fn header_edits(
     let Some(mut fields) = d.fields(node, what) else { return edits };
     let mut places: Vec<(String, Position)> = Vec::new();
     if let Some(node) = fields.take(d, "set") {
-        edits.set = pairs(d, node, own, &mut places);
+        edits.set = pairs(d, node, own, Some(&mut places));
     }
     if let Some(node) = fields.take(d, "add") {
         // Several of one name are several fields.
-        edits.add = pairs(d, node, own, &mut Vec::new());
+        edits.add = pairs(d, node, own, None);
     }
     if let Some(node) = fields.take(d, "remove") {
         for item in d.list(node, 1..=MAX_HEADER_EDITS, "names of header fields").unwrap_or_default() {
@@ -47,7 +47,7 @@ fn pairs(
     d: &mut Decoder<'_>,
     node: &Node,
     own: &[(&'static str, &'static str)],
-    places: &mut Vec<(String, Position)>,
+    mut places: Option<&mut Vec<(String, Position)>>,
 ) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for item in d.list(node, 1..=MAX_HEADER_EDITS, "header fields").unwrap_or_default() {
@@ -58,10 +58,13 @@ fn pairs(
         fields.finish(d);
         let (Some(name), Some(value)) = (name, value) else { continue };
         let at = d.at(name_node.unwrap_or(item).mark);
-        if once(d, places, &name, &at) {
+        if let Some(places) = &mut places {
+            if !once(d, places, &name, &at) {
+                continue;
+            }
             places.push((name.clone(), at));
-            found.push((name, value));
         }
+        found.push((name, value));
     }
     found
 }
@@ -127,44 +130,11 @@ fn regex_rewrite(d: &mut Decoder<'_>, node: &Node) -> Option<PathRewrite> {
     });
     fields.finish(d);
     let (pattern, substitution) = (pattern?, substitution?);
-    // It may match anywhere in the path; what that costs is bounded as for any other.
-    value::regex_at(d, &pattern, true)?;
-    if let Err(why) = groups(&pattern, &substitution) {
-        d.report(
-            Diagnostic::error(&substitution.at, why).help("`$$` is a dollar sign, `${1}0` the first group and a 0"),
-        );
+    value::count_regex(d, &pattern.at)?;
+    if let Err(why) = brattice_router::rewrite::check(&pattern, &substitution) {
+        let at = if why.is_about_substitution() { &substitution.at } else { &pattern.at };
+        d.report(Diagnostic::error(at, why.to_string()));
         return None;
     }
     Some(PathRewrite::Regex { pattern: pattern.value, substitution: substitution.value })
-}
-
-/// Whether all groups that a substitution names are in the pattern: others would stand for nothing.
-fn groups(pattern: &str, substitution: &str) -> Result<(), String> {
-    let regex = regex::bytes::RegexBuilder::new(pattern).unicode(false).build().map_err(|error| error.to_string())?;
-    let known = |name: &str| match name.parse::<usize>() {
-        Ok(number) => number < regex.captures_len(),
-        Err(_) => regex.capture_names().flatten().any(|own| own == name),
-    };
-    let mut rest = substitution;
-    while let Some((_, after)) = rest.split_once('$') {
-        if let Some(after) = after.strip_prefix('$') {
-            rest = after;
-            continue;
-        }
-        let (name, after) = match after.strip_prefix('{') {
-            Some(braced) => braced.split_once('}').ok_or("a `${` has no `}`")?,
-            None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-                after.split_at(end)
-            }
-        };
-        if name.is_empty() {
-            return Err("a `$` names no group".into());
-        }
-        if !known(name) {
-            return Err(format!("the pattern has no group {}", quote(name)));
-        }
-        rest = after;
-    }
-    Ok(())
 }

@@ -2,12 +2,12 @@
 
 use brattice_router as router;
 
-use crate::diagnostic::{Diagnostic, Located, quote};
+use crate::diagnostic::{Diagnostic, Position, quote};
 use crate::limits::{MAX_HEADER_NAME, MAX_HEADER_VALUE, MAX_MATCH_VALUE, MAX_PATH, MAX_REGEXES_PER_OWNER};
 use crate::names;
 use crate::yaml::{Decoder, Node};
 
-/// Fields that are about one connection (RFC 9110, 7.6.1): gone before rules see a request, made anew for the next one.
+/// Fields that are about one connection (RFC 9110, 7.6.1): Brattice writes them anew for the next one.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -76,27 +76,27 @@ fn plain_path(text: &str) -> Result<(), String> {
 /// A regular expression that the router compiles.
 pub(super) fn regex(d: &mut Decoder<'_>, node: &Node, case_sensitive: bool) -> Option<String> {
     let text = d.located(node, "a regular expression")?;
-    regex_at(d, &text, case_sensitive)?;
-    Some(text.value)
-}
-
-/// Checks a regular expression. Compiling them is what costs most in reading documents, so their number is bounded first.
-pub(super) fn regex_at(d: &mut Decoder<'_>, text: &Located<String>, case_sensitive: bool) -> Option<()> {
-    *d.regexes += 1;
-    if *d.regexes > MAX_REGEXES_PER_OWNER {
-        if *d.regexes == MAX_REGEXES_PER_OWNER + 1 {
-            let message = format!("more than {MAX_REGEXES_PER_OWNER} regular expressions in the files of one owner");
-            d.report(Diagnostic::error(&text.at, message).help("match prefixes where they do"));
-        }
-        return None;
-    }
-    match router::check_regex(text, case_sensitive) {
-        Ok(()) => Some(()),
+    count_regex(d, &text.at)?;
+    match router::check_regex(&text, case_sensitive) {
+        Ok(()) => Some(text.value),
         Err(why) => {
             d.report(Diagnostic::error(&text.at, why.to_string()));
             None
         }
     }
+}
+
+/// Counts a regular expression before it is compiled: nothing in documents takes longer. `None` where there are too many.
+pub(super) fn count_regex(d: &mut Decoder<'_>, at: &Position) -> Option<()> {
+    *d.regexes += 1;
+    if *d.regexes <= MAX_REGEXES_PER_OWNER {
+        return Some(());
+    }
+    if *d.regexes == MAX_REGEXES_PER_OWNER + 1 {
+        let message = format!("more than {MAX_REGEXES_PER_OWNER} regular expressions in the files of one owner");
+        d.report(Diagnostic::error(at, message).help("match prefixes where they do"));
+    }
+    None
 }
 
 /// Name of a header field, in lower case.
@@ -115,7 +115,7 @@ pub(super) fn asked_field(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
     let name = field_name(d, node)?;
     let why = if name == "host" {
         "HTTP/2 has none; say `hostMatch`"
-    } else if HOP_BY_HOP.contains(&name.as_str()) {
+    } else if name != "upgrade" && HOP_BY_HOP.contains(&name.as_str()) {
         "it is about one connection only"
     } else if name.starts_with("x-amzn-lattice-") {
         "callers can write what they like into it; who calls is asked by policies, or by `sourceVpcs`"
@@ -132,15 +132,20 @@ pub(super) fn edited_field(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
     let name = field_name(d, node)?;
     // Some servers take `_` for `-`.
     let folded = name.replace('_', "-");
-    let why = if HOP_BY_HOP.contains(&folded.as_str()) {
+    let why = if HOP_BY_HOP.contains(&folded.as_str()) || folded.starts_with("proxy-") || folded == "http2-settings" {
         "it is about one connection only"
+    } else if folded == "expect" {
+        "it decides when the body is sent"
     } else if folded == "host" {
         "say `rewrite: {hostname: …}`"
     } else if folded == "content-length" {
         "it follows from the body"
     } else if folded.starts_with("x-forwarded-") || folded == "x-amzn-requestid" {
         "Brattice writes it"
-    } else if folded.starts_with("x-amzn-lattice-") || folded == "x-amzn-source-vpc" {
+    } else if folded.starts_with("x-amzn-lattice-")
+        || folded.starts_with("x-brattice-")
+        || folded == "x-amzn-source-vpc"
+    {
         "targets trust it to tell who calls, so only Brattice writes it"
     } else {
         return Some(name);
