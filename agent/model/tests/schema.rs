@@ -171,7 +171,7 @@ fn files(directory: &Path, prefix: &str, found: &mut Vec<Source>) {
 fn the_examples_are_right_and_red_sees_nothing() {
     let mut examples = Vec::new();
     files(&policies(), "", &mut examples);
-    assert!(examples.len() >= 4);
+    assert!(examples.len() >= 6);
     let outcome = read(&examples, &VipState::default(), 0);
     assert!(outcome.errors.is_empty() && outcome.warnings.is_empty(), "{:?} {:?}", outcome.errors, outcome.warnings);
     let model = outcome.linked.unwrap().model;
@@ -179,7 +179,7 @@ fn the_examples_are_right_and_red_sees_nothing() {
     let plan = brattice_model::plan(&model, &[], &mut brattice_model::Numbers::default(), 1);
     let sees: BTreeMap<&str, usize> =
         plan.snapshot.vpcs.iter().map(|vpc| (vpc.name.as_str(), vpc.services.len())).collect();
-    assert_eq!(sees, BTreeMap::from([("platform/blue", 1), ("platform/green", 1), ("platform/red", 0)]));
+    assert_eq!(sees, BTreeMap::from([("platform/blue", 2), ("platform/green", 2), ("platform/red", 0)]));
     let schema = schema();
     for example in examples.iter().chain(&sources()) {
         assert_eq!(accepted(&schema, &example.text), Some(true), "{}", example.path);
