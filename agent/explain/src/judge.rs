@@ -75,6 +75,7 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
     let caller = Caller::new(world, &case.found);
     if let Some(caller) = &caller {
         case.asked.vpc = caller.vpc;
+        case.asked.source = caller.address.map(|address| (caller.from.id.clone(), address));
     }
     let networks = networks(world.model, &case.found.vpc_name, case.service);
     judge.attachment(&case, caller.as_ref());
@@ -102,9 +103,9 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
             let remedy = "ask about a made-up request: brattice explain --from … --to …";
             judge.stop(Reason::Unremembered, Outcome::Unknown, text, vec![remedy.to_owned()]);
         } else {
-            judge.request(&mut case, service);
+            let sound = judge.request(&case, service);
             // Who called is not known any more: what others may is not the question.
-            if policies && met && case.gone.is_none() && case.asked.path.is_ok() && listener.is_some() {
+            if policies && met && sound && case.gone.is_none() && listener.is_some() {
                 let decided = decide(world, caller, service, &case.asked);
                 let sure = judge.hidden(&case.asked, &decided.asks, "a policy");
                 if sure && !decided.view.allowed {
@@ -112,7 +113,7 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
                 }
                 decision = Some(decided.view).filter(|_| sure);
             }
-            if let Some(listener) = listener.filter(|_| case.asked.path.is_ok()) {
+            if let Some(listener) = listener.filter(|_| sound) {
                 let found = routed(world.snapshot, listener, &case.asked);
                 if judge.hidden(&case.asked, &found.asks, "a rule") {
                     judge.problem(found.problem.as_ref());
@@ -269,7 +270,7 @@ impl<'w> Judge<'_, 'w> {
         let half_open = caller.and_then(|caller| facts.half_open.get(&caller.number?)).copied().unwrap_or(0);
         if facts.half_open_limit > 0 && half_open >= facts.half_open_limit {
             let text = format!(
-                "the workload has {half_open} connections that are not answered yet, of at most {}: new ones are dropped (HalfOpenLimit) until its window of 30 s ends",
+                "the workload has {half_open} connections open that nobody answered yet, and may have {}: new ones are dropped (HalfOpenLimit) until its window of 30 s ends",
                 facts.half_open_limit
             );
             let remedy = "find out what opens them; a higher --half-open-limit of the agent allows more";
@@ -316,6 +317,7 @@ impl<'w> Judge<'_, 'w> {
                 until(switch)
             );
             self.stop(Reason::BypassRefused, Outcome::Denied, text, vec![format!("brattice bypass {flag} --off")]);
+            return;
         }
         self.problem(problem);
         self.notes.push(format!(
@@ -324,10 +326,12 @@ impl<'w> Judge<'_, 'w> {
         ));
     }
 
-    /// What is wrong with the request itself, and with its host.
-    fn request(&mut self, case: &mut Case<'_>, service: &snapshot::Service) {
-        let asked = &mut case.asked;
-        if let Some(why) = asked.malformed() {
+    /// What is wrong with the request itself, and with its host. Whether policies and rules can be asked about it.
+    fn request(&mut self, case: &Case<'_>, service: &snapshot::Service) -> bool {
+        let asked = &case.asked;
+        let malformed = asked.malformed();
+        let sound = malformed.is_none() && asked.path.is_ok();
+        if let Some(why) = malformed {
             self.unreachable(Reason::RequestRefused, why, "send another request");
         }
         let vip = match service.vip {
@@ -353,6 +357,7 @@ impl<'w> Judge<'_, 'w> {
             let summary = format!("the path is refused with 400: {why}");
             self.unreachable(Reason::PathRefused, summary, "send a path that can be understood in one way only");
         }
+        sound
     }
 
     fn problem(&mut self, problem: Option<&Problem>) {
@@ -363,7 +368,7 @@ impl<'w> Judge<'_, 'w> {
                 self.unreachable(Reason::NoTarget, text.clone(), remedy);
             }
             Some(Problem::Rewrite(text)) => {
-                self.unreachable(Reason::RequestRefused, text.clone(), "change the rule's rewrite, or the path");
+                self.unreachable(Reason::RewriteRefused, text.clone(), "change the rule's rewrite, or the path");
             }
         }
     }
@@ -423,7 +428,11 @@ impl<'w> Judge<'_, 'w> {
 /// Why it is served.
 fn allowed(explanation: &Explanation, policies: bool) -> String {
     let Some(decision) = explanation.decision.as_ref().filter(|_| policies) else {
-        return "a rule of the service serves it (policies were not asked)".to_owned();
+        let rule = explanation.route.as_ref().and_then(|route| route.rule.as_ref());
+        return rule.map_or_else(
+            || "by the default action".to_owned(),
+            |rule| format!("by the rule {} ({})", rule.name, rule.origin),
+        );
     };
     let by: Vec<&str> = decision.levels.iter().flat_map(|level| &level.allowing).map(String::as_str).collect();
     let through = decision.network.as_ref().map_or_else(String::new, |name| format!(" through {name}"));

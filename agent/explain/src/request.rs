@@ -1,5 +1,7 @@
 //! The request that is asked about, as rules and policies see it.
 
+use std::net::IpAddr;
+
 use brattice_iam::Lookup;
 use brattice_router::RequestHead;
 use brattice_wire::explain::{Question, RequestView};
@@ -23,6 +25,8 @@ pub(crate) struct Asked {
     pub(crate) hidden: Vec<String>,
     /// Number of the caller's VPC.
     pub(crate) vpc: u32,
+    /// Id of the caller's VPC, and its address there: the key of stickiness by source.
+    pub(crate) source: Option<(String, IpAddr)>,
 }
 
 /// The path as rules, policies and targets see it.
@@ -54,6 +58,7 @@ impl Asked {
             headers,
             hidden: Vec::new(),
             vpc: 0,
+            source: None,
         }
     }
 
@@ -77,6 +82,7 @@ impl Asked {
             headers,
             hidden,
             vpc: 0,
+            source: None,
         }
     }
 

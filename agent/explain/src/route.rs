@@ -1,5 +1,7 @@
 //! Which rule a request meets, why not those before it, and what is done with it.
 
+use std::net::IpAddr;
+
 use brattice_router::rewrite::{Redirector, Rewriter, Target};
 use brattice_router::{RequestHead as _, RuleVerdict, Subject};
 use brattice_wire::explain::{ActionView, GroupView, MismatchView, PassedView, RouteView, RuleView};
@@ -149,7 +151,12 @@ fn does(snapshot: &Snapshot, asked: &Asked, filters: &Filters, action: &Action, 
                 path = format!("{path}?{}", asked.query);
             }
             let groups = groups(snapshot, forward);
+            let chosen = chosen(snapshot, forward, asked).and_then(|index| groups.get(index));
             if let Some(text) = no_target(&groups) {
+                problem = Some(Problem::NoTarget(text));
+            } else if let Some(group) = chosen.filter(|group| group.reachable.is_empty()) {
+                let text =
+                    format!("its target group {} has no target that can be reached ({})", group.name, group.origin);
                 problem = Some(Problem::NoTarget(text));
             } else {
                 let without = groups.iter().filter(|group| group.weight > 0 && group.reachable.is_empty());
@@ -161,6 +168,7 @@ fn does(snapshot: &Snapshot, asked: &Asked, filters: &Filters, action: &Action, 
                 }));
             }
             ActionView::Forward {
+                chosen: chosen.map(|group| group.name.clone()),
                 groups,
                 sticky: forward.stickiness.as_ref().map(sticky),
                 path,
@@ -216,6 +224,38 @@ fn no_target(groups: &[GroupView]) -> Option<String> {
     (!any).then(|| {
         format!("no target of {} can be reached: none is the address of an attached workload", lacking.join(" and "))
     })
+}
+
+/// The place of the target group that the request gets, where that does not depend on the requests before it. The keys are
+/// those of the engine: the header field's value, or address and VPC id.
+fn chosen(snapshot: &Snapshot, forward: &Forward, asked: &Asked) -> Option<usize> {
+    let mut weighted = forward.groups.iter().enumerate().filter(|(_, share)| share.weight > 0);
+    if let (Some((only, _)), None) = (weighted.next(), weighted.next()) {
+        return Some(only);
+    }
+    let key: Vec<u8> = match forward.stickiness.as_ref()? {
+        Stickiness::Cookie { .. } => return None,
+        Stickiness::Header(name) => {
+            let mut values: Vec<Vec<u8>> = Vec::new();
+            asked.header(name, &mut |value| values.push(value.to_vec()));
+            if values.is_empty() {
+                return None;
+            }
+            values.join(&b", "[..])
+        }
+        Stickiness::Source => {
+            let (vpc, address) = asked.source.as_ref()?;
+            let mapped = match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => *address,
+            };
+            [&mapped.octets()[..], vpc.as_bytes()].concat()
+        }
+    };
+    let id = |index: u32| snapshot.target_groups.get(usize::try_from(index).ok()?).map(|group| group.id.as_str());
+    let shares: Option<Vec<(&str, u16)>> =
+        forward.groups.iter().map(|share| Some((id(share.target_group)?, share.weight))).collect();
+    brattice_router::sticky(&shares?, &key)
 }
 
 fn sticky(stickiness: &Stickiness) -> String {

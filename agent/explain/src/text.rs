@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use brattice_wire::explain::{
-    ActionView, CallerView, DecisionView, Explanation, LevelView, MismatchView, NetworkView, RequestView, RouteView,
-    RuleView,
+    ActionView, CallerView, DecisionView, Explanation, LevelView, MismatchView, NetworkView, Outcome, RequestView,
+    RouteView, RuleView,
 };
 
 use crate::time::rfc3339;
@@ -49,7 +49,11 @@ pub fn render(explanation: &Explanation) -> String {
 
 /// Only what concerns rules.
 pub fn render_route(explanation: &Explanation) -> String {
-    let mut out = verdict(explanation);
+    // Policies were not asked: nothing is allowed by that.
+    let mut out = match explanation.outcome {
+        Outcome::Allowed => format!("ROUTED: {}\n", one_line(&explanation.summary)),
+        _ => verdict(explanation),
+    };
     section(&mut out, "request");
     request(&mut out, &explanation.request);
     section(&mut out, "service");
@@ -250,7 +254,7 @@ fn route(out: &mut String, route: &RouteView) {
 
 fn action(out: &mut String, action: &ActionView) {
     match action {
-        ActionView::Forward { groups, sticky, path, host } => {
+        ActionView::Forward { groups, sticky, chosen, path, host } => {
             line(out, &format!("forward as {path} with host {host}"));
             for group in groups {
                 let list = if group.reachable.is_empty() {
@@ -266,8 +270,12 @@ fn action(out: &mut String, action: &ActionView) {
                     ),
                 );
             }
-            if let Some(sticky) = sticky {
-                inner(out, &format!("sticky {sticky}"));
+            let goes = chosen.as_ref().map(|chosen| format!("this request goes to {chosen}"));
+            match (sticky, goes) {
+                (Some(sticky), Some(goes)) => inner(out, &format!("sticky {sticky}: {goes}")),
+                (Some(sticky), None) => inner(out, &format!("sticky {sticky}")),
+                (None, Some(goes)) if groups.len() > 1 => inner(out, &goes),
+                (None, _) => {}
             }
         }
         ActionView::FixedResponse { status, content_type, body } => {

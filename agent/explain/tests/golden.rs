@@ -174,6 +174,7 @@ fn every_reason_is_shown() {
         "request-refused",
         "policy",
         "no-target",
+        "rewrite-refused",
         "unremembered",
     ] {
         assert!(said.contains(&reason), "{reason}");

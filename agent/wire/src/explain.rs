@@ -90,14 +90,16 @@ pub enum Reason {
     NoAssociation,
     /// They would have, had an association not failed.
     AssociationFailed,
+    /// Method, header fields or the like are malformed, or not supported.
+    RequestRefused,
     /// The host is no name of the service.
     UnknownHost,
     /// The path is refused as ambiguous or malformed.
     PathRefused,
-    /// Another part of the request is malformed.
-    RequestRefused,
     /// A policy, or the lack of one.
     Policy,
+    /// Path or location cannot be rewritten as the rule says.
+    RewriteRefused,
     /// No target of the rule's target groups can be reached.
     NoTarget,
     /// Something asks about a secret part of a request, which is not remembered.
@@ -362,6 +364,8 @@ pub enum ActionView {
         groups: Vec<GroupView>,
         /// By what a caller gets the same group again.
         sticky: Option<String>,
+        /// The target group that this request gets, where that is certain.
+        chosen: Option<String>,
         /// The path (and query) as the target sees it.
         path: String,
         /// The host as the target sees it.
