@@ -10,8 +10,9 @@ use brattice_wire::engine::{FrameError, body_length};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use tokio::{io::Interest, net::UnixStream};
 
-/// Most descriptors of one frame: those of an engine with 64 workers. The kernel's own bound (`SCM_MAX_FD`) is 253.
-pub const MAX_DESCRIPTORS: usize = brattice_wire::engine::descriptor_count(64);
+/// Most descriptors of one frame: those of an engine with 64 workers, and the metrics' socket. The kernel's own bound
+/// (`SCM_MAX_FD`) is 253.
+pub const MAX_DESCRIPTORS: usize = brattice_wire::engine::descriptor_count(64) + 1;
 /// Bytes read at once, so that an announced length alone costs no memory.
 const CHUNK: usize = 256 * 1024;
 

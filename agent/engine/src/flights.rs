@@ -17,6 +17,7 @@ use crate::{
     auth::{Facts, Revoked},
     http::control::Control,
     local::Clock,
+    records::record::Record,
 };
 
 /// Whom a request waits for.
@@ -63,6 +64,8 @@ pub(crate) struct Flight {
     expired: Cell<Option<Expired>>,
     /// Of the future that waits for the answer, or of the body that waits for the target.
     waker: RefCell<Option<Waker>>,
+    /// What is written down about it.
+    pub(crate) record: Record,
     /// Why the request body ended before its end.
     pub(crate) fault: Cell<Option<Fault>>,
     /// The whole request body was handed on.
@@ -187,13 +190,20 @@ pub(crate) struct Flights(RefCell<Slab<Rc<Flight>>>);
 
 impl Flights {
     /// A request begins.
-    pub(crate) fn begin(&self, control: Rc<Control>, stream: Option<AbortHandle>, clock: &Clock) -> Rc<Flight> {
+    pub(crate) fn begin(
+        &self,
+        control: Rc<Control>,
+        record: Record,
+        stream: Option<AbortHandle>,
+        clock: &Clock,
+    ) -> Rc<Flight> {
         let flight = Rc::new(Flight {
             key: Cell::new(0),
             waits: Cell::new(Waits::Answer),
             touched: Cell::new(clock.tick()),
             expired: Cell::new(None),
             waker: RefCell::default(),
+            record,
             fault: Cell::new(None),
             sent: Cell::new(false),
             cut: Cell::new(false),

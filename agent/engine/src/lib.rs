@@ -9,6 +9,7 @@
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
 //! - [`auth`]: who may call what: identity, enforcement, revocation.
 //! - [`dns`]: the DNS server.
+//! - [`records`], [`metrics`]: what is written down, counted and told about requests and connections.
 
 pub mod auth;
 mod balance;
@@ -22,10 +23,12 @@ pub mod http;
 pub mod limits;
 pub mod link;
 mod local;
+pub mod metrics;
 pub mod orders;
 mod pool;
 pub mod process;
 mod random;
+pub mod records;
 pub mod relay;
 pub mod rules;
 pub mod sandbox;

@@ -11,9 +11,10 @@ use std::{
 
 use brattice_wire::{
     engine::{
-        FrameError, FromEngine, MAX_FROM_ENGINE, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, Settings, Stats, ToEngine,
-        decode, encode,
+        AccessLog, FrameError, FromEngine, MAX_FROM_ENGINE, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, Settings, Stats,
+        ToEngine, decode, encode,
     },
+    records::{NodeMetrics, Query},
     snapshot::Snapshot,
 };
 use tokio::{net::UnixStream, time::Instant};
@@ -54,6 +55,19 @@ pub trait Core {
     fn revision(&self) -> u64;
     /// Counts since the start.
     fn stats(&self) -> Stats;
+    /// The access log goes there from now on.
+    fn access_log(&self, destination: Option<(AccessLog, OwnedFd)>);
+    /// Metrics are served on this listening socket from now on, or nowhere.
+    ///
+    /// # Errors
+    /// When it is none.
+    fn metrics(&mut self, socket: Option<OwnedFd>) -> Result<(), String>;
+    /// The agent's own numbers, for the metrics.
+    fn node_metrics(&self, numbers: NodeMetrics);
+    /// Answers a caller of the agent, on the caller's connection.
+    fn attend(&self, query: Query, connection: OwnedFd);
+    /// After the workers have finished: what they handed on is written.
+    fn drain(&self);
 }
 
 /// What an engine that serves has.
@@ -62,6 +76,8 @@ pub struct Started<'a> {
     pub settings: &'a Settings,
     /// As given to [`Core::start`].
     pub descriptors: &'a [OwnedFd],
+    /// As given to [`Core::metrics`].
+    pub metrics: Option<&'a OwnedFd>,
     /// To the workers.
     pub workers: &'a Dispatcher,
 }
@@ -179,19 +195,30 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
     }
     let (running, descriptors): (_, Vec<BorrowedFd<'_>>) = match core.started() {
         Some(started) => (
-            Some(Running { settings: started.settings.clone(), revision: core.revision(), metrics: false }),
-            started.descriptors.iter().map(AsFd::as_fd).collect(),
+            Some(Running {
+                settings: started.settings.clone(),
+                revision: core.revision(),
+                metrics: started.metrics.is_some(),
+            }),
+            started.descriptors.iter().chain(started.metrics).map(AsFd::as_fd).collect(),
         ),
         None => (None, Vec::new()),
     };
     answer(&stream, &FromEngine::Hello { version: PROTOCOL_VERSION, running }, &descriptors).await?;
     tracing::info!(socket = %path.display(), running = core.started().is_some(), "connected to the agent");
     loop {
-        let (body, descriptors) = fds::receive(&stream, MAX_TO_ENGINE).await.map_err(Lost::from)?;
+        let (body, mut descriptors) = fds::receive(&stream, MAX_TO_ENGINE).await.map_err(Lost::from)?;
         let message: ToEngine = decode(&body).map_err(Lost::from)?;
         drop(body);
-        if !descriptors.is_empty() && !matches!(message, ToEngine::Start(_)) {
-            return Err(Lost::Protocol("descriptors came with a message that carries none".into()).into());
+        let due = match &message {
+            // Counted where they are used.
+            ToEngine::Start(_) => descriptors.len(),
+            ToEngine::AccessLog(Some(_)) | ToEngine::Metrics(true) | ToEngine::Attend(_) => 1,
+            _ => 0,
+        };
+        if descriptors.len() != due {
+            let why = format!("{} descriptors came with a message that carries {due}", descriptors.len());
+            return Err(Lost::Protocol(why).into());
         }
         match message {
             ToEngine::Start(settings) => {
@@ -220,8 +247,15 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
                 order(&workers(core)?, &Order::CloseAliases(aliases.into()), CONFIRM_PATIENCE).await?;
                 answer(&stream, &FromEngine::AliasesClosed { token }, &[]).await?;
             }
+            ToEngine::AccessLog(log) => core.access_log(log.zip(descriptors.pop())),
+            ToEngine::Metrics(_) => core.metrics(descriptors.pop()).map_err(Lost::Protocol)?,
+            ToEngine::NodeMetrics(numbers) => core.node_metrics(*numbers),
+            ToEngine::Attend(query) => {
+                if let Some(connection) = descriptors.pop() {
+                    core.attend(query, connection);
+                }
+            }
             ToEngine::Stats => answer(&stream, &FromEngine::Stats(core.stats()), &[]).await?,
-            ToEngine::AccessLog(_) | ToEngine::Metrics(_) | ToEngine::NodeMetrics(_) | ToEngine::Attend(_) => {}
             ToEngine::Shutdown { grace_ms } => {
                 let grace = Duration::from_millis(grace_ms.into());
                 tracing::info!(?grace, "the agent says shutdown");
@@ -231,6 +265,7 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
                     if let Err(error) = workers.all(&Order::Shutdown(grace), grace + SHUTDOWN_MARGIN).await {
                         tracing::warn!(%error, "not every worker finished in time");
                     }
+                    core.drain();
                 }
                 return Ok(());
             }

@@ -23,6 +23,7 @@ use crate::{
     http::Clients,
     pool::Pool,
     random::Random,
+    records::book::Book,
     state::{Shared, State},
     stats::Counts,
     tasks::{Parties, Tasks},
@@ -97,6 +98,7 @@ pub(crate) struct Local {
     pub(crate) authorizer: Authorizer,
     pub(crate) reviews: Reviews,
     pub(crate) clients: Clients,
+    pub(crate) book: Rc<Book>,
     pub(crate) random: RefCell<Random>,
     /// Set by an HTTP/2 stream's task when it is polled for the first time, taken by its request.
     pub(crate) stream: RefCell<Option<AbortHandle>>,
@@ -118,7 +120,7 @@ pub(crate) enum ConnectError {
 }
 
 impl Local {
-    pub(crate) fn new(shared: Arc<Shared>, index: u32, slot: Slot) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, index: u32, slot: Slot, book: Rc<Book>) -> Rc<Self> {
         let mut random = Random::from_system();
         let state = shared.state.load_full();
         let balance = RefCell::new(Balance::new(&state, None, &mut random));
@@ -134,6 +136,7 @@ impl Local {
             authorizer: Authorizer::default(),
             reviews: Reviews::default(),
             clients: Clients::default(),
+            book,
             random: RefCell::new(random),
             stream: RefCell::default(),
             view: RefCell::new(Rc::new(View { state, balance })),

@@ -8,6 +8,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::records::desk::Ask;
+
 /// Most orders waiting for one worker. The link sends the next one only after the one before is confirmed, so more
 /// than a few never wait.
 pub const ORDERS_WAITING: usize = 16;
@@ -48,6 +50,8 @@ pub enum Order {
     /// Close every connection from or to these aliases up to the given generation (also relayed ones, idle pooled ones
     /// and ones being connected), then confirm. Connections of a newer generation stay.
     CloseAliases(Arc<[(IpAddr, u32)]>),
+    /// Answer a question from outside, then confirm. Questions come from another thread than other orders.
+    Ask(Arc<Ask>),
     /// Stop accepting now, let what is in flight finish for this long, close the rest, confirm and return.
     Shutdown(Duration),
 }

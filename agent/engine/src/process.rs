@@ -4,6 +4,8 @@
 //! main thread   link: the agent's orders, snapshots compiled
 //! worker-0..n   one runtime each: HTTP and relay listeners, connections, pools
 //! dns           UDP socket, TCP listener, upstream queries
+//! log           writes the access log, waits where that waits
+//! desk          metrics, callers that the agent hands over
 //! ```
 
 use std::{
@@ -15,7 +17,8 @@ use std::{
 };
 
 use brattice_wire::{
-    engine::{Settings, Stats, descriptor_count},
+    engine::{AccessLog, Settings, Stats, descriptor_count},
+    records::{NodeMetrics, Query},
     snapshot::Snapshot,
 };
 use nix::sys::socket::{SockType, getsockopt, sockopt};
@@ -26,6 +29,10 @@ use crate::{
     heartbeat::Heartbeats,
     link::{self, Core, LinkError, Started},
     orders::Dispatcher,
+    records::{
+        self,
+        desk::{DESK_ORDERS, ToDesk},
+    },
     sandbox::{self, SandboxError},
     state::Shared,
     worker::{self, Worker},
@@ -33,6 +40,8 @@ use crate::{
 
 /// Most open files of the engine: both sides of 500,000 connections. `fs.nr_open` allows it everywhere by default.
 const MOST_FILES: u64 = 1_048_576;
+/// How long the end waits for the access log's last lines.
+const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How the engine is started.
 #[derive(Clone, Debug)]
@@ -131,6 +140,8 @@ struct Serving {
     shared: Arc<Shared>,
     descriptors: Vec<OwnedFd>,
     workers: Dispatcher,
+    metrics: Option<OwnedFd>,
+    desk: mpsc::Sender<ToDesk>,
 }
 
 impl Core for Engine {
@@ -152,8 +163,13 @@ impl Core for Engine {
         let server =
             dns::Server { udp: sockets.dns_udp, tcp: sockets.dns_tcp, shared: Arc::clone(&shared), orders: dns };
         self.spawn("dns".into(), move || dns::serve(server))?;
+        let outlets = Arc::clone(&shared.outlets);
+        self.spawn("log".into(), move || records::log::run(&outlets))?;
+        let (desk, orders) = mpsc::channel(DESK_ORDERS);
+        let (asked, asking, missing) = (Arc::clone(&shared), workers.clone(), self.missing.clone());
+        self.spawn("desk".into(), move || records::desk::run(asked, asking, missing, orders))?;
         tracing::info!(workers = settings.workers, "started");
-        self.running = Some(Serving { shared, descriptors, workers });
+        self.running = Some(Serving { shared, descriptors, workers, metrics: None, desk });
         Ok(())
     }
 
@@ -161,6 +177,7 @@ impl Core for Engine {
         self.running.as_ref().map(|serving| Started {
             settings: &serving.shared.settings,
             descriptors: &serving.descriptors,
+            metrics: serving.metrics.as_ref(),
             workers: &serving.workers,
         })
     }
@@ -180,6 +197,45 @@ impl Core for Engine {
             Some(serving) => serving.shared.stats(self.missing.clone()),
             None => Stats { sandbox_missing: self.missing.clone(), ..Stats::default() },
         }
+    }
+
+    fn access_log(&self, destination: Option<(AccessLog, OwnedFd)>) {
+        if let Some(serving) = &self.running {
+            serving.shared.outlets.set_log(destination);
+        }
+    }
+
+    fn metrics(&mut self, given: Option<OwnedFd>) -> Result<(), String> {
+        let Some(serving) = &mut self.running else { return Err("the engine was not started yet".into()) };
+        let served = given.as_ref().map(|fd| socket(fd.as_fd(), SockType::Stream, true)).transpose()?;
+        serving.metrics = given;
+        tell(&serving.desk, ToDesk::Metrics(served));
+        Ok(())
+    }
+
+    fn node_metrics(&self, numbers: NodeMetrics) {
+        if let Some(serving) = &self.running {
+            serving.shared.outlets.set_node(numbers);
+        }
+    }
+
+    fn attend(&self, query: Query, connection: OwnedFd) {
+        if let Some(serving) = &self.running {
+            tell(&serving.desk, ToDesk::Attend(query, connection));
+        }
+    }
+
+    fn drain(&self) {
+        if let Some(serving) = &self.running {
+            serving.shared.outlets.drain(DRAIN_TIME);
+        }
+    }
+}
+
+/// Without waiting: who asks too much is not answered.
+fn tell(desk: &mpsc::Sender<ToDesk>, order: ToDesk) {
+    if desk.try_send(order).is_err() {
+        tracing::warn!("the desk has too many callers waiting; one is turned away");
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use brattice_router::Shares;
-use brattice_wire::snapshot::Target;
+use brattice_wire::{records::FailureReason, snapshot::Target};
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable};
 use slab::Slab;
@@ -25,10 +25,11 @@ use tokio::{
 
 use crate::{
     auth::{self, Origin},
-    copy::{Copier, End},
+    copy::{Copier, End, Way},
     dial::{self, Sources},
     heartbeat::Slot,
     limits::{Taken, Use},
+    records::{book::Book, record::Record},
     rules::Action,
     state::{Listener, Service, Shared, State},
     stats::{Counts, Limit},
@@ -49,6 +50,7 @@ pub struct Relay {
     sources: RefCell<Sources>,
     balance: RefCell<Balance>,
     copier: Copier,
+    book: Rc<Book>,
     relayed: RefCell<Slab<Relayed>>,
 }
 
@@ -72,6 +74,8 @@ struct Balance {
 
 /// What a caller is connected to.
 struct Route {
+    /// Index of the target group.
+    group: u32,
     targets: Vec<Target>,
     timeout: Duration,
     idle: Duration,
@@ -96,16 +100,19 @@ impl Drop for Client {
 struct Open {
     relay: Rc<Relay>,
     key: usize,
+    record: Record,
+    /// Both sides have ended as they wanted.
+    complete: bool,
     _taken: Taken,
 }
 
 impl Open {
-    fn new(relay: Rc<Relay>, relayed: Relayed, taken: Taken) -> Self {
+    fn new(relay: Rc<Relay>, relayed: Relayed, record: Record, taken: Taken) -> Self {
         relay.counts().connections_open.add(1);
         relay.counts().connections_relayed.add(1);
         relay.slot.connections().fetch_add(1, Relaxed);
         let key = relay.relayed.borrow_mut().insert(relayed);
-        Self { relay, key, _taken: taken }
+        Self { relay, key, record, complete: false, _taken: taken }
     }
 }
 
@@ -114,6 +121,8 @@ impl Drop for Open {
         self.relay.counts().connections_open.sub(1);
         self.relay.slot.connections().fetch_sub(1, Relaxed);
         self.relay.relayed.borrow_mut().try_remove(self.key);
+        self.relay.book.end(&self.record, self.complete);
+        self.relay.book.disconnected(&self.record.flow);
     }
 }
 
@@ -129,7 +138,7 @@ impl Relayed {
 
 impl Relay {
     /// For worker `index`.
-    pub fn new(shared: Arc<Shared>, index: u32, slot: Slot) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, index: u32, slot: Slot, book: Rc<Book>) -> Rc<Self> {
         let sources = Sources::of(&shared.settings.sources, index, shared.settings.workers);
         Rc::new(Self {
             shared,
@@ -139,6 +148,7 @@ impl Relay {
             sources: RefCell::new(sources),
             balance: RefCell::default(),
             copier: Copier::default(),
+            book,
             relayed: RefCell::default(),
         })
     }
@@ -179,7 +189,7 @@ impl Relay {
         let counts = self.counts();
         counts.connections_accepted.add(1);
         let client = Client { stream, finished: false };
-        let state = self.shared.state.load();
+        let state = self.shared.state.load_full();
         let alias = peer.ip().to_canonical();
         let Some(caller) = state.caller(alias) else {
             counts.unknown_peers.add(1);
@@ -213,10 +223,20 @@ impl Relay {
             vip: local.ip().to_canonical(),
             port: local.port(),
         };
-        let open = Open::new(Rc::clone(self), Relayed { origin, service: service.number, ends }, taken);
+        let called = (origin.vip, origin.port);
+        let to = (Some(service.number), Some(route.group));
+        let flow = self.book.connected(&state.records, (alias, caller.generation), peer.port(), called, to);
+        let record = self.book.begin_relayed(&flow);
+        record.meet(|met| (met.service, met.group) = to);
+        let relayed = Relayed { origin, service: service.number, ends };
+        let open = Open::new(Rc::clone(self), relayed, record, taken);
         self.tasks.spawn(parties.clone(), async move {
-            // Ended by a review: both sides are reset.
-            let _ = Abortable::new(open.relay.serve(client, route, &parties), ended).await;
+            let mut open = open;
+            match Abortable::new(open.relay.serve(client, route, &parties, &open.record, state), ended).await {
+                Ok(complete) => open.complete = complete,
+                // Ended by a review: both sides are reset.
+                Err(_) => open.record.fail(FailureReason::ClientAccessDenied),
+            }
         });
     }
 
@@ -266,22 +286,38 @@ impl Relay {
             service.idle_timeout_seconds.saturating_mul(1000),
         ];
         Some(Route {
+            group: number,
             targets,
             timeout: Duration::from_millis(group.connect_timeout_ms.into()),
             idle: Duration::from_millis(idle.into_iter().max().unwrap_or_default().into()),
         })
     }
 
-    async fn serve(&self, mut client: Client, route: Route, parties: &Parties) {
+    /// True: both sides have ended as they wanted.
+    async fn serve(
+        &self,
+        mut client: Client,
+        route: Route,
+        parties: &Parties,
+        record: &Record,
+        state: Arc<State>,
+    ) -> bool {
         for target in &route.targets {
             parties.set(1, target.alias, target.generation);
             let source = self.sources.borrow_mut().turn();
             match dial::workload(source, (target.alias, target.port).into(), route.timeout).await {
                 Ok(stream) => {
+                    record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
+                    self.book.settle(record, &state.records);
+                    drop(state);
+                    self.book.lasting(record);
                     let mut target = Client { stream, finished: false };
-                    let finished = self.copy(&client.stream, &target.stream, route.idle).await.is_ok();
-                    (client.finished, target.finished) = (finished, finished);
-                    return;
+                    let copied = self.copy(&client.stream, &target.stream, route.idle, record).await;
+                    (client.finished, target.finished) = (copied.is_ok(), copied.is_ok());
+                    if copied.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+                        record.fail(FailureReason::ConnectionDurationExceeded);
+                    }
+                    return client.finished;
                 }
                 Err(error) => {
                     self.counts().connect_errors.add(1);
@@ -289,13 +325,28 @@ impl Relay {
                 }
             }
         }
+        self.book.settle(record, &state.records);
+        record.fail(FailureReason::TargetConnectionError);
+        false
     }
 
     /// Both directions, each until its sender has finished.
-    async fn copy(&self, client: &TcpStream, target: &TcpStream, idle: Duration) -> io::Result<()> {
+    async fn copy(
+        &self,
+        client: &TcpStream,
+        target: &TcpStream,
+        idle: Duration,
+        record: &Record,
+    ) -> io::Result<()> {
         let last = Cell::new(Instant::now());
         let ends = [client, target].map(|stream| End { stream, early: Bytes::new() });
-        let moved = |_, _| last.set(Instant::now());
+        let moved = |way, bytes| {
+            last.set(Instant::now());
+            match way {
+                Way::There => record.relayed_in(bytes),
+                Way::Back => record.relayed_out(bytes),
+            }
+        };
         let [client, target] = ends;
         let both = self.copier.both(client, target, &moved);
         let idles = async {

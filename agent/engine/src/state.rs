@@ -15,6 +15,7 @@ use brattice_wire::{
 use crate::{
     auth::{GuardError, Guards},
     limits::{Registry, Usage},
+    records::{names::Names, outlets::Outlets},
     rules::{Action, Compiler, Forward, Rule},
     stats::AllCounts,
 };
@@ -28,6 +29,8 @@ pub struct Shared {
     pub counts: AllCounts,
     /// What the engine was started with.
     pub settings: Settings,
+    /// What leaves the workers beside traffic.
+    pub outlets: Arc<Outlets>,
     registry: Registry,
 }
 
@@ -37,6 +40,7 @@ impl Shared {
         Arc::new(Self {
             state: ArcSwap::from_pointee(State::default()),
             counts: AllCounts::new(settings.workers),
+            outlets: Arc::new(Outlets::new(settings.workers)),
             registry: Registry::default(),
             settings,
         })
@@ -52,12 +56,14 @@ impl Shared {
         let revision = state.revision;
         self.state.store(Arc::new(state));
         self.registry.prune();
+        self.outlets.forget_series(&self.state.load().records);
         Ok(revision)
     }
 
     /// Counts since the start.
     pub fn stats(&self, sandbox_missing: Vec<String>) -> Stats {
-        self.counts.sum(self.state.load().revision, self.registry.busiest(), sandbox_missing)
+        let stats = self.counts.sum(self.state.load().revision, self.registry.busiest(), sandbox_missing);
+        Stats { log_lines: self.outlets.log_lines_so_far(), metrics_overflow: self.outlets.series.overflow(), ..stats }
     }
 }
 
@@ -125,6 +131,8 @@ pub struct State {
     pub revision: u64,
     /// Networks, roles and policies.
     pub guards: Guards,
+    /// Names for what is written down.
+    pub records: Names,
     callers: FastMap<IpAddr, Caller>,
     vpcs: Vec<Vpc>,
     services: Vec<Service>,
@@ -227,9 +235,10 @@ impl State {
     /// When it contradicts itself, see [`CompileError`].
     pub fn compile(snapshot: Snapshot, registry: &Registry) -> Result<Self, CompileError> {
         let guards = Guards::compile(&snapshot)?;
+        let records = Names::of(&snapshot);
         let Snapshot { revision, vpcs, workloads, services, target_groups, networks: _, roles: _, policies: _, dns } =
             snapshot;
-        let mut state = Self { revision, guards, dns, ..Self::default() };
+        let mut state = Self { revision, guards, records, dns, ..Self::default() };
         let counts = (vpcs.len(), services.len());
         let mut compiler = Compiler { groups: &target_groups, forwards: 0 };
         for service in services {

@@ -13,6 +13,7 @@ use crate::{
     http::{self, control::Verdict},
     local::Local,
     orders::{Gate, Order, Orders},
+    records::book::Book,
     relay::Relay,
     state::Shared,
     stats::Limit,
@@ -49,8 +50,10 @@ pub fn serve(worker: Worker) -> std::io::Result<()> {
 async fn run(mut worker: Worker) -> std::io::Result<()> {
     tokio::task::spawn_local(worker.slot.clone().run());
     let gate = Gate::new(worker.shared.state.load().revision > 0);
-    let relay = Relay::new(Arc::clone(&worker.shared), worker.index, worker.slot.clone());
-    let local = Local::new(worker.shared, worker.index, worker.slot);
+    let book = Book::new(Arc::clone(&worker.shared.outlets), worker.index);
+    tokio::task::spawn_local(Rc::clone(&book).run());
+    let relay = Relay::new(Arc::clone(&worker.shared), worker.index, worker.slot.clone(), Rc::clone(&book));
+    let local = Local::new(worker.shared, worker.index, worker.slot, Rc::clone(&book));
     let relaying = tokio::task::spawn_local(
         gate.behind(Rc::clone(&relay).accept(tokio::net::TcpListener::from_std(worker.relay)?)),
     );
@@ -69,10 +72,12 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
                 local.close_aliases(&aliases).await;
                 relay.close_aliases(&aliases).await;
             }
+            Order::Ask(ask) => book.answer(&local.view().state.records, &ask),
             Order::Shutdown(grace) => {
                 relaying.abort();
                 accepting.abort();
                 tokio::join!(relay.finish(grace), finish(&local, grace));
+                book.flush();
                 let _ = confirm.send(());
                 return Ok(());
             }
@@ -92,6 +97,7 @@ fn applied(local: &Local) {
         .iter()
         .flat_map(|group| group.targets.iter().map(|target| (target.alias, target.port, target.generation)))
         .collect();
+    local.book.applied(&view.state.records);
     local.pool.retain(|key| targets.contains(&(key.alias, key.port, key.generation)));
 }
 

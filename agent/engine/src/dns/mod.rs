@@ -79,6 +79,8 @@ async fn run(server: Server) -> io::Result<()> {
         match order {
             // Every question asks for the state anew.
             Order::Applied => gate.open(),
+            // Nothing is written down about questions.
+            Order::Ask(_) => {}
             Order::CloseAliases(aliases) => resolver.tasks.close(&aliases).await,
             Order::Shutdown(grace) => {
                 serving.iter().for_each(tokio::task::JoinHandle::abort);

@@ -52,6 +52,7 @@ pub(crate) fn problem(
     head: bool,
     finish: Finish,
 ) -> Response<ResponseBody> {
+    finish.flight.record.fail_by_status(problem.status.as_u16());
     let text = format!("{} {}\nrequest id: {}\n", problem.status.as_u16(), problem.text, id.to_str().unwrap_or("-"));
     let mut response = Response::new(ResponseBody::own(if head { Bytes::new() } else { text.into() }, finish));
     *response.status_mut() = problem.status;

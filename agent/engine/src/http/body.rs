@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use brattice_wire::records::FailureReason;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -102,6 +103,15 @@ impl RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // hyper lets go of a body when it has written all of it.
+        if self.flight.sent.get() {
+            self.flight.record.reached_target();
+        }
+    }
+}
+
 impl Gate {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.interim.poll_continued(cx).is_ready() {
@@ -143,6 +153,7 @@ impl Body for RequestBody {
                         return this.fail(Fault::TooLarge, BodyError::TooLarge);
                     }
                     this.left -= length;
+                    this.flight.record.received(data.len());
                     if this.inner.as_ref().is_some_and(Body::is_end_stream) {
                         this.flight.sent.set(true);
                     }
@@ -188,11 +199,13 @@ impl Drop for Finish {
         self.control.open.set(self.control.open.get() - 1);
         self.control.touched.set(self.local.clock.tick());
         self.control.latest.ended();
-        if self.flight.revoked().is_some() {
+        if let Some(revoked) = self.flight.revoked() {
+            self.flight.record.revoked(revoked);
             self.control.revoked.set(self.control.revoked.get() - 1);
         } else if !self.complete {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
         }
+        self.local.book.end(&self.flight.record, self.complete);
         self.local.counts().requests_open.sub(1);
         self.local.slot.requests().fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
@@ -219,6 +232,7 @@ impl ResponseBody {
     /// An answer of ours.
     pub(crate) fn own(text: Bytes, mut finish: Finish) -> Self {
         finish.complete = true;
+        finish.flight.record.sent(text.len());
         Self::Own(Some(text).filter(|text| !text.is_empty()), finish)
     }
 
@@ -253,6 +267,7 @@ impl Forwarded {
             Poll::Pending => {
                 flight.wait(Waits::TargetBody);
                 if flight.poll_expired(cx) == Some(Expired::TargetBody) {
+                    flight.record.fail(FailureReason::TargetDataTimeout);
                     self.lease = None;
                     return Poll::Ready(Some(Err(BodyError::Stopped)));
                 }
@@ -260,8 +275,12 @@ impl Forwarded {
             }
             Poll::Ready(Some(Ok(mut frame))) => {
                 flight.touch(Waits::ClientReading, &self.finish.local.clock);
+                if let Some(data) = frame.data_ref() {
+                    flight.record.sent(data.len());
+                }
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_response_trailers(trailers);
+                    flight.record.trailers(trailers);
                     self.completed();
                 } else if self.inner.is_end_stream() {
                     self.completed();
@@ -269,6 +288,7 @@ impl Forwarded {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
+                flight.record.fail(FailureReason::TargetConnectionClosed);
                 self.lease = None;
                 Poll::Ready(Some(Err(error.into())))
             }

@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
+use brattice_wire::records::FlowProtocol;
 use futures_util::future::abortable;
+use http::StatusCode;
 use hyper::{
     rt::Executor,
     server::conn::{http1, http2},
@@ -37,6 +39,7 @@ use crate::{
     auth,
     limits::{Taken, Use},
     local::Local,
+    records::flow::Flow,
     stats::Limit,
     tasks::Parties,
 };
@@ -142,10 +145,12 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
     // Only speed depends on it.
     let _ = stream.set_nodelay(true);
     let (vip, port) = (called.ip().to_canonical(), called.port());
-    let idle =
-        view.state.service_at(caller.vpc, vip, port).map_or(FIRST_IDLE, |(service, _)| service.idle_timeout_seconds);
+    let called = view.state.service_at(caller.vpc, vip, port).map(|(service, _)| service);
+    let idle = called.map_or(FIRST_IDLE, |service| service.idle_timeout_seconds);
     let idle_ticks = local.clock.ticks(idle.saturating_mul(1_000));
-    let control = Rc::new(Control::new(local.clock.tick(), idle_ticks));
+    let (called, names) = ((called.map(|service| service.number), None), &view.state.records);
+    let flow = local.book.connected(names, (alias, caller.generation), peer.port(), (vip, port), called);
+    let control = Rc::new(Control::new(flow, local.clock.tick(), idle_ticks));
     let open = Open::new(Rc::clone(local), Rc::clone(&control), taken);
     let parties = Parties::default();
     parties.set(0, alias, caller.generation);
@@ -170,6 +175,7 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
 /// Counts a connection while it is open.
 struct Open {
     local: Rc<Local>,
+    flow: Rc<Flow>,
     key: usize,
     _taken: Taken,
 }
@@ -178,8 +184,9 @@ impl Open {
     fn new(local: Rc<Local>, control: Rc<Control>, taken: Taken) -> Self {
         local.counts().connections_open.add(1);
         local.slot.connections().fetch_add(1, Relaxed);
+        let flow = Rc::clone(&control.flow);
         let key = local.clients.0.borrow_mut().insert(control);
-        Self { local, key, _taken: taken }
+        Self { local, flow, key, _taken: taken }
     }
 }
 
@@ -187,6 +194,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.local.counts().connections_open.sub(1);
         self.local.slot.connections().fetch_sub(1, Relaxed);
+        self.local.book.disconnected(&self.flow);
         self.local.clients.0.borrow_mut().try_remove(self.key);
     }
 }
@@ -212,6 +220,7 @@ async fn serve(mut session: Session, stream: TcpStream) {
         return;
     };
     session.http2 = http2;
+    control.flow.protocol.set(if http2 { FlowProtocol::Http2 } else { FlowProtocol::Http1 });
     let session = Rc::new(session);
     let serving = Rc::clone(&session);
     let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
@@ -291,8 +300,14 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
         }
         connection.as_mut().poll(cx).map(|ended| {
-            if ended.as_ref().is_err_and(malformed) {
+            if let Some(error) = ended.as_ref().err().filter(|error| malformed(error)) {
                 local.counts().refused_requests.add(1);
+                if error.is_parse() && !http2 {
+                    // hyper has answered this one by itself.
+                    local.counts().requests.add(1);
+                    local.counts().answered(StatusCode::BAD_REQUEST.as_u16());
+                    local.book.unreadable(&control.flow, &local.view().state.records);
+                }
             }
             ended.is_ok()
         })

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,7 +16,7 @@ use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 
 use super::refusal::Refusal;
-use crate::auth::Latest;
+use crate::{auth::Latest, records::flow::Flow};
 
 /// Interim answers of a target that may wait for a client that does not read.
 const MOST_INTERIM: usize = 16;
@@ -64,12 +65,14 @@ pub(crate) struct Control {
     pub(crate) latest: Latest,
     /// Requests in flight that were let through and are being ended.
     pub(crate) revoked: Cell<u32>,
+    /// What is known of the connection.
+    pub(crate) flow: Rc<Flow>,
     /// Towards HTTP/1 clients.
     pub(crate) interim: Arc<Interim>,
 }
 
 impl Control {
-    pub(crate) fn new(tick: u32, idle_ticks: u32) -> Self {
+    pub(crate) fn new(flow: Rc<Flow>, tick: u32, idle_ticks: u32) -> Self {
         Self {
             verdict: Cell::new(Verdict::Serve),
             waker: RefCell::default(),
@@ -86,6 +89,7 @@ impl Control {
             cancelled: Cell::new(0),
             latest: Latest::default(),
             revoked: Cell::new(0),
+            flow,
             interim: Arc::default(),
         }
     }

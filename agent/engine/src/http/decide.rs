@@ -9,7 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use brattice_iam::{Http, Query};
 use brattice_router::{RequestHead, path, rewrite::Target};
-use brattice_wire::snapshot::ProtocolVersion;
+use brattice_wire::{records::FailureReason, snapshot::ProtocolVersion};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header::UPGRADE, uri::PathAndQuery};
 use http_body::Body;
@@ -25,7 +25,7 @@ use super::{
     service::Session,
     sticky, upgrade,
 };
-use crate::{auth, limits::Use, pool::Key, rules::Action, stats::Limit};
+use crate::{auth, limits::Use, local::View, pool::Key, rules::Action, stats::Limit};
 
 const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";
 
@@ -56,8 +56,22 @@ pub(crate) enum Decision {
     Gone,
 }
 
-/// Decides. `number`: of the request on its connection.
+/// Decides, and notes what the request met. `number`: of the request on its connection.
 pub(crate) fn decide(
+    session: &Session,
+    request: &mut Request<Incoming>,
+    number: u64,
+    finish: &mut Finish,
+    id: &HeaderValue,
+) -> Decision {
+    let view = session.local.view();
+    let decision = decide_by(&view, session, request, number, finish, id);
+    session.local.book.settle(&finish.flight.record, &view.state.records);
+    decision
+}
+
+fn decide_by(
+    view: &View,
     session: &Session,
     request: &mut Request<Incoming>,
     number: u64,
@@ -66,7 +80,6 @@ pub(crate) fn decide(
 ) -> Decision {
     let local = &session.local;
     let counts = local.counts();
-    let view = local.view();
     let state = &view.state;
     let Some(caller) = state.caller(session.alias).filter(|caller| caller.generation == session.generation) else {
         return Decision::Gone;
@@ -75,6 +88,7 @@ pub(crate) fn decide(
     finish.taken = caller.usage.take(Use::Request, limits.requests_per_workload);
     if finish.taken.is_none() {
         counts.hit(Limit::RequestsPerWorkload);
+        finish.flight.record.fail(FailureReason::ClientRateLimited);
         return unavailable("this workload has too many requests in flight");
     }
     if *request.method() == Method::CONNECT {
@@ -92,6 +106,8 @@ pub(crate) fn decide(
         counts.unknown_service.add(1);
         return Decision::Answer(UNKNOWN);
     };
+    let record = &finish.flight.record;
+    record.meet(|met| met.service = Some(service.number));
     session.control.idle_ticks.set(local.clock.ticks(service.idle_timeout_seconds.saturating_mul(1_000)));
     let Ok(path) = path::normalize(request.uri().path()) else {
         return malformed(session, false, "the path is malformed or ambiguous");
@@ -105,6 +121,7 @@ pub(crate) fn decide(
         port: session.port,
         vpc: caller.vpc,
     };
+    record.head(&state.records, service.number, &head);
     let parties = auth::Parties { workload: caller.index, vpc: caller.vpc, service: service.index };
     let (fields, query) = (auth::Fields(head.headers), Query(head.query()));
     let http = Http { method: head.method, path: &head.path, headers: &fields, query: &query };
@@ -113,15 +130,18 @@ pub(crate) fn decide(
         Ok(passed) => passed,
         Err(refusal) => {
             counts.denied[refusal.level as usize].add(1);
+            record.denied(&refusal);
             let grpc = answer::is_grpc(head.headers);
             return Decision::Denied(Box::new(Denied { refusal, grpc }));
         }
     };
+    record.passed(&passed);
     let origin = session.origin();
     finish.flight.passed(session.control.latest.note(|facts| {
         facts.set(origin, service.number, (head.method, &head.path, head.query()), head.headers);
     }));
     let rule = listener.rule(&head);
+    record.rule(&rule.id);
     let filters = rule.filters.clone();
     let forward = match &rule.action {
         Action::Fixed(fixed) => {
@@ -154,8 +174,10 @@ pub(crate) fn decide(
     let Some((number, cookie)) = sticky::group(forward, &head, caller, state, &mut balance) else {
         return unavailable(nowhere);
     };
+    record.meet(|met| met.group = Some(number));
     let Some(group) = state.group(number) else { return unavailable(nowhere) };
     let Some(target) = balance.target(number, &group.targets) else { return unavailable(nowhere) };
+    record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
     if limits.body_bytes > 0 && request.body().size_hint().lower() > limits.body_bytes {
         counts.hit(Limit::BodyBytes);
         return Decision::Answer(TOO_LARGE);

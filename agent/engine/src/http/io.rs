@@ -118,6 +118,7 @@ impl ClientIo {
         let mut buf = ReadBuf::new(&mut room);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
         self.held.extend_from_slice(buf.filled());
+        self.control.flow.read(buf.filled().len());
         Poll::Ready(Ok(buf.filled().len()))
     }
 
@@ -283,6 +284,7 @@ impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let count = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
+        this.control.flow.wrote(count);
         this.control.wrote.set(this.clock.tick());
         Poll::Ready(Ok(count))
     }
@@ -294,6 +296,7 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+        this.control.flow.wrote(count);
         this.control.wrote.set(this.clock.tick());
         Poll::Ready(Ok(count))
     }

@@ -17,7 +17,7 @@ pub mod filters;
 mod forward;
 mod frames;
 pub mod guard;
-mod head;
+pub(crate) mod head;
 pub(crate) mod headers;
 mod io;
 pub mod refusal;

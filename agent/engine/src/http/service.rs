@@ -11,6 +11,7 @@ use std::{
     task::Poll,
 };
 
+use brattice_wire::records::FailureReason;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING, UPGRADE},
@@ -71,12 +72,17 @@ pub(crate) async fn serve(
 ) -> Result<Response<ResponseBody>, Closed> {
     let number = session.control.requests.get();
     session.control.requests.set(number + 1);
-    let mut finish = session.begin();
+    let mut finish = session.begin(&request);
     let counts = session.local.counts();
     let id = headers::request_id(request.headers(), &mut session.local.random.borrow_mut());
+    let flight = Rc::clone(&finish.flight);
+    flight.record.id(id.as_bytes());
     let head = *request.method() == Method::HEAD;
     let decision = match session.refused(number, &request) {
-        Some(problem) => Decision::Answer(problem),
+        Some(problem) => {
+            session.local.book.settle(&flight.record, &session.local.view().state.records);
+            Decision::Answer(problem)
+        }
         None => decide::decide(&session, &mut request, number, &mut finish, &id),
     };
     let response = match decision {
@@ -93,6 +99,7 @@ pub(crate) async fn serve(
         },
     };
     counts.answered(response.status().as_u16());
+    flight.record.answer(response.status().as_u16(), response.headers());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         session.control.answered(number);
     }
@@ -105,7 +112,7 @@ impl Session {
         auth::Origin { alias: self.alias, generation: self.generation, vip: self.vip, port: self.port }
     }
 
-    fn begin(&self) -> Finish {
+    fn begin(&self, request: &Request<Incoming>) -> Finish {
         let (local, control) = (&self.local, &self.control);
         let stream = local.stream.borrow_mut().take();
         control.open.set(control.open.get() + 1);
@@ -118,10 +125,11 @@ impl Session {
             // h2 refuses the next one by itself.
             local.counts().hit(Limit::Http2Streams);
         }
+        let record = local.book.begin(&control.flow, request);
         Finish {
             local: Rc::clone(local),
             control: Rc::clone(control),
-            flight: local.flights.begin(Rc::clone(control), stream, &local.clock),
+            flight: local.flights.begin(Rc::clone(control), record, stream, &local.clock),
             taken: None,
             complete: false,
         }
@@ -210,9 +218,16 @@ impl Session {
         .await;
         let (response, lease) = match sent {
             Ok(Ok(sent)) => sent,
-            Ok(Err(failure)) => return Err(self.failed(failure, flight)),
+            Ok(Err(failure)) => {
+                if let Failure::Connect(_) | Failure::Busy = failure {
+                    flight.record.unreached();
+                    flight.record.fail(FailureReason::TargetConnectionError);
+                }
+                return Err(self.failed(failure, flight));
+            }
             Err(expired) => return Err(self.expired(expired)),
         };
+        flight.record.target_answers();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && plan.offer.as_ref().and_then(|offer| upgrade::chosen(offer, response.headers())).is_none()
         {
@@ -266,6 +281,7 @@ impl Session {
             self.control.reset();
         }
         finish.flight.touch(Waits::Nobody, &self.local.clock);
+        self.local.book.lasting(&finish.flight.record);
         finish.complete = true;
         // From now on it counts as a connection, not as a request.
         finish.taken = None;
@@ -311,6 +327,7 @@ impl Session {
                     Problem::closing(refusal.status(), refusal.text())
                 }
                 (Fault::Client, None) => {
+                    flight.record.fail(FailureReason::ClientConnectionClosed);
                     Problem::closing(StatusCode::BAD_REQUEST, "the request ended before its body was complete")
                 }
             };
@@ -326,6 +343,11 @@ impl Session {
                 }
             },
             Failure::Target(error) => {
+                flight.record.fail(if malformed(&error) {
+                    FailureReason::TargetProtocolError
+                } else {
+                    FailureReason::TargetConnectionClosed
+                });
                 tracing::debug!(%error, "a target did not answer");
                 Problem::new(StatusCode::BAD_GATEWAY, "the target did not answer as HTTP says")
             }
@@ -341,6 +363,12 @@ impl Session {
             }
         }
     }
+}
+
+/// Whether what a target sent is no HTTP; else its connection has ended.
+fn malformed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_parse() || source.is_some_and(|error| !error.is_io() && !error.is_go_away())
 }
 
 /// The request target for the target; `path` where it is not the client's. HTTP/1 has the host in a field, HTTP/2 in the

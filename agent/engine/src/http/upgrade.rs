@@ -27,7 +27,7 @@ use super::{
     io::ClientIo,
 };
 use crate::{
-    copy::{Copier, End},
+    copy::{Copier, End, Way},
     pool::TargetIo,
 };
 
@@ -108,6 +108,7 @@ impl Drop for Target {
 /// both are reset: an end that comes from elsewhere must not look like theirs.
 pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, copier: &Copier, control: &Rc<Control>) {
     let Upgrade { target, finish } = upgrade;
+    let flight = Rc::clone(&finish.flight);
     control.reset.set(true);
     let mut early = client.take_held();
     if !parsed.is_empty() {
@@ -119,7 +120,13 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
         watch(client.stream());
         watch(target.io.stream());
         let ends = (End { stream: client.stream(), early }, End { stream: target.io.stream(), early: late });
-        let copied = copier.both(ends.0, ends.1, &|_, _| {}).await;
+        let record = &flight.record;
+        let moved = |way, bytes| match way {
+            // What was written came in before.
+            Way::There => record.relayed_in(bytes),
+            Way::Back => record.relayed_out(bytes),
+        };
+        let copied = copier.both(ends.0, ends.1, &moved).await;
         target.finished = copied.is_ok();
         control.reset.set(copied.is_err());
     });

@@ -1,0 +1,179 @@
+//! Everything that is served as metrics; docs/observability.md has the list.
+
+use std::sync::Arc;
+
+use brattice_wire::{
+    engine::Stats,
+    records::{FailureReason, NodeMetrics},
+};
+
+use super::{
+    series::{BUCKETS_MS, Row, Series},
+    text::{Kind, Page},
+};
+
+/// Classes of answers, in the order of [`Row::responses`].
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The page. `failures` are in the order of [`FailureReason::ALL`].
+pub(crate) fn page(
+    stats: &Stats,
+    failures: &[u64; FailureReason::ALL.len()],
+    series: &[Arc<Series>],
+    node: Option<&NodeMetrics>,
+) -> String {
+    let mut page = Page::default();
+    services(&mut page, series);
+    engine(&mut page, stats, failures);
+    if let Some(node) = node {
+        agent(&mut page, node);
+    }
+    page.finish()
+}
+
+fn labels(series: &Series) -> [(&str, &str); 4] {
+    let labels = &series.labels;
+    [
+        ("service", &*labels.service),
+        ("listener", &*labels.listener),
+        ("target_group", &*labels.target_group),
+        ("vpc", &*labels.vpc),
+    ]
+}
+
+fn services(page: &mut Page, all: &[Arc<Series>]) {
+    let requests = |series: &Series| series.sum(|row| row.responses.iter().map(|count| count.get()).sum());
+    let served: Vec<_> = all.iter().filter(|series| requests(series) > 0).collect();
+    let name = "brattice_requests_total";
+    page.family(name, Kind::Counter, "Requests that have ended.");
+    for series in &served {
+        page.sample(name, "", &labels(series), requests(series));
+    }
+    let name = "brattice_responses_total";
+    page.family(name, Kind::Counter, "The same by class of the answer's status; none: the request ended without one.");
+    for series in &served {
+        for (n, class) in CLASSES.iter().enumerate() {
+            let [a, b, c, d] = labels(series);
+            page.sample(name, "", &[a, b, c, d, ("class", class)], series.sum(|row| row.responses[n].get()));
+        }
+    }
+    let name = "brattice_request_duration_seconds";
+    page.family(name, Kind::Histogram, "From a request's head to the last byte of its answer.");
+    for series in &served {
+        let [a, b, c, d] = labels(series);
+        let mut below = 0;
+        for n in 0..=BUCKETS_MS.len() {
+            below += series.sum(|row| row.durations[n].get());
+            let bound = BUCKETS_MS.get(n).map_or_else(|| "+Inf".to_owned(), |ms| seconds(*ms * 1_000).to_string());
+            page.sample(name, "_bucket", &[a, b, c, d, ("le", &bound)], below);
+        }
+        page.sample(name, "_sum", &[a, b, c, d], seconds(series.sum(|row| row.duration_us.get())));
+        page.sample(name, "_count", &[a, b, c, d], below);
+    }
+    let each: [(&str, Kind, &str, fn(&Row) -> u64); 4] = [
+        (
+            "brattice_received_bytes_total",
+            Kind::Counter,
+            "Bytes from callers: heads and bodies of requests that have ended, what was relayed.",
+            |row| row.received.get(),
+        ),
+        ("brattice_sent_bytes_total", Kind::Counter, "Bytes to callers, likewise.", |row| row.sent.get()),
+        (
+            "brattice_connections_total",
+            Kind::Counter,
+            "Connections of callers. Target groups are those of relayed ones only.",
+            |row| row.connections.get(),
+        ),
+        ("brattice_connections_open", Kind::Gauge, "Those open now.", |row| row.open.get()),
+    ];
+    for (name, kind, help, value) in each {
+        page.family(name, kind, help);
+        let connections = name.contains("connections");
+        for series in all {
+            let concerned =
+                if connections { series.sum(|row| row.connections.get()) > 0 } else { requests(series) > 0 };
+            if concerned {
+                page.sample(name, "", &labels(series), series.sum(value));
+            }
+        }
+    }
+}
+
+fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.len()]) {
+    let name = "brattice_request_failures_total";
+    page.family(name, Kind::Counter, "Requests by why they were not served (failureReason of the access log).");
+    for (reason, count) in FailureReason::ALL.iter().zip(failures) {
+        page.sample(name, "", &[("reason", reason.as_str())], count);
+    }
+    page.single("brattice_engine_revision", Kind::Gauge, "Revision in force.", stats.revision);
+    let name = "brattice_engine_connections_total";
+    page.single(name, Kind::Counter, "Connections accepted, whoever called.", stats.connections_accepted);
+    page.single("brattice_engine_connections_open", Kind::Gauge, "Connections open now.", stats.connections_open);
+    let name = "brattice_engine_connections_relayed_total";
+    page.single(name, Kind::Counter, "Connections relayed unread because of a bypass.", stats.connections_relayed);
+    page.single("brattice_engine_requests_total", Kind::Counter, "Requests whose head was read.", stats.requests);
+    page.single("brattice_engine_requests_open", Kind::Gauge, "Requests in flight.", stats.requests_open);
+    let name = "brattice_engine_refused_requests_total";
+    page.single(name, Kind::Counter, "Requests refused as malformed or smuggling.", stats.refused_requests);
+    let name = "brattice_engine_unknown_service_total";
+    page.single(name, Kind::Counter, "Requests for services that their callers do not see.", stats.unknown_service);
+    let name = "brattice_engine_unknown_peers_total";
+    page.single(name, Kind::Counter, "Connections of nobody known, reset.", stats.unknown_peers);
+    let name = "brattice_engine_connect_errors_total";
+    page.single(name, Kind::Counter, "Connects to targets that failed.", stats.connect_errors);
+    let name = "brattice_engine_limit_hits_total";
+    page.family(name, Kind::Counter, "Times a bound was hit.");
+    for (limit, count) in &stats.limits_hit {
+        page.sample(name, "", &[("limit", limit)], count);
+    }
+    let name = "brattice_dns_questions_total";
+    page.family(name, Kind::Counter, "DNS questions.");
+    for (result, count) in ["answered", "forwarded", "refused"].iter().zip(stats.dns) {
+        page.sample(name, "", &[("result", result)], count);
+    }
+    let name = "brattice_access_log_lines_total";
+    page.family(name, Kind::Counter, "Lines of the access log.");
+    for (result, count) in ["written", "dropped", "sampled_out"].iter().zip(stats.log_lines) {
+        page.sample(name, "", &[("result", result)], count);
+    }
+    let name = "brattice_metrics_overflow_total";
+    page.single(
+        name,
+        Kind::Counter,
+        "Times that there was no room for a series; its numbers are in _other.",
+        stats.metrics_overflow,
+    );
+}
+
+fn agent(page: &mut Page, node: &NodeMetrics) {
+    let lists: [(&str, &str, &str, &[(String, u64)]); 3] = [
+        ("brattice_kernel_drops_total", "reason", "Packets dropped by the kernel programs.", &node.drops),
+        ("brattice_kernel_packets_total", "counter", "Other counts of the kernel programs.", &node.counters),
+        ("brattice_repairs_total", "what", "Things of ours on the host that were put back.", &node.repairs),
+    ];
+    for (name, label, help, list) in lists {
+        page.family(name, Kind::Counter, help);
+        for (text, count) in list.iter().take(NodeMetrics::MOST) {
+            page.sample(name, "", &[(label, text)], count);
+        }
+    }
+    let tables: [(&str, &str, fn(&(String, u64, u64)) -> u64); 2] = [
+        ("brattice_table_used", "Entries of a bounded table.", |table| table.1),
+        ("brattice_table_limit", "Entries that it can have.", |table| table.2),
+    ];
+    for (name, help, value) in tables {
+        page.family(name, Kind::Gauge, help);
+        for table in node.tables.iter().take(NodeMetrics::MOST) {
+            page.sample(name, "", &[("table", &table.0)], value(table));
+        }
+    }
+    let name = "brattice_engine_restarts_total";
+    page.single(name, Kind::Counter, "Replacements of the engine since the agent's start.", node.engine_restarts);
+    let name = "brattice_agent_start_time_seconds";
+    page.single(name, Kind::Gauge, "When the agent started, seconds since 1970.", node.agent_start_seconds);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "as a float is what the format has")]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}

@@ -1,0 +1,475 @@
+//! A worker's records. Only its thread touches them.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use brattice_router::hash::FastMap;
+use brattice_wire::records::{FailureReason, FlowProtocol, Past, Query};
+use http::Request;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use slab::Slab;
+
+use super::{
+    desk::Ask,
+    flow::{Flow, Last, millis, replace},
+    line,
+    names::Names,
+    outlets::{CHUNK_BYTES, CHUNK_TIME, Chunk, Outlets},
+    record::{Known, Record},
+    ring::Ring,
+    time::Wall,
+};
+use crate::metrics::series::{Labels, NONE, Series};
+
+/// Rooms for texts of requests that are kept for the next ones.
+const KEPT_ROOMS: usize = 1_024;
+/// Series that a worker finds without asking the registry.
+const KEPT_SERIES: usize = 8_192;
+/// Rows that a worker gives for one question about flows.
+pub(crate) const MOST_FLOWS: usize = 4_096;
+/// Ids of flows begin so many for each second since 1970, so that they are not given again after a restart.
+const FLOWS_PER_SECOND: u64 = 4_096;
+/// Where the worker stands in a flow's id; ids stay below 2^53, which every JSON reader can hold.
+const WORKER_SHIFT: u32 = 46;
+
+/// Lines that were not handed on yet.
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    lines: u64,
+    from: u64,
+}
+
+/// Which series a request belongs to, within one revision.
+type Place = (Option<u32>, u16, Option<u32>, Option<u32>);
+
+#[derive(Debug, Default)]
+struct Cache {
+    revision: u64,
+    places: FastMap<Place, Arc<Series>>,
+    known: FastMap<Labels, Arc<Series>>,
+}
+
+/// A worker's records.
+#[derive(Debug)]
+pub(crate) struct Book {
+    worker: u32,
+    outlets: Arc<Outlets>,
+    rooms: RefCell<Vec<Box<Known>>>,
+    ring: RefCell<Ring>,
+    line: RefCell<Vec<u8>>,
+    past: RefCell<Vec<u8>>,
+    log: RefCell<Lines>,
+    told: RefCell<Lines>,
+    sampled: Cell<u32>,
+    cache: RefCell<Cache>,
+    flows: RefCell<Slab<Rc<Flow>>>,
+    next_flow: Cell<u64>,
+    wall: Wall,
+}
+
+impl Book {
+    /// Of a worker.
+    pub(crate) fn new(outlets: Arc<Outlets>, worker: u32) -> Rc<Self> {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let first =
+            u64::from(worker) << WORKER_SHIFT | seconds.wrapping_mul(FLOWS_PER_SECOND) & ((1 << WORKER_SHIFT) - 1);
+        Rc::new(Self {
+            worker,
+            outlets,
+            rooms: RefCell::default(),
+            ring: RefCell::default(),
+            line: RefCell::default(),
+            past: RefCell::default(),
+            log: RefCell::default(),
+            told: RefCell::default(),
+            sampled: Cell::new(0),
+            cache: RefCell::default(),
+            flows: RefCell::default(),
+            next_flow: Cell::new(first),
+            wall: Wall::default(),
+        })
+    }
+
+    /// Hands lines on in time, for ever.
+    pub(crate) async fn run(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(CHUNK_TIME);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.flush();
+        }
+    }
+
+    // ---- connections
+
+    /// A connection begins. `to`: the number of the service that it calls and the index of the target group that it is
+    /// relayed to, as far as they are known.
+    pub(crate) fn connected(
+        &self,
+        names: &Names,
+        caller: (IpAddr, u32),
+        source_port: u16,
+        called: (IpAddr, u16),
+        to: (Option<u32>, Option<u32>),
+    ) -> Rc<Flow> {
+        let id = self.next_flow.get();
+        self.next_flow.set(id + 1);
+        let began = Instant::now();
+        let vpc = names.caller(caller.0).map(|caller| caller.vpc);
+        let flow = Rc::new(Flow {
+            id,
+            key: Cell::new(0),
+            began,
+            since: self.wall.at(began),
+            alias: caller.0,
+            generation: caller.1,
+            source_port,
+            vip: called.0,
+            port: called.1,
+            protocol: Cell::new(FlowProtocol::Unknown),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            requests: Cell::new(0),
+            open: Cell::new(0),
+            series: self.series(names, (to.0, called.1, to.1, vpc)),
+            last: RefCell::default(),
+        });
+        let row = flow.series.row(self.worker);
+        row.connections.add(1);
+        row.open.add(1);
+        flow.key.set(self.flows.borrow_mut().insert(Rc::clone(&flow)));
+        flow
+    }
+
+    /// A connection has ended.
+    pub(crate) fn disconnected(&self, flow: &Flow) {
+        flow.series.row(self.worker).open.sub(1);
+        self.flows.borrow_mut().try_remove(flow.key.get());
+    }
+
+    // ---- requests
+
+    /// A request begins.
+    pub(crate) fn begin<B>(&self, flow: &Rc<Flow>, request: &Request<B>) -> Record {
+        flow.requests.set(flow.requests.get() + 1);
+        flow.open.set(flow.open.get() + 1);
+        Record::new(Rc::clone(flow), self.room(), request, Instant::now())
+    }
+
+    /// A request was answered with 400 before anybody here could read it.
+    pub(crate) fn unreadable(&self, flow: &Rc<Flow>, names: &Names) {
+        flow.requests.set(flow.requests.get() + 1);
+        flow.open.set(flow.open.get() + 1);
+        let record = Record::unreadable(Rc::clone(flow), self.room(), Instant::now());
+        record.status.set(400);
+        record.fail(FailureReason::ClientProtocolError);
+        self.settle(&record, names);
+        self.end(&record, true);
+    }
+
+    /// A connection is relayed unread.
+    pub(crate) fn begin_relayed(&self, flow: &Rc<Flow>) -> Record {
+        flow.open.set(flow.open.get() + 1);
+        flow.protocol.set(FlowProtocol::Relayed);
+        Record::relayed(Rc::clone(flow), self.room(), Instant::now())
+    }
+
+    fn room(&self) -> Box<Known> {
+        self.rooms.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// What a request met is known by the names of the snapshot that it met it in.
+    pub(crate) fn settle(&self, record: &Record, names: &Names) {
+        let flow = &*record.flow;
+        let met = record.met.get();
+        let vpc = names.caller(flow.alias).map(|caller| caller.vpc);
+        *record.series.borrow_mut() = Some(self.series(names, (met.service, flow.port, met.group, vpc)));
+        let mut known = record.known.borrow_mut();
+        known.settle(names, &met, flow.alias, flow.generation, flow.port);
+        let Last { request_id, service, listener, rule, group, target, target_alias, target_vpc } =
+            &mut *flow.last.borrow_mut();
+        replace(request_id, known.request_id());
+        replace(service, known.service());
+        replace(listener, known.listener());
+        replace(rule, known.rule());
+        replace(group, known.group());
+        let vpc = met.group.and_then(|group| names.group(group)).and_then(|group| group.vpc);
+        replace(target_vpc, vpc.and_then(|vpc| names.vpc(vpc)).map_or("", |vpc| &vpc.name));
+        (*target, *target_alias) = (met.target.map(|(address, _)| address), met.target.map(|(_, alias)| alias));
+    }
+
+    /// From now on the request is a connection of another protocol, or a relayed one, which may last: it is remembered
+    /// already.
+    pub(crate) fn lasting(&self, record: &Record) {
+        if !record.relayed {
+            record.flow.protocol.set(FlowProtocol::Upgraded);
+            record.upgraded();
+        }
+        let now = Instant::now();
+        let past = &mut *self.past.borrow_mut();
+        let known = record.known.borrow();
+        self.remember(record, &known, past, None);
+        let ended = millis(self.wall.at(now));
+        self.ring.borrow_mut().push(ended, record.flow.id, known.request_id().as_bytes(), past, &[]);
+    }
+
+    /// A request has ended. `complete`: its answer was given whole.
+    pub(crate) fn end(&self, record: &Record, complete: bool) {
+        let end = Instant::now();
+        let flow = &*record.flow;
+        flow.open.set(flow.open.get().saturating_sub(1));
+        if !complete {
+            record.fail(FailureReason::ClientConnectionClosed);
+        }
+        let failure = record.failure.get();
+        if let Some(reason) = failure {
+            self.outlets.failures[reason as usize].fetch_add(1, Relaxed);
+        }
+        let status = record.status.get();
+        let duration = record.duration(end);
+        if let Some(series) = record.series.take() {
+            series.row(self.worker).ended(status, duration, record.received.get(), record.sent.get());
+        }
+        let mut known = record.known.take();
+        let (line, past) = (&mut *self.line.borrow_mut(), &mut *self.past.borrow_mut());
+        line.clear();
+        line::write(line, record, &known, self.wall.at(record.began), end);
+        self.remember(record, &known, past, Some(duration));
+        let ended = millis(self.wall.at(end));
+        let number = self.ring.borrow().next();
+        self.ring.borrow_mut().push(ended, flow.id, known.request_id().as_bytes(), past, line);
+        if self.outlets.logging() {
+            // A denial is a failure, too.
+            let sampled = failure.is_none() && status != 0 && status < 500 && !self.chosen();
+            if sampled {
+                self.outlets.lines[2].fetch_add(1, Relaxed);
+            } else if self.log.borrow_mut().push(&self.outlets, line, number) {
+                self.flush_log();
+            }
+        }
+        if !self.outlets.followers.load().is_empty() && self.told.borrow_mut().push(&self.outlets, line, number) {
+            self.flush_told();
+        }
+        line.shrink_to(CHUNK_BYTES);
+        past.shrink_to(CHUNK_BYTES);
+        let mut rooms = self.rooms.borrow_mut();
+        if rooms.len() < KEPT_ROOMS && known.clear() {
+            rooms.push(known);
+        }
+    }
+
+    /// Whether sampling has this one logged.
+    fn chosen(&self) -> bool {
+        let turn = self.sampled.get();
+        self.sampled.set(if turn + 1 >= self.outlets.sample() { 0 } else { turn + 1 });
+        turn == 0
+    }
+
+    fn remember(&self, record: &Record, known: &Known, out: &mut Vec<u8>, duration: Option<Duration>) {
+        let past = PastOf { record, known, time: self.wall.at(record.began), duration };
+        let mut buffer = std::mem::take(out);
+        buffer.clear();
+        // Cannot fail: everything in it can be written, and memory grows.
+        *out = postcard::to_extend(&past, buffer).unwrap_or_default();
+    }
+
+    // ---- what leaves
+
+    /// Hands on what there is.
+    pub(crate) fn flush(&self) {
+        if self.log.borrow().lines > 0 {
+            self.flush_log();
+        }
+        if self.told.borrow().lines > 0 {
+            self.flush_told();
+        }
+    }
+
+    fn flush_log(&self) {
+        let chunk = self.log.borrow_mut().take(self.worker);
+        self.outlets.log_lines(chunk);
+    }
+
+    fn flush_told(&self) {
+        let chunk = self.told.borrow_mut().take(self.worker);
+        self.outlets.tell_followers(chunk);
+    }
+
+    // ---- questions
+
+    /// Answers a question from outside.
+    pub(crate) fn answer(&self, names: &Names, ask: &Ask) {
+        match &ask.query {
+            Query::Flows => {
+                let now = Instant::now();
+                let flows = self.flows.borrow();
+                for (_, flow) in flows.iter().take(MOST_FLOWS) {
+                    ask.row(&flow.row(names, now));
+                }
+                ask.left_out(flows.len().saturating_sub(MOST_FLOWS));
+            }
+            Query::Follow { backlog_lines } => {
+                // Lines before this moment are the backlog, those after it are told.
+                self.flush();
+                let ring = self.ring.borrow();
+                for past in ring.newest().filter(|past| !past.line.is_empty()).take(*backlog_lines as usize) {
+                    ask.line(past.ended_ms, past.line);
+                }
+                ask.from(self.worker, ring.next());
+            }
+            Query::Recall { request_id } => {
+                let ring = self.ring.borrow();
+                let found = ring.by_id(request_id.as_bytes()).filter_map(|entry| read(entry.past));
+                if let Some(past) = found.into_iter().find(|past| past.request_id == *request_id) {
+                    ask.row(&past);
+                }
+            }
+            Query::RecallFlow { flow } => {
+                let ring = self.ring.borrow();
+                if let Some(past) = ring.by_flow(*flow).find_map(|entry| read(entry.past)) {
+                    ask.row(&past);
+                }
+            }
+        }
+    }
+
+    /// A new snapshot is in force: series of services that are gone are let go of.
+    pub(crate) fn applied(&self, names: &Names) {
+        let cache = &mut *self.cache.borrow_mut();
+        cache.places.clear();
+        cache.revision = names.revision;
+        let services: std::collections::HashSet<&str> = names.service_names().collect();
+        cache.known.retain(|labels, _| &*labels.service == NONE || services.contains(&*labels.service));
+    }
+
+    fn series(&self, names: &Names, place: Place) -> Arc<Series> {
+        let cache = &mut *self.cache.borrow_mut();
+        if cache.revision != names.revision {
+            cache.places.clear();
+            cache.revision = names.revision;
+        }
+        if let Some(series) = cache.places.get(&place) {
+            return Arc::clone(series);
+        }
+        let (service, port, group, vpc) = place;
+        let service = service.and_then(|number| names.service(number));
+        let none = || Arc::from(NONE);
+        let labels = Labels {
+            service: service.map_or_else(none, |service| Arc::clone(&service.name)),
+            listener: service.and_then(|service| service.listener(port)).map_or_else(none, |l| Arc::clone(&l.name)),
+            target_group: group.and_then(|group| names.group(group)).map_or_else(none, |group| Arc::clone(&group.name)),
+            vpc: vpc.and_then(|vpc| names.vpc(vpc)).map_or_else(none, |vpc| Arc::clone(&vpc.name)),
+        };
+        if cache.places.len() >= KEPT_SERIES {
+            cache.places.clear();
+        }
+        if cache.known.len() >= KEPT_SERIES {
+            cache.known.clear();
+        }
+        let series = match cache.known.get(&labels) {
+            Some(series) => Arc::clone(series),
+            None => {
+                let series = self.outlets.series.series(&labels);
+                cache.known.insert(labels, Arc::clone(&series));
+                series
+            }
+        };
+        cache.places.insert(place, Arc::clone(&series));
+        series
+    }
+}
+
+fn read(past: &[u8]) -> Option<Past> {
+    postcard::from_bytes(past).ok()
+}
+
+impl Lines {
+    /// One more; true: it is time to hand them on.
+    fn push(&mut self, outlets: &Outlets, line: &[u8], number: u64) -> bool {
+        if self.lines == 0 {
+            self.from = number;
+            if self.bytes.capacity() == 0 {
+                self.bytes = outlets.buffer();
+            }
+        }
+        self.bytes.extend_from_slice(line);
+        self.lines += 1;
+        self.bytes.len() >= CHUNK_BYTES
+    }
+
+    fn take(&mut self, worker: u32) -> Chunk {
+        let Self { bytes, lines, from } = std::mem::take(self);
+        Chunk { worker, from, lines, bytes }
+    }
+}
+
+/// A [`Past`], written without making one.
+struct PastOf<'a> {
+    record: &'a Record,
+    known: &'a Known,
+    time: Duration,
+    duration: Option<Duration>,
+}
+
+impl Serialize for PastOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { record, known, time, duration } = self;
+        let (flow, met) = (&*record.flow, record.met.get());
+        let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
+        let target: Option<SocketAddr> = met.target.map(|(address, _)| address);
+        // The fields of `Past` in their order; postcard has no names.
+        let mut past = serializer.serialize_struct("Past", 27)?;
+        past.serialize_field("requestId", known.request_id())?;
+        past.serialize_field("flow", &flow.id)?;
+        past.serialize_field("timeMs", &millis(*time))?;
+        past.serialize_field("durationMs", &duration.map(millis))?;
+        past.serialize_field("revision", &known.revision)?;
+        past.serialize_field("alias", &flow.alias)?;
+        past.serialize_field("generation", &flow.generation)?;
+        past.serialize_field("vpc", known.caller_vpc())?;
+        past.serialize_field("workload", known.caller())?;
+        past.serialize_field("vip", &flow.vip)?;
+        past.serialize_field("port", &flow.port)?;
+        past.serialize_field("http2", &record.http2)?;
+        past.serialize_field("method", known.method())?;
+        past.serialize_field("path", known.path())?;
+        past.serialize_field("query", known.query())?;
+        past.serialize_field("host", known.host())?;
+        past.serialize_field("headers", &Fields(known))?;
+        past.serialize_field("cut", &known.cut)?;
+        past.serialize_field("service", &given(known.service()))?;
+        past.serialize_field("listener", &given(known.listener()))?;
+        past.serialize_field("rule", &given(known.rule()))?;
+        past.serialize_field("targetGroup", &given(known.group()))?;
+        past.serialize_field("target", &target)?;
+        past.serialize_field("status", &Some(record.status.get()).filter(|status| *status > 0))?;
+        past.serialize_field("failure", &record.failure.get())?;
+        past.serialize_field("decisionId", &given(known.decision()))?;
+        past.serialize_field("deniedBy", &met.denied)?;
+        past.end()
+    }
+}
+
+struct Fields<'a>(&'a Known);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let known = self.0;
+        serializer.collect_seq(known.fields().map(|(name, values)| (name, values.map(|values| Values(known, values)))))
+    }
+}
+
+struct Values<'a>(&'a Known, &'a [Range<usize>]);
+
+impl Serialize for Values<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.1.iter().map(|value| self.0.get(value)))
+    }
+}

@@ -1,0 +1,276 @@
+//! The desk: a thread of its own for everybody who asks from outside. It serves the metrics, and it answers callers of
+//! the agent whose connections were handed over, by asking the workers.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use brattice_wire::records::{MAX_BACKLOG, Notice, Query};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
+
+use super::outlets::{Chunk, FOLLOWER_CHUNKS, FOLLOWERS, Follower};
+use crate::{
+    metrics::{page, server},
+    orders::{Dispatcher, Order},
+    state::Shared,
+};
+
+/// Callers at once.
+pub(crate) const CALLERS: usize = 16;
+/// Time for the workers to answer.
+const ASK_TIME: Duration = Duration::from_secs(5);
+/// A caller that takes nothing for so long is let go of.
+const STALLED: Duration = Duration::from_secs(60);
+/// Orders of the link that may wait for the desk.
+pub(crate) const DESK_ORDERS: usize = 64;
+
+/// What the link wants of the desk.
+#[derive(Debug)]
+pub(crate) enum ToDesk {
+    /// Answer this caller.
+    Attend(Query, OwnedFd),
+    /// Serve metrics here, or nowhere.
+    Metrics(Option<OwnedFd>),
+}
+
+/// A question on its way through the workers.
+#[derive(Debug)]
+pub struct Ask {
+    pub(crate) query: Query,
+    answers: Mutex<Answers>,
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    /// JSON, one per line.
+    rows: Vec<u8>,
+    left_out: u64,
+    /// Lines of the past with their times, ms.
+    lines: Vec<(u64, Vec<u8>)>,
+    /// For each worker, the number of the first record that is not in `lines`.
+    from: BTreeMap<u32, u64>,
+}
+
+impl Ask {
+    fn new(query: Query) -> Arc<Self> {
+        Arc::new(Self { query, answers: Mutex::default() })
+    }
+
+    fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A row of the answer.
+    pub(crate) fn row(&self, row: &impl Serialize) {
+        let rows = &mut self.answers().rows;
+        let before = rows.len();
+        if serde_json::to_writer(&mut *rows, row).is_ok() {
+            rows.push(b'\n');
+        } else {
+            rows.truncate(before);
+        }
+    }
+
+    /// Rows that there is no room for.
+    pub(crate) fn left_out(&self, rows: usize) {
+        self.answers().left_out += rows as u64;
+    }
+
+    /// A line of the past.
+    pub(crate) fn line(&self, time: u64, line: &[u8]) {
+        self.answers().lines.push((time, line.to_vec()));
+    }
+
+    /// A worker's records from this number on are of the future.
+    pub(crate) fn from(&self, worker: u32, number: u64) {
+        self.answers().from.insert(worker, number);
+    }
+}
+
+struct Desk {
+    shared: Arc<Shared>,
+    workers: Dispatcher,
+}
+
+/// Serves until the link is gone.
+///
+/// # Errors
+/// When the runtime cannot be made.
+pub(crate) fn run(
+    shared: Arc<Shared>,
+    workers: Dispatcher,
+    missing: Vec<String>,
+    orders: mpsc::Receiver<ToDesk>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let desk = Rc::new(Desk { shared, workers });
+    tokio::task::LocalSet::new().block_on(&runtime, serve(desk, missing, orders));
+    Ok(())
+}
+
+async fn serve(desk: Rc<Desk>, missing: Vec<String>, mut orders: mpsc::Receiver<ToDesk>) {
+    let places = Arc::new(Semaphore::new(CALLERS));
+    let mut metrics: Option<JoinHandle<()>> = None;
+    let shared = Arc::clone(&desk.shared);
+    let page: Rc<dyn Fn() -> String> = Rc::new(move || metrics_page(&shared, &missing));
+    while let Some(order) = orders.recv().await {
+        match order {
+            ToDesk::Metrics(socket) => {
+                if let Some(before) = metrics.take() {
+                    before.abort();
+                }
+                match socket.map(server::Listener::new).transpose() {
+                    Ok(listener) => {
+                        metrics = listener
+                            .map(|listener| tokio::task::spawn_local(server::serve(listener, Rc::clone(&page))));
+                    }
+                    Err(error) => tracing::error!(%error, "the metrics' socket cannot be used"),
+                }
+            }
+            ToDesk::Attend(query, connection) => {
+                let stream = std::os::unix::net::UnixStream::from(connection);
+                let Ok(stream) = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream)) else {
+                    continue;
+                };
+                let (desk, place) = (Rc::clone(&desk), Arc::clone(&places).try_acquire_owned());
+                tokio::task::spawn_local(async move {
+                    // A caller that has gone needs no answer.
+                    let _ = match place {
+                        Ok(_place) => desk.attend(stream, query).await,
+                        Err(_) => refuse(stream, "the engine answers as many callers as it can; try again").await,
+                    };
+                });
+            }
+        }
+    }
+}
+
+fn metrics_page(shared: &Shared, missing: &[String]) -> String {
+    let outlets = &shared.outlets;
+    let failures = outlets.failures.each_ref().map(|count| count.load(Relaxed));
+    let node = outlets.node.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    page::page(&shared.stats(missing.to_vec()), &failures, &outlets.series.all(), node.as_ref())
+}
+
+async fn refuse(mut stream: UnixStream, message: &str) -> std::io::Result<()> {
+    notice(&mut stream, &Notice::Refused { message: message.to_owned() }).await?;
+    stream.shutdown().await
+}
+
+async fn notice(stream: &mut UnixStream, notice: &Notice) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(notice)?;
+    line.push(b'\n');
+    write(stream, &line).await
+}
+
+/// Writes everything, as long as the caller takes something.
+async fn write(stream: &mut UnixStream, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = tokio::time::timeout(STALLED, stream.write(bytes)).await??;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+impl Desk {
+    async fn attend(&self, mut stream: UnixStream, query: Query) -> std::io::Result<()> {
+        if let Query::Follow { backlog_lines } = query {
+            return self.follow(stream, backlog_lines.min(MAX_BACKLOG)).await;
+        }
+        let recall = matches!(query, Query::Recall { .. } | Query::RecallFlow { .. });
+        let Some(ask) = self.ask(query).await else {
+            return refuse(stream, "the engine's workers did not answer in time; see brattice status").await;
+        };
+        let (rows, left_out) = {
+            let mut answers = ask.answers();
+            (std::mem::take(&mut answers.rows), answers.left_out)
+        };
+        // A request is remembered by one worker, and of the same id twice the first is as good.
+        let end =
+            if recall { rows.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1) } else { rows.len() };
+        write(&mut stream, &rows[..end]).await?;
+        if left_out > 0 {
+            notice(&mut stream, &Notice::LeftOut { rows: left_out }).await?;
+        }
+        notice(&mut stream, &Notice::End).await?;
+        stream.shutdown().await
+    }
+
+    /// Has every worker answer.
+    async fn ask(&self, query: Query) -> Option<Arc<Ask>> {
+        let ask = Ask::new(query);
+        self.workers.all(&Order::Ask(Arc::clone(&ask)), ASK_TIME).await.ok()?;
+        Some(ask)
+    }
+
+    async fn follow(&self, mut stream: UnixStream, backlog_lines: u32) -> std::io::Result<()> {
+        let outlets = &self.shared.outlets;
+        let (chunks, mut told) = mpsc::channel::<Arc<Chunk>>(FOLLOWER_CHUNKS);
+        let follower = Arc::new(Follower { chunks, lost: AtomicU64::new(0) });
+        // Before the backlog is asked for, so that no line falls between the two.
+        if !outlets.follow(&follower) {
+            return refuse(stream, &format!("the log has {FOLLOWERS} followers already; end one of them")).await;
+        }
+        let _place = Following { desk: self, follower: &follower };
+        let Some(ask) = self.ask(Query::Follow { backlog_lines }).await else {
+            return refuse(stream, "the engine's workers did not answer in time; see brattice status").await;
+        };
+        let Answers { mut lines, from, .. } = std::mem::take(&mut *ask.answers());
+        // Each worker's come newest first; the sort keeps the order of equal times once they are turned round.
+        lines.reverse();
+        lines.sort_by_key(|(time, _)| *time);
+        let first = lines.len().saturating_sub(backlog_lines as usize);
+        for (_, line) in lines.drain(first..) {
+            write(&mut stream, &line).await?;
+        }
+        notice(&mut stream, &Notice::BacklogEnds).await?;
+        let mut byte = [0; 64];
+        loop {
+            let chunk = tokio::select! {
+                chunk = told.recv() => chunk,
+                // Callers say nothing more; what ends is their connection.
+                read = stream.read(&mut byte) => match read {
+                    Ok(0) | Err(_) => return Ok(()),
+                    Ok(_) => continue,
+                },
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
+            let lost = follower.lost.swap(0, Relaxed);
+            if lost > 0 {
+                notice(&mut stream, &Notice::Lost { lines: lost }).await?;
+            }
+            // What was written down before the backlog was taken is in it.
+            if from.get(&chunk.worker).is_some_and(|from| chunk.from >= *from) {
+                write(&mut stream, &chunk.bytes).await?;
+            }
+        }
+    }
+}
+
+/// Somebody follows, until this is dropped.
+struct Following<'a> {
+    desk: &'a Desk,
+    follower: &'a Arc<Follower>,
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.desk.shared.outlets.unfollow(self.follower);
+    }
+}

@@ -1,0 +1,222 @@
+//! The log thread: writes the access log to what the agent has opened. It alone may wait for the destination.
+
+use std::{
+    fs::File,
+    io::Write,
+    os::fd::AsFd,
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::outlets::{Destination, Outlets, ToLog};
+
+/// Bytes that a pipe takes whole when poll(2) says that it can be written (`PIPE_BUF`).
+const PIECE: usize = 4_096;
+/// How long a destination that takes nothing is waited for at once; in between, a new one is looked for.
+const LOOK_MS: u8 = 100;
+/// Pause after an error, and least time between two reports of it.
+const ERROR_PAUSE: Duration = Duration::from_secs(10);
+
+struct Writer<'a> {
+    outlets: &'a Outlets,
+    destination: Option<(File, bool)>,
+    /// A line was written in part.
+    torn: bool,
+    reported: Option<std::time::Instant>,
+}
+
+/// Writes until the workers are gone.
+///
+/// # Errors
+/// None; others that run as threads have some.
+pub(crate) fn run(outlets: &Arc<Outlets>) -> Result<(), std::convert::Infallible> {
+    let Some(queue) = outlets.log_queue() else { return Ok(()) };
+    let mut writer = Writer { outlets, destination: None, torn: false, reported: None };
+    while let Ok(message) = queue.recv() {
+        writer.renew();
+        match message {
+            ToLog::Wake => {}
+            ToLog::Drain(done) => drop::<Result<(), mpsc::SendError<()>>>(done.send(())),
+            ToLog::Lines(chunk) => {
+                let written = writer.write(&chunk.bytes);
+                outlets.lines[usize::from(!written)].fetch_add(chunk.lines, Relaxed);
+                outlets.give_back(chunk.bytes);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Writer<'_> {
+    /// Takes a new destination, if there is one.
+    fn renew(&mut self) -> bool {
+        let Some(destination): Option<Destination> = self.outlets.new_destination() else { return false };
+        self.destination = destination.map(|(log, fd)| (File::from(fd), log.file));
+        self.torn = false;
+        self.reported = None;
+        true
+    }
+
+    /// Whole lines; false: they are lost, or some of them.
+    fn write(&mut self, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        loop {
+            let Some((_, regular)) = &self.destination else { return false };
+            if !*regular && !self.wait() {
+                // What is half written stays so in the old one.
+                if self.renew() {
+                    rest = bytes;
+                }
+                continue;
+            }
+            let Some((file, regular)) = &mut self.destination else { return false };
+            let piece = match (self.torn, *regular) {
+                (true, _) => b"\n",
+                (false, true) => rest,
+                (false, false) => &rest[..rest.len().min(PIECE)],
+            };
+            let written = match file.write(piece) {
+                Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+                written => written,
+            };
+            match written {
+                Ok(_) if self.torn => self.torn = false,
+                Ok(written) => {
+                    rest = &rest[written..];
+                    if rest.is_empty() {
+                        return true;
+                    }
+                }
+                Err(error)
+                    if matches!(error.kind(), std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock) => {}
+                Err(error) => {
+                    self.torn = rest.len() < bytes.len();
+                    if self.reported.is_none_or(|reported| reported.elapsed() >= ERROR_PAUSE) {
+                        self.reported = Some(std::time::Instant::now());
+                        tracing::error!(%error, "the access log cannot be written; its lines are lost and counted");
+                    }
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Waits until the destination takes something, for a while. True: it does, or says why not.
+    fn wait(&self) -> bool {
+        let Some((file, _)) = &self.destination else { return true };
+        let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+        !matches!(poll(&mut polled, PollTimeout::from(LOOK_MS)), Ok(0) | Err(Errno::EINTR))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, os::fd::OwnedFd};
+
+    use brattice_wire::engine::AccessLog;
+
+    use super::*;
+    use crate::records::outlets::Chunk;
+
+    fn chunk(text: &str) -> Chunk {
+        Chunk { lines: text.lines().count() as u64, bytes: text.as_bytes().to_vec(), ..Chunk::default() }
+    }
+
+    fn started() -> (Arc<Outlets>, std::thread::JoinHandle<()>) {
+        let outlets = Arc::new(Outlets::new(1));
+        let running = Arc::clone(&outlets);
+        (outlets, std::thread::spawn(move || run(&running).unwrap()))
+    }
+
+    fn counts(outlets: &Outlets) -> [u64; 3] {
+        outlets.lines.each_ref().map(|count| count.load(Relaxed))
+    }
+
+    const FILE: AccessLog = AccessLog { sample: 1, file: true };
+    const STREAM: AccessLog = AccessLog { sample: 1, file: false };
+
+    #[test]
+    fn lines_go_to_the_destination_of_the_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        let (outlets, _thread) = started();
+        outlets.log_lines(chunk("nobody wants this\n"));
+        outlets.drain(Duration::from_secs(5));
+        assert_eq!(counts(&outlets), [0, 1, 0]);
+        outlets.set_log(Some((FILE, File::create(&one).unwrap().into())));
+        outlets.log_lines(chunk("a\nb\n"));
+        outlets.drain(Duration::from_secs(5));
+        outlets.set_log(Some((FILE, File::create(&two).unwrap().into())));
+        outlets.log_lines(chunk("c\n"));
+        outlets.drain(Duration::from_secs(5));
+        outlets.set_log(None);
+        outlets.log_lines(chunk("d\n"));
+        outlets.drain(Duration::from_secs(5));
+        assert_eq!(std::fs::read_to_string(one).unwrap(), "a\nb\n");
+        assert_eq!(std::fs::read_to_string(two).unwrap(), "c\n");
+        assert_eq!(counts(&outlets), [3, 2, 0]);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_keeps_nobody_waiting() {
+        let (outlets, _thread) = started();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        outlets.set_log(Some((STREAM, writer)));
+        let begun = std::time::Instant::now();
+        let line = format!("{}\n", "x".repeat(1_023));
+        let many = line.repeat(64);
+        for _ in 0..LOTS {
+            outlets.log_lines(chunk(&many));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let [_, dropped, _] = counts(&outlets);
+        assert!(dropped > 0, "the queue is bounded");
+        // Once somebody reads, everything that was not dropped is there, whole.
+        let reading = std::thread::spawn(move || {
+            let mut text = String::new();
+            File::from(reader).read_to_string(&mut text).unwrap();
+            text
+        });
+        outlets.drain(Duration::from_secs(20));
+        let [written, dropped, _] = counts(&outlets);
+        assert_eq!(written + dropped, 64 * LOTS as u64);
+        outlets.set_log(None);
+        outlets.drain(Duration::from_secs(5));
+        let text = reading.join().unwrap();
+        assert_eq!(text.lines().count() as u64, written);
+        assert!(text.lines().all(|read| read.len() == 1_023));
+    }
+
+    const LOTS: usize = 400;
+
+    #[test]
+    fn a_stuck_pipe_can_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (outlets, _thread) = started();
+        let (_reader, writer): (OwnedFd, OwnedFd) = nix::unistd::pipe().unwrap();
+        outlets.set_log(Some((STREAM, writer)));
+        outlets.log_lines(chunk(&"y\n".repeat(100_000)));
+        std::thread::sleep(Duration::from_millis(100));
+        outlets.set_log(Some((FILE, File::create(&path).unwrap().into())));
+        outlets.log_lines(chunk("z\n"));
+        outlets.drain(Duration::from_secs(5));
+        assert!(std::fs::read_to_string(path).unwrap() == format!("{}z\n", "y\n".repeat(100_000)), "from the chunk on");
+    }
+
+    #[test]
+    fn a_destination_that_fails_loses_lines_and_counts_them() {
+        let (outlets, _thread) = started();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        drop(reader);
+        outlets.set_log(Some((STREAM, writer)));
+        outlets.log_lines(chunk("a\nb\n"));
+        outlets.drain(Duration::from_secs(5));
+        assert_eq!(counts(&outlets), [0, 2, 0]);
+    }
+}

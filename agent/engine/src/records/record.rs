@@ -1,0 +1,474 @@
+//! One request, from its head to the last byte of its answer; or one relayed connection.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use brattice_iam::Level;
+use brattice_wire::records::{DeniedBy, FailureReason};
+use http::{HeaderMap, Request, header};
+
+use super::{
+    flow::Flow,
+    json::{self, MOST_TEXT},
+    names::Names,
+};
+use crate::{
+    auth::{Passed, Refusal, Revoked},
+    http::head::Head,
+    metrics::series::Series,
+};
+
+/// Header values of a request that are remembered, bytes.
+const MOST_FIELDS: usize = MOST_TEXT;
+/// `␠␠HTTP/1.1␍␊` around method and target, and the empty line.
+const REQUEST_LINE: usize = 14;
+/// `HTTP/1.1␠200␠␍␊`, and the empty line.
+const STATUS_LINE: usize = 17;
+/// Texts of a request up to this size are kept for the next one.
+const KEPT_BYTES: usize = 4 * 1024;
+
+/// What is known of a request.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) flow: Rc<Flow>,
+    pub(super) began: Instant,
+    pub(super) http2: bool,
+    pub(super) relayed: bool,
+    /// Of the answer; 0: none.
+    pub(crate) status: Cell<u16>,
+    /// `grpc-status` of the answer.
+    pub(super) grpc: Cell<Option<u32>>,
+    pub(super) failure: Cell<Option<FailureReason>>,
+    /// Bytes from the caller.
+    pub(crate) received: Cell<u64>,
+    /// Bytes to the caller.
+    pub(crate) sent: Cell<u64>,
+    pub(super) to_target: Cell<Option<Instant>>,
+    pub(super) from_target: Cell<Option<Instant>>,
+    pub(super) upgraded: Cell<bool>,
+    pub(super) met: Cell<Met>,
+    pub(super) series: RefCell<Option<Arc<Series>>>,
+    pub(super) known: RefCell<Box<Known>>,
+}
+
+/// What a request met on its way; indices and numbers of one snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// Number of the service.
+    pub(crate) service: Option<u32>,
+    /// Index of the target group.
+    pub(crate) group: Option<u32>,
+    /// Index of the service network.
+    pub(crate) network: Option<u32>,
+    /// Real address and port of the target, its alias.
+    pub(crate) target: Option<(SocketAddr, IpAddr)>,
+    /// Which policy denied it.
+    pub(crate) denied: Option<DeniedBy>,
+}
+
+/// Texts of a request, in buffers that are used again.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    text: String,
+    pub(super) revision: u64,
+    method: Range<usize>,
+    raw_path: Range<usize>,
+    path: Range<usize>,
+    query: Range<usize>,
+    host_field: Range<usize>,
+    host: Range<usize>,
+    agent: Range<usize>,
+    request_id: Range<usize>,
+    rule: Range<usize>,
+    decision: Range<usize>,
+    caller_vpc: Range<usize>,
+    caller: Range<usize>,
+    service: Range<usize>,
+    listener: Range<usize>,
+    group: Range<usize>,
+    pub(super) source: Option<IpAddr>,
+    pub(super) cut: bool,
+    fields: Vec<Field>,
+    values: Vec<Range<usize>>,
+    /// Fields of the line that come from documents.
+    pub(super) json: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Field {
+    name: Range<usize>,
+    values: Option<Range<usize>>,
+}
+
+impl Known {
+    /// Ready for another request; false: it grew too large to be kept.
+    pub(super) fn clear(&mut self) -> bool {
+        let Self { text, fields, values, json, .. } = std::mem::take(self);
+        if text.capacity() > KEPT_BYTES || json.capacity() > KEPT_BYTES || values.capacity() > KEPT_BYTES / 16 {
+            return false;
+        }
+        *self = Self { text, fields, values, json, ..Self::default() };
+        self.text.clear();
+        self.fields.clear();
+        self.values.clear();
+        self.json.clear();
+        true
+    }
+
+    /// A copy, cut; bytes that are no UTF-8 are replaced.
+    fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
+        let from = self.text.len();
+        let cut = json::cut(bytes);
+        self.cut |= cut.len() < bytes.len();
+        for chunk in cut.utf8_chunks() {
+            self.text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                self.text.push('\u{fffd}');
+            }
+        }
+        from..self.text.len()
+    }
+
+    pub(super) fn get(&self, range: &Range<usize>) -> &str {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn method(&self) -> &str {
+        self.get(&self.method)
+    }
+
+    /// As rules saw it, else as it came.
+    pub(super) fn path(&self) -> &str {
+        self.get(if self.path.is_empty() { &self.raw_path } else { &self.path })
+    }
+
+    pub(super) fn query(&self) -> &str {
+        self.get(&self.query)
+    }
+
+    pub(super) fn host_field(&self) -> &str {
+        self.get(&self.host_field)
+    }
+
+    pub(super) fn host(&self) -> &str {
+        self.get(if self.host.is_empty() { &self.host_field } else { &self.host })
+    }
+
+    pub(super) fn agent(&self) -> &str {
+        self.get(&self.agent)
+    }
+
+    pub(super) fn request_id(&self) -> &str {
+        self.get(&self.request_id)
+    }
+
+    pub(super) fn rule(&self) -> &str {
+        self.get(&self.rule)
+    }
+
+    pub(super) fn decision(&self) -> &str {
+        self.get(&self.decision)
+    }
+
+    pub(super) fn caller_vpc(&self) -> &str {
+        self.get(&self.caller_vpc)
+    }
+
+    pub(super) fn caller(&self) -> &str {
+        self.get(&self.caller)
+    }
+
+    pub(super) fn service(&self) -> &str {
+        self.get(&self.service)
+    }
+
+    pub(super) fn listener(&self) -> &str {
+        self.get(&self.listener)
+    }
+
+    pub(super) fn group(&self) -> &str {
+        self.get(&self.group)
+    }
+
+    /// Names of the fields that were asked for, and where their values are; none: secret.
+    pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[Range<usize>]>)> {
+        self.fields.iter().map(|field| {
+            (self.get(&field.name), field.values.clone().map(|values| self.values.get(values).unwrap_or_default()))
+        })
+    }
+
+    /// What the documents call what a request met.
+    pub(super) fn settle(&mut self, names: &Names, met: &Met, alias: IpAddr, generation: u32, port: u16) {
+        self.revision = names.revision;
+        self.json.clear();
+        let caller = names.caller(alias).filter(|caller| caller.generation == generation);
+        match caller {
+            Some(caller) => {
+                self.source = Some(caller.address);
+                self.json.extend_from_slice(&caller.json);
+                self.caller = self.copy(caller.name.as_bytes());
+                if let Some(vpc) = names.vpc(caller.vpc) {
+                    self.caller_vpc = self.copy(vpc.name.as_bytes());
+                }
+            }
+            None => self.json.extend_from_slice(NO_CALLER),
+        }
+        let service = met.service.and_then(|number| names.service(number));
+        let common = || names.common(caller?.vpc, service?);
+        let network = met.network.or_else(common).and_then(|index| names.network(index));
+        let enforced =
+            service.is_some_and(|service| service.enforced) || network.is_some_and(|network| network.enforced);
+        self.json.extend_from_slice(b"\"resolvedUser\":");
+        let resolved = caller.filter(|_| enforced).map_or(json::ABSENT.as_bytes(), |caller| &caller.resolved);
+        self.json.extend_from_slice(resolved);
+        self.json.push(b',');
+        let listener = service.and_then(|service| service.listener(port));
+        self.json.extend_from_slice(listener.map_or(NO_LISTENER, |listener| &listener.json));
+        if let (Some(service), Some(listener)) = (service, listener) {
+            self.service = self.copy(service.name.as_bytes());
+            self.listener = self.copy(listener.name.as_bytes());
+        }
+        self.json.extend_from_slice(network.map_or(NO_NETWORK, |network| &network.json));
+        let group = met.group.and_then(|index| names.group(index));
+        self.json.extend_from_slice(group.map_or(NO_GROUP, |group| &group.json));
+        if let Some(group) = group {
+            self.group = self.copy(group.name.as_bytes());
+        }
+    }
+}
+
+const NO_CALLER: &[u8] = br#""sourceVpcArn":"-","sourceVpcId":"-","sourceWorkload":"-","attestedPrincipal":"-","callerPrincipal":"-","callerPrincipalTags":"-","#;
+const NO_LISTENER: &[u8] = br#""serviceArn":"-","listenerId":"-","listenerType":"-","listenerName":"-","#;
+const NO_NETWORK: &[u8] = br#""serviceNetworkArn":"-","#;
+const NO_GROUP: &[u8] = br#""targetGroupArn":"-","destinationVpcId":"-","#;
+
+/// Fields as HTTP/1.1 writes them, in both versions: what HPACK makes of them is nobody's measure.
+fn fields_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+impl Record {
+    /// A request as it came.
+    pub(super) fn new<B>(flow: Rc<Flow>, mut known: Box<Known>, request: &Request<B>, began: Instant) -> Self {
+        let (uri, headers) = (request.uri(), request.headers());
+        known.method = known.copy(request.method().as_str().as_bytes());
+        known.raw_path = known.copy(uri.path().as_bytes());
+        known.query = known.copy(uri.query().unwrap_or_default().as_bytes());
+        let host = headers.get(header::HOST).map(|value| value.as_bytes());
+        let host = host.or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes()));
+        known.host_field = known.copy(host.unwrap_or_default());
+        known.agent = known.copy(headers.get(header::USER_AGENT).map_or(b"", |value| value.as_bytes()));
+        let http2 = request.version() == http::Version::HTTP_2;
+        let target = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
+        let size = request.method().as_str().len() + target + REQUEST_LINE + fields_size(headers);
+        Self::with(flow, known, began, http2, false, size as u64)
+    }
+
+    /// A request of which nothing is known.
+    pub(super) fn unreadable(flow: Rc<Flow>, known: Box<Known>, began: Instant) -> Self {
+        Self::with(flow, known, began, false, false, 0)
+    }
+
+    /// A connection whose bytes are relayed.
+    pub(super) fn relayed(flow: Rc<Flow>, known: Box<Known>, began: Instant) -> Self {
+        Self::with(flow, known, began, false, true, 0)
+    }
+
+    fn with(flow: Rc<Flow>, known: Box<Known>, began: Instant, http2: bool, relayed: bool, received: u64) -> Self {
+        Self {
+            flow,
+            began,
+            http2,
+            relayed,
+            status: Cell::new(0),
+            grpc: Cell::new(None),
+            failure: Cell::new(None),
+            received: Cell::new(received),
+            sent: Cell::new(0),
+            to_target: Cell::new(None),
+            from_target: Cell::new(None),
+            upgraded: Cell::new(false),
+            met: Cell::default(),
+            series: RefCell::default(),
+            known: RefCell::new(known),
+        }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self, id: &[u8]) {
+        let mut known = self.known.borrow_mut();
+        known.request_id = known.copy(id);
+    }
+
+    /// What it met so far.
+    pub(crate) fn meet(&self, change: impl FnOnce(&mut Met)) {
+        let mut met = self.met.get();
+        change(&mut met);
+        self.met.set(met);
+    }
+
+    /// Its head, as rules and policies see it. `service` is the number of the one that is called.
+    pub(crate) fn head(&self, names: &Names, service: u32, head: &Head<'_>) {
+        let (path, headers) = (&*head.path, head.headers);
+        let known = &mut **self.known.borrow_mut();
+        if path != known.get(&known.raw_path) {
+            known.path = known.copy(path.as_bytes());
+        }
+        known.host = known.copy(head.host.as_bytes());
+        let Some(listener) = names.service(service).and_then(|service| service.listener(self.flow.port)) else {
+            return;
+        };
+        let mut room = MOST_FIELDS;
+        for (name, secret) in &listener.asked {
+            if !headers.contains_key(&**name) {
+                continue;
+            }
+            let first = known.values.len();
+            if !secret {
+                for value in headers.get_all(&**name) {
+                    let value = value.as_bytes();
+                    if value.len() > room {
+                        known.cut = true;
+                        continue;
+                    }
+                    room -= value.len();
+                    let value = known.copy(value);
+                    known.values.push(value);
+                }
+            }
+            let name = known.copy(name.as_bytes());
+            let values = (!secret).then_some(first..known.values.len());
+            known.fields.push(Field { name, values });
+        }
+    }
+
+    /// The rule that it met.
+    pub(crate) fn rule(&self, id: &str) {
+        let mut known = self.known.borrow_mut();
+        known.rule = known.copy(id.as_bytes());
+    }
+
+    /// It may pass.
+    pub(crate) fn passed(&self, passed: &Passed) {
+        self.meet(|met| met.network = passed.network);
+        if let Some(audited) = &passed.audited {
+            self.decision(audited);
+        }
+    }
+
+    /// It may not.
+    pub(crate) fn denied(&self, refusal: &Refusal) {
+        let by = match refusal.level {
+            Level::Identity => DeniedBy::Identity,
+            Level::Network => DeniedBy::Network,
+            Level::Service => DeniedBy::Service,
+        };
+        self.meet(|met| met.denied = Some(by));
+        self.decision(&refusal.decision);
+        self.fail(FailureReason::ClientAccessDenied);
+    }
+
+    /// It was let through, and is not any more.
+    pub(crate) fn revoked(&self, revoked: &Revoked) {
+        match revoked {
+            Revoked::Denied(refusal) => self.denied(refusal),
+            Revoked::Withdrawn | Revoked::Gone => {
+                self.decision(revoked.why());
+                self.fail(FailureReason::ClientAccessDenied);
+            }
+        }
+    }
+
+    fn decision(&self, id: &str) {
+        let mut known = self.known.borrow_mut();
+        known.decision = known.copy(id.as_bytes());
+    }
+
+    /// Why it is not served; the first reason counts.
+    pub(crate) fn fail(&self, reason: FailureReason) {
+        if self.failure.get().is_none() {
+            self.failure.set(Some(reason));
+        }
+    }
+
+    /// Why an answer of ours with this status is no proper one, where nothing more precise is known.
+    pub(crate) fn fail_by_status(&self, status: u16) {
+        let reason = match status {
+            400 | 413 | 414 | 431 | 501 => FailureReason::ClientProtocolError,
+            408 => FailureReason::ConnectionDurationExceeded,
+            502 => FailureReason::TargetProtocolError,
+            503 => FailureReason::TargetConnectionError,
+            504 => FailureReason::TargetDataTimeout,
+            500.. => FailureReason::InternalError,
+            _ => return,
+        };
+        self.fail(reason);
+    }
+
+    /// More bytes from the caller.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.received.set(self.received.get() + bytes as u64);
+    }
+
+    /// More bytes to the caller.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+    }
+
+    /// Bytes of another protocol from the caller.
+    pub(crate) fn relayed_in(&self, bytes: usize) {
+        self.received(bytes);
+        self.flow.read(bytes);
+    }
+
+    /// Bytes of another protocol to the caller.
+    pub(crate) fn relayed_out(&self, bytes: usize) {
+        self.sent(bytes);
+        self.flow.wrote(bytes);
+    }
+
+    /// The target has the whole request.
+    pub(crate) fn reached_target(&self) {
+        self.to_target.set(Some(Instant::now()));
+    }
+
+    /// The target had none of it.
+    pub(crate) fn unreached(&self) {
+        self.to_target.set(None);
+    }
+
+    /// The target's answer begins.
+    pub(crate) fn target_answers(&self) {
+        self.from_target.set(Some(Instant::now()));
+    }
+
+    /// The answer's head, as it is given to the caller.
+    pub(crate) fn answer(&self, status: u16, headers: &HeaderMap) {
+        self.status.set(status);
+        self.sent(STATUS_LINE + fields_size(headers));
+        self.trailers(headers);
+    }
+
+    /// Fields that may have `grpc-status`.
+    pub(crate) fn trailers(&self, headers: &HeaderMap) {
+        if let Some(value) = headers.get("grpc-status") {
+            self.grpc.set(value.to_str().ok().and_then(|text| text.parse().ok()));
+        }
+    }
+
+    /// The protocol was changed.
+    pub(crate) fn upgraded(&self) {
+        self.upgraded.set(true);
+    }
+
+    /// Duration until `end`.
+    pub(super) fn duration(&self, end: Instant) -> Duration {
+        end.saturating_duration_since(self.began)
+    }
+}

@@ -1,0 +1,99 @@
+//! Times: a clock that is read once per event, and how it is written.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// How long the wall clock is counted on from one reading of it: a clock that was set shows after this long.
+const ANCHOR: Duration = Duration::from_secs(1);
+
+/// Wall-clock times of [`Instant`]s, without asking the system for both.
+#[derive(Debug)]
+pub(crate) struct Wall(Cell<(Instant, Duration)>);
+
+impl Default for Wall {
+    fn default() -> Self {
+        Self(Cell::new((Instant::now(), wall())))
+    }
+}
+
+impl Wall {
+    /// Since 1970, at a moment of about now.
+    pub(crate) fn at(&self, moment: Instant) -> Duration {
+        let (anchor, since) = self.0.get();
+        let elapsed = moment.saturating_duration_since(anchor);
+        if elapsed < ANCHOR {
+            return since + elapsed;
+        }
+        let now = (Instant::now(), wall());
+        self.0.set(now);
+        now.1.saturating_sub(now.0.saturating_duration_since(moment))
+    }
+}
+
+fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// `YYYY-MM-DDTHH:MM:SSZ` of seconds since 1970; beyond the year 9999 its last second.
+pub(crate) fn iso(seconds: u64) -> [u8; 20] {
+    let seconds = seconds.min(253_402_300_799);
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant, "chrono-compatible low-level date algorithms": years that begin in March, eras of 400 years.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let mut text = *b"0000-00-00T00:00:00Z";
+    let mut put = |at: usize, digits: usize, mut value: u64| {
+        for place in (at..at + digits).rev() {
+            text[place] = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+    };
+    put(0, 4, year);
+    put(5, 2, month);
+    put(8, 2, day);
+    put(11, 2, rest / 3_600);
+    put(14, 2, rest / 60 % 60);
+    put(17, 2, rest % 60);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_078_012_800, "2004-02-29T00:00:00Z"),
+            (1_704_067_199, "2023-12-31T23:59:59Z"),
+            (1_795_478_461, "2026-11-24T00:01:01Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (u64::MAX, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(std::str::from_utf8(&iso(seconds)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn the_wall_clock_follows() {
+        let clock = Wall::default();
+        let begun = Instant::now();
+        let first = clock.at(begun);
+        assert!(first.abs_diff(wall()) < Duration::from_millis(200));
+        assert_eq!(clock.at(begun + Duration::from_millis(300)), first + Duration::from_millis(300));
+        let earlier = begun.checked_sub(Duration::from_millis(100)).unwrap_or(begun);
+        assert!(clock.at(earlier) <= first);
+    }
+}
