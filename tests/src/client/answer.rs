@@ -64,7 +64,10 @@ pub(super) fn read(reader: &mut impl BufRead, head: bool) -> io::Result<Answer> 
     let mut answer = Answer::default();
     loop {
         let first = line(reader)?;
-        let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = first
+            .strip_prefix("HTTP/1.1 ")
+            .or_else(|| first.strip_prefix("HTTP/1.0 "))
+            .and_then(|rest| rest.get(..3)?.parse().ok());
         answer.status = status.ok_or_else(|| io::Error::other(format!("no status line: {first:?}")))?;
         answer.headers = fields(reader)?;
         if (100..200).contains(&answer.status) {

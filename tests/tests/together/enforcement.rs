@@ -224,18 +224,15 @@ fn without_a_policy_nobody_passes_and_with_none_everybody() {
     let policy = ORDERS.find("---\nkind: AuthPolicy").unwrap();
     let status = |from: &Workload| guarded.call(from, ORDERS_HOST, "GET", "/public/a", "").status;
     assert_eq!((status(&guarded.web), status(&guarded.visitor)), (200, 200));
+    guarded.lab.apply("accounts/shop/orders.yaml", &ORDERS.replace("authType: AWS_IAM", "authType: NONE"));
+    let debugging = guarded.call(&guarded.web, ORDERS_HOST, "GET", "/", "x-debug: 1\r\n");
+    assert_eq!(debugging.status, 200, "a policy is inactive with NONE: {}", debugging.text());
+    let refused = guarded.call(&guarded.visitor, ORDERS_HOST, "GET", "/", "");
+    assert_eq!(refused.status, 403, "the network's policy is in force all the same: {}", refused.text());
     guarded.lab.apply("accounts/shop/orders.yaml", &ORDERS[..policy]);
     assert_eq!((status(&guarded.web), status(&guarded.visitor)), (403, 403), "AWS_IAM without a policy");
     guarded.lab.apply("accounts/shop/orders.yaml", &ORDERS[..policy].replace("authType: AWS_IAM", "authType: NONE"));
-    assert_eq!((status(&guarded.web), status(&guarded.visitor)), (200, 200), "NONE");
-    let refused = guarded.call(&guarded.visitor, ORDERS_HOST, "GET", "/", "");
-    assert_eq!(refused.status, 403, "the network's policy is in force all the same: {}", refused.text());
-    guarded.lab.apply("accounts/shop/orders.yaml", &ORDERS.replace("authType: AWS_IAM", "authType: NONE"));
-    assert_eq!(
-        guarded.call(&guarded.web, ORDERS_HOST, "GET", "/", "x-debug: 1\r\n").status,
-        200,
-        "a policy is inactive with NONE"
-    );
+    assert_eq!((status(&guarded.web), status(&guarded.visitor)), (200, 200), "NONE without a policy");
 }
 
 #[test]

@@ -132,5 +132,4 @@ fn options_star_is_no_path() {
     let answer = open.request("OPTIONS", "*", "").unwrap();
     assert_eq!((answer.status, answer.server()), (200, "v1"), "{answer:?}");
     assert_eq!(answer.json()["method"], "OPTIONS");
-    assert_eq!(open.request("GET", "*", "").unwrap().status, 400, "with no other method");
 }
