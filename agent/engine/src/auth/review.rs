@@ -163,3 +163,32 @@ fn revoked(local: &Local, state: &State, facts: &Facts) -> Option<Revoked> {
     let call = Call { address: caller.address, port: origin.port, http };
     local.authorizer.review(&state.guards, &parties, &call).map(Revoked::Denied)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn noted(latest: &Latest, path: &str) -> Rc<Facts> {
+        let address = std::net::Ipv4Addr::LOCALHOST.into();
+        let origin = Origin { alias: address, generation: 1, vip: address, port: 80 };
+        latest.note(|facts| facts.set(origin, 1, ("GET", path, ""), &HeaderMap::new()))
+    }
+
+    #[test]
+    fn a_kept_connection_notes_its_requests_in_the_same_room() {
+        let latest = Latest::default();
+        let first = noted(&latest, "/a");
+        let room = Rc::as_ptr(&first);
+        let second = noted(&latest, "/b");
+        assert_eq!((first.path(), second.path()), ("/a", "/b"), "what is in flight keeps its own");
+        drop((first, second));
+        let room_now = Rc::as_ptr(&noted(&latest, "/c"));
+        for path in ["/d", "/e"] {
+            let facts = noted(&latest, path);
+            assert!(Rc::as_ptr(&facts) == room_now && facts.path() == path);
+        }
+        assert!(!std::ptr::eq(room, room_now), "the first one's room went with it");
+    }
+}
