@@ -148,8 +148,9 @@ impl<'a> Normal<'a> {
                     at += 3;
                 }
                 _ => {
-                    self.copy(at, at + 1);
-                    at += 1;
+                    let plain = bytes[at..to].iter().take_while(|byte| is_plain(**byte)).count();
+                    self.copy(at, at + plain);
+                    at += plain;
                 }
             }
         }
@@ -166,6 +167,11 @@ impl<'a> Normal<'a> {
     }
 }
 
+/// Whether a byte stands for itself, and may stand in a path.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b'?' | b'#')
+}
+
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
@@ -173,6 +179,9 @@ fn is_unreserved(byte: u8) -> bool {
 /// Whether a normal segment would hold a dot segment if `%2F` and `%5C` separated segments, or `;` began parameters that
 /// do not count.
 fn hides_dots(mut segment: &[u8]) -> bool {
+    if memchr::memchr2(b'%', b';', segment).is_none() {
+        return false;
+    }
     loop {
         let end = segment.windows(3).position(|escape| matches!(escape, b"%2F" | b"%5C"));
         let part = end.map_or(segment, |end| &segment[..end]);
