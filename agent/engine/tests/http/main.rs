@@ -5,9 +5,13 @@
 mod bounds;
 mod exchange;
 mod fields;
+mod filters;
 mod identity;
+mod normalise;
 mod pools;
+mod routing;
 mod smuggling;
+mod sticky;
 mod support;
 mod times;
 mod upgrades;
