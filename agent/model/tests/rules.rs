@@ -285,3 +285,56 @@ fn what_is_too_long_is_refused() {
         assert!(message.contains(why), "{message}");
     }
 }
+
+/// The engine removes these from requests, so no rule may write them, or ask for one that is not there any more.
+#[test]
+fn no_spelling_of_a_field_of_ours_can_be_written() {
+    let refused = |action: &str, matches: &str| {
+        let text = format!(
+            "kind: Service\nmetadata: {{name: carts}}\nspec:\n  listeners:\n  - protocol: HTTP\n    defaultAction: {{fixedResponse: {{statusCode: 404}}}}\n    \
+             rules:\n    - {{name: one, priority: 1, match: {{httpMatch: {matches}}}, action: {action}}}\n"
+        );
+        let owner = brattice_model::Owner::Account("shop".into());
+        parse(&owner, &[source("accounts/shop/x.yaml", &text)]).is_err()
+    };
+    let set = |name: &str| {
+        let action = format!(
+            "{{forward: {{targetGroups: [{{targetGroupIdentifier: a-b}}]}}, requestHeaders: {{set: [{{name: \"{name}\", value: a}}]}}}}"
+        );
+        refused(&action, "{method: GET}")
+    };
+    let remove = |name: &str| {
+        let action = format!(
+            "{{forward: {{targetGroups: [{{targetGroupIdentifier: a-b}}]}}, responseHeaders: {{remove: [\"{name}\"]}}}}"
+        );
+        refused(&action, "{method: GET}")
+    };
+    let ask = |name: &str| {
+        let matches = format!("{{headerMatches: [{{name: \"{name}\", match: {{present: true}}}}]}}");
+        refused("{fixedResponse: {statusCode: 404}}", &matches)
+    };
+    let spellings: Vec<&str> = include_str!("../../engine/tests/http/spellings.txt").lines().collect();
+    assert!(spellings.len() >= 60);
+    for name in spellings {
+        assert!(set(name) && remove(name), "{name}");
+        // The usual spelling of these two says what the client said.
+        let usual = name.to_ascii_lowercase().starts_with("x-forwarded-") && !name.contains(['_', '.', '|']);
+        assert_eq!(ask(name), !usual, "{name}");
+    }
+    for name in
+        ["proxy-foo", "HTTP2-Settings", "expect", "te", "upgrade", "content_length", "transfer.encoding", "host"]
+    {
+        assert!(set(name) && remove(name), "{name}");
+    }
+    for name in ["x-amzn", "x-user", "authorization", "content-type", "x-forward", "proxy", "set-cookie"] {
+        assert!(!set(name) && !remove(name) && !ask(name), "{name}");
+    }
+    assert!(
+        ask("proxy-foo")
+            && ask("Host")
+            && ask("te")
+            && !ask("upgrade")
+            && !ask("content-length")
+            && !ask("x-amzn-requestid")
+    );
+}

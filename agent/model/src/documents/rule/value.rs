@@ -7,18 +7,20 @@ use crate::limits::{MAX_HEADER_NAME, MAX_HEADER_VALUE, MAX_MATCH_VALUE, MAX_PATH
 use crate::names;
 use crate::yaml::{Decoder, Node};
 
-/// Fields that are about one connection (RFC 9110, 7.6.1): Brattice writes them anew for the next one.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Fields that are about one connection (RFC 9110, 7.6.1), or frame a message: Brattice writes them anew for the next one.
+const OF_ONE_CONNECTION: [&str; 7] =
+    ["connection", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// How a field's name looks to servers that show it to applications as a variable, as CGI began it: all but letters and
+/// digits are the same.
+fn folded(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+/// Whether callers and targets cannot say this field, as only Brattice does.
+fn is_ours(folded: &str) -> bool {
+    folded.starts_with("x-amzn-lattice") || folded.starts_with("x-brattice-") || folded == "x-amzn-source-vpc"
+}
 
 /// Whether a byte may be in a token (RFC 9110, 5.6.2).
 pub(super) fn is_token(byte: u8) -> bool {
@@ -110,15 +112,22 @@ pub(super) fn field_name(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
     Some(text.to_ascii_lowercase())
 }
 
-/// Name of a header field that rules may ask for.
+/// Name of a header field that rules may ask for: what does not reach targets does not decide where requests go.
 pub(super) fn asked_field(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
     let name = field_name(d, node)?;
-    let why = if name == "host" {
+    let folded = folded(&name);
+    let respelled = name != folded && (folded.starts_with("x-forwarded-") || folded == "x-amzn-requestid");
+    let why = if folded == "host" {
         "HTTP/2 has none; say `hostMatch`"
-    } else if name != "upgrade" && HOP_BY_HOP.contains(&name.as_str()) {
+    } else if name == "upgrade" {
+        // An offer of another protocol is passed on.
+        return Some(name);
+    } else if OF_ONE_CONNECTION.contains(&folded.as_str()) || folded.starts_with("proxy-") {
         "it is about one connection only"
-    } else if name.starts_with("x-amzn-lattice-") {
-        "callers can write what they like into it; who calls is asked by policies, or by `sourceVpcs`"
+    } else if is_ours(&folded) {
+        "what callers write into it is removed; who calls is asked by policies, or by `sourceVpcs`"
+    } else if respelled {
+        "in this spelling it is removed"
     } else {
         return Some(name);
     };
@@ -130,22 +139,16 @@ pub(super) fn asked_field(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
 /// Name of a header field that may be changed.
 pub(super) fn edited_field(d: &mut Decoder<'_>, node: &Node) -> Option<String> {
     let name = field_name(d, node)?;
-    // Some servers take `_` for `-`.
-    let folded = name.replace('_', "-");
-    let why = if HOP_BY_HOP.contains(&folded.as_str()) || folded.starts_with("proxy-") || folded == "http2-settings" {
+    let folded = folded(&name);
+    let why = if OF_ONE_CONNECTION.contains(&folded.as_str()) || folded.starts_with("proxy-") {
         "it is about one connection only"
-    } else if folded == "expect" {
-        "it decides when the body is sent"
     } else if folded == "host" {
         "say `rewrite: {hostname: …}`"
-    } else if folded == "content-length" {
-        "it follows from the body"
+    } else if folded == "content-length" || folded == "expect" {
+        "it belongs to the body, which is passed on as it is"
     } else if folded.starts_with("x-forwarded-") || folded == "x-amzn-requestid" {
         "Brattice writes it"
-    } else if folded.starts_with("x-amzn-lattice-")
-        || folded.starts_with("x-brattice-")
-        || folded == "x-amzn-source-vpc"
-    {
+    } else if is_ours(&folded) {
         "targets trust it to tell who calls, so only Brattice writes it"
     } else {
         return Some(name);
