@@ -103,6 +103,108 @@ fn diff_without_a_state_shows_everything_as_new() {
     assert!(value["changes"].as_array().is_some_and(|changes| changes.iter().all(|change| change["what"] == "added")));
 }
 
+/// What a route or an explanation by documents alone says: its exit code, its text.
+fn by_documents(root: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let directory = root.display().to_string();
+    let output = brattice(&[words, &["--policies", &directory, "--state-dir", "/nonexistent"]].concat());
+    (output.status.code(), text(&output))
+}
+
+/// [`policies`] with a caller, rules, and a policy.
+fn called() -> tempfile::TempDir {
+    let root = policies();
+    write(
+        root.path(),
+        "vpcs.yaml",
+        "kind: Vpc\nmetadata: {name: blue}\nspec: {account: shop, cidrBlocks: [10.0.0.0/16], serviceNetworks: [shop/retail]}\n---\nkind: Workload\nmetadata: {name: web}\nspec: {vpcIdentifier: shop/blue, namespace: web, addresses: [10.0.0.10]}\n---\nkind: Vpc\nmetadata: {name: apart}\nspec: {account: rival, cidrBlocks: [10.0.0.0/16]}\n",
+    );
+    write(
+        root.path(),
+        "accounts/shop/orders.yaml",
+        "kind: ServiceNetwork\nmetadata: {name: retail}\n---\nkind: Service\nmetadata: {name: orders}\nspec:\n  authType: AWS_IAM\n  serviceNetworks: [retail]\n  listeners:\n  - protocol: HTTP\n    rules:\n    - name: team\n      priority: 1\n      match: {httpMatch: {headerMatches: [{name: x-team, match: {exact: red}}]}}\n      action: {fixedResponse: {statusCode: 201}}\n    defaultAction: {fixedResponse: {statusCode: 204}}\n---\nkind: AuthPolicy\nspec:\n  resourceIdentifier: orders\n  policy:\n    Version: '2012-10-17'\n    Statement:\n    - {Sid: reads, Effect: Allow, Principal: '*', Action: '*', Resource: '*', Condition: {StringEquals: {'vpc-lattice-svcs:RequestMethod': GET}}}\n",
+    );
+    root
+}
+
+#[test]
+fn routes_are_shown_with_file_and_line() {
+    let root = called();
+    let (code, shown) =
+        by_documents(root.path(), &["route", "--from", "blue", "--service", "orders", "--header", "X-Team: red"]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.starts_with("ROUTED: by the rule team (accounts/shop/orders.yaml:12)\n"), "{shown}");
+    let (code, shown) = by_documents(root.path(), &["route", "--from", "blue", "--service", "shop/orders"]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(
+        shown.contains("not 1 team (accounts/shop/orders.yaml:12): header x-team wants `red`, the request has nothing"),
+        "{shown}"
+    );
+    assert!(shown.contains("taken the default action"), "{shown}");
+    // A VPC that does not see the service.
+    let (code, shown) = by_documents(root.path(), &["route", "--from", "apart", "--service", "orders"]);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("no service network in common"), "{shown}");
+    // What cannot be said is 2.
+    for (words, why) in [
+        (["route", "--from", "bleu", "--service", "orders"], "did you mean \"blue\"?"),
+        (["route", "--from", "blue", "--service", "order"], "did you mean \"orders\"?"),
+    ] {
+        let (code, shown) = by_documents(root.path(), &words);
+        assert_eq!(code, Some(2), "{shown}");
+        assert!(shown.contains(why), "{shown}");
+    }
+    let (code, shown) =
+        by_documents(root.path(), &["route", "--from", "blue", "--service", "orders", "--header", "x-team"]);
+    assert_eq!(code, Some(2), "{shown}");
+    assert!(shown.contains("write name and value with a colon"), "{shown}");
+    write(root.path(), "accounts/rival/broken.yaml", "kind: Nothing\n");
+    let (code, shown) = by_documents(root.path(), &["route", "--from", "blue", "--service", "orders"]);
+    assert_eq!(code, Some(2), "{shown}");
+    assert!(shown.contains("`brattice validate` shows them"), "{shown}");
+}
+
+#[test]
+fn explanations_end_with_what_becomes_of_the_request() {
+    let root = called();
+    let (code, shown) = by_documents(root.path(), &["explain", "--from", "web", "--to", "orders", "--path", "/a//b"]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("allowed by accounts/shop/orders.yaml:26#reads"), "{shown}");
+    assert!(shown.contains("path /a//b → /a/b"), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "no colours where there is no terminal");
+    let (code, shown) =
+        by_documents(root.path(), &["explain", "--from", "web", "--to", "orders", "--method", "DELETE"]);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.starts_with("DENIED: "), "{shown}");
+    assert!(shown.contains("wants \"GET\", the request has \"DELETE\""), "{shown}");
+    let directory = root.path().display().to_string();
+    let json = brattice(&[
+        "explain",
+        "--from",
+        "web",
+        "--to",
+        "orders",
+        "--method",
+        "DELETE",
+        "--output",
+        "json",
+        "--policies",
+        &directory,
+        "--state-dir",
+        "/nonexistent",
+    ]);
+    assert_eq!(json.status.code(), Some(1));
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!((&value["outcome"], &value["reason"]), (&"denied".into(), &"policy".into()));
+    assert_eq!(value["decision"]["id"], "default-deny:service:shop/orders");
+    assert_eq!(value["route"]["action"]["kind"], "fixed-response");
+    // Nobody to ask.
+    for words in [&["explain", "r-1"][..], &["explain", "--flow", "7"], &["explain", "--from", "a", "--to", "b"]] {
+        let output = brattice(&[words, &["--run-dir", "/nonexistent"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(text(&output).contains("no agent: there is no /nonexistent/agent.sock"), "{}", text(&output));
+    }
+}
+
 #[test]
 fn without_an_agent() {
     let status = brattice(&["status", "--run-dir", "/nonexistent"]);

@@ -117,8 +117,8 @@ fn documents() -> impl Strategy<Value = Documents> {
         (guard(), guard()),
         guard(),
         prop::option::weighted(0.4, policy()),
-        any::<bool>(),
-        any::<bool>(),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.8),
         any::<bool>(),
         rules,
     )
