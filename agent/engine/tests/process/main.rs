@@ -7,6 +7,7 @@
 mod agent;
 mod dns;
 mod lifecycle;
+mod outputs;
 mod relaying;
 mod sandbox;
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     if let Ok(role) = std::env::var(CHILD) {
         return sandbox::child(&role);
     }
-    let tests: Vec<Test> = [sandbox::TESTS, lifecycle::TESTS, relaying::TESTS, dns::TESTS].concat();
+    let tests: Vec<Test> = [sandbox::TESTS, lifecycle::TESTS, relaying::TESTS, outputs::TESTS, dns::TESTS].concat();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         for (name, _) in &tests {

@@ -29,13 +29,13 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Alias of a workload that sees the service.
-const SEEING: &str = "127.88.0.1";
+pub(crate) const SEEING: &str = "127.88.0.1";
 /// Alias of one that does not.
 const BLIND: &str = "127.88.0.2";
 /// No alias.
 const STRANGER: &str = "127.88.0.3";
 
-fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -> Snapshot {
+pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -> Snapshot {
     let vpc = |name: &str, services: Vec<u32>| Vpc {
         name: name.into(),
         id: format!("vpc-{name}"),
@@ -116,7 +116,7 @@ async fn try_connect(alias: &str, to: SocketAddr) -> std::io::Result<TcpStream> 
     socket.connect(to).await
 }
 
-async fn connect(alias: &str, to: SocketAddr) -> TcpStream {
+pub(crate) async fn connect(alias: &str, to: SocketAddr) -> TcpStream {
     try_connect(alias, to).await.unwrap()
 }
 
@@ -128,7 +128,7 @@ async fn lab() -> (Kit, TcpListener, Engine, Agent) {
     (kit, target, engine, agent)
 }
 
-async fn stats(agent: &Agent) -> Stats {
+pub(crate) async fn stats(agent: &Agent) -> Stats {
     agent.send(&ToEngine::Stats).await;
     match agent.answer().await {
         FromEngine::Stats(stats) => stats,
