@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// What must come of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Verdict {
+pub(super) enum Verdict {
     /// It reaches the target.
     Passes,
     /// 403, no statement of this level allows it.
@@ -22,7 +22,7 @@ const DEBUG: &str = "x-debug: 1\r\n";
 
 /// Caller, service, method, path, more header lines, and what comes of it. A denied call's positive control is a row
 /// that differs in one column.
-const CALLS: &[(&str, &str, &str, &str, &str, Verdict)] = &[
+pub(super) const CALLS: &[(&str, &str, &str, &str, &str, Verdict)] = &[
     ("web", ORDERS_HOST, "GET", "/", "", Passes),
     ("web", ORDERS_HOST, "POST", "/", "", Passes),
     ("web", ORDERS_HOST, "DELETE", "/", "", Denied("Network")),
@@ -61,7 +61,7 @@ const CALLS: &[(&str, &str, &str, &str, &str, Verdict)] = &[
     ("visitor", LEDGER_HOST, "GET", "/", "", NotAllowed("Network")),
 ];
 
-fn caller<'a>(guarded: &'a Guarded, name: &str) -> &'a Workload {
+pub(super) fn caller<'a>(guarded: &'a Guarded, name: &str) -> &'a Workload {
     match name {
         "web" => &guarded.web,
         "batch" => &guarded.batch,

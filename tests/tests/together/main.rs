@@ -10,6 +10,7 @@ mod cleanup;
 mod command_line;
 mod documents;
 mod enforcement;
+mod explain;
 mod exposed;
 mod http;
 mod lab;

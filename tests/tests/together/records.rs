@@ -307,7 +307,7 @@ fn ten_thousand_requests_are_counted_alike_by_client_log_and_metrics() {
     let metrics = retail.lab.metrics();
     for class in 2..=5_u16 {
         let expected: u64 = client.iter().filter(|(status, _)| *status / 100 == class).map(|(_, n)| n).sum();
-        let counted = metrics.sum("brattice_requests_total", &[("code", &format!("{class}xx"))]);
+        let counted = metrics.sum("brattice_responses_total", &[("class", &format!("{class}xx"))]);
         assert_eq!(counted as u64, expected, "metrics and client, {class}xx");
     }
     let counted = |labels: &[(&str, &str)]| metrics.sum("brattice_requests_total", labels) as u64;
@@ -319,9 +319,15 @@ fn ten_thousand_requests_are_counted_alike_by_client_log_and_metrics() {
     );
     assert_eq!(metrics.sum("brattice_request_duration_seconds_count", &[]) as u64, 10_000);
     assert_eq!(metrics.sum("brattice_request_duration_seconds_bucket", &[("le", "+Inf")]) as u64, 10_000);
+    let given_up = metrics.sum("brattice_request_failures_total", &[("reason", "ClientConnectionClosed")]);
+    assert_eq!(given_up as u64, 100);
     assert_eq!(metrics.kind("brattice_requests_total"), Some("counter"));
     assert_eq!(metrics.kind("brattice_request_duration_seconds"), Some("histogram"));
-    assert_eq!(metrics.sum("brattice_access_log_dropped_lines_total", &[]) as u64, 0, "nothing was dropped");
+    assert_eq!(
+        metrics.sum("brattice_access_log_lines_total", &[("result", "dropped")]) as u64,
+        0,
+        "nothing was dropped"
+    );
     assert!(retail.lab.status().engine.stats.unwrap().requests >= 9_000);
 }
 
@@ -396,7 +402,7 @@ fn a_log_that_nobody_can_write_stops_no_request() {
     let load = Load::start(&retail.blue, retail.orders(), true, 5_000).wait();
     assert_eq!((load.failed, load.good), (0, 5_000), "{:?}", load.errors);
     wait_until("dropped lines are counted", Duration::from_secs(5), || {
-        retail.lab.metrics().sum("brattice_access_log_dropped_lines_total", &[]) > 0.0
+        retail.lab.metrics().sum("brattice_access_log_lines_total", &[("result", "dropped")]) > 0.0
     });
     drop(held);
 }
@@ -456,7 +462,7 @@ fn metrics_are_for_the_host_alone_and_labelled_by_documents_alone() {
     ] {
         assert!(after.sum("brattice_requests_total", &[(label, value)]) >= 301.0, "{label}={value}");
     }
-    for name in ["brattice_bytes_received_total", "brattice_bytes_sent_total", "brattice_connections_total"] {
+    for name in ["brattice_received_bytes_total", "brattice_sent_bytes_total", "brattice_connections_total"] {
         assert!(after.sum(name, &[]) > 0.0, "{name}");
     }
     let from_outside = retail.green.namespace.run(&["curl", "--max-time", "2", "http://10.0.0.1:9464/metrics"]);
