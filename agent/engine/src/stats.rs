@@ -99,8 +99,8 @@ pub struct Counts {
     pub unknown_service: Count,
     /// Requests that policies refused, by level: identity, network, service.
     pub denied: [Count; 3],
-    /// Requests, streams and upgraded connections ended, client connections closed, because what they had been let
-    /// through for is not allowed any more.
+    /// What was ended because it is not allowed any more: requests, streams and upgraded connections; client connections
+    /// between requests and relayed ones.
     pub revoked: [Count; 2],
     /// Relayed connections refused, because policies would have to be asked about what they carry.
     pub unrelayed: Count,
@@ -170,6 +170,9 @@ impl AllCounts {
             responses: std::array::from_fn(|class| sum(&|c| c.responses[class].get())),
             refused_requests: sum(&|c| c.refused_requests.get()),
             unknown_service: sum(&|c| c.unknown_service.get()),
+            denied: std::array::from_fn(|level| sum(&|c| c.denied[level].get())),
+            revoked: std::array::from_fn(|kind| sum(&|c| c.revoked[kind].get())),
+            unrelayed: sum(&|c| c.unrelayed.get()),
             connect_errors: sum(&|c| c.connect_errors.get()),
             unknown_peers: sum(&|c| c.unknown_peers.get()),
             limits_hit: LIMIT_NAMES

@@ -206,6 +206,13 @@ pub struct Stats {
     pub refused_requests: u64,
     /// Requests for a service unknown to the caller (404).
     pub unknown_service: u64,
+    /// Requests that policies refused (403), by level: identity, network, service.
+    pub denied: [u64; 3],
+    /// What was ended because it is not allowed any more: requests, streams and upgraded connections; client connections
+    /// between requests and relayed ones.
+    pub revoked: [u64; 2],
+    /// Bypassed connections reset, because a policy would have to be asked about what they carry.
+    pub unrelayed: u64,
     /// Failed or timed out connects to targets.
     pub connect_errors: u64,
     /// Connections refused because the peer was no known alias.

@@ -32,12 +32,12 @@ pub(crate) enum Revoked {
 }
 
 impl Revoked {
-    /// For logs.
+    /// The id of the decision, for logs.
     pub(crate) fn why(&self) -> &str {
         match self {
             Self::Denied(refusal) => &refusal.decision,
-            Self::Withdrawn => "the service is gone, or not the caller's to call any more",
-            Self::Gone => "the caller is gone",
+            Self::Withdrawn => "withdrawn",
+            Self::Gone => "caller-gone",
         }
     }
 }

@@ -119,6 +119,18 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
     page.single(name, Kind::Counter, "Requests for services that their callers do not see.", stats.unknown_service);
     let name = "brattice_engine_unknown_peers_total";
     page.single(name, Kind::Counter, "Connections of nobody known, reset.", stats.unknown_peers);
+    let name = "brattice_engine_denied_total";
+    page.family(name, Kind::Counter, "Requests that policies refused, by the level that did.");
+    for (level, count) in ["identity", "network", "service"].iter().zip(stats.denied) {
+        page.sample(name, "", &[("level", level)], count);
+    }
+    let name = "brattice_engine_revoked_total";
+    page.family(name, Kind::Counter, "What was ended because it is not allowed any more.");
+    for (what, count) in ["requests", "connections"].iter().zip(stats.revoked) {
+        page.sample(name, "", &[("what", what)], count);
+    }
+    let name = "brattice_engine_unrelayed_total";
+    page.single(name, Kind::Counter, "Bypassed connections reset because of policies.", stats.unrelayed);
     let name = "brattice_engine_connect_errors_total";
     page.single(name, Kind::Counter, "Connects to targets that failed.", stats.connect_errors);
     let name = "brattice_engine_limit_hits_total";

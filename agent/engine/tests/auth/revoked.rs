@@ -101,7 +101,7 @@ async fn kept_http1_connections_of_the_denied_are_closed() {
     for allowed in [&mut latest_allowed, &mut neighbour, &mut fresh] {
         assert!(ask(allowed, "/public/b", "").await.starts_with("HTTP/1.1 200"));
     }
-    assert_eq!(engine.stats().connections_open, 3);
+    engine.until("counted", |stats| (stats.connections_open, stats.revoked) == (3, [0, 1])).await;
 }
 
 #[tokio::test]
@@ -162,6 +162,7 @@ async fn http2_streams_of_the_denied_are_reset_and_their_neighbours_live() {
     assert_eq!(client.send_request(get2("/public/b")).await.unwrap().status(), StatusCode::OK, "new ones begin");
     assert_eq!(client.send_request(get2("/private")).await.unwrap().status(), StatusCode::FORBIDDEN);
     engine.until("only the allowed are open", |stats| stats.requests_open == 2).await;
+    engine.until("counted", |stats| (stats.revoked, stats.denied) == ([5, 0], [0, 0, 1])).await;
 }
 
 #[tokio::test]
