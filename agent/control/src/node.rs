@@ -14,15 +14,16 @@ use brattice_abi as abi;
 use brattice_loader::Datapath;
 use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
 use brattice_model::{Diagnostic, Model, Owner};
-use brattice_wire::api::{Answer, ErrorCode, Recalled, Request};
+use brattice_wire::api::{Answer, ErrorCode, Mode, Recalled, Request, Scope};
 use brattice_wire::records::{MAX_BACKLOG, MAX_REQUEST_ID, Query};
 use brattice_wire::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, info, warn};
 
 use crate::aliases::Aliases;
+use crate::api::answers::{Asked, Inquiry};
 use crate::api::server::{Call, Reply};
-use crate::api::{answers, views};
+use crate::api::views;
 use crate::attachments::Decision;
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
@@ -87,7 +88,7 @@ pub(crate) struct Node {
     attached: BTreeSet<u32>,
     attach_errors: BTreeMap<u32, String>,
     pub(crate) owners: Owners,
-    pub(crate) model: Model,
+    pub(crate) model: Arc<Model>,
     pub(crate) aliases: Aliases,
     interfaces: Vec<Interface>,
     pub(crate) decisions: Vec<Decision>,
@@ -161,22 +162,7 @@ impl Node {
                     looked = Instant::now();
                     self.look_at_network().await;
                 }
-                Some(Call { request, connection, answer }) = calls.recv() => {
-                    if request != Request::Probe {
-                        let result = self.answer(request, connection).await;
-                        let _ = answer.send(result);
-                        continue;
-                    }
-                    let (datapath, alone) = (self.datapath.clone(), self.probing.clone());
-                    // Aside: it takes seconds where something is wrong.
-                    tokio::spawn(async move {
-                        let result = match alone.try_lock() {
-                            Ok(_alone) => views::probe(&datapath).await,
-                            Err(_) => Answer::Error { code: ErrorCode::Failed, message: "a probe is on its way already".to_owned() },
-                        };
-                        let _ = answer.send(result.into());
-                    });
-                }
+                Some(call) = calls.recv() => self.take(call).await,
                 () = at(deadline) => self.finish().await,
                 Some(()) = hangups.recv() => self.engine.reopen().await,
                 _ = second.tick() => {
@@ -204,7 +190,7 @@ impl Node {
             };
             self.owners.apply(read, accepted, &mut |documents| linking.link(documents))
         };
-        self.model = outcome.linked.model;
+        self.model = Arc::new(outcome.linked.model);
         self.state.vips = outcome.linked.vips;
         self.warn(&outcome.linked.warnings);
         self.remember(outcome.changed, outcome.removed);
@@ -340,33 +326,48 @@ impl Node {
         Names::of(&self.state)
     }
 
-    async fn answer(&mut self, request: Request, connection: Option<OwnedFd>) -> Reply {
-        let answer = match request {
-            Request::Status => Answer::Status(Box::new(views::status(self).await)),
-            Request::Services => Answer::Services(views::services(self)),
-            Request::Workloads => Answer::Workloads(views::workloads(self)),
-            Request::Switch { mode, scope, on, seconds } => {
-                let lasts = seconds.map(Duration::from_secs);
-                match switches::switch(&self.datapath.maps.switches(), &self.names(), mode, &scope, on, lasts) {
-                    Ok(message) => {
-                        warn!("{message}");
-                        Answer::Done { message }
-                    }
-                    Err(switches::SwitchError::NotFound(message)) => {
-                        Answer::Error { code: ErrorCode::NotFound, message }
-                    }
-                    Err(e) => Answer::Error { code: ErrorCode::Failed, message: e.to_string() },
-                }
-            }
-            Request::Probe => views::probe(&self.datapath).await,
-            Request::Accept { owner } => self.accept(&Owner::from(owner)).await,
-            Request::Route(question) => answers::route(self, &question).await,
-            Request::Explain { about } => answers::explain(self, &about).await,
+    /// Answers a call; aside where that takes longer.
+    async fn take(&mut self, Call { request, connection, answer }: Call) {
+        let reply = match request {
+            Request::Status => Answer::Status(Box::new(views::status(self).await)).into(),
+            Request::Services => Answer::Services(views::services(self)).into(),
+            Request::Workloads => Answer::Workloads(views::workloads(self)).into(),
+            Request::Switch { mode, scope, on, seconds } => self.switch(mode, &scope, on, seconds).into(),
+            Request::Accept { owner } => self.accept(&Owner::from(owner)).await.into(),
             Request::Flows | Request::Logs { .. } | Request::Recall { .. } => {
-                return self.hand_over(&request, connection).await;
+                self.hand_over(&request, connection).await
             }
+            Request::Probe => {
+                let (datapath, alone) = (self.datapath.clone(), self.probing.clone());
+                // It takes seconds where something is wrong.
+                tokio::spawn(async move {
+                    let result = match alone.try_lock() {
+                        Ok(_alone) => views::probe(&datapath).await,
+                        Err(_) => {
+                            let message = "a probe is on its way already".to_owned();
+                            Answer::Error { code: ErrorCode::Failed, message }
+                        }
+                    };
+                    let _ = answer.send(result.into());
+                });
+                return;
+            }
+            Request::Route(question) => return Inquiry::new(self, Asked::Route(question)).spawn(answer),
+            Request::Explain { about } => return Inquiry::new(self, Asked::Explain(about)).spawn(answer),
         };
-        answer.into()
+        let _ = answer.send(reply);
+    }
+
+    fn switch(&self, mode: Mode, scope: &Scope, on: bool, seconds: Option<u64>) -> Answer {
+        let lasts = seconds.map(Duration::from_secs);
+        match switches::switch(&self.datapath.maps.switches(), &self.names(), mode, scope, on, lasts) {
+            Ok(message) => {
+                warn!("{message}");
+                Answer::Done { message }
+            }
+            Err(switches::SwitchError::NotFound(message)) => Answer::Error { code: ErrorCode::NotFound, message },
+            Err(e) => Answer::Error { code: ErrorCode::Failed, message: e.to_string() },
+        }
     }
 
     /// Has the engine answer, on the caller's connection.

@@ -2,54 +2,97 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use brattice_abi::{HALF_OPEN_WINDOW_NS, WorkloadKey};
-use brattice_explain::{Attached, AttachedState, Engine, EngineState, Error, Facts, Refused, World};
+use brattice_explain::{Attached, AttachedState, Engine, EngineState, Facts, Refused, World};
+use brattice_model::Model;
 use brattice_wire::api::{Answer, ErrorCode, Subject};
-use brattice_wire::explain::{Explanation, Question};
+use brattice_wire::engine::Limits;
+use brattice_wire::explain::Question;
+use brattice_wire::snapshot::Snapshot;
+use tokio::sync::oneshot;
 
+use crate::api::server::Reply;
 use crate::attachments::{Code, Decision};
 use crate::clock::{boottime_ns, unix_seconds};
+use crate::engine::handle::Asker;
 use crate::node::Node;
 use crate::switches;
 
-/// `brattice route`.
-pub(crate) async fn route(node: &Node, question: &Question) -> Answer {
-    with_world(node, |world| brattice_explain::route(world, question)).await
+/// What is asked.
+pub(crate) enum Asked {
+    /// `brattice route`.
+    Route(Box<Question>),
+    /// `brattice explain`.
+    Explain(Box<Subject>),
 }
 
-/// `brattice explain`.
-pub(crate) async fn explain(node: &Node, about: &Subject) -> Answer {
-    with_world(node, |world| brattice_explain::explain(world, about)).await
+/// A question with everything that its answer needs: it is answered aside, as that may take a while where a listener has
+/// thousands of rules.
+pub(crate) struct Inquiry {
+    asked: Asked,
+    model: Arc<Model>,
+    snapshot: Arc<Snapshot>,
+    facts: Result<Facts, String>,
+    limits: Limits,
+    engine: Asker,
 }
 
-async fn with_world(node: &Node, decide: impl FnOnce(&World<'_>) -> Result<Explanation, Error>) -> Answer {
-    let facts = match facts(node).await {
-        Ok(facts) => facts,
-        Err(message) => return Answer::Error { code: ErrorCode::Failed, message },
-    };
-    let now = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
-    let world = World { model: &node.model, snapshot: &node.snapshot, facts: Some(&facts), now };
-    match decide(&world) {
-        Ok(explanation) => Answer::Explained(Box::new(explanation)),
-        Err(e) => Answer::Error { code: ErrorCode::NotFound, message: e.to_string() },
+impl Inquiry {
+    /// Gathers what the node knows now.
+    pub(crate) fn new(node: &Node, asked: Asked) -> Self {
+        Self {
+            asked,
+            model: node.model.clone(),
+            snapshot: node.snapshot.clone(),
+            facts: facts(node),
+            limits: node.settings.limits,
+            engine: node.engine.asker(),
+        }
+    }
+
+    /// Answers in a task of its own.
+    pub(crate) fn spawn(self, to: oneshot::Sender<Reply>) {
+        tokio::spawn(async move {
+            let _ = to.send(self.answer().await.into());
+        });
+    }
+
+    async fn answer(self) -> Answer {
+        let Self { asked, model, snapshot, facts, limits, engine } = self;
+        let mut facts = match facts {
+            Ok(facts) => facts,
+            Err(message) => return Answer::Error { code: ErrorCode::Failed, message },
+        };
+        if let Some(stats) = engine.stats().await {
+            let [connections, requests, _] = stats.busiest;
+            facts.busiest = vec![
+                ("connections".to_owned(), connections, limits.connections_per_workload),
+                ("requests in flight".to_owned(), requests, limits.requests_per_workload),
+            ];
+        }
+        let decided = tokio::task::spawn_blocking(move || {
+            let now = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+            let world = World { model: &model, snapshot: &snapshot, facts: Some(&facts), now };
+            match asked {
+                Asked::Route(question) => brattice_explain::route(&world, &question),
+                Asked::Explain(about) => brattice_explain::explain(&world, &about),
+            }
+        });
+        match decided.await {
+            Ok(Ok(explanation)) => Answer::Explained(Box::new(explanation)),
+            Ok(Err(e)) => Answer::Error { code: ErrorCode::NotFound, message: e.to_string() },
+            Err(e) => Answer::Error { code: ErrorCode::Failed, message: format!("the explanation failed: {e}") },
+        }
     }
 }
 
-async fn facts(node: &Node) -> Result<Facts, String> {
+fn facts(node: &Node) -> Result<Facts, String> {
     let view = node.engine.view.borrow().clone();
     let refused = node.refused.as_ref().map(|refused| format!("it refused {refused}"));
     let switches = switches::in_force(&node.datapath.maps.switches(), &node.names())
         .map_err(|e| format!("whether anything is bypassed or detached cannot be read: {e}"))?;
-    let stats = node.engine.asker().stats().await;
-    let limits = node.settings.limits;
-    let busiest = stats.map_or_else(Vec::new, |stats| {
-        let [connections, requests, _] = stats.busiest;
-        vec![
-            ("connections".to_owned(), connections, limits.connections_per_workload),
-            ("requests in flight".to_owned(), requests, limits.requests_per_workload),
-        ]
-    });
     Ok(Facts {
         engine: Engine {
             state: match view.state {
@@ -67,7 +110,7 @@ async fn facts(node: &Node) -> Result<Facts, String> {
         dropped: node.drops.tallies(),
         half_open: half_open(node),
         half_open_limit: node.datapath.options().half_open_limit,
-        busiest,
+        busiest: Vec::new(),
     })
 }
 

@@ -146,7 +146,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         attached: BTreeSet::new(),
         attach_errors: BTreeMap::new(),
         owners,
-        model: outcome.linked.model,
+        model: Arc::new(outcome.linked.model),
         aliases,
         interfaces,
         decisions: Vec::new(),
