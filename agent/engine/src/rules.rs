@@ -134,7 +134,8 @@ impl Compiler<'_> {
             })),
             snapshot::Action::Redirect(to) => {
                 let status = status(to.status, &place, 300..=399)?;
-                let to = Redirector::compile(to, path).map_err(|error| CompileError::Regex { place, error })?;
+                let to = Redirector::compile(to, path)
+                    .map_err(|error| CompileError::Regex { place, error: error.into() })?;
                 Ok(Action::Redirect(Redirect { status, to }))
             }
             snapshot::Action::Forward(forward) => self.forward(forward, place).map(Action::Forward),

@@ -109,7 +109,7 @@ pub enum CompileError {
         /// Service, listener and rule.
         place: String,
         /// Why.
-        error: brattice_router::RegexError,
+        error: Box<brattice_router::RegexError>,
     },
     /// Networks, roles or policies are refused.
     #[error(transparent)]
@@ -120,7 +120,7 @@ pub enum CompileError {
         /// Service and listener.
         place: String,
         /// Why.
-        error: brattice_router::CompileError,
+        error: Box<brattice_router::CompileError>,
     },
 }
 
@@ -400,8 +400,10 @@ fn compile(service: snapshot::Service, index: u32, compiler: &mut Compiler<'_>) 
             rules.push(compiler.rule(rule, place(&rule.id))?);
         }
         let default = compiler.default(&listener, place("default"))?;
-        let router = Router::compile(listener.precedence, &listener.rules)
-            .map_err(|error| CompileError::Rules { place: format!("{}/{}", service.id, listener.id), error })?;
+        let router = Router::compile(listener.precedence, &listener.rules).map_err(|error| CompileError::Rules {
+            place: format!("{}/{}", service.id, listener.id),
+            error: error.into(),
+        })?;
         listeners.push(Listener {
             router,
             port: listener.port,

@@ -60,7 +60,7 @@ impl Filters {
             request: Edits::compile(&filters.request_headers, place)?,
             response: Edits::compile(&filters.response_headers, place)?,
             host,
-            path: path.map_err(|error| CompileError::Regex { place: place.into(), error })?,
+            path: path.map_err(|error| CompileError::Regex { place: place.into(), error: error.into() })?,
         })
     }
 }
