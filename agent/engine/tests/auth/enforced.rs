@@ -93,7 +93,10 @@ async fn grpc_is_told_in_its_own_way() {
         let response = client.send_request(call("Cancel%25")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let headers = response.headers().clone();
-        assert_eq!((headers["grpc-status"].to_str().unwrap(), headers["content-type"].to_str().unwrap()), ("7", "application/grpc"));
+        assert_eq!(
+            (headers["grpc-status"].to_str().unwrap(), headers["content-type"].to_str().unwrap()),
+            ("7", "application/grpc")
+        );
         let message = headers["grpc-message"].to_str().unwrap();
         assert!(
             message.starts_with("AccessDeniedException: User: ") && message.contains("/Cancel%2525 because"),

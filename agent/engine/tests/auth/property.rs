@@ -168,8 +168,12 @@ fn world(engine: &Engine, revision: u64, server: &Server, texts: &Texts, lines: 
 fn request(line: &Line) -> Request<TestBody> {
     let query = if line.query.is_empty() { String::new() } else { format!("?{}", line.query) };
     let uri = format!("{}{query}", line.path);
-    let mut request =
-        Request::builder().method(line.method.as_deref().unwrap()).uri(uri).header("host", HOST).body(full("")).unwrap();
+    let mut request = Request::builder()
+        .method(line.method.as_deref().unwrap())
+        .uri(uri)
+        .header("host", HOST)
+        .body(full(""))
+        .unwrap();
     for (name, value) in &line.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         request.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
@@ -193,13 +197,13 @@ async fn outcome(engine: &Engine, number: usize, line: &Line) -> (u16, Option<&'
 fn no_request_reaches_a_target_that_the_definition_denies() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
-    let (server, engine) =
-        runtime.block_on(async { (Server::echo(false).await, Engine::start(Limits::default())) });
+    let (server, engine) = runtime.block_on(async { (Server::echo(false).await, Engine::start(Limits::default())) });
     // Allowed; denied by identity, network, service; not seen.
     let seen = RefCell::new([0u32; 5]);
     let revision = RefCell::new(0);
     let cases = ProptestConfig::default().cases.max(WORLDS);
-    let config = ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() };
     let callers = proptest::collection::vec(line(), CALLERS);
     let ran = TestRunner::new(config).run(&(generate::texts(), callers), |(texts, mut lines)| {
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();

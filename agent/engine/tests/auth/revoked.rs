@@ -203,8 +203,7 @@ async fn upgraded_connections_of_the_denied_are_closed() {
     let target = echoing().await;
     let engine = serving(&[target], &[PUBLIC, WEB]).await;
     let mut denied = socket(&engine, CALLER, "/private").await;
-    let mut allowed =
-        [socket(&engine, CALLER, "/public/a").await, socket(&engine, NEIGHBOUR, "/public/a").await];
+    let mut allowed = [socket(&engine, CALLER, "/public/a").await, socket(&engine, NEIGHBOUR, "/public/a").await];
     engine.apply(guarded(&engine, 2, ProtocolVersion::Http1, &[target], &[PUBLIC])).await;
     assert!(ends(&mut denied).await);
     for stream in &mut allowed {
@@ -223,7 +222,9 @@ async fn whatever_takes_access_away_ends_what_it_gave() {
         ("the role", &|world| world.workloads[0].role = None),
         ("another role", &|world| world.roles[0].arn = "arn:aws:iam::222222222222:role/other".into()),
         ("a tag", &|world| world.roles[0].tags.clear()),
-        ("a statement", &|world| world.policies[0] = policy(world.policies[0].attachment, "shop/orders", &[neighbours])),
+        ("a statement", &|world| {
+            world.policies[0] = policy(world.policies[0].attachment, "shop/orders", &[neighbours])
+        }),
         ("the network's policy", &|world| {
             let attachment = brattice_wire::auth::PolicyAttachment::ServiceNetwork;
             world.policies.push(policy(attachment, "platform/retail", &[neighbours]));
