@@ -94,6 +94,7 @@ async fn association_decides_also_on_open_connections() {
     }
     // What was let through before is not any more: the connection ends, and a new one finds nothing.
     engine.apply(world(false)).await;
+    engine.until("ended within a second", |stats| stats.connections_open == 0).await;
     assert!(client.ready().await.is_err() || client.send_request(get("/")).await.is_err());
     let response = engine.http1(STRANGER).await.send_request(get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
