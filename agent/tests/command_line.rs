@@ -168,7 +168,7 @@ fn explanations_end_with_what_becomes_of_the_request() {
     let root = called();
     let (code, shown) = by_documents(root.path(), &["explain", "--from", "web", "--to", "orders", "--path", "/a//b"]);
     assert_eq!(code, Some(0), "{shown}");
-    assert!(shown.contains("allowed by accounts/shop/orders.yaml:26#reads"), "{shown}");
+    assert!(shown.contains("allowed by accounts/shop/orders.yaml:24#reads"), "{shown}");
     assert!(shown.contains("path /a//b → /a/b"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "no colours where there is no terminal");
     let (code, shown) =
@@ -246,10 +246,11 @@ fn agent_settings_are_checked_before_anything_is_touched() {
 #[test]
 fn version_and_completions() {
     let version = brattice(&["version"]);
-    assert_eq!(
-        String::from_utf8_lossy(&version.stdout),
-        format!("brattice {} (map schema 1, engine protocol 1)\n", env!("CARGO_PKG_VERSION"))
-    );
+    let shown = text(&version);
+    let protocol = shown
+        .strip_prefix(&format!("brattice {} (map schema 1, engine protocol ", env!("CARGO_PKG_VERSION")))
+        .and_then(|rest| rest.strip_suffix(")\n"));
+    assert!(protocol.is_some_and(|number| number.parse::<u32>().is_ok()), "{shown}");
     let completions = brattice(&["completions", "bash"]);
     assert!(text(&completions).contains("complete -F _brattice"), "{}", text(&completions));
 }
