@@ -1,7 +1,7 @@
 //! No request reaches a target that the definition of the policy language denies, and each that it allows does.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::Ipv4Addr,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -200,19 +200,20 @@ fn no_request_reaches_a_target_that_the_definition_denies() {
     let (server, engine) = runtime.block_on(async { (Server::echo(false).await, Engine::start(Limits::default())) });
     // Allowed; denied by identity, network, service; not seen.
     let seen = RefCell::new([0u32; 5]);
-    let revision = RefCell::new(0);
+    let revision = Cell::new(0);
     let cases = ProptestConfig::default().cases.max(WORLDS);
     let config =
         ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() };
     let callers = proptest::collection::vec(line(), CALLERS);
     let ran = TestRunner::new(config).run(&(generate::texts(), callers), |(texts, mut lines)| {
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-        *revision.borrow_mut() += 1;
+        revision.set(revision.get() + 1);
         for line in &mut lines {
             (line.now, line.port) = (now, engine.port);
         }
         runtime.block_on(async {
-            engine.apply(world(&engine, *revision.borrow(), &server, &texts, &lines)).await;
+            let world = world(&engine, revision.get(), &server, &texts, &lines);
+            engine.apply(world).await;
             for (number, line) in lines.iter().enumerate() {
                 // The role's policy is the caller's; who has no role has none.
                 let mut texts = texts.clone();

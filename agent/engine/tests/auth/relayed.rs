@@ -12,6 +12,9 @@ use tokio::{
 
 use crate::{scene::*, support::*};
 
+/// What differs in a revision.
+type Change<'a> = &'a dyn Fn(&mut Snapshot);
+
 /// A relayed connection: whether the target echoes on it.
 async fn echoes(stream: &mut TcpStream) -> bool {
     let mut room = [0; 4];
@@ -39,7 +42,7 @@ async fn services_with_policies_are_not_relayed_and_open_connections_end() {
         world
     };
     engine.apply(world(1, &|_| {})).await;
-    let changes: [(&str, &dyn Fn(&mut Snapshot)); 5] = [
+    let changes: [(&str, Change<'_>); 5] = [
         ("AWS_IAM at the service", &|world| world.services[0].auth_type = AuthType::AwsIam),
         ("AWS_IAM at the network", &|world| world.networks[0].auth_type = AuthType::AwsIam),
         ("not associated", &|world| world.vpcs[0].services.clear()),

@@ -22,6 +22,9 @@ use tokio::{
 
 use crate::{scene::*, support::*};
 
+/// What differs in a revision.
+type Change<'a> = &'a dyn Fn(&mut Snapshot);
+
 const PROMISED: Duration = Duration::from_secs(1);
 
 /// A target whose answers never end: a piece every 5 ms.
@@ -127,7 +130,7 @@ async fn http1_answers_on_their_way_are_cut() {
 async fn requests_that_wait_for_their_answer_are_ended_too() {
     let silent = raw_server(|stream| async move {
         let _held = stream;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let engine = serving(&[silent], &[PUBLIC, WEB]).await;
@@ -218,7 +221,7 @@ async fn whatever_takes_access_away_ends_what_it_gave() {
     let target = echoing().await;
     let neighbours = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*",
         "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.11/32"}}}"#;
-    let changes: [(&str, &dyn Fn(&mut Snapshot)); 8] = [
+    let changes: [(&str, Change<'_>); 8] = [
         ("the role", &|world| world.workloads[0].role = None),
         ("another role", &|world| world.roles[0].arn = "arn:aws:iam::222222222222:role/other".into()),
         ("a tag", &|world| world.roles[0].tags.clear()),
@@ -292,7 +295,7 @@ async fn header_values_are_known_that_no_policy_asked_for_when_they_came() {
 #[tokio::test]
 async fn association_and_service_that_go_take_what_is_open_with_them() {
     let target = echoing().await;
-    let changes: [(&str, &dyn Fn(&mut Snapshot)); 2] = [
+    let changes: [(&str, Change<'_>); 2] = [
         ("association", &|world| {
             world.vpcs[0].services.clear();
             world.vpcs[0].networks.clear();
