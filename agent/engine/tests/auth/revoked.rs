@@ -223,7 +223,7 @@ async fn whatever_takes_access_away_ends_what_it_gave() {
         "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.11/32"}}}"#;
     let changes: [(&str, Change<'_>); 8] = [
         ("the role", &|world| world.workloads[0].role = None),
-        ("another role", &|world| world.roles[0].arn = "arn:aws:iam::222222222222:role/other".into()),
+        ("another role", &|world| "arn:aws:iam::222222222222:role/other".clone_into(&mut world.roles[0].arn)),
         ("a tag", &|world| world.roles[0].tags.clear()),
         ("a statement", &|world| {
             world.policies[0] = policy(world.policies[0].attachment, "shop/orders", &[neighbours])
