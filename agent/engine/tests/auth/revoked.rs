@@ -226,7 +226,7 @@ async fn whatever_takes_access_away_ends_what_it_gave() {
         ("another role", &|world| "arn:aws:iam::222222222222:role/other".clone_into(&mut world.roles[0].arn)),
         ("a tag", &|world| world.roles[0].tags.clear()),
         ("a statement", &|world| {
-            world.policies[0] = policy(world.policies[0].attachment, "shop/orders", &[neighbours])
+            world.policies[0] = policy(world.policies[0].attachment, "shop/orders", &[neighbours]);
         }),
         ("the network's policy", &|world| {
             let attachment = brattice_wire::auth::PolicyAttachment::ServiceNetwork;
