@@ -60,7 +60,7 @@ fn decoded(mut text: &[u8]) -> impl Iterator<Item = u8> {
         let (byte, rest) = match *text {
             [] => return None,
             [b'%', high, low, ref rest @ ..] if let (Some(high), Some(low)) = (hex(high), hex(low)) => {
-                (high << 4 | low, rest)
+                (high * 16 + low, rest)
             }
             [b'+', ref rest @ ..] => (b' ', rest),
             [byte, ref rest @ ..] => (byte, rest),

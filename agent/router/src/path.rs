@@ -136,7 +136,7 @@ impl<'a> Normal<'a> {
                     let (Some(high), Some(low)) = (hex(digits[0]), hex(digits[1])) else {
                         return Err(Refused::MalformedEscape);
                     };
-                    match high << 4 | low {
+                    match high * 16 + low {
                         0..b' ' | 0x7f => return Err(Refused::EncodedControl),
                         byte if is_unreserved(byte) => self.changed().push(char::from(byte)),
                         _ if digits.iter().any(u8::is_ascii_lowercase) => {

@@ -95,11 +95,11 @@ fn parse(pattern: &str, case_sensitive: bool) -> Result<Hir, RegexError> {
     })
 }
 
+/// How deep it nests was looked at when it was parsed.
 fn build(pattern: &str, case_sensitive: bool) -> Result<Regex, RegexError> {
     RegexBuilder::new(pattern)
         .unicode(false)
         .case_insensitive(!case_sensitive)
-        .nest_limit(MAX_REGEX_DEPTH + 2)
         .size_limit(MAX_REGEX_SIZE)
         .dfa_size_limit(MAX_REGEX_CACHE)
         .build()

@@ -89,8 +89,6 @@ enum Kind {
     Prefix {
         /// How many bytes of the path go.
         matched: usize,
-        /// Whether what stays is empty or begins with `/`.
-        segments: bool,
         new: Box<str>,
     },
     /// The whole path was what matched.
@@ -109,12 +107,12 @@ impl Rewriter {
             PathRewrite::Prefix(new) => match matched.map(|path| (path.kind, path.value.as_str())) {
                 Some((PathMatchKind::Exact | PathMatchKind::Regex, _)) => Kind::Full(new.as_str().into()),
                 Some((PathMatchKind::StringPrefix, value)) => {
-                    Kind::Prefix { matched: value.len(), segments: false, new: new.as_str().into() }
+                    Kind::Prefix { matched: value.len(), new: new.as_str().into() }
                 }
                 prefix => {
                     let value = prefix.map_or("/", |(_, value)| value);
                     let matched = value.strip_suffix('/').unwrap_or(value).len();
-                    Kind::Prefix { matched, segments: true, new: new.as_str().into() }
+                    Kind::Prefix { matched, new: new.as_str().into() }
                 }
             },
             PathRewrite::Regex { pattern, substitution } => {
@@ -133,9 +131,9 @@ impl Rewriter {
         }
         let new = match &self.0 {
             Kind::Full(new) => Cow::Borrowed(&**new),
-            Kind::Prefix { matched, segments, new } => match path.get(*matched..) {
+            Kind::Prefix { matched, new } => match path.get(*matched..) {
                 Some("") | None => Cow::Borrowed(&**new),
-                Some(rest) if *segments => Cow::Owned(format!("{}{rest}", new.strip_suffix('/').unwrap_or(new))),
+                // Where both have a slash, normalising leaves one.
                 Some(rest) => Cow::Owned(format!("{new}{rest}")),
             },
             Kind::Regex(pattern, substitution) => match pattern.replace(path.as_bytes(), &**substitution) {

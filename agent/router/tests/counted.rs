@@ -31,7 +31,7 @@ fn worst(router: &Router, request: fn(usize) -> Asked, count: usize) -> u64 {
     found.max().unwrap()
 }
 
-const SHAPES: [Shape; 12] = [
+const SHAPES: [Shape; 13] = [
     ("exact path", |n| format!("path=/svc-{n}/v1"), |n| asked("GET", &format!("/svc-{n}/v1"))),
     ("exact path in any case", |n| format!("i:path=/svc-{n}/v1"), |n| asked("GET", &format!("/SVC-{n}/v1"))),
     ("prefix", |n| format!("path^/svc-{n}"), |n| asked("GET", &format!("/svc-{n}/v1/orders"))),
@@ -59,6 +59,11 @@ const SHAPES: [Shape; 12] = [
         "exact header",
         |n| format!("path^/a h.x-tenant=t{n}"),
         |n| asked("GET", "/a").header("x-tenant", &format!("T{n}")),
+    ),
+    (
+        "beginning of a header",
+        |n| format!("path^/a h.x-tenant^t{n}."),
+        |n| asked("GET", "/a").header("x-tenant", &format!("T{n}.x")),
     ),
     ("exact query parameter", |n| format!("path^/a q.tenant=t{n}"), |n| asked("GET", &format!("/a?tenant=t{n}"))),
 ];

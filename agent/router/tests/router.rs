@@ -4,7 +4,7 @@
 
 mod common;
 
-use brattice_router::{CompileError, RegexError, Router, Shares, Subject, limits, sticky};
+use brattice_router::{CompileError, RegexError, Router, Shares, Subject, check_regex, limits, sticky};
 use brattice_wire::rules::{Match, Precedence, Rule};
 use common::{asked, matches, rule, rules};
 use proptest::prelude::*;
@@ -80,6 +80,32 @@ fn rules_and_regexes_are_bounded() {
     // Two in a rule are two.
     let error = compile(&many(limits::MAX_REGEXES / 2 + 1, "path~a q.x~a")).unwrap_err();
     assert_eq!(error, CompileError::Regexes(limits::MAX_REGEXES + 2));
+}
+
+#[test]
+fn regexes_are_bounded_where_they_are_written() {
+    let check = |pattern: &str| check_regex(pattern, true);
+    let groups = |depth: usize| format!("{}a{}", "(".repeat(depth), ")".repeat(depth));
+    let depth = usize::try_from(limits::MAX_REGEX_DEPTH).unwrap();
+    assert_eq!(check(&"a".repeat(limits::MAX_REGEX)), Ok(()));
+    assert_eq!(check(&"a".repeat(limits::MAX_REGEX + 1)), Err(RegexError::Long(limits::MAX_REGEX + 1)));
+    assert_eq!(check(&groups(depth)), Ok(()));
+    assert!(matches!(check(&groups(depth + 1)), Err(RegexError::Syntax { .. })));
+    assert_eq!(check("(a{100}){100}"), Err(RegexError::Large));
+    assert!(matches!(check("a("), Err(RegexError::Syntax { at: 1, .. })));
+}
+
+#[test]
+fn shares_come_in_the_order_of_tijdeman() {
+    for (weights, order) in [
+        (&[1, 3][..], &[1, 0, 1, 1][..]),
+        (&[1, 1, 5], &[2, 2, 0, 2, 1, 2, 2]),
+        (&[1, 1, 1, 7], &[3, 3, 0, 3, 3, 3, 1, 2, 3, 3]),
+    ] {
+        let mut shares = Shares::new(weights);
+        let chosen: Vec<usize> = order.iter().filter_map(|_| shares.choose()).collect();
+        assert_eq!(chosen, order, "{weights:?}");
+    }
 }
 
 #[test]
@@ -174,6 +200,11 @@ fn no_weight_no_choice() {
     assert_eq!(sticky::<&str>(&[], b"k"), None);
     assert_eq!(sticky(&[("a", 0), ("b", 0)], b"k"), None);
     assert_eq!(sticky(&[("a", 0), ("b", 7)], b"k"), Some(1));
+}
+
+#[test]
+fn of_groups_that_are_the_same_the_first_is_chosen() {
+    assert_eq!(sticky(&[("a", 1), ("a", 1), ("a", 1)], b"k"), Some(0));
 }
 
 #[test]
