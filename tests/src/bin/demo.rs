@@ -10,7 +10,7 @@ use std::{
 
 use brattice_tests::{
     client::{Load, Tally},
-    lab::{Lab, Namespace, Wiring, Workload, sh, wait_until},
+    lab::{Lab, Namespace, Wiring, Workload, eventually, sh, wait_until},
 };
 use clap::Parser;
 
@@ -127,6 +127,19 @@ fn show() -> Lab {
     title("moving the canary from 90/10 to 0/100 by editing the file, under load");
     shift(&lab, &blue);
 
+    title("testers say so in a header, and a rule sends them to the next version");
+    let billing = "http://billing.shop.internal/";
+    for more in [&[][..], &["-H", "x-tester: true"]] {
+        let words: Vec<String> = more.iter().map(|word| word.replace("x-tester: true", "'x-tester: true'")).collect();
+        prompt("blue", [&["curl".to_owned()], &words[..], &[billing.to_owned()]].concat().join(" ").as_str());
+        let (status, body) = blue.fetch(&[more, &[billing]].concat());
+        assert_eq!(status, 200, "{body}");
+        println!("  answered by: {}", server_of(&body));
+    }
+
+    title("a policy lets blue read, not write; `brattice explain` says why");
+    explain(&lab, &blue, billing);
+
     title("brattice status");
     print!("{}", lab.brattice(&["status"]).stdout);
     lab
@@ -162,6 +175,22 @@ fn server_of(body: &str) -> String {
 
 fn list(counts: &std::collections::BTreeMap<String, u64>) -> String {
     counts.iter().map(|(name, count)| format!("{name} {count}×")).collect::<Vec<_>>().join(", ")
+}
+
+/// A request that a policy denies, and what is said about it by its id.
+fn explain(lab: &Lab, blue: &Workload, url: &str) {
+    prompt("blue", &format!("curl --request POST {url}"));
+    let (status, text) = blue.fetch(&["--include", "--request", "POST", url]);
+    assert_eq!(status, 403, "{text}");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    println!("  {status} {}", body.trim());
+    let id = head.lines().find_map(|line| line.strip_prefix("x-amzn-requestid: ")).expect("each answer has one").trim();
+    prompt("node", &format!("brattice explain {id}"));
+    let told = eventually("the request is remembered", Duration::from_secs(5), || {
+        let told = lab.brattice(&["explain", id]);
+        if told.code == 1 { Ok(told.stdout) } else { Err(told.text()) }
+    });
+    print!("{told}");
 }
 
 fn shift(lab: &Lab, blue: &Workload) {
@@ -239,6 +268,7 @@ fn keep(mut lab: Lab) {
     title("it goes on running; try");
     println!("  ip netns exec {ID}-blue1 curl http://{NAME}/");
     println!("  ip netns exec {ID}-red1 curl http://{NAME}/");
+    println!("  {binary} explain --from blue1 --to billing --method POST --run-dir {}", run.display());
     println!("  ip netns exec {ID}-blue1 dig @169.254.64.17 {NAME}");
     println!("  {binary} status --run-dir {}", run.display());
     println!("  {binary} bypass --all --for 1m --run-dir {}", run.display());
