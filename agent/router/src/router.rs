@@ -31,7 +31,7 @@ pub enum CompileError {
         /// Which of its conditions.
         subject: Subject,
         /// What is wrong.
-        error: RegexError,
+        error: Box<RegexError>,
     },
     /// More than [`MAX_RULES`].
     #[error("{0} rules, and a listener has at most {MAX_RULES}; spread them over several services")]
@@ -107,7 +107,7 @@ impl Router {
                         file: rule.origin.file.clone(),
                         line: rule.origin.line,
                         subject: source.subject(),
-                        error,
+                        error: Box::new(error),
                     })?);
                 }
             }

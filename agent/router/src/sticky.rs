@@ -22,14 +22,30 @@ pub fn sticky<I: AsRef<[u8]>>(groups: &[(I, u16)], key: &[u8]) -> Option<usize> 
 
 /// A number in (0, 1), evenly spread over ids and keys.
 fn unit(id: &[u8], key: &[u8]) -> f64 {
-    // FNV-1a, its length bytes keeping (`ab`, `c`) from (`a`, `bc`), then the finalizer of SplitMix64 for its low quality bits.
+    // FNV-1a, its length bytes keeping (`ab`, `c`) from (`a`, `bc`), then the finalizer of SplitMix64 for its low quality
+    // bits, without its last step, which mends the lower half.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in (id.len() as u64).to_le_bytes().iter().chain(id).chain(key) {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^= hash >> 31;
-    // In the middle of one of 2^32 steps, so that neither 0 nor 1 comes out.
-    (f64::from((hash >> 32) as u32) + 0.5) / (f64::from(u32::MAX) + 1.0)
+    between((hash >> 32) as u32)
+}
+
+/// The middle of one of the 2^32 steps between 0 and 1, so that neither comes out.
+fn between(step: u32) -> f64 {
+    (f64::from(step) + 0.5) / (f64::from(u32::MAX) + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::between;
+
+    #[test]
+    fn steps_lie_between_0_and_1() {
+        assert!(between(0) > 0.0 && between(0) < between(1));
+        assert!(between(u32::MAX) < 1.0 && between(u32::MAX) > between(u32::MAX - 1));
+        assert!((between(u32::MAX / 2) + between(u32::MAX / 2 + 1) - 1.0).abs() < f64::EPSILON);
+    }
 }

@@ -133,3 +133,18 @@ fn a_better_rule_ends_the_search() {
     assert_eq!(router.find_counted(&asked("GET", "/a"), &mut tally), Some(50));
     assert!((50..60).contains(&tally.comparisons), "{tally:?}");
 }
+
+#[test]
+fn every_step_of_a_walk_counts() {
+    let path = |n: usize| "/a".repeat(n + 1);
+    let rules: Vec<Rule> = (0..20)
+        .map(|n| rule(&format!("r{n}"), u16::try_from(n).unwrap(), matches(&format!("path={}", path(n)))))
+        .collect();
+    let router = Router::compile(Precedence::Priority, &rules).unwrap();
+    let cost = |n: usize| {
+        let mut tally = Count::default();
+        assert_eq!(router.find_counted(&asked("GET", &path(n)), &mut tally), Some(n));
+        tally.comparisons
+    };
+    assert_eq!((1..20).map(|n| cost(n) - cost(n - 1)).collect::<Vec<_>>(), [1; 19]);
+}

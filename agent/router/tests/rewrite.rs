@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::borrow::Cow;
+
 use brattice_router::{
     RegexError, limits,
     path::Refused,
@@ -80,7 +82,7 @@ fn paths_are_rewritten() {
 
 #[test]
 fn what_no_path_may_be_is_refused() {
-    let apply = |rewrite: PathRewrite, path: &str| rewriter(&rewrite, "").apply(path).map(|path| path.into_owned());
+    let apply = |rewrite: PathRewrite, path: &str| rewriter(&rewrite, "").apply(path).map(Cow::into_owned);
     let refused = |refused| Err(RewriteError::Refused(refused));
     assert_eq!(apply(regex("2F", "zz"), "/a%2Fb"), refused(Refused::MalformedEscape));
     assert_eq!(apply(regex("x", "..%2F"), "/a/xb"), refused(Refused::HiddenDots));

@@ -53,7 +53,7 @@ fn refused_regexes_say_where_they_are() {
         };
         assert_eq!((name.as_str(), file.as_str()), ("r20", "rules.yaml"));
         assert_eq!(found, subject, "{line}");
-        assert!(matches!(error, RegexError::Syntax { .. }), "{error}");
+        assert!(matches!(*error, RegexError::Syntax { .. }), "{error}");
     }
     let text = find("path~/(a").to_string();
     assert!(
