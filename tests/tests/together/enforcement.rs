@@ -2,7 +2,7 @@
 
 use brattice_tests::{
     client::Http2,
-    lab::{Guarded, LEDGER_HOST, ORDERS, ORDERS_HOST, Workload, eventually},
+    lab::{AgentOptions, Guarded, LEDGER_HOST, ORDERS, ORDERS_HOST, Workload, eventually},
 };
 use serde_json::Value;
 
@@ -251,6 +251,21 @@ fn an_audited_policy_records_what_it_would_refuse() {
         "what it would have refused is recorded: {line}"
     );
     assert_eq!(line["authDeniedReason"], "-", "{line}");
+}
+
+#[test]
+fn denials_are_logged_though_others_are_sampled() {
+    let sampled =
+        AgentOptions { more: vec!["--access-log-sample".into(), "1000000".into()], ..AgentOptions::recording() };
+    let guarded = Guarded::start_with(&sampled);
+    for _ in 0..20 {
+        assert_eq!(guarded.call(&guarded.web, ORDERS_HOST, "GET", "/", "").status, 200);
+        let denied = guarded.call(&guarded.teller, ORDERS_HOST, "GET", "/", "");
+        let line = guarded.lab.record(denied.header("x-amzn-requestid").unwrap());
+        assert_eq!(line["authDeniedReason"], "Service", "{line}");
+    }
+    let served = guarded.lab.records().iter().filter(|line| line["responseCode"] == 200).count();
+    assert!(served <= 2, "one a worker at most, not {served}");
 }
 
 #[test]

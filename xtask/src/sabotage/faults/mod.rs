@@ -5,6 +5,7 @@ mod auth;
 mod ebpf;
 mod engine;
 mod loader;
+mod records;
 mod router;
 
 use std::fmt;
@@ -78,5 +79,7 @@ const fn test(package: &'static str, program: &'static str, name: &'static str) 
 
 /// All faults.
 pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
-    [ebpf::FAULTS, loader::FAULTS, agent::FAULTS, engine::FAULTS, router::FAULTS, auth::FAULTS].into_iter().flatten()
+    [ebpf::FAULTS, loader::FAULTS, agent::FAULTS, engine::FAULTS, router::FAULTS, auth::FAULTS, records::FAULTS]
+        .into_iter()
+        .flatten()
 }

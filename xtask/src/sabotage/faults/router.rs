@@ -61,6 +61,17 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[TABLE, NAIVE],
     },
     Fault {
+        name: "path-cut",
+        means: "a path that is cut at its end counts as unchanged, and is sent on as it came",
+        file: "agent/router/src/path.rs",
+        search: "None if self.same == self.raw.len() => Cow::Borrowed(self.raw),",
+        replace: "None if self.same <= self.raw.len() => Cow::Borrowed(&self.raw[..self.same]),",
+        tests: &[
+            router("path", "a_normal_path_is_returned_as_it_is"),
+            test("brattice-tests", "together", "normalisation::targets_get_the_path_that_rules_see"),
+        ],
+    },
+    Fault {
         name: "hidden-dots",
         means: "a path may hide dot segments behind `%2F`",
         file: "agent/router/src/path.rs",

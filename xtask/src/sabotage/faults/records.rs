@@ -1,0 +1,63 @@
+//! In what is written down: access log, metrics, what the engine remembers.
+
+use super::{Fault, Test, test, unit};
+
+/// A test of a whole node.
+const fn node(name: &'static str) -> Test {
+    test("brattice-tests", "together", name)
+}
+
+/// All of them.
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "log-control-characters",
+        means: "callers write control characters into the access log",
+        file: "agent/engine/src/records/json.rs",
+        search: "matches!(byte, 0x20..=0x7e) &&",
+        replace: "matches!(byte, 0..=0x7e) &&",
+        tests: &[node("records::what_callers_write_is_escaped_and_cut")],
+    },
+    Fault {
+        name: "log-of-any-length",
+        means: "texts of callers are logged whole",
+        file: "agent/engine/src/records/json.rs",
+        search: "pub(crate) const MOST_TEXT: usize = 8 * 1024;",
+        replace: "pub(crate) const MOST_TEXT: usize = 64 * 1024;",
+        tests: &[node("records::what_callers_write_is_escaped_and_cut")],
+    },
+    Fault {
+        name: "log-samples-denials",
+        means: "sampling leaves out what was denied or failed",
+        file: "agent/engine/src/records/book.rs",
+        search: "let sampled = failure.is_none() && status != 0 && status < 500 && !self.chosen();",
+        replace: "let sampled = !self.chosen();",
+        tests: &[
+            node("enforcement::denials_are_logged_though_others_are_sampled"),
+            node("records::a_sampled_log_counts_all_and_keeps_failures"),
+        ],
+    },
+    Fault {
+        name: "log-not-reopened",
+        means: "SIGHUP leaves the access log where it was moved to",
+        file: "agent/control/src/node.rs",
+        search: "Some(()) = hangups.recv() => self.engine.reopen().await,",
+        replace: "Some(()) = hangups.recv() => {}",
+        tests: &[node("records::a_rotated_log_loses_no_line")],
+    },
+    Fault {
+        name: "secret-remembered",
+        means: "values of secret header fields are remembered",
+        file: "agent/engine/src/records/names.rs",
+        search: "SECRET.contains(&name) || SECRET_PARTS.iter().any(|part| name.contains(part))",
+        replace: "false && (SECRET.contains(&name) || SECRET_PARTS.iter().any(|part| name.contains(part)))",
+        tests: &[unit("brattice-engine", "records::names::tests::secrets_are_known")],
+    },
+    Fault {
+        name: "class-of-answers",
+        means: "5xx are counted as 4xx",
+        file: "agent/engine/src/metrics/series.rs",
+        search: "usize::from(status / 100).min(5)",
+        replace: "usize::from(status / 100).min(4)",
+        tests: &[node("records::ten_thousand_requests_are_counted_alike_by_client_log_and_metrics")],
+    },
+];
