@@ -51,11 +51,14 @@ struct Good {
     documents: Documents,
 }
 
+/// Files, and what was read from them: documents, or errors.
+type Waiting = (Vec<Source>, Result<Documents, Vec<String>>);
+
 #[derive(Clone, Debug)]
 struct Entry {
     good: Option<Good>,
     /// What is on disk, if it is not in force: what was found in it is known until it changes.
-    waiting: Option<(Vec<Source>, Result<Documents, Vec<String>>)>,
+    waiting: Option<Waiting>,
     state: OwnerState,
     errors: Vec<String>,
 }
