@@ -287,8 +287,11 @@ fn files_outside_of_an_accounts_folder_are_not_read() {
     market.rival_is_well_again();
 }
 
+/// What an account does in its folder.
+type Fill = Box<dyn Fn(&Path)>;
+
 /// Whatever fills rival's folder: the limit it goes over.
-fn exhausting() -> Vec<(&'static str, Box<dyn Fn(&Path)>, &'static str)> {
+fn exhausting() -> Vec<(&'static str, Fill, &'static str)> {
     let file = |folder: &Path, name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
     let services = |folder: &Path, range: std::ops::Range<u32>| {
         let text: String = range

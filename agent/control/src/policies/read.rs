@@ -181,7 +181,7 @@ impl Walk {
         let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
         match self.errors.len() {
             n if n < MAX_ERRORS => self.errors.push(text.chars().map(printable).collect()),
-            n if n == MAX_ERRORS => self.errors.push("... and more".to_owned()),
+            MAX_ERRORS => self.errors.push("... and more".to_owned()),
             _ => {}
         }
     }
