@@ -178,9 +178,9 @@ impl Walk {
 
     /// Names of files may hold anything: what would forge output on a terminal or in a log is replaced.
     fn error(&mut self, text: String) {
-        let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let text = if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text };
         match self.errors.len() {
-            n if n < MAX_ERRORS => self.errors.push(text.chars().map(printable).collect()),
+            n if n < MAX_ERRORS => self.errors.push(text),
             MAX_ERRORS => self.errors.push("... and more".to_owned()),
             _ => {}
         }
