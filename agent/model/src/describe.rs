@@ -56,7 +56,7 @@ pub(crate) fn conditions(matches: &Match, vpc: impl Fn(u32) -> String, secrets: 
     }
     parts.extend(matches.headers.iter().map(|header| header_condition(header, secrets)));
     for query in &matches.query {
-        parts.push(format!("query parameter {} {}", query.name, value(&query.value, |text| text.to_owned())));
+        parts.push(format!("query parameter {} {}", query.name, value(&query.value, str::to_owned)));
     }
     if let Some(port) = matches.port {
         parts.push(format!("port {port}"));
