@@ -119,7 +119,7 @@ fn answer(case: &Case<'_>) -> String {
     }
     let subject = match (part("ask"), part("past")) {
         (Some(asked), _) => Subject::MadeUp(question(asked)),
-        (_, Some(text)) => Subject::Past(past(text)),
+        (_, Some(text)) => Subject::Past(Box::new(past(text))),
         _ => panic!("{}: nothing is asked", case.title),
     };
     show(explain(&node.world(), &subject), render)

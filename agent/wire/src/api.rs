@@ -67,7 +67,7 @@ pub enum Subject {
     /// One that nobody sent.
     MadeUp(Question),
     /// One that the engine remembers.
-    Past(Past),
+    Past(Box<Past>),
 }
 
 /// What the engine is to remember.

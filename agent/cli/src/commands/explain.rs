@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Outcome {
             };
             let past = client::recall(&basis.run_dir, what).map_err(|failure| failure.code(2))?;
             let past = past.ok_or_else(|| Failure::new(missing).code(2))?;
-            by_agent(basis, &Request::Explain { about: Box::new(Subject::Past(past)) })?
+            by_agent(basis, &Request::Explain { about: Box::new(Subject::Past(Box::new(past))) })?
         }
     };
     show(&explanation, basis.output, brattice_explain::render)
