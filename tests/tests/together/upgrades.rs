@@ -76,7 +76,7 @@ fn any_protocol_may_be_upgraded_to() {
     let head = String::from_utf8(head).unwrap().to_lowercase();
     assert!(head.starts_with("http/1.1 101 "), "{head}");
     assert!(head.contains("\r\nupgrade: echo\r\n") && head.contains("\r\nconnection: "), "{head}");
-    let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| (number * 7 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| ((number * 7) >> 3) as u8).collect();
     let mut writer = stream.try_clone().unwrap();
     let sent = bytes.clone();
     let writing = std::thread::spawn(move || writer.write_all(&sent));
