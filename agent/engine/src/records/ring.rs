@@ -83,7 +83,8 @@ impl Ring {
             }
             at = 0;
         }
-        while self.entries.front().is_some_and(|oldest| oldest.at < at + length && at < oldest.end()) {
+        // By where they begin: an empty one among them must not shield those that follow it.
+        while self.entries.front().is_some_and(|oldest| (at..at + length).contains(&oldest.at)) {
             self.entries.pop_front();
         }
         let place = &mut self.bytes[at..at + length];
@@ -152,6 +153,17 @@ mod tests {
         ring.push(0, 0, b"c", &[3; 10], &[]);
         assert_eq!(ring.newest().map(|entry| entry.past.to_vec()).collect::<Vec<_>>(), [vec![3; 10]]);
         assert_eq!(ring.next(), 3);
+    }
+
+    #[test]
+    fn an_empty_request_shields_nothing() {
+        let mut ring = Ring::new(100, 8);
+        ring.push(0, 0, b"a", &[], &[]);
+        ring.push(0, 0, b"b", &[1; 28], &[]);
+        ring.push(0, 0, b"c", &[2; 47], &[]);
+        ring.push(0, 0, b"d", &[3; 26], &[]);
+        let left: Vec<_> = ring.newest().map(|entry| (entry.number, entry.past.to_vec())).collect();
+        assert_eq!(left, [(3, vec![3; 26]), (2, vec![2; 47])]);
     }
 
     proptest! {
