@@ -243,7 +243,9 @@ mod tests {
         let (log, fd) = open_log(&LogDestination::File(pipe), 1).unwrap().unwrap();
         assert!(!log.file);
         File::from(fd).write_all(b"x").unwrap();
-        assert_eq!((&reader).bytes().next().unwrap().unwrap(), b'x');
+        let mut read = [0];
+        (&reader).read_exact(&mut read).unwrap();
+        assert_eq!(read, *b"x");
         assert!(open_log(&LogDestination::None, 1).unwrap().is_none());
         assert!(open_log(&LogDestination::File(folder.path().into()), 1).is_err(), "a directory");
     }

@@ -11,9 +11,15 @@ use super::{
     series::{BUCKETS_MS, Row, Series},
     text::{Kind, Page},
 };
+use crate::stats::Count;
 
 /// Classes of answers, in the order of [`Row::responses`].
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// A family whose samples are made of a `T` each: name, kind, help, value.
+type ValueFamily<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
+/// A family of a list's counts: name, the list's label, help, the list.
+type ListFamily<'a> = (&'static str, &'static str, &'static str, &'a [(String, u64)]);
 
 /// The page. `failures` are in the order of [`FailureReason::ALL`].
 pub(crate) fn page(
@@ -42,7 +48,7 @@ fn labels(series: &Series) -> [(&str, &str); 4] {
 }
 
 fn services(page: &mut Page, all: &[Arc<Series>]) {
-    let requests = |series: &Series| series.sum(|row| row.responses.iter().map(|count| count.get()).sum());
+    let requests = |series: &Series| series.sum(|row| row.responses.iter().map(Count::get).sum());
     let served: Vec<_> = all.iter().filter(|series| requests(series) > 0).collect();
     let name = "brattice_requests_total";
     page.family(name, Kind::Counter, "Requests that have ended.");
@@ -70,7 +76,7 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
         page.sample(name, "_sum", &[a, b, c, d], seconds(series.sum(|row| row.duration_us.get())));
         page.sample(name, "_count", &[a, b, c, d], below);
     }
-    let each: [(&str, Kind, &str, fn(&Row) -> u64); 4] = [
+    let each: [ValueFamily<Row>; 4] = [
         (
             "brattice_received_bytes_total",
             Kind::Counter,
@@ -158,7 +164,7 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
 }
 
 fn agent(page: &mut Page, node: &NodeMetrics) {
-    let lists: [(&str, &str, &str, &[(String, u64)]); 3] = [
+    let lists: [ListFamily<'_>; 3] = [
         ("brattice_kernel_drops_total", "reason", "Packets dropped by the kernel programs.", &node.drops),
         ("brattice_kernel_packets_total", "counter", "Other counts of the kernel programs.", &node.counters),
         ("brattice_repairs_total", "what", "Things of ours on the host that were put back.", &node.repairs),
@@ -169,12 +175,12 @@ fn agent(page: &mut Page, node: &NodeMetrics) {
             page.sample(name, "", &[(label, text)], count);
         }
     }
-    let tables: [(&str, &str, fn(&(String, u64, u64)) -> u64); 2] = [
-        ("brattice_table_used", "Entries of a bounded table.", |table| table.1),
-        ("brattice_table_limit", "Entries that it can have.", |table| table.2),
+    let tables: [ValueFamily<(String, u64, u64)>; 2] = [
+        ("brattice_table_used", Kind::Gauge, "Entries of a bounded table.", |table| table.1),
+        ("brattice_table_limit", Kind::Gauge, "Entries that it can have.", |table| table.2),
     ];
-    for (name, help, value) in tables {
-        page.family(name, Kind::Gauge, help);
+    for (name, kind, help, value) in tables {
+        page.family(name, kind, help);
         for table in node.tables.iter().take(NodeMetrics::MOST) {
             page.sample(name, "", &[("table", &table.0)], value(table));
         }

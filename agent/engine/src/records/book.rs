@@ -61,6 +61,7 @@ struct Cache {
 pub(crate) struct Book {
     worker: u32,
     outlets: Arc<Outlets>,
+    #[allow(clippy::vec_box, reason = "a room moves into the record and back as one pointer")]
     rooms: RefCell<Vec<Box<Known>>>,
     ring: RefCell<Ring>,
     line: RefCell<Vec<u8>>,

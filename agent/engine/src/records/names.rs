@@ -75,7 +75,7 @@ pub(crate) struct Service {
 pub(crate) struct Listening {
     pub(crate) name: Arc<str>,
     pub(crate) port: u16,
-    /// `serviceArn` to `listenerName`.
+    /// `serviceArn` to `serviceName`.
     pub(crate) json: Box<[u8]>,
     /// Header fields that rules or policies ask for; true: secret.
     pub(crate) asked: Box<[(Box<str>, bool)]>,
@@ -142,6 +142,7 @@ impl Names {
                 field(&mut out, "listenerId", Some(&listener.id));
                 field(&mut out, "listenerType", Some("HTTP"));
                 field(&mut out, "listenerName", Some(&listener.name));
+                field(&mut out, "serviceName", Some(&service.name));
                 Listening {
                     name: listener.name.as_str().into(),
                     port: listener.port,

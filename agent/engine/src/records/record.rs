@@ -11,7 +11,7 @@ use std::{
 
 use brattice_iam::Level;
 use brattice_wire::records::{DeniedBy, FailureReason};
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, HeaderValue, Request, header};
 
 use super::{
     flow::Flow,
@@ -244,7 +244,8 @@ impl Known {
 }
 
 const NO_CALLER: &[u8] = br#""sourceVpcArn":"-","sourceVpcId":"-","sourceWorkload":"-","attestedPrincipal":"-","callerPrincipal":"-","callerPrincipalTags":"-","#;
-const NO_LISTENER: &[u8] = br#""serviceArn":"-","listenerId":"-","listenerType":"-","listenerName":"-","#;
+const NO_LISTENER: &[u8] =
+    br#""serviceArn":"-","listenerId":"-","listenerType":"-","listenerName":"-","serviceName":"-","#;
 const NO_NETWORK: &[u8] = br#""serviceNetworkArn":"-","#;
 const NO_GROUP: &[u8] = br#""targetGroupArn":"-","destinationVpcId":"-","#;
 
@@ -260,7 +261,7 @@ impl Record {
         known.method = known.copy(request.method().as_str().as_bytes());
         known.raw_path = known.copy(uri.path().as_bytes());
         known.query = known.copy(uri.query().unwrap_or_default().as_bytes());
-        let host = headers.get(header::HOST).map(|value| value.as_bytes());
+        let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
         let host = host.or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes()));
         known.host_field = known.copy(host.unwrap_or_default());
         known.agent = known.copy(headers.get(header::USER_AGENT).map_or(b"", |value| value.as_bytes()));

@@ -1,6 +1,6 @@
 //! What a connected engine is told: its start, the outputs that were opened for it, snapshots, orders.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ impl Supervisor {
         if let Some(first) = first
             && let Some(sockets) = &self.sockets
         {
-            match sockets.all().iter().map(|fd| fd.try_clone_to_owned()).collect::<Result<_, _>>() {
+            match sockets.all().iter().map(BorrowedFd::try_clone_to_owned).collect::<Result<_, _>>() {
                 Ok(descriptors) => self.tell_with(first, descriptors),
                 Err(e) => return self.kill(&format!("no descriptors are left: {e}")),
             }
