@@ -36,6 +36,10 @@ pub(crate) enum Verb {
     Services(AskArguments),
     /// List workloads
     Workloads(AskArguments),
+    /// List live connections
+    Flows(FlowsArguments),
+    /// Show lines of the access log, the latest or as they come
+    Logs(LogsArguments),
     /// Show which rule a request meets, and why not those before it; exit code 0 served, 1 not served, 2 cannot tell
     Route(RouteArguments),
     /// Show what becomes of a request and why; exit code 0 allowed, 1 denied or unreachable, 2 cannot tell
@@ -208,7 +212,7 @@ pub(crate) struct DiffArguments {
     pub(crate) output: Format,
 }
 
-/// `brattice status`, `services`, `workloads`.
+/// `brattice status`, `services`, `workloads`, `flows`, `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct AskArguments {
     /// Directory of the agent's socket
@@ -257,6 +261,53 @@ pub(crate) struct BasisArguments {
     /// Text or JSON
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Format,
+}
+
+/// `brattice flows`.
+#[derive(Debug, Args)]
+pub(crate) struct FlowsArguments {
+    /// Only those to this service: name or account/name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Only those of this workload: its name, alias or real address
+    #[arg(long, value_name = "NAME", visible_alias = "workload")]
+    pub(crate) caller: Option<String>,
+    /// Only those from this VPC: name or account/name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) vpc: Option<String>,
+    /// Only those to this target: name of its workload, or its real address, with or without port
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
+    /// Show them again every second, until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) ask: AskArguments,
+}
+
+/// `brattice logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// Go on with new lines as they come, until interrupted
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// How many of the latest lines are looked at [default: 100; 10 with --follow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(brattice_wire::records::MAX_BACKLOG)))]
+    pub(crate) backlog: Option<u32>,
+    /// Only those about this service: name, account/name, id or ARN
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Only those of this workload: its name, real address or ARN
+    #[arg(long, value_name = "NAME", visible_alias = "workload")]
+    pub(crate) caller: Option<String>,
+    /// Only what policies denied
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// Only answers with this status, such as 404 or 5xx
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<String>,
+    #[command(flatten)]
+    pub(crate) ask: AskArguments,
 }
 
 /// `brattice route`.

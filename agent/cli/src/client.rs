@@ -1,6 +1,6 @@
 //! Asks the agent.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -14,8 +14,9 @@ use crate::Failure;
 const PATIENCE: Duration = Duration::from_secs(35);
 /// Longest answer that is read, bytes.
 const MAX_ANSWER: u64 = 256 * 1024 * 1024;
-/// Longest remembered request that is read, bytes.
-const MAX_RECALLED: u64 = 4 * 1024 * 1024;
+/// Longest line of the engine's that is read, bytes.
+const MAX_LINE: u64 = 4 * 1024 * 1024;
+const OTHER_VERSION: &str = "the answer cannot be read; is it of another version? See brattice version";
 
 /// Asks; an error answer is an error here.
 ///
@@ -57,38 +58,97 @@ pub(crate) fn ask(run_dir: &Path, request: &Request) -> Result<Answer, Failure> 
 /// # Errors
 /// Exit code 2 where nobody answers, 1 where the agent refuses.
 pub(crate) fn recall(run_dir: &Path, what: Recalled) -> Result<Option<Past>, Failure> {
-    let socket = run_dir.join("agent.sock");
-    let mut stream = UnixStream::connect(&socket).map_err(|e| Failure::new(unreachable(&socket, &e)).code(2))?;
-    let lost = |e: std::io::Error| Failure::new(format!("the engine did not answer: {e}")).code(2);
-    stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
-    let mut line = serde_json::to_vec(&Request::Recall { what }).map_err(Failure::new)?;
-    line.push(b'\n');
-    let written = stream.write_all(&line);
-    let mut text = String::new();
-    let read = stream.take(MAX_RECALLED).read_to_string(&mut text);
-    if text.is_empty() {
-        read.and(written.map(|()| 0)).map_err(lost)?;
-        return Err(Failure::new("the engine closed the connection without an answer; try again").code(2));
-    }
     let mut found = None;
-    for line in text.lines() {
-        if let Ok(Answer::Error { message, .. }) = serde_json::from_str(line) {
-            return Err(Failure::new(message));
+    let mut lines = Lines::ask(run_dir, &Request::Recall { what })?;
+    while let Some(line) = lines.next()? {
+        if let Line::Row(row) = line {
+            found = Some(read_as(&row)?);
         }
-        match serde_json::from_str(line) {
-            Ok(Notice::Refused { message }) => return Err(Failure::new(message)),
-            Ok(_) => continue,
-            Err(_) => {}
-        }
-        let past = serde_json::from_str(line).map_err(|e| {
-            let text =
-                format!("the engine's answer cannot be read ({e}); is it of another version? See brattice version");
-            Failure::new(text).code(2)
-        })?;
-        found = Some(past);
     }
     Ok(found)
+}
+
+/// What the engine answers, on the connection that the agent has handed over.
+pub(crate) struct Lines {
+    stream: BufReader<UnixStream>,
+    ended: bool,
+}
+
+/// One line of it.
+pub(crate) enum Line {
+    /// What was asked for.
+    Row(String),
+    /// What there is to say about it; never [`Notice::End`] or [`Notice::Refused`].
+    Notice(Notice),
+}
+
+impl Lines {
+    /// Asks.
+    ///
+    /// # Errors
+    /// Exit code 2 where no agent answers.
+    pub(crate) fn ask(run_dir: &Path, request: &Request) -> Result<Self, Failure> {
+        let socket = run_dir.join("agent.sock");
+        let mut stream = UnixStream::connect(&socket).map_err(|e| Failure::new(unreachable(&socket, &e)).code(2))?;
+        let lost = |e: std::io::Error| Failure::new(format!("the agent does not answer: {e}")).code(2);
+        stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
+        let mut line = serde_json::to_vec(request).map_err(Failure::new)?;
+        line.push(b'\n');
+        // An agent that refuses the caller may close before it has read the request: its answer counts.
+        let _ = stream.write_all(&line);
+        Ok(Self { stream: BufReader::new(stream), ended: false })
+    }
+
+    /// From now on the next line may take as long as it likes.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub(crate) fn wait_for_ever(&self) -> Result<(), Failure> {
+        self.stream.get_ref().set_read_timeout(None).map_err(Failure::new)
+    }
+
+    /// The next line; none: the answer is complete.
+    ///
+    /// # Errors
+    /// Exit code 1 where the agent or the engine refuses, 2 where the answer ends before its end.
+    pub(crate) fn next(&mut self) -> Result<Option<Line>, Failure> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let read = self.stream.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes);
+        read.map_err(|e| Failure::new(format!("the engine did not answer: {e}")).code(2))?;
+        if bytes.pop() != Some(b'\n') {
+            return Err(Failure::new("the answer ended in the middle: the engine is gone, see brattice status").code(2));
+        }
+        let line = String::from_utf8(bytes).map_err(Failure::new)?;
+        if line.starts_with("{\"notice\":") {
+            return match read_as(&line)? {
+                Notice::End => {
+                    self.ended = true;
+                    Ok(None)
+                }
+                Notice::Refused { message } => Err(Failure::new(message)),
+                notice => Ok(Some(Line::Notice(notice))),
+            };
+        }
+        if line.starts_with("{\"answer\":") {
+            return match read_as(&line)? {
+                Answer::Error { message, .. } => Err(Failure::new(message)),
+                _ => Err(Failure::new(OTHER_VERSION).code(2)),
+            };
+        }
+        Ok(Some(Line::Row(line)))
+    }
+}
+
+/// A row of an answer.
+///
+/// # Errors
+/// Exit code 2 where it is none.
+pub(crate) fn read_as<T: serde::de::DeserializeOwned>(row: &str) -> Result<T, Failure> {
+    serde_json::from_str(row).map_err(|e| Failure::new(format!("{OTHER_VERSION} ({e})")).code(2))
 }
 
 /// Whether an agent listens.

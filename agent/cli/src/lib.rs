@@ -41,6 +41,8 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => commands::ask::status(&arguments),
         Verb::Services(arguments) => commands::ask::services(&arguments),
         Verb::Workloads(arguments) => commands::ask::workloads(&arguments),
+        Verb::Flows(arguments) => commands::flows::run(&arguments),
+        Verb::Logs(arguments) => commands::logs::run(&arguments),
         Verb::Route(arguments) => commands::route::run(&arguments),
         Verb::Explain(arguments) => commands::explain::run(&arguments),
         Verb::Bypass(arguments) => commands::switch::run(brattice_wire::api::Mode::Bypass, &arguments),

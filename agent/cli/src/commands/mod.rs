@@ -6,6 +6,8 @@ pub(crate) mod cleanup;
 pub(crate) mod documents;
 pub(crate) mod engine;
 pub(crate) mod explain;
+pub(crate) mod flows;
+pub(crate) mod logs;
 pub(crate) mod policy;
 pub(crate) mod preflight;
 pub(crate) mod route;
