@@ -195,3 +195,103 @@ fn agent(page: &mut Page, node: &NodeMetrics) {
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use super::*;
+    use crate::metrics::series::{Labels, Registry};
+
+    const DOCUMENTED: &str = include_str!("../../../../docs/observability.md");
+
+    /// With something in every family.
+    fn full() -> String {
+        let registry = Registry::new(1);
+        let labels = Labels {
+            service: "shop/or\"ders\\".into(),
+            listener: "http\n80".into(),
+            target_group: "shop/v1".into(),
+            vpc: "platform/blue".into(),
+        };
+        let series = registry.series(&labels);
+        for (status, ms) in [(200, 3), (404, 3), (503, 70_000), (0, 1)] {
+            series.row(0).ended(status, Duration::from_millis(ms), 10, 20);
+        }
+        series.row(0).connections.add(1);
+        let one = || vec![("a \"thing\"".to_owned(), 1)];
+        let node = NodeMetrics {
+            drops: one(),
+            counters: one(),
+            repairs: one(),
+            tables: vec![("aliases".into(), 1, 2)],
+            ..NodeMetrics::default()
+        };
+        let stats = Stats { limits_hit: one(), ..Stats::default() };
+        page(&stats, &[0; FailureReason::ALL.len()], &registry.all(), Some(&node))
+    }
+
+    #[test]
+    fn every_metric_and_reason_is_documented() {
+        let page = full();
+        let served: BTreeSet<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let row = |start: &'static str| {
+            DOCUMENTED
+                .lines()
+                .filter_map(move |line| line.strip_prefix("| `")?.split('`').next())
+                .filter(move |name| name.starts_with(start))
+        };
+        assert_eq!(served, row("brattice_").collect());
+        let (_, reasons) = DOCUMENTED.split_once("### failureReason\n").unwrap();
+        let (reasons, _) = reasons.split_once("\n### ").unwrap();
+        let reasons = reasons.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(reasons.collect::<Vec<_>>(), FailureReason::ALL.map(FailureReason::as_str));
+        let buckets = BUCKETS_MS.map(|ms| seconds(ms * 1_000).to_string()).join(", ");
+        assert!(DOCUMENTED.contains(&format!("Buckets, s: {buckets}, +Inf.")), "{buckets}");
+    }
+
+    #[test]
+    fn a_page_is_what_prometheus_reads() {
+        let page = full();
+        let mut families = BTreeSet::new();
+        let mut family = ("", "");
+        let mut lines = page.lines();
+        while let Some(line) = lines.next() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, text) = help.split_once(' ').unwrap();
+                assert!(families.insert(name), "{name} comes twice");
+                assert!(
+                    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && !text.is_empty(),
+                    "{line}"
+                );
+                let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).expect("its type follows");
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+                family = (name, kind);
+                continue;
+            }
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            value.parse::<f64>().unwrap();
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+            let suffix = name.strip_prefix(family.0).unwrap_or_else(|| panic!("{line} after {}", family.0));
+            assert!(suffix.is_empty() != (family.1 == "histogram"), "{line}");
+            assert!(labels.ends_with('}'), "{line}");
+        }
+        let labels = r#"service="shop/or\"ders\\",listener="http\n80",target_group="shop/v1",vpc="platform/blue""#;
+        for expected in [
+            format!("brattice_requests_total{{{labels}}} 4\n"),
+            format!("brattice_responses_total{{{labels},class=\"none\"}} 1\n"),
+            format!("brattice_responses_total{{{labels},class=\"5xx\"}} 1\n"),
+            format!("brattice_request_duration_seconds_bucket{{{labels},le=\"0.001\"}} 1\n"),
+            format!("brattice_request_duration_seconds_bucket{{{labels},le=\"0.005\"}} 3\n"),
+            format!("brattice_request_duration_seconds_bucket{{{labels},le=\"60\"}} 3\n"),
+            format!("brattice_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 4\n"),
+            format!("brattice_request_duration_seconds_count{{{labels}}} 4\n"),
+            format!("brattice_request_duration_seconds_sum{{{labels}}} 70.007\n"),
+            "brattice_repairs_total{what=\"a \\\"thing\\\"\"} 1\n".to_owned(),
+        ] {
+            assert!(page.contains(&format!("\n{expected}")), "{expected} is not in {page}");
+        }
+    }
+}

@@ -474,3 +474,32 @@ impl Serialize for Values<'_> {
         serializer.collect_seq(self.1.iter().map(|value| self.0.get(value)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, net::Ipv4Addr};
+
+    use super::*;
+
+    #[test]
+    fn every_field_of_a_line_is_documented() {
+        let page = include_str!("../../../../docs/observability.md");
+        let (_, fields) = page.split_once("### Fields\n").unwrap();
+        let (fields, _) = fields.split_once("\n### ").unwrap();
+        let rows: Vec<&str> = fields.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let documented: BTreeSet<&str> = rows.iter().copied().collect();
+        assert_eq!(rows.len(), documented.len(), "each once");
+        let book = Book::new(Arc::new(Outlets::new(1)), 0);
+        let names = Names::default();
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let flow = book.connected(&names, (address, 0), 1, (address, 80), (None, None));
+        book.unreadable(&flow, &names);
+        let ring = book.ring.borrow();
+        let line = std::str::from_utf8(ring.newest().next().unwrap().line).unwrap();
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        assert_eq!(object.keys().map(String::as_str).collect::<BTreeSet<_>>(), documented);
+        for name in object.keys() {
+            assert_eq!(line.matches(&format!("\"{name}\":")).count(), 1, "{name} in {line}");
+        }
+    }
+}
