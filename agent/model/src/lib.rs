@@ -30,6 +30,6 @@ pub use link::{Linked, Settings, link};
 pub use model::*;
 pub use names::Glob;
 pub use nearest::nearest;
-pub use plan::{Binding, ListenerTarget, Numbers, Plan, plan};
+pub use plan::{Binding, ListenerTarget, Numbers, Plan, plan, session_arn, workload_arn};
 pub use roles::{NoRole, Roles};
 pub use vips::VipState;

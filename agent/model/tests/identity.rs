@@ -92,7 +92,8 @@ fn what_is_only_called_like_a_workload_has_nothing_of_it() {
     // One without a document has the role of its VPC; a document that is gone leaves none.
     let (other, role) = only(&model, binding("platform/green", "veth a", false, ALL, 1));
     assert_eq!(role.as_deref(), Some("platform/green"));
-    assert_eq!(other.attested, "arn:aws:sts::111111111111:assumed-role/green/veth=20a");
+    let green = model.vpc("platform/green").unwrap();
+    assert_eq!(other.attested, format!("arn:aws:sts::111111111111:assumed-role/green/veth=20a@{}", green.id));
     assert_eq!(only(&model, binding("platform/green", "gone", true, ALL, 1)).1, None);
 }
 
@@ -120,7 +121,8 @@ fn of_several_roles_the_one_that_is_named_or_none() {
 fn a_workload_of_the_operators_vpc_has_the_operators_account() {
     let model = good(&[]).model;
     let (node, _) = only(&model, binding("node", "eth", false, &[Evidence::Interface], 1));
-    assert_eq!(node.attested, "arn:aws:vpc-lattice:local:000000000000:workload/node/eth");
+    let id = &model.vpc("node").unwrap().id;
+    assert_eq!(node.attested, format!("arn:aws:vpc-lattice:local:000000000000:workload/node/eth@{id}"));
     let snapshot = planned(&model, &[]).snapshot;
     let account = |name: &str| snapshot.vpcs.iter().find(|vpc| vpc.name == name).unwrap().account.clone();
     assert_eq!((account("node").as_str(), account("bank/vault").as_str()), ("", "333333333333"));

@@ -42,7 +42,11 @@ impl<'m> Identities<'m> {
             (true, own) => self.roles.of(&vpc.name, own, &binding.evidence).unwrap_or_default(),
             (false, _) => self.roles.of(&vpc.name, None, &binding.evidence).unwrap_or_default(),
         };
-        let name = session_name(&binding.name);
+        let mut name = session_name(&binding.name);
+        if !binding.documented {
+            // Documents have names of their own; interfaces of two VPCs, or an interface and a document, may share one.
+            name = format!("{name}@{}", vpc.id);
+        }
         let (attested, session) = match role.map(|role| &self.model.roles[role]) {
             Some(role) => (session_arn(role, self.model, &name), name),
             None => (workload_arn(vpc, self.model, &name), String::new()),
@@ -75,11 +79,13 @@ fn short(qualified: &str) -> &str {
     qualified.rsplit('/').next().unwrap_or(qualified)
 }
 
-fn session_arn(role: &Role, model: &Model, session: &str) -> String {
+/// `arn:aws:sts::…:assumed-role/<role>/<session>`: whom a workload with a role is attested to be.
+pub fn session_arn(role: &Role, model: &Model, session: &str) -> String {
     format!("arn:aws:sts::{}:assumed-role/{}/{session}", account_id(model, Some(&role.account)), short(&role.name))
 }
 
-fn workload_arn(vpc: &Vpc, model: &Model, name: &str) -> String {
+/// `arn:aws:vpc-lattice:…:workload/<VPC>/<name>`: whom a workload without a role is attested to be.
+pub fn workload_arn(vpc: &Vpc, model: &Model, name: &str) -> String {
     let account = account_id(model, vpc.account.as_deref());
     format!("arn:aws:vpc-lattice:{}:{account}:workload/{}/{name}", model.region, short(&vpc.name))
 }

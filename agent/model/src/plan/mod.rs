@@ -14,6 +14,7 @@ use brattice_wire::snapshot::{self, Snapshot};
 use crate::documents::Evidence;
 use crate::limits::{CONNECT_TIMEOUT_MS, DNS_TTL_SECONDS};
 use crate::model::{AssociationKind, Model, PolicyResource};
+pub use identity::{session_arn, workload_arn};
 pub use numbers::Numbers;
 use policies::{Networks, Policies};
 
