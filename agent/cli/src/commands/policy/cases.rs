@@ -16,7 +16,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use brattice_model::Evidence;
+use brattice_model::{Evidence, workload_arn};
 use saphyr::{LoadableYamlNode as _, MarkedYaml};
 
 use super::world::{Call, HttpCall, Who, World};
@@ -181,6 +181,9 @@ fn from(fields: &Fields<'_, '_>, world: &World<'_>, call: &mut Call) -> Result<(
         (None, Some(workload)) => world.role_of(workload, &call.evidence)?,
         (None, None) => None,
     };
+    if role.is_none() {
+        call.attested = workload.map(|workload| workload_arn(vpc, world.model, &workload.name));
+    }
     call.who = role.map_or(Who::Anonymous, |role| Who::Role(role.name.clone(), session));
     Ok(())
 }

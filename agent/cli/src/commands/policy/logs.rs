@@ -100,6 +100,7 @@ fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
         address: record.text("sourceIpPort").and_then(address),
         who,
         evidence: vec![Evidence::Interface],
+        attested: None,
         port: None,
         http: http(record),
         tls: record.text("tlsVersion").is_some(),

@@ -1,7 +1,7 @@
 //! `brattice policy test`: what the policies of a directory decide about written cases and recorded requests, and where
 //! that differs from what was expected or recorded.
 //!
-//! Policies are evaluated as if the `authType` of what has one were `AWS_IAM`; what has none is open.
+//! As in the engine, a policy counts where `authType` is `AWS_IAM`.
 
 mod cases;
 mod logs;
@@ -166,7 +166,6 @@ fn table(results: &[(Case, Answer)], colours: bool) -> String {
         "{} cases: {same} as expected, {differ} differ, {wrong} wrong, {skipped} skipped\n",
         results.len()
     ));
-    out.push_str("policies were evaluated as if authType were AWS_IAM where there is one, and NONE elsewhere\n");
     out
 }
 

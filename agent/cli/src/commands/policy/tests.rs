@@ -43,7 +43,7 @@ spec:
 
 const NETWORK: &str = "kind: ServiceNetwork
 metadata: {name: retail}
-spec: {sharedWith: [shop]}
+spec: {sharedWith: [shop], authType: AWS_IAM}
 ---
 kind: AuthPolicy
 spec:
@@ -61,6 +61,7 @@ spec:
 const SERVICE: &str = "kind: Service
 metadata: {name: orders}
 spec:
+  authType: AWS_IAM
   serviceNetworks: [platform/retail]
   listeners:
   - protocol: HTTP
@@ -86,11 +87,11 @@ spec:
 ";
 
 /// The directory of the tests, and a place for cases.
-fn directory(service: &str) -> (tempfile::TempDir, PathBuf) {
+fn directory(node: &str, network: &str, service: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let policies = directory.path().join("policies");
     for (path, text) in
-        [("node.yaml", NODE), ("accounts/platform/network.yaml", NETWORK), ("accounts/shop/orders.yaml", service)]
+        [("node.yaml", node), ("accounts/platform/network.yaml", network), ("accounts/shop/orders.yaml", service)]
     {
         let path = policies.join(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
@@ -101,7 +102,11 @@ fn directory(service: &str) -> (tempfile::TempDir, PathBuf) {
 
 /// What is printed about cases, without the directory's name, and whether all was as expected.
 fn printed(service: &str, file: &str, text: &str) -> (Vec<String>, bool) {
-    let (directory, policies) = directory(service);
+    printed_on([NODE, NETWORK, service], file, text)
+}
+
+fn printed_on([node, network, service]: [&str; 3], file: &str, text: &str) -> (Vec<String>, bool) {
+    let (directory, policies) = directory(node, network, service);
     let state = directory.path().join("state");
     let node =
         NodeArguments { vip_range: None, alias_range: None, dns_suffix: "svc.test".into(), state_dir: state.clone() };
@@ -128,8 +133,6 @@ fn decided(world: &World<'_>, case: Case) -> (Case, Answer) {
     let answer = decide(world, &case);
     (case, answer)
 }
-
-const LAST: &str = "policies were evaluated as if authType were AWS_IAM where there is one, and NONE elsewhere";
 
 #[test]
 fn written_cases_are_decided() {
@@ -182,7 +185,6 @@ fn written_cases_are_decided() {
         "ok       batch has no role: deny (Network, default-deny:network:platform/retail)",
         "ok       red is in no network: deny (Network, no-network)",
         "6 cases: 6 as expected, 0 differ, 0 wrong, 0 skipped",
-        LAST,
     ];
     assert_eq!((lines, good), (expected.map(str::to_owned).to_vec(), true));
 }
@@ -199,18 +201,17 @@ fn what_differs_is_told_with_its_reasons() {
     );
     let expected = [
         "DIFFERS  web writes: expected allow, is deny (Service, default-deny:service:shop/orders)",
-        "         near miss, service line 15 (readers): line 20: StringEquals vpc-lattice-svcs:RequestMethod wants one of \
+        "         near miss, service line 16 (readers): line 21: StringEquals vpc-lattice-svcs:RequestMethod wants one of \
          `GET`, `HEAD`, and the request has `PUT`",
         "         to allow it: add to the service policy of shop/orders (accounts/shop/orders.yaml): {\"Effect\": \"Allow\", \
          \"Principal\": {\"AWS\": \"arn:aws:iam::111111111111:role/reader\"}, \"Action\": \"vpc-lattice-svcs:Invoke\", \
          \"Resource\": \"ORDERS/\"}",
-        "DIFFERS  admin: expected deny (other), is deny (Service, accounts/shop/orders.yaml:21#no-admin)",
-        "         to allow it: exempt the caller from the denial at accounts/shop/orders.yaml:21 in the service policy of \
+        "DIFFERS  admin: expected deny (other), is deny (Service, accounts/shop/orders.yaml:22#no-admin)",
+        "         to allow it: exempt the caller from the denial at accounts/shop/orders.yaml:22 in the service policy of \
          shop/orders: {\"Sid\": \"no-admin\", \"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": \"*\", \"Resource\": \
          \"*/admin\", \"Condition\": {\"StringNotEquals\": {\"aws:PrincipalArn\": \"arn:aws:iam::111111111111:role/reader\"}}}",
         "DIFFERS  all: expected deny, is allow",
         "3 cases: 0 as expected, 3 differ, 0 wrong, 0 skipped",
-        LAST,
     ];
     assert_eq!((lines, good), (expected.map(str::to_owned).to_vec(), false));
 }
@@ -252,7 +253,6 @@ fn cases_that_make_no_sense_say_why() {
         wrong(12, "\"noon\" is no time"),
         wrong(13, "a case is no mapping"),
         "13 cases: 0 as expected, 0 differ, 13 wrong, 0 skipped".to_owned(),
-        LAST.to_owned(),
     ];
     assert_eq!((lines, good), (expected, false));
 }
@@ -299,7 +299,7 @@ fn recorded_requests_are_decided_again() {
         "DIFFERS  access.log:2: expected allow, is deny (Service, default-deny:service:shop/orders)",
         "ok       access.log:3: deny (Service, default-deny:service:shop/orders)",
         "ok       access.log:4: deny (Network, default-deny:network:platform/retail)",
-        "DIFFERS  access.log:5: expected deny (Network), is deny (Service, accounts/shop/orders.yaml:21#no-admin)",
+        "DIFFERS  access.log:5: expected deny (Network), is deny (Service, accounts/shop/orders.yaml:22#no-admin)",
         "ok       access.log:6: deny (Service, default-deny:service:shop/orders)",
         "skipped  access.log:7: the caller was unknown",
         "skipped  access.log:8: arn:aws:vpc-lattice:us-west-2:1:service/svc-1 is no service of the directory",
@@ -307,7 +307,6 @@ fn recorded_requests_are_decided_again() {
         "WRONG    access.log:10: expected one JSON object a line",
         "WRONG    access.log:11: not JSON: EOF while parsing an object at line 1 column 1",
         "11 cases: 4 as expected, 2 differ, 2 wrong, 3 skipped",
-        LAST,
     ];
     assert_eq!((found, good), (expected.map(str::to_owned).to_vec(), false));
 }
@@ -331,8 +330,62 @@ fn audit_mode_lets_pass_and_says_so() {
 }
 
 #[test]
+fn a_policy_counts_where_auth_type_says_so() {
+    let case = "- {name: a, from: {workload: web}, to: {service: orders}, request: {method: PUT}, expect: deny}\n";
+    let (lines, good) = printed(SERVICE, "cases.yml", case);
+    assert_eq!((lines[0].as_str(), good), ("ok       a: deny (Service, default-deny:service:shop/orders)", true));
+    let (lines, good) = printed(&SERVICE.replace("AWS_IAM", "NONE"), "cases.yml", case);
+    assert_eq!((lines[0].as_str(), good), ("DIFFERS  a: expected deny, is allow", false));
+    // Without a policy nothing passes.
+    let none = SERVICE.split("---").next().expect("a service");
+    let (lines, good) = printed(none, "cases.yml", case);
+    assert_eq!((lines[0].as_str(), good), ("ok       a: deny (Service, no-policy:service:shop/orders)", true));
+}
+
+#[test]
+fn a_workload_calls_as_the_role_that_its_document_names() {
+    let case = "- {name: a, from: {workload: web}, to: {service: orders}, request: {}, expect: allow}\n";
+    let with = |role: &str| {
+        let spare = "---
+kind: Role
+metadata: {name: spare}
+spec: {account: platform, tags: {team: red}, trust: [{workloads: [web]}]}
+";
+        let node = format!("{NODE}{spare}").replace("namespace: web,", &format!("namespace: web,{role}"));
+        let (lines, good) = printed_on([&node, NETWORK, SERVICE], "cases.yml", case);
+        (lines[0].clone(), good)
+    };
+    let ok = |text: &str, good| (text.to_owned(), good);
+    assert_eq!(with(" roleIdentifier: reader,"), ok("ok       a: allow", true));
+    let refused = "DIFFERS  a: expected allow, is deny (Service, default-deny:service:shop/orders)";
+    assert_eq!(with(" roleIdentifier: spare,"), ok(refused, false));
+    let (line, good) = with("");
+    assert!(!good && line.contains("may be platform/reader and platform/spare; say which with `role`"), "{line}");
+}
+
+#[test]
+fn the_attested_identity_is_the_engines() {
+    let attested = |arn: &str| {
+        let condition = format!("Condition: {{StringEquals: {{brattice:AttestedPrincipalArn: '{arn}'}}}}");
+        let asked =
+            "Condition: {StringEquals: {vpc-lattice-svcs:RequestMethod: [GET, HEAD], aws:PrincipalTag/Team: red}}";
+        let service =
+            SERVICE.replace(asked, &condition).replace("{AWS: 'arn:aws:iam::111111111111:role/reader'}", "'*'");
+        // The network is open, so that a caller without a role comes as far as the service.
+        let network = NETWORK.replace("AWS_IAM", "NONE");
+        let case = |who: &str| {
+            format!("- {{name: a, from: {{workload: {who}}}, to: {{service: orders}}, request: {{}}, expect: allow}}\n")
+        };
+        ["web", "batch"].map(|who| printed_on([NODE, &network, &service], "cases.yml", &case(who)).1)
+    };
+    assert_eq!(attested("arn:aws:sts::111111111111:assumed-role/reader/web"), [true, false]);
+    assert_eq!(attested("arn:aws:vpc-lattice:local:111111111111:workload/green/batch"), [false, true]);
+    assert_eq!(attested("arn:aws:iam::111111111111:role/reader"), [false, false]);
+}
+
+#[test]
 fn files_that_cannot_be_read_are_wrong_usage() {
-    let (directory, policies) = directory(SERVICE);
+    let (directory, policies) = directory(NODE, NETWORK, SERVICE);
     let run = |directory: &Path, cases: PathBuf| {
         let node = NodeArguments {
             vip_range: None,

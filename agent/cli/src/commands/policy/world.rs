@@ -8,8 +8,10 @@ use brattice_iam::{
     Scratch,
 };
 use brattice_model::{
-    AssociationKind, Evidence, Model, OPERATOR_ACCOUNT_ID, PolicyResource, Role, Service, Vpc, Workload,
+    AssociationKind, Evidence, Model, NoRole, OPERATOR_ACCOUNT_ID, PolicyResource, Role, Roles, Service, Vpc, Workload,
+    session_arn,
 };
+use brattice_wire::auth::AuthType;
 
 /// A model with its policies compiled.
 pub(super) struct World<'m> {
@@ -28,6 +30,8 @@ pub(super) struct Call {
     pub(super) address: Option<IpAddr>,
     pub(super) who: Who,
     pub(super) evidence: Vec<Evidence>,
+    /// Whom a workload without a role is attested to be.
+    pub(super) attested: Option<String>,
     /// Without one, the service's only listener's.
     pub(super) port: Option<u16>,
     pub(super) http: Option<HttpCall>,
@@ -116,25 +120,29 @@ impl<'m> World<'m> {
         self.model.workloads.iter().find(|workload| workload.name == name)
     }
 
-    /// The role that a workload is: the only one that trusts it.
-    pub(super) fn role_of(&self, workload: &Workload, evidence: &[Evidence]) -> Result<Option<&'m Role>, String> {
-        let roles = self.model.roles.iter().filter(|role| role.trusts(&workload.vpc, Some(workload), evidence));
-        let roles: Vec<&Role> = roles.collect();
-        match roles[..] {
-            [] => Ok(None),
-            [only] => Ok(Some(only)),
-            [first, second, ..] => Err(format!(
-                "the workload {} may be {} and {}; say which with `role`",
-                workload.name, first.name, second.name
-            )),
-        }
+    /// The role that a workload calls as.
+    pub(super) fn role_of(&self, workload: &'m Workload, evidence: &[Evidence]) -> Result<Option<&'m Role>, String> {
+        let name = &workload.name;
+        let found = Roles::new(self.model).of(&workload.vpc, Some(workload), evidence);
+        let position = found.map_err(|why| match why {
+            NoRole::Missing(role) => format!("the workload {name} names the role {role}, which is not in force"),
+            NoRole::NotTrusted(role) => format!("the workload {name} names {}, which does not trust it", role.name),
+            NoRole::Several(roles) => {
+                let roles: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+                format!("the workload {name} may be {}; say which with `role`", roles.join(" and "))
+            }
+        })?;
+        Ok(position.map(|position| &self.model.roles[position]))
     }
 
-    /// Keys that some policy of the call's levels asks about.
+    /// Keys that some policy that counts for the call asks about.
     pub(super) fn keys_of(&self, vpc: &str, service: &str, role: Option<&str>) -> Vec<&Key> {
-        let networks = self.networks(vpc, service).into_iter().map(|name| PolicyResource::ServiceNetwork(name.into()));
-        let resources = networks.chain([PolicyResource::Service(service.into())]);
-        let policies = resources.filter_map(|resource| self.policies.get(&resource));
+        let networks = self.networks(vpc, service).into_iter().filter_map(|name| self.model.network(name));
+        let networks = networks.map(|own| (own.auth_type, PolicyResource::ServiceNetwork(own.name.clone())));
+        let service = self.model.service(service);
+        let service = service.map(|own| (own.auth_type, PolicyResource::Service(own.name.clone())));
+        let resources = networks.chain(service).filter(|(auth_type, _)| *auth_type == AuthType::AwsIam);
+        let policies = resources.filter_map(|(_, resource)| self.policies.get(&resource));
         let role = role.and_then(|role| self.roles.get(role));
         policies.chain(role).flat_map(|compiled| compiled.policy().keys()).collect()
     }
@@ -154,19 +162,30 @@ impl<'m> World<'m> {
         name.and_then(|name| self.model.account(name)).map_or(OPERATOR_ACCOUNT_ID, |account| &account.id)
     }
 
+    /// What stands before a service network or a service.
+    fn guard<'w>(&'w self, auth_type: AuthType, resource: &PolicyResource, name: &'w str) -> Guard<'w> {
+        match auth_type {
+            AuthType::None => Guard::Open,
+            AuthType::AwsIam => self.policies.get(resource).map_or(Guard::Missing(name), Guard::Policy),
+        }
+    }
+
     /// Decides about a call.
     pub(super) fn decide(&self, call: &Call) -> Result<Verdict, String> {
         let model = self.model;
         let service = model.service(&call.service).ok_or_else(|| format!("there is no service {}", call.service))?;
         let vpc = model.vpc(&call.vpc).ok_or_else(|| format!("there is no VPC {}", call.vpc))?;
-        let guard = |resource: &PolicyResource| self.policies.get(resource).map_or(Guard::Open, Guard::Policy);
         let names = self.networks(&vpc.name, &service.name);
         let networks: Vec<Network<'_>> = names
             .iter()
             .filter_map(|name| model.network(name))
             .map(|network| Network {
                 arn: &network.arn,
-                guard: guard(&PolicyResource::ServiceNetwork(network.name.clone())),
+                guard: self.guard(
+                    network.auth_type,
+                    &PolicyResource::ServiceNetwork(network.name.clone()),
+                    &network.name,
+                ),
             })
             .collect();
         let role = match &call.who {
@@ -182,10 +201,10 @@ impl<'m> World<'m> {
         let chain = Chain {
             identity: role.and_then(|role| self.roles.get(role.name.as_str())).map_or(Guard::Open, Guard::Policy),
             networks: &networks,
-            service: guard(&PolicyResource::Service(service.name.clone())),
+            service: self.guard(service.auth_type, &PolicyResource::Service(service.name.clone()), &service.name),
         };
         let owner = self.account_id(vpc.account.as_deref());
-        let principal = Principal::of(&call.who, role);
+        let principal = Principal::of(&call.who, role, model);
         let account_id = principal.account_id().to_owned();
         let account = model.accounts.iter().find(|account| account.id == account_id);
         let path = account.and_then(|account| account.organization_path.as_deref());
@@ -213,7 +232,7 @@ impl<'m> World<'m> {
                 tags: role.map_or(&recorded, |role| &role.tags),
                 user_id: None,
             },
-            attested: role.map(|role| role.arn.as_str()),
+            attested: call.attested.as_deref().or(principal.session.as_deref()),
             evidence: &evidence,
             service_arn: &service.arn,
             service_account: self.account_id(Some(&service.account)),
@@ -272,12 +291,12 @@ struct Principal {
 }
 
 impl Principal {
-    fn of(who: &Who, role: Option<&Role>) -> Self {
+    fn of(who: &Who, role: Option<&Role>, model: &Model) -> Self {
         let (kind, arn, session, tags) = match who {
             Who::Anonymous => (CallerKind::Anonymous, String::new(), None, Vec::new()),
             Who::Role(_, session) => {
                 let arn = role.map_or(String::new(), |role| role.arn.clone());
-                let session = session_arn(&arn, session);
+                let session = role.map(|role| session_arn(role, model, session));
                 (CallerKind::Role, arn, session, Vec::new())
             }
             Who::Recorded { kind, arn, session, tags } => {
@@ -296,13 +315,6 @@ impl Principal {
     fn account_id(&self) -> &str {
         self.arn.split(':').nth(4).unwrap_or_default()
     }
-}
-
-/// `arn:aws:sts::…:assumed-role/<role>/<session>` of a role's ARN.
-fn session_arn(role: &str, session: &str) -> Option<String> {
-    let (head, path) = role.split_once(":role/")?;
-    let name = path.rsplit('/').next()?;
-    Some(format!("{}:assumed-role/{name}/{session}", head.replacen(":iam:", ":sts:", 1)))
 }
 
 /// The entity that a text names: by one of its names in full, or by its short name where only one has it.
