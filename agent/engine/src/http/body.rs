@@ -18,6 +18,7 @@ use super::{
     control::{Control, Interim},
     forward::Lease,
     headers,
+    service::target_failure,
 };
 use crate::{
     flights::{Expired, Fault, Flight, Waits},
@@ -288,7 +289,7 @@ impl Forwarded {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                flight.record.fail(FailureReason::TargetConnectionClosed);
+                flight.record.fail(target_failure(&error));
                 self.lease = None;
                 Poll::Ready(Some(Err(error.into())))
             }

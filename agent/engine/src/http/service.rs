@@ -343,11 +343,7 @@ impl Session {
                 }
             },
             Failure::Target(error) => {
-                flight.record.fail(if malformed(&error) {
-                    FailureReason::TargetProtocolError
-                } else {
-                    FailureReason::TargetConnectionClosed
-                });
+                flight.record.fail(target_failure(&error));
                 tracing::debug!(%error, "a target did not answer");
                 Problem::new(StatusCode::BAD_GATEWAY, "the target did not answer as HTTP says")
             }
@@ -365,10 +361,19 @@ impl Session {
     }
 }
 
-/// Whether what a target sent is no HTTP; else its connection has ended.
-fn malformed(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    error.is_parse() || source.is_some_and(|error| !error.is_io() && !error.is_go_away())
+/// Whether what a target sent is no HTTP; else it has ended its connection, or the stream.
+pub(super) fn target_failure(error: &hyper::Error) -> FailureReason {
+    let source = std::error::Error::source(error);
+    // An HTTP/2 error that was found on this side, and what hyper says of chunks.
+    let http2 = source.and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_library);
+    let chunks = source
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData));
+    if error.is_parse() || http2 || chunks {
+        FailureReason::TargetProtocolError
+    } else {
+        FailureReason::TargetConnectionClosed
+    }
 }
 
 /// The request target for the target; `path` where it is not the client's. HTTP/1 has the host in a field, HTTP/2 in the

@@ -34,7 +34,7 @@ struct Writer<'a> {
 ///
 /// # Errors
 /// None; others that run as threads have some.
-pub(crate) fn run(outlets: &Arc<Outlets>) -> Result<(), std::convert::Infallible> {
+pub fn run(outlets: &Arc<Outlets>) -> Result<(), std::convert::Infallible> {
     let Some(queue) = outlets.log_queue() else { return Ok(()) };
     let mut writer = Writer { outlets, destination: None, torn: false, reported: None };
     while let Ok(message) = queue.recv() {

@@ -19,7 +19,7 @@ pub(crate) mod desk;
 pub(crate) mod flow;
 pub(crate) mod json;
 pub(crate) mod line;
-pub(crate) mod log;
+pub mod log;
 pub mod names;
 pub mod outlets;
 pub(crate) mod record;

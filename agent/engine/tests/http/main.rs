@@ -9,6 +9,7 @@ mod filters;
 mod identity;
 mod normalise;
 mod pools;
+mod records;
 mod routing;
 mod smuggling;
 mod sticky;
