@@ -312,6 +312,29 @@ async fn connect_is_refused() {
     assert_eq!(engine.get("/").await.0, StatusCode::OK, "control");
 }
 
+/// RFC 8441: it is not offered, and whoever asks all the same has the stream reset and the connection kept.
+#[tokio::test]
+async fn extended_connect_is_refused() {
+    let server = Server::echo(false).await;
+    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[server.address]).await;
+    let (client, connection) = h2::client::handshake(engine.connect(CALLER).await).await.unwrap();
+    tokio::spawn(connection);
+    let ask = |method: Method, protocol: Option<&str>| {
+        let mut request = Request::builder().method(method).uri(format!("http://{HOST}/chat")).body(()).unwrap();
+        if let Some(protocol) = protocol {
+            request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
+        }
+        let mut client = client.clone();
+        async move { client.send_request(request, true).unwrap().0.await }
+    };
+    assert_eq!(ask(Method::GET, None).await.unwrap().status(), StatusCode::OK);
+    assert!(!client.is_extended_connect_protocol_enabled());
+    let error = ask(Method::CONNECT, Some("websocket")).await.unwrap_err();
+    assert_eq!((error.is_remote(), error.reason()), (true, Some(h2::Reason::PROTOCOL_ERROR)));
+    assert_eq!(server.seen(), 1, "the control");
+    assert_eq!(ask(Method::GET, None).await.unwrap().status(), StatusCode::OK);
+}
+
 #[tokio::test]
 async fn broken_targets_are_502_and_half_answers_are_never_whole() {
     let garbage = raw_server(|mut stream| async move {
