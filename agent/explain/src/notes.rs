@@ -15,6 +15,12 @@ const NEARLY_FULL: u32 = 90;
 
 /// Adds what is known besides.
 pub(crate) fn add(world: &World<'_>, case: &Case<'_>, caller: Option<&Caller<'_>>, notes: &mut Vec<String>) {
+    if !case.asked.dropped.is_empty() {
+        notes.push(format!(
+            "rules, policies and targets do not see these header fields, which callers cannot pass on: {}",
+            case.asked.dropped.join(", ")
+        ));
+    }
     let Some(facts) = world.facts else {
         notes.push(
             "by documents alone: every workload and target in them is taken to be there, and the node to be well"

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use brattice_iam::Lookup;
 use brattice_router::RequestHead;
+use brattice_router::fields::{self, Message};
 use brattice_wire::explain::{Question, RequestView};
 use brattice_wire::records::Past;
 
@@ -23,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) headers: Vec<(String, String)>,
     /// Names of fields whose values are not known.
     pub(crate) hidden: Vec<String>,
+    /// Names of fields that neither rules, policies nor targets see.
+    pub(crate) dropped: Vec<String>,
     /// Number of the caller's VPC.
     pub(crate) vpc: u32,
     /// Id of the caller's VPC, and its address there: the key of stickiness by source.
@@ -48,6 +51,7 @@ impl Asked {
                 headers.push((name, value.clone()));
             }
         }
+        let (headers, dropped) = passing(headers);
         Self {
             method: question.method.clone(),
             raw_path: raw_path.to_owned(),
@@ -57,6 +61,7 @@ impl Asked {
             port: question.port.unwrap_or_default(),
             headers,
             hidden: Vec::new(),
+            dropped,
             vpc: 0,
             source: None,
         }
@@ -81,6 +86,8 @@ impl Asked {
             port: past.port,
             headers,
             hidden,
+            // Only what passed was remembered.
+            dropped: Vec::new(),
             vpc: 0,
             source: None,
         }
@@ -94,7 +101,7 @@ impl Asked {
         if self.method == "CONNECT" {
             return Some("CONNECT is not supported: it is answered with 501".to_owned());
         }
-        let wrong = self.headers.iter().find(|(name, value)| !is_token(name) || value.contains(['\r', '\n', '\0']));
+        let wrong = self.headers.iter().find(|field| is_malformed(field));
         if let Some((name, _)) = wrong {
             return Some(format!("the header field {name:?} is malformed"));
         }
@@ -120,11 +127,47 @@ impl Asked {
     }
 }
 
+/// The fields that pass, and the names of those that do not: as the engine takes them from requests before it asks rules and
+/// policies.
+fn passing(headers: Vec<(String, String)>) -> (Vec<(String, String)>, Vec<String>) {
+    let joined = |name: &str| -> String {
+        let values = headers.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
+        values.collect::<Vec<_>>().join(",")
+    };
+    let (connection, upgrade, te) = (joined("connection"), joined("upgrade"), joined("te"));
+    let has = |list: &str, item: &[u8]| fields::list(list.as_bytes()).any(|own| own.eq_ignore_ascii_case(item));
+    let is_named =
+        |name: &str| fields::named(connection.as_bytes()).any(|own| own.eq_ignore_ascii_case(name.as_bytes()));
+    let offered: Vec<_> = fields::offered(upgrade.as_bytes()).map(String::from_utf8_lossy).collect();
+    let offered = Some(offered.join(", ")).filter(|offered| !offered.is_empty() && has(&connection, b"upgrade"));
+    let trailers = has(&te, b"trailers");
+    // The malformed ones are told of as such.
+    let passes = |field: &(String, String)| {
+        is_malformed(field) || !fields::removed(field.0.as_bytes(), Message::Request) && !is_named(&field.0)
+    };
+    let (mut passed, dropped): (Vec<_>, Vec<_>) = headers.into_iter().partition(passes);
+    let mut dropped: Vec<String> = dropped.into_iter().map(|(name, _)| name).collect();
+    for (name, value) in [("te", trailers.then(|| "trailers".to_owned())), ("upgrade", offered)] {
+        if let Some(value) = value {
+            dropped.retain(|own| own != name);
+            passed.push((name.to_owned(), value));
+        }
+    }
+    dropped.sort_unstable();
+    dropped.dedup();
+    (passed, dropped)
+}
+
 /// Lower case, without port and trailing dot.
 fn host_name(host: &str) -> String {
     let from = if host.starts_with('[') { host.find(']').unwrap_or(0) } else { 0 };
     let name = host[from..].find(':').map_or(host, |colon| &host[..from + colon]);
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Whether a field's name is no token, or its value would end its line.
+fn is_malformed((name, value): &(String, String)) -> bool {
+    !is_token(name) || value.contains(['\r', '\n', '\0'])
 }
 
 /// RFC 9110, 5.6.2.
@@ -178,7 +221,26 @@ impl Lookup for Headers<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::host_name;
+    use super::{host_name, passing};
+
+    #[test]
+    fn what_belongs_to_one_connection_and_what_is_not_the_callers_to_say_does_not_pass() {
+        let headers = |all: &[(&str, &str)]| all.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let (passed, dropped) = passing(headers(&[
+            ("connection", "close, X-Team"),
+            ("x-team", "red"),
+            ("x-amzn-lattice-identity", "Principal=me"),
+            ("x_amzn_lattice_identity", "Principal=me"),
+            ("x-user", "42"),
+            ("te", "gzip, Trailers"),
+            ("upgrade", "websocket"),
+        ]));
+        assert_eq!(passed, headers(&[("x-user", "42"), ("te", "trailers")]));
+        assert_eq!(dropped, ["connection", "upgrade", "x-amzn-lattice-identity", "x-team", "x_amzn_lattice_identity"]);
+        let (passed, dropped) = passing(headers(&[("connection", "Upgrade"), ("upgrade", "h2c, websocket")]));
+        assert_eq!(passed, headers(&[("upgrade", "websocket")]));
+        assert_eq!(dropped, ["connection"]);
+    }
 
     #[test]
     fn hosts_lose_port_case_and_dot() {

@@ -1,7 +1,5 @@
 //! Which rule a request meets, why not those before it, and what is done with it.
 
-use std::net::IpAddr;
-
 use brattice_router::rewrite::{Redirector, Rewriter, Target};
 use brattice_router::{RequestHead as _, RuleVerdict, Subject};
 use brattice_wire::explain::{ActionView, GroupView, MismatchView, PassedView, RouteView, RuleView};
@@ -227,7 +225,7 @@ fn no_target(groups: &[GroupView]) -> Option<String> {
 }
 
 /// The place of the target group that the request gets, where that does not depend on the requests before it. The keys are
-/// those of the engine: the header field's value, or address and VPC id.
+/// those of the engine.
 fn chosen(snapshot: &Snapshot, forward: &Forward, asked: &Asked) -> Option<usize> {
     let mut weighted = forward.groups.iter().enumerate().filter(|(_, share)| share.weight > 0);
     if let (Some((only, _)), None) = (weighted.next(), weighted.next()) {
@@ -245,11 +243,7 @@ fn chosen(snapshot: &Snapshot, forward: &Forward, asked: &Asked) -> Option<usize
         }
         Stickiness::Source => {
             let (vpc, address) = asked.source.as_ref()?;
-            let mapped = match address {
-                IpAddr::V4(address) => address.to_ipv6_mapped(),
-                IpAddr::V6(address) => *address,
-            };
-            [&mapped.octets()[..], vpc.as_bytes()].concat()
+            brattice_router::SourceKey::new(vpc, *address).bytes().to_vec()
         }
     };
     let id = |index: u32| snapshot.target_groups.get(usize::try_from(index).ok()?).map(|group| group.id.as_str());

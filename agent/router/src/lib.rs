@@ -6,12 +6,14 @@
 //! - [`explain`]: why a rule was taken; [`shadowed`]: which rules never will be.
 //! - [`rewrite`]: other paths, and the `location` of redirects.
 //! - [`Shares`]: a weighted choice that is never further than one request from the exact share; [`sticky`]: one that
-//!   keeps a caller where it is.
+//!   keeps a caller where it is; [`SourceKey`]: what a caller is to it.
+//! - [`fields`]: header fields that do not pass.
 //! - [`hash`]: the hasher of the tables, for keys that only the operator writes.
 
 mod condition;
 mod explain;
 mod field;
+pub mod fields;
 pub mod hash;
 mod head;
 mod index;
@@ -35,4 +37,4 @@ pub use pattern::{RegexError, check_regex};
 pub use router::{CompileError, Count, Router};
 pub use shadow::{Shadow, shadowed};
 pub use shares::Shares;
-pub use sticky::sticky;
+pub use sticky::{SourceKey, sticky};

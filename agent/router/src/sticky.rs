@@ -1,5 +1,39 @@
 //! The same target group for the same caller.
 
+use std::net::IpAddr;
+
+/// Bytes of a caller's key.
+const KEY: usize = 64;
+
+/// A caller, as a key of [`sticky`]: its address (IPv4 mapped to IPv6), then the id of its VPC (cut, if it should be longer
+/// than there is room for).
+#[derive(Debug)]
+pub struct SourceKey {
+    room: [u8; KEY],
+    length: usize,
+}
+
+impl SourceKey {
+    /// The caller with this address in the VPC with this id.
+    pub fn new(vpc: &str, address: IpAddr) -> Self {
+        let address = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        }
+        .octets();
+        let vpc = &vpc.as_bytes()[..vpc.len().min(KEY - address.len())];
+        let mut room = [0; KEY];
+        room[..address.len()].copy_from_slice(&address);
+        room[address.len()..address.len() + vpc.len()].copy_from_slice(vpc);
+        Self { room, length: address.len() + vpc.len() }
+    }
+
+    /// The key.
+    pub fn bytes(&self) -> &[u8] {
+        &self.room[..self.length]
+    }
+}
+
 /// Which of several groups, each a stable id and a weight, a key goes to: weighted rendezvous hashing. Every key goes
 /// somewhere by chance in proportion to the weights, and always to the same group; when a weight rises, keys only move
 /// towards its group, when it falls, only away from it, and the order of the groups does not matter. `None` when every
@@ -40,7 +74,20 @@ fn between(step: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::between;
+    use std::net::IpAddr;
+
+    use super::{KEY, SourceKey, between};
+
+    #[test]
+    fn callers_differ_by_vpc_and_address() {
+        let key = |vpc: &str, address: &str| {
+            SourceKey::new(vpc, address.parse::<IpAddr>().expect("an address")).bytes().to_vec()
+        };
+        assert_ne!(key("vpc-1", "10.0.0.10"), key("vpc-2", "10.0.0.10"));
+        assert_ne!(key("vpc-1", "10.0.0.10"), key("vpc-1", "10.0.0.11"));
+        assert_eq!(key("vpc-1", "10.0.0.10"), key("vpc-1", "::ffff:10.0.0.10"));
+        assert_eq!(key(&"v".repeat(100), "10.0.0.10").len(), KEY);
+    }
 
     #[test]
     fn steps_lie_between_0_and_1() {

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use brattice_router::fields::{self, Message};
 use brattice_wire::snapshot::ForwardedHeaders;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, UPGRADE},
 };
 
 use crate::{auth::Said, random::Random};
@@ -23,47 +24,9 @@ const SOURCE_VPC: HeaderName = HeaderName::from_static("x-amzn-source-vpc");
 /// Longest request id that is taken from a client, bytes; what is longer is cut (as Lattice does).
 const LONGEST_ID: usize = 512;
 
-/// What a message loses: what belongs to one connection, and what only we may say.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Message {
-    Request,
-    Response,
-}
-
-/// Whether `name` is `wanted` to some server, see [`begins`].
-fn is(name: &[u8], wanted: &[u8]) -> bool {
-    name.len() == wanted.len() && begins(name, wanted)
-}
-
-/// Whether `name` begins with `wanted` to some server. Many show fields to the application under names of variables, as
-/// CGI began it: WSGI takes `_` for `-`, PHP `.` as well, Apache everything that is neither letter nor digit.
-fn begins(name: &[u8], wanted: &[u8]) -> bool {
-    name.len() >= wanted.len()
-        && name.iter().zip(wanted).all(|(a, b)| a == b || *b == b'-' && !a.is_ascii_alphanumeric())
-}
-
 /// Whether a field does not pass. Names are in lower case already.
 fn removed(name: &HeaderName, message: Message) -> bool {
-    let name = name.as_str().as_bytes();
-    let request = message == Message::Request;
-    // A name that we set, or that frames the message, must not come in another spelling.
-    let respelled = || name.iter().any(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
-    match name.first() {
-        Some(b'x') => {
-            begins(name, b"x-amzn-lattice")
-                || begins(name, b"x-brattice-")
-                || request
-                    && (is(name, b"x-amzn-source-vpc")
-                        || (begins(name, b"x-forwarded-") || is(name, b"x-amzn-requestid")) && respelled())
-        }
-        Some(b'c') => name == b"connection" || request && is(name, b"content-length") && respelled(),
-        Some(b'k') => name == b"keep-alive",
-        Some(b'p') => begins(name, b"proxy-"),
-        Some(b't') => name == b"te" || is(name, b"transfer-encoding"),
-        Some(b'u') => name == b"upgrade",
-        Some(b'h') => is(name, b"http2-settings"),
-        _ => false,
-    }
+    fields::removed(name.as_str().as_bytes(), message)
 }
 
 /// Removes what belongs to this connection only (RFC 9110, 7.6.1) and what only we may say.
@@ -78,22 +41,10 @@ fn clean(headers: &mut HeaderMap, message: Message) {
 
 /// Removes the fields that `Connection` names, but for those without which the message would be another one.
 fn remove_named(headers: &mut HeaderMap) {
-    let mut named: Vec<HeaderName> = Vec::new();
-    for value in headers.get_all(CONNECTION) {
-        for option in value.as_bytes().split(|byte| *byte == b',') {
-            let option = option.trim_ascii();
-            if option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close") {
-                continue;
-            }
-            if let Ok(name) = HeaderName::from_bytes(option) {
-                named.push(name);
-            }
-        }
-    }
+    let options = headers.get_all(CONNECTION).iter().flat_map(|value| fields::named(value.as_bytes()));
+    let named: Vec<HeaderName> = options.filter_map(|option| HeaderName::from_bytes(option).ok()).collect();
     for name in named {
-        if ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, TE, EXPECT].contains(&name) {
-            headers.remove(name);
-        }
+        headers.remove(name);
     }
 }
 
@@ -132,9 +83,10 @@ pub(crate) fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValu
 /// Takes from a client's header fields what does not pass: first of all, so that no rule and no policy is asked about a
 /// field that the target will not see.
 pub(crate) fn clean_request(headers: &mut HeaderMap) {
-    let trailers = headers.get_all(TE).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    });
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .any(|value| fields::list(value.as_bytes()).any(|coding| coding.eq_ignore_ascii_case(b"trailers")));
     clean(headers, Message::Request);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));

@@ -1,7 +1,5 @@
 //! Which target group gets a request of a weighted forward.
 
-use std::net::IpAddr;
-
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 
 use super::head::Head;
@@ -10,9 +8,6 @@ use crate::{
     rules::{Forward, Stickiness},
     state::{Caller, State},
 };
-
-/// Bytes of a caller's key: the id of its VPC (cut, if it should be longer) and its address.
-const KEY: usize = 64;
 
 /// The target group, and the cookie that keeps the caller there if it has none yet; `None` when none has a weight.
 pub(crate) fn group(
@@ -52,9 +47,8 @@ pub(crate) fn group(
             }
         }
         Some(Stickiness::Source(shares)) => {
-            let mut room = [0; KEY];
             let vpc = state.vpc(caller.vpc).map_or("", |vpc| vpc.id.as_str());
-            brattice_router::sticky(shares, source(&mut room, vpc, caller.address))
+            brattice_router::sticky(shares, brattice_router::SourceKey::new(vpc, caller.address).bytes())
         }
     };
     let chosen = match sticky {
@@ -62,19 +56,6 @@ pub(crate) fn group(
         None => balance.share(forward)?,
     };
     Some((*forward.groups.get(chosen)?, None))
-}
-
-/// A caller, as bytes.
-fn source<'a>(room: &'a mut [u8; KEY], vpc: &str, address: IpAddr) -> &'a [u8] {
-    let address = match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
-    }
-    .octets();
-    let vpc = &vpc.as_bytes()[..vpc.len().min(KEY - address.len())];
-    room[..address.len()].copy_from_slice(&address);
-    room[address.len()..address.len() + vpc.len()].copy_from_slice(vpc);
-    &room[..address.len() + vpc.len()]
 }
 
 /// The values of a cookie in a request (RFC 6265, 4.2.1).
@@ -99,16 +80,5 @@ mod tests {
         headers.append(COOKIE, HeaderValue::from_static("nothing;group=\"q\"; group="));
         let found: Vec<&[u8]> = cookies(&headers, "group").collect();
         assert_eq!(found, [&b"x"[..], b"y", b"\"q\"", b""]);
-    }
-
-    #[test]
-    fn callers_differ_by_vpc_and_address() {
-        let (mut a, mut b) = ([0; KEY], [0; KEY]);
-        let address: IpAddr = "10.0.0.10".parse().unwrap();
-        let other: IpAddr = "10.0.0.11".parse().unwrap();
-        assert_ne!(source(&mut a, "vpc-1", address), source(&mut b, "vpc-2", address));
-        assert_ne!(source(&mut a, "vpc-1", address), source(&mut b, "vpc-1", other));
-        assert_eq!(source(&mut a, "vpc-1", address), source(&mut b, "vpc-1", address));
-        assert_eq!(source(&mut a, &"v".repeat(100), address).len(), KEY);
     }
 }

@@ -13,6 +13,7 @@
 
 use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 
+use brattice_router::fields;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue,
@@ -31,8 +32,6 @@ use crate::{
     pool::TargetIo,
 };
 
-/// Protocols whose names begin so are HTTP again.
-const HTTP: [&str; 4] = ["h2", "h3", "http", "tls"];
 /// After so long without a byte the kernel asks a peer whether it is still there; only a peer that is not is closed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -50,8 +49,8 @@ pub(crate) fn offered(headers: &HeaderMap) -> Option<HeaderValue> {
     if !items(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
         return None;
     }
-    let mut passed: Vec<&[u8]> = Vec::new();
-    passed.extend(items(headers, &UPGRADE).filter(|protocol| is_protocol(protocol) && !is_http(protocol)));
+    let upgrades = headers.get_all(UPGRADE).iter();
+    let passed: Vec<&[u8]> = upgrades.flat_map(|value| fields::offered(value.as_bytes())).collect();
     if passed.is_empty() {
         return None;
     }
@@ -60,33 +59,14 @@ pub(crate) fn offered(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// What the target chose, if it is one of those offered.
 pub(crate) fn chosen(offer: &HeaderValue, answer: &HeaderMap) -> Option<HeaderValue> {
-    let known = |chosen: &[u8]| list(offer.as_bytes()).any(|offered| offered.eq_ignore_ascii_case(chosen));
+    let known = |chosen: &[u8]| fields::list(offer.as_bytes()).any(|offered| offered.eq_ignore_ascii_case(chosen));
     let mut protocols = items(answer, &UPGRADE).peekable();
     protocols.peek()?;
     if protocols.all(known) { answer.get(UPGRADE).cloned() } else { None }
 }
 
 fn items<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    headers.get_all(name).iter().flat_map(|value| list(value.as_bytes()))
-}
-
-/// The members of a list (RFC 9110, 5.6.1).
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
-}
-
-/// A name and perhaps a version, each a token (RFC 9110, 7.8).
-fn is_protocol(protocol: &[u8]) -> bool {
-    let mut parts = protocol.split(|byte| *byte == b'/');
-    let token = |part: Option<&[u8]>| {
-        part.is_some_and(|part| !part.is_empty() && part.iter().all(|b| super::fields::is_token(*b)))
-    };
-    token(parts.next()) && parts.next().is_none_or(|version| token(Some(version))) && parts.next().is_none()
-}
-
-fn is_http(protocol: &[u8]) -> bool {
-    HTTP.iter()
-        .any(|name| protocol.get(..name.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(name.as_bytes())))
+    headers.get_all(name).iter().flat_map(|value| fields::list(value.as_bytes()))
 }
 
 /// Resets the target's connection when dropped before both sides have finished.

@@ -113,18 +113,18 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "sticky-source-without-vpc",
         means: "workloads of two VPCs with one address always stick to the same group",
-        file: "agent/engine/src/http/sticky.rs",
-        search: "&room[..address.len() + vpc.len()]",
-        replace: "&room[..address.len()]",
+        file: "agent/router/src/sticky.rs",
+        search: "length: address.len() + vpc.len()",
+        replace: "length: address.len()",
         tests: &[
-            unit("brattice-engine", "http::sticky::tests::callers_differ_by_vpc_and_address"),
+            unit("brattice-router", "sticky::tests::callers_differ_by_vpc_and_address"),
             http("sticky::a_source_keeps_its_workload"),
         ],
     },
     Fault {
         name: "upgrade-to-http",
         means: "h2c and its like are offered to targets",
-        file: "agent/engine/src/http/upgrade.rs",
+        file: "agent/router/src/fields.rs",
         search: "is_protocol(protocol) && !is_http(protocol)",
         replace: "is_protocol(protocol)",
         tests: &[
@@ -186,7 +186,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "header-strip",
         means: "clients may send x-amzn-lattice-*",
-        file: "agent/engine/src/http/headers.rs",
+        file: "agent/router/src/fields.rs",
         search: "begins(name, b\"x-amzn-lattice\")",
         replace: "begins(name, b\"x-amzn-lattice--\")",
         tests: &[http("fields::nobody_but_us_says_these")],
@@ -194,7 +194,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "header-spelling",
         means: "an underscore hides a header from being removed",
-        file: "agent/engine/src/http/headers.rs",
+        file: "agent/router/src/fields.rs",
         search: "a == b || *b == b'-' && !a.is_ascii_alphanumeric()",
         replace: "a == b",
         tests: &[http("fields::nobody_but_us_says_these")],

@@ -1,0 +1,109 @@
+//! Header fields that callers' requests and targets' responses lose on their way: what belongs to one connection only
+//! (RFC 9110, 7.6.1), and what only Brattice may say. Names are in lower case.
+
+/// What loses fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// From a caller.
+    Request,
+    /// From a target.
+    Response,
+}
+
+/// Protocols whose names begin so are HTTP again.
+const HTTP: [&[u8]; 4] = [b"h2", b"h3", b"http", b"tls"];
+/// What `Connection` does not take from a message: options that name no field, and fields without which it would be another
+/// message.
+const KEPT: [&[u8]; 8] =
+    [b"keep-alive", b"close", b"host", b"content-length", b"transfer-encoding", b"connection", b"te", b"expect"];
+
+/// Whether `name` is `wanted` to some server, see [`begins`].
+fn is(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() == wanted.len() && begins(name, wanted)
+}
+
+/// Whether `name` begins with `wanted` to some server. Many show fields to the application under names of variables, as
+/// CGI began it: WSGI takes `_` for `-`, PHP `.` as well, Apache everything that is neither letter nor digit.
+fn begins(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() >= wanted.len()
+        && name.iter().zip(wanted).all(|(a, b)| a == b || *b == b'-' && !a.is_ascii_alphanumeric())
+}
+
+/// Whether a field of this name does not pass, whatever it holds. What `Connection` names does not either: [`named`].
+pub fn removed(name: &[u8], message: Message) -> bool {
+    let request = message == Message::Request;
+    // A name that we set, or that frames the message, must not come in another spelling.
+    let respelled = || name.iter().any(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+    match name.first() {
+        Some(b'x') => {
+            begins(name, b"x-amzn-lattice")
+                || begins(name, b"x-brattice-")
+                || request
+                    && (is(name, b"x-amzn-source-vpc")
+                        || (begins(name, b"x-forwarded-") || is(name, b"x-amzn-requestid")) && respelled())
+        }
+        Some(b'c') => name == b"connection" || request && is(name, b"content-length") && respelled(),
+        Some(b'k') => name == b"keep-alive",
+        Some(b'p') => begins(name, b"proxy-"),
+        Some(b't') => name == b"te" || is(name, b"transfer-encoding"),
+        Some(b'u') => name == b"upgrade",
+        Some(b'h') => is(name, b"http2-settings"),
+        _ => false,
+    }
+}
+
+/// The fields that a value of `Connection` takes from the message, as written.
+pub fn named(connection: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list(connection).filter(|option| !KEPT.iter().any(|kept| option.eq_ignore_ascii_case(kept)))
+}
+
+/// The members of a list (RFC 9110, 5.6.1).
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+}
+
+/// The protocols of a value of `Upgrade` that a target may be offered: not HTTP itself in another version or inside TLS,
+/// whose requests would be read by nobody here.
+pub fn offered(upgrade: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list(upgrade).filter(|protocol| is_protocol(protocol) && !is_http(protocol))
+}
+
+/// A name and perhaps a version, each a token (RFC 9110, 7.8).
+fn is_protocol(protocol: &[u8]) -> bool {
+    let token = |part: &[u8]| {
+        let special = |byte: &u8| b"!#$%&'*+-.^_`|~".contains(byte);
+        !part.is_empty() && part.iter().all(|byte| byte.is_ascii_alphanumeric() || special(byte))
+    };
+    let mut parts = protocol.split(|byte| *byte == b'/');
+    parts.next().is_some_and(token) && parts.next().is_none_or(token) && parts.next().is_none()
+}
+
+fn is_http(protocol: &[u8]) -> bool {
+    HTTP.iter().any(|name| protocol.get(..name.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_one_connection_and_what_is_ours_is_removed() {
+        for name in ["connection", "keep-alive", "te", "upgrade", "proxy-authorization", "x-amzn.lattice_identity"] {
+            assert!(removed(name.as_bytes(), Message::Request), "{name}");
+            assert!(removed(name.as_bytes(), Message::Response), "{name}");
+        }
+        for name in ["x-amzn-source-vpc", "x_forwarded_for", "content_length"] {
+            assert!(removed(name.as_bytes(), Message::Request), "{name}");
+            assert!(!removed(name.as_bytes(), Message::Response), "{name}");
+        }
+        for name in ["x-forwarded-for", "x-amzn-requestid", "content-length", "host", "x-team", "x-amzn-lattic", ""] {
+            assert!(!removed(name.as_bytes(), Message::Request), "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_names_fields_but_not_those_that_frame() {
+        let all = b"close, X-Team,Keep-Alive,,TE , host,transfer-encoding, upgrade";
+        assert_eq!(named(all).collect::<Vec<_>>(), [&b"X-Team"[..], b"upgrade"]);
+    }
+}
