@@ -293,16 +293,6 @@ type Fill = Box<dyn Fn(&Path)>;
 /// Whatever fills rival's folder: the limit it goes over.
 fn exhausting() -> Vec<(&'static str, Fill, &'static str)> {
     let file = |folder: &Path, name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
-    let services = |folder: &Path, range: std::ops::Range<u32>| {
-        let text: String = range
-            .map(|n| {
-                format!(
-                    "---\nkind: Service\nmetadata: {{name: s{n:05}}}\nspec: {{serviceNetworks: [platform/retail]}}\n"
-                )
-            })
-            .collect();
-        fs::write(folder.join("services.yaml"), text).unwrap();
-    };
     vec![
         (
             "one huge file",
@@ -362,8 +352,60 @@ fn exhausting() -> Vec<(&'static str, Fill, &'static str)> {
             Box::new(move |f: &Path| file(f, "nest.yaml", &format!("a: {}", "[".repeat(100_000)))),
             "accounts/rival/more/nest.yaml:1:",
         ),
-        ("many services", Box::new(move |f: &Path| services(f, 0..5_000)), "services"),
+        (
+            "many services",
+            Box::new(move |f: &Path| {
+                file(f, "services.yaml", &(0..2_001).map(|n| fixed(&format!("s{n:05}"), "rival")).collect::<String>())
+            }),
+            "the account rival has more than 2000 services",
+        ),
+        (
+            "many rules",
+            Box::new(move |f: &Path| {
+                (0..6).for_each(|n| file(f, &format!("rules{n}.yaml"), &rules(n, 1_667, "method: GET")))
+            }),
+            "the account rival has more than 10000 rules",
+        ),
+        (
+            "many statements",
+            Box::new(move |f: &Path| file(f, "policies.yaml", &statements(11, 910))),
+            "the account rival has more than 10000 policy statements",
+        ),
+        // What takes longest to compile.
+        (
+            "many regular expressions",
+            Box::new(move |f: &Path| {
+                file(f, "regexes.yaml", &rules(0, 1_001, "pathMatch: {match: {regex: \"/[a-z]{1,9}NUMBER\"}}"))
+            }),
+            "more than 1000 regular expressions in the files of one owner",
+        ),
     ]
+}
+
+/// A service with rules of one condition, in which `NUMBER` is the rule's.
+fn rules(service: u32, count: u32, condition: &str) -> String {
+    let rule = |n: u32| {
+        let condition = condition.replace("NUMBER", &n.to_string());
+        format!(
+            "{{name: rule{n}, priority: {}, match: {{httpMatch: {{{condition}}}}}, action: {{fixedResponse: {{statusCode: 404}}}}}}",
+            n + 1
+        )
+    };
+    let rules = (0..count).map(rule).collect::<Vec<_>>().join(", ");
+    fixed(&format!("ruled{service}"), "rival")
+        .replace("statusCode: 404}}}]", &format!("statusCode: 404}}}}, rules: [{rules}]}}]"))
+}
+
+/// Policies with many statements each.
+fn statements(policies: u32, each: usize) -> String {
+    let one = r#"{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}"#;
+    let all = vec![one; each].join(",");
+    let policy = |n: u32| {
+        format!(
+            "---\nkind: AuthPolicy\nspec:\n  resourceIdentifier: service{n}\n  policy: '{{\"Version\":\"2012-10-17\",\"Statement\":[{all}]}}'\n"
+        )
+    };
+    (0..policies).map(policy).collect()
 }
 
 #[test]
