@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brattice_model::{Evidence, workload_arn};
+use brattice_router::path::normalize;
 use saphyr::{LoadableYamlNode as _, MarkedYaml};
 
 use super::world::{Call, HttpCall, Who, World};
@@ -135,7 +136,9 @@ fn http(request: &Fields<'_, '_>) -> Result<HttpCall, String> {
         }
     }
     let method = request.text("method")?.unwrap_or_else(|| "GET".into());
-    Ok(HttpCall { method, path: path.into(), query: query.into(), headers })
+    // Policies see the path as rules do.
+    let path = normalize(path).map_err(|why| format!("the path {path:?} is answered 400: {why}"))?;
+    Ok(HttpCall { method, path: path.into_owned(), query: query.into(), headers })
 }
 
 /// The caller: a workload, or a VPC and what is in it.

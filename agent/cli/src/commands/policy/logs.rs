@@ -8,6 +8,7 @@ use std::path::Path;
 
 use brattice_iam::Key;
 use brattice_model::Evidence;
+use brattice_router::path::normalize;
 use serde_json::{Map, Value};
 
 use super::world::{Call, HttpCall, Kind, Who, World};
@@ -16,6 +17,8 @@ use crate::Failure;
 
 /// Longest line, bytes.
 const MAX_LINE: u64 = 64 * 1024;
+/// Failures that do not say what policies thought of the request.
+const UNDECIDED: [&str; 3] = ["ClientProtocolError", "ClientRateLimited", "ConnectionDurationExceeded"];
 /// Most lines of a file.
 const MAX_LINES: usize = 1_000_000;
 
@@ -83,13 +86,21 @@ fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
     let vpc = record.text("sourceVpcArn").or_else(|| record.text("sourceVpcId"));
     let vpc = vpc.ok_or("the line does not say from which VPC the call came")?;
     let vpc = world.vpc(vpc).ok_or_else(|| format!("{vpc} is no VPC of the directory"))?;
+    if record.text("authDeniedReason").is_none()
+        && let Some(reason) = record.text("failureReason").filter(|reason| UNDECIDED.contains(reason))
+    {
+        return Err(format!("the request failed ({reason}), maybe before policies were asked"));
+    }
+    let listener = record.text("listenerId");
+    let listener =
+        service.listeners.iter().find(|own| Some(own.id.as_str()) == listener || service.listeners.len() == 1);
     let who = who(record)?;
     let role = match &who {
         Who::Recorded { arn, .. } => world.role(arn).map(|role| role.name.clone()),
         _ => None,
     };
     for key in world.keys_of(&vpc.name, &service.name, role.as_deref()) {
-        if let Some(why) = lacking(key, service.listeners.len()) {
+        if let Some(why) = lacking(key, listener.is_some()) {
             return Err(format!("a policy asks about {key}, and {why}"));
         }
     }
@@ -101,7 +112,8 @@ fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
         who,
         evidence: vec![Evidence::Interface],
         attested: None,
-        port: None,
+        // Which one it was matters to nobody where it is not known.
+        port: listener.or(service.listeners.first()).map(|listener| listener.port),
         http: http(record),
         tls: record.text("tlsVersion").is_some(),
         now: now.ok_or("the line has no startTime")?,
@@ -109,14 +121,14 @@ fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
 }
 
 /// Why a key cannot be answered from a log.
-fn lacking(key: &Key, listeners: usize) -> Option<&'static str> {
+fn lacking(key: &Key, listener: bool) -> Option<&'static str> {
     match key {
         Key::RequestHeader(name) if !matches!(&**name, "host" | "user-agent") => Some("logs have no headers"),
         Key::RequestQueryString(_) => Some("logs have no query"),
         Key::UserId => Some("logs have no user id"),
         Key::Evidence => Some("logs have no evidence"),
         Key::AttestedPrincipalArn => Some("logs have no attested identity"),
-        Key::Port if listeners != 1 => Some("the service has several listeners, and logs have no port"),
+        Key::Port if !listener => Some("the service has several listeners, and the line names none of them"),
         _ => None,
     }
 }
@@ -128,7 +140,9 @@ fn http(record: &Record) -> Option<HttpCall> {
     let path = path.split('?').next().unwrap_or(path);
     let named = [("host", "hostHeader"), ("user-agent", "userAgent")];
     let headers = named.into_iter().filter_map(|(name, field)| Some((name.to_owned(), record.text(field)?.to_owned())));
-    Some(HttpCall { method: method.into(), path: path.into(), query: String::new(), headers: headers.collect() })
+    // Brattice's own lines hold the path as policies saw it; others may not.
+    let path = normalize(path).unwrap_or(path.into()).into_owned();
+    Some(HttpCall { method: method.into(), path, query: String::new(), headers: headers.collect() })
 }
 
 /// `ip:port`, also with an IPv6 address, with or without brackets.

@@ -115,8 +115,12 @@ fn printed_on([node, network, service]: [&str; 3], file: &str, text: &str) -> (V
     assert_eq!(checked.errors(), 0);
     let world = World::new(&checked.linked.model);
     let path = directory.path().join(file);
+    let listeners = &checked.linked.model.services[0].listeners;
+    let listener = |port| listeners.iter().find(|own| own.port == port).map_or("none", |own| own.id.as_str());
     let text = text
         .replace("SERVICE_ARN", &checked.linked.model.services[0].arn)
+        .replace("LISTENER_8080", listener(8080))
+        .replace("LISTENER_80", listener(80))
         .replace("GREEN_ARN", &checked.linked.model.vpc("platform/green").expect("a VPC").arn);
     fs::write(&path, text).expect("a file");
     let cases = if is_yaml(&path) { cases::read(&path, &world) } else { logs::read(&path, &world) };
@@ -289,6 +293,8 @@ fn recorded_requests_are_decided_again() {
         log(r#"{"resolvedUser":"Unknown"}"#),
         log(r#"{"serviceArn":"arn:aws:vpc-lattice:us-west-2:1:service/svc-1"}"#),
         log(r#"{"sourceVpcArn":"-"}"#),
+        log(r#"{"failureReason":"ClientProtocolError"}"#),
+        log(r#"{"requestPath":"/%61dmin","authDeniedReason":"Service"}"#),
         "[]".to_owned(),
         "{".to_owned(),
     ];
@@ -304,9 +310,11 @@ fn recorded_requests_are_decided_again() {
         "skipped  access.log:7: the caller was unknown",
         "skipped  access.log:8: arn:aws:vpc-lattice:us-west-2:1:service/svc-1 is no service of the directory",
         "skipped  access.log:9: the line does not say from which VPC the call came",
-        "WRONG    access.log:10: expected one JSON object a line",
-        "WRONG    access.log:11: not JSON: EOF while parsing an object at line 1 column 1",
-        "11 cases: 4 as expected, 2 differ, 2 wrong, 3 skipped",
+        "skipped  access.log:10: the request failed (ClientProtocolError), maybe before policies were asked",
+        "ok       access.log:11: deny (Service, accounts/shop/orders.yaml:22#no-admin)",
+        "WRONG    access.log:12: expected one JSON object a line",
+        "WRONG    access.log:13: not JSON: EOF while parsing an object at line 1 column 1",
+        "13 cases: 5 as expected, 2 differ, 2 wrong, 4 skipped",
     ];
     assert_eq!((found, good), (expected.map(str::to_owned).to_vec(), false));
 }
@@ -318,6 +326,47 @@ fn what_logs_lack_is_not_guessed() {
     let why = "a policy asks about vpc-lattice-svcs:RequestHeader/x-team, and logs have no headers";
     assert_eq!(lines[0], format!("skipped  access.json:1: {why}"));
     assert!(good);
+}
+
+#[test]
+fn a_log_names_the_listener() {
+    let second =
+        "  - {name: other, protocol: HTTP, port: 8080, defaultAction: {fixedResponse: {statusCode: 404}}}\n---";
+    let two =
+        SERVICE.replacen("---", second, 1).replacen("  - protocol: HTTP\n", "  - protocol: HTTP\n    port: 80\n", 1);
+    let asks = two.replace(
+        "aws:PrincipalTag/Team: red}}",
+        "aws:PrincipalTag/Team: red}, NumericEquals: {vpc-lattice-svcs:Port: 8080}}",
+    );
+    assert_ne!(two, asks);
+    let line = |service: &str, listener: &str| {
+        let text = log(&format!(r#"{{"listenerId":"{listener}"}}"#));
+        printed(service, "access.log", &text).0[0].clone()
+    };
+    assert_eq!(line(&two, "-"), "ok       access.log:1: allow", "nobody asks for the port");
+    let why = "a policy asks about vpc-lattice-svcs:Port, and the service has several listeners, and the line names none of them";
+    assert_eq!(line(&asks, "-"), format!("skipped  access.log:1: {why}"));
+    assert_eq!(line(&asks, "LISTENER_8080"), "ok       access.log:1: allow");
+    let refused = "DIFFERS  access.log:1: expected allow, is deny (Service, default-deny:service:shop/orders)";
+    assert_eq!(line(&asks, "LISTENER_80"), refused);
+}
+
+#[test]
+fn policies_see_the_path_as_rules_do() {
+    let case = |path: &str| {
+        let text = format!(
+            "- {{name: a, from: {{workload: web}}, to: {{service: orders}}, request: {{path: '{path}'}}, expect: deny}}\n"
+        );
+        printed(SERVICE, "cases.yml", &text).0[0].clone()
+    };
+    for path in ["/admin", "/x/..//%61dmin"] {
+        assert_eq!(case(path), "ok       a: deny (Service, accounts/shop/orders.yaml:22#no-admin)", "{path}");
+    }
+    assert!(
+        case("/a%00").starts_with("WRONG    cases.yml:1: the path \"/a%00\" is answered 400: "),
+        "{}",
+        case("/a%00")
+    );
 }
 
 #[test]
