@@ -96,9 +96,8 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
         page.family(name, kind, help);
         let connections = name.contains("connections");
         for series in all {
-            let concerned =
-                if connections { series.sum(|row| row.connections.get()) > 0 } else { requests(series) > 0 };
-            if concerned {
+            let connected = series.sum(|row| row.connections.get()) > 0;
+            if connected || !connections && requests(series) > 0 {
                 page.sample(name, "", &labels(series), series.sum(value));
             }
         }
@@ -244,11 +243,11 @@ mod tests {
         };
         assert_eq!(served, row("brattice_").collect());
         let (_, reasons) = DOCUMENTED.split_once("### failureReason\n").unwrap();
-        let (reasons, _) = reasons.split_once("\n### ").unwrap();
+        let (reasons, _) = reasons.split_once("\n## ").unwrap();
         let reasons = reasons.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
         assert_eq!(reasons.collect::<Vec<_>>(), FailureReason::ALL.map(FailureReason::as_str));
         let buckets = BUCKETS_MS.map(|ms| seconds(ms * 1_000).to_string()).join(", ");
-        assert!(DOCUMENTED.contains(&format!("Buckets, s: {buckets}, +Inf.")), "{buckets}");
+        assert!(DOCUMENTED.contains(&format!("| histogram: {buckets} |")), "{buckets}");
     }
 
     #[test]
