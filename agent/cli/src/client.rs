@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use brattice_wire::api::{Answer, Recalled, Request};
 use brattice_wire::records::{Notice, Past};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::Failure;
 
@@ -106,6 +107,27 @@ impl Lines {
     /// When the socket is gone.
     pub(crate) fn wait_for_ever(&self) -> Result<(), Failure> {
         self.stream.get_ref().set_read_timeout(None).map_err(Failure::new)
+    }
+
+    /// Waits for more of the answer as long as somebody reads standard output; false: nobody does. Without it a reader that
+    /// went away would be noticed at the next line that fits the filters only, and the engine has few places for followers.
+    ///
+    /// # Errors
+    /// When the system cannot wait.
+    pub(crate) fn wait(&self) -> Result<bool, Failure> {
+        while self.stream.buffer().is_empty() {
+            let stdout = std::io::stdout();
+            // Without flags: what is told then are errors, such as a pipe without a reader.
+            let mut ends =
+                [PollFd::new(self.stream.get_ref(), PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
+            match poll(&mut ends, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Failure::new(e).code(2)),
+                Ok(_) if !ends[1].revents().is_empty() => return Ok(false),
+                Ok(_) => return Ok(true),
+            }
+        }
+        Ok(true)
     }
 
     /// The next line; none: the answer is complete.

@@ -39,9 +39,20 @@ pub(crate) fn red_on_stderr(text: &str) -> String {
     paint(text, Tone::Bad, colours)
 }
 
+/// Whether standard output is a terminal, which can be cleared.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Prints to standard output; a reader that went away (`| head`) is no error.
 pub(crate) fn print(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let _ = print_on(text);
+}
+
+/// Prints to standard output, for verbs that go on until nobody reads any more: false then.
+pub(crate) fn print_on(text: &str) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
 }
 
 /// Prints JSON.

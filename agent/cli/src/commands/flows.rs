@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::arguments::{FlowsArguments, Format};
 use crate::client::{Line, Lines, read_as};
-use crate::output::{Table, Tone, colours, print, print_json};
+use crate::output::{Table, Tone, colours, is_terminal, print_json, print_on};
 use crate::{Failure, Outcome, escape};
 
 /// How often `--watch` looks.
@@ -20,19 +20,22 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 pub(crate) fn run(arguments: &FlowsArguments) -> Outcome {
     loop {
         let (flows, left_out) = ask(arguments)?;
-        match arguments.ask.output {
+        let read = match arguments.ask.output {
             // One array per look, each on a line of its own.
-            Format::Json if arguments.watch => print(&format!("{}\n", escape::json(&json!(flows).to_string()))),
-            Format::Json => print_json(&json!(flows)),
-            Format::Table => {
-                let clear = if arguments.watch && colours() { CLEAR } else { "" };
-                print(&format!("{clear}{}", table(&flows, colours())));
+            Format::Json if arguments.watch => print_on(&format!("{}\n", escape::json(&json!(flows).to_string()))),
+            Format::Json => {
+                print_json(&json!(flows));
+                true
             }
-        }
+            Format::Table => {
+                let clear = if arguments.watch && is_terminal() { CLEAR } else { "" };
+                print_on(&format!("{clear}{}", table(&flows, colours())))
+            }
+        };
         if left_out > 0 {
             eprintln!("{left_out} more connections are not shown: there are too many");
         }
-        if !arguments.watch {
+        if !arguments.watch || !read {
             return Ok(ExitCode::SUCCESS);
         }
         std::thread::sleep(AGAIN);
@@ -86,11 +89,12 @@ fn table(flows: &[Flow], colours: bool) -> String {
         "CALLER",
         "FROM",
         "ALIAS",
-        "VPC",
+        "FROM VPC",
         "SERVICE",
         "RULE",
         "TARGET",
         "TO",
+        "TO VPC",
         "AGE",
         "IN",
         "OUT",
@@ -111,6 +115,7 @@ fn table(flows: &[Flow], colours: bool) -> String {
             given(&flow.rule),
             given(&flow.target_workload),
             plain(flow.target.map_or_else(|| "-".to_owned(), |target| target.to_string())),
+            given(&flow.target_vpc),
             plain(age(flow.age_ms)),
             plain(bytes(flow.bytes_received)),
             plain(bytes(flow.bytes_sent)),
@@ -192,7 +197,23 @@ mod tests {
     #[test]
     fn a_row_says_everything_and_nothing_reaches_the_terminal() {
         let shown = table(&[flow()], false);
-        for word in ["HTTP/2", "10.0.0.10:4711", "web", "platform/blue", "shop/orders", "61s", "1.5 KiB", "5 (1 open)"] {
+        for word in [
+            "HTTP/2",
+            "10.0.0.10:4711",
+            "100.127.0.1",
+            "web",
+            "platform/blue",
+            "shop/orders",
+            "default",
+            "clerk\\u{1b}[31m",
+            "10.0.0.10:8080",
+            "platform/green",
+            "61s",
+            "1.5 KiB",
+            "3 B",
+            "5 (1 open)",
+            "r-1",
+        ] {
             assert!(shown.contains(word), "{word} in {shown}");
         }
         assert!(!shown.contains('\u{1b}'), "{shown}");

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::flows::is_named;
 use crate::arguments::{Format, LogsArguments};
 use crate::client::{Line, Lines, read_as};
-use crate::output::{Tone, colours, paint, print};
+use crate::output::{Tone, colours, paint, print_on};
 use crate::{Failure, Outcome, escape};
 
 /// Lines of the past without `--backlog`.
@@ -23,19 +23,27 @@ pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
     let status = arguments.status.as_deref().map(status_filter).transpose()?;
     let backlog = arguments.backlog.unwrap_or(if arguments.follow { BACKLOG_FOLLOWING } else { BACKLOG });
     let mut lines = Lines::ask(&arguments.ask.run_dir, &Request::Logs { backlog })?;
-    while let Some(line) = lines.next()? {
+    let mut following = false;
+    while !following || lines.wait()? {
+        let Some(line) = lines.next()? else { break };
         match line {
             Line::Row(row) => {
                 let record: Record = read_as(&row)?;
                 if !fits(&record, arguments, status.as_deref()) {
                     continue;
                 }
-                print(&match arguments.ask.output {
-                    Format::Json => format!("{}\n", escape::json(&row)),
-                    Format::Table => format!("{}\n", shown(&record, colours())),
-                });
+                let shown = match arguments.ask.output {
+                    Format::Json => escape::json(&row),
+                    Format::Table => shown(&record, colours()),
+                };
+                if !print_on(&format!("{shown}\n")) {
+                    break;
+                }
             }
-            Line::Notice(Notice::BacklogEnds) if arguments.follow => lines.wait_for_ever()?,
+            Line::Notice(Notice::BacklogEnds) if arguments.follow => {
+                lines.wait_for_ever()?;
+                following = true;
+            }
             Line::Notice(Notice::BacklogEnds) => break,
             Line::Notice(Notice::Lost { lines }) => {
                 eprintln!("{lines} lines are missing here: they came faster than they were read");
