@@ -165,6 +165,12 @@ fn every_pair_is_allowed_or_denied_as_the_policies_say() {
             assert_eq!(line["resolvedUser"], Value::from(principal(name)), "{row:?}: {line}");
             assert_eq!(line["callerPrincipal"], Value::from(principal(name)), "{row:?}: {line}");
         }
+        let tags = match *name {
+            "web" => r#"{"team":"front"}"#,
+            "batch" | "teller" => r#"{"team":"finance"}"#,
+            _ => "-",
+        };
+        assert_eq!(line["callerPrincipalTags"], tags, "{row:?}: {line}");
         if let Denied(level) = verdict {
             let sid = if *level == "Network" { "#nodelete" } else { "#nodebug" };
             let decision = line["decisionId"].as_str().unwrap_or_default();
