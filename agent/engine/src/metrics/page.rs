@@ -215,7 +215,8 @@ mod tests {
         };
         let series = registry.series(&labels);
         for (status, ms) in [(200, 3), (404, 3), (503, 70_000), (0, 1)] {
-            series.row(0).ended(status, Duration::from_millis(ms), 10, 20);
+            series.row(0).ended(status, Duration::from_millis(ms));
+            series.row(0).moved(10, 20);
         }
         series.row(0).connections.add(1);
         let one = || vec![("a \"thing\"".to_owned(), 1)];

@@ -59,12 +59,16 @@ pub struct Row {
 
 impl Row {
     /// Counts a request that has ended. `status` 0: without an answer.
-    pub fn ended(&self, status: u16, duration: Duration, received: u64, sent: u64) {
+    pub fn ended(&self, status: u16, duration: Duration) {
         self.responses[usize::from(status / 100).min(5)].add(1);
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS_MS.iter().position(|bound| micros <= bound * 1_000).unwrap_or(BUCKETS_MS.len());
         self.durations[bucket].add(1);
         self.duration_us.add(micros);
+    }
+
+    /// Counts bytes of a request, or of a relayed connection.
+    pub fn moved(&self, received: u64, sent: u64) {
         self.received.add(received);
         self.sent.add(sent);
     }
@@ -166,7 +170,8 @@ mod tests {
     fn requests_are_counted_by_answer_and_bucket() {
         let row = Row::default();
         for (status, ms) in [(200, 0), (204, 1), (404, 2), (503, 60_000), (0, 60_001), (101, 3)] {
-            row.ended(status, Duration::from_millis(ms), 10, 20);
+            row.ended(status, Duration::from_millis(ms));
+            row.moved(10, 20);
         }
         assert_eq!(row.responses.each_ref().map(Count::get), [1, 1, 2, 0, 1, 1]);
         let durations = row.durations.each_ref().map(Count::get);

@@ -236,7 +236,11 @@ impl Book {
         let status = record.status.get();
         let duration = record.duration(end);
         if let Some(series) = record.series.take() {
-            series.row(self.worker).ended(status, duration, record.received.get(), record.sent.get());
+            let row = series.row(self.worker);
+            row.moved(record.received.get(), record.sent.get());
+            if !record.relayed {
+                row.ended(status, duration);
+            }
         }
         let mut known = record.known.take();
         let (line, past) = (&mut *self.line.borrow_mut(), &mut *self.past.borrow_mut());
