@@ -62,7 +62,7 @@ pub(crate) struct Book {
     worker: u32,
     outlets: Arc<Outlets>,
     #[allow(clippy::vec_box, reason = "a room moves into the record and back as one pointer")]
-    rooms: RefCell<Vec<Box<Known>>>,
+    rooms: RefCell<Vec<Rc<RefCell<Known>>>>,
     ring: RefCell<Ring>,
     line: RefCell<Vec<u8>>,
     past: RefCell<Vec<u8>>,
@@ -182,8 +182,9 @@ impl Book {
         Record::relayed(Rc::clone(flow), self.room(), Instant::now())
     }
 
-    fn room(&self) -> Box<Known> {
-        self.rooms.borrow_mut().pop().unwrap_or_default()
+    /// Of a request that nobody holds any more, or a new one.
+    fn room(&self) -> Rc<RefCell<Known>> {
+        self.rooms.borrow_mut().pop().filter(|room| Rc::strong_count(room) == 1).unwrap_or_default()
     }
 
     /// What a request met is known by the names of the snapshot that it met it in.
@@ -242,7 +243,7 @@ impl Book {
                 row.ended(status, duration);
             }
         }
-        let mut known = record.known.take();
+        let mut known = record.known.borrow_mut();
         let (line, past) = (&mut *self.line.borrow_mut(), &mut *self.past.borrow_mut());
         line.clear();
         line::write(line, record, &known, self.wall.at(record.began), end);
@@ -266,7 +267,7 @@ impl Book {
         past.shrink_to(CHUNK_BYTES);
         let mut rooms = self.rooms.borrow_mut();
         if rooms.len() < KEPT_ROOMS && known.clear() {
-            rooms.push(known);
+            rooms.push(Rc::clone(&record.known));
         }
     }
 
@@ -330,9 +331,7 @@ impl Book {
                 ask.from(self.worker, ring.next());
             }
             Query::Recall { request_id } => {
-                let ring = self.ring.borrow();
-                let found = ring.by_id(request_id.as_bytes()).filter_map(|entry| read(entry.past));
-                if let Some(past) = found.into_iter().find(|past| past.request_id == *request_id) {
+                if let Some(past) = self.recall(request_id.as_bytes()) {
                     ask.row(&past);
                 }
             }
@@ -343,6 +342,13 @@ impl Book {
                 }
             }
         }
+    }
+
+    /// The latest request with this id.
+    pub(super) fn recall(&self, request_id: &[u8]) -> Option<Past> {
+        let ring = self.ring.borrow();
+        let mut found = ring.by_id(request_id).filter_map(|entry| read(entry.past));
+        found.find(|past| past.request_id.as_bytes() == request_id)
     }
 
     /// A new snapshot is in force: series of services that are gone are let go of.

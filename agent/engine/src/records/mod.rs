@@ -14,6 +14,8 @@
 //! - [`book`], [`ring`]: a worker's records; its thread alone touches them, and in a steady state they allocate nothing.
 //! - [`outlets`], [`log`], [`desk`]: what leaves the workers, and where it goes.
 
+#[cfg(test)]
+mod allocations;
 pub(crate) mod book;
 pub(crate) mod desk;
 pub(crate) mod flow;

@@ -54,7 +54,7 @@ pub(crate) struct Record {
     pub(super) upgraded: Cell<bool>,
     pub(super) met: Cell<Met>,
     pub(super) series: RefCell<Option<Arc<Series>>>,
-    pub(super) known: RefCell<Box<Known>>,
+    pub(super) known: Rc<RefCell<Known>>,
 }
 
 /// What a request met on its way; indices and numbers of one snapshot.
@@ -256,7 +256,8 @@ fn fields_size(headers: &HeaderMap) -> usize {
 
 impl Record {
     /// A request as it came.
-    pub(super) fn new<B>(flow: Rc<Flow>, mut known: Box<Known>, request: &Request<B>, began: Instant) -> Self {
+    pub(super) fn new<B>(flow: Rc<Flow>, room: Rc<RefCell<Known>>, request: &Request<B>, began: Instant) -> Self {
+        let mut known = room.borrow_mut();
         let (uri, headers) = (request.uri(), request.headers());
         known.method = known.copy(request.method().as_str().as_bytes());
         known.raw_path = known.copy(uri.path().as_bytes());
@@ -268,20 +269,28 @@ impl Record {
         let http2 = request.version() == http::Version::HTTP_2;
         let target = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
         let size = request.method().as_str().len() + target + REQUEST_LINE + fields_size(headers);
-        Self::with(flow, known, began, http2, false, size as u64)
+        drop(known);
+        Self::with(flow, room, began, http2, false, size as u64)
     }
 
     /// A request of which nothing is known.
-    pub(super) fn unreadable(flow: Rc<Flow>, known: Box<Known>, began: Instant) -> Self {
+    pub(super) fn unreadable(flow: Rc<Flow>, known: Rc<RefCell<Known>>, began: Instant) -> Self {
         Self::with(flow, known, began, false, false, 0)
     }
 
     /// A connection whose bytes are relayed.
-    pub(super) fn relayed(flow: Rc<Flow>, known: Box<Known>, began: Instant) -> Self {
+    pub(super) fn relayed(flow: Rc<Flow>, known: Rc<RefCell<Known>>, began: Instant) -> Self {
         Self::with(flow, known, began, false, true, 0)
     }
 
-    fn with(flow: Rc<Flow>, known: Box<Known>, began: Instant, http2: bool, relayed: bool, received: u64) -> Self {
+    fn with(
+        flow: Rc<Flow>,
+        known: Rc<RefCell<Known>>,
+        began: Instant,
+        http2: bool,
+        relayed: bool,
+        received: u64,
+    ) -> Self {
         Self {
             flow,
             began,
@@ -297,7 +306,7 @@ impl Record {
             upgraded: Cell::new(false),
             met: Cell::default(),
             series: RefCell::default(),
-            known: RefCell::new(known),
+            known,
         }
     }
 
@@ -317,7 +326,7 @@ impl Record {
     /// Its head, as rules and policies see it. `service` is the number of the one that is called.
     pub(crate) fn head(&self, names: &Names, service: u32, head: &Head<'_>) {
         let (path, headers) = (&*head.path, head.headers);
-        let known = &mut **self.known.borrow_mut();
+        let known = &mut *self.known.borrow_mut();
         if path != known.get(&known.raw_path) {
             known.path = known.copy(path.as_bytes());
         }

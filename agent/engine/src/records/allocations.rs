@@ -1,0 +1,249 @@
+//! What writing a request down costs in memory: nothing, once there is room for it.
+#![allow(unsafe_code, reason = "an allocator is unsafe to implement")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    net::{IpAddr, Ipv4Addr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use brattice_wire::{
+    auth::AuthType,
+    engine::AccessLog,
+    records::Past,
+    snapshot::{
+        Action, Filters, Forward, ForwardedHeaders, HeaderMatch, Listener, Match, Origin, Precedence, ProtocolVersion,
+        Rule, Service, Snapshot, TargetGroup, ValueMatch, Vpc, Workload,
+    },
+};
+use http::Request;
+
+use super::{book::Book, flow::Flow, log, names::Names, outlets::Outlets};
+use crate::http::head::Head;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: all is left to the system's allocator; the count is a thread-local without destructor, so that counting
+// allocates nothing and works in every phase of a thread.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are those that the system's allocator wants.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; the pointer is from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const ALIAS: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 127, 0, 1));
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 64, 32));
+
+/// A service whose rule asks for two header fields, one of them secret.
+fn snapshot() -> Snapshot {
+    let vpc = Vpc {
+        name: "platform/blue".into(),
+        id: "vpc-1".into(),
+        arn: "arn:vpc-1".into(),
+        services: vec![0],
+        account: String::new(),
+        networks: Vec::new(),
+        dns_upstreams: Vec::new(),
+    };
+    let workload = Workload {
+        alias: ALIAS,
+        address: IpAddr::from([10, 0, 0, 10]),
+        vpc: 0,
+        name: "web".into(),
+        number: 1,
+        generation: 1,
+        attested: "arn:web".into(),
+        evidence: Vec::new(),
+        role: None,
+        session: String::new(),
+    };
+    let header = |name: &str| HeaderMatch {
+        name: name.into(),
+        value: ValueMatch::Present,
+        case_sensitive: false,
+        invert: false,
+    };
+    let action = Action::Forward(Forward { groups: Vec::new(), stickiness: None });
+    let rule = Rule {
+        name: "canary".into(),
+        id: "rule-1".into(),
+        priority: 1,
+        matches: Match { headers: vec![header("x-team"), header("authorization")], ..Match::default() },
+        filters: Filters::default(),
+        action: action.clone(),
+        origin: Origin::default(),
+    };
+    let listener = Listener {
+        name: "http".into(),
+        id: "listener-1".into(),
+        port: 80,
+        forwarded_headers: ForwardedHeaders::Replace,
+        precedence: Precedence::Priority,
+        rules: vec![rule],
+        default_filters: Filters::default(),
+        default_action: action,
+        origin: Origin::default(),
+    };
+    let service = Service {
+        name: "shop/orders".into(),
+        id: "svc-1".into(),
+        arn: "arn:svc-1".into(),
+        number: 7,
+        vip: VIP,
+        generated_name: "orders.internal".into(),
+        domains: Vec::new(),
+        account: String::new(),
+        tags: Vec::new(),
+        auth_type: AuthType::None,
+        policy: None,
+        networks: Vec::new(),
+        listeners: vec![listener],
+        idle_timeout_seconds: 60,
+        origin: Origin::default(),
+    };
+    let group = TargetGroup {
+        name: "shop/v1".into(),
+        id: "tg-1".into(),
+        arn: "arn:tg-1".into(),
+        vpc: Some(0),
+        protocol_version: ProtocolVersion::Http1,
+        targets: Vec::new(),
+        configured: 0,
+        connect_timeout_ms: 1,
+        origin: Origin::default(),
+    };
+    Snapshot {
+        revision: 3,
+        vpcs: vec![vpc],
+        workloads: vec![workload],
+        services: vec![service],
+        target_groups: vec![group],
+        ..Snapshot::default()
+    }
+}
+
+fn request() -> Request<()> {
+    Request::get("/a%20b?q=1")
+        .header("host", "Orders.internal:80")
+        .header("user-agent", "tester/1")
+        .header("x-team", "red")
+        .header("x-team", "blue")
+        .header("authorization", "hidden")
+        .body(())
+        .unwrap()
+}
+
+/// What the worker does about one request.
+fn serve(book: &Book, flow: &Rc<Flow>, names: &Names, request: &Request<()>, id: &[u8]) {
+    let record = book.begin(flow, request);
+    record.id(id);
+    record.meet(|met| met.service = Some(7));
+    let head = Head {
+        method: "GET",
+        host: "orders.internal",
+        path: "/a%20b".into(),
+        query: Some("q=1"),
+        headers: request.headers(),
+        port: 80,
+        vpc: 0,
+    };
+    record.head(names, 7, &head);
+    record.rule("rule-1");
+    record.meet(|met| {
+        met.group = Some(0);
+        met.target = Some((([10, 0, 0, 11], 8080).into(), ALIAS));
+    });
+    book.settle(&record, names);
+    record.received(10);
+    record.reached_target();
+    record.target_answers();
+    record.answer(200, request.headers());
+    record.sent(20);
+    book.end(&record, true);
+}
+
+#[test]
+fn a_request_costs_no_allocation() {
+    let outlets = Arc::new(Outlets::new(1));
+    let writing = Arc::clone(&outlets);
+    std::thread::spawn(move || log::run(&writing));
+    let names = Names::of(&snapshot());
+    let book = Book::new(Arc::clone(&outlets), 0);
+    let flow = book.connected(&names, (ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
+    let request = request();
+    let count = || COUNT.with(Cell::get);
+    for logged in [false, true] {
+        let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        let log = AccessLog { sample: 1, file: false };
+        outlets.set_log(logged.then(|| (log, null.into())));
+        let mut allocated = 0;
+        for round in 0..40 {
+            let before = count();
+            for _ in 0..200 {
+                serve(&book, &flow, &names, &request, b"r-1");
+            }
+            // At first everything finds its size.
+            if round >= 20 {
+                allocated += count() - before;
+            }
+            // Buffers come back.
+            outlets.drain(Duration::from_secs(5));
+        }
+        assert_eq!(allocated, 0, "logged: {logged}");
+    }
+    book.flush();
+    outlets.drain(Duration::from_secs(5));
+    let [written, dropped, sampled] = outlets.log_lines_so_far();
+    assert_eq!((written, dropped, sampled), (8_000, 0, 0), "it was logged");
+    // The count counts.
+    let before = count();
+    drop(std::hint::black_box(vec![1_u8; 100]));
+    assert_eq!(count() - before, 1);
+}
+
+#[test]
+fn what_is_remembered_is_what_was_asked() {
+    let names = Names::of(&snapshot());
+    let book = Book::new(Arc::new(Outlets::new(1)), 0);
+    let flow = book.connected(&names, (ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
+    serve(&book, &flow, &names, &request(), b"r-7");
+    let past: Past = book.recall(b"r-7").unwrap();
+    assert_eq!((&*past.request_id, past.flow, past.revision), ("r-7", flow.id, 3));
+    assert_eq!((&*past.vpc, &*past.workload, past.alias, past.generation), ("platform/blue", "web", ALIAS, 1));
+    assert_eq!((past.vip, past.port, past.http2, past.cut), (VIP, 80, false, false));
+    let head = (&*past.method, &*past.path, &*past.query, &*past.host);
+    assert_eq!(head, ("GET", "/a%20b", "q=1", "orders.internal"));
+    let fields: Vec<_> = past.headers.iter().map(|field| (&*field.name, field.values.clone())).collect();
+    assert_eq!(fields, [("authorization", None), ("x-team", Some(vec!["red".to_owned(), "blue".to_owned()]))]);
+    assert_eq!(past.service.as_deref(), Some("shop/orders"));
+    assert_eq!(past.listener.as_deref(), Some("http"));
+    assert_eq!(past.rule.as_deref(), Some("rule-1"));
+    assert_eq!(past.target_group.as_deref(), Some("shop/v1"));
+    assert_eq!(past.target, Some(([10, 0, 0, 11], 8080).into()));
+    assert_eq!((past.status, past.failure, past.decision_id, past.denied_by), (Some(200), None, None, None));
+    assert!(past.duration_ms.is_some());
+    assert!(book.recall(b"r-8").is_none());
+}
