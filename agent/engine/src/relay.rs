@@ -217,12 +217,8 @@ impl Relay {
         let parties = Parties::default();
         parties.set(0, alias, caller.generation);
         let (ends, ended) = AbortHandle::new_pair();
-        let origin = Origin {
-            alias,
-            generation: caller.generation,
-            vip: local.ip().to_canonical(),
-            port: local.port(),
-        };
+        let origin =
+            Origin { alias, generation: caller.generation, vip: local.ip().to_canonical(), port: local.port() };
         let called = (origin.vip, origin.port);
         let to = (Some(service.number), Some(route.group));
         let flow = self.book.connected(&state.records, (alias, caller.generation), peer.port(), called, to);
@@ -331,13 +327,7 @@ impl Relay {
     }
 
     /// Both directions, each until its sender has finished.
-    async fn copy(
-        &self,
-        client: &TcpStream,
-        target: &TcpStream,
-        idle: Duration,
-        record: &Record,
-    ) -> io::Result<()> {
+    async fn copy(&self, client: &TcpStream, target: &TcpStream, idle: Duration, record: &Record) -> io::Result<()> {
         let last = Cell::new(Instant::now());
         let ends = [client, target].map(|stream| End { stream, early: Bytes::new() });
         let moved = |way, bytes| {

@@ -11,7 +11,7 @@
 pub mod api;
 pub mod auth;
 pub mod engine;
-pub mod records;
 pub mod explain;
+pub mod records;
 pub mod rules;
 pub mod snapshot;

@@ -355,14 +355,14 @@ fn exhausting() -> Vec<(&'static str, Fill, &'static str)> {
         (
             "many services",
             Box::new(move |f: &Path| {
-                file(f, "services.yaml", &(0..2_001).map(|n| fixed(&format!("s{n:05}"), "rival")).collect::<String>())
+                file(f, "services.yaml", &(0..2_001).map(|n| fixed(&format!("s{n:05}"), "rival")).collect::<String>());
             }),
             "the account rival has more than 2000 services",
         ),
         (
             "many rules",
             Box::new(move |f: &Path| {
-                (0..6).for_each(|n| file(f, &format!("rules{n}.yaml"), &rules(n, 1_667, "method: GET")))
+                (0..6).for_each(|n| file(f, &format!("rules{n}.yaml"), &rules(n, 1_667, "method: GET")));
             }),
             "the account rival has more than 10000 rules",
         ),
@@ -375,7 +375,7 @@ fn exhausting() -> Vec<(&'static str, Fill, &'static str)> {
         (
             "many regular expressions",
             Box::new(move |f: &Path| {
-                file(f, "regexes.yaml", &rules(0, 1_001, "pathMatch: {match: {regex: \"/[a-z]{1,9}NUMBER\"}}"))
+                file(f, "regexes.yaml", &rules(0, 1_001, "pathMatch: {match: {regex: \"/[a-z]{1,9}NUMBER\"}}"));
             }),
             "more than 1000 regular expressions in the files of one owner",
         ),

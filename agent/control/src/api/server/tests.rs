@@ -80,7 +80,11 @@ async fn root_is_answered_and_junk_is_refused() {
         ErrorCode::BadRequest,
         "",
     );
-    is_error(&ask(&socket, vec![b'x'; MAX_REQUEST + 1]).await, ErrorCode::BadRequest, &format!("longer than {MAX_REQUEST} bytes"));
+    is_error(
+        &ask(&socket, vec![b'x'; MAX_REQUEST + 1]).await,
+        ErrorCode::BadRequest,
+        &format!("longer than {MAX_REQUEST} bytes"),
+    );
     // And afterwards it still answers.
     assert!(matches!(ask(&socket, "{\"verb\":\"workloads\"}\n").await, Answer::Done { .. }));
 }
