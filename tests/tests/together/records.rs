@@ -401,6 +401,12 @@ fn a_log_that_nobody_can_write_stops_no_request() {
     retail.lab.start_agent_with(&AgentOptions::recording());
     let load = Load::start(&retail.blue, retail.orders(), true, 5_000).wait();
     assert_eq!((load.failed, load.good), (0, 5_000), "{:?}", load.errors);
+    // The queue has room for some megabytes; lines of 9 KiB fill it.
+    let mut open = retail.blue.http(retail.orders()).unwrap();
+    let agent = format!("user-agent: {}\r\n", "u".repeat(9_000));
+    for _ in 0..2_000 {
+        assert_eq!(open.get("/", &agent).unwrap().status, 200);
+    }
     wait_until("dropped lines are counted", Duration::from_secs(5), || {
         retail.lab.metrics().sum("brattice_access_log_lines_total", &[("result", "dropped")]) > 0.0
     });
