@@ -32,6 +32,8 @@ fn a_syn_flood_is_bounded_and_others_do_not_notice() {
             .parse::<u64>()
             .unwrap()
     };
+    // Remembered requests take their memory first: twice as many as the two workers remember.
+    assert_eq!(Load::start(&retail.blue, vip, false, 16_384).wait().failed, 0);
     let before = memory();
     let socket = PacketSocket::open(&retail.red.namespace, "eth0");
     let own = mac(&retail.red.namespace, "eth0");
