@@ -9,7 +9,7 @@ mod websocket;
 use std::{
     io::{self, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub use self::{
@@ -108,11 +108,23 @@ impl Connection {
 
     /// Whether the other side has closed, waiting at most this long.
     pub fn is_closed_within(&mut self, limit: Duration) -> bool {
-        let _ = self.stream().set_read_timeout(Some(limit));
+        let deadline = Instant::now() + limit;
         let mut byte = [0];
-        let closed = match self.reader.read(&mut byte) {
-            Ok(count) => count == 0,
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        let closed = loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let _ = self.stream().set_read_timeout(Some(left));
+            match self.reader.read(&mut byte) {
+                Ok(count) => break count == 0,
+                // A socket with a timeout is not read on by itself after an interruption.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    break false;
+                }
+                Err(error) => {
+                    eprintln!("the connection ended: {error}");
+                    break true;
+                }
+            }
         };
         let _ = self.stream().set_read_timeout(Some(PATIENCE));
         closed
