@@ -193,9 +193,9 @@ impl Outlets {
         }
     }
 
-    /// An empty buffer, used before if possible.
+    /// An empty buffer, used before if possible, with room for a chunk and its last line.
     pub(crate) fn buffer(&self) -> Vec<u8> {
-        lock(&self.spare).pop().unwrap_or_default()
+        lock(&self.spare).pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4))
     }
 
     /// A buffer that is of no use any more.
