@@ -100,6 +100,8 @@ impl Options {
             half_open_limit: self.half_open_limit,
             brattice0_mac,
             pad: [0; 2],
+            vip_net6: abi::Address::default(),
+            alias_net6: abi::Address::default(),
         }
     }
 }

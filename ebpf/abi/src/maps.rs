@@ -101,6 +101,12 @@ pub const PROBE_WORKLOAD_ID: u32 = u32::MAX;
 /// First VIP that a service can have, as an offset into the VIP range.
 pub const FIRST_SERVICE_VIP: u32 = 32;
 
+/// Prefix length of the IPv6 VIP range. Its first addresses are our own at the same offsets as in the IPv4 range; a
+/// service's has the highest bit of its interface identifier (the lower 64 bits) set, so that the two never meet.
+pub const VIP6_PREFIX: u8 = 64;
+/// Prefix length of the IPv6 alias range.
+pub const ALIAS6_PREFIX: u8 = 48;
+
 /// What the programs know of the node. All zero until the agent has written it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -128,6 +134,10 @@ pub struct Config {
     pub brattice0_mac: [u8; 6],
     /// Zero.
     pub pad: [u8; 2],
+    /// Network address of the IPv6 VIP range, a /[`VIP6_PREFIX`]; all zero: the node has no IPv6.
+    pub vip_net6: Address,
+    /// Network address of the IPv6 alias range, a /[`ALIAS6_PREFIX`]; all zero: the node has no IPv6.
+    pub alias_net6: Address,
 }
 
 /// Where a packet from a workload comes in, and from which address.
@@ -337,7 +347,7 @@ crate::pod!(
     WorkerState,
 );
 
-const _: () = assert!(size_of::<Config>() == 44);
+const _: () = assert!(size_of::<Config>() == 76);
 const _: () = assert!(size_of::<WorkloadKey>() == 20);
 const _: () = assert!(size_of::<Workload>() == 24);
 const _: () = assert!(size_of::<Alias>() == 32);

@@ -85,8 +85,8 @@ fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
         sh("ip route add local 169.254.64.0/20 dev lo proto static");
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::RouteTaken { table: 255, protocol: 4, .. }), "{error}");
-        assert!(room.bpffs.join("v1/links/vip_listener").exists());
-        assert!(room.bpffs.join("v1/links/workload_egress").exists());
+        assert!(room.bpffs.join("v2/links/vip_listener").exists());
+        assert!(room.bpffs.join("v2/links/workload_egress").exists());
         assert!(!routes().contains("local 169.254"), "{}", routes());
         // The half-started state is taken up when the hindrance is gone.
         sh("ip route del local 169.254.64.0/20 dev lo proto static");
@@ -135,7 +135,7 @@ fn removed_pins_do_not_detach_and_are_put_back() {
         let datapath = room.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
         let before = (datapath.attached().unwrap(), tree(&room.bpffs));
-        sh(&format!("rm -r {}/v1", room.bpffs.display()));
+        sh(&format!("rm -r {}/v2", room.bpffs.display()));
         assert_eq!(datapath.attached().unwrap(), before.0);
         assert_eq!(datapath.repair().await.unwrap(), ["pins"]);
         assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before);
@@ -172,7 +172,7 @@ fn a_pinned_link_is_not_adopted_for_another_interface_of_the_same_index() {
         sh("ip link add w0 index 777 type veth peer name w1");
         let datapath = room.start().await;
         assert_eq!(datapath.steps(), ["workload_ingress"], "its link was let go");
-        assert!(!room.bpffs.join("v1/links/workload_ingress-777").exists());
+        assert!(!room.bpffs.join("v2/links/workload_ingress-777").exists());
         assert_eq!(datapath.attached().unwrap().len(), 2);
         datapath.attach(777).await.unwrap();
         let attached = datapath.attached().unwrap();
@@ -202,7 +202,7 @@ fn detaching_takes_the_program_away() {
         let datapath = room.start().await;
         datapath.detach(v0).await.unwrap();
         assert_eq!(attached("v0"), []);
-        assert!(!room.bpffs.join(format!("v1/links/workload_ingress-{v0}")).exists());
+        assert!(!room.bpffs.join(format!("v2/links/workload_ingress-{v0}")).exists());
     });
 }
 
@@ -225,7 +225,7 @@ fn pins_of_another_schema_are_refused_untouched() {
 fn a_map_of_another_layout_is_refused() {
     room(async |room: Room| {
         drop(room.start().await);
-        let map = room.bpffs.join("v1/maps/SWITCHES");
+        let map = room.bpffs.join("v2/maps/SWITCHES");
         sh(&format!("rm {}", map.display()));
         sh(&format!("bpftool map create {} type hash key 8 value 8 entries 16 name SWITCHES", map.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
@@ -238,10 +238,10 @@ fn a_map_of_another_layout_is_refused() {
 fn missing_pins_below_attached_programs_are_an_error_and_below_none_a_fresh_start() {
     room(async |room: Room| {
         drop(room.start().await);
-        sh(&format!("rm {}/v1/programs/workload_ingress", room.bpffs.display()));
+        sh(&format!("rm {}/v2/programs/workload_ingress", room.bpffs.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::PinsIncomplete { .. }), "{error}");
-        sh(&format!("rm {}/v1/links/*", room.bpffs.display()));
+        sh(&format!("rm {}/v2/links/*", room.bpffs.display()));
         let datapath = room.start().await;
         assert!(!datapath.adopted());
         assert_eq!(datapath.attached().unwrap().len(), 2);

@@ -64,6 +64,8 @@ pub fn config() -> Config {
         half_open_limit: 8,
         brattice0_mac: BRATTICE0_MAC,
         pad: [0; 2],
+        vip_net6: Address::default(),
+        alias_net6: Address::default(),
     }
 }
 
