@@ -1,6 +1,7 @@
 //! The only automation of Brattice. `cargo xtask demo` and `cargo xtask test` are all a newcomer needs.
 
 mod artifacts;
+mod bench;
 mod compile;
 mod demo;
 mod ebpf;
@@ -57,6 +58,15 @@ enum Verb {
         #[arg(long)]
         stop: bool,
     },
+    /// Measures Brattice beside its peers, optimized for production. As root, on a machine that does nothing else.
+    Bench {
+        /// Direct, nginx, bare hyper and Brattice only: at most 5 minutes.
+        #[arg(long)]
+        quick: bool,
+        /// For the benchmark, after `--`: `--help` lists them.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Format, clippy, licences and advisories, file lengths.
     Lint,
     /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
@@ -76,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Test { sabotage: false, filter, .. } => test::run(filter.as_deref()),
         Verb::Demo { stop: true, .. } => demo::stop(),
         Verb::Demo { keep, .. } => demo::run(keep),
+        Verb::Bench { quick, arguments } => bench::run(quick, &arguments),
         Verb::Lint => lint::run(),
         Verb::Mutants { only } => mutants::run(only.as_deref()),
     };

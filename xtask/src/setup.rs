@@ -40,6 +40,15 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("python3", "python3"),
 ];
 
+/// What the benchmark compares Brattice with, and what it sends load with.
+const BENCH_PACKAGES: &[(&str, &str)] = &[
+    ("wrk", "wrk"),
+    ("nginx-light", "nginx"),
+    ("haproxy", "haproxy"),
+    ("openssl", "openssl"),
+    ("python3-venv", "python3"),
+];
+
 /// How much is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
@@ -47,6 +56,8 @@ pub(crate) enum For {
     Building,
     /// Compilers, and the programs that tests and the demo run.
     Tests,
+    /// All that tests need, and the benchmark's peers.
+    Measuring,
     /// Compilers and cargo-deny.
     Linting,
     /// Compilers and cargo-mutants.
@@ -70,7 +81,7 @@ pub(crate) fn setup(needed: For) -> Result<()> {
     if needed == For::Mutating {
         ensure_mutants()?;
     }
-    if needed == For::Tests {
+    if matches!(needed, For::Tests | For::Measuring) {
         ensure_bpffs()?;
     }
     println!("    setup: complete");
@@ -92,16 +103,21 @@ fn missing_packages(needed: For) -> Vec<&'static str> {
     if debian {
         missing.extend(BUILD_PACKAGES.iter().filter(|package| !is_installed(package)));
     }
-    if needed == For::Tests {
-        missing.extend(
-            TEST_PACKAGES
-                .iter()
-                .filter(
-                    |(package, program)| if debian { !is_installed(package) } else { run::which(program).is_none() },
-                )
-                .map(|(package, _)| *package),
-        );
-    }
+    let programs: &[&[(&'static str, &str)]] = match needed {
+        For::Tests => &[TEST_PACKAGES],
+        For::Measuring => &[TEST_PACKAGES, BENCH_PACKAGES],
+        For::Building | For::Linting | For::Mutating => &[],
+    };
+    let there =
+        |package: &str, program: &str| if debian { is_installed(package) } else { run::which(program).is_some() };
+    missing.extend(
+        programs
+            .iter()
+            .copied()
+            .flatten()
+            .filter(|(package, program)| !there(package, program))
+            .map(|(package, _)| *package),
+    );
     missing
 }
 
