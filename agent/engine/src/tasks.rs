@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 /// The aliases, with generations, that a task talks with. A clone is the same.
@@ -63,10 +64,8 @@ impl Tasks {
         self.next.set(number + 1);
         let entry = Entry { tasks: Rc::clone(self), number };
         // A spawned task first runs after this function, so the table has it before it can end.
-        let handle = tokio::task::spawn_local(async move {
-            let _entry = entry;
-            task.await;
-        });
+        // Not an `async` block, which would hold the task twice: as it came, and as it is waited for.
+        let handle = tokio::task::spawn_local(task.map(move |()| drop(entry)));
         self.open.borrow_mut().insert(number, Task { parties, handle });
     }
 

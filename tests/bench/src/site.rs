@@ -28,6 +28,9 @@ pub(crate) const LARGE: usize = 1 << 20;
 /// Path of the large answer.
 pub(crate) const LARGE_PATH: &str = "/large";
 
+/// Where a body may be sent.
+pub(crate) const UPLOAD_PATH: &str = "/upload";
+
 /// A site.
 pub(crate) struct Site {
     /// Dropped before the lab, whose end would kill it anyway.
@@ -78,8 +81,10 @@ fn backend(lab: &Lab, namespace: &Namespace, core: usize) -> Result<Daemon> {
     fs::create_dir_all(folder.join("files"))?;
     fs::write(folder.join("files").join(&LARGE_PATH[1..]), vec![b'x'; LARGE])?;
     let small = "x".repeat(SMALL);
+    // `return` alone would answer before it has read a body; asking itself makes it read the body first.
     let locations = format!(
-        "location / {{ return 200 '{small}'; }} location = {LARGE_PATH} {{ root {}/files; }}",
+        "location / {{ return 200 '{small}'; }} location = {LARGE_PATH} {{ root {}/files; }}
+    location = {UPLOAD_PATH} {{ client_body_buffer_size 2m; proxy_pass_request_body off; proxy_set_header Content-Length ''; proxy_pass http://127.0.0.1:{HTTP1}/; }}",
         folder.display()
     );
     let configuration = format!(

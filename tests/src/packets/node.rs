@@ -366,20 +366,17 @@ impl Node {
         self.test_run(hook, frame, None, times).unwrap_or_else(|e| panic!("BPF_PROG_TEST_RUN: {e:?}"));
     }
 
-    /// Average time of a run, ns, of a frame that the program leaves as it is.
-    ///
-    /// # Panics
-    /// If the kernel refuses to.
-    pub fn time_ns(&mut self, hook: Hook, frame: &[u8], times: u32) -> f64 {
+    /// Average time of a run, ns, of a frame that the program leaves as it is; `None` of a frame that the kernel finds too
+    /// short to be one.
+    pub fn time_ns(&mut self, hook: Hook, frame: &[u8], times: u32) -> Option<f64> {
         let name = hook.program();
         let program: &mut SchedClassifier =
             self.ebpf.program_mut(name).expect("the object has the program").try_into().expect("it is a classifier");
         let mut out = vec![0; frame.len() + 256];
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: times, ..TestRunOptions::new() };
-        let result = program.test_run(options).unwrap_or_else(|e| panic!("BPF_PROG_TEST_RUN: {e:?}"));
         // The kernel's average, in whole nanoseconds.
-        result.duration.as_secs_f64() * 1e9
+        Some(program.test_run(options).ok()?.duration.as_secs_f64() * 1e9)
     }
 
     /// Value of a counter by its index, over all CPUs.

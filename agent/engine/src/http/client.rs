@@ -6,7 +6,7 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     ops::Range,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
     task::Poll,
@@ -223,7 +223,8 @@ async fn serve(mut session: Session, stream: TcpStream) {
     control.flow.protocol.set(if http2 { FlowProtocol::Http2 } else { FlowProtocol::Http1 });
     let session = Rc::new(session);
     let serving = Rc::clone(&session);
-    let service = service_fn(move |request| service::serve(Rc::clone(&serving), request));
+    // In a box of its own, which an idle connection does not keep.
+    let service = service_fn(move |request| Box::pin(service::serve(Rc::clone(&serving), request)));
     let io = TokioIo::new(io);
     if http2 {
         let executor = StreamTasks { local: Rc::clone(&local), parties: session.parties.clone() };
@@ -237,8 +238,9 @@ async fn serve(mut session: Session, stream: TcpStream) {
             .max_local_error_reset_streams(HTTP2_LOCAL_RESETS)
             // h2 answers beyond this by itself and uncounted; the service answers, and counts, from the limit on.
             .max_header_list_size(limits.header_bytes.saturating_mul(2));
-        let connection = pin!(builder.serve_connection(io, service));
-        drive(&local, &control, connection, http2::Connection::graceful_shutdown, true).await;
+        // In a box, or every HTTP/1 connection would have the room for it, too.
+        let mut connection = Box::pin(builder.serve_connection(io, service));
+        drive(&local, &control, connection.as_mut(), http2::Connection::graceful_shutdown, true).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -257,7 +259,7 @@ async fn serve(mut session: Session, stream: TcpStream) {
         let mut io = parts.io.into_inner();
         let upgrade = session.switched.take();
         if let Some(upgrade) = upgrade {
-            upgrade::run(io, parts.read_buf, upgrade, &local.copier, &control).await;
+            Box::pin(upgrade::run(io, parts.read_buf, upgrade, &local.copier, &control)).await;
         } else {
             // hyper leaves it open where some request offered another protocol.
             poll_fn(|cx| {
@@ -336,6 +338,7 @@ where
     fn execute(&self, stream: F) {
         let local = Rc::clone(&self.local);
         let (stream, handle) = abortable(stream);
+        let stream = Box::pin(stream);
         self.local.tasks.spawn(self.parties.clone(), async move {
             // The stream's first turn begins its request, which takes the handle.
             *local.stream.borrow_mut() = Some(handle);

@@ -5,7 +5,10 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result};
 
 use super::{Seen, microseconds, run};
-use crate::peers::Peer;
+use crate::{
+    peers::Peer,
+    site::{LARGE, LARGE_PATH, UPLOAD_PATH},
+};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +32,15 @@ pub(crate) fn load(peer: &Peer, ask: Ask, connections: usize, length: Duration) 
     fs::write(
         &script,
         match ask {
-            Ask::Upload => format!("wrk.method = 'POST'; wrk.body = string.rep('x', {})", crate::site::LARGE),
+            Ask::Upload => format!("wrk.method = 'POST'; wrk.body = string.rep('x', {})", LARGE),
             _ => String::new(),
         },
     )?;
-    let path = if ask == Ask::Download { crate::site::LARGE_PATH } else { "/" };
+    let path = match ask {
+        Ask::Small | Ask::NewConnection => "/",
+        Ask::Download => LARGE_PATH,
+        Ask::Upload => UPLOAD_PATH,
+    };
     let mut command = peer.client().command("taskset");
     command.args(["-c", &peer.site.core.to_string(), "wrk", "-t1", "--latency", "--timeout", "10s"]);
     command.args([format!("-c{connections}"), format!("-d{}s", length.as_secs().max(1))]);

@@ -54,7 +54,14 @@ const MARK: u32 = 1337;
 fn redirect(site: &Site, hook: &str, from: u16, to: u16) -> Result<()> {
     let namespace = if hook == "output" { &site.client.namespace } else { &site.target.namespace };
     let rules = format!(
-        "table ip sidecar {{ chain {hook} {{ type nat hook {hook} priority -100; meta mark {MARK} accept; tcp dport {from} redirect to :{to}; }} }}"
+        "table ip sidecar {{
+  chain {hook} {{
+    type nat hook {hook} priority -100
+    meta mark {MARK} accept
+    tcp dport {from} redirect to :{to}
+  }}
+}}
+"
     );
     let file = site.folder("sidecars")?.join(format!("{hook}.nft"));
     fs::write(&file, rules)?;
