@@ -11,6 +11,7 @@ mod foreign;
 mod fragments;
 mod half_open;
 mod ingress;
+mod ipv6;
 mod listener;
 mod malformed;
 mod posing;
