@@ -17,4 +17,5 @@ mod malformed;
 mod posing;
 mod scene;
 mod switches;
+mod verifier;
 mod world;
