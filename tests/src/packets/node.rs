@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -64,8 +64,8 @@ pub fn config() -> Config {
         half_open_limit: 8,
         brattice0_mac: BRATTICE0_MAC,
         pad: [0; 2],
-        vip_net6: Address::default(),
-        alias_net6: Address::default(),
+        vip_net6: Ipv6Addr::new(0xfd00, 0xa9fe, 0x4000, 1, 0, 0, 0, 0).into(),
+        alias_net6: Ipv6Addr::new(0xfd00, 0x647f, 0x4000, 0, 0, 0, 0, 0).into(),
     }
 }
 
@@ -165,7 +165,14 @@ impl Node {
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn add_workload(&mut self, ifindex: u32, address: Ipv4Addr, alias: Ipv4Addr, workload_id: u32, flags: u32) {
+    pub fn add_workload(
+        &mut self,
+        ifindex: u32,
+        address: impl Into<Address>,
+        alias: impl Into<Address>,
+        workload_id: u32,
+        flags: u32,
+    ) {
         self.add_workload_at(ifindex, address, alias, workload_id, flags, WORKLOAD_MAC);
     }
 
@@ -176,26 +183,36 @@ impl Node {
     pub fn add_workload_at(
         &mut self,
         ifindex: u32,
-        address: Ipv4Addr,
-        alias: Ipv4Addr,
+        address: impl Into<Address>,
+        alias: impl Into<Address>,
         workload_id: u32,
         flags: u32,
         mac: [u8; 6],
     ) {
-        let (address, alias) = (Address::from(address), Address::from(alias));
+        let (address, alias) = (address.into(), alias.into());
         self.table(WORKLOADS)
             .insert(WorkloadKey { ifindex, address }, Workload { alias, workload_id, flags }, 0)
             .expect("workload is written");
         self.table(ALIASES)
-            .insert(alias, Alias { address, ifindex, workload_id, mac, pad: [0; 2] }, 0)
+            .insert(alias, Alias { address, ifindex, workload_id, mac, mtu: 0 }, 0)
             .expect("alias is written");
+    }
+
+    /// Says how large a packet to an alias may be; 0 is not known.
+    ///
+    /// # Panics
+    /// If the alias is not there, or the kernel refuses.
+    pub fn set_mtu(&mut self, alias: impl Into<Address>, mtu: u16) {
+        let (key, mut table) = (alias.into(), self.table::<Address, Alias>(ALIASES));
+        let alias = table.get(&key, 0).expect("the alias was added");
+        table.insert(key, Alias { mtu, ..alias }, 0).expect("alias is written");
     }
 
     /// Registers a target.
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn add_target(&mut self, alias: Ipv4Addr, port: u16, protocol: u8) {
+    pub fn add_target(&mut self, alias: impl Into<Address>, port: u16, protocol: u8) {
         let key = TargetKey { alias: alias.into(), port, protocol, pad: 0 };
         self.table(TARGETS).insert(key, 1u32, 0).expect("target is written");
     }
@@ -204,7 +221,7 @@ impl Node {
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn add_dns_listener(&mut self, vip: Ipv4Addr, protocol: u8) {
+    pub fn add_dns_listener(&mut self, vip: impl Into<Address>, protocol: u8) {
         let key = ListenerKey { vip: vip.into(), port: 53, protocol, pad: 0 };
         self.table(LISTENERS)
             .insert(key, Listener { kind: LISTENER_DNS, service_id: 0 }, 0)
@@ -215,7 +232,7 @@ impl Node {
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn add_service(&mut self, vip: Ipv4Addr, port: u16, service_id: u32) {
+    pub fn add_service(&mut self, vip: impl Into<Address>, port: u16, service_id: u32) {
         let key = ListenerKey { vip: vip.into(), port, protocol: 6, pad: 0 };
         self.table(LISTENERS)
             .insert(key, Listener { kind: LISTENER_HTTP, service_id }, 0)

@@ -24,7 +24,7 @@ use crate::scene::{ALIAS, REAL, TARGET_PORT, TCP, WORKLOAD};
 /// The node's own address on the link to the workload.
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// See the module.
 pub(crate) struct World {
@@ -43,7 +43,7 @@ pub(crate) fn sh(line: &str) {
 }
 
 /// A thread in a new network namespace that runs what it is sent. Returns its thread id.
-fn namespace_thread() -> (Sender<Job>, i32) {
+pub(crate) fn namespace_thread() -> (Sender<Job>, i32) {
     let (send, jobs) = channel::<Job>();
     let (tell, told) = channel();
     thread::spawn(move || {
