@@ -111,7 +111,7 @@ where
 }
 
 /// `workload_egress` goes on here with an error to an alias ([`crate::packet::ICMP_ERROR`]), once it has looked at the
-/// sender, the outer addresses and the switches.
+/// sender, the destination and the switches.
 #[inline(never)]
 pub(crate) fn to_workload(skb: *mut __sk_buff) -> i32 {
     let ctx = TcContext::new(skb);
@@ -147,13 +147,19 @@ where
     let real = H::Address::of(&alias.address);
     replace::<H>(ctx, &checked, Field::Source, to, real)?;
     rewrite::destination(ctx, &checked, to, real)?;
+    // The stack chooses an address of an interface as an ICMPv6 error's source, and a VIP is on none.
+    let mut source = header.source();
+    if !config.is_vip(source) {
+        rewrite::source(ctx, &checked, source, called)?;
+        source = called;
+    }
     // The workload knows its question by the resolver that it asked.
-    let [source, destination]: [u16; 2] = ctx.load(inner.l4_offset as usize).map_err(|_| DropReason::HelperFailed)?;
-    if u16::from_be(destination) == intercept::DNS_PORT && called.is(config.dns_vip()) {
-        let answer = Ports { source: intercept::DNS_PORT, destination: u16::from_be(source), flags: 0 };
+    let [asker, port]: [u16; 2] = ctx.load(inner.l4_offset as usize).map_err(|_| DropReason::HelperFailed)?;
+    if u16::from_be(port) == intercept::DNS_PORT && called.is(config.dns_vip()) {
+        let answer = Ports { source: intercept::DNS_PORT, destination: u16::from_be(asker), flags: 0 };
         if let Some(resolver) = intercept::asked::<H::Address>(ctx, &inner, to.key(), &answer) {
             replace::<H>(ctx, &checked, Field::Destination, called, resolver)?;
-            rewrite::source(ctx, &checked, header.source(), resolver)?;
+            rewrite::source(ctx, &checked, source, resolver)?;
         }
     }
     rewrite::macs(ctx, &[alias.mac, VIRTUAL_MAC])?;

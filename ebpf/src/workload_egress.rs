@@ -93,7 +93,7 @@ where
     if switches::all_detached() || switches::workload_detached(alias.workload_id) {
         return Err(DropReason::Detached);
     }
-    if !config.is_vip(source) {
+    if !about && !config.is_vip(source) {
         return Err(DropReason::SourceNotVip);
     }
     let checked = checked?;

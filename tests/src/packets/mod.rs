@@ -4,5 +4,6 @@
 pub mod checksums;
 pub mod corpus;
 pub mod frame;
+pub mod frame6;
 pub mod icmp;
 pub mod node;

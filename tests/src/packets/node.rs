@@ -50,7 +50,7 @@ pub fn load() -> Ebpf {
     })
 }
 
-/// VIPs 169.254.64.0/20, aliases 100.127.0.0/16, engine user 0 (whose socket `BPF_PROG_TEST_RUN` gives each packet).
+/// VIPs 169.254.64.0/20 and fd00:a9fe:4000:1::/64, aliases 100.127.0.0/16 and fd00:647f:4000::/48, engine user 0 (whose socket `BPF_PROG_TEST_RUN` gives each packet).
 pub fn config() -> Config {
     Config {
         ready: 1,

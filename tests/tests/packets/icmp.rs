@@ -6,7 +6,7 @@ use brattice_abi::{Counter, DropReason, MODE_DETACH, SWITCH_WORKLOAD, VIRTUAL_MA
 use brattice_tests::packets::{
     frame::Frame,
     icmp::{Error, Quote},
-    node::{BRATTICE0_MAC, Context, Hook, IFINDEX, Node, TCX_DROP, TCX_REDIRECT, WORKLOAD_MAC, config},
+    node::{BRATTICE0_MAC, Context, Hook, IFINDEX, Node, TCX_DROP, TCX_REDIRECT, WORKLOAD_MAC},
 };
 
 use crate::scene::{
@@ -292,6 +292,13 @@ fn every_error_of_the_host_is_delivered() {
                 delivered(&mut node, &Error::too_big(f.sent(protocol)).with(|e| e.kind = *kind), f.real);
             }
         }
+        // From an address of the host's: the workload hears of it from the VIP that it called.
+        let host = Error::too_big(f.sent(TCP)).with(|e| e.source = f.router);
+        let expected = host.clone().with(|e| {
+            (e.to, e.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
+            (e.source, e.destination, e.quote.source) = (f.vip, f.real, f.real);
+        });
+        becomes(&mut node, Hook::Egress, &host.build(), Context::default(), &expected.build(), Counter::IcmpToWorkload);
         // From another address of ours than the one that was called.
         delivered(&mut node, &Error::too_big(f.sent(TCP)).with(|e| e.source = f.engine), f.real);
     }
@@ -314,7 +321,6 @@ fn an_error_of_the_host_about_somebody_elses_packet_is_dropped() {
             let error = good.clone().with(|e| e.quote.destination = called);
             drops(&mut node, Hook::Egress, &error.build(), DropReason::IcmpForeign);
         }
-        drops(&mut node, Hook::Egress, &good.clone().with(|e| e.source = f.router).build(), DropReason::SourceNotVip);
         let unknown = good.clone().with(|e| e.destination = f.elsewhere);
         drops(&mut node, Hook::Egress, &unknown.build(), DropReason::UnknownAlias);
         delivered(&mut node, &good, f.real);

@@ -12,6 +12,7 @@ mod fragments;
 mod half_open;
 mod icmp;
 mod ingress;
+mod ipv6;
 mod listener;
 mod malformed;
 mod pmtu;

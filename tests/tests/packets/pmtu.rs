@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     sync::mpsc::{Sender, channel},
     thread,
     time::{Duration, Instant},
@@ -13,14 +13,26 @@ use brattice_tests::packets::icmp::{Error, Quote};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
+    ipv6::scene::{ALIAS6, ENGINE6, REAL6, VIP6},
     scene::{ALIAS, ENGINE, REAL, TARGET_PORT, UDP, VIP},
     world::{Job, World, in_world, namespace_thread, sh},
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn at(address: Ipv4Addr, port: u16) -> SocketAddr {
-    SocketAddrV4::new(address, port).into()
+fn at(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::new(address.into(), port)
+}
+
+/// A socket of the engine.
+fn engine(kind: Type, from: impl Into<IpAddr>) -> Socket {
+    let from = at(from, 0);
+    let socket = Socket::new(Domain::for_address(from), kind, None).expect("a socket");
+    if from.is_ipv6() {
+        socket.set_freebind_v6(true).expect("a socket can");
+    }
+    socket.bind(&from.into()).expect("the VIP range is local");
+    socket
 }
 
 /// Waits for a condition.
@@ -34,9 +46,13 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// The MTU that the node's stack knows for the workload.
-fn known_mtu() -> u32 {
+fn known_mtu(alias: impl Into<IpAddr>) -> u32 {
+    let (alias, from) = match alias.into() {
+        IpAddr::V4(alias) => (alias.to_string(), ENGINE.to_string()),
+        IpAddr::V6(alias) => (alias.to_string(), ENGINE6.to_string()),
+    };
     let output = std::process::Command::new("ip")
-        .args(["route", "get", &ALIAS.to_string(), "from", &ENGINE.to_string()])
+        .args(["route", "get", &alias, "from", &from])
         .output()
         .expect("ip is installed");
     let text = String::from_utf8(output.stdout).expect("text");
@@ -45,34 +61,48 @@ fn known_mtu() -> u32 {
     words.next().and_then(|w| w.parse().ok()).unwrap_or(0)
 }
 
+/// A world with both families.
+fn in_both(test: impl FnOnce(&mut World) + Send + 'static) {
+    in_world(|world| {
+        world.add_ipv6(REAL6, ALIAS6);
+        test(world);
+    });
+}
+
 /// A UDP packet to a VIP where nobody listens: the workload's socket hears of it.
 #[test]
 fn an_unreachable_port_is_told_to_the_workload() {
-    in_world(|world| {
-        let told = world.workload(|| {
-            let socket = UdpSocket::bind(at(REAL, 0)).expect("free");
-            socket.connect(at(VIP, 4000)).expect("there is a route");
-            socket.set_read_timeout(Some(PATIENCE)).expect("a socket can");
-            socket.send(b"anybody?").expect("sent");
-            socket.recv(&mut [0; 16]).map_err(|e| e.kind())
-        });
-        assert_eq!(told, Err(ErrorKind::ConnectionRefused), "{:?}", world.node.all_counted());
-        assert_eq!(world.node.counted(Counter::IcmpToWorkload), 1);
-        assert_eq!(world.node.dropped(DropReason::NoListener), 1);
+    in_both(|world| {
+        for (told, real, vip) in [(1, IpAddr::from(REAL), IpAddr::from(VIP)), (2, REAL6.into(), VIP6.into())] {
+            let heard = world.workload(move || {
+                let socket = UdpSocket::bind(at(real, 0)).expect("free");
+                socket.connect(at(vip, 4000)).expect("there is a route");
+                socket.set_read_timeout(Some(PATIENCE)).expect("a socket can");
+                socket.send(b"anybody?").expect("sent");
+                socket.recv(&mut [0; 16]).map_err(|e| e.kind())
+            });
+            assert_eq!(heard, Err(ErrorKind::ConnectionRefused), "{:?}", world.node.all_counted());
+            assert_eq!(world.node.counted(Counter::IcmpToWorkload), told);
+            assert_eq!(world.node.dropped(DropReason::NoListener), told);
+        }
     });
 }
 
 /// The engine's datagram to a target where nobody listens: the engine's socket hears of it.
 #[test]
 fn an_unreachable_port_of_a_target_is_told_to_the_engine() {
-    in_world(|world| {
+    in_both(|world| {
         world.node.add_target(ALIAS, 4000, UDP);
-        let socket = UdpSocket::bind(at(ENGINE, 0)).expect("the VIP range is local");
-        socket.connect(at(ALIAS, 4000)).expect("there is a route");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket can");
-        socket.send(b"anybody?").expect("sent");
-        assert_eq!(socket.recv(&mut [0; 16]).map_err(|e| e.kind()), Err(ErrorKind::ConnectionRefused));
-        assert_eq!(world.node.counted(Counter::IcmpFromWorkload), 1);
+        world.node.add_target(ALIAS6, 4000, UDP);
+        for (told, from, alias) in [(1, IpAddr::from(ENGINE), IpAddr::from(ALIAS)), (2, ENGINE6.into(), ALIAS6.into())]
+        {
+            let socket = UdpSocket::from(engine(Type::DGRAM, from));
+            socket.connect(at(alias, 4000)).expect("there is a route");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a socket can");
+            socket.send(b"anybody?").expect("sent");
+            assert_eq!(socket.recv(&mut [0; 16]).map_err(|e| e.kind()), Err(ErrorKind::ConnectionRefused));
+            assert_eq!(world.node.counted(Counter::IcmpFromWorkload), told);
+        }
     });
 }
 
@@ -115,7 +145,7 @@ fn the_stack_learns_the_mtu_of_a_workload() {
         assert_eq!(world.node.counted(Counter::TooLargeAnswered), 0);
 
         socket.send(&data).expect("sent: nothing is known yet");
-        until("the MTU is known", || known_mtu() == 1280);
+        until("the MTU is known", || known_mtu(ALIAS) == 1280);
         assert_eq!(world.node.counted(Counter::TooLargeAnswered), 1);
         // The error waits at the socket.
         until("sent in fragments", || socket.send(&data).is_ok());
@@ -130,7 +160,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 /// 1 MiB each way between the engine and a server of the workload, over one connection.
-fn both_ways(listener: TcpListener) {
+fn both_ways(listener: TcpListener, from: impl Into<IpAddr>) {
     const LEN: usize = 1 << 20;
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("the engine connects");
@@ -140,9 +170,10 @@ fn both_ways(listener: TcpListener) {
         stream.read_exact(&mut all).expect("all arrives");
         stream.write_all(&all).expect("all is sent");
     });
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
-    socket.bind(&at(ENGINE, 0).into()).expect("the VIP range is local");
-    socket.connect_timeout(&at(ALIAS, TARGET_PORT).into(), PATIENCE).expect("the target is reached");
+    let from = from.into();
+    let to = if from.is_ipv4() { at(ALIAS, TARGET_PORT) } else { at(ALIAS6, TARGET_PORT) };
+    let socket = engine(Type::STREAM, from);
+    socket.connect_timeout(&to.into(), PATIENCE).expect("the target is reached");
     let mut stream = std::net::TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket can");
     stream.set_write_timeout(Some(PATIENCE)).expect("a socket can");
@@ -155,8 +186,8 @@ fn both_ways(listener: TcpListener) {
 }
 
 /// A server in the workload's namespace.
-fn server(world: &World) -> TcpListener {
-    world.workload(|| TcpListener::bind(at(REAL, TARGET_PORT)).expect("free"))
+fn server(world: &World, real: impl Into<IpAddr> + Send + 'static) -> TcpListener {
+    world.workload(|| TcpListener::bind(at(real, TARGET_PORT)).expect("free"))
 }
 
 /// Runs something in another namespace.
@@ -195,10 +226,10 @@ fn a_router_inside_the_workload_tells_of_a_smaller_mtu_behind_it() {
             sh("ip route add default via 10.9.0.1 dev eth0 advmss 1460");
         });
         world.node.set_mtu(ALIAS, 1500);
-        both_ways(inside(&client, || TcpListener::bind(at(REAL, TARGET_PORT)).expect("free")));
+        both_ways(inside(&client, || TcpListener::bind(at(REAL, TARGET_PORT)).expect("free")), ENGINE);
         assert!(world.node.counted(Counter::IcmpFromWorkload) >= 1, "{:?}", world.node.all_counted());
         assert_eq!(world.node.counted(Counter::TooLargeAnswered), 0, "the first link takes 1500 bytes");
-        assert_eq!(known_mtu(), 1280);
+        assert_eq!(known_mtu(ALIAS), 1280);
     });
 }
 
@@ -213,7 +244,7 @@ fn transfers_arrive_whole_whatever_the_mtu_and_the_offloads() {
                 sh(&format!("ip link set w0 mtu {mtu}"));
                 world.workload(move || sh(&format!("ip link set eth0 mtu {mtu}")));
                 world.node.set_mtu(ALIAS, mtu);
-                both_ways(server(world));
+                both_ways(server(world, REAL), ENGINE);
             }
         }
     });
@@ -222,10 +253,16 @@ fn transfers_arrive_whole_whatever_the_mtu_and_the_offloads() {
 /// The workload announces more than reaches it, so that nothing but errors tells of the MTU.
 #[test]
 fn tcp_learns_a_smaller_mtu_than_was_announced() {
-    in_world(|world| {
+    in_both(|world| {
         world.node.set_mtu(ALIAS, 1000);
-        both_ways(server(world));
-        assert!(world.node.counted(Counter::TooLargeAnswered) >= 1, "{:?}", world.node.all_counted());
-        assert_eq!(known_mtu(), 1000);
+        both_ways(server(world, REAL), ENGINE);
+        let answered = world.node.counted(Counter::TooLargeAnswered);
+        assert!(answered >= 1, "{:?}", world.node.all_counted());
+        assert_eq!(known_mtu(ALIAS), 1000);
+
+        world.node.set_mtu(ALIAS6, 1300);
+        both_ways(server(world, REAL6), ENGINE6);
+        assert!(world.node.counted(Counter::TooLargeAnswered) > answered, "{:?}", world.node.all_counted());
+        assert_eq!(known_mtu(ALIAS6), 1300);
     });
 }

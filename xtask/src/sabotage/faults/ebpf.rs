@@ -385,6 +385,9 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "ebpf/src/workload_egress.rs",
         search: "    if !too_large::fits(ctx, &checked, alias.mtu) {",
         replace: "    if alias.mtu == 1 {",
-        tests: &[packets("icmp::what_is_too_large_is_answered"), packets("pmtu::tcp_learns_a_smaller_mtu_than_was_announced")],
+        tests: &[
+            packets("icmp::what_is_too_large_is_answered"),
+            packets("pmtu::tcp_learns_a_smaller_mtu_than_was_announced"),
+        ],
     },
 ];
