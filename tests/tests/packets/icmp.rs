@@ -182,11 +182,14 @@ fn messages_that_are_no_errors_are_dropped() {
     }
 }
 
+/// Makes a quote bad.
+type Spoil = fn(&mut Quote);
+
 #[test]
 fn a_quote_that_is_no_start_of_tcp_or_udp_is_dropped() {
     let mut node = node();
     for f in FAMILIES {
-        let spoilt: [(&str, fn(&mut Quote)); 5] = [
+        let spoilt: [(&str, Spoil); 5] = [
             ("an error about an error", |q| q.protocol = if q.source.is_ipv4() { 1 } else { 58 }),
             ("SCTP", |q| q.protocol = 132),
             ("a version of none", |q| q.version = Some(5)),
