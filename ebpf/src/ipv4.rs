@@ -3,7 +3,10 @@
 use aya_ebpf::programs::TcContext;
 use brattice_abi::{DropReason, IPPROTO_TCP, IPPROTO_UDP};
 
-use crate::packet::{Checked, ETH_LEN, Header, frame_len, gso_size};
+use crate::{
+    icmp::{self, Icmp},
+    packet::{Checked, ETH_LEN, Header, frame_len, gso_size, has_ports},
+};
 
 /// Least bytes of an IPv4 header.
 const MIN_LEN: u32 = 20;
@@ -19,7 +22,7 @@ pub(crate) struct Ipv4 {
     fragment: u16,
     ttl: u8,
     protocol: u8,
-    checksum: u16,
+    pub(crate) checksum: u16,
     source: u32,
     destination: u32,
 }
@@ -99,5 +102,64 @@ impl Header for Ipv4 {
             needs_checksum: false,
         }
         .with_room_for_ports((self.fragment_offset() as u32) << 3)
+    }
+}
+
+/// ICMP (RFC 792).
+pub(crate) const ICMP: u8 = 1;
+
+const UNREACHABLE: u8 = 3;
+const TIME_EXCEEDED: u8 = 11;
+const PARAMETER_PROBLEM: u8 = 12;
+
+impl Icmp for Ipv4 {
+    const PROTOCOL: u8 = ICMP;
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        kind == UNREACHABLE || kind == TIME_EXCEEDED || kind == PARAMETER_PROBLEM
+    }
+
+    #[inline(always)]
+    fn quoted(ctx: &TcContext, offset: u32, room: u32) -> Option<(Self, Checked)> {
+        if room < MIN_LEN {
+            return None;
+        }
+        let header: Self = ctx.load(offset as usize).ok()?;
+        let len = header.len();
+        if header.version_ihl >> 4 != 4
+            || len < MIN_LEN
+            || len + icmp::LEAST_QUOTED > room
+            || !has_ports(header.protocol)
+            || header.fragment_offset() != 0
+        {
+            return None;
+        }
+        let checked = Checked {
+            protocol: header.protocol,
+            l4_offset: offset + len,
+            payload: room - len,
+            first: true,
+            whole: false,
+            needs_checksum: false,
+        };
+        Some((header, checked))
+    }
+}
+
+/// A header without options of a packet of this host; its checksum is still 0.
+#[inline(always)]
+pub(crate) fn new(protocol: u8, total_length: u16, source: u32, destination: u32) -> Ipv4 {
+    Ipv4 {
+        version_ihl: 0x45,
+        tos: 0,
+        total_length: total_length.to_be(),
+        id: 0,
+        fragment: 0x4000u16.to_be(),
+        ttl: 64,
+        protocol,
+        checksum: 0,
+        source: source.to_be(),
+        destination: destination.to_be(),
     }
 }

@@ -3,7 +3,10 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use brattice_abi::{Address, DropReason, MAX_EXTENSION_HEADERS};
 
-use crate::packet::{Checked, ETH_LEN, Header, frame_len, gso_size};
+use crate::{
+    icmp::{self, Icmp},
+    packet::{Checked, ETH_LEN, Header, frame_len, gso_size, has_ports},
+};
 
 /// Bytes of the fixed header.
 pub(crate) const LEN: u32 = 40;
@@ -82,8 +85,8 @@ impl Header for Ipv6 {
             return 0;
         }
         let (_, payload) = self.payload(ctx);
-        match Chain::walk(ctx, self.next_header, payload) {
-            Ok(chain) if chain.fragment_offset == 0 && crate::packet::has_ports(chain.protocol) => {
+        match Chain::walk(ctx, ETH_LEN, self.next_header, payload) {
+            Ok(chain) if chain.fragment_offset == 0 && has_ports(chain.protocol) => {
                 ctx.load::<u16>((ETH_LEN + LEN + chain.len + 2) as usize).map_or(0, u16::from_be)
             }
             _ => 0,
@@ -96,7 +99,7 @@ impl Header for Ipv6 {
             return Err(DropReason::Malformed);
         }
         let (promised, payload) = self.payload(ctx);
-        let chain = Chain::walk(ctx, self.next_header, payload)?;
+        let chain = Chain::walk(ctx, ETH_LEN, self.next_header, payload)?;
         let present = frame_len(ctx).wrapping_sub(ETH_LEN + LEN);
         Checked {
             protocol: chain.protocol,
@@ -143,10 +146,10 @@ const PROTOCOL_SHIFT: u32 = 48;
 const OFFSET_SHIFT: u32 = 32;
 
 impl Chain {
-    /// From the next header field of the fixed header, within so many bytes behind it.
+    /// From the next header field of the fixed header at `offset`, within so many bytes behind it.
     #[inline(always)]
-    fn walk(ctx: &TcContext, next_header: u8, payload: u32) -> Result<Self, DropReason> {
-        let chain = walk(ctx.skb.skb, next_header as u32, payload);
+    fn walk(ctx: &TcContext, offset: u32, next_header: u8, payload: u32) -> Result<Self, DropReason> {
+        let chain = walk(ctx.skb.skb, offset, next_header as u32, payload);
         match chain >> REASON_SHIFT {
             0 => Ok(Self {
                 protocol: (chain >> PROTOCOL_SHIFT) as u8,
@@ -169,7 +172,7 @@ const TOO_MANY: u64 = DropReason::TooManyHeaders as u64;
 /// The only function that is called rather than inlined: it has a loop, and is needed where foreign traffic is looked at
 /// and where ours is checked. Its result is one word because a call can return no more.
 #[inline(never)]
-fn walk(skb: *mut __sk_buff, next_header: u32, payload: u32) -> u64 {
+fn walk(skb: *mut __sk_buff, offset: u32, next_header: u32, payload: u32) -> u64 {
     let ctx = TcContext::new(skb);
     let mut next = next_header as u8;
     let mut len = 0u32;
@@ -185,7 +188,7 @@ fn walk(skb: *mut __sk_buff, next_header: u32, payload: u32) -> u64 {
         if next == HOP_BY_HOP && turn != 0 {
             return MALFORMED << REASON_SHIFT;
         }
-        let Ok(start) = ctx.load::<Start>((ETH_LEN + LEN + len) as usize) else { return TRUNCATED << REASON_SHIFT };
+        let Ok(start) = ctx.load::<Start>((offset + LEN + len) as usize) else { return TRUNCATED << REASON_SHIFT };
         let [kind, segments_left] = start.rest;
         if next == ROUTING && (kind == 0 || segments_left != 0) {
             return SOURCE_ROUTED << REASON_SHIFT;
@@ -204,4 +207,39 @@ fn walk(skb: *mut __sk_buff, next_header: u32, payload: u32) -> u64 {
         next = start.next_header;
     }
     TOO_MANY << REASON_SHIFT
+}
+
+impl Icmp for Ipv6 {
+    const PROTOCOL: u8 = ICMPV6;
+
+    /// All that RFC 4443, 2.1 numbers as errors and defines: unreachable, too big, time exceeded, parameter problem.
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        kind >= 1 && kind <= 4
+    }
+
+    #[inline(always)]
+    fn quoted(ctx: &TcContext, offset: u32, room: u32) -> Option<(Self, Checked)> {
+        if room < LEN {
+            return None;
+        }
+        let header: Self = ctx.load(offset as usize).ok()?;
+        if !header.is_version_6() {
+            return None;
+        }
+        let room = room - LEN;
+        let chain = Chain::walk(ctx, offset, header.next_header, room).ok()?;
+        if !has_ports(chain.protocol) || chain.fragment_offset != 0 || chain.len + icmp::LEAST_QUOTED > room {
+            return None;
+        }
+        let checked = Checked {
+            protocol: chain.protocol,
+            l4_offset: offset + LEN + chain.len,
+            payload: room - chain.len,
+            first: true,
+            whole: false,
+            needs_checksum: true,
+        };
+        Some((header, checked))
+    }
 }

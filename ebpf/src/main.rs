@@ -40,8 +40,9 @@
 //! - **Checksum offload and GSO.** The helpers know which part of a checksum the sender left to the hardware; headers of a
 //!   GSO packet are translated once for all its segments.
 //! - **Jumbograms** are GSO packets, whose lengths of 0 mean all that is there, or else `Truncated`.
-//! - **ICMP** to a VIP or alias, neighbour solicitations for a VIP aside, is dropped (`UnsupportedProtocol`,
-//!   `NotForWorkload`).
+//! - **ICMP errors** about our flows are translated with the packet they quote, both ways (`icmp`); other ICMP to a VIP or alias
+//!   is dropped (`UnsupportedProtocol`, `NotForWorkload`).
+//! - **Larger than the workload's MTU**: becomes an ICMP error about itself (`too_large`).
 //!
 //! # Bounds
 //!
@@ -58,6 +59,7 @@ mod arp;
 mod atomic;
 mod config;
 mod half_open;
+mod icmp;
 mod intercept;
 mod ipv4;
 mod ipv6;
@@ -67,6 +69,7 @@ mod packet;
 mod report;
 mod rewrite;
 mod switches;
+mod too_large;
 mod vip_listener;
 mod workload_egress;
 mod workload_ingress;

@@ -1,10 +1,6 @@
 //! Answers neighbour solicitations for VIPs (RFC 4861), so that a workload needs no more than a route that covers them.
 
-use aya_ebpf::{
-    bindings::BPF_F_RECOMPUTE_CSUM,
-    helpers::generated::{bpf_csum_diff, bpf_skb_change_tail},
-    programs::TcContext,
-};
+use aya_ebpf::{bindings::BPF_F_RECOMPUTE_CSUM, helpers::generated::bpf_skb_change_tail, programs::TcContext};
 use brattice_abi::{Address, Config, Counter, DropReason, VIRTUAL_MAC, WorkloadKey};
 
 use crate::{
@@ -147,7 +143,7 @@ pub(crate) fn answer(
         option: [TARGET_LINK_LAYER_ADDRESS, 1],
         mac: VIRTUAL_MAC,
     };
-    answer.message.checksum = checksum(&mut answer);
+    answer.message.checksum = rewrite::checksum(&mut answer, 0);
     answer.header.version_class_flow = VERSION_6;
     (answer.header.next_header, answer.header.hop_limit) = (ICMPV6, HOP_LIMIT);
 
@@ -159,13 +155,4 @@ pub(crate) fn answer(
     rewrite::macs(ctx, &[mac, VIRTUAL_MAC])?;
     count(Counter::NdpAnswered);
     Ok(rewrite::redirect_out(ifindex))
-}
-
-/// The Internet checksum (RFC 1071) of all of it.
-#[inline(always)]
-fn checksum(answer: &mut Answer) -> u16 {
-    // SAFETY: points to so many bytes of the stack, a multiple of 4.
-    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, (&raw mut *answer).cast(), ANSWER_LEN, 0) } as u32;
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
 }

@@ -14,6 +14,12 @@ pub(crate) const TCX_NEXT: i32 = -1;
 /// `TCX_DROP`.
 pub(crate) const TCX_DROP: i32 = 2;
 
+/// No verdicts: what a program's first function leaves to another. All that is on the stack at once has 512 bytes, so such a
+/// one is called after the first has returned, not by it.
+pub(crate) const ICMP_ERROR: i32 = 0x100;
+/// See [`ICMP_ERROR`].
+pub(crate) const TOO_LARGE: i32 = 0x101;
+
 /// ethertype of IPv4, as `__sk_buff.protocol` holds it (network order).
 pub(crate) const ETH_P_IP: u32 = 0x0800u16.to_be() as u32;
 /// ethertype of IPv6, as `__sk_buff.protocol` holds it.
@@ -26,7 +32,7 @@ pub(crate) const ETH_LEN: u32 = 14;
 /// Least bytes of a TCP header.
 const TCP_MIN_LEN: u32 = 20;
 /// Bytes of a UDP header.
-const UDP_LEN: u32 = 8;
+pub(crate) const UDP_LEN: u32 = 8;
 
 /// TCP flags (RFC 9293, 3.1).
 pub(crate) const TCP_SYN: u8 = 0x02;

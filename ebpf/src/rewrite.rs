@@ -9,6 +9,8 @@ use brattice_abi::{Address, DropReason, IPPROTO_TCP};
 
 use crate::{
     address::Ip,
+    ipv4::ICMP,
+    ipv6::ICMPV6,
     packet::{Checked, ETH_LEN},
 };
 
@@ -18,6 +20,8 @@ const IP_CHECKSUM: usize = ETH_LEN as usize + 10;
 const TCP_CHECKSUM: usize = 16;
 /// Offset of the checksum in a UDP header.
 const UDP_CHECKSUM: usize = 6;
+/// Offset of the checksum in an ICMPv6 header.
+const ICMPV6_CHECKSUM: usize = 2;
 
 /// An address in a packet.
 pub(crate) trait Place: Ip {
@@ -32,6 +36,17 @@ pub(crate) trait Place: Ip {
 
     /// Writes it, and mends what else in the packet depends on it.
     fn put(ctx: &TcContext, offset: usize, from: Self, to: Self) -> Result<(), DropReason>;
+
+    /// Writes it into the header that an ICMP error quotes, and mends what depends on it. `icmp`, `quote`: where the ICMP
+    /// header and the quoted one begin; `offset`: the place in a frame whose header this were.
+    fn put_quoted(
+        ctx: &TcContext,
+        icmp: usize,
+        quote: usize,
+        offset: usize,
+        from: Self,
+        to: Self,
+    ) -> Result<(), DropReason>;
 }
 
 impl Place for u32 {
@@ -48,6 +63,22 @@ impl Place for u32 {
         let (from, to) = (from.to_be(), to.to_be());
         ctx.l3_csum_replace(IP_CHECKSUM, from as u64, to as u64, 4).map_err(|_| DropReason::HelperFailed)?;
         ctx.store(offset, &to, 0).map_err(|_| DropReason::HelperFailed)
+    }
+
+    /// The sum over the quoted header is 0 before and after.
+    #[inline(always)]
+    fn put_quoted(
+        ctx: &TcContext,
+        _: usize,
+        quote: usize,
+        offset: usize,
+        from: Self,
+        to: Self,
+    ) -> Result<(), DropReason> {
+        let (from, to) = (from.to_be(), to.to_be());
+        let quote = quote - ETH_LEN as usize;
+        ctx.l3_csum_replace(quote + IP_CHECKSUM, from as u64, to as u64, 4).map_err(|_| DropReason::HelperFailed)?;
+        ctx.store(quote + offset, &to, 0).map_err(|_| DropReason::HelperFailed)
     }
 }
 
@@ -70,20 +101,36 @@ impl Place for Address {
     fn put(ctx: &TcContext, offset: usize, _: Self, to: Self) -> Result<(), DropReason> {
         ctx.store(offset, &to, BPF_F_RECOMPUTE_CSUM as u64).map_err(|_| DropReason::HelperFailed)
     }
+
+    /// The quoted header has no checksum, so the ICMPv6 one takes the difference. The sum over all stays.
+    #[inline(always)]
+    fn put_quoted(
+        ctx: &TcContext,
+        icmp: usize,
+        quote: usize,
+        offset: usize,
+        from: Self,
+        to: Self,
+    ) -> Result<(), DropReason> {
+        let (old, new, size) = Self::difference(from, to);
+        ctx.l4_csum_replace(icmp + ICMPV6_CHECKSUM, old, new, size).map_err(|_| DropReason::HelperFailed)?;
+        ctx.store(quote - ETH_LEN as usize + offset, &to, 0).map_err(|_| DropReason::HelperFailed)
+    }
 }
 
 /// Puts an address in place of another and mends the checksums by the difference.
 #[inline(always)]
 fn address<A: Place>(ctx: &TcContext, checked: &Checked, offset: usize, from: A, to: A) -> Result<(), DropReason> {
-    if checked.first {
+    // ICMP has no pseudo header (ICMPv6 does).
+    if checked.first && checked.protocol != ICMP {
         let (old, new, size) = A::difference(from, to);
         // The pseudo header holds the address, so that a checksum left to the hardware is right as well. For UDP a
         // checksum of 0 means none and stays, and one that becomes 0 is written as 0xffff (RFC 768; RFC 8200, 8.1).
         let flags = BPF_F_PSEUDO_HDR as u64 | size;
-        let (field, flags) = if checked.protocol == IPPROTO_TCP {
-            (TCP_CHECKSUM, flags)
-        } else {
-            (UDP_CHECKSUM, flags | BPF_F_MARK_MANGLED_0 as u64)
+        let (field, flags) = match checked.protocol {
+            IPPROTO_TCP => (TCP_CHECKSUM, flags),
+            ICMPV6 => (ICMPV6_CHECKSUM, flags),
+            _ => (UDP_CHECKSUM, flags | BPF_F_MARK_MANGLED_0 as u64),
         };
         ctx.l4_csum_replace(checked.l4_offset as usize + field, old, new, flags)
             .map_err(|_| DropReason::HelperFailed)?;
@@ -121,4 +168,21 @@ pub(crate) fn redirect_in(ifindex: u32) -> i32 {
 pub(crate) fn redirect_out(ifindex: u32) -> i32 {
     // SAFETY: as in `redirect_in`.
     unsafe { bpf_redirect(ifindex, 0) as i32 }
+}
+
+/// Adds all of it to a ones' complement sum (RFC 1071).
+#[inline(always)]
+pub(crate) fn sum<T>(value: &mut T, seed: u32) -> u32 {
+    const { assert!(size_of::<T>() % 4 == 0 && size_of::<T>() <= 512) };
+    let (start, len) = (core::ptr::from_mut(value).cast(), size_of::<T>() as u32);
+    // SAFETY: points to so many bytes of the stack, a multiple of 4.
+    unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, start, len, seed) as u32 }
+}
+
+/// The Internet checksum (RFC 1071) of all of it, with its own field still 0, and of what `seed` is the sum of.
+#[inline(always)]
+pub(crate) fn checksum<T>(value: &mut T, seed: u32) -> u16 {
+    let sum = sum(value, seed);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }

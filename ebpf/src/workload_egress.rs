@@ -1,6 +1,6 @@
 //! `workload_egress`: what goes to a workload.
 
-use aya_ebpf::{helpers::bpf_sk_fullsock, macros::classifier, programs::TcContext};
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_sk_fullsock, macros::classifier, programs::TcContext};
 use brattice_abi::{
     Address, Alias, Config, Counter, DropReason, FlowKey, IPPROTO_TCP, IPPROTO_UDP, ListenerKey, TargetKey, VIRTUAL_MAC,
 };
@@ -8,19 +8,35 @@ use brattice_abi::{
 use crate::{
     address::Ip,
     config::{self, Ranges},
-    half_open, intercept,
+    half_open,
+    icmp::{self, Icmp},
+    intercept,
     ipv4::Ipv4,
     ipv6::Ipv6,
     maps::{ALIASES, LISTENERS, TARGETS},
-    packet::{ETH_P_IP, ETH_P_IPV6, Header, Ports, TCP_RST, TCX_DROP, ifindex, ingress_ifindex, protocol, vlan},
+    packet::{
+        ETH_P_IP, ETH_P_IPV6, Header, ICMP_ERROR, Ports, TCP_RST, TCX_DROP, TOO_LARGE, ifindex, ingress_ifindex,
+        protocol, vlan,
+    },
     report::{self, Program, Seen, count},
     rewrite::{self, Place},
-    switches,
+    switches, too_large,
 };
 
 /// TCX egress of `brattice0`, a device of our own: delivers what the engine sends to an alias, and drops all else.
 #[classifier]
 pub fn workload_egress(ctx: TcContext) -> i32 {
+    match judge(ctx.skb.skb) {
+        ICMP_ERROR => icmp::to_workload(ctx.skb.skb),
+        TOO_LARGE => too_large::answer(ctx.skb.skb),
+        verdict => verdict,
+    }
+}
+
+/// All but what an ICMP error is, or is to be answered with one.
+#[inline(never)]
+fn judge(skb: *mut __sk_buff) -> i32 {
+    let ctx = TcContext::new(skb);
     let mut seen = Seen::NOTHING;
     let verdict = match config::get() {
         Some(config) => of_a_family(&ctx, config, &mut seen),
@@ -49,7 +65,7 @@ fn of_a_family(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32,
 #[inline(always)]
 fn deliver<H>(ctx: &TcContext, config: &Config, header: Option<H>, seen: &mut Seen) -> Result<i32, DropReason>
 where
-    H: Header,
+    H: Icmp,
     H::Address: Place,
     Config: Ranges<H::Address>,
 {
@@ -63,9 +79,11 @@ where
     let header = header.ok_or(DropReason::NotForWorkload)?;
     let (source, destination) = (header.source(), header.destination());
     let checked = header.check(ctx);
+    let mut about = false;
     if let Ok(checked) = &checked {
         seen.protocol = checked.protocol;
-        if !checked.is_service() {
+        about = icmp::is_error::<H>(ctx, checked);
+        if !about && !checked.is_service() {
             return Err(DropReason::NotForWorkload);
         }
     }
@@ -75,10 +93,16 @@ where
     if switches::all_detached() || switches::workload_detached(alias.workload_id) {
         return Err(DropReason::Detached);
     }
-    if !config.is_vip(source) {
+    if !about && !config.is_vip(source) {
         return Err(DropReason::SourceNotVip);
     }
     let checked = checked?;
+    if about {
+        if of_another_user(ctx, config) {
+            return Err(DropReason::NotEngine);
+        }
+        return Ok(ICMP_ERROR);
+    }
     let ports = checked.ports(ctx)?;
     let mut asked: Option<H::Address> = None;
     match &ports {
@@ -97,6 +121,10 @@ where
             return Err(DropReason::NotEngine);
         }
         None => {}
+    }
+
+    if !too_large::fits(ctx, &checked, alias.mtu) {
+        return Ok(TOO_LARGE);
     }
 
     rewrite::destination(ctx, &checked, destination, H::Address::of(&alias.address))?;

@@ -1,18 +1,23 @@
 //! `workload_ingress`: what comes from a workload.
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
 use brattice_abi::{Config, Counter, DropReason, FlowKey, IPPROTO_TCP, WORKLOAD_INTERCEPT_DNS, WorkloadKey};
 
 use crate::{
     address::Ip,
     arp,
     config::{self, Ranges},
-    half_open, intercept,
+    half_open,
+    icmp::{self, Icmp},
+    intercept,
     ipv4::Ipv4,
     ipv6::Ipv6,
     maps::WORKLOADS,
     ndp,
-    packet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Header, TCP_ACK, TCP_SYN, TCX_DROP, TCX_NEXT, ifindex, protocol, vlan},
+    packet::{
+        ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Header, ICMP_ERROR, TCP_ACK, TCP_SYN, TCX_DROP, TCX_NEXT, ifindex, protocol,
+        vlan,
+    },
     report::{self, Program, Seen, count},
     rewrite::{self, Place},
     switches,
@@ -25,6 +30,16 @@ const PACKET_HOST: u32 = 0;
 /// workload's alias. What is not service traffic gets `TCX_NEXT`, unchanged.
 #[classifier]
 pub fn workload_ingress(ctx: TcContext) -> i32 {
+    match judge(ctx.skb.skb) {
+        ICMP_ERROR => icmp::from_workload(ctx.skb.skb),
+        verdict => verdict,
+    }
+}
+
+/// All but ICMP errors.
+#[inline(never)]
+fn judge(skb: *mut __sk_buff) -> i32 {
+    let ctx = TcContext::new(skb);
     let Some(config) = config::get() else { return TCX_NEXT };
     // A tag belongs to another network than the one the workload is known by; with none of ours behind it, a VIP in
     // there is refused by `vip_listener`.
@@ -66,7 +81,7 @@ fn ipv6(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
 #[inline(always)]
 fn take<H>(ctx: &TcContext, config: &Config, header: &H, seen: &mut Seen) -> Result<i32, DropReason>
 where
-    H: Header,
+    H: Icmp,
     H::Address: Place,
     Config: Ranges<H::Address>,
 {
@@ -106,6 +121,9 @@ where
 
     let checked = header.check(ctx)?;
     seen.protocol = checked.protocol;
+    if to_vip && icmp::is_error::<H>(ctx, &checked) {
+        return Ok(ICMP_ERROR);
+    }
     let workload = workload.ok_or(DropReason::SpoofedSource)?;
     if !checked.is_service() {
         return Err(DropReason::UnsupportedProtocol);

@@ -144,7 +144,8 @@ impl Datapath {
         Ok((config.brattice0, config.brattice0_mac))
     }
 
-    /// Sets the largest packet that is sent to aliases: the smallest MTU of all workloads, 68 to 65535 bytes.
+    /// Sets the largest packet that is sent to aliases: the largest MTU of all workloads, 68 to 65535 bytes. What is too large
+    /// for the workload it goes to, `workload_egress` answers.
     ///
     /// # Errors
     /// An MTU out of range; whatever the kernel refuses.

@@ -29,6 +29,8 @@ pub struct Placed {
     pub number: u32,
     /// Link address of the workload's side.
     pub mac: [u8; 6],
+    /// Largest IP packet that reaches it, in bytes.
+    pub mtu: u32,
     /// Port 53 to any address is taken.
     pub intercept_dns: bool,
 }
@@ -66,7 +68,8 @@ impl Desired {
                     ifindex: workload.ifindex,
                     workload_id: workload.number,
                     mac: workload.mac,
-                    pad: [0; 2],
+                    // More is as good as none.
+                    mtu: u16::try_from(workload.mtu).unwrap_or(0),
                 },
             );
         }
@@ -193,6 +196,7 @@ mod tests {
             alias: Ipv4Addr::new(100, 127, 0, 1),
             number: 3,
             mac: [2; 6],
+            mtu: 1400,
             intercept_dns: true,
         }];
         let dns = Ipv4Addr::new(169, 254, 64, 17);
@@ -205,9 +209,7 @@ mod tests {
         let (real, alias) = (Address::v4([10, 0, 0, 10]), Address::v4([100, 127, 0, 1]));
         let workload = desired.workloads[&WorkloadKey { ifindex: 7, address: real }];
         assert!(workload == Workload { alias, workload_id: 3, flags: WORKLOAD_INTERCEPT_DNS });
-        assert!(
-            desired.aliases[&alias] == Alias { address: real, ifindex: 7, workload_id: 3, mac: [2; 6], pad: [0; 2] }
-        );
+        assert!(desired.aliases[&alias] == Alias { address: real, ifindex: 7, workload_id: 3, mac: [2; 6], mtu: 1400 });
         assert_eq!(desired.listeners.len(), 2);
         assert!(desired.listeners.values().all(|listener| listener.kind == LISTENER_DNS));
     }

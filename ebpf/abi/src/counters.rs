@@ -81,6 +81,12 @@ reasons! {
         TooManyHeaders = 20 => "the packet has more IPv6 extension headers than are read",
         /// A routing header of type 0 (RFC 5095), or one with segments left.
         SourceRouted = 21 => "the packet names its own way by an IPv6 routing header",
+        /// The packet that an ICMP error quotes is not from or to the workload that the error is from or to.
+        IcmpForeign = 22 => "an ICMP error is about a packet of somebody else than the workload it came from or goes to",
+        /// Cut off, malformed, a later fragment, neither TCP nor UDP.
+        IcmpQuote = 23 => "an ICMP error does not quote the start of a TCP or UDP packet",
+        /// A later fragment that no error may be sent about.
+        TooLarge = 24 => "a fragment is larger than the workload's MTU",
     }
 }
 
@@ -107,6 +113,12 @@ reasons! {
         HalfOpenExpired = 8 => "half-open windows that ended with unanswered SYNs",
         /// Neighbour solicitations for a VIP answered.
         NdpAnswered = 9 => "IPv6 neighbour solicitations for a VIP answered",
+        /// ICMP errors of workloads about what was sent to them.
+        IcmpFromWorkload = 10 => "ICMP errors of workloads, or of routers before them, taken",
+        /// ICMP errors of the host about what workloads sent.
+        IcmpToWorkload = 11 => "ICMP errors of this host handed to workloads",
+        /// See `too_large.rs`.
+        TooLargeAnswered = 12 => "packets larger than a workload's MTU, answered with an ICMP error",
     }
 }
 

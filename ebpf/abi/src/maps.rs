@@ -183,8 +183,8 @@ pub struct Alias {
     pub workload_id: u32,
     /// The workload's MAC.
     pub mac: [u8; 6],
-    /// Zero.
-    pub pad: [u8; 2],
+    /// Largest IP packet that reaches the workload, in bytes; 0: not known, nothing is too large.
+    pub mtu: u16,
 }
 
 /// A registered target.

@@ -166,7 +166,7 @@ impl<'a> Setup<'a> {
         let maps = &self.datapath.maps;
         let (workload, alias, listener, target) = self.keys();
         let workload_id = abi::PROBE_WORKLOAD_ID;
-        let delivery = abi::Alias { address: WORKLOAD.into(), ifindex: self.ifindex, workload_id, mac, pad: [0; 2] };
+        let delivery = abi::Alias { address: WORKLOAD.into(), ifindex: self.ifindex, workload_id, mac, mtu: 0 };
         // First: it tells the next start that there is something to forget, if this process is killed.
         maps.aliases().insert(&alias, &delivery)?;
         maps.workloads().insert(&workload, &abi::Workload { alias, workload_id, flags: 0 })?;

@@ -201,7 +201,7 @@ fn what_a_killed_probe_left_is_forgotten_by_the_next_start() {
         let datapath = room.start().await;
         let real = Ipv4Addr::new(192, 0, 2, 10).into();
         let add = |alias: Ipv4Addr, ifindex, workload_id| {
-            let to = Alias { address: real, ifindex, workload_id, mac: [2; 6], pad: [0; 2] };
+            let to = Alias { address: real, ifindex, workload_id, mac: [2; 6], mtu: 0 };
             datapath.maps.aliases().insert(&alias.into(), &to).unwrap();
             let key = WorkloadKey { ifindex, address: real };
             datapath.maps.workloads().insert(&key, &Workload { alias: alias.into(), workload_id, flags: 0 }).unwrap();

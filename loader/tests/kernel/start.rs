@@ -290,7 +290,7 @@ fn a_device_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn the_alias_route_follows_the_smallest_mtu() {
+fn the_alias_route_follows_the_mtu() {
     room(async |room: Room| {
         let datapath = room.start().await;
         datapath.set_mtu(9000).await.unwrap();

@@ -5,4 +5,5 @@ pub mod checksums;
 pub mod corpus;
 pub mod frame;
 pub mod frame6;
+pub mod icmp;
 pub mod node;

@@ -203,8 +203,18 @@ impl Node {
             .insert(WorkloadKey { ifindex, address }, Workload { alias, workload_id, flags }, 0)
             .expect("workload is written");
         self.table(ALIASES)
-            .insert(alias, Alias { address, ifindex, workload_id, mac, pad: [0; 2] }, 0)
+            .insert(alias, Alias { address, ifindex, workload_id, mac, mtu: 0 }, 0)
             .expect("alias is written");
+    }
+
+    /// Says how large a packet to an alias may be; 0 is not known.
+    ///
+    /// # Panics
+    /// If the alias is not there, or the kernel refuses.
+    pub fn set_mtu(&mut self, alias: impl Into<Address>, mtu: u16) {
+        let (key, mut table) = (alias.into(), self.table::<Address, Alias>(ALIASES));
+        let alias = table.get(&key, 0).expect("the alias was added");
+        table.insert(key, Alias { mtu, ..alias }, 0).expect("alias is written");
     }
 
     /// Registers a target.

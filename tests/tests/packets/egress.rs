@@ -159,12 +159,12 @@ fn udp_that_is_neither_an_answer_nor_to_a_target_is_dropped() {
     delivers(&mut node, &Frame::udp((DNS_VIP, 53), (ALIAS, 5000), b"answer"));
 }
 
-/// ICMP errors of the host, ARP, VLAN, garbage: `brattice0` is for service traffic.
+/// ICMP of the host that is no error, ARP, VLAN, garbage: `brattice0` is for service traffic.
 #[test]
 fn what_is_no_service_traffic_is_dropped() {
     let mut node = node();
     for protocol in [0, 1, 2, 47, 50, 132, 255] {
-        let frame = Frame::raw(ENGINE, ALIAS, protocol, &[3, 4, 0, 0, 0, 0, 0, 0]);
+        let frame = Frame::raw(ENGINE, ALIAS, protocol, &[8, 0, 0, 0, 0, 0, 0, 0]);
         drops(&mut node, Hook::Egress, &frame.build(), DropReason::NotForWorkload);
     }
     for ethertype in [0x8100, 0x88a8, 0x0806, 0x88cc, 0x0001] {

@@ -57,6 +57,16 @@ fn counts(node: &Node) -> Vec<u64> {
     DropReason::ALL.iter().map(|r| node.dropped(*r)).chain(Counter::ALL.iter().map(|c| node.counted(*c))).collect()
 }
 
+/// `hook`'s program redirects `frame` as exactly `expected`, and counts this alone.
+#[track_caller]
+pub(crate) fn becomes(node: &mut Node, hook: Hook, frame: &[u8], context: Context, expected: &[u8], counter: Counter) {
+    let before = counts(node);
+    let outcome = node.run(hook, frame, context);
+    assert_eq!(outcome.verdict, TCX_REDIRECT, "verdict on {frame:02x?}; {:?}", node.all_counted());
+    assert!(outcome.frame == expected, "got {:02x?}\nexpected {expected:02x?}", outcome.frame);
+    only_counted(node, &before, &[], &[counter], "redirected");
+}
+
 /// Asserts that exactly these counters went up by one since `before`.
 fn only_counted(node: &Node, before: &[u64], drops: &[DropReason], counters: &[Counter], what: &str) {
     let mut expected = before.to_vec();

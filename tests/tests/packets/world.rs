@@ -27,7 +27,7 @@ pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// The same for IPv6.
 pub(crate) const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 1);
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// See the module.
 pub(crate) struct World {
@@ -46,7 +46,7 @@ pub(crate) fn sh(line: &str) {
 }
 
 /// A thread in a new network namespace that runs what it is sent. Returns its thread id.
-fn namespace_thread() -> (Sender<Job>, i32) {
+pub(crate) fn namespace_thread() -> (Sender<Job>, i32) {
     let (send, jobs) = channel::<Job>();
     let (tell, told) = channel();
     thread::spawn(move || {

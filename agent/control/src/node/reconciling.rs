@@ -148,6 +148,7 @@ impl Node {
                     alias: given.alias,
                     number,
                     mac: identity.mac,
+                    mtu: decision.mtu,
                     intercept_dns: decision.intercept_dns,
                 });
             }
@@ -185,7 +186,8 @@ impl Node {
         failed.extend(self.maps.listeners.put(&self.desired.listeners));
         self.report(failed);
 
-        if let Some(mtu) = self.desired.interfaces.values().min().copied()
+        // The largest: what is too large for one workload, `workload_egress` answers with that one's MTU.
+        if let Some(mtu) = self.desired.interfaces.values().max().copied()
             && self.mtu != Some(mtu)
         {
             match self.datapath.set_mtu(mtu).await {

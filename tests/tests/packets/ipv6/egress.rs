@@ -149,12 +149,12 @@ fn udp_is_the_engines_or_dropped() {
     drops(&mut node, Hook::Egress, &from_nobody, DropReason::NotEngineSource);
 }
 
-/// Router solicitations, multicast listener reports, neighbour discovery, ICMPv6 errors of the host.
+/// Router solicitations, multicast listener reports, neighbour discovery, echo requests of the host.
 #[test]
 fn what_is_no_service_traffic_is_dropped() {
     let mut node = node();
     for protocol in [1, 41, 47, 50, 58, 59, 132, 255] {
-        let frame = Frame6::raw(ENGINE6, ALIAS6, protocol, &[1, 4, 0, 0, 0, 0, 0, 0]);
+        let frame = Frame6::raw(ENGINE6, ALIAS6, protocol, &[128, 0, 0, 0, 0, 0, 0, 0]);
         drops(&mut node, Hook::Egress, &frame.build(), DropReason::NotForWorkload);
     }
     let report = Frame6::raw(LINK_LOCAL, "ff02::16".parse().unwrap(), 58, &[143, 0, 0, 0, 0, 0, 0, 0])

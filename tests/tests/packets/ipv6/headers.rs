@@ -67,8 +67,8 @@ fn they_hide_nothing() {
         drops(&mut node, Hook::Ingress, &spoofed.build(), DropReason::SpoofedSource);
         let no_target = Frame6::tcp((ENGINE6, 1), (ALIAS6, TARGET_PORT + 1), SYN, b"").behind(&extensions);
         drops(&mut node, Hook::Egress, &no_target.build(), DropReason::NotTarget);
-        let error = Frame6::raw(ENGINE6, ALIAS6, 58, &[1, 0, 0, 0, 0, 0, 0, 0]).behind(&extensions);
-        drops(&mut node, Hook::Egress, &error.build(), DropReason::NotForWorkload);
+        let ping = Frame6::raw(ENGINE6, ALIAS6, 58, &[128, 0, 0, 0, 0, 0, 0, 0]).behind(&extensions);
+        drops(&mut node, Hook::Egress, &ping.build(), DropReason::NotForWorkload);
     }
 }
 

@@ -8,4 +8,4 @@ mod ingress;
 mod listener;
 mod malformed;
 mod ndp;
-mod scene;
+pub(crate) mod scene;

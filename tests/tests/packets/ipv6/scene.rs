@@ -16,17 +16,17 @@ const fn vip(last: u16) -> Ipv6Addr {
 }
 
 /// The workload's own address.
-pub(super) const REAL6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 0x10);
+pub(crate) const REAL6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 0x10);
 /// Its link-local address.
 pub(super) const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x10);
 /// Its alias.
-pub(super) const ALIAS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x647f, 0x4000, 0xa1b2, 0xc3d4, 0xe5f6, 0, 2);
+pub(crate) const ALIAS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x647f, 0x4000, 0xa1b2, 0xc3d4, 0xe5f6, 0, 2);
 /// A service.
-pub(super) const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xa9fe, 0x4000, 1, 0x8123, 0x4567, 0x89ab, 0xcdef);
+pub(crate) const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xa9fe, 0x4000, 1, 0x8123, 0x4567, 0x89ab, 0xcdef);
 /// Where DNS is answered.
 pub(super) const DNS_VIP6: Ipv6Addr = vip(17);
 /// The engine's first source address.
-pub(super) const ENGINE6: Ipv6Addr = vip(1);
+pub(crate) const ENGINE6: Ipv6Addr = vip(1);
 /// Nobody of ours.
 pub(super) const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 

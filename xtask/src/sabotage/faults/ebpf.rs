@@ -224,7 +224,7 @@ pub(super) const FAULTS: &[Fault] = &[
         search: "unsafe { ALIASES.get(seen.source) }.ok_or(DropReason::UnattestedPeer)?;",
         replace: "unsafe { ALIASES.get(seen.source) }.unwrap_or(&brattice_abi::Alias {\n        \
                   address: brattice_abi::Address([0; 16]),\n        ifindex: 0,\n        workload_id: 0,\n        \
-                  mac: [0; 6],\n        pad: [0; 2],\n    });",
+                  mac: [0; 6],\n        mtu: 0,\n    });",
         tests: &[packets("listener::a_peer_that_is_no_alias_is_refused")],
     },
     Fault {
@@ -330,5 +330,64 @@ pub(super) const FAULTS: &[Fault] = &[
         search: "    if nth > EVENT_BURST && nth & EVENT_SAMPLE_MASK != 0 {",
         replace: "    if nth > u64::MAX - 1 && nth & EVENT_SAMPLE_MASK != 0 {",
         tests: &[packets("events::a_burst_then_a_sample")],
+    },
+    Fault {
+        name: "icmp-quote",
+        means: "the quoted destination stays the workload's own address",
+        file: "ebpf/src/icmp.rs",
+        search: "    replace::<H>(ctx, &checked, Field::Destination, real, alias)?;\n    rewrite::source",
+        replace: "    rewrite::source",
+        tests: &[packets("icmp::every_error_of_a_workload_is_taken")],
+    },
+    Fault {
+        name: "icmp-quote-back",
+        means: "the quoted source stays the alias",
+        file: "ebpf/src/icmp.rs",
+        search: "    replace::<H>(ctx, &checked, Field::Source, to, real)?;\n",
+        replace: "",
+        tests: &[packets("icmp::every_error_of_the_host_is_delivered")],
+    },
+    Fault {
+        name: "icmp-whose",
+        means: "a workload's error may be about a packet that another VIP sent",
+        file: "ebpf/src/icmp.rs",
+        search: "if !quote.source().is(header.destination()) {",
+        replace: "if false {",
+        tests: &[packets("icmp::an_error_about_somebody_elses_packet_is_dropped")],
+    },
+    Fault {
+        name: "icmp-whose-back",
+        means: "a workload is told of errors about others' packets",
+        file: "ebpf/src/icmp.rs",
+        search: "if !quote.source().is(to) || !config.is_vip(called) {",
+        replace: "if !config.is_vip(called) {",
+        tests: &[packets("icmp::an_error_of_the_host_about_somebody_elses_packet_is_dropped")],
+    },
+    Fault {
+        name: "icmpv6-checksum",
+        means: "the ICMPv6 checksum is not mended for the quote",
+        file: "ebpf/src/rewrite.rs",
+        search: "ctx.l4_csum_replace(icmp + ICMPV6_CHECKSUM, old, new, size)",
+        replace: "ctx.l4_csum_replace(icmp + ICMPV6_CHECKSUM, old, new & 0, size)",
+        tests: &[packets("icmp::every_error_of_a_workload_is_taken")],
+    },
+    Fault {
+        name: "icmp-nested",
+        means: "errors about any protocol are taken",
+        file: "ebpf/src/ipv4.rs",
+        search: "            || !has_ports(header.protocol)\n            || header.fragment_offset() != 0",
+        replace: "            || header.fragment_offset() != 0",
+        tests: &[packets("icmp::a_quote_that_is_no_start_of_tcp_or_udp_is_dropped")],
+    },
+    Fault {
+        name: "too-large",
+        means: "what is too large for a workload vanishes",
+        file: "ebpf/src/workload_egress.rs",
+        search: "    if !too_large::fits(ctx, &checked, alias.mtu) {",
+        replace: "    if alias.mtu == 1 {",
+        tests: &[
+            packets("icmp::what_is_too_large_is_answered"),
+            packets("pmtu::tcp_learns_a_smaller_mtu_than_was_announced"),
+        ],
     },
 ];
