@@ -4,7 +4,7 @@ use aya_ebpf::programs::TcContext;
 use brattice_abi::{Config, Counter, DropReason, VIRTUAL_MAC, WorkloadKey};
 
 use crate::{
-    address,
+    address::Ip,
     config::Ranges,
     maps::WORKLOADS,
     packet::{ETH_LEN, TCX_NEXT, ifindex},
@@ -39,7 +39,7 @@ const REPLY: u16 = 2u16.to_be();
 #[inline(always)]
 pub(crate) fn answer(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropReason> {
     let Ok(mut arp) = ctx.load::<Arp>(ETH_LEN as usize) else { return Ok(TCX_NEXT) };
-    let target = u32::from_be_bytes(arp.target);
+    let (sender, target) = (u32::from_be_bytes(arp.sender), u32::from_be_bytes(arp.target));
     if arp.hardware != HARDWARE_ETHERNET
         || arp.protocol != PROTOCOL_IPV4
         || arp.hardware_len != 6
@@ -50,15 +50,14 @@ pub(crate) fn answer(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Resul
         return Ok(TCX_NEXT);
     }
     let ifindex = ifindex(ctx);
-    let key = WorkloadKey { ifindex, address: address::v4(u32::from_be_bytes(arp.sender)) };
+    let key = WorkloadKey { ifindex, address: sender.key() };
     // SAFETY: the value is only read.
     let workload = unsafe { WORKLOADS.get(key) };
     if switches::all_detached() || workload.is_some_and(|w| switches::workload_detached(w.workload_id)) {
         count(Counter::DetachedPassed);
         return Ok(TCX_NEXT);
     }
-    seen.source = u32::from_be_bytes(arp.sender);
-    seen.destination = target;
+    (seen.source, seen.destination) = (sender.key(), target.key());
 
     let asker = (arp.sender_mac, arp.sender);
     arp.operation = REPLY;

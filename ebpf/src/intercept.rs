@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::BPF_ANY, programs::TcContext};
 use brattice_abi::{Address, DropReason, IPPROTO_UDP, InterceptKey};
 
 use crate::{
-    address,
+    address::Ip,
     maps::INTERCEPTS,
     packet::{Checked, Ports},
 };
@@ -14,9 +14,9 @@ pub(crate) const DNS_PORT: u16 = 53;
 
 /// Names the exchange: UDP by port and message id, so that one port may ask several resolvers; TCP by port.
 #[inline(always)]
-fn key(ctx: &TcContext, checked: &Checked, protocol: u8, alias: Address, port: u16) -> InterceptKey {
-    let id = if protocol == IPPROTO_UDP { checked.dns_id(ctx) } else { 0 };
-    InterceptKey { alias, port, id, protocol: protocol as u32 }
+fn key(ctx: &TcContext, checked: &Checked, alias: Address, port: u16) -> InterceptKey {
+    let id = if checked.protocol == IPPROTO_UDP { checked.dns_id(ctx) } else { 0 };
+    InterceptKey { alias, port, id, protocol: checked.protocol as u32 }
 }
 
 /// Does this packet begin an exchange? Each datagram may; of TCP only a bare SYN.
@@ -30,32 +30,31 @@ fn begins(protocol: u8, ports: &Ports) -> bool {
 pub(crate) fn remember(
     ctx: &TcContext,
     checked: &Checked,
-    protocol: u8,
     alias: Address,
     ports: &Ports,
-    resolver: u32,
+    resolver: Address,
 ) -> Result<(), DropReason> {
-    if !begins(protocol, ports) {
+    if !begins(checked.protocol, ports) {
         return Ok(());
     }
-    let key = key(ctx, checked, protocol, alias, ports.source);
-    INTERCEPTS.insert(key, address::v4(resolver), BPF_ANY as u64).map_err(|_| DropReason::HelperFailed)
+    let key = key(ctx, checked, alias, ports.source);
+    INTERCEPTS.insert(key, resolver, BPF_ANY as u64).map_err(|_| DropReason::HelperFailed)
 }
 
 /// A packet to the DNS VIP itself: what was remembered for the same port and id is over.
 #[inline(always)]
-pub(crate) fn forget(ctx: &TcContext, checked: &Checked, protocol: u8, alias: Address, ports: &Ports) {
-    if begins(protocol, ports) {
+pub(crate) fn forget(ctx: &TcContext, checked: &Checked, alias: Address, ports: &Ports) {
+    if begins(checked.protocol, ports) {
         // Mostly there is nothing to remove.
-        let _ = INTERCEPTS.remove(key(ctx, checked, protocol, alias, ports.source));
+        let _ = INTERCEPTS.remove(key(ctx, checked, alias, ports.source));
     }
 }
 
-/// Whom the workload asked (host order), for an answer that goes to its `ports.destination`; `None` when it asked us.
+/// Whom the workload asked, for an answer that goes to its `ports.destination`; `None` when it asked us.
 #[inline(always)]
-pub(crate) fn asked(ctx: &TcContext, checked: &Checked, protocol: u8, alias: Address, ports: &Ports) -> Option<u32> {
-    let key = key(ctx, checked, protocol, alias, ports.destination);
+pub(crate) fn asked<A: Ip>(ctx: &TcContext, checked: &Checked, alias: Address, ports: &Ports) -> Option<A> {
+    let key = key(ctx, checked, alias, ports.destination);
     // SAFETY: the value is only read.
     let resolver = unsafe { INTERCEPTS.get(key) }?;
-    Some(address::number(resolver))
+    Some(A::of(resolver))
 }

@@ -1,10 +1,13 @@
-//! Reading packets: the fixed IPv4 header, its checks, ports and flags.
+//! Reading packets: what is common to both families of IP, ports and flags. Headers are in [`crate::ipv4`] and
+//! [`crate::ipv6`].
 //!
 //! Everything is read with `bpf_skb_load_bytes`, which also reaches what does not lie in the linear part of a packet
 //! (GSO, fragments of pages), and changes nothing: a packet that turns out not to be ours is as it came.
 
 use aya_ebpf::programs::TcContext;
 use brattice_abi::{DropReason, IPPROTO_TCP, IPPROTO_UDP};
+
+use crate::{address::Ip, ipv6};
 
 /// `TCX_NEXT`: as if this program were not there.
 pub(crate) const TCX_NEXT: i32 = -1;
@@ -13,13 +16,13 @@ pub(crate) const TCX_DROP: i32 = 2;
 
 /// ethertype of IPv4, as `__sk_buff.protocol` holds it (network order).
 pub(crate) const ETH_P_IP: u32 = 0x0800u16.to_be() as u32;
+/// ethertype of IPv6, as `__sk_buff.protocol` holds it.
+pub(crate) const ETH_P_IPV6: u32 = 0x86ddu16.to_be() as u32;
 /// ethertype of ARP, as `__sk_buff.protocol` holds it.
 pub(crate) const ETH_P_ARP: u32 = 0x0806u16.to_be() as u32;
 
 /// Bytes before the IP header.
 pub(crate) const ETH_LEN: u32 = 14;
-/// Least bytes of an IPv4 header.
-const IPV4_MIN_LEN: u32 = 20;
 /// Least bytes of a TCP header.
 const TCP_MIN_LEN: u32 = 20;
 /// Bytes of a UDP header.
@@ -60,119 +63,50 @@ context_field! {
     gso_size: gso_size,
 }
 
-/// The fixed part of an IPv4 header (RFC 791, 3.1), as on the wire.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Ipv4 {
-    version_ihl: u8,
-    tos: u8,
-    total_length: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    pub(crate) protocol: u8,
-    checksum: u16,
-    source: u32,
-    destination: u32,
+/// An IP header of either family, as far as the programs ask about it.
+pub(crate) trait Header: Copy {
+    /// Addresses of the family.
+    type Address: Ip;
+
+    /// `None` when the frame is shorter than the fixed header.
+    fn load(ctx: &TcContext) -> Option<Self>;
+
+    fn source(&self) -> Self::Address;
+
+    fn destination(&self) -> Self::Address;
+
+    /// What the fixed header says that follows: for IPv6 this may be an extension header.
+    fn protocol(&self) -> u8;
+
+    /// Destination port of what may be an interceptable packet: TCP or UDP, a well-formed header, not a later fragment.
+    /// For foreign traffic, hence no complaint about anything: 0 when there is none.
+    fn peek_destination_port(&self, ctx: &TcContext) -> u16;
+
+    /// Checks what `load` cannot: version, lengths, extension headers, and that the frame holds all of them.
+    fn check(&self, ctx: &TcContext) -> Result<Checked, DropReason>;
 }
 
-const _: () = assert!(size_of::<Ipv4>() == IPV4_MIN_LEN as usize);
-
-impl Ipv4 {
-    /// `None` when the frame is shorter than that.
-    #[inline(always)]
-    pub(crate) fn load(ctx: &TcContext) -> Option<Self> {
-        ctx.load(ETH_LEN as usize).ok()
-    }
-
-    /// Host order.
-    #[inline(always)]
-    pub(crate) fn source(&self) -> u32 {
-        u32::from_be(self.source)
-    }
-
-    /// Host order.
-    #[inline(always)]
-    pub(crate) fn destination(&self) -> u32 {
-        u32::from_be(self.destination)
-    }
-
-    /// Header length in bytes, 0 to 60.
-    #[inline(always)]
-    fn len(&self) -> u32 {
-        ((self.version_ihl & 0x0f) as u32) << 2
-    }
-
-    /// Fragment offset in units of 8 bytes.
-    #[inline(always)]
-    fn fragment_offset(&self) -> u16 {
-        u16::from_be(self.fragment) & 0x1fff
-    }
-
-    /// Is this TCP or UDP, which alone have ports?
-    #[inline(always)]
-    pub(crate) fn has_ports(&self) -> bool {
-        self.protocol == IPPROTO_TCP || self.protocol == IPPROTO_UDP
-    }
-
-    /// Destination port of what may be an interceptable packet: TCP or UDP, a well-formed IPv4 header, not a later
-    /// fragment. For foreign traffic, hence no complaint about anything: 0 when there is none.
-    #[inline(always)]
-    pub(crate) fn peek_destination_port(&self, ctx: &TcContext) -> u16 {
-        if !self.has_ports() || self.version_ihl >> 4 != 4 || self.len() < IPV4_MIN_LEN || self.fragment_offset() != 0 {
-            return 0;
-        }
-        ctx.load::<u16>((ETH_LEN + self.len() + 2) as usize).map_or(0, u16::from_be)
-    }
-
-    /// Checks what [`Ipv4::load`] cannot: version, lengths, and that the frame holds all of them.
-    #[inline(always)]
-    pub(crate) fn check(&self, ctx: &TcContext) -> Result<Checked, DropReason> {
-        let present = frame_len(ctx).wrapping_sub(ETH_LEN);
-        let header = self.len();
-        if self.version_ihl >> 4 != 4 || header < IPV4_MIN_LEN {
-            return Err(DropReason::Malformed);
-        }
-        if header > present {
-            return Err(DropReason::Truncated);
-        }
-        let mut total = u16::from_be(self.total_length) as u32;
-        if total == 0 && gso_size(ctx) != 0 {
-            // A GSO packet of more than 64 KiB has no total length that 16 bits could hold (BIG TCP).
-            total = present;
-        }
-        if total < header {
-            return Err(DropReason::Malformed);
-        }
-        let payload = if total < present { total } else { present } - header;
-        let first = self.fragment_offset() == 0;
-        if self.protocol == IPPROTO_TCP {
-            if first && payload < TCP_MIN_LEN {
-                return Err(DropReason::Truncated);
-            }
-            if !first && (self.fragment_offset() as u32) << 3 < TCP_MIN_LEN {
-                // Would be put over the ports, flags or checksum of a header that was already judged (RFC 3128).
-                return Err(DropReason::Malformed);
-            }
-        }
-        if self.protocol == IPPROTO_UDP && first && payload < UDP_LEN {
-            return Err(DropReason::Truncated);
-        }
-        Ok(Checked { l4_offset: ETH_LEN + header, payload, first, whole: total <= present })
-    }
+/// Is this TCP or UDP, which alone have ports?
+#[inline(always)]
+pub(crate) fn has_ports(protocol: u8) -> bool {
+    protocol == IPPROTO_TCP || protocol == IPPROTO_UDP
 }
 
-/// Where things lie in a packet whose IPv4 header is sound.
+/// What a packet whose IP header is sound carries, and where it lies.
 #[derive(Clone, Copy)]
 pub(crate) struct Checked {
+    /// Behind extension headers, if there are any.
+    pub(crate) protocol: u8,
     /// Offset of the TCP or UDP header (or a later fragment's payload) in the frame.
     pub(crate) l4_offset: u32,
-    /// Bytes of IP payload that are really there.
-    payload: u32,
+    /// Bytes of it that are really there.
+    pub(crate) payload: u32,
     /// Not a later fragment: the TCP or UDP header is in this packet.
     pub(crate) first: bool,
-    /// The frame holds all that the total length promises.
-    whole: bool,
+    /// The frame holds all that the IP header promises.
+    pub(crate) whole: bool,
+    /// UDP must have a checksum (RFC 8200, 8.1).
+    pub(crate) needs_checksum: bool,
 }
 
 /// What the programs want to know of a TCP or UDP header.
@@ -208,13 +142,38 @@ struct TcpStart {
 }
 
 impl Checked {
-    /// Ports and flags; `None` for a later fragment. Only for TCP and UDP. Last of the checks: what is left to complain
-    /// about after the headers are known to be there is a frame that is shorter than its total length.
+    /// Itself, unless the TCP or UDP header is cut off, or a later fragment, at so many bytes, reaches into it.
     #[inline(always)]
-    pub(crate) fn ports(&self, ctx: &TcContext, protocol: u8) -> Result<Option<Ports>, DropReason> {
+    pub(crate) fn with_room_for_ports(self, fragment_offset: u32) -> Result<Self, DropReason> {
+        if self.protocol == IPPROTO_TCP {
+            if self.first && self.payload < TCP_MIN_LEN {
+                return Err(DropReason::Truncated);
+            }
+            if !self.first && fragment_offset < TCP_MIN_LEN {
+                // Would be put over the ports, flags or checksum of a header that was already judged (RFC 3128).
+                return Err(DropReason::Malformed);
+            }
+        }
+        if self.protocol == IPPROTO_UDP && self.first && self.payload < UDP_LEN {
+            return Err(DropReason::Truncated);
+        }
+        Ok(self)
+    }
+
+    /// Is it TCP or UDP, or may its first fragment be? A later fragment of IPv6 may begin with destination options or AH,
+    /// and does not show what is behind them.
+    #[inline(always)]
+    pub(crate) fn is_service(&self) -> bool {
+        has_ports(self.protocol) || !self.first && ipv6::may_hide_ports(self.protocol)
+    }
+
+    /// Ports and flags; `None` for a later fragment. Only for TCP and UDP. Last of the checks: what is left to complain
+    /// about after the headers are known to be there is a frame that is shorter than its IP header promises.
+    #[inline(always)]
+    pub(crate) fn ports(&self, ctx: &TcContext) -> Result<Option<Ports>, DropReason> {
         let mut ports = None;
         if self.first {
-            if protocol == IPPROTO_TCP {
+            if self.protocol == IPPROTO_TCP {
                 let tcp: TcpStart = ctx.load(self.l4_offset as usize).map_err(|_| DropReason::HelperFailed)?;
                 let len = (tcp.data_offset >> 4) as u32 * 4;
                 if len < TCP_MIN_LEN {
@@ -229,8 +188,11 @@ impl Checked {
                     flags: tcp.flags,
                 });
             } else {
-                let [source, destination]: [u16; 2] =
+                let [source, destination, _, checksum]: [u16; 4] =
                     ctx.load(self.l4_offset as usize).map_err(|_| DropReason::HelperFailed)?;
+                if self.needs_checksum && checksum == 0 {
+                    return Err(DropReason::Malformed);
+                }
                 ports = Some(Ports { source: u16::from_be(source), destination: u16::from_be(destination), flags: 0 });
             }
         }

@@ -1,10 +1,10 @@
 //! Counters and drop events.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use brattice_abi::{Counter, DropEvent, DropReason, EVENT_BURST, EVENT_SAMPLE_MASK};
+use brattice_abi::{Address, Counter, DropEvent, DropReason, EVENT_BURST, EVENT_SAMPLE_MASK};
 
 use crate::{
-    address,
+    address::UNSPECIFIED,
     maps::{COUNTERS, EVENTS},
 };
 
@@ -19,10 +19,10 @@ pub(crate) enum Program {
 /// What is known of a packet or lookup so far; what a drop event shows.
 #[derive(Clone, Copy)]
 pub(crate) struct Seen {
-    /// Host order; 0 while unknown.
-    pub(crate) source: u32,
-    /// Host order; 0 while unknown.
-    pub(crate) destination: u32,
+    /// `::` while unknown.
+    pub(crate) source: Address,
+    /// `::` while unknown.
+    pub(crate) destination: Address,
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) protocol: u8,
@@ -30,7 +30,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) const NOTHING: Self =
-        Self { source: 0, destination: 0, source_port: 0, destination_port: 0, protocol: 0 };
+        Self { source: UNSPECIFIED, destination: UNSPECIFIED, source_port: 0, destination_port: 0, protocol: 0 };
 }
 
 /// Nanoseconds since boot, suspend included: the clock of switches and events.
@@ -77,8 +77,8 @@ pub(crate) fn dropped(program: Program, reason: DropReason, ifindex: u32, seen: 
         at_ns: now_ns(),
         reason: reason.index(),
         ifindex,
-        source: address::v4(seen.source),
-        destination: address::v4(seen.destination),
+        source: seen.source,
+        destination: seen.destination,
         source_port: seen.source_port,
         destination_port: seen.destination_port,
         protocol: seen.protocol,

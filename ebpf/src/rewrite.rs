@@ -1,70 +1,106 @@
 //! Changing packets. Each step is a kernel helper; one that refuses is a drop, so nothing half changed goes on.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::generated::bpf_redirect,
+    bindings::{BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
+    helpers::generated::{bpf_csum_diff, bpf_redirect},
     programs::TcContext,
 };
-use brattice_abi::{DropReason, IPPROTO_TCP};
+use brattice_abi::{Address, DropReason, IPPROTO_TCP};
 
-use crate::packet::{Checked, ETH_LEN};
+use crate::{
+    address::Ip,
+    packet::{Checked, ETH_LEN},
+};
 
 /// Offset of the IPv4 header checksum in the frame.
 const IP_CHECKSUM: usize = ETH_LEN as usize + 10;
-/// Offset of the IPv4 source in the frame.
-const IP_SOURCE: usize = ETH_LEN as usize + 12;
-/// Offset of the IPv4 destination in the frame.
-const IP_DESTINATION: usize = ETH_LEN as usize + 16;
 /// Offset of the checksum in a TCP header.
 const TCP_CHECKSUM: usize = 16;
 /// Offset of the checksum in a UDP header.
 const UDP_CHECKSUM: usize = 6;
-/// Bytes of an IPv4 address, as the checksum helpers want it.
-const ADDRESS_LEN: u64 = 4;
+
+/// An address in a packet.
+pub(crate) trait Place: Ip {
+    /// Offset of the source in the frame.
+    const SOURCE: usize;
+    /// Offset of the destination in the frame.
+    const DESTINATION: usize;
+
+    /// One address in place of another, as `bpf_l4_csum_replace` wants it: old and new value, and their size; or 0, the
+    /// difference of the sums, and 0.
+    fn difference(from: Self, to: Self) -> (u64, u64, u64);
+
+    /// Writes it, and mends what else in the packet depends on it.
+    fn put(ctx: &TcContext, offset: usize, from: Self, to: Self) -> Result<(), DropReason>;
+}
+
+impl Place for u32 {
+    const SOURCE: usize = ETH_LEN as usize + 12;
+    const DESTINATION: usize = ETH_LEN as usize + 16;
+
+    #[inline(always)]
+    fn difference(from: Self, to: Self) -> (u64, u64, u64) {
+        (from.to_be() as u64, to.to_be() as u64, 4)
+    }
+
+    #[inline(always)]
+    fn put(ctx: &TcContext, offset: usize, from: Self, to: Self) -> Result<(), DropReason> {
+        let (from, to) = (from.to_be(), to.to_be());
+        ctx.l3_csum_replace(IP_CHECKSUM, from as u64, to as u64, 4).map_err(|_| DropReason::HelperFailed)?;
+        ctx.store(offset, &to, 0).map_err(|_| DropReason::HelperFailed)
+    }
+}
+
+impl Place for Address {
+    const SOURCE: usize = ETH_LEN as usize + 8;
+    const DESTINATION: usize = ETH_LEN as usize + 24;
+
+    #[inline(always)]
+    fn difference(from: Self, to: Self) -> (u64, u64, u64) {
+        const LEN: u32 = size_of::<Address>() as u32;
+        let (mut from, mut to) = (from.words(), to.words());
+        // SAFETY: both point to 16 bytes of the stack. The helper fails for odd sizes only.
+        let sum = unsafe { bpf_csum_diff(from.as_mut_ptr(), LEN, to.as_mut_ptr(), LEN, 0) };
+        (0, sum as u32 as u64, 0)
+    }
+
+    /// No header checksum depends on it. Where the hardware has summed up the whole packet, that sum follows: what the L4
+    /// checksum took from it comes back with the address.
+    #[inline(always)]
+    fn put(ctx: &TcContext, offset: usize, _: Self, to: Self) -> Result<(), DropReason> {
+        ctx.store(offset, &to, BPF_F_RECOMPUTE_CSUM as u64).map_err(|_| DropReason::HelperFailed)
+    }
+}
 
 /// Puts an address in place of another and mends the checksums by the difference.
 #[inline(always)]
-fn address(
-    ctx: &TcContext,
-    checked: &Checked,
-    protocol: u8,
-    offset: usize,
-    from: u32,
-    to: u32,
-) -> Result<(), DropReason> {
-    let (from, to) = (from.to_be(), to.to_be());
+fn address<A: Place>(ctx: &TcContext, checked: &Checked, offset: usize, from: A, to: A) -> Result<(), DropReason> {
     if checked.first {
+        let (old, new, size) = A::difference(from, to);
         // The pseudo header holds the address, so that a checksum left to the hardware is right as well. For UDP a
-        // checksum of 0 means none and stays, and one that becomes 0 is written as 0xffff (RFC 768).
-        let flags = BPF_F_PSEUDO_HDR as u64 | ADDRESS_LEN;
-        let (field, flags) = if protocol == IPPROTO_TCP {
+        // checksum of 0 means none and stays, and one that becomes 0 is written as 0xffff (RFC 768; RFC 8200, 8.1).
+        let flags = BPF_F_PSEUDO_HDR as u64 | size;
+        let (field, flags) = if checked.protocol == IPPROTO_TCP {
             (TCP_CHECKSUM, flags)
         } else {
             (UDP_CHECKSUM, flags | BPF_F_MARK_MANGLED_0 as u64)
         };
-        ctx.l4_csum_replace(checked.l4_offset as usize + field, from as u64, to as u64, flags)
+        ctx.l4_csum_replace(checked.l4_offset as usize + field, old, new, flags)
             .map_err(|_| DropReason::HelperFailed)?;
     }
-    ctx.l3_csum_replace(IP_CHECKSUM, from as u64, to as u64, ADDRESS_LEN).map_err(|_| DropReason::HelperFailed)?;
-    ctx.store(offset, &to, 0).map_err(|_| DropReason::HelperFailed)
+    A::put(ctx, offset, from, to)
 }
 
-/// Replaces the source (numbers in host order).
+/// Replaces the source.
 #[inline(always)]
-pub(crate) fn source(ctx: &TcContext, checked: &Checked, protocol: u8, from: u32, to: u32) -> Result<(), DropReason> {
-    address(ctx, checked, protocol, IP_SOURCE, from, to)
+pub(crate) fn source<A: Place>(ctx: &TcContext, checked: &Checked, from: A, to: A) -> Result<(), DropReason> {
+    address(ctx, checked, A::SOURCE, from, to)
 }
 
-/// Replaces the destination (numbers in host order).
+/// Replaces the destination.
 #[inline(always)]
-pub(crate) fn destination(
-    ctx: &TcContext,
-    checked: &Checked,
-    protocol: u8,
-    from: u32,
-    to: u32,
-) -> Result<(), DropReason> {
-    address(ctx, checked, protocol, IP_DESTINATION, from, to)
+pub(crate) fn destination<A: Place>(ctx: &TcContext, checked: &Checked, from: A, to: A) -> Result<(), DropReason> {
+    address(ctx, checked, A::DESTINATION, from, to)
 }
 
 /// Replaces the MACs at the start of the frame: the destination alone, or destination and source.

@@ -6,12 +6,12 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use brattice_abi::{
-    Config, Counter, DropReason, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, ListenerKey, MAX_WORKERS,
-    SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_RELAY,
+    Address, Config, Counter, DropReason, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, ListenerKey,
+    MAX_WORKERS, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_RELAY,
 };
 
 use crate::{
-    address,
+    address::Ip,
     config::{self, Ranges},
     maps::{ALIASES, LISTENERS, SOCKETS, WORKERS},
     report::{self, Program, Seen, count},
@@ -24,6 +24,8 @@ const SK_PASS: u32 = 1;
 const SK_DROP: u32 = 0;
 /// `AF_INET`.
 const AF_INET: u32 = 2;
+/// `AF_INET6`.
+const AF_INET6: u32 = 10;
 /// What the kernel answers for an empty slot.
 const ENOENT: i32 = 2;
 
@@ -34,13 +36,29 @@ pub fn vip_listener(ctx: SkLookupContext) -> u32 {
     // The VIP route is made after the configuration is written, so nothing of ours is looked up before.
     let Some(config) = config::get() else { return SK_PASS };
     let lookup = Lookup(ctx.lookup);
-    let vip = lookup.local();
-    if lookup.family() != AF_INET || !config.is_vip(vip) {
-        return SK_PASS;
-    }
+    // Read before the families part: of reads at the end of both arms the optimizer makes one, of a moved pointer, which
+    // the verifier refuses.
+    let remote = lookup.remote();
+    let (source, destination) = match lookup.family() {
+        AF_INET => {
+            let vip = lookup.local();
+            if !config.is_vip(vip) {
+                return SK_PASS;
+            }
+            (remote.key(), vip.key())
+        }
+        AF_INET6 => {
+            let vip = lookup.local6();
+            if !config::has_ipv6(config) || !config.is_vip(vip) {
+                return SK_PASS;
+            }
+            (lookup.remote6(), vip)
+        }
+        _ => return SK_PASS,
+    };
     let seen = Seen {
-        source: lookup.remote(),
-        destination: vip,
+        source,
+        destination,
         source_port: lookup.remote_port(),
         destination_port: lookup.local_port(),
         protocol: lookup.protocol(),
@@ -63,13 +81,8 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
         return Err(DropReason::UnattestedPeer);
     }
     // SAFETY: the value is only read; the agent replaces whole values.
-    let caller = unsafe { ALIASES.get(address::v4(seen.source)) }.ok_or(DropReason::UnattestedPeer)?;
-    let key = ListenerKey {
-        vip: address::v4(seen.destination),
-        port: seen.destination_port,
-        protocol: seen.protocol,
-        pad: 0,
-    };
+    let caller = unsafe { ALIASES.get(seen.source) }.ok_or(DropReason::UnattestedPeer)?;
+    let key = ListenerKey { vip: seen.destination, port: seen.destination_port, protocol: seen.protocol, pad: 0 };
     // SAFETY: as above.
     let listener = unsafe { LISTENERS.get(key) }.ok_or(DropReason::NoListener)?;
     let (kind, service) = (listener.kind, listener.service_id);
@@ -103,8 +116,11 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
 #[inline(always)]
 fn workers(config: &Config, seen: &Seen) -> (u32, u32) {
     let n = if config.workers > MAX_WORKERS { MAX_WORKERS } else { config.workers } as u64;
+    // Of IPv4 only the last word differs between callers.
+    let [_, one, two, three] = seen.source.words();
+    let source = u32::from_be(one ^ two ^ three);
     // Multiplication by odd constants, high half folded in: ports that follow one another part.
-    let mut hash = ((seen.source as u64) << 16 | seen.source_port as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut hash = ((source as u64) << 16 | seen.source_port as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
     // Sixteen bits of it as a fraction of n: no division, and 0 for n = 0.
@@ -154,6 +170,20 @@ impl Lookup {
     fn local(&self) -> u32 {
         // SAFETY: as in `family`.
         u32::from_be(unsafe { (&raw const (*self.0).local_ip4).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn local6(&self) -> Address {
+        // SAFETY: as in `family`. A word at a time, as the context gives it.
+        let word = |i| unsafe { (&raw const (*self.0).local_ip6).cast::<u32>().add(i).read_volatile() };
+        Address::from_words([word(0), word(1), word(2), word(3)])
+    }
+
+    #[inline(always)]
+    fn remote6(&self) -> Address {
+        // SAFETY: as in `local6`.
+        let word = |i| unsafe { (&raw const (*self.0).remote_ip6).cast::<u32>().add(i).read_volatile() };
+        Address::from_words([word(0), word(1), word(2), word(3)])
     }
 
     /// Host order already in the context.

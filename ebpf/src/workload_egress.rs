@@ -6,13 +6,16 @@ use brattice_abi::{
 };
 
 use crate::{
-    address,
+    address::Ip,
     config::{self, Ranges},
     half_open, intercept,
+    ipv4::Ipv4,
+    ipv6::Ipv6,
     maps::{ALIASES, LISTENERS, TARGETS},
-    packet::{ETH_P_IP, Ipv4, Ports, TCP_RST, TCX_DROP, ifindex, ingress_ifindex, protocol, vlan},
+    packet::{ETH_P_IP, ETH_P_IPV6, Header, Ports, TCP_RST, TCX_DROP, ifindex, ingress_ifindex, protocol, vlan},
     report::{self, Program, Seen, count},
-    rewrite, switches,
+    rewrite::{self, Place},
+    switches,
 };
 
 /// TCX egress of `brattice0`, a device of our own: delivers what the engine sends to an alias, and drops all else.
@@ -20,7 +23,7 @@ use crate::{
 pub fn workload_egress(ctx: TcContext) -> i32 {
     let mut seen = Seen::NOTHING;
     let verdict = match config::get() {
-        Some(config) => deliver(&ctx, config, &mut seen),
+        Some(config) => of_a_family(&ctx, config, &mut seen),
         None => Err(DropReason::NotConfigured),
     };
     match verdict {
@@ -33,20 +36,40 @@ pub fn workload_egress(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn deliver(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropReason> {
-    let header = if protocol(ctx) == ETH_P_IP && vlan(ctx) == 0 { Ipv4::load(ctx) } else { None };
+fn of_a_family(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropReason> {
+    match protocol(ctx) {
+        _ if vlan(ctx) != 0 => deliver::<Ipv4>(ctx, config, None, seen),
+        ETH_P_IP => deliver(ctx, config, Ipv4::load(ctx), seen),
+        ETH_P_IPV6 if config::has_ipv6(config) => deliver(ctx, config, Ipv6::load(ctx), seen),
+        _ => deliver::<Ipv4>(ctx, config, None, seen),
+    }
+}
+
+/// Delivers, whichever the family; `None` is no IP packet, or of a family that the node has not.
+#[inline(always)]
+fn deliver<H>(ctx: &TcContext, config: &Config, header: Option<H>, seen: &mut Seen) -> Result<i32, DropReason>
+where
+    H: Header,
+    H::Address: Place,
+    Config: Ranges<H::Address>,
+{
     if let Some(header) = &header {
-        (seen.source, seen.destination, seen.protocol) = (header.source(), header.destination(), header.protocol);
+        (seen.source, seen.destination) = (header.source().key(), header.destination().key());
+        seen.protocol = header.protocol();
     }
     if ingress_ifindex(ctx) != 0 {
         return Err(DropReason::Forwarded);
     }
     let header = header.ok_or(DropReason::NotForWorkload)?;
-    let (source, destination, protocol) = (header.source(), header.destination(), header.protocol);
-    if !header.has_ports() {
-        return Err(DropReason::NotForWorkload);
+    let (source, destination) = (header.source(), header.destination());
+    let checked = header.check(ctx);
+    if let Ok(checked) = &checked {
+        seen.protocol = checked.protocol;
+        if !checked.is_service() {
+            return Err(DropReason::NotForWorkload);
+        }
     }
-    let to = address::v4(destination);
+    let to = destination.key();
     // SAFETY: the value is only read; the agent replaces whole values.
     let alias = unsafe { ALIASES.get(to) }.ok_or(DropReason::UnknownAlias)?;
     if switches::all_detached() || switches::workload_detached(alias.workload_id) {
@@ -55,31 +78,30 @@ fn deliver(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, Dro
     if !config.is_vip(source) {
         return Err(DropReason::SourceNotVip);
     }
-    let checked = header.check(ctx)?;
-    let ports = checked.ports(ctx, protocol)?;
-    let mut asked = None;
+    let checked = checked?;
+    let ports = checked.ports(ctx)?;
+    let mut asked: Option<H::Address> = None;
     match &ports {
         Some(ports) => {
             (seen.source_port, seen.destination_port) = (ports.source, ports.destination);
-            permit(ctx, config, &to, source, protocol, ports)?;
+            permit(ctx, config, &to, source, checked.protocol, ports)?;
             if ports.flags & TCP_RST != 0 {
-                released(alias, &to, source, ports);
+                released(alias, &to, source.key(), ports);
             }
-            if ports.source == intercept::DNS_PORT && source == config.dns_vip() {
-                asked = intercept::asked(ctx, &checked, protocol, to, ports);
+            if ports.source == intercept::DNS_PORT && source.is(config.dns_vip()) {
+                asked = intercept::asked(ctx, &checked, to, ports);
             }
         }
         // Without its first fragment, which is judged as a whole packet is, a later one is worth nothing.
-        None if protocol == IPPROTO_UDP && ctx.get_socket_uid() != config.engine_uid => {
+        None if checked.protocol != IPPROTO_TCP && ctx.get_socket_uid() != config.engine_uid => {
             return Err(DropReason::NotEngine);
         }
         None => {}
     }
 
-    let real = address::number(&alias.address);
-    rewrite::destination(ctx, &checked, protocol, destination, real)?;
+    rewrite::destination(ctx, &checked, destination, H::Address::of(&alias.address))?;
     if let Some(resolver) = asked {
-        rewrite::source(ctx, &checked, protocol, source, resolver)?;
+        rewrite::source(ctx, &checked, source, resolver)?;
     }
     rewrite::macs(ctx, &[alias.mac, VIRTUAL_MAC])?;
     count(Counter::ToWorkload);
@@ -93,14 +115,17 @@ const ROOT: u32 = 0;
 /// to connections that began with one that was judged (here, or by `vip_listener`), and often carry no socket at all. But
 /// where they carry a user's, it is that of one who connects from a VIP and was called from the other side meanwhile.
 #[inline(always)]
-fn permit(
+fn permit<A: Ip>(
     ctx: &TcContext,
     config: &Config,
     to: &Address,
-    source: u32,
+    source: A,
     protocol: u8,
     ports: &Ports,
-) -> Result<(), DropReason> {
+) -> Result<(), DropReason>
+where
+    Config: Ranges<A>,
+{
     if protocol == IPPROTO_TCP && !ports.is_bare_syn() {
         return if of_another_user(ctx, config) { Err(DropReason::NotEngine) } else { Ok(()) };
     }
@@ -108,7 +133,7 @@ fn permit(
         return Err(DropReason::NotEngine);
     }
     if protocol == IPPROTO_UDP {
-        let from = ListenerKey { vip: address::v4(source), port: ports.source, protocol, pad: 0 };
+        let from = ListenerKey { vip: source.key(), port: ports.source, protocol, pad: 0 };
         // SAFETY: only asked whether it is there.
         if unsafe { LISTENERS.get(from) }.is_some() {
             return Ok(());
@@ -142,12 +167,7 @@ fn of_another_user(ctx: &TcContext, config: &Config) -> bool {
 
 /// A workload's SYN was answered with a RST: it is no longer half open.
 #[inline(always)]
-fn released(alias: &Alias, to: &Address, source: u32, ports: &Ports) {
-    let flow = FlowKey {
-        alias: *to,
-        vip: address::v4(source),
-        source_port: ports.destination,
-        destination_port: ports.source,
-    };
+fn released(alias: &Alias, to: &Address, vip: Address, ports: &Ports) {
+    let flow = FlowKey { alias: *to, vip, source_port: ports.destination, destination_port: ports.source };
     half_open::release(alias.workload_id, &flow);
 }

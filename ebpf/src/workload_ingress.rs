@@ -4,13 +4,18 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use brattice_abi::{Config, Counter, DropReason, FlowKey, IPPROTO_TCP, WORKLOAD_INTERCEPT_DNS, WorkloadKey};
 
 use crate::{
-    address, arp,
+    address::Ip,
+    arp,
     config::{self, Ranges},
     half_open, intercept,
+    ipv4::Ipv4,
+    ipv6::Ipv6,
     maps::WORKLOADS,
-    packet::{ETH_P_ARP, ETH_P_IP, Ipv4, TCP_ACK, TCP_SYN, TCX_DROP, TCX_NEXT, ifindex, protocol, vlan},
+    ndp,
+    packet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Header, TCP_ACK, TCP_SYN, TCX_DROP, TCX_NEXT, ifindex, protocol, vlan},
     report::{self, Program, Seen, count},
-    rewrite, switches,
+    rewrite::{self, Place},
+    switches,
 };
 
 /// `__sk_buff.pkt_type` of a packet for this host.
@@ -29,6 +34,7 @@ pub fn workload_ingress(ctx: TcContext) -> i32 {
     let mut seen = Seen::NOTHING;
     let verdict = match protocol(&ctx) {
         ETH_P_IP => ipv4(&ctx, config, &mut seen),
+        ETH_P_IPV6 if config::has_ipv6(config) => ipv6(&ctx, config, &mut seen),
         ETH_P_ARP => arp::answer(&ctx, config, &mut seen),
         _ => return TCX_NEXT,
     };
@@ -44,7 +50,27 @@ pub fn workload_ingress(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropReason> {
     let Some(header) = Ipv4::load(ctx) else { return Ok(TCX_NEXT) };
-    let (source, destination, protocol) = (header.source(), header.destination(), header.protocol);
+    take(ctx, config, &header, seen)
+}
+
+#[inline(always)]
+fn ipv6(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropReason> {
+    let Some(header) = Ipv6::load(ctx) else { return Ok(TCX_NEXT) };
+    if let Some(solicitation) = ndp::solicitation(ctx, config, &header) {
+        return ndp::answer(ctx, &header, &solicitation, seen);
+    }
+    take(ctx, config, &header, seen)
+}
+
+/// Takes what is for a VIP, from whichever family.
+#[inline(always)]
+fn take<H>(ctx: &TcContext, config: &Config, header: &H, seen: &mut Seen) -> Result<i32, DropReason>
+where
+    H: Header,
+    H::Address: Place,
+    Config: Ranges<H::Address>,
+{
+    let (source, destination) = (header.source(), header.destination());
     let to_vip = config.is_vip(destination);
     let to_alias = config.is_alias(destination);
     let from_reserved = config.is_vip(source) || config.is_alias(source);
@@ -52,10 +78,11 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
     if !ours && header.peek_destination_port(ctx) != intercept::DNS_PORT {
         return Ok(TCX_NEXT);
     }
-    *seen = Seen { source, destination, protocol, ..Seen::NOTHING };
+    let (source_key, destination_key) = (source.key(), destination.key());
+    *seen = Seen { source: source_key, destination: destination_key, protocol: header.protocol(), ..Seen::NOTHING };
 
     let ifindex = ifindex(ctx);
-    let key = WorkloadKey { ifindex, address: address::v4(source) };
+    let key = WorkloadKey { ifindex, address: source_key };
     // SAFETY: the value is only read; the agent replaces whole values.
     let workload = unsafe { WORKLOADS.get(key) };
     if !ours && !workload.is_some_and(|w| w.flags & WORKLOAD_INTERCEPT_DNS != 0) {
@@ -78,21 +105,23 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
     }
 
     let checked = header.check(ctx)?;
+    seen.protocol = checked.protocol;
     let workload = workload.ok_or(DropReason::SpoofedSource)?;
-    if !header.has_ports() {
+    if !checked.is_service() {
         return Err(DropReason::UnsupportedProtocol);
     }
-    let ports = checked.ports(ctx, protocol)?;
-    let alias = address::number(&workload.alias);
-    let alias_key = address::v4(alias);
+    let ports = checked.ports(ctx)?;
+    let alias = H::Address::of(&workload.alias);
+    let alias_key = alias.key();
     // Where the packet will go: to the VIP it names, or to the DNS VIP.
-    let vip = if to_vip { destination } else { config.dns_vip() };
+    let dns_vip: H::Address = config.dns_vip();
+    let vip = if to_vip { destination } else { dns_vip };
     if let Some(ports) = &ports {
         (seen.source_port, seen.destination_port) = (ports.source, ports.destination);
-        if protocol == IPPROTO_TCP {
+        if checked.protocol == IPPROTO_TCP {
             let flow = FlowKey {
                 alias: alias_key,
-                vip: address::v4(vip),
+                vip: vip.key(),
                 source_port: ports.source,
                 destination_port: ports.destination,
             };
@@ -103,15 +132,15 @@ fn ipv4(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
             }
         }
         if !to_vip {
-            intercept::remember(ctx, &checked, protocol, alias_key, ports, destination)?;
-        } else if ports.destination == intercept::DNS_PORT && destination == config.dns_vip() {
-            intercept::forget(ctx, &checked, protocol, alias_key, ports);
+            intercept::remember(ctx, &checked, alias_key, ports, destination_key)?;
+        } else if ports.destination == intercept::DNS_PORT && destination.is(dns_vip) {
+            intercept::forget(ctx, &checked, alias_key, ports);
         }
     }
 
-    rewrite::source(ctx, &checked, protocol, source, alias)?;
+    rewrite::source(ctx, &checked, source, alias)?;
     if !to_vip {
-        rewrite::destination(ctx, &checked, protocol, destination, vip)?;
+        rewrite::destination(ctx, &checked, destination, vip)?;
         count(Counter::DnsIntercepted);
     }
     rewrite::macs(ctx, &[config.brattice0_mac])?;

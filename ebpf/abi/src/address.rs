@@ -1,7 +1,7 @@
 //! Addresses as map keys.
 
-/// A 16-byte address; IPv4 as `::ffff:a.b.c.d`.
-#[repr(C)]
+/// A 16-byte address; IPv4 as `::ffff:a.b.c.d`. Aligned to words, so that programs copy and compare it by words.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Address(pub [u8; 16]);
 
@@ -18,6 +18,26 @@ impl Address {
     #[inline(always)]
     pub const fn v4_number(n: u32) -> Self {
         Self::v4(n.to_be_bytes())
+    }
+
+    /// In words, each as on the wire.
+    #[inline(always)]
+    pub const fn words(self) -> [u32; 4] {
+        // SAFETY: both are 16 plain bytes.
+        #[allow(unsafe_code)]
+        unsafe {
+            core::mem::transmute::<Self, [u32; 4]>(self)
+        }
+    }
+
+    /// From words, each as on the wire.
+    #[inline(always)]
+    pub const fn from_words(words: [u32; 4]) -> Self {
+        // SAFETY: as in `words`.
+        #[allow(unsafe_code)]
+        unsafe {
+            core::mem::transmute::<[u32; 4], Self>(words)
+        }
     }
 
     /// The four octets of an IPv4-mapped address; meaningless for any other.
@@ -39,7 +59,7 @@ mod user {
         fn from(ip: IpAddr) -> Self {
             match ip {
                 IpAddr::V4(v4) => v4.into(),
-                IpAddr::V6(v6) => Self(v6.octets()),
+                IpAddr::V6(v6) => v6.into(),
             }
         }
     }
@@ -47,6 +67,12 @@ mod user {
     impl From<Ipv4Addr> for Address {
         fn from(v4: Ipv4Addr) -> Self {
             Self::v4(v4.octets())
+        }
+    }
+
+    impl From<Ipv6Addr> for Address {
+        fn from(v6: Ipv6Addr) -> Self {
+            Self(v6.octets())
         }
     }
 

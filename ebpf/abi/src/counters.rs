@@ -46,9 +46,9 @@ reasons! {
         UnsupportedProtocol = 3 => "a VIP was addressed with a protocol other than TCP or UDP",
         /// Header ends before the packet does.
         Truncated = 4 => "the packet ends inside its IP, TCP or UDP header",
-        /// IHL below 5, version not 4, total length impossible, TCP data offset below 5, or a TCP fragment that reaches
-        /// into the header.
-        Malformed = 5 => "the IP or TCP header is malformed",
+        /// IHL below 5, version not that of the ethertype, length impossible, TCP data offset below 5, a TCP fragment that
+        /// reaches into the header, a hop-by-hop header that is not the first, or UDP over IPv6 without checksum.
+        Malformed = 5 => "the IP, TCP or UDP header is malformed",
         /// Too many unanswered SYNs.
         HalfOpenLimit = 6 => "the workload has too many half-open connections",
         /// A packet to an alias that the host only forwards.
@@ -63,7 +63,7 @@ reasons! {
         NotTarget = 11 => "the alias, protocol and port are no registered target",
         /// No workload has this alias.
         UnknownAlias = 12 => "no workload has this alias (any more)",
-        /// Neither TCP nor UDP to an alias, or not IPv4.
+        /// Neither TCP nor UDP to an alias, or not of a family that the node has.
         NotForWorkload = 13 => "brattice0 was given a packet that is no service traffic",
         /// VIP lookup not from brattice0.
         UnattestedPeer = 14 => "a VIP was called by something that is not an attached workload (a host process, another host, an interface not yet attached)",
@@ -77,6 +77,10 @@ reasons! {
         HelperFailed = 18 => "a kernel helper refused to change the packet",
         /// The configuration map is empty.
         NotConfigured = 19 => "the agent has not configured the programs yet",
+        /// More than [`crate::MAX_EXTENSION_HEADERS`].
+        TooManyHeaders = 20 => "the packet has more IPv6 extension headers than are read",
+        /// A routing header of type 0 (RFC 5095), or one with segments left.
+        SourceRouted = 21 => "the packet names its own way by an IPv6 routing header",
     }
 }
 
@@ -101,6 +105,8 @@ reasons! {
         EventsLost = 7 => "drop events lost because the ring buffer was full",
         /// Half-open entries forgotten when their window ended.
         HalfOpenExpired = 8 => "half-open windows that ended with unanswered SYNs",
+        /// Neighbour solicitations for a VIP answered.
+        NdpAnswered = 9 => "IPv6 neighbour solicitations for a VIP answered",
     }
 }
 

@@ -23,7 +23,7 @@ pub const IPPROTO_TCP: u8 = 6;
 /// IP protocol number of UDP (RFC 768).
 pub const IPPROTO_UDP: u8 = 17;
 
-/// Source MAC of everything Brattice sends to a workload, and its answer to ARP for a VIP. Locally administered
+/// Source MAC of everything Brattice sends to a workload, and its answer to ARP and NDP for a VIP. Locally administered
 /// (IEEE 802, bit 1 of the first octet), the same on every node.
 pub const VIRTUAL_MAC: [u8; 6] = [0x02, 0x42, 0x52, 0x41, 0x54, 0x01];
 

@@ -104,6 +104,9 @@ pub const PROBE_WORKLOAD_ID: u32 = u32::MAX;
 /// First VIP that a service can have, as an offset into the VIP range.
 pub const FIRST_SERVICE_VIP: u32 = 32;
 
+/// Most IPv6 extension headers of a packet that are read to find TCP or UDP behind them.
+pub const MAX_EXTENSION_HEADERS: u32 = 8;
+
 /// Prefix length of the IPv6 VIP range. Its first addresses are our own at the same offsets as in the IPv4 range; a
 /// service's has the highest bit of its interface identifier (the lower 64 bits) set, so that the two never meet.
 pub const VIP6_PREFIX: u8 = 64;
