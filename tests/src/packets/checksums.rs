@@ -34,3 +34,22 @@ pub fn l4_is_right(frame: &[u8]) -> Option<bool> {
     let pseudo = remainder(&frame[26..34]) + u64::from(protocol) + segment.len() as u64;
     Some((pseudo + remainder(segment)).is_multiple_of(65535))
 }
+
+/// Is the TCP or UDP checksum of an unfragmented IPv6 packet right, whose TCP or UDP header lies at an offset in the frame?
+///
+/// # Panics
+/// If the frame is cut short.
+pub fn l4_of_ipv6_is_right(frame: &[u8], offset: usize, protocol: u8) -> bool {
+    let end = 14 + 40 + usize::from(u16::from_be_bytes([frame[18], frame[19]]));
+    let segment = &frame[offset..end];
+    let pseudo = remainder(&frame[22..54]) + u64::from(protocol) + segment.len() as u64;
+    (pseudo + remainder(segment)).is_multiple_of(65535)
+}
+
+/// Is the checksum of an ICMPv6 message right that follows the fixed header?
+///
+/// # Panics
+/// If the frame is cut short.
+pub fn icmpv6_is_right(frame: &[u8]) -> bool {
+    l4_of_ipv6_is_right(frame, 14 + 40, 58)
+}

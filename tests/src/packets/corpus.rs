@@ -1,8 +1,11 @@
 //! Packets that are not ours, of all kinds, the same on each run.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::frame::{Arp, Frame, Payload};
+use super::{
+    frame::{Arp, Frame, Payload},
+    frame6::{Extension, Frame6, Neighbour, solicited_node},
+};
 
 /// The seed that tests use, so that a packet can be found again by its number.
 pub const SEED: u64 = 0x0062_7261_7474_6963;
@@ -67,6 +70,52 @@ impl Random {
     }
 }
 
+impl Random {
+    /// The same for IPv6.
+    fn address6(&mut self) -> Ipv6Addr {
+        let config = super::node::config();
+        let net = |net: brattice_abi::Address| Ipv6Addr::from(net.0).to_bits();
+        loop {
+            let low = u128::from(self.number());
+            let bits = match self.below(6) {
+                // One bit beside a range of ours.
+                0 => net(config.vip_net6) ^ 1 << (64 + self.below(64)) | low,
+                1 => net(config.alias_net6) ^ 1 << (80 + self.below(48)) | low,
+                2 => 0xfd10 << 112 | low & 0xff,
+                3 => 0xfe80 << 112 | low,
+                4 => solicited_node(Ipv6Addr::from_bits(low)).to_bits(),
+                _ => low << 64 | u128::from(self.number()),
+            };
+            let address = Ipv6Addr::from_bits(bits);
+            if !is_ours6(address) {
+                return address;
+            }
+        }
+    }
+
+    fn extension(&mut self) -> Extension {
+        let mut extension = match self.below(6) {
+            0 => Extension::options(0, 1 + self.below(3)),
+            1 => Extension::options(60, 1 + self.below(6)),
+            2 => Extension::routing(self.byte() & 7, self.byte() & 1),
+            3 => Extension::authentication(self.below(4) * 4),
+            4 => Extension::fragment(self.number() as u16 & 0x1f, self.chance(2)),
+            _ => Extension::options(self.byte(), 1),
+        };
+        if self.chance(6) {
+            extension.bytes[0] = self.byte();
+        }
+        extension
+    }
+}
+
+/// In an IPv6 range of [`super::node::config`].
+fn is_ours6(address: Ipv6Addr) -> bool {
+    let config = super::node::config();
+    let octets = address.octets();
+    octets[..8] == config.vip_net6.0[..8] || octets[..6] == config.alias_net6.0[..6]
+}
+
 /// In a range of [`super::node::config`].
 fn is_ours(address: Ipv4Addr) -> bool {
     let config = super::node::config();
@@ -80,6 +129,11 @@ fn names_ours(frame: &[u8]) -> bool {
     match frame.get(12..14) {
         Some([8, 0]) => at(26) || at(30),
         Some([8, 6]) => at(38),
+        // Source, destination, and the target of a neighbour solicitation.
+        Some([0x86, 0xdd]) => [22, 38, 62].into_iter().any(|i| {
+            let octets: Option<[u8; 16]> = frame.get(i..i + 16).and_then(|b| b.try_into().ok());
+            octets.is_some_and(|octets| is_ours6(octets.into()))
+        }),
         _ => false,
     }
 }
@@ -135,6 +189,69 @@ fn ipv4(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+fn ipv6(random: &mut Random) -> Vec<u8> {
+    let (source, destination) = (random.address6(), random.address6());
+    let len = match random.below(3) {
+        0 => random.below(20),
+        1 => random.below(600),
+        _ => random.below(1400),
+    };
+    let data = random.bytes(len);
+    let mut frame = match random.below(5) {
+        0 => Frame6::tcp((source, random.port()), (destination, random.port()), random.byte(), &data),
+        1 => Frame6::udp((source, random.port()), (destination, random.port()), &data),
+        2 => Frame6::raw(source, destination, 58, &data),
+        3 => Frame6::raw(source, destination, random.byte(), &data),
+        _ => return neighbour(random),
+    };
+    frame.extensions = (0..random.below(4)).map(|_| random.extension()).collect();
+    frame.class_flow = random.number() as u32 >> 4;
+    if random.chance(8) {
+        frame.extensions = (0..random.below(12)).map(|_| random.extension()).collect();
+    }
+    if random.chance(8) {
+        frame.version = random.byte() & 0x0f;
+    }
+    if random.chance(8) {
+        frame.payload_length = Some(random.number() as u16);
+    }
+    if random.chance(8) {
+        frame.l4_checksum_error = random.number() as u16;
+    }
+    if random.chance(4)
+        && let Payload::Udp { checksum, .. } = &mut frame.payload
+    {
+        *checksum = false;
+    }
+    if random.chance(8) {
+        frame.padding = random.below(40);
+    }
+    let mut bytes = frame.build();
+    if random.chance(6) {
+        let keep = 15 + random.below(bytes.len() - 15);
+        bytes.truncate(keep);
+    }
+    bytes
+}
+
+fn neighbour(random: &mut Random) -> Vec<u8> {
+    let mut neighbour = Neighbour::solicitation(random.address6(), random.address6());
+    neighbour.kind = 133 + random.byte() % 5;
+    if random.chance(3) {
+        neighbour.destination = random.address6();
+    }
+    if random.chance(4) {
+        neighbour.source = Ipv6Addr::UNSPECIFIED;
+    }
+    if random.chance(4) {
+        neighbour.hop_limit = random.byte();
+    }
+    if random.chance(4) {
+        neighbour.options = (0..random.below(6)).map(|_| random.bytes(8)).collect();
+    }
+    neighbour.build()
+}
+
 fn arp(random: &mut Random) -> Vec<u8> {
     let mut arp = Arp::request(random.address(), random.address());
     if random.chance(3) {
@@ -165,16 +282,17 @@ fn other(random: &mut Random, ethertypes: &[u16]) -> Vec<u8> {
     bytes
 }
 
-/// `n` frames of 15 to 1514 bytes that are not ours: IPv4 whole, cut, fragmented and malformed, ARP, IPv6, VLAN, other
-/// ethertypes, noise. None names an address in the ranges of [`super::node::config`] where it would count.
+/// `n` frames of 15 to 1514 bytes that are not ours: IPv4 and IPv6 whole, cut, fragmented and malformed, ARP, NDP, VLAN,
+/// other ethertypes, noise. None names an address in the ranges of [`super::node::config`] where it would count.
 pub fn foreign(seed: u64, n: usize) -> Vec<Vec<u8>> {
     let mut random = Random::new(seed);
     let mut frames = Vec::with_capacity(n);
     while frames.len() < n {
-        let mut frame = match random.below(10) {
+        let mut frame = match random.below(14) {
             0..=4 => ipv4(&mut random),
             5 => arp(&mut random),
             6 => other(&mut random, &[0x86dd]),
+            10..=13 => ipv6(&mut random),
             7 => other(&mut random, &[0x8100, 0x88a8]),
             8 => other(&mut random, &[0x88cc, 0x8863, 0x8847, 0x9000, 0x88b5]),
             _ => other(&mut random, &[0x0800, 0x0806]),

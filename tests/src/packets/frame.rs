@@ -34,12 +34,56 @@ pub enum Payload {
 }
 
 impl Payload {
-    fn protocol(&self) -> u8 {
+    pub(super) fn protocol(&self) -> u8 {
         match self {
             Self::Tcp { .. } => 6,
             Self::Udp { .. } => 17,
             Self::Raw(protocol, _) => *protocol,
         }
+    }
+
+    /// TCP, UDP or other bytes with their checksum, which covers the addresses (both, in any order) and may be made wrong.
+    /// The pseudo headers of IPv4 and IPv6 differ in nothing that a sum shows.
+    pub(super) fn segment(&self, addresses: &[u8], checksum_error: u16) -> Vec<u8> {
+        let (mut bytes, checksum_at) = match self {
+            Payload::Tcp { source, destination, flags, options, data } => {
+                let mut b = Vec::new();
+                b.extend(source.to_be_bytes());
+                b.extend(destination.to_be_bytes());
+                b.extend(0x0102_0304u32.to_be_bytes());
+                b.extend(0x0506_0708u32.to_be_bytes());
+                b.push(((20 + options.len() as u8) / 4) << 4);
+                b.push(*flags);
+                b.extend(0xfafau16.to_be_bytes());
+                b.extend([0; 4]);
+                b.extend(options);
+                b.extend(data);
+                (b, Some(16))
+            }
+            Payload::Udp { source, destination, checksum, data } => {
+                let mut b = Vec::new();
+                b.extend(source.to_be_bytes());
+                b.extend(destination.to_be_bytes());
+                b.extend((8 + data.len() as u16).to_be_bytes());
+                b.extend([0; 2]);
+                b.extend(data);
+                (b, checksum.then_some(6))
+            }
+            Payload::Raw(_, bytes) => (bytes.clone(), None),
+        };
+        if let Some(at) = checksum_at {
+            let mut pseudo = Vec::new();
+            pseudo.extend(addresses);
+            pseudo.extend([0, self.protocol()]);
+            pseudo.extend((bytes.len() as u16).to_be_bytes());
+            let mut checksum = !sum(&bytes, sum(&pseudo, 0));
+            if checksum == 0 && at == 6 {
+                checksum = 0xffff;
+            }
+            let checksum = checksum.wrapping_add(checksum_error);
+            bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        }
+        bytes
     }
 }
 
@@ -84,7 +128,7 @@ pub const SENDER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xaa];
 pub const RECEIVER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xbb];
 
 /// RFC 1071: ones' complement sum of 16-bit words.
-fn sum(bytes: &[u8], start: u16) -> u16 {
+pub(super) fn sum(bytes: &[u8], start: u16) -> u16 {
     let mut sum = start;
     for word in bytes.chunks(2) {
         let word = u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]);
@@ -146,48 +190,8 @@ impl Frame {
         self
     }
 
-    /// TCP, UDP or other bytes with their checksum.
     fn segment(&self) -> Vec<u8> {
-        let (mut bytes, checksum_at) = match &self.payload {
-            Payload::Tcp { source, destination, flags, options, data } => {
-                let mut b = Vec::new();
-                b.extend(source.to_be_bytes());
-                b.extend(destination.to_be_bytes());
-                b.extend(0x0102_0304u32.to_be_bytes());
-                b.extend(0x0506_0708u32.to_be_bytes());
-                b.push(((20 + options.len() as u8) / 4) << 4);
-                b.push(*flags);
-                b.extend(0xfafau16.to_be_bytes());
-                b.extend([0; 4]);
-                b.extend(options);
-                b.extend(data);
-                (b, Some(16))
-            }
-            Payload::Udp { source, destination, checksum, data } => {
-                let mut b = Vec::new();
-                b.extend(source.to_be_bytes());
-                b.extend(destination.to_be_bytes());
-                b.extend((8 + data.len() as u16).to_be_bytes());
-                b.extend([0; 2]);
-                b.extend(data);
-                (b, checksum.then_some(6))
-            }
-            Payload::Raw(_, bytes) => (bytes.clone(), None),
-        };
-        if let Some(at) = checksum_at {
-            let mut pseudo = Vec::new();
-            pseudo.extend(self.source.octets());
-            pseudo.extend(self.destination.octets());
-            pseudo.extend([0, self.payload.protocol()]);
-            pseudo.extend((bytes.len() as u16).to_be_bytes());
-            let mut checksum = !sum(&bytes, sum(&pseudo, 0));
-            if checksum == 0 && at == 6 {
-                checksum = 0xffff;
-            }
-            let checksum = checksum.wrapping_add(self.l4_checksum_error);
-            bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
-        }
-        bytes
+        self.payload.segment(&[self.source.octets(), self.destination.octets()].concat(), self.l4_checksum_error)
     }
 
     fn packet(&self, segment: &[u8], fragment: u16) -> Vec<u8> {

@@ -4,4 +4,5 @@
 pub mod checksums;
 pub mod corpus;
 pub mod frame;
+pub mod frame6;
 pub mod node;

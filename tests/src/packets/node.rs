@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -50,7 +50,7 @@ pub fn load() -> Ebpf {
     })
 }
 
-/// VIPs 169.254.64.0/20, aliases 100.127.0.0/16, engine user 0 (whose socket `BPF_PROG_TEST_RUN` gives each packet).
+/// VIPs 169.254.64.0/20 and fd00:a9fe:4000:1::/64, aliases 100.127.0.0/16 and fd00:647f:4000::/48, engine user 0 (whose socket `BPF_PROG_TEST_RUN` gives each packet).
 pub fn config() -> Config {
     Config {
         ready: 1,
@@ -64,8 +64,8 @@ pub fn config() -> Config {
         half_open_limit: 8,
         brattice0_mac: BRATTICE0_MAC,
         pad: [0; 2],
-        vip_net6: Address::default(),
-        alias_net6: Address::default(),
+        vip_net6: Ipv6Addr::new(0xfd00, 0xa9fe, 0x4000, 1, 0, 0, 0, 0).into(),
+        alias_net6: Ipv6Addr::new(0xfd00, 0x647f, 0x4000, 0, 0, 0, 0, 0).into(),
     }
 }
 
@@ -165,7 +165,14 @@ impl Node {
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn add_workload(&mut self, ifindex: u32, address: Ipv4Addr, alias: Ipv4Addr, workload_id: u32, flags: u32) {
+    pub fn add_workload(
+        &mut self,
+        ifindex: u32,
+        address: impl Into<Address>,
+        alias: impl Into<Address>,
+        workload_id: u32,
+        flags: u32,
+    ) {
         self.add_workload_at(ifindex, address, alias, workload_id, flags, WORKLOAD_MAC);
     }
 
@@ -176,13 +183,13 @@ impl Node {
     pub fn add_workload_at(
         &mut self,
         ifindex: u32,
-        address: Ipv4Addr,
-        alias: Ipv4Addr,
+        address: impl Into<Address>,
+        alias: impl Into<Address>,
         workload_id: u32,
         flags: u32,
         mac: [u8; 6],
     ) {
-        let (address, alias) = (Address::from(address), Address::from(alias));
+        let (address, alias) = (address.into(), alias.into());
         self.table(WORKLOADS)
             .insert(WorkloadKey { ifindex, address }, Workload { alias, workload_id, flags }, 0)
             .expect("workload is written");
@@ -195,7 +202,7 @@ impl Node {
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn add_target(&mut self, alias: Ipv4Addr, port: u16, protocol: u8) {
+    pub fn add_target(&mut self, alias: impl Into<Address>, port: u16, protocol: u8) {
         let key = TargetKey { alias: alias.into(), port, protocol, pad: 0 };
         self.table(TARGETS).insert(key, 1u32, 0).expect("target is written");
     }
@@ -204,7 +211,7 @@ impl Node {
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn add_dns_listener(&mut self, vip: Ipv4Addr, protocol: u8) {
+    pub fn add_dns_listener(&mut self, vip: impl Into<Address>, protocol: u8) {
         let key = ListenerKey { vip: vip.into(), port: 53, protocol, pad: 0 };
         self.table(LISTENERS)
             .insert(key, Listener { kind: LISTENER_DNS, service_id: 0 }, 0)
@@ -215,7 +222,7 @@ impl Node {
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn add_service(&mut self, vip: Ipv4Addr, port: u16, service_id: u32) {
+    pub fn add_service(&mut self, vip: impl Into<Address>, port: u16, service_id: u32) {
         let key = ListenerKey { vip: vip.into(), port, protocol: 6, pad: 0 };
         self.table(LISTENERS)
             .insert(key, Listener { kind: LISTENER_HTTP, service_id }, 0)
@@ -266,11 +273,7 @@ impl Node {
         program.attach(interface, direction).unwrap_or_else(|e| panic!("cannot attach {name} to {interface}: {e:?}"));
     }
 
-    /// Loads `vip_listener` and attaches it to the calling thread's network namespace for as long as the node lives.
-    ///
-    /// # Panics
-    /// If the kernel refuses.
-    pub fn attach_vip_listener(&mut self) {
+    fn load_vip_listener(&mut self) -> &mut SkLookup {
         let program: &mut SkLookup = self
             .ebpf
             .program_mut(VIP_LISTENER)
@@ -278,6 +281,27 @@ impl Node {
             .try_into()
             .expect("it is an sk_lookup program");
         program.load().unwrap_or_else(|e| panic!("the kernel refuses {VIP_LISTENER}: {e:?}"));
+        program
+    }
+
+    /// Instructions that the verifier followed to load a program.
+    ///
+    /// # Panics
+    /// If the kernel does not tell.
+    pub fn verified_instructions(&mut self, name: &str) -> u32 {
+        if name == VIP_LISTENER {
+            self.load_vip_listener();
+        }
+        let info = self.ebpf.program(name).expect("the object has the program").info().expect("it is loaded");
+        info.verified_instruction_count().expect("kernels tell since 5.16")
+    }
+
+    /// Loads `vip_listener` and attaches it to the calling thread's network namespace for as long as the node lives.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn attach_vip_listener(&mut self) {
+        let program = self.load_vip_listener();
         let namespace = File::open("/proc/thread-self/ns/net").expect("a thread has a namespace");
         program.attach(namespace).unwrap_or_else(|e| panic!("cannot attach {VIP_LISTENER}: {e:?}"));
     }

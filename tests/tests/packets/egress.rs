@@ -159,7 +159,7 @@ fn udp_that_is_neither_an_answer_nor_to_a_target_is_dropped() {
     delivers(&mut node, &Frame::udp((DNS_VIP, 53), (ALIAS, 5000), b"answer"));
 }
 
-/// ICMP errors of the host, router solicitations, ARP, IPv6, VLAN, garbage: `brattice0` is for service traffic.
+/// ICMP errors of the host, ARP, VLAN, garbage: `brattice0` is for service traffic.
 #[test]
 fn what_is_no_service_traffic_is_dropped() {
     let mut node = node();
@@ -167,10 +167,13 @@ fn what_is_no_service_traffic_is_dropped() {
         let frame = Frame::raw(ENGINE, ALIAS, protocol, &[3, 4, 0, 0, 0, 0, 0, 0]);
         drops(&mut node, Hook::Egress, &frame.build(), DropReason::NotForWorkload);
     }
-    for ethertype in [0x86dd, 0x8100, 0x88a8, 0x0806, 0x88cc, 0x0001] {
+    for ethertype in [0x8100, 0x88a8, 0x0806, 0x88cc, 0x0001] {
         let frame = to_target(ACK).with(|f| f.ethertype = ethertype).build();
         drops(&mut node, Hook::Egress, &frame, DropReason::NotForWorkload);
     }
+    // An IPv4 packet that says it is IPv6 goes to no alias.
+    let as_ipv6 = to_target(ACK).with(|f| f.ethertype = 0x86dd).build();
+    drops(&mut node, Hook::Egress, &as_ipv6, DropReason::UnknownAlias);
     drops(&mut node, Hook::Egress, &Arp::request(ENGINE, ALIAS).build(), DropReason::NotForWorkload);
     delivers(&mut node, &to_target(ACK));
 }

@@ -3,7 +3,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     thread,
     time::{Duration, Instant},
@@ -21,11 +21,11 @@ use crate::{
     world::{NODE, World, in_world, mac, sh, stack_counter},
 };
 
-const SERVICE: u32 = 9;
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const SERVICE: u32 = 9;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-fn at(address: Ipv4Addr, port: u16) -> SocketAddr {
-    SocketAddrV4::new(address, port).into()
+pub(crate) fn at(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::new(address.into(), port)
 }
 
 /// A listening socket of the engine, not blocking.
@@ -37,7 +37,7 @@ fn listener(port: u16) -> TcpListener {
 
 /// A connection from a listener's queue, within [`PATIENCE`].
 #[track_caller]
-fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let start = Instant::now();
     loop {
         match listener.accept() {
@@ -55,12 +55,13 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 /// Connects from the workload.
-fn connect(world: &World, address: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
-    world.workload(move || TcpStream::connect_timeout(&at(address, port), PATIENCE))
+pub(crate) fn connect(world: &World, address: impl Into<IpAddr>, port: u16) -> std::io::Result<TcpStream> {
+    let to = at(address, port);
+    world.workload(move || TcpStream::connect_timeout(&to, PATIENCE))
 }
 
 #[track_caller]
-fn refused<T>(result: std::io::Result<T>) {
+pub(crate) fn refused<T>(result: std::io::Result<T>) {
     match result {
         Ok(_) => panic!("connected"),
         Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionRefused, "{e}"),
@@ -79,10 +80,17 @@ fn with_service(world: &mut World) -> TcpListener {
 /// The service answers from its VIP to the workload's alias, and data goes both ways.
 #[track_caller]
 fn reached(world: &World, listener: &TcpListener) {
-    let mut client = connect(world, VIP, 80).expect("the service is reached");
+    reached_at(world, listener, VIP, ALIAS);
+}
+
+/// The same at a VIP, by an alias.
+#[track_caller]
+pub(crate) fn reached_at(world: &World, listener: &TcpListener, vip: impl Into<IpAddr>, alias: impl Into<IpAddr>) {
+    let vip = vip.into();
+    let mut client = connect(world, vip, 80).expect("the service is reached");
     let (mut server, peer) = accept(listener);
-    assert_eq!(peer, at(ALIAS, client.local_addr().expect("connected").port()), "the caller is its alias");
-    assert_eq!(server.local_addr().expect("connected"), at(VIP, 80));
+    assert_eq!(peer, at(alias, client.local_addr().expect("connected").port()), "the caller is its alias");
+    assert_eq!(server.local_addr().expect("connected"), at(vip, 80));
     client.set_read_timeout(Some(PATIENCE)).expect("a socket can");
     client.write_all(b"ping").expect("sent");
     let mut buffer = [0; 4];
@@ -228,7 +236,7 @@ fn a_peer_that_is_no_alias_is_refused() {
 }
 
 #[track_caller]
-fn wait_until(mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "in vain");
@@ -466,7 +474,7 @@ fn a_syn_of_a_packet_socket_is_dropped() {
 }
 
 /// Sends a frame out of an interface of the calling thread's namespace.
-fn send_frame(interface: &str, frame: &[u8]) {
+pub(crate) fn send_frame(interface: &str, frame: &[u8]) {
     use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto};
     let socket =
         nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)
@@ -523,34 +531,39 @@ fn frames_without_a_whole_ip_header_are_left_to_the_stack() {
 fn bulk_arrives_whole_with_and_without_offloads() {
     in_world(|world| {
         let listener = with_service(world);
-        let data: Vec<u8> = (0..16u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        for offloads in ["on", "off"] {
-            let side = move |device: &str| {
-                sh(&format!(
-                    "ethtool -K {device} tx {offloads} rx {offloads} gso {offloads} tso {offloads} gro {offloads}"
-                ));
-            };
-            side("w0");
-            side("brattice0");
-            world.workload(move || side("eth0"));
-            let mut client = connect(world, VIP, 80).expect("reached");
-            let (mut server, _) = accept(&listener);
-            let (mine, theirs) = (data.clone(), data.clone());
-            let echo = thread::spawn(move || {
-                let mut got = vec![0; mine.len()];
-                server.read_exact(&mut got).expect("all arrives");
-                assert!(got == mine, "bytes from the workload differ");
-                server.write_all(&mine).expect("sent");
-            });
-            client.write_all(&theirs).expect("sent");
-            let mut got = vec![0; theirs.len()];
-            client.set_read_timeout(Some(PATIENCE * 4)).expect("a socket can");
-            client.read_exact(&mut got).expect("all arrives");
-            assert!(got == theirs, "bytes to the workload differ");
-            echo.join().expect("all arrived");
-        }
-        assert!(DropReason::ALL.iter().all(|r| world.node.dropped(*r) == 0), "{:?}", world.node.all_counted());
+        bulk_to(world, &listener, VIP.into());
     });
+}
+
+/// See above, to one VIP.
+pub(crate) fn bulk_to(world: &mut World, listener: &TcpListener, vip: IpAddr) {
+    let data: Vec<u8> = (0..16u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for offloads in ["on", "off"] {
+        let side = move |device: &str| {
+            sh(&format!(
+                "ethtool -K {device} tx {offloads} rx {offloads} gso {offloads} tso {offloads} gro {offloads}"
+            ));
+        };
+        side("w0");
+        side("brattice0");
+        world.workload(move || side("eth0"));
+        let mut client = connect(world, vip, 80).expect("reached");
+        let (mut server, _) = accept(listener);
+        let (mine, theirs) = (data.clone(), data.clone());
+        let echo = thread::spawn(move || {
+            let mut got = vec![0; mine.len()];
+            server.read_exact(&mut got).expect("all arrives");
+            assert!(got == mine, "bytes from the workload differ");
+            server.write_all(&mine).expect("sent");
+        });
+        client.write_all(&theirs).expect("sent");
+        let mut got = vec![0; theirs.len()];
+        client.set_read_timeout(Some(PATIENCE * 4)).expect("a socket can");
+        client.read_exact(&mut got).expect("all arrives");
+        assert!(got == theirs, "bytes to the workload differ");
+        echo.join().expect("all arrived");
+    }
+    assert!(DropReason::ALL.iter().all(|r| world.node.dropped(*r) == 0), "{:?}", world.node.all_counted());
 }
 
 /// On a real link the kernel takes a tag off the frame before our program sees it; it is tagged all the same.

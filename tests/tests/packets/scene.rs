@@ -105,6 +105,10 @@ pub(crate) fn drops_with(node: &mut Node, hook: Hook, frame: &[u8], context: Con
         assert_eq!((events[0].reason, events[0].program), (reason.index(), program), "{:?}", events[0]);
         let ifindex = if context.ifindex == 0 { IFINDEX } else { context.ifindex };
         assert_eq!(events[0].ifindex, ifindex, "interface in the event");
+        if frame[12..14] == [0x86, 0xdd] && frame.len() >= 54 {
+            assert_eq!(events[0].source.0, frame[22..38], "source in the event");
+            assert_eq!(events[0].destination.0, frame[38..54], "destination in the event");
+        }
         if frame[12..14] == [8, 0] && frame.len() >= 34 {
             assert_eq!(events[0].source.v4_octets(), frame[26..30], "source in the event");
             assert_eq!(events[0].destination.v4_octets(), frame[30..34], "destination in the event");
@@ -129,19 +133,51 @@ pub(crate) fn takes_as(node: &mut Node, frame: &[u8], context: Context, expected
     only_counted(node, &before, &[], counters, "taken");
 }
 
-/// What `workload_ingress` is to make of a frame of the workload: built anew, so checksums are computed from scratch.
-pub(crate) fn with_alias(frame: &Frame) -> Frame {
-    frame.clone().with(|f| {
-        f.source = ALIAS;
-        f.to = BRATTICE0_MAC;
-    })
+/// A packet of one of the families.
+pub(crate) trait Packet: Clone {
+    /// Its bytes.
+    fn bytes(&self) -> Vec<u8>;
+    /// What `workload_ingress` is to make of it: built anew, so checksums are computed from scratch.
+    fn with_alias(&self) -> Self;
+    /// What `workload_egress` is to make of it.
+    fn with_real(&self) -> Self;
 }
 
-/// `workload_ingress` takes the frame: source → alias, MAC of `brattice0`, nothing else; checksums as computed anew.
+impl Packet for Frame {
+    fn bytes(&self) -> Vec<u8> {
+        self.build()
+    }
+
+    fn with_alias(&self) -> Self {
+        self.clone().with(|f| {
+            f.source = ALIAS;
+            f.to = BRATTICE0_MAC;
+        })
+    }
+
+    fn with_real(&self) -> Self {
+        self.clone().with(|f| {
+            f.destination = REAL;
+            (f.to, f.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
+        })
+    }
+}
+
+/// See [`Packet::with_alias`].
+pub(crate) fn with_alias<P: Packet>(packet: &P) -> P {
+    packet.with_alias()
+}
+
+/// See [`Packet::with_real`].
+pub(crate) fn with_real<P: Packet>(packet: &P) -> P {
+    packet.with_real()
+}
+
+/// `workload_ingress` takes the packet: source → alias, MAC of `brattice0`, nothing else; checksums as computed anew.
 #[track_caller]
-pub(crate) fn takes(node: &mut Node, frame: &Frame) {
-    let expected = with_alias(frame).build();
-    takes_as(node, &frame.build(), Context::default(), &expected, &[Counter::FromWorkload]);
+pub(crate) fn takes(node: &mut Node, packet: &impl Packet) {
+    let expected = packet.with_alias().bytes();
+    takes_as(node, &packet.bytes(), Context::default(), &expected, &[Counter::FromWorkload]);
 }
 
 /// Asserts that both checksums of a frame are right, by other code than the builder's.
@@ -149,14 +185,6 @@ pub(crate) fn takes(node: &mut Node, frame: &Frame) {
 pub(crate) fn checksums_right(frame: &[u8]) {
     assert!(checksums::ip_is_right(frame), "IP checksum of {frame:02x?}");
     assert_ne!(checksums::l4_is_right(frame), Some(false), "TCP or UDP checksum of {frame:02x?}");
-}
-
-/// What `workload_egress` is to make of a frame to [`ALIAS`].
-pub(crate) fn with_real(frame: &Frame) -> Frame {
-    frame.clone().with(|f| {
-        f.destination = REAL;
-        (f.to, f.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
-    })
 }
 
 /// `workload_egress` delivers `frame` as exactly `expected`.
@@ -169,9 +197,9 @@ pub(crate) fn delivers_as(node: &mut Node, frame: &[u8], context: Context, expec
     only_counted(node, &before, &[], &[Counter::ToWorkload], "delivered");
 }
 
-/// `workload_egress` delivers the frame: alias → real address, MACs, nothing else.
+/// `workload_egress` delivers the packet: alias → real address, MACs, nothing else.
 #[track_caller]
-pub(crate) fn delivers(node: &mut Node, frame: &Frame) {
-    let expected = with_real(frame).build();
-    delivers_as(node, &frame.build(), Context::default(), &expected);
+pub(crate) fn delivers(node: &mut Node, packet: &impl Packet) {
+    let expected = packet.with_real().bytes();
+    delivers_as(node, &packet.bytes(), Context::default(), &expected);
 }

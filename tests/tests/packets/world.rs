@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     process::Command,
     sync::mpsc::{Sender, channel},
     thread,
@@ -23,6 +23,9 @@ use crate::scene::{ALIAS, REAL, TARGET_PORT, TCP, WORKLOAD};
 
 /// The node's own address on the link to the workload.
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+/// The same for IPv6.
+pub(crate) const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -116,6 +119,22 @@ impl World {
                 _ => assert!(start.elapsed() < Duration::from_secs(10), "the link does not come up: {answer:?}"),
             }
         }
+    }
+
+    /// Gives node and workload IPv6 as well: [`NODE6`], and the workload's `real` with its `alias`, which is a target.
+    pub(crate) fn add_ipv6(&mut self, real: Ipv6Addr, alias: Ipv6Addr) {
+        let [vip_net, alias_net] = [self.config.vip_net6, self.config.alias_net6].map(|net| Ipv6Addr::from(net.0));
+        sh(&format!("ip -6 addr add {NODE6}/64 dev w0 nodad"));
+        sh(&format!("ip -6 route add {alias_net}/48 via fe80::1 dev brattice0 onlink"));
+        sh(&format!("ip -6 route add local {vip_net}/64 dev lo"));
+        self.workload(move || {
+            sh(&format!("ip -6 addr add {real}/64 dev eth0 nodad"));
+            sh(&format!("ip -6 route add {vip_net}/64 dev eth0 src {real}"));
+        });
+        let mac = self.workload(|| mac("eth0"));
+        let w0 = if_nametoindex("w0").expect("there");
+        self.node.add_workload_at(w0, real, alias, WORKLOAD, 0, mac);
+        self.node.add_target(alias, TARGET_PORT, TCP);
     }
 
     /// Changes the configuration.

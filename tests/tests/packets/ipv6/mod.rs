@@ -1,0 +1,11 @@
+//! IPv6: the same programs, maps and decisions as for IPv4, and what only IPv6 has.
+
+mod dns;
+mod egress;
+mod fragments;
+mod headers;
+mod ingress;
+mod listener;
+mod malformed;
+mod ndp;
+mod scene;
