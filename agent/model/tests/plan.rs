@@ -162,7 +162,7 @@ fn a_thousand_services_are_linked_and_planned() {
     let plan = planned(&linked.model, &bindings);
     assert_eq!(plan.snapshot.services.len(), 1_001);
     assert_eq!(plan.targets.len(), 10_001);
-    assert_eq!(plan.listeners.len(), 1_003);
+    assert_eq!(plan.listeners.len(), 2_006);
     let vips: BTreeSet<IpAddr> = plan.snapshot.services.iter().map(|service| service.vip).collect();
     assert_eq!(vips.len(), 1_001);
 }

@@ -159,6 +159,12 @@ fn a_vpc_of_ipv6_alone_calls_another() {
             assert_eq!(status, 200, "{version} {url}: {body}");
         }
     }
+    // The VIP in whatever spelling.
+    let groups: Vec<String> = address.segments().iter().map(|group| format!("{group:04X}")).collect();
+    for (literal, status) in [(groups.join(":"), 200), ("fd8b:2a77:1c51::8000:0:0:1".to_owned(), 404)] {
+        let answer = open(&six.blue, vip, &format!("[{literal}]")).get("/", "").unwrap();
+        assert_eq!(answer.status, status, "{literal}");
+    }
     // An upload that no packet holds, and back.
     let (status, body) = six.blue.fetch(&["-6", "--data-binary", &"x".repeat(100_000), &by_name]);
     assert_eq!(status, 200, "{body}");
