@@ -5,7 +5,7 @@ use brattice_abi::{VIP_LISTENER, WORKLOAD_EGRESS, WORKLOAD_INGRESS};
 use brattice_tests::packets::node::Node;
 
 /// Instructions that the verifier may follow.
-const MOST: u32 = 100_000;
+const MOST: u32 = 250_000;
 
 #[test]
 fn few_steps_are_needed() {
