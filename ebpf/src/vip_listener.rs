@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use brattice_abi::{
     Address, Config, Counter, DropReason, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, ListenerKey,
-    MAX_WORKERS, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_RELAY,
+    MAX_WORKERS, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_DNS_UDP6, SLOT_HTTP, SLOT_RELAY,
 };
 
 use crate::{
@@ -90,6 +90,7 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
         return Err(DropReason::Detached);
     }
     match (kind, seen.protocol) {
+        (LISTENER_DNS, IPPROTO_UDP) if lookup.family() == AF_INET6 => assign(ctx, SLOT_DNS_UDP6),
         (LISTENER_DNS, IPPROTO_UDP) => assign(ctx, SLOT_DNS_UDP),
         (LISTENER_DNS, IPPROTO_TCP) => assign(ctx, SLOT_DNS_TCP),
         (LISTENER_HTTP, IPPROTO_TCP) => {

@@ -1,21 +1,24 @@
 //! What a start finds: a data path of ours to take up, one of somebody else's to keep away from, or nothing.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use brattice_abi as abi;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::links::Link;
 use crate::maps::Maps;
 use crate::namespace::Namespace;
 use crate::netlink::Socket;
 use crate::object::{self, Programs};
-use crate::options::Options;
+use crate::options::{Ipv6Ranges, Options};
 use crate::pins::{self, Pins};
 use crate::sys::{self, Side, Target};
 use crate::{Error, Result, device};
 
+/// What stands for a range where there is no IPv6.
+const OFF: &str = "off";
 /// How often, and after which pause, another data path is looked for that may be going just now.
 const GOING_LOOKS: u32 = 10;
 const GOING: Duration = Duration::from_millis(30);
@@ -88,9 +91,17 @@ pub(crate) fn same_ranges(maps: &Maps, options: &Options) -> Result<()> {
         Ipv4Net::with_netmask(net.into(), mask.into())
             .map_or_else(|_| format!("{net:08x}/{mask:08x}"), |n| n.to_string())
     };
+    let range6 = |net: abi::Address, prefix: u8| {
+        if net == abi::Address::default() { OFF.to_owned() } else { format!("{}/{prefix}", IpAddr::from(net)) }
+    };
+    let asked6 = |of: fn(&Ipv6Ranges) -> Ipv6Net| {
+        options.ipv6.as_ref().map_or_else(|| OFF.to_owned(), |ipv6| of(ipv6).trunc().to_string())
+    };
     for (which, running, asked) in [
         ("VIP", range(config.vip_net, config.vip_mask), options.vip.trunc().to_string()),
         ("alias", range(config.alias_net, config.alias_mask), options.alias.trunc().to_string()),
+        ("IPv6 VIP", range6(config.vip_net6, abi::VIP6_PREFIX), asked6(|ipv6| ipv6.vip)),
+        ("IPv6 alias", range6(config.alias_net6, abi::ALIAS6_PREFIX), asked6(|ipv6| ipv6.alias)),
     ] {
         if running != asked {
             return Err(Error::RangeChanged { which, running, asked });

@@ -9,12 +9,13 @@ use brattice_abi as abi;
 use crate::aside::aside;
 use crate::events::Events;
 use crate::interfaces::PROBE_PREFIX;
+use crate::ipv6::{Ipv6, ipv6};
 use crate::links::Link;
 use crate::maps::Maps;
 use crate::namespace::{self, Namespace};
 use crate::netlink::{Family, Socket, link};
 use crate::object::{self, Programs};
-use crate::options::Options;
+use crate::options::{Ipv6Ranges, Options};
 use crate::pins::{self, Lock, Pins};
 use crate::sys::{self, Side, Target};
 use crate::{Error, Result, adopt, device, nft, preflight, routes};
@@ -72,7 +73,7 @@ impl Datapath {
     /// schema and layout under `bpffs`, the same programs and links stay at work, also if this build's object is another.
     ///
     /// Order: programs and maps, configuration, `vip_listener` (attached), `brattice0`, nftables, `workload_egress`
-    /// (attached), alias route, VIP route; so there is never a route without its guard.
+    /// (attached), alias routes, VIP routes; so there is never a route without its guard.
     ///
     /// # Errors
     /// Pins of another schema or layout, ranges other than the running ones, another data path in this namespace, and
@@ -155,7 +156,7 @@ impl Datapath {
     }
 
     /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
-    /// `alias-route`, `vip-route`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
+    /// `alias-route`, `vip-route` (both also with `-ipv6`), `pins`; the names of what was mended. `workload_ingress` stands for a link whose
     /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
@@ -227,7 +228,11 @@ impl Inner {
         if adopted {
             preflight::forget(&maps, &options)?;
         }
-        let mtu = routes::list(&mut socket)?.iter().find_map(|r| r.mtu).unwrap_or(device::DEFAULT_MTU);
+        let mtu = routes::list(&mut socket)?
+            .iter()
+            .filter(|r| r.destination.addr().is_ipv4())
+            .find_map(|r| r.mtu)
+            .unwrap_or(device::DEFAULT_MTU);
         let inner = Self {
             options,
             pins,
@@ -285,17 +290,30 @@ impl Inner {
         if self.ensure_egress(state, device.ifindex)? {
             done.push("workload_egress");
         }
-        if routes::ensure(&mut socket, &routes::alias(self.options.alias, device.ifindex, state.mtu))? {
+        if routes::ensure(&mut socket, &routes::alias(self.options.alias.into(), device.ifindex, state.mtu))? {
             done.push("alias-route");
         }
         let loopback = routes::loopback(&mut socket)?;
-        if routes::ensure(&mut socket, &routes::vip(self.options.vip, loopback))? {
+        if routes::ensure(&mut socket, &routes::vip(self.options.vip.into(), loopback))? {
             done.push("vip-route");
+        }
+        if let Some(ipv6) = self.serves_ipv6() {
+            if routes::ensure(&mut socket, &routes::alias(ipv6.alias.into(), device.ifindex, state.mtu))? {
+                done.push("alias-route-ipv6");
+            }
+            if routes::ensure(&mut socket, &routes::vip(ipv6.vip.into(), loopback))? {
+                done.push("vip-route-ipv6");
+            }
         }
         if self.ensure_workloads(state)? {
             done.push("workload_ingress");
         }
         table.map(|_| done)
+    }
+
+    /// The ranges of IPv6, while the host does it: it takes no such routes meanwhile.
+    fn serves_ipv6(&self) -> Option<Ipv6Ranges> {
+        self.options.ipv6.filter(|_| ipv6() == Ipv6::On)
     }
 
     /// Pins again what is held but pinned no longer.
@@ -452,6 +470,9 @@ impl Inner {
                     format!("device {} (veth pair with {}), index {}, {state}", device::DEVICE, device::PEER, d.ifindex)
                 }));
                 lines.extend(routes.iter().map(routes::describe));
+                if self.options.ipv6.is_some() && ipv6() != Ipv6::On {
+                    lines.push(format!("no IPv6 routes: IPv6 is {}", ipv6().text()));
+                }
             }
             Err(error) => lines.push(format!("devices and routes cannot be asked for: {error}")),
         }
@@ -481,7 +502,11 @@ impl Inner {
         let mut socket = routing()?;
         let (device, _) = device::ensure(&mut socket)?;
         device::raise_mtu(&mut socket, &device, mtu)?;
-        routes::ensure(&mut socket, &routes::alias(self.options.alias, device.ifindex, mtu)).map(drop)
+        routes::ensure(&mut socket, &routes::alias(self.options.alias.into(), device.ifindex, mtu))?;
+        if let Some(ipv6) = self.serves_ipv6() {
+            routes::ensure(&mut socket, &routes::alias(ipv6.alias.into(), device.ifindex, mtu))?;
+        }
+        Ok(())
     }
 }
 

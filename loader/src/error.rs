@@ -53,7 +53,7 @@ pub enum Error {
          running one. Ask for {running}, or run `brattice cleanup` first"
     )]
     RangeChanged {
-        /// `VIP` or `alias`.
+        /// `VIP`, `alias`, `IPv6 VIP` or `IPv6 alias`.
         which: &'static str,
         /// As in the kernel.
         running: String,

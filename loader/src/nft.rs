@@ -4,11 +4,10 @@
 //! hand.
 
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use brattice_abi as abi;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::device::DEVICE;
@@ -84,16 +83,52 @@ pub(crate) fn list(arguments: &[&str]) -> Result<Option<Vec<Value>>> {
     }
 }
 
+/// What the guards speak of, by family: the word of nft, the VIP range, the alias range, the engine's sources.
+struct Guarded {
+    family: &'static str,
+    vip: IpNet,
+    alias: IpNet,
+    /// First and last, as nft writes a range.
+    sources: String,
+}
+
+fn guarded(options: &Options) -> Vec<Guarded> {
+    let (first, last) = (abi::FIRST_ENGINE_SOURCE, abi::FIRST_ENGINE_SOURCE + abi::ENGINE_SOURCES - 1);
+    let at = |offset: u32| std::net::Ipv4Addr::from(options.vip.network().to_bits() + offset);
+    let mut all = vec![Guarded {
+        family: "ip",
+        vip: IpNet::V4(options.vip.trunc()),
+        alias: IpNet::V4(options.alias.trunc()),
+        sources: format!("{}-{}", at(first), at(last)),
+    }];
+    all.extend(options.ipv6.map(|ipv6| Guarded {
+        family: "ip6",
+        vip: IpNet::V6(ipv6.vip.trunc()),
+        alias: IpNet::V6(ipv6.alias.trunc()),
+        sources: format!("{}-{}", ipv6.at(first), ipv6.at(last)),
+    }));
+    all
+}
+
 fn text(options: &Options) -> String {
-    let (vip, alias, sources) = (options.vip.trunc(), options.alias.trunc(), sources(options.vip));
-    // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
-    //
     // Callers and targets show as aliases, and come by brattice0 only: from elsewhere, a packet from an alias can but
     // mean to end or fill somebody's connection. ICMP errors do the same without a source of ours. (What comes by lo is
     // this host's own; also the RST of the last rule.)
     //
     // Who connects from a service's address and port to an alias gets a RST: else that socket would wait, and eat the SYN
     // of a workload that calls the service from just that port.
+    let (mut guard, mut output) = (String::new(), String::new());
+    for Guarded { family, vip, alias, sources } in guarded(options) {
+        guard += &format!(
+            "iifname != \"{DEVICE}\" iifname != \"lo\" {family} saddr {alias} {family} daddr {vip} counter drop;\n\
+             iifname != \"{DEVICE}\" iifname != \"lo\" {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n"
+        );
+        output += &format!(
+            "oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
+            options.engine_uid
+        );
+    }
+    // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
     format!(
         "add table {TABLE}\n\
          delete table {TABLE}\n\
@@ -101,8 +136,7 @@ fn text(options: &Options) -> String {
            comment \"Brattice: service traffic is not tracked and comes by {DEVICE} only (brattice cleanup removes this)\"\n\
            chain guard {{\n\
              type filter hook prerouting priority {GUARD}; policy accept;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" ip saddr {alias} ip daddr {vip} counter drop;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" ip daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
+             {guard}\
            }}\n\
            chain prerouting {{\n\
              type filter hook prerouting priority raw; policy accept;\n\
@@ -111,17 +145,10 @@ fn text(options: &Options) -> String {
            chain output {{\n\
              type filter hook output priority raw; policy accept;\n\
              oifname \"{DEVICE}\" notrack;\n\
-             oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn ip saddr {vip} ip saddr != {sources} meta skuid != {engine} counter reject with tcp reset;\n\
+             {output}\
            }}\n\
-         }}\n",
-        engine = options.engine_uid,
+         }}\n"
     )
-}
-
-/// First and last of the engine's source addresses, as nft writes a range.
-fn sources(vip: Ipv4Net) -> String {
-    let at = |offset: u32| Ipv4Addr::from(u32::from(vip.network()) + offset);
-    format!("{}-{}", at(abi::FIRST_ENGINE_SOURCE), at(abi::FIRST_ENGINE_SOURCE + abi::ENGINE_SOURCES - 1))
 }
 
 /// Whether the table is there with its chains and their rules.
@@ -134,15 +161,19 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
             words.iter().all(|word| text.contains(word))
         })
     };
-    let net = |net: Ipv4Net| format!("{{\"addr\":\"{}\",\"len\":{}}}", net.network(), net.prefix_len());
-    let (vip, alias) = (net(options.vip), net(options.alias));
-    Ok(hook("prerouting")
+    let net = |net: IpNet| format!("{{\"addr\":\"{}\",\"len\":{}}}", net.network(), net.prefix_len());
+    let engine = format!("\"right\":{}}}", options.engine_uid);
+    let families = guarded(options).into_iter().all(|Guarded { vip, alias, .. }| {
+        let (vip, alias) = (net(vip), net(alias));
+        rule("guard", &["saddr", &alias, &vip, "drop"])
+            && rule("guard", &["l4proto", &vip, "drop"])
+            && rule("output", &["skuid", &engine, &vip, "reject"])
+    });
+    Ok(families
+        && hook("prerouting")
         && hook("output")
         && rule("prerouting", &["notrack"])
-        && rule("output", &["notrack"])
-        && rule("guard", &["saddr", &alias, &vip, "drop"])
-        && rule("guard", &["l4proto", &vip, "drop"])
-        && rule("output", &["skuid", &format!("\"right\":{}}}", options.engine_uid), &vip, "reject"]))
+        && rule("output", &["notrack"]))
 }
 
 /// Writes the table unless it is there; whether it was written.

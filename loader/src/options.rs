@@ -1,10 +1,10 @@
 //! What a data path is started with, and what cannot be.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use brattice_abi as abi;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{Error, Result};
 
@@ -27,6 +27,52 @@ pub const RESERVED_LINK_LOCAL: [Ipv4Net; 10] = [
 /// What packets without a socket show as their user: the engine must have another.
 const OVERFLOW_UID: u32 = 65_534;
 
+/// Unique local addresses (RFC 4193): where both IPv6 ranges lie.
+const UNIQUE_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7);
+
+/// The ranges of a node with IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Ranges {
+    /// The VIP range, a /64.
+    pub vip: Ipv6Net,
+    /// The alias range, a /48.
+    pub alias: Ipv6Net,
+}
+
+impl Ipv6Ranges {
+    /// The address at an offset of the VIP range: where the node's own are.
+    #[must_use]
+    pub fn at(&self, offset: u32) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.vip.network().to_bits() | u128::from(offset))
+    }
+
+    /// Refuses what cannot be.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the range and the reason.
+    pub fn check(&self) -> Result<()> {
+        for (option, range, prefix) in
+            [("IPv6 VIP range", self.vip, abi::VIP6_PREFIX), ("IPv6 alias range", self.alias, abi::ALIAS6_PREFIX)]
+        {
+            let refuse = |reason: String| Err(Error::Option { option, value: range.to_string(), reason });
+            if range.prefix_len() != prefix {
+                return refuse(format!("it must be a /{prefix}"));
+            }
+            if !UNIQUE_LOCAL.contains(&range) {
+                return refuse(format!("it must be of unique local addresses ({UNIQUE_LOCAL}, RFC 4193)"));
+            }
+        }
+        if self.alias.contains(&self.vip) {
+            return Err(Error::Option {
+                option: "IPv6 alias range",
+                value: self.alias.to_string(),
+                reason: "it overlaps the IPv6 VIP range".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// What a data path is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -36,6 +82,8 @@ pub struct Options {
     pub vip: Ipv4Net,
     /// The alias pool.
     pub alias: Ipv4Net,
+    /// The ranges of IPv6; `None`: the node has no IPv6.
+    pub ipv6: Option<Ipv6Ranges>,
     /// The engine's user: neither root nor nobody.
     pub engine_uid: u32,
     /// Engine workers, 1 to [`abi::MAX_WORKERS`].
@@ -69,6 +117,9 @@ impl Options {
         if self.vip.contains(&self.alias) || self.alias.contains(&self.vip) {
             return refuse("alias range", self.alias.to_string(), "it overlaps the VIP range");
         }
+        if let Some(ipv6) = &self.ipv6 {
+            ipv6.check()?;
+        }
         if self.engine_uid == 0 || self.engine_uid == OVERFLOW_UID || self.engine_uid == u32::MAX {
             return refuse(
                 "engine user",
@@ -83,6 +134,17 @@ impl Options {
             return refuse("half-open limit", "0".into(), "nothing could ever connect");
         }
         Ok(())
+    }
+
+    /// Each range with its name: `VIP`, `alias`, `IPv6 VIP`, `IPv6 alias`.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<(&'static str, IpNet)> {
+        let mut ranges = vec![("VIP", IpNet::V4(self.vip.trunc())), ("alias", IpNet::V4(self.alias.trunc()))];
+        if let Some(ipv6) = &self.ipv6 {
+            ranges.push(("IPv6 VIP", IpNet::V6(ipv6.vip.trunc())));
+            ranges.push(("IPv6 alias", IpNet::V6(ipv6.alias.trunc())));
+        }
+        ranges
     }
 
     /// The programs' configuration; `brattice0` is filled in when it is there.
@@ -100,21 +162,31 @@ impl Options {
             half_open_limit: self.half_open_limit,
             brattice0_mac,
             pad: [0; 2],
-            vip_net6: abi::Address::default(),
-            alias_net6: abi::Address::default(),
+            vip_net6: network(self.ipv6.map(|ipv6| ipv6.vip)),
+            alias_net6: network(self.ipv6.map(|ipv6| ipv6.alias)),
         }
     }
+}
+
+/// As the programs have it: all zero where there is none.
+fn network(range: Option<Ipv6Net>) -> abi::Address {
+    range.map(|range| IpAddr::V6(range.network()).into()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ranges(vip: &str, alias: &str) -> Ipv6Ranges {
+        Ipv6Ranges { vip: vip.parse().expect("a net"), alias: alias.parse().expect("a net") }
+    }
+
     fn options() -> Options {
         Options {
             bpffs: "/sys/fs/bpf/x".into(),
             vip: "169.254.64.0/20".parse().expect("a net"),
             alias: "100.127.0.0/16".parse().expect("a net"),
+            ipv6: Some(ranges("fd00:1:2:3::/64", "fd00:4:5::/48")),
             engine_uid: 4711,
             workers: 2,
             half_open_limit: 256,
@@ -129,7 +201,17 @@ mod tests {
     }
 
     #[test]
+    fn without_ipv6_the_programs_are_told_zeros() {
+        let config = options().config(None);
+        assert_eq!(config.vip_net6, abi::Address::from(IpAddr::from([0xfd00, 1, 2, 3, 0, 0, 0, 0])));
+        assert_eq!(config.alias_net6, abi::Address::from(IpAddr::from([0xfd00, 4, 5, 0, 0, 0, 0, 0])));
+        let config = Options { ipv6: None, ..options() }.config(None);
+        assert_eq!((config.vip_net6, config.alias_net6), Default::default());
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
+        assert!(options().check().is_ok());
         let net = |text: &str| text.parse::<Ipv4Net>().expect("a net");
         for bad in [
             Options { vip: net("169.254.160.0/20"), ..options() },
@@ -137,6 +219,12 @@ mod tests {
             Options { vip: net("169.254.64.0/27"), ..options() },
             Options { alias: net("169.254.0.0/16"), ..options() },
             Options { alias: net("100.127.0.0/30"), ..options() },
+            Options { ipv6: Some(ranges("fd00:1:2:3::/63", "fd00:4:5::/48")), ..options() },
+            Options { ipv6: Some(ranges("fd00:1:2:3::/64", "fd00:4:5::/64")), ..options() },
+            Options { ipv6: Some(ranges("2001:db8:2:3::/64", "fd00:4:5::/48")), ..options() },
+            Options { ipv6: Some(ranges("fe80::/64", "fd00:4:5::/48")), ..options() },
+            Options { ipv6: Some(ranges("fd00:1:2:3::/64", "2001:db8:5::/48")), ..options() },
+            Options { ipv6: Some(ranges("fd00:1:2:3::/64", "fd00:1:2::/48")), ..options() },
             Options { engine_uid: 0, ..options() },
             Options { engine_uid: 65_534, ..options() },
             Options { workers: 0, ..options() },

@@ -1,8 +1,8 @@
-//! Our two routes: the alias pool through `brattice0`, the VIP range to ourselves.
+//! Our two routes of each family: the alias pool through `brattice0`, the VIP range to ourselves.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use crate::netlink::Socket;
 use crate::netlink::link;
@@ -15,28 +15,38 @@ pub const PROTOCOL: u8 = 187;
 /// hold an entry for each alias. 192.0.0.8 is IANA's dummy address (RFC 7600).
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
-/// The alias pool's route.
-pub(crate) fn alias(pool: Ipv4Net, device: u32, mtu: u32) -> NewRoute {
+/// As [`GATEWAY`], of IPv6. It exists on no link that `brattice0` is on.
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// The least MTU of IPv6 (RFC 8200, 5).
+const LEAST_MTU6: u32 = 1280;
+
+fn gateway(destination: IpNet) -> IpAddr {
+    if destination.addr().is_ipv4() { GATEWAY.into() } else { GATEWAY6.into() }
+}
+
+/// The alias pool's route. A workload with an MTU too small for IPv6 has no IPv6.
+pub(crate) fn alias(pool: IpNet, device: u32, mtu: u32) -> NewRoute {
     NewRoute {
         destination: pool.trunc(),
         kind: route::UNICAST,
         protocol: PROTOCOL,
         interface: device,
-        gateway: Some(GATEWAY),
+        gateway: Some(gateway(pool)),
         source: None,
-        mtu: Some(mtu),
+        mtu: Some(if pool.addr().is_ipv4() { mtu } else { mtu.max(LEAST_MTU6) }),
     }
 }
 
-/// The VIP range's route. Its source is the range's first address: what a host process shows when it calls a VIP.
-pub(crate) fn vip(range: Ipv4Net, loopback: u32) -> NewRoute {
+/// The VIP range's route. Its source is the range's first address: what a host process shows when it calls a VIP. Of
+/// IPv6 the kernel takes only a source that an interface has, and a host process shows `::1`.
+pub(crate) fn vip(range: IpNet, loopback: u32) -> NewRoute {
     NewRoute {
         destination: range.trunc(),
         kind: route::LOCAL,
         protocol: PROTOCOL,
         interface: loopback,
         gateway: None,
-        source: Some(range.network()),
+        source: range.addr().is_ipv4().then_some(range.network()),
         mtu: None,
     }
 }
@@ -54,9 +64,9 @@ fn same(wanted: &NewRoute, found: &Route) -> bool {
     found.protocol == wanted.protocol
         && found.kind == wanted.kind
         && found.interfaces == [wanted.interface]
-        && found.gateway == wanted.gateway.map(Into::into)
+        && found.gateway == wanted.gateway
         && found.onlink() == wanted.gateway.is_some()
-        && found.source == wanted.source.map(Into::into)
+        && found.source == wanted.source
         && found.mtu == wanted.mtu
 }
 
@@ -65,7 +75,7 @@ pub(crate) fn ours(route: &Route) -> bool {
     route.protocol == PROTOCOL
         && match route.kind {
             route::LOCAL => route.table == route::TABLE_LOCAL,
-            route::UNICAST => route.table == route::TABLE_MAIN && route.gateway == Some(GATEWAY.into()),
+            route::UNICAST => route.table == route::TABLE_MAIN && route.gateway == Some(gateway(route.destination)),
             _ => false,
         }
 }
@@ -75,8 +85,7 @@ pub(crate) fn ours(route: &Route) -> bool {
 pub(crate) fn ensure(socket: &mut Socket, wanted: &NewRoute) -> Result<bool> {
     let all = route::list(socket).map_err(Error::netlink("listing routes"))?;
     let table = if wanted.kind == route::LOCAL { route::TABLE_LOCAL } else { route::TABLE_MAIN };
-    let there: Vec<_> =
-        all.iter().filter(|r| r.table == table && r.destination == IpNet::V4(wanted.destination)).collect();
+    let there: Vec<_> = all.iter().filter(|r| r.table == table && r.destination == wanted.destination).collect();
     if there.iter().any(|r| same(wanted, r)) {
         return Ok(false);
     }
@@ -97,13 +106,13 @@ pub(crate) fn list(socket: &mut Socket) -> Result<Vec<Route>> {
 
 /// Removes a route of ours.
 pub(crate) fn remove(socket: &mut Socket, found: &Route) -> Result<()> {
-    let IpNet::V4(destination) = found.destination else { return Ok(()) };
+    let destination = found.destination;
     NewRoute {
         destination,
         kind: found.kind,
         protocol: found.protocol,
         interface: found.interfaces.first().copied().unwrap_or(0),
-        gateway: (found.kind == route::UNICAST).then_some(GATEWAY),
+        gateway: (found.kind == route::UNICAST).then(|| gateway(destination)),
         source: None,
         mtu: None,
     }
@@ -118,6 +127,7 @@ pub(crate) fn describe(found: &Route) -> String {
         format!("route local {} dev lo{source} proto {PROTOCOL}", found.destination)
     } else {
         let mtu = found.mtu.map(|m| format!(" mtu {m}")).unwrap_or_default();
-        format!("route {} via {GATEWAY} dev {} onlink{mtu} proto {PROTOCOL}", found.destination, crate::device::DEVICE)
+        let (destination, gateway) = (found.destination, gateway(found.destination));
+        format!("route {destination} via {gateway} dev {} onlink{mtu} proto {PROTOCOL}", crate::device::DEVICE)
     }
 }

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use brattice_control::engine::outputs::{LogDestination, MetricsAddress};
-use brattice_control::settings::{BPFFS, DNS_SUFFIX, POLICIES, RUN_DIR, STATE_DIR};
+use brattice_control::settings::{
+    ALIAS6_RANGE, BPFFS, DNS_SUFFIX, POLICIES, RUN_DIR, STATE_DIR, VIP6_RANGE, Vip6Range,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 /// A service network for Linux hosts without sidecars.
 #[derive(Debug, Parser)]
@@ -106,6 +108,12 @@ pub(crate) struct AgentArguments {
     /// Alias range [default: a free one, then kept]
     #[arg(long, value_name = "CIDR")]
     pub(crate) alias_range: Option<Ipv4Net>,
+    /// IPv6 VIP range
+    #[arg(long, value_name = "CIDR|off", help = format!("IPv6 VIP range, a unique local /64, the same on all nodes; off: no IPv6 [default: {VIP6_RANGE}]"))]
+    pub(crate) vip6_range: Option<Vip6Range>,
+    /// IPv6 alias range
+    #[arg(long, value_name = "CIDR", help = format!("IPv6 alias range, a unique local /48 [default: {ALIAS6_RANGE}]"))]
+    pub(crate) alias6_range: Option<Ipv6Net>,
     /// Suffix of generated names
     #[arg(long, value_name = "NAME", help = format!("Suffix of generated names [default: {DNS_SUFFIX}]"))]
     pub(crate) dns_suffix: Option<String>,
@@ -155,6 +163,12 @@ pub(crate) struct NodeArguments {
     /// Alias range
     #[arg(long, value_name = "CIDR")]
     pub(crate) alias_range: Option<Ipv4Net>,
+    /// IPv6 VIP range
+    #[arg(long, value_name = "CIDR|off", help = format!("IPv6 VIP range, a unique local /64, the same on all nodes; off: no IPv6 [default: {VIP6_RANGE}]"))]
+    pub(crate) vip6_range: Option<Vip6Range>,
+    /// IPv6 alias range
+    #[arg(long, value_name = "CIDR", help = format!("IPv6 alias range, a unique local /48 [default: {ALIAS6_RANGE}]"))]
+    pub(crate) alias6_range: Option<Ipv6Net>,
     /// Suffix of generated names
     #[arg(long, value_name = "NAME", default_value = DNS_SUFFIX)]
     pub(crate) dns_suffix: String,

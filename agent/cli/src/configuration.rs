@@ -13,7 +13,7 @@ pub(crate) const DEFAULT: &str = "/etc/brattice/agent.yaml";
 /// Largest file, bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 /// The keys.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "policies",
     "run-dir",
     "state-dir",
@@ -23,6 +23,8 @@ const KEYS: [&str; 16] = [
     "workers",
     "vip-range",
     "alias-range",
+    "vip6-range",
+    "alias6-range",
     "dns-suffix",
     "half-open-limit",
     "access-log",
@@ -78,6 +80,8 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
     fill(&mut flags.workers, file.workers);
     fill(&mut flags.vip_range, file.vip_range);
     fill(&mut flags.alias_range, file.alias_range);
+    fill(&mut flags.vip6_range, file.vip6_range);
+    fill(&mut flags.alias6_range, file.alias6_range);
     fill(&mut flags.dns_suffix, file.dns_suffix);
     fill(&mut flags.half_open_limit, file.half_open_limit);
     fill(&mut flags.access_log, file.access_log);
@@ -137,6 +141,8 @@ fn set(settings: &mut AgentArguments, key: &str, text: String) -> Result<(), Str
         "workers" => settings.workers = number(key, &text, "a number of 1 to 64")?,
         "vip-range" => settings.vip_range = number(key, &text, "a CIDR such as 169.254.64.0/20")?,
         "alias-range" => settings.alias_range = number(key, &text, "a CIDR such as 100.127.0.0/16")?,
+        "vip6-range" => settings.vip6_range = Some(text.parse().map_err(|why| format!("{key}: {why}"))?),
+        "alias6-range" => settings.alias6_range = number(key, &text, "a CIDR such as fd00:1:2::/48")?,
         "dns-suffix" => settings.dns_suffix = Some(text),
         "half-open-limit" => settings.half_open_limit = number(key, &text, "a number")?,
         "access-log" => settings.access_log = Some(text.parse().map_err(|why| format!("{key}: {why}"))?),
@@ -168,6 +174,7 @@ mod tests {
                 "workers" | "half-open-limit" | "access-log-sample" => "2",
                 "metrics" => "127.0.0.1:9464",
                 "vip-range" | "alias-range" => "10.0.0.0/16",
+                "vip6-range" | "alias6-range" => "fd00:1:2::/48",
                 "stop-engine-on-exit" => "true",
                 _ => "x",
             };

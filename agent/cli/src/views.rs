@@ -39,6 +39,14 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
         "ranges",
         &format!("VIPs {}, DNS {}, aliases {}", cell(&ranges.vip), cell(&ranges.dns), cell(&ranges.alias)),
     );
+    let ipv6 = &ranges.ipv6;
+    let ranges6 = ipv6
+        .vip
+        .as_ref()
+        .zip(ipv6.dns.as_ref())
+        .zip(ipv6.alias.as_ref())
+        .map(|((vip, dns), alias)| format!("; VIPs {}, DNS {}, aliases {}", cell(vip), cell(dns), cell(alias)));
+    line(&mut out, "IPv6", &format!("{}{}", cell(&ipv6.state), ranges6.unwrap_or_default()));
 
     section(&mut out, "documents", &owners(status), colours);
     for (owner, view) in &status.owners {
@@ -160,11 +168,12 @@ pub(crate) fn services(services: &[ServiceView], colours: bool) -> String {
             .target_groups
             .iter()
             .map(|group| format!("{} {}/{}", group.name, group.reachable, group.configured));
+        let vips: Vec<&str> = std::iter::once(service.vip.as_str()).chain(service.vip6.as_deref()).collect();
         let lacking = service.target_groups.iter().any(|group| group.reachable < group.configured);
         table.row(&[
             (service.name.clone(), Tone::Plain),
             (service.status.clone(), tone),
-            (service.vip.clone(), Tone::Plain),
+            (vips.join(" "), Tone::Plain),
             (service.listeners.join(" "), Tone::Plain),
             (targets.collect::<Vec<_>>().join(", "), if lacking { Tone::Warning } else { Tone::Plain }),
             (networks.collect::<Vec<_>>().join(", "), Tone::Plain),

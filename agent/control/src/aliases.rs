@@ -5,10 +5,10 @@
 //! *resting* for [`QUARANTINE`] after that. Allocation goes round the pool, so that an alias is also the longest unused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// How long an alias rests after its last connection was closed.
@@ -45,7 +45,7 @@ pub struct Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Given {
     /// The alias.
-    pub alias: Ipv4Addr,
+    pub alias: IpAddr,
     /// Unique per giving: no two holders of an alias share it.
     pub generation: u32,
 }
@@ -54,7 +54,7 @@ pub struct Given {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assigned {
     /// No longer given; to be closed, then reported with [`Aliases::closed`].
-    pub lost: Vec<(Ipv4Addr, u32)>,
+    pub lost: Vec<(IpAddr, u32)>,
     /// Newly given.
     pub given: Vec<Claim>,
     /// Claims for which the pool had nothing left.
@@ -68,8 +68,10 @@ pub struct Assigned {
 #[serde(deny_unknown_fields)]
 pub struct Saved {
     cursor: u32,
+    #[serde(default)]
+    cursor6: u32,
     generation: u32,
-    slots: BTreeMap<Ipv4Addr, SavedSlot>,
+    slots: BTreeMap<IpAddr, SavedSlot>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,20 +101,31 @@ struct Slot {
 #[derive(Clone, Debug)]
 pub struct Aliases {
     range: Ipv4Net,
+    /// None: the node has no IPv6.
+    range6: Option<Ipv6Net>,
     /// Offset into the range from which the next search starts.
     cursor: u32,
+    /// Likewise of IPv6.
+    cursor6: u32,
     generation: u32,
-    slots: BTreeMap<Ipv4Addr, Slot>,
-    claims: HashMap<Claim, Ipv4Addr>,
+    slots: BTreeMap<IpAddr, Slot>,
+    claims: HashMap<Claim, IpAddr>,
 }
 
 impl Aliases {
     /// From what was kept on disk. `same_boot`: the machine was not restarted since, so connections may live on;
     /// what was not given then counts as not closed yet. Says which aliases are to be closed.
-    pub fn restore(range: Ipv4Net, saved: &Saved, same_boot: bool) -> (Self, Vec<(Ipv4Addr, u32)>) {
+    pub fn restore(
+        range: Ipv4Net,
+        range6: Option<Ipv6Net>,
+        saved: &Saved,
+        same_boot: bool,
+    ) -> (Self, Vec<(IpAddr, u32)>) {
         let mut aliases = Self {
             range,
+            range6,
             cursor: saved.cursor,
+            cursor6: saved.cursor6,
             generation: saved.generation,
             slots: BTreeMap::new(),
             claims: HashMap::new(),
@@ -122,7 +135,7 @@ impl Aliases {
             let generation = slot.generation;
             aliases.generation = aliases.generation.max(generation);
             let state = match &slot.claim {
-                Some(claim) if range.contains(alias) && !aliases.claims.contains_key(claim) => {
+                Some(claim) if aliases.pools_contain(*alias) && !aliases.claims.contains_key(claim) => {
                     aliases.claims.insert(claim.clone(), *alias);
                     State::Given(claim.clone())
                 }
@@ -145,11 +158,11 @@ impl Aliases {
             };
             (*alias, SavedSlot { generation: slot.generation, claim })
         });
-        Saved { cursor: self.cursor, generation: self.generation, slots: slots.collect() }
+        Saved { cursor: self.cursor, cursor6: self.cursor6, generation: self.generation, slots: slots.collect() }
     }
 
     /// Marks an alias that the kernel still knows, but we do not, as in use by somebody until it is closed.
-    pub fn reserve(&mut self, alias: Ipv4Addr) -> Option<(Ipv4Addr, u32)> {
+    pub fn reserve(&mut self, alias: IpAddr) -> Option<(IpAddr, u32)> {
         if self.slots.contains_key(&alias) {
             return None;
         }
@@ -185,7 +198,7 @@ impl Aliases {
                 continue;
             }
             *share += 1;
-            let Some(alias) = self.next_free() else {
+            let Some(alias) = self.next_free(claim.address) else {
                 assigned.exhausted.push(claim.clone());
                 continue;
             };
@@ -199,7 +212,7 @@ impl Aliases {
     }
 
     /// The engine has no connection of these left; they rest from `now` on.
-    pub fn closed(&mut self, aliases: &[(Ipv4Addr, u32)], now: Instant) {
+    pub fn closed(&mut self, aliases: &[(IpAddr, u32)], now: Instant) {
         for (alias, generation) in aliases {
             if let Some(slot) = self.slots.get_mut(alias)
                 && slot.generation == *generation
@@ -229,13 +242,13 @@ impl Aliases {
         self.claims.keys()
     }
 
-    /// (not free, size of the pool).
+    /// (not free, size of the pool), of IPv4. That of IPv6 is never used up: what bounds it are the kernel's maps.
     pub fn fill(&self) -> (u64, u64) {
-        (self.slots.len() as u64, u64::from(self.size()))
+        (self.slots.keys().filter(|alias| alias.is_ipv4()).count() as u64, u64::from(self.size()))
     }
 
     /// Aliases that are closing or resting, and who had them, if that is known.
-    pub fn leaving(&self) -> impl Iterator<Item = (Ipv4Addr, Option<&Claim>)> {
+    pub fn leaving(&self) -> impl Iterator<Item = (IpAddr, Option<&Claim>)> {
         self.slots
             .iter()
             .filter(|(_, slot)| !matches!(slot.state, State::Given(_)))
@@ -248,14 +261,32 @@ impl Aliases {
         if all > 2 { all - 2 } else { all }
     }
 
-    fn next_free(&mut self) -> Option<Ipv4Addr> {
-        let size = self.size();
-        let first = u32::from(self.range.network()) + u32::from(self.range.prefix_len() < 31);
+    fn pools_contain(&self, alias: IpAddr) -> bool {
+        match alias {
+            IpAddr::V4(alias) => self.range.contains(&alias),
+            IpAddr::V6(alias) => self.range6.is_some_and(|range| range.contains(&alias)),
+        }
+    }
+
+    /// An alias of an address's family.
+    fn next_free(&mut self, address: IpAddr) -> Option<IpAddr> {
+        let network = self.range.network().to_bits() + u32::from(self.range.prefix_len() < 31);
+        let (size, cursor, network6) = match address {
+            IpAddr::V4(_) => (self.size(), self.cursor, 0),
+            // The first 2^32 without the network's own: far more than a node has workloads, and the last of the whole
+            // range, a probe's, is not among them.
+            IpAddr::V6(_) => (u32::MAX, self.cursor6, self.range6?.network().to_bits() + 1),
+        };
         for step in 0..size {
-            let offset = (self.cursor % size + step) % size;
-            let alias = Ipv4Addr::from(first + offset);
+            let offset = (u64::from(cursor % size) + u64::from(step)) % u64::from(size);
+            let offset = u32::try_from(offset).unwrap_or(0);
+            let alias: IpAddr = match address {
+                IpAddr::V4(_) => Ipv4Addr::from(network + offset).into(),
+                IpAddr::V6(_) => Ipv6Addr::from(network6 + u128::from(offset)).into(),
+            };
             if !self.slots.contains_key(&alias) {
-                self.cursor = (offset + 1) % size;
+                let cursor = if address.is_ipv4() { &mut self.cursor } else { &mut self.cursor6 };
+                *cursor = (offset + 1) % size;
                 return Some(alias);
             }
         }
@@ -312,12 +343,18 @@ mod tests {
         }
     }
 
+    const RANGE6: &str = "fd00:64::/48";
+
+    fn claim6(n: u32) -> Claim {
+        Claim { address: IpAddr::from([0xfd10, 0, 0, 0, 0, 0, 0, 0x10]), ..claim(n) }
+    }
+
     fn set(numbers: &[u32]) -> BTreeSet<Claim> {
         numbers.iter().map(|n| claim(*n)).collect()
     }
 
     fn small() -> Aliases {
-        Aliases::restore("100.127.0.0/29".parse().unwrap(), &Saved::default(), true).0
+        Aliases::restore("100.127.0.0/29".parse().unwrap(), None, &Saved::default(), true).0
     }
 
     #[test]
@@ -344,7 +381,7 @@ mod tests {
 
     #[test]
     fn an_interface_has_its_share_of_the_pool_and_no_more() {
-        let mut aliases = Aliases::restore("100.127.0.0/16".parse().unwrap(), &Saved::default(), true).0;
+        let mut aliases = Aliases::restore("100.127.0.0/16".parse().unwrap(), None, &Saved::default(), true).0;
         // One workload with more addresses than that, and an honest one.
         let of = |interface: u32, namespace: u64, addresses: u32| {
             (0..addresses).map(move |n| {
@@ -393,6 +430,39 @@ mod tests {
     }
 
     #[test]
+    fn each_family_has_its_pool_and_an_interface_one_share_of_both() {
+        let (mut aliases, _) =
+            Aliases::restore("100.127.0.0/29".parse().unwrap(), RANGE6.parse().ok(), &Saved::default(), true);
+        let both: BTreeSet<Claim> = [claim(1), claim6(1), claim6(2)].into();
+        assert_eq!(aliases.assign(&both).given.len(), 3);
+        let of = |claim: Claim| aliases.get(&claim).map(|given| given.alias.to_string());
+        assert_eq!(of(claim(1)).as_deref(), Some("100.127.0.1"));
+        assert_eq!((of(claim6(1)).as_deref(), of(claim6(2)).as_deref()), (Some("fd00:64::1"), Some("fd00:64::2")));
+        assert_eq!(aliases.fill(), (1, 6), "IPv4's");
+        // What one holds of IPv6 is given to nobody else until it has rested, and kept over a restart.
+        let saved = aliases.save();
+        let (mut restored, closing) =
+            Aliases::restore("100.127.0.0/29".parse().unwrap(), RANGE6.parse().ok(), &saved, true);
+        assert!(closing.is_empty() && restored.get(&claim6(2)) == aliases.get(&claim6(2)));
+        let lost = restored.assign(&[claim6(3)].into()).lost;
+        assert_eq!(lost.len(), 3);
+        assert_eq!(restored.get(&claim6(3)).unwrap().alias.to_string(), "fd00:64::3");
+        // Without IPv6 they are closed, and nobody gets one.
+        let (mut without, closing) = Aliases::restore("100.127.0.0/29".parse().unwrap(), None, &saved, true);
+        assert_eq!(closing.len(), 2);
+        assert_eq!(without.assign(&[claim6(1)].into()).exhausted, [claim6(1)]);
+        // One share.
+        let identity = claim(9).identity;
+        let address = |n: u32| if n % 2 == 0 { Ipv4Addr::from(n).into() } else { Ipv6Addr::from(u128::from(n)).into() };
+        let many: BTreeSet<Claim> =
+            (0..300).map(|n| Claim { identity, vpc: "blue".into(), address: address(n) }).collect();
+        let (mut aliases, _) =
+            Aliases::restore("100.127.0.0/16".parse().unwrap(), RANGE6.parse().ok(), &Saved::default(), true);
+        let assigned = aliases.assign(&many);
+        assert_eq!((assigned.given.len(), assigned.limited.len()), (MAX_PER_INTERFACE, 300 - MAX_PER_INTERFACE));
+    }
+
+    #[test]
     fn what_is_on_disk_survives() {
         let mut aliases = small();
         aliases.assign(&set(&[1, 2]));
@@ -400,11 +470,11 @@ mod tests {
         aliases.closed(&lost, Instant::now());
         let json = serde_json::to_string(&aliases.save()).unwrap();
         let saved: Saved = serde_json::from_str(&json).unwrap();
-        let (restored, closing) = Aliases::restore("100.127.0.0/29".parse().unwrap(), &saved, true);
+        let (restored, closing) = Aliases::restore("100.127.0.0/29".parse().unwrap(), None, &saved, true);
         assert_eq!(restored.get(&claim(1)), aliases.get(&claim(1)));
         // The two minutes start anew, after a new acknowledgement.
         assert_eq!(closing, lost);
-        let (rebooted, closing) = Aliases::restore("100.127.0.0/29".parse().unwrap(), &saved, false);
+        let (rebooted, closing) = Aliases::restore("100.127.0.0/29".parse().unwrap(), None, &saved, false);
         assert!(closing.is_empty() && rebooted.get(&claim(1)).is_none());
         assert_eq!(rebooted.generation, aliases.generation);
     }
@@ -413,7 +483,7 @@ mod tests {
     fn an_alias_outside_a_new_range_is_closed() {
         let mut aliases = small();
         aliases.assign(&set(&[1]));
-        let (restored, closing) = Aliases::restore("198.18.0.0/16".parse().unwrap(), &aliases.save(), true);
+        let (restored, closing) = Aliases::restore("198.18.0.0/16".parse().unwrap(), None, &aliases.save(), true);
         assert_eq!(closing.len(), 1);
         assert!(restored.get(&claim(1)).is_none());
     }
@@ -453,15 +523,18 @@ mod tests {
             let range: Ipv4Net = "100.127.0.0/28".parse().unwrap();
             let mut aliases = small();
             aliases.range = range;
+            aliases.range6 = RANGE6.parse().ok();
             let mut now = Instant::now();
-            let mut closing: Vec<(Ipv4Addr, u32)> = Vec::new();
+            let mut closing: Vec<(IpAddr, u32)> = Vec::new();
             // The naive model: when each alias may be given again.
-            let mut free_at: BTreeMap<Ipv4Addr, Option<Instant>> = BTreeMap::new();
+            let mut free_at: BTreeMap<IpAddr, Option<Instant>> = BTreeMap::new();
             let mut generations = BTreeSet::new();
             for step in steps {
                 match step {
                     Step::Assign(wanted) => {
-                        let wanted = set(&wanted);
+                        // Every third is of IPv6.
+                        let of = |n: &u32| if n % 3 == 0 { claim6(*n) } else { claim(*n) };
+                        let wanted: BTreeSet<Claim> = wanted.iter().map(of).collect();
                         let assigned = aliases.assign(&wanted);
                         for lost in &assigned.lost {
                             free_at.insert(lost.0, None);
@@ -469,7 +542,8 @@ mod tests {
                         }
                         for claim in &assigned.given {
                             let given = aliases.get(claim).unwrap();
-                            prop_assert!(range.contains(&given.alias));
+                            prop_assert!(aliases.pools_contain(given.alias));
+                            prop_assert_eq!(given.alias.is_ipv4(), claim.address.is_ipv4());
                             prop_assert!(generations.insert(given.generation));
                             match free_at.remove(&given.alias) {
                                 Some(Some(at)) => prop_assert!(at <= now, "given {} too early", given.alias),
@@ -493,7 +567,7 @@ mod tests {
                         aliases.rested(now);
                     }
                     Step::Restart => {
-                        let (restored, to_close) = Aliases::restore(range, &aliases.save(), true);
+                        let (restored, to_close) = Aliases::restore(range, RANGE6.parse().ok(), &aliases.save(), true);
                         for (alias, _) in &to_close {
                             free_at.insert(*alias, None);
                         }

@@ -49,6 +49,8 @@ pub struct Wishes {
     pub vpcs: Vec<VpcWish>,
     /// `Workload` documents.
     pub workloads: Vec<WorkloadWish>,
+    /// Whether the node does IPv6 now.
+    pub ipv6: bool,
 }
 
 /// Why an interface or an address is refused; stable words.
@@ -70,8 +72,10 @@ pub enum Code {
     AmbiguousWorkload,
     /// A document that means no interface that exists.
     NoInterface,
-    /// No IPv4 address known.
+    /// No address known, of either family.
     NoAddress,
+    /// An IPv6 address on a node that does no IPv6 now.
+    NoIpv6,
     /// An address outside the VPC's CIDRs.
     OutsideVpc,
     /// Somebody else in the VPC holds the address.
@@ -181,7 +185,7 @@ impl Wishes {
                 namespace: workload.namespace.clone(),
                 addresses: workload.addresses.clone(),
             });
-        Self { vpcs: vpcs.collect(), workloads: workloads.collect() }
+        Self { vpcs: vpcs.collect(), workloads: workloads.collect(), ipv6: model.serves_ipv6().is_some() }
     }
 }
 
@@ -345,9 +349,18 @@ fn give_addresses(
         let cidrs =
             wishes.vpcs.iter().find(|vpc| vpc.name == decision.vpc).map(|vpc| vpc.cidrs.as_slice()).unwrap_or_default();
         let mut any = false;
-        // Of IPv6 nothing is said: every interface has such addresses, and this version takes none.
-        for address in addresses.into_iter().filter(IpAddr::is_ipv4).collect::<BTreeSet<_>>() {
+        for address in addresses.into_iter().collect::<BTreeSet<_>>() {
+            // Of discovered IPv6 nothing is said in a VPC of IPv4 alone: many interfaces have such addresses, unasked.
+            let meant = |cidr: &IpNet| cidr.addr().is_ipv4() == address.is_ipv4();
+            if address.is_ipv6() && documented.is_none() && !cidrs.iter().any(meant) {
+                continue;
+            }
             any = true;
+            if address.is_ipv6() && !wishes.ipv6 {
+                let text = format!("{address} cannot be served: this node does no IPv6 (brattice status says why)");
+                decision.refuse(Some(address), Code::NoIpv6, text);
+                continue;
+            }
             if !cidrs.iter().any(|cidr| cidr.contains(&address)) {
                 let list: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
                 let text = format!("{address} is not inside {} of VPC {}", list.join(", "), decision.vpc);
@@ -360,8 +373,7 @@ fn give_addresses(
             claims.entry(key).or_default().push((rank, index));
         }
         if !any {
-            let text =
-                "no IPv4 address was discovered in its namespace; configure one, or name it in a Workload document";
+            let text = "no address was discovered in its namespace; configure one, or name it in a Workload document";
             decision.refuse(None, Code::NoAddress, text);
         }
     }

@@ -1,6 +1,6 @@
 //! The kernel's side of engine supervision, on a real data path.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use brattice_loader::Datapath;
 use brattice_loader::sockets::{dns_udp, listener as listener_at};
 use tracing::warn;
 
-use crate::engine::sockets::{BACKLOG, Slots, Sockets, addresses};
+use crate::engine::sockets::{BACKLOG, DNS_PORT, Slots, Sockets, addresses};
 
 /// The slots of a data path.
 pub struct KernelSlots {
@@ -20,6 +20,8 @@ pub struct KernelSlots {
     pub sources: Vec<Ipv4Addr>,
     /// The DNS VIP.
     pub dns: Ipv4Addr,
+    /// As `dns`; none: the node has no IPv6.
+    pub dns6: Option<Ipv6Addr>,
     /// Engine workers.
     pub workers: u32,
     /// The engine's user.
@@ -53,7 +55,8 @@ impl Slots for KernelSlots {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Ok(descriptors) => {
-                    return Sockets::new(self.workers, descriptors).ok_or_else(|| "wrong number".to_owned());
+                    return Sockets::new(self.workers, self.dns6.is_some(), descriptors)
+                        .ok_or_else(|| "wrong number".to_owned());
                 }
                 Err(e) => return Err(e),
             }
@@ -65,7 +68,7 @@ impl KernelSlots {
     /// `anywhere`: a TCP listener whose port somebody of the host has (on 0.0.0.0, or on the source address itself: these
     /// ports are anybody's to bind) gets another. Only `vip_listener` leads to it, whatever its port.
     fn make(&self, anywhere: bool) -> Result<Vec<OwnedFd>, String> {
-        let listener = |mut address: SocketAddrV4| {
+        let listener = |mut address: SocketAddr| {
             let mut result = listener_at(address, BACKLOG).map_err(|e| e.to_string());
             if anywhere && result.as_ref().is_err_and(|e| e.contains("in use")) {
                 warn!(%address, "the port is in use by somebody else; another is taken, which makes no difference");
@@ -74,15 +77,25 @@ impl KernelSlots {
             }
             result
         };
-        let (workers, [udp, tcp]) = addresses(&self.sources, self.dns, self.workers);
+        // Of both families, where there are two.
+        let written = |source: &Ipv4Addr| match self.dns6 {
+            Some(_) => IpAddr::V6(source.to_ipv6_mapped()),
+            None => IpAddr::V4(*source),
+        };
+        let sources: Vec<IpAddr> = self.sources.iter().map(written).collect();
+        let (workers, tcp) = addresses(&sources, self.workers);
+        let udp = |vip: IpAddr| dns_udp(SocketAddr::new(vip, DNS_PORT), self.engine_uid).map_err(|e| e.to_string());
         let mut descriptors = Vec::new();
         for kind in 0..2 {
             for pair in &workers {
                 descriptors.push(listener(pair[kind])?);
             }
         }
-        descriptors.push(dns_udp(udp, self.engine_uid).map_err(|e| e.to_string())?);
+        descriptors.push(udp(self.dns.into())?);
         descriptors.push(listener(tcp)?);
+        if let Some(vip) = self.dns6 {
+            descriptors.push(udp(vip.into())?);
+        }
         descriptors.push(self.datapath.maps.workers_fd().map_err(|e| e.to_string())?);
         Ok(descriptors)
     }

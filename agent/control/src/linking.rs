@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use brattice_model::{Documents, Linked, Owner, VipState, link};
+use brattice_loader::Ipv6Ranges;
+use brattice_model::{Documents, Ipv6Pools, Linked, Owner, VipState, link};
 use ipnet::Ipv4Net;
 
 /// Region in ARNs: a node is not in a cloud's region.
@@ -20,6 +21,13 @@ pub struct Linking<'a> {
     pub vip: Ipv4Net,
     /// Alias range.
     pub alias: Ipv4Net,
+    /// The ranges of IPv6, and whether the host does it now.
+    pub ipv6: Option<Ipv6Pools>,
+}
+
+/// The ranges as the model has them.
+pub fn pools(ranges: Option<Ipv6Ranges>, on: bool) -> Option<Ipv6Pools> {
+    ranges.map(|Ipv6Ranges { vip, alias }| Ipv6Pools { vip: vip.trunc(), alias: alias.trunc(), on })
 }
 
 impl Linking<'_> {
@@ -31,6 +39,7 @@ impl Linking<'_> {
             region: REGION,
             vip: self.vip,
             alias: self.alias,
+            ipv6: self.ipv6,
             vips: self.vips,
             now,
         };

@@ -5,14 +5,14 @@ mod reconciling;
 mod starting;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
-use brattice_loader::Datapath;
 use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
+use brattice_loader::{Datapath, Ipv6, ipv6};
 use brattice_model::{Diagnostic, Model, Owner};
 use brattice_wire::api::{Answer, ErrorCode, Mode, Recalled, Request, Scope};
 use brattice_wire::records::{MAX_BACKLOG, MAX_REQUEST_ID, Query};
@@ -27,7 +27,7 @@ use crate::api::views;
 use crate::attachments::Decision;
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
-use crate::linking::Linking;
+use crate::linking::{Linking, pools};
 use crate::owners::Owners;
 use crate::policies::watch::Watch as PoliciesWatch;
 use crate::reconcile::{Desired, Mirror};
@@ -91,6 +91,8 @@ pub(crate) struct Node {
     pub(crate) model: Arc<Model>,
     pub(crate) aliases: Aliases,
     interfaces: Vec<Interface>,
+    /// Whether the host does IPv6, when it was last looked at.
+    pub(crate) ipv6: Ipv6,
     pub(crate) decisions: Vec<Decision>,
     pub(crate) since: Since,
     desired: Desired,
@@ -187,6 +189,7 @@ impl Node {
                 dns_suffix: &self.settings.dns_suffix,
                 vip: options.vip,
                 alias: options.alias,
+                ipv6: pools(options.ipv6, self.ipv6 == Ipv6::On),
             };
             self.owners.apply(read, accepted, &mut |documents| linking.link(documents))
         };
@@ -241,6 +244,16 @@ impl Node {
             }
             Err(e) => error!(error = %e, "what vanished cannot be put back"),
         }
+        let now = ipv6();
+        if now != self.ipv6 {
+            self.ipv6 = now;
+            if self.datapath.options().ipv6.is_some() {
+                warn!("IPv6 is {}", now.text());
+                // Services get or lose their IPv6 VIPs.
+                self.read_policies(None);
+                self.reconcile().await;
+            }
+        }
         match inventory().await {
             Ok(interfaces) => {
                 if interfaces != self.interfaces || self.attachments_differ() || self.something_to_do() {
@@ -291,15 +304,9 @@ impl Node {
         for (alias, e) in &destroyed {
             error!(%alias, error = %e, "connections of an alias cannot be destroyed; it is not given again");
         }
-        let v4: Vec<(Ipv4Addr, u32)> = aliases
-            .into_iter()
-            .filter(|(alias, _)| !destroyed.iter().any(|(failed, _)| failed == alias))
-            .filter_map(|(alias, generation)| match alias {
-                IpAddr::V4(alias) => Some((alias, generation)),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        self.aliases.closed(&v4, Instant::now());
+        let free: Vec<(IpAddr, u32)> =
+            aliases.into_iter().filter(|(alias, _)| !destroyed.iter().any(|(failed, _)| failed == alias)).collect();
+        self.aliases.closed(&free, Instant::now());
         self.save();
     }
 

@@ -5,16 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use brattice_abi::{
-    Address, Alias, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS,
-    Workload, WorkloadKey,
-};
+use brattice_abi::{Address, Alias, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, Workload, WorkloadKey};
 use brattice_loader::Table;
 use brattice_model::Plan;
-
-use crate::engine::sockets::DNS_PORT;
 
 /// A workload address with its alias, ready for the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +19,7 @@ pub struct Placed {
     /// Real address.
     pub address: IpAddr,
     /// Alias.
-    pub alias: Ipv4Addr,
+    pub alias: IpAddr,
     /// Number of the workload.
     pub number: u32,
     /// Link address of the workload's side.
@@ -51,8 +46,8 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// From the plan and the placed workloads. `dns`: the DNS VIP.
-    pub fn new(plan: &Plan, placed: &[Placed], interfaces: BTreeMap<u32, u32>, dns: Ipv4Addr) -> Self {
+    /// From the plan and the placed workloads.
+    pub fn new(plan: &Plan, placed: &[Placed], interfaces: BTreeMap<u32, u32>) -> Self {
         let mut desired = Self { interfaces, ..Self::default() };
         for workload in placed {
             let (address, alias) = (Address::from(workload.address), Address::from(workload.alias));
@@ -80,10 +75,6 @@ impl Desired {
         for ((vip, port, protocol), (kind, service_id)) in &plan.listeners {
             let key = ListenerKey { vip: Address::from(*vip), port: *port, protocol: *protocol, pad: 0 };
             desired.listeners.insert(key, Listener { kind: *kind, service_id: *service_id });
-        }
-        for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
-            let key = ListenerKey { vip: Address::from(dns), port: DNS_PORT, protocol, pad: 0 };
-            desired.listeners.insert(key, Listener { kind: LISTENER_DNS, service_id: 0 });
         }
         desired
     }
@@ -184,33 +175,34 @@ impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> M
 
 #[cfg(test)]
 mod tests {
+    use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS};
     use proptest::prelude::*;
 
     use super::*;
 
     #[test]
-    fn dns_is_always_answered_and_workloads_go_both_ways() {
+    fn workloads_go_both_ways_and_listeners_are_taken_over() {
         let placed = [Placed {
             ifindex: 7,
             address: IpAddr::from([10, 0, 0, 10]),
-            alias: Ipv4Addr::new(100, 127, 0, 1),
+            alias: IpAddr::from([100, 127, 0, 1]),
             number: 3,
             mac: [2; 6],
             mtu: 1400,
             intercept_dns: true,
         }];
-        let dns = Ipv4Addr::new(169, 254, 64, 17);
+        let dns = |vip: IpAddr| [IPPROTO_TCP, IPPROTO_UDP].map(|protocol| ((vip, 53, protocol), (LISTENER_DNS, 0)));
+        let listeners = dns([169, 254, 64, 17].into()).into_iter().chain(dns([0xfd00, 0, 0, 0, 0, 0, 0, 17].into()));
         let desired = Desired::new(
-            &Plan { snapshot: Default::default(), listeners: BTreeMap::new(), targets: Default::default() },
+            &Plan { snapshot: Default::default(), listeners: listeners.collect(), targets: Default::default() },
             &placed,
             BTreeMap::from([(7, 1500)]),
-            dns,
         );
         let (real, alias) = (Address::v4([10, 0, 0, 10]), Address::v4([100, 127, 0, 1]));
         let workload = desired.workloads[&WorkloadKey { ifindex: 7, address: real }];
         assert!(workload == Workload { alias, workload_id: 3, flags: WORKLOAD_INTERCEPT_DNS });
         assert!(desired.aliases[&alias] == Alias { address: real, ifindex: 7, workload_id: 3, mac: [2; 6], mtu: 1400 });
-        assert_eq!(desired.listeners.len(), 2);
+        assert_eq!(desired.listeners.len(), 4);
         assert!(desired.listeners.values().all(|listener| listener.kind == LISTENER_DNS));
     }
 

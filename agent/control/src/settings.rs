@@ -1,9 +1,11 @@
 //! What the agent is started with.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use brattice_loader::Ipv6Ranges;
 use brattice_wire::engine::Limits;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::engine::outputs::{LogDestination, MetricsAddress};
 
@@ -26,8 +28,47 @@ pub const GROUP: &str = "brattice";
 pub const VIP_CANDIDATES: [&str; 3] = ["169.254.64.0/20", "169.254.96.0/20", "169.254.208.0/20"];
 /// Alias ranges tried in this order when none is named.
 pub const ALIAS_CANDIDATES: [&str; 4] = ["100.127.0.0/16", "198.18.0.0/16", "100.126.0.0/16", "198.19.0.0/16"];
+/// IPv6 VIP range when none is named: the same on every node, as services have the same VIPs everywhere. Unique local
+/// (RFC 4193), its global id drawn by lot once.
+pub const VIP6_RANGE: &str = "fd8b:2a77:1c51::/64";
+/// IPv6 alias range when none is named; likewise.
+pub const ALIAS6_RANGE: &str = "fdc4:90e6:5b0d::/48";
 /// Default bound of half-open connections of a workload.
 pub const HALF_OPEN_LIMIT: u32 = 256;
+
+/// The IPv6 VIP range, as an operator names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vip6Range {
+    /// `off`: IPv6 is not wanted.
+    Off,
+    /// A /64 of unique local addresses.
+    Range(Ipv6Net),
+}
+
+impl FromStr for Vip6Range {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::Range).map_err(|_| "expected a CIDR such as fd00:1:2:3::/64, or off".to_owned())
+    }
+}
+
+/// The ranges of IPv6 from what is named, else the usual ones.
+pub fn ipv6_ranges(vip: Option<Vip6Range>, alias: Option<Ipv6Net>) -> Option<Ipv6Ranges> {
+    let vip = match vip {
+        Some(Vip6Range::Off) => return None,
+        Some(Vip6Range::Range(range)) => range,
+        None => VIP6_RANGE.parse().ok()?,
+    };
+    let alias = match alias {
+        Some(range) => range,
+        None => ALIAS6_RANGE.parse().ok()?,
+    };
+    Some(Ipv6Ranges { vip: vip.trunc(), alias: alias.trunc() })
+}
 
 /// Settings of `brattice agent`.
 #[derive(Clone, Debug)]
@@ -50,6 +91,8 @@ pub struct Settings {
     pub vip_range: Option<Ipv4Net>,
     /// Alias range; likewise.
     pub alias_range: Option<Ipv4Net>,
+    /// The ranges of IPv6; none: it is not wanted.
+    pub ipv6: Option<Ipv6Ranges>,
     /// Suffix of generated names.
     pub dns_suffix: String,
     /// Most half-open connections of a workload.
@@ -84,5 +127,24 @@ impl Settings {
     /// Where the engine's process is recorded.
     pub fn engine_record(&self) -> PathBuf {
         self.run_dir.join("engine.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_is_on_in_the_usual_ranges_unless_said_otherwise() {
+        let usual = ipv6_ranges(None, None).unwrap();
+        assert!(usual.check().is_ok(), "{usual:?}");
+        assert_eq!(usual.vip.to_string(), VIP6_RANGE);
+        let named = ipv6_ranges("fd00:1:2:3::/64".parse().ok(), "fd00:9::/48".parse().ok()).unwrap();
+        assert_eq!(
+            (named.vip.to_string().as_str(), named.alias.to_string().as_str()),
+            ("fd00:1:2:3::/64", "fd00:9::/48")
+        );
+        assert_eq!(ipv6_ranges(Some(Vip6Range::Off), None), None);
+        assert!("of".parse::<Vip6Range>().is_err() && "10.0.0.0/8".parse::<Vip6Range>().is_err());
     }
 }

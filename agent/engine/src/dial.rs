@@ -3,11 +3,16 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd,
     time::Duration,
 };
 
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use brattice_wire::engine::Settings;
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{IpBindAddressNoPort, IpFreebind},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
@@ -15,13 +20,18 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 /// of the same (source, target).
 #[derive(Clone, Debug)]
 pub struct Sources {
-    own: Vec<Ipv4Addr>,
+    ipv4: Turns<Ipv4Addr>,
+    ipv6: Turns<Ipv6Addr>,
+}
+
+#[derive(Clone, Debug)]
+struct Turns<A> {
+    own: Vec<A>,
     next: usize,
 }
 
-impl Sources {
-    /// Those of worker `index` of `workers`.
-    pub fn of(all: &[Ipv4Addr], index: u32, workers: u32) -> Self {
+impl<A: Copy> Turns<A> {
+    fn of(all: &[A], index: u32, workers: u32) -> Self {
         let workers = workers.max(1) as usize;
         let mut own: Vec<_> = all.iter().skip(index as usize % workers).step_by(workers).copied().collect();
         if own.is_empty() {
@@ -30,23 +40,55 @@ impl Sources {
         Self { own, next: 0 }
     }
 
-    /// The one whose turn it is.
-    pub fn turn(&mut self) -> Option<Ipv4Addr> {
+    fn turn(&mut self) -> Option<A> {
         let source = self.own.get(self.next % self.own.len().max(1)).copied();
         self.next = self.next.wrapping_add(1);
         source
     }
 }
 
-/// Connects to a workload from an engine source, in at most `timeout`.
+impl Sources {
+    /// Those of worker `index`.
+    pub fn of(settings: &Settings, index: u32) -> Self {
+        Self::among(settings, index, settings.workers)
+    }
+
+    /// All of them.
+    pub fn all(settings: &Settings) -> Self {
+        Self::among(settings, 0, 1)
+    }
+
+    fn among(settings: &Settings, index: u32, workers: u32) -> Self {
+        Self { ipv4: Turns::of(&settings.sources, index, workers), ipv6: Turns::of(&settings.sources6, index, workers) }
+    }
+
+    /// The one whose turn it is, of the target's family.
+    pub fn turn(&mut self, target: IpAddr) -> Option<IpAddr> {
+        match target {
+            IpAddr::V4(_) => self.ipv4.turn().map(IpAddr::V4),
+            IpAddr::V6(_) => self.ipv6.turn().map(IpAddr::V6),
+        }
+    }
+}
+
+/// Lets a socket be bound to a source of ours: a local route makes a range of IPv4 our own, but not one of IPv6.
+fn free(socket: &impl AsFd, source: IpAddr) -> io::Result<()> {
+    if source.is_ipv6() {
+        setsockopt(socket, IpFreebind, &true)?;
+    }
+    Ok(())
+}
+
+/// Connects to a workload from an engine source of its family, in at most `timeout`.
 ///
 /// # Errors
 /// What connect(2) says, or `TimedOut`.
-pub async fn workload(source: Option<Ipv4Addr>, target: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+pub async fn workload(source: Option<IpAddr>, target: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let (Some(source), true) = (source, target.is_ipv4()) {
+    if let Some(source) = source {
         // The port is chosen at connect, per target; choosing it at bind would use up one port per source.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        free(&socket, source)?;
         socket.bind((source, 0).into())?;
     }
     let stream = within(timeout, socket.connect(target)).await?;
@@ -67,10 +109,11 @@ pub async fn outside(target: SocketAddr, timeout: Duration) -> io::Result<TcpStr
 ///
 /// # Errors
 /// When there is no route, or no port.
-pub fn datagrams(source: Option<Ipv4Addr>, target: SocketAddr) -> io::Result<UdpSocket> {
+pub fn datagrams(source: Option<IpAddr>, target: SocketAddr) -> io::Result<UdpSocket> {
     let domain = if target.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
-    if let (Some(source), IpAddr::V4(_)) = (source, target.ip()) {
+    if let Some(source) = source {
+        free(&socket, source)?;
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     socket.connect(&target.into())?;
@@ -85,19 +128,40 @@ async fn within<T>(timeout: Duration, attempt: impl Future<Output = io::Result<T
 mod tests {
     use super::*;
 
+    fn settings(ipv4: Vec<Ipv4Addr>, ipv6: Vec<Ipv6Addr>, workers: u32) -> Settings {
+        Settings { workers, sources: ipv4, sources6: ipv6, limits: Default::default() }
+    }
+
     #[test]
     fn workers_share_no_source() {
-        let all: Vec<Ipv4Addr> = (1..=16).map(|last| Ipv4Addr::new(169, 254, 64, last)).collect();
-        let mut seen = std::collections::HashSet::new();
-        for index in 0..3 {
-            let mut sources = Sources::of(&all, index, 3);
-            let count = sources.own.len();
-            for _ in 0..count {
-                assert!(seen.insert(sources.turn().unwrap()));
+        let ipv4: Vec<Ipv4Addr> = (1..=16).map(|last| Ipv4Addr::new(169, 254, 64, last)).collect();
+        let ipv6: Vec<Ipv6Addr> = (1..=16).map(|last| Ipv6Addr::new(0xfd00, 0xa9fe, 0, 0, 0, 0, 0, last)).collect();
+        let of = |index, workers| Sources::of(&settings(ipv4.clone(), ipv6.clone(), workers), index);
+        let targets: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        for target in targets {
+            let mut seen = std::collections::HashSet::new();
+            for index in 0..3 {
+                let mut sources = of(index, 3);
+                for _ in 0..sources.ipv4.own.len() {
+                    let source = sources.turn(target).unwrap();
+                    assert_eq!(source.is_ipv4(), target.is_ipv4());
+                    assert!(seen.insert(source));
+                }
             }
+            assert_eq!(seen.len(), 16);
+            assert!(of(40, 64).turn(target).is_some(), "more workers than sources share them");
+            assert!(Sources::of(&settings(Vec::new(), Vec::new(), 1), 0).turn(target).is_none());
         }
-        assert_eq!(seen.len(), 16);
-        assert!(Sources::of(&all, 40, 64).turn().is_some(), "more workers than sources share them");
-        assert!(Sources::of(&[], 0, 1).turn().is_none());
+    }
+
+    /// As towards an alias, whose source no interface has.
+    #[tokio::test]
+    async fn a_source_of_ipv6_needs_no_interface() {
+        let target = tokio::net::TcpListener::bind("[::1]:0").await.unwrap().local_addr().unwrap();
+        let nobodys: IpAddr = "fd00:a9fe::1".parse().unwrap();
+        // Bound, then turned away for want of a route, not of the address.
+        let error = workload(Some(nobodys), target, Duration::from_millis(50)).await.unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::AddrNotAvailable, "{error}");
+        assert_ne!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
     }
 }

@@ -12,7 +12,7 @@ use tokio::{io::Interest, net::UnixStream};
 
 /// Most descriptors of one frame: those of an engine with 64 workers, and the metrics' socket. The kernel's own bound
 /// (`SCM_MAX_FD`) is 253.
-pub const MAX_DESCRIPTORS: usize = brattice_wire::engine::descriptor_count(64) + 1;
+pub const MAX_DESCRIPTORS: usize = brattice_wire::engine::descriptor_count(64, true) + 1;
 /// Bytes read at once, so that an announced length alone costs no memory.
 const CHUNK: usize = 256 * 1024;
 

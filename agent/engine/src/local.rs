@@ -124,7 +124,7 @@ impl Local {
         let mut random = Random::from_system();
         let state = shared.state.load_full();
         let balance = RefCell::new(Balance::new(&state, None, &mut random));
-        let sources = Sources::of(&shared.settings.sources, index, shared.settings.workers);
+        let sources = Sources::of(&shared.settings, index);
         Rc::new(Self {
             index,
             slot,
@@ -191,7 +191,7 @@ impl Local {
             return Err(ConnectError::Retired);
         }
         let (sender, receiver) = oneshot::channel();
-        let source = self.sources.borrow_mut().turn();
+        let source = self.sources.borrow_mut().turn(target.alias);
         let address = (target.alias, target.port).into();
         let parties = Parties::default();
         parties.set(0, target.alias, target.generation);

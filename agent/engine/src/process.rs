@@ -17,7 +17,7 @@ use std::{
 };
 
 use brattice_wire::{
-    engine::{AccessLog, Settings, Stats, descriptor_count},
+    engine::{AccessLog, Settings, Stats},
     records::{NodeMetrics, Query},
     snapshot::Snapshot,
 };
@@ -278,7 +278,7 @@ impl Drop for Guard {
 struct Sockets {
     http: Vec<TcpListener>,
     relay: Vec<TcpListener>,
-    dns_udp: UdpSocket,
+    dns_udp: Vec<UdpSocket>,
     dns_tcp: TcpListener,
     slots: Vec<crate::heartbeat::Slot>,
 }
@@ -292,18 +292,19 @@ impl Sockets {
         if settings.sources.is_empty() {
             return Err("no engine source address".into());
         }
-        let count = descriptor_count(workers);
+        let count = settings.descriptors();
         if descriptors.len() != count {
             return Err(format!("{} descriptors came, {count} belong to {workers} workers", descriptors.len()));
         }
         let (http, rest) = descriptors.split_at(workers as usize);
         let (relay, rest) = rest.split_at(workers as usize);
-        let [udp, tcp, map] = rest else { return Err("the last three descriptors are missing".into()) };
+        let [udp, tcp, udp6 @ .., map] = rest else { return Err("the last descriptors are missing".into()) };
+        let datagrams = |fd: &OwnedFd| socket(fd.as_fd(), SockType::Datagram, false).map(UdpSocket::from);
         let heartbeats = Heartbeats::map(map).map_err(|error| format!("the WORKERS map cannot be mapped: {error}"))?;
         Ok(Self {
             http: http.iter().map(listener).collect::<Result<_, _>>()?,
             relay: relay.iter().map(listener).collect::<Result<_, _>>()?,
-            dns_udp: socket(udp.as_fd(), SockType::Datagram, false)?.into(),
+            dns_udp: std::iter::once(udp).chain(udp6).map(datagrams).collect::<Result<_, _>>()?,
             dns_tcp: listener(tcp)?,
             slots: (0..workers).filter_map(|worker| heartbeats.slot(worker)).collect(),
         })

@@ -139,7 +139,7 @@ impl Relayed {
 impl Relay {
     /// For worker `index`.
     pub(crate) fn new(shared: Arc<Shared>, index: u32, slot: Slot, book: Rc<Book>) -> Rc<Self> {
-        let sources = Sources::of(&shared.settings.sources, index, shared.settings.workers);
+        let sources = Sources::of(&shared.settings, index);
         Rc::new(Self {
             shared,
             index,
@@ -300,7 +300,7 @@ impl Relay {
     ) -> bool {
         for target in &route.targets {
             parties.set(1, target.alias, target.generation);
-            let source = self.sources.borrow_mut().turn();
+            let source = self.sources.borrow_mut().turn(target.alias);
             match dial::workload(source, (target.alias, target.port).into(), route.timeout).await {
                 Ok(stream) => {
                     record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));

@@ -1,7 +1,7 @@
 //! The snapshot, compiled: everything that a request or a DNS question asks is one look-up by hash.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -175,6 +175,8 @@ pub struct Vpc {
     pub arn: String,
     /// Resolvers for names that are not ours.
     pub dns_upstreams: Vec<SocketAddr>,
+    /// Whether it has addresses of IPv4, and of IPv6.
+    pub families: (bool, bool),
     /// VIP → the visible services that have it. Nothing else of the state says what a VPC may see.
     vips: FastMap<IpAddr, Vec<u32>>,
     /// Visible services, ascending.
@@ -194,10 +196,14 @@ pub struct Service {
     pub number: u32,
     /// VIP.
     pub vip: IpAddr,
+    /// IPv6 VIP.
+    pub vip6: Option<IpAddr>,
     /// Idle client connections are closed after this many seconds.
     pub idle_timeout_seconds: u32,
-    /// Names in lower case; the last one is the VIP itself, as a `Host` field shows it.
+    /// Names in lower case; behind those of DNS the VIPs themselves, as a `Host` field shows them.
     names: Vec<Box<str>>,
+    /// How many are of DNS.
+    dns_names: usize,
     listeners: Vec<Listener>,
 }
 
@@ -244,8 +250,7 @@ impl State {
         for service in services {
             let index = u32::try_from(state.services.len()).unwrap_or(u32::MAX);
             let service = compile(service, index, &mut compiler)?;
-            let names = service.names.len() - 1;
-            for name in &service.names[..names] {
+            for name in service.names.iter().take(service.dns_names) {
                 state.names.entry(name.clone()).or_default().push(index);
             }
             state.services.push(service);
@@ -259,13 +264,16 @@ impl State {
                     index: *index,
                     count: counts.1,
                 })?;
-                vips.entry(service.vip).or_default().push(*index);
+                for vip in std::iter::once(service.vip).chain(service.vip6) {
+                    vips.entry(vip).or_default().push(*index);
+                }
             }
             let mut visible = vpc.services;
             visible.sort_unstable();
             visible.dedup();
             let (name, arn, dns_upstreams) = (vpc.name, vpc.arn, vpc.dns_upstreams);
-            state.vpcs.push(Vpc { name, id: vpc.id, arn, dns_upstreams, vips, visible });
+            let families = vpc.families;
+            state.vpcs.push(Vpc { name, id: vpc.id, arn, dns_upstreams, families, vips, visible });
         }
         for (index, workload) in (0u32..).zip(workloads) {
             if workload.vpc as usize >= counts.0 {
@@ -316,7 +324,7 @@ impl State {
         let host = host.strip_suffix('.').unwrap_or(host);
         services.iter().find_map(|index| {
             let service = self.services.get(*index as usize)?;
-            let name = service.names.iter().find(|name| name.eq_ignore_ascii_case(host))?;
+            let name = service.called(host)?;
             let listener = service.listeners.iter().find(|listener| listener.port == port)?;
             Some((service, listener, name.as_ref()))
         })
@@ -336,11 +344,13 @@ impl State {
         services.iter().copied().find(is_it)
     }
 
-    /// The VIP of the service that has this DNS name (lower case, no trailing dot), if the VPC may see it.
-    pub fn resolve(&self, vpc: u32, name: &str) -> Option<IpAddr> {
-        let visible = &self.vpcs.get(vpc as usize)?.visible;
+    /// The VIPs, of IPv4 and IPv6, of the service that has this DNS name (lower case, no trailing dot), if the VPC may
+    /// see it; of the families that the VPC has.
+    pub fn resolve(&self, vpc: u32, name: &str) -> Option<(Option<IpAddr>, Option<IpAddr>)> {
+        let Vpc { visible, families, .. } = self.vpcs.get(vpc as usize)?;
         let index = self.names.get(name)?.iter().find(|index| visible.binary_search(index).is_ok())?;
-        Some(self.services.get(*index as usize)?.vip)
+        let service = self.services.get(*index as usize)?;
+        Some((families.0.then_some(service.vip), service.vip6.filter(|_| families.1)))
     }
 
     /// Whether some service of the node has this DNS name (lower case, no trailing dot), visible or not: such a name is
@@ -372,6 +382,18 @@ impl State {
     }
 }
 
+impl Service {
+    /// The name of the service that a host (without port and trailing dot) is, in any case; an IPv6 VIP in any spelling.
+    fn called(&self, host: &str) -> Option<&str> {
+        if let Some(literal) = host.strip_prefix('[') {
+            let address: Ipv6Addr = literal.strip_suffix(']')?.parse().ok()?;
+            let own = std::iter::once(self.vip).chain(self.vip6).position(|vip| vip == IpAddr::V6(address))?;
+            return self.names.get(self.dns_names + own).map(AsRef::as_ref);
+        }
+        self.names.iter().find(|name| name.eq_ignore_ascii_case(host)).map(AsRef::as_ref)
+    }
+}
+
 impl Listener {
     /// The rule that a request meets; the default where none matches.
     pub fn rule<R: RequestHead + ?Sized>(&self, request: &R) -> &Rule {
@@ -388,10 +410,11 @@ fn compile(service: snapshot::Service, index: u32, compiler: &mut Compiler<'_>) 
     let mut names: Vec<Box<str>> = Vec::with_capacity(service.domains.len() + 2);
     names.push(service.generated_name.into());
     names.extend(service.domains.into_iter().map(Into::into));
-    names.push(match service.vip {
+    let dns_names = names.len();
+    names.extend(std::iter::once(service.vip).chain(service.vip6).map(|vip| match vip {
         IpAddr::V4(vip) => vip.to_string().into(),
         IpAddr::V6(vip) => format!("[{vip}]").into(),
-    });
+    }));
     let mut listeners = Vec::with_capacity(service.listeners.len());
     for listener in service.listeners {
         let place = |rule: &str| format!("{}/{}/{rule}", service.id, listener.id);
@@ -419,8 +442,10 @@ fn compile(service: snapshot::Service, index: u32, compiler: &mut Compiler<'_>) 
         index,
         number: service.number,
         vip: service.vip,
+        vip6: service.vip6,
         idle_timeout_seconds: service.idle_timeout_seconds,
         names,
+        dns_names,
         listeners,
     })
 }

@@ -77,6 +77,7 @@ fn snapshot() -> Snapshot {
         account: "222222222222".into(),
         networks: networks.to_vec(),
         dns_upstreams: Vec::new(),
+        families: (true, false),
     };
     let workload = |name: &str, number: u32, vpc: u32, role: Option<u32>| Workload {
         alias: Ipv4Addr::from_bits(0x647f_0000 + number).into(),
@@ -100,6 +101,7 @@ fn snapshot() -> Snapshot {
             arn: SERVICE.into(),
             number: 1,
             vip: Ipv4Addr::new(169, 254, 64, 32).into(),
+            vip6: None,
             generated_name: "orders".into(),
             domains: Vec::new(),
             account: "111111111111".into(),

@@ -185,8 +185,8 @@ pub(crate) fn service<'w>(model: &'w Model, asked: &str) -> Result<&'w Service, 
     }
     let domain = |service: &&Service| service.domains.iter().any(|domain| domain.eq_ignore_ascii_case(name));
     let vip = name.parse::<IpAddr>().ok();
-    let also =
-        |service: &&Service| short(&service.name) == name || domain(service) || (vip.is_some() && service.vip == vip);
+    let by_vip = |service: &&Service| vip.is_some() && (service.vip == vip || service.vip6 == vip);
+    let also = |service: &&Service| short(&service.name) == name || domain(service) || by_vip(service);
     let found: Vec<&Service> = model.services.iter().filter(also).collect();
     match found[..] {
         [only] => Ok(only),

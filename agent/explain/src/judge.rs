@@ -334,11 +334,14 @@ impl<'w> Judge<'_, 'w> {
         if let Some(why) = malformed {
             self.unreachable(Reason::RequestRefused, why, "send another request");
         }
-        let vip = match service.vip {
-            std::net::IpAddr::V4(vip) => vip.to_string(),
-            std::net::IpAddr::V6(vip) => format!("[{vip}]"),
-        };
-        let names = || std::iter::once(&service.generated_name).chain(&service.domains).chain([&vip]);
+        let vips: Vec<String> = std::iter::once(service.vip)
+            .chain(service.vip6)
+            .map(|vip| match vip {
+                std::net::IpAddr::V4(vip) => vip.to_string(),
+                std::net::IpAddr::V6(vip) => format!("[{vip}]"),
+            })
+            .collect();
+        let names = || std::iter::once(&service.generated_name).chain(&service.domains).chain(&vips);
         if !names().any(|name| *name == asked.host) {
             let list: Vec<&str> = names().map(String::as_str).collect();
             let summary = format!(

@@ -15,7 +15,7 @@ use crate::world::World;
 pub(crate) fn explain(world: &World<'_>, past: &Past) -> Result<Explanation, Error> {
     let id = if past.request_id.is_empty() { format!("on connection {}", past.flow) } else { past.request_id.clone() };
     let by_name = past.service.as_deref().and_then(|name| world.model.service(name));
-    let by_vip = || world.model.services.iter().find(|service| service.vip == Some(past.vip));
+    let by_vip = || world.model.services.iter().find(|service| [service.vip, service.vip6].contains(&Some(past.vip)));
     let Some(service) = by_name.or_else(by_vip) else {
         let what = match &past.service {
             Some(name) => format!("the service {name}"),

@@ -146,6 +146,7 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         let mut fields = Fields::new();
         put(&mut fields, "status", &status(&service.status));
         put(&mut fields, "vip", &service.vip.map(|vip| vip.to_string()).unwrap_or_default());
+        put(&mut fields, "vip6", &service.vip6.map(|vip| vip.to_string()).unwrap_or_default());
         put(&mut fields, "customDomainNames", &service.domains.join(", "));
         put(&mut fields, "idleTimeoutSeconds", &service.idle_timeout_seconds.to_string());
         put(&mut fields, "authType", auth_type(service.auth_type));

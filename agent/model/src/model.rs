@@ -3,13 +3,13 @@
 //! Lists are in order of their qualified names, so that equal documents give equal models.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use brattice_wire::auth::AuthType;
 use brattice_wire::snapshot::{
     Filters, FixedResponse, ForwardedHeaders, Match, Origin, Precedence, ProtocolVersion, Redirect, Stickiness,
 };
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::documents::{Attachment, DnsMode, Evidence, Owner, Tags};
 
@@ -112,6 +112,19 @@ pub struct Model {
     pub vip: Ipv4Net,
     /// Alias range.
     pub alias: Ipv4Net,
+    /// The ranges of IPv6; none: the node has no IPv6.
+    pub ipv6: Option<Ipv6Pools>,
+}
+
+/// The ranges of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Pools {
+    /// VIP range, a /64.
+    pub vip: Ipv6Net,
+    /// Alias range, a /48.
+    pub alias: Ipv6Net,
+    /// Whether the host does IPv6 now. While it does not, nothing has an IPv6 VIP, but the ranges stay ours.
+    pub on: bool,
 }
 
 impl Model {
@@ -163,6 +176,23 @@ impl Model {
     /// The address at which workloads reach the DNS server.
     pub fn dns_vip(&self) -> IpAddr {
         crate::vips::address(self.vip, brattice_abi::DNS_VIP_OFFSET).into()
+    }
+
+    /// As [`Self::dns_vip`], over IPv6.
+    pub fn dns_vip6(&self) -> Option<IpAddr> {
+        let range = self.serves_ipv6()?.vip;
+        Some(Ipv6Addr::from_bits(range.network().to_bits() | u128::from(brattice_abi::DNS_VIP_OFFSET)).into())
+    }
+
+    /// The ranges of IPv6, while the host does it.
+    pub fn serves_ipv6(&self) -> Option<Ipv6Pools> {
+        self.ipv6.filter(|pools| pools.on)
+    }
+
+    /// The ranges that are the node's own, of both families.
+    pub fn own_ranges(&self) -> impl Iterator<Item = IpNet> {
+        let ipv6 = self.ipv6.map(|pools| [IpNet::V6(pools.vip), IpNet::V6(pools.alias)]);
+        [IpNet::V4(self.vip), IpNet::V4(self.alias)].into_iter().chain(ipv6.into_iter().flatten())
     }
 }
 
@@ -217,6 +247,12 @@ pub struct Vpc {
 }
 
 impl Vpc {
+    /// Whether it has addresses of IPv4, and of IPv6.
+    pub fn families(&self) -> (bool, bool) {
+        let any = |v4: bool| self.cidrs.iter().any(|cidr| cidr.addr().is_ipv4() == v4);
+        (any(true), any(false))
+    }
+
     /// Whether an address lies in one of its blocks.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.cidrs.iter().any(|cidr| cidr.contains(&address))
@@ -288,6 +324,8 @@ pub struct Service {
     pub status: Status,
     /// Its VIP; none if no one is left in the range.
     pub vip: Option<IpAddr>,
+    /// Its IPv6 VIP; none if the node has no IPv6 now.
+    pub vip6: Option<IpAddr>,
     /// `<name>-<id>.<suffix>`.
     pub generated_name: String,
     /// Custom domain names, lower case.

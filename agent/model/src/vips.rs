@@ -1,11 +1,12 @@
 //! VIPs of services: stable for as long as a service exists, at rest for a while before another one gets them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use brattice_abi::FIRST_SERVICE_VIP;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::limits::VIP_REST_SECONDS;
 
@@ -30,6 +31,39 @@ struct Resting {
 /// The address at an offset of a range.
 pub(crate) fn address(range: Ipv4Net, offset: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(range.network()).wrapping_add(offset))
+}
+
+/// The IPv6 VIPs of services by their ids, in order: the same on every node with the same range, without any state. Two
+/// services with one address are as good as impossible (63 bits); the second in order of ids then takes the next hash.
+pub(crate) fn vips6(range: Ipv6Net, services: &[&str]) -> Vec<Ipv6Addr> {
+    vips6_by(range, services, interface_identifier)
+}
+
+/// Set in every service's interface identifier, and in none of the node's own addresses.
+const SERVICE_BIT: u64 = 1 << 63;
+
+fn interface_identifier(service: &str, attempt: u32) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(b"brattice.dev/v1 vip6 ");
+    hash.update(attempt.to_be_bytes());
+    hash.update(service.as_bytes());
+    hash.finalize().iter().take(8).fold(0, |n, &byte| n << 8 | u64::from(byte))
+}
+
+fn vips6_by(range: Ipv6Net, services: &[&str], identifier: impl Fn(&str, u32) -> u64) -> Vec<Ipv6Addr> {
+    let mut taken: HashMap<u64, &str> = HashMap::with_capacity(services.len());
+    let mut given: HashMap<&str, u64> = HashMap::with_capacity(services.len());
+    // By id, so that who comes first does not hang on the order of documents.
+    for service in services.iter().copied().collect::<BTreeSet<_>>() {
+        let free = (0..u32::MAX)
+            .map(|attempt| identifier(service, attempt) | SERVICE_BIT)
+            .find(|own| !taken.contains_key(own))
+            .unwrap_or(SERVICE_BIT);
+        taken.insert(free, service);
+        given.insert(service, free);
+    }
+    let at = |own: u64| Ipv6Addr::from_bits(range.network().to_bits() | u128::from(own));
+    services.iter().map(|service| at(given.get(service).copied().unwrap_or(SERVICE_BIT))).collect()
 }
 
 impl VipState {
@@ -160,6 +194,30 @@ mod tests {
         assert_eq!(run(&mut state, &["new"], 100), [None]);
         assert_eq!(run(&mut state, &["new"], 100 + VIP_REST_SECONDS - 1), [None]);
         assert_eq!(run(&mut state, &["new"], 100 + VIP_REST_SECONDS), [Some(32)]);
+    }
+
+    #[test]
+    fn ipv6_vips_hang_on_the_id_alone() {
+        let range: Ipv6Net = "fd00:a9fe::/64".parse().unwrap();
+        let all = vips6(range, &["svc-a", "svc-b", "svc-c"]);
+        assert!(all.iter().all(|vip| range.contains(vip) && vip.octets()[8] & 0x80 != 0), "{all:?}");
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 3);
+        assert_eq!(vips6(range, &["svc-c", "svc-a"]), [all[2], all[0]]);
+        // Written down: another address of the same id would be another service's to whoever knows it.
+        assert_eq!(
+            vips6(range, &["svc-0123456789abcdefg"])[0],
+            "fd00:a9fe::c56d:9eaa:39a1:b5a4".parse::<Ipv6Addr>().unwrap()
+        );
+    }
+
+    #[test]
+    fn services_with_one_hash_get_two_vips_whatever_their_order() {
+        let range: Ipv6Net = "fd00:a9fe::/64".parse().unwrap();
+        let same = |_: &str, attempt: u32| u64::from(attempt / 2);
+        let there = vips6_by(range, &["a", "b", "c"], same);
+        assert_eq!(there.iter().collect::<BTreeSet<_>>().len(), 3);
+        let back = vips6_by(range, &["c", "b", "a"], same);
+        assert_eq!(there, back.into_iter().rev().collect::<Vec<_>>());
     }
 
     #[test]

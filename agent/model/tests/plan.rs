@@ -31,6 +31,28 @@ fn planned(model: &Model, bindings: &[Binding]) -> Plan {
 }
 
 #[test]
+fn a_host_that_does_no_ipv6_now_has_ranges_but_no_vips_of_it() {
+    let sources = world::sources();
+    let mut documents = BTreeMap::new();
+    for source in sources {
+        let owner = brattice_model::Owner::of_path(&source.path).unwrap();
+        documents.entry(owner).or_insert_with(Vec::new).push(source);
+    }
+    let parsed =
+        documents.into_iter().map(|(owner, sources)| (owner.clone(), brattice_model::parse(&owner, &sources).unwrap()));
+    let documents: BTreeMap<_, _> = parsed.collect();
+    let vips = VipState::default();
+    let mut settings = world::settings(&vips, 0);
+    let on = planned(&brattice_model::link(&documents, &settings).model, &[]);
+    settings.ipv6 = settings.ipv6.map(|pools| brattice_model::Ipv6Pools { on: false, ..pools });
+    let off = planned(&brattice_model::link(&documents, &settings).model, &[]);
+    assert!(on.snapshot.services[0].vip6.is_some() && on.listeners.keys().any(|(vip, ..)| vip.is_ipv6()));
+    assert!(off.snapshot.services[0].vip6.is_none() && off.listeners.keys().all(|(vip, ..)| vip.is_ipv4()));
+    assert_eq!(off.snapshot.dns.own_ranges, on.snapshot.dns.own_ranges);
+    assert_eq!(on.snapshot.vpcs[0].families, (true, false));
+}
+
+#[test]
 fn a_target_is_the_alias_in_its_own_vpc() {
     let model = good(&[]).model;
     let bindings = [
@@ -52,8 +74,15 @@ fn a_target_is_the_alias_in_its_own_vpc() {
     assert_eq!(plan.targets.iter().collect::<Vec<_>>(), [&("100.127.0.2".parse().unwrap(), 8080, 6)]);
     let vip: IpAddr = "169.254.64.32".parse().unwrap();
     let dns: IpAddr = "169.254.64.17".parse().unwrap();
-    let listeners = BTreeMap::from([((vip, 80, 6), (1, 1)), ((dns, 53, 6), (2, 0)), ((dns, 53, 17), (2, 0))]);
+    // Each service answers in both families, and so does DNS.
+    let vip6 = snapshot.services[0].vip6.unwrap();
+    let dns6: IpAddr = "fd00:a9fe::11".parse().unwrap();
+    assert!(vip6.to_string().starts_with("fd00:a9fe::") && vip6 != dns6);
+    let of = |vip, dns| [((vip, 80, 6), (1, 1)), ((dns, 53, 6), (2, 0)), ((dns, 53, 17), (2, 0))];
+    let listeners: BTreeMap<_, _> = of(vip, dns).into_iter().chain(of(vip6, dns6)).collect();
     assert_eq!(plan.listeners, listeners);
+    let own: Vec<String> = snapshot.dns.own_ranges.iter().map(|(net, prefix)| format!("{net}/{prefix}")).collect();
+    assert_eq!(own, ["169.254.64.0/20", "100.127.0.0/16", "fd00:a9fe::/64", "fd00:64::/48"]);
     assert_eq!(snapshot.dns.own_ranges[0], ("169.254.64.0".parse().unwrap(), 20));
     let sees: BTreeMap<&str, &[u32]> =
         snapshot.vpcs.iter().map(|vpc| (vpc.name.as_str(), vpc.services.as_slice())).collect();
@@ -133,7 +162,7 @@ fn a_thousand_services_are_linked_and_planned() {
     let plan = planned(&linked.model, &bindings);
     assert_eq!(plan.snapshot.services.len(), 1_001);
     assert_eq!(plan.targets.len(), 10_001);
-    assert_eq!(plan.listeners.len(), 1_003);
+    assert_eq!(plan.listeners.len(), 2_006);
     let vips: BTreeSet<IpAddr> = plan.snapshot.services.iter().map(|service| service.vip).collect();
     assert_eq!(vips.len(), 1_001);
 }

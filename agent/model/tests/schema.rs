@@ -225,6 +225,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "header fields changed twice",
     "network twice",
     "one target twice",
+    "targets that do not fit ipAddressType",
     "policy: a trailing comma in JSON text",
     "policy: an unknown key in JSON text",
     "policy: an error in quoted JSON text",

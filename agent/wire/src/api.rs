@@ -253,6 +253,21 @@ pub struct Ranges {
     pub dns: String,
     /// Alias range, CIDR.
     pub alias: String,
+    /// IPv6: what the host does of it, for people, and the ranges; the latter absent where the node has none.
+    pub ipv6: Ipv6View,
+}
+
+/// IPv6 on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6View {
+    /// `on`, or why not.
+    pub state: String,
+    /// VIP range, CIDR.
+    pub vip: Option<String>,
+    /// DNS VIP.
+    pub dns: Option<String>,
+    /// Alias range, CIDR.
+    pub alias: Option<String>,
 }
 
 /// An attached program.
@@ -289,6 +304,8 @@ pub struct ProbeView {
     pub to_vip: Option<String>,
     /// From the engine to a workload and back: likewise.
     pub to_workload: Option<String>,
+    /// The same over IPv6; absent: the node does none now.
+    pub ipv6: Option<LegsView>,
     /// What ate the packets.
     pub culprits: Vec<CulpritView>,
     /// What else is known, where no culprit was caught.
@@ -296,10 +313,21 @@ pub struct ProbeView {
 }
 
 impl ProbeView {
-    /// Whether both directions work.
+    /// Whether all directions work.
     pub fn passed(&self) -> bool {
-        self.to_vip.is_none() && self.to_workload.is_none()
+        let ipv6 = self.ipv6.as_ref().is_none_or(|legs| legs.to_vip.is_none() && legs.to_workload.is_none());
+        self.to_vip.is_none() && self.to_workload.is_none() && ipv6
     }
+}
+
+/// Both directions of a family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LegsView {
+    /// See [`ProbeView::to_vip`].
+    pub to_vip: Option<String>,
+    /// See [`ProbeView::to_workload`].
+    pub to_workload: Option<String>,
 }
 
 /// A firewall rule that ate a packet.
@@ -326,6 +354,8 @@ pub struct ServiceView {
     pub status: String,
     /// VIP.
     pub vip: String,
+    /// IPv6 VIP; absent where the node has no IPv6 now.
+    pub vip6: Option<String>,
     /// Generated DNS name, then custom ones.
     pub names: Vec<String>,
     /// `port/protocol` of its listeners.

@@ -19,7 +19,7 @@
 //!   │◄── Hello { running: Some } + the same descriptors ─┤
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -27,16 +27,16 @@ use crate::records::{NodeMetrics, Query};
 use crate::snapshot::Snapshot;
 
 /// Raised when a message changes; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// Largest frame from the agent, bytes.
 pub const MAX_TO_ENGINE: usize = 512 * 1024 * 1024;
 /// Largest frame from the engine, bytes.
 pub const MAX_FROM_ENGINE: usize = 256 * 1024;
 
 /// Descriptors of an engine with `workers` workers, in order: HTTP listener of each worker, relay listener of each
-/// worker, DNS UDP socket, DNS TCP listener, the `WORKERS` map.
-pub const fn descriptor_count(workers: u32) -> usize {
-    2 * workers as usize + 3
+/// worker, DNS UDP socket, DNS TCP listener, with `ipv6` its DNS UDP socket, the `WORKERS` map.
+pub const fn descriptor_count(workers: u32, ipv6: bool) -> usize {
+    2 * workers as usize + 3 + ipv6 as usize
 }
 
 /// From the agent.
@@ -130,8 +130,17 @@ pub struct Settings {
     pub workers: u32,
     /// Engine source addresses (VIP range), to bind before connecting to a target.
     pub sources: Vec<Ipv4Addr>,
+    /// As `sources`, of IPv6; empty: the node has no IPv6.
+    pub sources6: Vec<Ipv6Addr>,
     /// Bounds.
     pub limits: Limits,
+}
+
+impl Settings {
+    /// How many descriptors go with them.
+    pub fn descriptors(&self) -> usize {
+        descriptor_count(self.workers, !self.sources6.is_empty())
+    }
 }
 
 /// Bounds of the engine, each with a counter in [`Stats::limits_hit`] under its field name.

@@ -59,6 +59,8 @@ pub struct Vpc {
     pub networks: Vec<u32>,
     /// Resolvers for names that are not ours, in order; a target alias where the resolver is a workload of the VPC.
     pub dns_upstreams: Vec<SocketAddr>,
+    /// Whether its workloads have addresses of IPv4, and of IPv6: which addresses of services they are told.
+    pub families: (bool, bool),
 }
 
 /// A workload address with an alias: who a peer is.
@@ -99,6 +101,8 @@ pub struct Service {
     pub number: u32,
     /// Its VIP, the same in every VPC.
     pub vip: IpAddr,
+    /// Its IPv6 VIP, likewise; none on a node without IPv6.
+    pub vip6: Option<IpAddr>,
     /// Generated DNS name, lower case, without a trailing dot.
     pub generated_name: String,
     /// Custom domain names, lower case, without a trailing dot.

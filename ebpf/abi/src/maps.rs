@@ -80,8 +80,11 @@ pub const SLOT_RELAY: u32 = MAX_WORKERS;
 pub const SLOT_DNS_UDP: u32 = 2 * MAX_WORKERS;
 /// Slot of the DNS TCP listener.
 pub const SLOT_DNS_TCP: u32 = 2 * MAX_WORKERS + 1;
+/// Slot of the DNS UDP socket of IPv6: answers must come from the VIP that was asked, so each family has one. All other
+/// sockets serve both.
+pub const SLOT_DNS_UDP6: u32 = 2 * MAX_WORKERS + 2;
 /// Slots in [`SOCKETS`].
-pub const SLOTS: u32 = 2 * MAX_WORKERS + 2;
+pub const SLOTS: u32 = 2 * MAX_WORKERS + 3;
 
 /// The VIP range starts with addresses of our own: offset 0 is the `src` of the local route (what a host process
 /// shows when it calls a VIP), offsets 1 to 16 are the engine's source addresses, 17 is the DNS VIP; services start at

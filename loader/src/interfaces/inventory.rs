@@ -55,7 +55,7 @@ pub struct Peer {
     pub namespace: Option<String>,
     /// Inode of its namespace; `None` if no name and no process leads to it.
     pub namespace_inode: Option<u64>,
-    /// Its addresses there, without IPv6 link-local ones.
+    /// Its addresses there, without IPv6 ones that are link-local, temporary, deprecated or not yet (or not) unique.
     pub addresses: Vec<IpAddr>,
     /// Destinations of the routes in its namespace (main table), without default routes.
     pub routes: Vec<IpNet>,
@@ -135,7 +135,8 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
 }
 
 fn own_addresses(ifindex: u32, all: &[InterfaceAddress]) -> Vec<IpAddr> {
-    all.iter().filter(|a| a.ifindex == ifindex).map(|a| a.address).filter(|a| !is_link_local_v6(*a)).collect()
+    let own = all.iter().filter(|a| a.ifindex == ifindex && !a.passing);
+    own.map(|a| a.address).filter(|a| !is_link_local_v6(*a)).collect()
 }
 
 fn is_link_local_v6(address: IpAddr) -> bool {

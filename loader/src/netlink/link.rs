@@ -29,6 +29,7 @@ const IFLA_TARGET_NETNSID: u16 = 46;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
 const IFA_TARGET_NETNSID: u16 = 10;
 
 /// One link as the kernel tells it.
@@ -194,12 +195,18 @@ pub(crate) fn delete(socket: &mut Socket, ifindex: u32) -> io::Result<()> {
     missing_as_none(socket.acknowledged(Message::new(libc::RTM_DELLINK, &header(ifindex, 0, 0)))).map(drop)
 }
 
+/// `IFA_F_*` of an address that nobody is called by: not yet checked for duplicates, a duplicate, on its way out, or a
+/// temporary one (RFC 8981) that will be another tomorrow.
+const PASSING: u32 = libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED | libc::IFA_F_DEPRECATED | libc::IFA_F_TEMPORARY;
+
 /// One address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InterfaceAddress {
     pub(crate) ifindex: u32,
     pub(crate) address: IpAddr,
     pub(crate) prefix: u8,
+    /// Whether it is an IPv6 address that will not last, or does not count yet.
+    pub(crate) passing: bool,
 }
 
 /// An address from an attribute.
@@ -225,26 +232,31 @@ pub(crate) fn addresses(socket: &mut Socket, nsid: Option<u32>) -> io::Result<Ve
         let address = found.get(IFA_LOCAL).or_else(|| found.get(IFA_ADDRESS)).and_then(ip);
         let prefix = u16_at(payload, 0).map(|w| w.to_ne_bytes()[1]);
         if let (Some(address), Some(prefix), Some(ifindex)) = (address, prefix, u32_at(payload, 4)) {
-            all.push(InterfaceAddress { ifindex, address, prefix });
+            let flags = found.number(IFA_FLAGS).unwrap_or_else(|| u32::from(payload.get(2).copied().unwrap_or(0)));
+            // Of IPv4 addresses the same bit says "secondary".
+            let passing = address.is_ipv6() && flags & PASSING != 0;
+            all.push(InterfaceAddress { ifindex, address, prefix, passing });
         }
     })
 }
 
-/// Adds an address.
-pub(crate) fn add_address(
-    socket: &mut Socket,
-    ifindex: u32,
-    address: std::net::Ipv4Addr,
-    prefix: u8,
-) -> io::Result<()> {
+/// Adds an address; of IPv6 without looking for duplicates first.
+pub(crate) fn add_address(socket: &mut Socket, ifindex: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let (family, octets) = match address {
+        IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
+    };
     let mut head = [0; ADDRESS_HEADER];
-    head[0] = u8::try_from(libc::AF_INET).unwrap_or(0);
+    head[0] = u8::try_from(family).unwrap_or(0);
     head[1] = prefix;
+    if address.is_ipv6() {
+        head[2] = u8::try_from(libc::IFA_F_NODAD).unwrap_or(0);
+    }
     head[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     socket.acknowledged(
         Message::new(libc::RTM_NEWADDR, &head)
             .flags(libc::NLM_F_CREATE)
-            .attribute(IFA_LOCAL, &address.octets())
-            .attribute(IFA_ADDRESS, &address.octets()),
+            .attribute(IFA_LOCAL, &octets)
+            .attribute(IFA_ADDRESS, &octets),
     )
 }

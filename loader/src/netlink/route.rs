@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::link::ip;
 use super::{Message, Socket, attributes, u32_at};
@@ -108,17 +108,24 @@ pub(crate) fn list(socket: &mut Socket) -> io::Result<Vec<Route>> {
     Ok(all)
 }
 
-/// An IPv4 route to be written.
+/// A route to be written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewRoute {
-    pub(crate) destination: Ipv4Net,
+    pub(crate) destination: IpNet,
     pub(crate) kind: u8,
     pub(crate) protocol: u8,
     pub(crate) interface: u32,
-    /// Taken as reachable on the interface, and never asked for.
-    pub(crate) gateway: Option<Ipv4Addr>,
-    pub(crate) source: Option<Ipv4Addr>,
+    /// Taken as reachable on the interface, and never asked for. Of the destination's family, as is the source.
+    pub(crate) gateway: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
     pub(crate) mtu: Option<u32>,
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
 }
 
 impl NewRoute {
@@ -129,7 +136,8 @@ impl NewRoute {
             (_, None) => (TABLE_MAIN, SCOPE_LINK),
         };
         let mut head = [0; HEADER];
-        head[0] = u8::try_from(libc::AF_INET).unwrap_or(0);
+        let family = if self.destination.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        head[0] = u8::try_from(family).unwrap_or(0);
         head[1] = self.destination.prefix_len();
         head[4] = u8::try_from(table).unwrap_or(0);
         head[5] = self.protocol;
@@ -138,13 +146,13 @@ impl NewRoute {
         let flags = if self.gateway.is_some() { RTNH_F_ONLINK } else { 0 };
         head[8..12].copy_from_slice(&flags.to_ne_bytes());
         let mut message = Message::new(request, &head)
-            .attribute(RTA_DST, &self.destination.network().octets())
+            .attribute(RTA_DST, &octets(self.destination.network()))
             .number(RTA_OIF, self.interface);
         if let Some(gateway) = self.gateway {
-            message = message.attribute(RTA_GATEWAY, &gateway.octets());
+            message = message.attribute(RTA_GATEWAY, &octets(gateway));
         }
         if let Some(source) = self.source {
-            message = message.attribute(RTA_PREFSRC, &source.octets());
+            message = message.attribute(RTA_PREFSRC, &octets(source));
         }
         if let Some(mtu) = self.mtu {
             message = message.nested(RTA_METRICS, |m| m.number(RTAX_MTU, mtu));

@@ -4,15 +4,16 @@
 //! of ours and its answer back, then one from a socket of the engine's user to the probe's alias. What does not arrive is
 //! sent again under netfilter's trace, which names the chain or rule that ate it.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use brattice_abi as abi;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, getsockopt, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket, sockopt,
 };
 
 use super::dropping_chains;
@@ -23,10 +24,12 @@ use crate::interfaces::PROBE_PREFIX;
 use crate::netlink::link::{self, VethPair};
 use crate::netlink::route::{NewRoute, UNICAST};
 use crate::netlink::{Family, Socket};
-use crate::{Datapath, Error, Maps, Options, Result, cleanup, device, sockets};
+use crate::{Datapath, Error, Ipv6, Maps, Options, Result, cleanup, device, ipv6, sockets};
 
 /// Address of the probe's workload (TEST-NET-1, RFC 5737).
 const WORKLOAD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// Likewise of IPv6 (RFC 3849).
+const WORKLOAD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 /// Port of the probe's listeners, on the VIP and in the namespace.
 const PORT: u16 = 9;
 /// How long a connection may take: one retransmission of a SYN (1 s) is allowed for.
@@ -48,6 +51,10 @@ pub struct Report {
     pub to_vip: Leg,
     /// From the engine to a workload and back.
     pub to_workload: Leg,
+    /// As `to_vip`, over IPv6; `None`: the node has none now.
+    pub to_vip6: Option<Leg>,
+    /// As `to_workload`, likewise.
+    pub to_workload6: Option<Leg>,
     /// What ate the packets, with the commands that mend it.
     pub culprits: Vec<Culprit>,
     /// Where no culprit was caught in the act: what else is known.
@@ -55,10 +62,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether both directions work.
+    /// Whether all directions work.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.to_vip == Leg::Passed && self.to_workload == Leg::Passed
+        let legs = [Some(&self.to_vip), Some(&self.to_workload), self.to_vip6.as_ref(), self.to_workload6.as_ref()];
+        legs.into_iter().flatten().all(|leg| *leg == Leg::Passed)
     }
 }
 
@@ -87,36 +95,64 @@ pub async fn probe_alone(options: Options) -> Result<Report> {
     report
 }
 
-/// The alias and the VIP that are kept free for probes.
-fn addresses(options: &Options) -> (Ipv4Addr, Ipv4Addr) {
-    let vip = Ipv4Addr::from(options.vip.network().to_bits() + abi::PROBE_VIP_OFFSET);
-    (options.alias.broadcast(), vip)
+/// The addresses of a probe in one family: those of the node are kept free for probes.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    workload: IpAddr,
+    alias: IpAddr,
+    vip: IpAddr,
+    /// One of the engine's.
+    source: IpAddr,
 }
 
-fn ports(alias: Ipv4Addr, vip: Ipv4Addr) -> (abi::ListenerKey, abi::TargetKey) {
-    (
-        abi::ListenerKey { vip: vip.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 },
-        abi::TargetKey { alias: alias.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 },
-    )
+fn addresses(options: &Options) -> Addresses {
+    let at = |offset: u32| Ipv4Addr::from(options.vip.network().to_bits() + offset).into();
+    Addresses {
+        workload: WORKLOAD.into(),
+        alias: options.alias.broadcast().into(),
+        vip: at(abi::PROBE_VIP_OFFSET),
+        source: at(abi::FIRST_ENGINE_SOURCE),
+    }
+}
+
+fn addresses6(options: &Options) -> Option<Addresses> {
+    let ranges = options.ipv6?;
+    Some(Addresses {
+        workload: WORKLOAD6.into(),
+        alias: ranges.alias.broadcast().into(),
+        vip: ranges.at(abi::PROBE_VIP_OFFSET).into(),
+        source: ranges.at(abi::FIRST_ENGINE_SOURCE).into(),
+    })
+}
+
+impl Addresses {
+    fn listener(&self) -> abi::ListenerKey {
+        abi::ListenerKey { vip: self.vip.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 }
+    }
+
+    fn target(&self) -> abi::TargetKey {
+        abi::TargetKey { alias: self.alias.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 }
+    }
 }
 
 /// Removes from the maps what a probe left that was killed; its interface and namespace ended with it.
 pub(crate) fn forget(maps: &Maps, options: &Options) -> Result<()> {
-    let (alias, vip) = addresses(options);
-    let (listener, target) = ports(alias, vip);
-    maps.listeners().remove(&listener)?;
-    maps.targets().remove(&target)?;
-    if maps.aliases().get(&alias.into())?.is_none() {
-        return Ok(());
-    }
-    let workloads = maps.workloads();
-    for (key, workload) in workloads.entries()? {
-        if workload.workload_id == abi::PROBE_WORKLOAD_ID {
-            workloads.remove(&key)?;
+    for addresses in std::iter::once(addresses(options)).chain(addresses6(options)) {
+        maps.listeners().remove(&addresses.listener())?;
+        maps.targets().remove(&addresses.target())?;
+        if maps.aliases().get(&addresses.alias.into())?.is_none() {
+            continue;
         }
+        let workloads = maps.workloads();
+        for (key, workload) in workloads.entries()? {
+            if workload.workload_id == abi::PROBE_WORKLOAD_ID {
+                workloads.remove(&key)?;
+            }
+        }
+        // Last: it is what tells that there is something to forget.
+        maps.aliases().remove(&addresses.alias.into())?;
     }
-    // Last: it is what tells that there is something to forget.
-    maps.aliases().remove(&alias.into())
+    Ok(())
 }
 
 /// What is set up for a probe; taken away when dropped.
@@ -124,15 +160,13 @@ struct Setup<'a> {
     datapath: &'a Datapath,
     inside: Elsewhere,
     ifindex: u32,
-    alias: Ipv4Addr,
-    vip: Ipv4Addr,
+    addresses: Addresses,
     /// Put into the slot if it was empty; a connection that waits in its queue is answer enough.
     listener: Option<OwnedFd>,
 }
 
 impl<'a> Setup<'a> {
-    fn new(datapath: &'a Datapath) -> Result<Self> {
-        let (alias, vip) = addresses(datapath.options());
+    fn new(datapath: &'a Datapath, addresses: Addresses) -> Result<Self> {
         let inside = Elsewhere::new()?;
         let mut socket = Socket::open(Family::Route).map_err(Error::netlink("opening a routing socket"))?;
         // At most 15 bytes, and unlike those of a probe that runs elsewhere at the same time.
@@ -148,32 +182,34 @@ impl<'a> Setup<'a> {
         link::add_veth(&mut socket, &pair).map_err(Error::netlink(format!("making {name}")))?;
         let found = link::by_name(&mut socket, &name).map_err(Error::netlink(format!("looking for {name}")))?;
         let ifindex = found.map(|l| l.ifindex).ok_or(Error::NoInterface { ifindex: 0 })?;
-        let mut setup = Self { datapath, inside, ifindex, alias, vip, listener: None };
+        let mut setup = Self { datapath, inside, ifindex, addresses, listener: None };
         link::set_up(&mut socket, ifindex, true).map_err(Error::netlink(format!("setting {name} up")))?;
-        let mac = setup.inside.run(furnish)?.map_err(Error::netlink("setting up the probe's namespace"))?;
+        let mac = setup
+            .inside
+            .run(move || furnish(addresses.workload))?
+            .map_err(Error::netlink("setting up the probe's namespace"))?;
         setup.write_maps(mac)?;
         datapath.attach_now(ifindex)?;
         Ok(setup)
     }
 
     fn keys(&self) -> (abi::WorkloadKey, abi::Address, abi::ListenerKey, abi::TargetKey) {
-        let workload = abi::WorkloadKey { ifindex: self.ifindex, address: WORKLOAD.into() };
-        let (listener, target) = ports(self.alias, self.vip);
-        (workload, self.alias.into(), listener, target)
+        let own = &self.addresses;
+        let workload = abi::WorkloadKey { ifindex: self.ifindex, address: own.workload.into() };
+        (workload, own.alias.into(), own.listener(), own.target())
     }
 
     fn write_maps(&mut self, mac: [u8; 6]) -> Result<()> {
         let maps = &self.datapath.maps;
         let (workload, alias, listener, target) = self.keys();
         let workload_id = abi::PROBE_WORKLOAD_ID;
-        let delivery = abi::Alias { address: WORKLOAD.into(), ifindex: self.ifindex, workload_id, mac, mtu: 0 };
+        let delivery = abi::Alias { address: workload.address, ifindex: self.ifindex, workload_id, mac, mtu: 0 };
         // First: it tells the next start that there is something to forget, if this process is killed.
         maps.aliases().insert(&alias, &delivery)?;
         maps.workloads().insert(&workload, &abi::Workload { alias, workload_id, flags: 0 })?;
         maps.targets().insert(&target, &1)?;
         if maps.socket_cookie(abi::SLOT_DNS_TCP)?.is_none() {
-            let source = Ipv4Addr::from(self.datapath.options().vip.network().to_bits() + abi::FIRST_ENGINE_SOURCE);
-            let socket = sockets::listener(SocketAddrV4::new(source, 0), 16)?;
+            let socket = sockets::listener(SocketAddr::new(self.addresses.source, 0), 16)?;
             maps.set_socket(abi::SLOT_DNS_TCP, socket.as_fd())?;
             self.listener = Some(socket);
         }
@@ -181,27 +217,28 @@ impl<'a> Setup<'a> {
     }
 
     fn to_vip(&self) -> Result<Leg> {
-        let address = SocketAddr::from((self.vip, PORT));
+        let Addresses { workload, vip, .. } = self.addresses;
+        let address = SocketAddr::from((vip, PORT));
         let result = self.inside.run(move || TcpStream::connect_timeout(&address, PATIENCE).map(drop))?;
         Ok(match result {
             Ok(()) => Leg::Passed,
             // The engine knows no such workload and resets what it has accepted; a SYN that is turned away shows as
             // refused.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Leg::Passed,
-            Err(error) => Leg::Failed(format!("{address} from {WORKLOAD}: {error}")),
+            Err(error) => Leg::Failed(format!("{address} from {workload}: {error}")),
         })
     }
 
     fn to_workload(&self) -> Result<Leg> {
+        let Addresses { workload, alias, source, .. } = self.addresses;
         let listener = self
             .inside
-            .run(|| TcpListener::bind((WORKLOAD, PORT)))?
+            .run(move || TcpListener::bind((workload, PORT)))?
             .map_err(Error::io("listening in the probe's namespace"))?;
-        let options = self.datapath.options();
-        let source = Ipv4Addr::from(options.vip.network().to_bits() + abi::FIRST_ENGINE_SOURCE);
-        let leg = match as_engine(options.engine_uid, source, SocketAddrV4::new(self.alias, PORT)) {
+        let target = SocketAddr::new(alias, PORT);
+        let leg = match as_engine(self.datapath.options().engine_uid, source, target) {
             Ok(()) => Leg::Passed,
-            Err(error) => Leg::Failed(format!("{}:{PORT} from {source}: {error}", self.alias)),
+            Err(error) => Leg::Failed(format!("{target} from {source}: {error}")),
         };
         drop(listener);
         Ok(leg)
@@ -218,7 +255,7 @@ impl Drop for Setup<'_> {
             maps.listeners().remove(&listener),
             self.listener.take().map_or(Ok(()), |_| maps.clear_socket(abi::SLOT_DNS_TCP)),
             maps.targets().remove(&target),
-            sockets::destroy(self.alias.into()).map(drop),
+            sockets::destroy(self.addresses.alias).map(drop),
             maps.workloads().remove(&workload),
             maps.aliases().remove(&alias),
             match &mut socket {
@@ -235,16 +272,16 @@ impl Drop for Setup<'_> {
 }
 
 /// Inside: loopback and the veth up, an address, everything reachable directly. The veth's MAC.
-fn furnish() -> std::io::Result<[u8; 6]> {
+fn furnish(address: IpAddr) -> std::io::Result<[u8; 6]> {
     let mut socket = Socket::open(Family::Route)?;
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
     let lo = link::by_name(&mut socket, "lo")?.ok_or_else(missing)?;
     let eth0 = link::by_name(&mut socket, "eth0")?.ok_or_else(missing)?;
     link::set_up(&mut socket, lo.ifindex, true)?;
     link::set_up(&mut socket, eth0.ifindex, true)?;
-    link::add_address(&mut socket, eth0.ifindex, WORKLOAD, 32)?;
+    link::add_address(&mut socket, eth0.ifindex, address, if address.is_ipv4() { 32 } else { 128 })?;
     let default = NewRoute {
-        destination: ipnet::Ipv4Net::default(),
+        destination: if address.is_ipv4() { IpNet::V4(Ipv4Net::default()) } else { IpNet::V6(Ipv6Net::default()) },
         kind: UNICAST,
         protocol: crate::routes::PROTOCOL,
         interface: eth0.ifindex,
@@ -257,14 +294,17 @@ fn furnish() -> std::io::Result<[u8; 6]> {
 }
 
 /// Connects as the engine does: a socket of its user, from one of its source addresses.
-fn as_engine(uid: u32, source: Ipv4Addr, target: SocketAddrV4) -> Result<()> {
+fn as_engine(uid: u32, source: IpAddr, target: SocketAddr) -> Result<()> {
     let failed = |error: Errno| Error::Io { what: "connecting as the engine".into(), source: error.into() };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).map_err(failed)?;
+    let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, flags, None).map_err(failed)?;
     sockets::own(&socket, uid)?;
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true).map_err(failed)?;
-    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0))).map_err(failed)?;
-    match connect(socket.as_raw_fd(), &SockaddrIn::from(target)) {
+    // Of IPv6, a local route alone makes no address one's own.
+    setsockopt(&socket, sockopt::IpFreebind, &true).map_err(failed)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0))).map_err(failed)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(target)) {
         Ok(()) => return Ok(()),
         Err(Errno::EINPROGRESS) => {}
         Err(error) => return Err(failed(error)),
@@ -293,28 +333,53 @@ fn dropped(before: &[(u32, u64)], after: &[(u32, u64)]) -> Vec<String> {
         .collect()
 }
 
+/// Both directions of a family; what ate the packets goes into the report.
+fn family(datapath: &Datapath, addresses: Addresses, report: &mut Report) -> Result<(Leg, Leg)> {
+    let setup = Setup::new(datapath, addresses)?;
+    let legs = (setup.to_vip()?, setup.to_workload()?);
+    if legs == (Leg::Passed, Leg::Passed) {
+        return Ok(legs);
+    }
+    let before = datapath.maps.counters()?;
+    match Trace::start(addresses.alias) {
+        Ok(trace) => {
+            // Both: what one direction shows may be hidden in the other.
+            setup.to_vip()?;
+            setup.to_workload()?;
+            for culprit in trace.culprits()? {
+                if !report.culprits.contains(&culprit) {
+                    report.culprits.push(culprit);
+                }
+            }
+        }
+        Err(error) => report.hints.push(format!("no trace of the packets could be had: {error}")),
+    }
+    report.hints.extend(dropped(&before, &datapath.maps.counters()?));
+    Ok(legs)
+}
+
 fn run(datapath: &Datapath) -> Result<Report> {
     let everything = abi::SwitchKey { scope: abi::SWITCH_ALL, id: 0 };
     if datapath.maps.switches().get(&everything)?.is_some_and(|s| s.mode == abi::MODE_DETACH) {
         return Err(Error::Detached);
     }
-    let setup = Setup::new(datapath)?;
-    let mut report =
-        Report { to_vip: setup.to_vip()?, to_workload: setup.to_workload()?, culprits: Vec::new(), hints: Vec::new() };
+    let options = datapath.options();
+    let mut report = Report {
+        to_vip: Leg::Passed,
+        to_workload: Leg::Passed,
+        to_vip6: None,
+        to_workload6: None,
+        culprits: Vec::new(),
+        hints: Vec::new(),
+    };
+    (report.to_vip, report.to_workload) = family(datapath, addresses(options), &mut report)?;
+    if let Some(addresses) = addresses6(options).filter(|_| ipv6() == Ipv6::On) {
+        let (to_vip, to_workload) = family(datapath, addresses, &mut report)?;
+        (report.to_vip6, report.to_workload6) = (Some(to_vip), Some(to_workload));
+    }
     if report.passed() {
         return Ok(report);
     }
-    let before = datapath.maps.counters()?;
-    match Trace::start(setup.alias) {
-        Ok(trace) => {
-            // Both: what one direction shows may be hidden in the other.
-            setup.to_vip()?;
-            setup.to_workload()?;
-            report.culprits = trace.culprits()?;
-        }
-        Err(error) => report.hints.push(format!("no trace of the packets could be had: {error}")),
-    }
-    report.hints.extend(dropped(&before, &datapath.maps.counters()?));
     if report.culprits.is_empty() {
         for chain in dropping_chains()? {
             report.hints.push(format!(

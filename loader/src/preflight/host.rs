@@ -1,29 +1,39 @@
 //! Settings of this host that matter, beside those of [`crate::probe::kernel`].
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use brattice_abi as abi;
 use ipnet::Ipv4Net;
 
 use crate::probe::{self, Check};
-use crate::{Error, sockets};
+use crate::{Error, Ipv6, Ipv6Ranges, ipv6, sockets};
 
 /// Below this many waiting connections a burst is answered with SYN cookies.
 const SOMAXCONN: u64 = 1024;
 /// Below this many packets waiting per CPU, a burst is dropped: redirected packets queue there.
 const BACKLOG: u64 = 1000;
 
-/// All checks: the kernel's, then the host's settings. Changes nothing.
+/// All checks: the kernel's, then the host's settings; those of IPv6 if it is wanted. Changes nothing.
 #[must_use]
-pub fn host(bpffs: &Path, vip: Ipv4Net) -> Vec<Check> {
+pub fn host(bpffs: &Path, vip: Ipv4Net, wanted6: Option<Ipv6Ranges>) -> Vec<Check> {
     let mut checks = probe::kernel(bpffs);
     checks.push(at_least("net.core.somaxconn", SOMAXCONN));
     checks.push(at_least("net.core.netdev_max_backlog", BACKLOG));
     checks.push(at_least("net.ipv4.tcp_max_syn_backlog", 256));
     checks.push(syncookies());
-    checks.push(dns_port(vip));
+    checks.push(dns_port("DNS port", Ipv4Addr::from(vip.network().to_bits() + abi::DNS_VIP_OFFSET).into()));
+    let state = ipv6();
+    match wanted6 {
+        None => checks.push(Check::new("IPv6", false, true, "not wanted (--vip6-range off)", "")),
+        Some(ranges) if state == Ipv6::On => {
+            checks.push(Check::new("IPv6", false, true, state.text(), ""));
+            checks.push(dns_port("DNS port, IPv6", ranges.at(abi::DNS_VIP_OFFSET).into()));
+        }
+        // Nothing that IPv4 needs.
+        Some(_) => checks.push(Check::new("IPv6", false, false, state.text(), "")),
+    }
     let others = probe::other_lookups(&[]);
     let foreign: Vec<_> = others.into_iter().filter(|name| !name.starts_with(abi::VIP_LISTENER)).collect();
     checks.push(Check::new(
@@ -71,31 +81,36 @@ fn syncookies() -> Check {
     )
 }
 
-/// A name server of the host on 0.0.0.0:53 would keep the DNS VIP from being bound.
-fn dns_port(vip: Ipv4Net) -> Check {
-    let address = Ipv4Addr::from(vip.network().to_bits() + abi::DNS_VIP_OFFSET);
-    match sockets::dns_udp(SocketAddrV4::new(address, 53), 0) {
-        Ok(_) => Check::new("DNS port", true, true, format!("{address}:53 is free"), ""),
+/// A name server of the host on all addresses would keep the DNS VIP from being bound.
+fn dns_port(name: &'static str, address: IpAddr) -> Check {
+    let place = SocketAddr::new(address, 53);
+    let everywhere = if address.is_ipv4() { "0.0.0.0:53" } else { "[::]:53" };
+    match sockets::dns_udp(place, 0) {
+        Ok(_) => Check::new(name, true, true, format!("{place} is free"), ""),
         // A running engine holds it, or a daemon listens on every address; the socket table tells which.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
-            if wildcard_dns() {
+            if wildcard_dns(address) {
                 Check::new(
-                    "DNS port",
+                    name,
                     true,
                     false,
-                    "a name server of this host listens on 0.0.0.0:53",
+                    format!("a name server of this host listens on {everywhere}"),
                     "let it listen on its own addresses only (dnsmasq: bind-dynamic; BIND, unbound: list the addresses)",
                 )
             } else {
-                Check::new("DNS port", true, true, format!("{address}:53 is in use, by Brattice itself"), "")
+                Check::new(name, true, true, format!("{place} is in use, by Brattice itself"), "")
             }
         }
-        Err(error) => Check::new("DNS port", true, false, error.to_string(), ""),
+        Err(error) => Check::new(name, true, false, error.to_string(), ""),
     }
 }
 
-/// Whether a UDP socket is bound to port 53 of all addresses.
-fn wildcard_dns() -> bool {
-    let table = fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
-    table.lines().any(|line| line.split_whitespace().nth(1) == Some("00000000:0035"))
+/// Whether a UDP socket is bound to port 53 of all addresses, of the family of one.
+fn wildcard_dns(family: IpAddr) -> bool {
+    let (table, any) = match family {
+        IpAddr::V4(_) => ("udp", "00000000:0035"),
+        IpAddr::V6(_) => ("udp6", "00000000000000000000000000000000:0035"),
+    };
+    let table = fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+    table.lines().any(|line| line.split_whitespace().nth(1) == Some(any))
 }

@@ -11,10 +11,10 @@ use crate::{Error, Result, interfaces, nft, routes};
 /// A collision of one of our ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
-    /// `VIP` or `alias`.
+    /// `VIP`, `alias`, `IPv6 VIP` or `IPv6 alias`.
     pub pool: &'static str,
     /// The range.
-    pub range: Ipv4Net,
+    pub range: IpNet,
     /// The net it collides with.
     pub net: IpNet,
     /// What that is, such as `route dev tailscale0 table 52`.
@@ -24,14 +24,18 @@ pub struct Overlap {
     pub serious: bool,
 }
 
-/// Collisions with routes and addresses here and inside attached namespaces, with nftables rules, and with `cidrs` (of
+/// Collisions of `ranges` (see [`crate::Options::ranges`]) with routes and addresses here and inside attached namespaces, with nftables rules, and with `cidrs` (of
 /// VPCs, each with a name to show).
 ///
 /// # Errors
 /// When the kernel refuses to list.
-pub async fn overlaps(vip: Ipv4Net, alias: Ipv4Net, cidrs: &[(String, IpNet)]) -> Result<Vec<Overlap>> {
-    let cidrs = cidrs.to_vec();
-    aside("overlaps", move || find(vip, alias, &cidrs)).await
+pub async fn overlaps(ranges: &[(&'static str, IpNet)], cidrs: &[(String, IpNet)]) -> Result<Vec<Overlap>> {
+    let (ranges, cidrs) = (ranges.to_vec(), cidrs.to_vec());
+    aside("overlaps", move || {
+        let occupied = occupied(&cidrs)?;
+        Ok(ranges.into_iter().flat_map(|(pool, range)| against(pool, range, &occupied)).collect())
+    })
+    .await
 }
 
 /// The first of `candidates` without a serious collision.
@@ -46,14 +50,14 @@ pub async fn free_range(
     let (candidates, cidrs) = (candidates.to_vec(), cidrs.to_vec());
     aside("free-range", move || {
         let occupied = occupied(&cidrs)?;
-        let free = |range: &Ipv4Net| !against(pool, *range, &occupied).iter().any(|o| o.serious);
+        let free = |range: &Ipv4Net| !against(pool, IpNet::V4(*range), &occupied).iter().any(|o| o.serious);
         Ok(candidates.into_iter().find(free))
     })
     .await
 }
 
-/// [`Overlap::pool`] of the VIP range.
-const VIP_POOL: &str = "VIP";
+/// [`Overlap::pool`] of the VIP ranges.
+const VIP_POOLS: [&str; 2] = ["VIP", "IPv6 VIP"];
 
 /// A net in use, by what, and whether containing our range is harmless.
 struct Occupied {
@@ -64,19 +68,12 @@ struct Occupied {
     inside: bool,
 }
 
-fn find(vip: Ipv4Net, alias: Ipv4Net, cidrs: &[(String, IpNet)]) -> Result<Vec<Overlap>> {
-    let occupied = occupied(cidrs)?;
-    let mut all = against(VIP_POOL, vip, &occupied);
-    all.extend(against("alias", alias, &occupied));
-    Ok(all)
-}
-
-fn against(pool: &'static str, range: Ipv4Net, occupied: &[Occupied]) -> Vec<Overlap> {
-    let ours = IpNet::V4(range.trunc());
+fn against(pool: &'static str, range: IpNet, occupied: &[Occupied]) -> Vec<Overlap> {
+    let ours = range.trunc();
     occupied
         .iter()
         .filter(|o| o.net.contains(&ours) || ours.contains(&o.net))
-        .filter(|o| !(o.inside && pool == VIP_POOL))
+        .filter(|o| !(o.inside && VIP_POOLS.contains(&pool)))
         .map(|o| {
             let wider = o.net.prefix_len() < ours.prefix_len();
             Overlap { pool, range, net: o.net, with: o.by.clone(), serious: !(wider && o.loses_to_longer) }

@@ -1,7 +1,7 @@
 //! Which rule or policy ate a packet: netfilter's own trace of it.
 
 use std::io::{BufRead, BufReader};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,15 +41,16 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    pub(super) fn start(alias: Ipv4Addr) -> Result<Self> {
+    pub(super) fn start(alias: IpAddr) -> Result<Self> {
+        let family = if alias.is_ipv4() { "ip" } else { "ip6" };
         nft::script(
             "the table of the probe's trace",
             &format!(
                 "add table {TRACE_TABLE}\n\
                  delete table {TRACE_TABLE}\n\
                  table {TRACE_TABLE} {{\n\
-                   chain i {{ type filter hook prerouting priority -350; policy accept; iifname \"{DEVICE}\" ip saddr {alias} meta nftrace set 1; }}\n\
-                   chain o {{ type filter hook output priority -350; policy accept; oifname \"{DEVICE}\" ip daddr {alias} meta nftrace set 1; }}\n\
+                   chain i {{ type filter hook prerouting priority -350; policy accept; iifname \"{DEVICE}\" {family} saddr {alias} meta nftrace set 1; }}\n\
+                   chain o {{ type filter hook output priority -350; policy accept; oifname \"{DEVICE}\" {family} daddr {alias} meta nftrace set 1; }}\n\
                  }}\n"
             ),
         )?;

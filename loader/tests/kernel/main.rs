@@ -6,6 +6,7 @@ mod cleanup;
 mod foreign;
 mod guard;
 mod interfaces;
+mod ipv6;
 mod maps;
 mod preflight;
 mod room;

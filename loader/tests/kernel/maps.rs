@@ -69,7 +69,7 @@ fn slots_tell_their_sockets_and_empty_themselves() {
         let datapath = room.start().await;
         let maps = &datapath.maps;
         let address = SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 1), 15_001);
-        let socket = sockets::listener(address, 128).unwrap();
+        let socket = sockets::listener(address.into(), 128).unwrap();
         assert_eq!(maps.socket_cookie(0).unwrap(), None);
         maps.clear_socket(0).unwrap();
         maps.set_socket(0, socket.as_fd()).unwrap();
@@ -88,8 +88,8 @@ fn slots_tell_their_sockets_and_empty_themselves() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(maps.socket_cookie(1).unwrap(), None, "closed everywhere");
-        let dns =
-            sockets::dns_udp(SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 17), 53), crate::room::ENGINE).unwrap();
+        let dns = sockets::dns_udp(SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 17), 53).into(), crate::room::ENGINE)
+            .unwrap();
         maps.set_socket(abi::SLOT_DNS_UDP, dns.as_fd()).unwrap();
         assert!(maps.socket_cookie(abi::SLOT_DNS_UDP).unwrap().is_some());
         assert!(maps.set_socket(abi::SLOTS, dns.as_fd()).is_err(), "no such slot");

@@ -14,7 +14,7 @@ fn net(text: &str) -> Ipv4Net {
 #[test]
 fn this_kernel_has_all_that_is_required() {
     room(async |room: Room| {
-        let checks = preflight::host(&room.bpffs, net("169.254.64.0/20"));
+        let checks = preflight::host(&room.bpffs, net("169.254.64.0/20"), None);
         assert!(checks.len() > 15, "{checks:#?}");
         for check in checks.iter().filter(|c| c.required) {
             assert!(check.ok, "{check:?}");
@@ -29,7 +29,7 @@ fn this_kernel_has_all_that_is_required() {
 fn a_name_server_on_every_address_is_named() {
     room(async |room: Room| {
         let _daemon = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
-        let checks = preflight::host(&room.bpffs, net("169.254.64.0/20"));
+        let checks = preflight::host(&room.bpffs, net("169.254.64.0/20"), None);
         let dns = checks.iter().find(|c| c.name == "DNS port").unwrap();
         assert!(!dns.ok && dns.found.contains("0.0.0.0:53"), "{dns:?}");
     });
@@ -40,15 +40,16 @@ fn collisions_are_found_and_a_free_range_chosen() {
     room(async |room: Room| {
         let _workload = room.workload("v0", "10.0.0.10/24");
         sh("ip address add 10.0.0.1/24 dev v0");
-        let (vip, alias) = (net("169.254.64.0/20"), net("100.127.0.0/16"));
+        let alias = net("100.127.0.0/16");
+        let ranges = room.options().ranges();
         let cidrs: Vec<(String, IpNet)> = vec![("Vpc blue".into(), "10.0.0.0/16".parse().unwrap())];
-        assert_eq!(preflight::overlaps(vip, alias, &cidrs).await.unwrap(), []);
+        assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), []);
         let datapath = room.start().await;
-        assert_eq!(preflight::overlaps(vip, alias, &cidrs).await.unwrap(), [], "ours are no collision");
+        assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), [], "ours are no collision");
         drop(datapath);
 
         sh("ip route add 169.254.0.0/16 dev v0");
-        let found = preflight::overlaps(vip, alias, &cidrs).await.unwrap();
+        let found = preflight::overlaps(&ranges, &cidrs).await.unwrap();
         assert!(found.len() == 1 && !found[0].serious, "a wider route loses: {found:?}");
         sh("ip route add 100.64.0.0/10 dev v0 table 52");
         sh("ip route add 169.254.65.0/24 dev v0");
@@ -57,7 +58,7 @@ fn collisions_are_found_and_a_free_range_chosen() {
         sh("nft add table ip filter && nft 'add chain ip filter f { type filter hook forward priority 0 ; }' && \
             nft add rule ip filter f ip saddr 100.64.0.0/10 drop");
         let cidrs = vec![("Vpc green".to_owned(), "100.127.0.0/24".parse().unwrap())];
-        let found = preflight::overlaps(vip, alias, &cidrs).await.unwrap();
+        let found = preflight::overlaps(&ranges, &cidrs).await.unwrap();
         let serious = |part: &str| found.iter().any(|o| o.serious && o.with.contains(part));
         for part in [
             "table 52",

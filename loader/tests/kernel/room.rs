@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use brattice_loader::{Datapath, Options};
+use brattice_loader::{Datapath, Ipv6Ranges, Options};
 use nix::sched::{CloneFlags, unshare};
 
 /// User of the engine in these tests: nobody else's.
@@ -73,10 +73,17 @@ impl Room {
             bpffs: self.bpffs.clone(),
             vip: "169.254.64.0/20".parse().unwrap(),
             alias: "100.127.0.0/16".parse().unwrap(),
+            ipv6: None,
             engine_uid: ENGINE,
             workers: 2,
             half_open_limit: 256,
         }
+    }
+
+    /// As [`Self::options`], of a node with IPv6.
+    pub(crate) fn options6(&self) -> Options {
+        let ipv6 = Ipv6Ranges { vip: "fd00:a9fe::/64".parse().unwrap(), alias: "fd00:64::/48".parse().unwrap() };
+        Options { ipv6: Some(ipv6), ..self.options() }
     }
 
     pub(crate) async fn start(&self) -> Datapath {
@@ -91,7 +98,9 @@ impl Room {
         sh(&format!("ip link set {host} up"));
         inside(&netns, "ip link set lo up");
         inside(&netns, "ip link set eth0 up");
-        inside(&netns, &format!("ip address add {address} dev eth0"));
+        // Of IPv6 usable at once, without looking for duplicates first.
+        let nodad = if address.contains(':') { "nodad" } else { "" };
+        inside(&netns, &format!("ip address add {address} dev eth0 {nodad}"));
         inside(&netns, "ip route add default dev eth0");
         netns
     }

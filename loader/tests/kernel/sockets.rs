@@ -13,7 +13,7 @@ use crate::room::{Room, room, sh};
 fn the_dns_socket_belongs_to_the_engine() {
     room(async |_: Room| {
         // Freebind: the address is nobody's here.
-        let address = SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 17), 53);
+        let address = SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 17), 53).into();
         let socket = sockets::dns_udp(address, 4711).unwrap();
         let listed = sh("ss -lunep");
         assert!(listed.contains("169.254.64.17:53") && listed.contains("uid:4711"), "{listed}");

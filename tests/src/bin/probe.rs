@@ -31,7 +31,11 @@ fn run(words: &[&str]) -> Result<String> {
         // From an address (port 0: any) to an address: connects and sends a request.
         ["tcp", from, to] => {
             let (from, to): (SocketAddr, SocketAddr) = (from.parse()?, to.parse()?);
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
+            if from.is_ipv6() {
+                // An address of a local route is no interface's.
+                socket.set_freebind_v6(true)?;
+            }
             socket.bind(&from.into()).context("cannot bind")?;
             socket.connect_timeout(&to.into(), LIMIT).context("cannot connect")?;
             let mut stream: TcpStream = socket.into();

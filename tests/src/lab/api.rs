@@ -33,7 +33,7 @@ impl Lab {
     pub fn ask_raw(&self, bytes: &[u8]) -> Result<String, String> {
         let path = self.run_dir().join("agent.sock");
         let mut stream = UnixStream::connect(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(|error| error.to_string())?;
         stream.write_all(bytes).map_err(|error| error.to_string())?;
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut text = String::new();
@@ -115,12 +115,24 @@ impl Lab {
         SocketAddr::new(IpAddr::V4(ip), port)
     }
 
+    /// IPv6 VIP and port of a service.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[track_caller]
+    pub fn vip6(&self, service: &str, port: u16) -> SocketAddr {
+        let view = self.service(service);
+        let vip = view.vip6.as_deref().unwrap_or_else(|| panic!("{} has no IPv6 VIP", view.name));
+        SocketAddr::new(vip.parse().unwrap_or_else(|_| panic!("{} has the VIP {vip:?}", view.name)), port)
+    }
+
     /// The alias of a workload by its host-side interface and real address, once it is attached.
     ///
     /// # Panics
     /// When it has none within 10 s.
     #[track_caller]
-    pub fn alias(&self, interface: &str, address: Ipv4Addr) -> Ipv4Addr {
+    pub fn alias(&self, interface: &str, address: impl Into<IpAddr>) -> IpAddr {
+        let address = address.into();
         eventually(&format!("an alias of {address} on {interface}"), SETTLE, || {
             let workloads = match self.ask(&Request::Workloads)? {
                 Answer::Workloads(workloads) => workloads,

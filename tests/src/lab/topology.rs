@@ -2,12 +2,12 @@
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::Path,
     time::Duration,
 };
 
-use super::{DNS_VIP, Lab, Namespace, VIP_RANGE, commands::Output};
+use super::{DNS_VIP, DNS_VIP6, Lab, Namespace, VIP_RANGE, VIP6_RANGE, commands::Output};
 use crate::client::Connection;
 
 /// How a workload's host-side interface is joined to the node.
@@ -26,22 +26,35 @@ pub struct Workload {
     pub namespace: Namespace,
     /// Its host-side interface, in the node.
     pub interface: String,
-    /// Its address inside its VPC.
-    pub address: Ipv4Addr,
+    /// Its (first) address inside its VPC.
+    pub address: IpAddr,
 }
 
 /// Address of the node on every routed veth and every bridge.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// As [`GATEWAY`], of IPv6; on routed veths only.
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 1);
 
 impl Lab {
-    /// A workload whose host-side interface has this name, with this address of a /16, in a namespace of its own.
+    /// A workload whose host-side interface has this name, with this address of a /16 or (IPv6) /64, in a namespace of its
+    /// own.
     ///
     /// # Panics
     /// When it cannot be made.
     pub fn workload(&self, interface: &str, address: &str, wiring: Wiring<'_>) -> Workload {
         let workload = self.unrouted_workload(interface, address, wiring);
-        workload.namespace.ip(&format!("route add {VIP_RANGE} dev eth0"));
+        workload.route_vips(workload.address);
         workload
+    }
+
+    /// Gives a workload one more address, of the other family say, with a route to the VIP range of that.
+    ///
+    /// # Panics
+    /// When it cannot be given.
+    pub fn also(&self, workload: &Workload, address: &str, wiring: Wiring<'_>) {
+        let address = address.parse().expect("an address");
+        self.give(&workload.namespace, &workload.interface, address, wiring);
+        workload.route_vips(address);
     }
 
     /// Like [`Lab::workload`], without a route to the VIP range.
@@ -49,36 +62,45 @@ impl Lab {
     /// # Panics
     /// When it cannot be made.
     pub fn unrouted_workload(&self, interface: &str, address: &str, wiring: Wiring<'_>) -> Workload {
-        let address: Ipv4Addr = address.parse().expect("an IPv4 address");
+        let address: IpAddr = address.parse().expect("an address");
         let name = format!("{}-{interface}", self.id);
         let namespace = Namespace::create(&name);
         self.node.ip(&format!("link add {interface} type veth peer name eth0 netns {name}"));
         self.node.ip(&format!("link set {interface} up"));
-        namespace.ip(&format!("addr add {address}/16 dev eth0"));
         namespace.ip("link set eth0 up");
-        match wiring {
-            Wiring::Routed => {
-                self.node.ip(&format!("addr add {GATEWAY}/32 dev {interface}"));
-                // Equal addresses: the interface index tells the routes apart, the lowest wins for the host's own traffic.
-                let index = self.ifindex(interface);
-                self.node.ip(&format!("route add {address}/32 dev {interface} metric {index}"));
-                if address != GATEWAY {
-                    namespace.ip(&format!("route add default via {GATEWAY} dev eth0 onlink"));
-                }
+        if let Wiring::Bridged(bridge) = wiring {
+            if !self.node.run(&["ip", "link", "show", bridge]).ok() {
+                self.node.ip(&format!("link add {bridge} type bridge"));
+                self.node.ip(&format!("link set {bridge} up"));
             }
-            Wiring::Bridged(bridge) => {
-                if !self.node.run(&["ip", "link", "show", bridge]).ok() {
-                    self.node.ip(&format!("link add {bridge} type bridge"));
-                    self.node.ip(&format!("link set {bridge} up"));
-                }
-                self.node.ip(&format!("link set {interface} master {bridge}"));
-            }
+            self.node.ip(&format!("link set {interface} master {bridge}"));
         }
+        self.give(&namespace, interface, address, wiring);
+        let dns: IpAddr = if address.is_ipv4() { DNS_VIP.into() } else { DNS_VIP6.into() };
         let folder = Path::new("/etc/netns").join(&name);
         fs::create_dir_all(&folder).expect("/etc/netns is writable");
-        fs::write(folder.join("resolv.conf"), format!("nameserver {DNS_VIP}\noptions timeout:2 attempts:2\n"))
+        fs::write(folder.join("resolv.conf"), format!("nameserver {dns}\noptions timeout:2 attempts:2\n"))
             .expect("a file");
         Workload { namespace, interface: interface.to_owned(), address }
+    }
+
+    /// An address inside, and where it is routed the ways there and back.
+    fn give(&self, namespace: &Namespace, interface: &str, address: IpAddr, wiring: Wiring<'_>) {
+        // Addresses of IPv6 are usable at once: nobody looks for duplicates first.
+        let (prefix, all, nodad, gateway): (_, _, _, IpAddr) = match address {
+            IpAddr::V4(_) => (16, 32, "", GATEWAY.into()),
+            IpAddr::V6(_) => (64, 128, "nodad", GATEWAY6.into()),
+        };
+        namespace.ip(&format!("addr add {address}/{prefix} dev eth0 {nodad}"));
+        if wiring == Wiring::Routed {
+            self.node.ip(&format!("addr add {gateway}/{all} dev {interface} {nodad}"));
+            // Equal addresses: the interface index tells the routes apart, the lowest wins for the host's own traffic.
+            let index = self.ifindex(interface);
+            self.node.ip(&format!("route add {address}/{all} dev {interface} metric {index}"));
+            if address != gateway {
+                namespace.ip(&format!("route add default via {gateway} dev eth0 onlink"));
+            }
+        }
     }
 
     /// A second host on a network of its own with the node: 192.168.77.1 (node, `up0`) and 192.168.77.2.
@@ -110,6 +132,12 @@ impl Lab {
 }
 
 impl Workload {
+    /// The way to the VIPs of an address's family.
+    fn route_vips(&self, family: IpAddr) {
+        let range = if family.is_ipv4() { VIP_RANGE } else { VIP6_RANGE };
+        self.namespace.ip(&format!("route add {range} dev eth0"));
+    }
+
     /// Opens a TCP connection from inside, within 5 s.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,13 +34,14 @@ const FRAME: usize = 64 * 1024;
 /// Beginning of an HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI";
 
-/// A listener on all IPv4 addresses with room for thousands of waiting connections.
+/// A listener on all addresses of both families with room for thousands of waiting connections.
 pub(crate) fn listen(port: u16) -> TcpListener {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
+    socket.set_only_v6(false).expect("IPV6_V6ONLY");
     socket.set_reuse_address(true).expect("SO_REUSEADDR");
     socket.set_nonblocking(true).expect("non-blocking");
     socket
-        .bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())
+        .bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())
         .unwrap_or_else(|error| panic!("port {port}: {error}"));
     socket.listen(4_096).expect("listen");
     TcpListener::from_std(socket.into()).expect("inside a runtime")
@@ -54,6 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, name: String, counters: Arc<Cou
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         counters.accepted(peer);
         let _ = stream.set_nodelay(true);
         tokio::spawn(connection(stream, peer, name.clone(), counters.clone()));

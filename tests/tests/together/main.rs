@@ -13,6 +13,7 @@ mod enforcement;
 mod explain;
 mod exposed;
 mod http;
+mod ipv6;
 mod lab;
 mod names;
 mod normalisation;

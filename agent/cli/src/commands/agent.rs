@@ -51,6 +51,7 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
         workers,
         vip_range: arguments.vip_range.map(|range| range.trunc()),
         alias_range: arguments.alias_range.map(|range| range.trunc()),
+        ipv6: settings::ipv6_ranges(arguments.vip6_range, arguments.alias6_range),
         dns_suffix: arguments
             .dns_suffix
             .unwrap_or_else(|| settings::DNS_SUFFIX.to_owned())

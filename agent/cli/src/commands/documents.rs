@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use brattice_control::linking::Linking;
+use brattice_control::linking::{Linking, pools};
 use brattice_control::policies::read::read;
-use brattice_control::settings::{ALIAS_CANDIDATES, VIP_CANDIDATES};
+use brattice_control::settings::{ALIAS_CANDIDATES, VIP_CANDIDATES, ipv6_ranges};
 use brattice_control::state::{State, StateDirectory};
 use brattice_model::{Diagnostic, Documents, Linked, Owner, Severity, Source, parse};
 use ipnet::Ipv4Net;
@@ -55,6 +55,13 @@ pub(crate) fn node_ranges(node: &NodeArguments, state: &State) -> (Ipv4Net, Ipv4
     )
 }
 
+/// As the node links. Documents mean the same whether or not this host does IPv6 just now.
+fn linking<'a>(node: &'a NodeArguments, state: &'a State) -> Linking<'a> {
+    let (vip, alias) = node_ranges(node, state);
+    let ipv6 = pools(ipv6_ranges(node.vip6_range, node.alias6_range), true);
+    Linking { vips: &state.vips, dns_suffix: &node.dns_suffix, vip, alias, ipv6 }
+}
+
 /// Reads, parses and links a directory. `fallback`: documents of owners whose own have errors.
 pub(crate) fn check(
     directory: &Path,
@@ -92,8 +99,7 @@ pub(crate) fn check(
     }
     // Without the operator's documents every account would seem unknown.
     let blind = !documents.contains_key(&Owner::Operator);
-    let (vip, alias) = node_ranges(node, state);
-    let linking = Linking { vips: &state.vips, dns_suffix: &node.dns_suffix, vip, alias };
+    let linking = linking(node, state);
     let linked = linking.link(&documents);
     for (owner, found) in linked.errors.iter().chain(&linked.warnings).filter(|_| !blind) {
         findings.extend(found.iter().map(|d| Finding { owner: owner.clone(), kind: FindingKind::Document(d.clone()) }));
@@ -138,9 +144,7 @@ pub(crate) fn diff(arguments: &DiffArguments) -> Outcome {
             before.insert(owner, documents);
         }
     }
-    let (vip, alias) = node_ranges(&arguments.node, &state);
-    let linking = Linking { vips: &state.vips, dns_suffix: &arguments.node.dns_suffix, vip, alias };
-    let old = linking.link(&before);
+    let old = linking(&arguments.node, &state).link(&before);
     let new = check(&arguments.directory, &arguments.node, &state, &before)?;
     let changes = brattice_model::diff(&old.model, &new.linked.model);
     let errors = new.findings.iter().any(Finding::is_error);

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use brattice_control::attachments::{Wishes, decide};
 use brattice_control::settings;
 use brattice_control::state::StateDirectory;
-use brattice_loader::Options;
 use brattice_loader::interfaces::inventory;
 use brattice_loader::preflight::{host, overlaps, probe_alone};
 use brattice_loader::probe::Check;
+use brattice_loader::{Ipv6, Ipv6Ranges, Options};
 use brattice_model::Model;
 use brattice_wire::api::{Answer, ProbeView, Request};
 use ipnet::{IpNet, Ipv4Net};
@@ -28,10 +28,13 @@ pub(crate) fn run(arguments: &PreflightArguments) -> Outcome {
 async fn all(arguments: &PreflightArguments) -> Outcome {
     let state = StateDirectory::existing(&arguments.node.state_dir).peek();
     let (vip, alias) = node_ranges(&arguments.node, &state);
+    let ipv6 = settings::ipv6_ranges(arguments.node.vip6_range, arguments.node.alias6_range);
     let running = client::is_there(&arguments.run_dir);
     let mut fits = true;
+    let options = options(arguments, vip, alias, ipv6);
+    options.check().map_err(|e| Failure::new(e).code(2))?;
 
-    let mut checks = host(&arguments.bpffs, vip);
+    let mut checks = host(&arguments.bpffs, vip, ipv6);
     if !running {
         checks.push(engine_user(arguments));
     }
@@ -45,10 +48,10 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
             None
         }
     };
-    fits &= show_overlaps(vip, alias, model.as_ref()).await?;
+    fits &= show_overlaps(&options, model.as_ref()).await?;
     show_interfaces(model.as_ref()).await?;
     if !arguments.no_probe {
-        fits &= show_probe(arguments, vip, alias, running).await;
+        fits &= show_probe(arguments, options, running).await;
     }
     let verdict = if fits {
         paint("this host fits", Tone::Good, colours())
@@ -88,19 +91,21 @@ fn show_checks(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.ok || !check.required)
 }
 
-async fn show_overlaps(vip: Ipv4Net, alias: Ipv4Net, model: Option<&Model>) -> Result<bool, Failure> {
+async fn show_overlaps(options: &Options, model: Option<&Model>) -> Result<bool, Failure> {
     let cidrs: Vec<(String, IpNet)> = model
         .iter()
         .flat_map(|model| &model.vpcs)
         .flat_map(|vpc| vpc.cidrs.iter().map(|cidr| (format!("VPC {}", vpc.name), *cidr)))
         .collect();
-    let found = overlaps(vip, alias, &cidrs).await.map_err(Failure::new)?;
+    let ranges = options.ranges();
+    let found = overlaps(&ranges, &cidrs).await.map_err(Failure::new)?;
     heading("ranges");
-    print(&format!("VIPs {vip}, aliases {alias}\n"));
+    let shown: Vec<String> = ranges.iter().map(|(name, range)| format!("{name} {range}")).collect();
+    print(&format!("{}\n", shown.join(", ")));
     for overlap in &found {
         let tone = if overlap.serious { Tone::Bad } else { Tone::Plain };
         let verdict = if overlap.serious {
-            "collides; choose another range (--vip-range, --alias-range)"
+            "collides; choose another range (--vip-range, --alias-range, --vip6-range, --alias6-range)"
         } else {
             "contains it, and loses to its longer prefix: harmless"
         };
@@ -145,9 +150,9 @@ async fn show_interfaces(model: Option<&Model>) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn show_probe(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net, running: bool) -> bool {
+async fn show_probe(arguments: &PreflightArguments, options: Options, running: bool) -> bool {
     heading("probe");
-    let report = if running { ask(&arguments.run_dir) } else { alone(arguments, vip, alias).await };
+    let report = if running { ask(&arguments.run_dir) } else { alone(options).await };
     let report = match report {
         Ok(report) => report,
         Err(e) => {
@@ -156,8 +161,12 @@ async fn show_probe(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net
             return false;
         }
     };
-    for (leg, failure) in [("workload → VIP → engine", &report.to_vip), ("engine → workload", &report.to_workload)]
-    {
+    let mut legs = vec![("workload → VIP → engine", &report.to_vip), ("engine → workload", &report.to_workload)];
+    if let Some(ipv6) = &report.ipv6 {
+        legs.push(("workload → VIP → engine, IPv6", &ipv6.to_vip));
+        legs.push(("engine → workload, IPv6", &ipv6.to_workload));
+    }
+    for (leg, failure) in legs {
         let (word, tone) = match failure {
             None => ("passed".to_owned(), Tone::Good),
             Some(why) => (format!("FAILED: {}", escape::cell(why)), Tone::Bad),
@@ -184,19 +193,24 @@ fn ask(run_dir: &Path) -> Result<ProbeView, Failure> {
     }
 }
 
-async fn alone(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net) -> Result<ProbeView, Failure> {
+async fn alone(options: Options) -> Result<ProbeView, Failure> {
+    let report = probe_alone(options).await.map_err(Failure::new)?;
+    Ok(brattice_control::api::views::probe_view(&report))
+}
+
+/// What a data path would be started with.
+fn options(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net, ipv6: Option<Ipv6Ranges>) -> Options {
     let name = arguments.engine_user.as_deref().unwrap_or(settings::ENGINE_USER);
-    let options = Options {
+    Options {
         bpffs: arguments.bpffs.clone(),
         vip,
         alias,
+        ipv6: ipv6.filter(|_| brattice_loader::ipv6() != Ipv6::Absent),
         // Where the engine's user is not made yet, any other that is nobody's will do for the probe.
         engine_uid: users::engine_user(name).map_or(PROBE_UID, |(uid, _)| uid),
         workers: 1,
         half_open_limit: settings::HALF_OPEN_LIMIT,
-    };
-    let report = probe_alone(options).await.map_err(Failure::new)?;
-    Ok(brattice_control::api::views::probe_view(&report))
+    }
 }
 
 /// Stands for the engine's user in a probe on a host without one.

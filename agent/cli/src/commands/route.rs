@@ -69,6 +69,8 @@ pub(super) fn by_documents(
     let node = NodeArguments {
         vip_range: None,
         alias_range: None,
+        vip6_range: None,
+        alias6_range: None,
         dns_suffix: basis.dns_suffix.clone(),
         state_dir: basis.state_dir.clone(),
     };

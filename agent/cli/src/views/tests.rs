@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use brattice_wire::api::{AssociationView, EngineView, OwnerView, ProgramView, Ranges, TargetGroupView};
+use brattice_wire::api::{AssociationView, EngineView, Ipv6View, OwnerView, ProgramView, Ranges, TargetGroupView};
 use brattice_wire::engine::Stats;
 
 use super::*;
@@ -40,7 +40,12 @@ fn node() -> Status {
                 ..Stats::default()
             }),
         },
-        ranges: Ranges { vip: "169.254.64.0/20".into(), dns: "169.254.64.17".into(), alias: "100.127.0.0/16".into() },
+        ranges: Ranges {
+            vip: "169.254.64.0/20".into(),
+            dns: "169.254.64.17".into(),
+            alias: "100.127.0.0/16".into(),
+            ipv6: Ipv6View { state: "on".into(), ..Ipv6View::default() },
+        },
         programs: vec![ProgramView {
             program: "workload_ingress".into(),
             attached_to: "blue1".into(),
@@ -125,6 +130,7 @@ fn services_for_people() {
         arn: "arn".into(),
         status: "ACTIVE".into(),
         vip: "169.254.64.32".into(),
+        vip6: Some("fd00:a9fe::8000:0:0:1".into()),
         names: vec!["orders.svc.test".into(), "orders.shop.internal".into()],
         listeners: vec!["80/HTTP".into()],
         service_networks: vec![

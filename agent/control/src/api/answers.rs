@@ -131,7 +131,7 @@ fn attached(node: &Node, decision: &Decision) -> Attached {
         .claims()
         .map(|claim| {
             let alias = node.aliases.get(&claim).filter(|_| taken(claim.address));
-            (claim.address, alias.map(|given| IpAddr::V4(given.alias)))
+            (claim.address, alias.map(|given| given.alias))
         })
         .collect();
     addresses.extend(decision.refused.iter().filter_map(|refusal| Some((refusal.address?, None))));

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use brattice_abi::{Counter, DropReason, HALF_OPEN_WINDOW_NS, WorkloadKey};
-use brattice_loader::Datapath;
 use brattice_loader::preflight::{Leg, Report};
+use brattice_loader::{Datapath, Ipv6};
 use brattice_model::{Action, Association, Model, Service};
 use brattice_wire::api::{
-    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Health, ProbeView, ProgramView, Ranges, ServiceView,
-    Status, TargetGroupView, WorkloadView,
+    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Health, Ipv6View, LegsView, ProbeView, ProgramView,
+    Ranges, ServiceView, Status, TargetGroupView, WorkloadView,
 };
 use brattice_wire::engine::Stats;
 
@@ -124,6 +124,7 @@ pub(crate) async fn status(node: &Node) -> Status {
             vip: options.vip.to_string(),
             dns: node.model.dns_vip().to_string(),
             alias: options.alias.to_string(),
+            ipv6: ipv6_view(node),
         },
         programs,
         footprint: node.datapath.footprint(),
@@ -133,6 +134,20 @@ pub(crate) async fn status(node: &Node) -> Status {
         limits,
         recent_drops: node.drops.lines(),
         repairs: node.repairs.clone(),
+    }
+}
+
+fn ipv6_view(node: &Node) -> Ipv6View {
+    let Some(ranges) = node.datapath.options().ipv6 else {
+        let unwanted = node.settings.ipv6.is_none();
+        let state = if unwanted { "not wanted (--vip6-range off)" } else { Ipv6::Absent.text() };
+        return Ipv6View { state: state.to_owned(), ..Ipv6View::default() };
+    };
+    Ipv6View {
+        state: node.ipv6.text().to_owned(),
+        vip: Some(ranges.vip.to_string()),
+        dns: Some(ranges.at(brattice_abi::DNS_VIP_OFFSET).to_string()),
+        alias: Some(ranges.alias.to_string()),
     }
 }
 
@@ -216,6 +231,11 @@ pub fn probe_view(report: &Report) -> ProbeView {
     ProbeView {
         to_vip: failure(&report.to_vip),
         to_workload: failure(&report.to_workload),
+        ipv6: report
+            .to_vip6
+            .as_ref()
+            .zip(report.to_workload6.as_ref())
+            .map(|(to_vip, to_workload)| LegsView { to_vip: failure(to_vip), to_workload: failure(to_workload) }),
         culprits: report
             .culprits
             .iter()
@@ -266,6 +286,7 @@ fn service_view(model: &Model, service: &Service, live: &BTreeSet<(&str, IpAddr)
         arn: service.arn.clone(),
         status: service.status.word().to_owned(),
         vip: service.vip.map(|vip| vip.to_string()).unwrap_or_default(),
+        vip6: service.vip6.map(|vip| vip.to_string()),
         names,
         listeners: service.listeners.iter().map(|listener| format!("{}/HTTP", listener.port)).collect(),
         service_networks: model.associations_of_service(&service.name).map(association).collect(),

@@ -58,7 +58,7 @@ fn workload(
 }
 
 fn wishes(vpcs: Vec<VpcWish>, workloads: Vec<WorkloadWish>) -> Wishes {
-    Wishes { vpcs, workloads }
+    Wishes { vpcs, workloads, ipv6: true }
 }
 
 fn none() -> BTreeMap<(String, IpAddr), Identity> {
@@ -230,4 +230,57 @@ fn the_smaller_end_of_the_pair_decides_the_mtu() {
     assert_eq!(mtu(9000, 1400), 1400);
     assert_eq!(mtu(1500, 9000), 1500);
     assert_eq!(mtu(1500, 0), 1500, "not known");
+}
+
+fn dual(name: &str, cidrs: &[&str]) -> VpcWish {
+    let cidrs = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+    VpcWish { cidrs, ..vpc(name, &[selector(Some(name), None)]) }
+}
+
+fn addresses(decision: &Decision) -> Vec<String> {
+    decision.addresses.iter().map(ToString::to_string).collect()
+}
+
+fn codes(decision: &Decision) -> Vec<Code> {
+    decision.refused.iter().map(|refusal| refusal.code).collect()
+}
+
+#[test]
+fn a_workload_has_addresses_of_the_families_of_its_vpc() {
+    let both = ["10.0.0.10", "fd10::10"];
+    let interfaces = [veth(7, "four", "n7", &both), veth(8, "six", "n8", &both), veth(9, "dual", "n9", &both)];
+    let vpcs =
+        vec![dual("four", &["10.0.0.0/16"]), dual("six", &["fd10::/64"]), dual("dual", &["10.0.0.0/16", "fd10::/64"])];
+    let decisions = decide(&interfaces, &wishes(vpcs, Vec::new()), &BTreeMap::new());
+    let of = |name: &str| decisions.iter().find(|decision| decision.name == name).unwrap();
+    assert_eq!(addresses(of("four")), ["10.0.0.10"]);
+    assert_eq!(codes(of("four")), [], "nobody asked for its IPv6 address");
+    assert_eq!(addresses(of("six")), ["fd10::10"]);
+    assert_eq!(codes(of("six")), [Code::OutsideVpc], "its IPv4 address");
+    assert_eq!(addresses(of("dual")), both);
+    assert_eq!(codes(of("dual")), []);
+}
+
+#[test]
+fn an_ipv6_address_outside_the_vpc_or_of_a_node_without_ipv6_is_told() {
+    let interfaces = [veth(7, "dual", "n7", &["10.0.0.10", "fd11::10", "fd10::10"])];
+    let vpcs = || vec![dual("dual", &["10.0.0.0/16", "fd10::/64"])];
+    let decision = decide(&interfaces, &wishes(vpcs(), Vec::new()), &BTreeMap::new()).remove(0);
+    assert_eq!(
+        (addresses(&decision), codes(&decision)),
+        (vec!["10.0.0.10".into(), "fd10::10".into()], vec![Code::OutsideVpc])
+    );
+    let without = Wishes { ipv6: false, ..wishes(vpcs(), Vec::new()) };
+    let decision = decide(&interfaces, &without, &BTreeMap::new()).remove(0);
+    assert_eq!(addresses(&decision), ["10.0.0.10"]);
+    assert_eq!(codes(&decision), [Code::NoIpv6, Code::NoIpv6]);
+    assert!(decision.reason().unwrap().contains("fd10::10 cannot be served: this node does no IPv6"), "{decision:?}");
+}
+
+#[test]
+fn without_an_address_of_either_family_there_is_none() {
+    let interfaces = [veth(7, "dual", "n7", &[])];
+    let decision =
+        decide(&interfaces, &wishes(vec![dual("dual", &["10.0.0.0/16", "fd10::/64"])], Vec::new()), &BTreeMap::new());
+    assert_eq!(codes(&decision[0]), [Code::NoAddress]);
 }

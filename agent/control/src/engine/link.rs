@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 /// Most descriptors in one message: what an engine with [`MAX_WORKERS`] workers has, and the metrics' socket.
-const MAX_DESCRIPTORS: usize = descriptor_count(MAX_WORKERS) + 1;
+const MAX_DESCRIPTORS: usize = descriptor_count(MAX_WORKERS, true) + 1;
 
 /// Why a connection to the engine ended.
 #[derive(Debug, thiserror::Error)]

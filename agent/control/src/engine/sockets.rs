@@ -1,11 +1,11 @@
 //! The engine's sockets: made once by the agent, which keeps its own handle on the same sockets, so that a new engine
 //! gets what waited for the old one.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use brattice_abi::{SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_RELAY, WorkerState};
+use brattice_abi::{SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_DNS_UDP6, SLOT_HTTP, SLOT_RELAY, WorkerState};
 use brattice_wire::engine::descriptor_count;
 
 /// Port of worker 0's HTTP listener on an engine source address; worker `w` has the `w`th after it. Reachable only
@@ -50,14 +50,19 @@ pub trait Slots: Send + Sync {
 #[derive(Debug)]
 pub struct Sockets {
     workers: u32,
+    ipv6: bool,
     /// In the order of [`descriptor_count`].
     descriptors: Vec<OwnedFd>,
 }
 
 impl Sockets {
     /// Takes descriptors in the order of [`descriptor_count`]; `None` if their number is wrong.
-    pub fn new(workers: u32, descriptors: Vec<OwnedFd>) -> Option<Self> {
-        (workers >= 1 && descriptors.len() == descriptor_count(workers)).then_some(Self { workers, descriptors })
+    pub fn new(workers: u32, ipv6: bool, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        (workers >= 1 && descriptors.len() == descriptor_count(workers, ipv6)).then_some(Self {
+            workers,
+            ipv6,
+            descriptors,
+        })
     }
 
     /// In the order in which the engine expects them.
@@ -71,7 +76,8 @@ impl Sockets {
         let slots = (0..workers)
             .map(|w| SLOT_HTTP + w)
             .chain((0..workers).map(|w| SLOT_RELAY + w))
-            .chain([SLOT_DNS_UDP, SLOT_DNS_TCP]);
+            .chain([SLOT_DNS_UDP, SLOT_DNS_TCP])
+            .chain(self.ipv6.then_some(SLOT_DNS_UDP6));
         slots.zip(self.all()).collect()
     }
 
@@ -87,7 +93,7 @@ impl Sockets {
     pub fn drain(&self) -> usize {
         let mut reset = 0;
         for (slot, listener) in self.slots() {
-            if slot == SLOT_DNS_UDP || rustix::io::ioctl_fionbio(listener, true).is_err() {
+            if matches!(slot, SLOT_DNS_UDP | SLOT_DNS_UDP6) || rustix::io::ioctl_fionbio(listener, true).is_err() {
                 continue;
             }
             while reset < DRAIN {
@@ -101,16 +107,17 @@ impl Sockets {
     }
 }
 
-/// Addresses of the listeners of worker `w`, (HTTP, relay), and of DNS, (UDP, TCP).
-pub fn addresses(sources: &[Ipv4Addr], dns: Ipv4Addr, workers: u32) -> (Vec<[SocketAddrV4; 2]>, [SocketAddrV4; 2]) {
+/// Addresses of the listeners of worker `w`, (HTTP, relay), and of DNS over TCP. On a node with IPv6 they are written as
+/// IPv4-mapped, and each listener serves callers of both families.
+pub fn addresses(sources: &[IpAddr], workers: u32) -> (Vec<[SocketAddr; 2]>, SocketAddr) {
     let listeners = (0..workers)
         .zip(sources.iter().cycle())
         .map(|(w, source)| {
             // Workers are at most 64.
             let w = w as u16;
-            [SocketAddrV4::new(*source, HTTP_PORT + w), SocketAddrV4::new(*source, RELAY_PORT + w)]
+            [SocketAddr::new(*source, HTTP_PORT + w), SocketAddr::new(*source, RELAY_PORT + w)]
         })
         .collect();
-    let first = sources.first().copied().unwrap_or(dns);
-    (listeners, [SocketAddrV4::new(dns, DNS_PORT), SocketAddrV4::new(first, DNS_TCP_PORT)])
+    let first = sources.first().copied().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+    (listeners, SocketAddr::new(first, DNS_TCP_PORT))
 }

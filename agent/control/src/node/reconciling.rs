@@ -1,7 +1,7 @@
 //! From the model and the interfaces to maps, attachments and snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,9 +37,7 @@ impl Node {
             self.engine.snapshot(self.snapshot.clone()).await;
         }
         if !lost.is_empty() {
-            self.engine
-                .close(lost.into_iter().map(|(alias, generation)| (IpAddr::V4(alias), generation)).collect())
-                .await;
+            self.engine.close(lost).await;
         }
         if self.something_is_left() {
             let (applied, down) = {
@@ -58,7 +56,7 @@ impl Node {
 
     /// Decides who is attached, and gives and takes aliases. What belonged to an identity that is gone leaves the kernel
     /// here, at once.
-    fn give_aliases(&mut self) -> Vec<(Ipv4Addr, u32)> {
+    fn give_aliases(&mut self) -> Vec<(IpAddr, u32)> {
         let holders: BTreeMap<(String, IpAddr), Identity> =
             self.aliases.claims().map(|claim| ((claim.vpc.clone(), claim.address), claim.identity)).collect();
         let mut decisions = decide(&self.interfaces, &Wishes::of(&self.model), &holders);
@@ -66,7 +64,7 @@ impl Node {
             decisions.iter().flat_map(|decision| decision.claims().collect::<Vec<_>>()).collect();
 
         let present: BTreeSet<Identity> = self.interfaces.iter().filter_map(identity_of).collect();
-        let gone: BTreeSet<Ipv4Addr> = self
+        let gone: BTreeSet<IpAddr> = self
             .aliases
             .claims()
             .filter(|claim| !present.contains(&claim.identity))
@@ -75,8 +73,7 @@ impl Node {
         let assigned = self.aliases.assign(&wanted);
         if !gone.is_empty() {
             info!(aliases = gone.len(), "workloads are gone; their aliases are closed");
-            let is_gone =
-                |alias: &brattice_abi::Address| matches!(IpAddr::from(*alias), IpAddr::V4(v4) if gone.contains(&v4));
+            let is_gone = |alias: &brattice_abi::Address| gone.contains(&IpAddr::from(*alias));
             let mut failed = self.maps.workloads.remove_if(|_, workload| is_gone(&workload.alias));
             failed.extend(self.maps.aliases.remove_if(|alias, _| is_gone(alias)));
             failed.extend(self.maps.targets.remove_if(|target, _| is_gone(&target.alias)));
@@ -135,7 +132,7 @@ impl Node {
                 bindings.push(Binding {
                     vpc: decision.vpc.clone(),
                     address: claim.address,
-                    alias: IpAddr::V4(given.alias),
+                    alias: given.alias,
                     name: decision.name.clone(),
                     documented: decision.documented,
                     evidence: decision.evidence(),
@@ -157,8 +154,7 @@ impl Node {
         let plan = plan(&self.model, &bindings, &mut self.state.numbers, self.snapshot.revision);
         self.state.services =
             plan.snapshot.services.iter().map(|service| (service.name.clone(), service.number)).collect();
-        let dns = super::starting::dns_vip(self.datapath.options().vip);
-        let desired = Desired::new(&plan, &placed, interfaces, dns);
+        let desired = Desired::new(&plan, &placed, interfaces);
         (plan, desired)
     }
 

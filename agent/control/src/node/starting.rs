@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,8 @@ use std::time::Instant;
 use brattice_abi as abi;
 use brattice_loader::interfaces::{Watch as NetworkWatch, inventory};
 use brattice_loader::preflight::free_range;
-use brattice_loader::{Datapath, Options};
+use brattice_loader::sockets::ipv6_supported;
+use brattice_loader::{Datapath, Ipv6, Ipv6Ranges, Options, ipv6};
 use brattice_model::Owner;
 use brattice_wire::engine;
 use brattice_wire::snapshot::Snapshot;
@@ -26,7 +27,7 @@ use crate::api::server::{self, Access};
 use crate::drops::{self, Drops};
 use crate::engine::{Supervision, outputs, supervisor};
 use crate::kernel::KernelSlots;
-use crate::linking::Linking;
+use crate::linking::{Linking, pools};
 use crate::owners::Owners;
 use crate::policies::read::read;
 use crate::policies::watch::Watch as PoliciesWatch;
@@ -90,15 +91,22 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
 
     let (vip, alias) =
         ranges(&settings, state.vip_range, state.alias_range, &documented_cidrs(&settings.policies)).await?;
-    let datapath = Arc::new(start_datapath(&settings, vip, alias).await?);
+    // Turned off, it may come back; absent, it will not before the next boot.
+    let ipv6 = ipv6();
+    let ranges6 = settings.ipv6.filter(|_| ipv6 != Ipv6::Absent && ipv6_supported());
+    let datapath = Arc::new(start_datapath(&settings, vip, alias, ranges6).await?);
     let (vip, alias) = (datapath.options().vip, datapath.options().alias);
     state.vip_range = Some(vip);
     state.alias_range = Some(alias);
+    if ranges6.is_some() || settings.ipv6.is_some() {
+        info!("IPv6 is {}", ipv6.text());
+    }
     info!(adopted = datapath.adopted(), %vip, %alias, steps = datapath.steps().join(", "), "data path");
 
     let same_boot = state.boot_id == boot_id();
     state.boot_id = boot_id();
-    let (mut aliases, mut closing) = Aliases::restore(alias, &state.aliases, same_boot);
+    let (mut aliases, mut closing) =
+        Aliases::restore(alias, ranges6.map(|ranges| ranges.alias), &state.aliases, same_boot);
     let maps = Maps {
         workloads: Mirror::read(abi::WORKLOADS, datapath.maps.workloads())?,
         aliases: Mirror::read(abi::ALIASES, datapath.maps.aliases())?,
@@ -107,23 +115,23 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     };
     // Aliases that only the kernel knows (the state was lost): in use by somebody until they are closed.
     for known in maps.aliases.known().keys() {
-        if let std::net::IpAddr::V4(known) = std::net::IpAddr::from(*known) {
-            closing.extend(aliases.reserve(known));
-        }
+        closing.extend(aliases.reserve(IpAddr::from(*known)));
     }
 
     let sources = engine_sources(vip);
+    let sources6 = ranges6.map(engine_sources6).unwrap_or_default();
     let slots = KernelSlots {
         datapath: datapath.clone(),
         sources: sources.clone(),
         dns: dns_vip(vip),
+        dns6: ranges6.map(|ranges| ranges.at(abi::DNS_VIP_OFFSET)),
         workers: settings.workers,
         engine_uid: settings.engine_uid,
     };
-    let engine = supervisor::start(supervision(&settings, sources), Arc::new(slots))
+    let engine = supervisor::start(supervision(&settings, sources, sources6), Arc::new(slots))
         .map_err(socket_error(settings.engine_socket()))?;
     if !closing.is_empty() {
-        engine.close(closing.into_iter().map(|(alias, generation)| (alias.into(), generation)).collect()).await;
+        engine.close(closing).await;
     }
 
     let drops = Drops::default();
@@ -132,7 +140,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     tokio::spawn(server::serve(api, Access { engine_uid: settings.engine_uid, group: settings.group }, calls_in));
 
     let mut owners = Owners::restore(directory.load_owners());
-    let linking = Linking { vips: &state.vips, dns_suffix: &settings.dns_suffix, vip, alias };
+    let on = pools(ranges6, ipv6 == Ipv6::On);
+    let linking = Linking { vips: &state.vips, dns_suffix: &settings.dns_suffix, vip, alias, ipv6: on };
     let outcome = owners.apply(read(&settings.policies), None, &mut |documents| linking.link(documents));
     state.vips = outcome.linked.vips;
 
@@ -149,6 +158,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         model: Arc::new(outcome.linked.model),
         aliases,
         interfaces,
+        ipv6,
         decisions: Vec::new(),
         since: Since::default(),
         desired: Desired::default(),
@@ -193,12 +203,17 @@ pub(crate) fn engine_sources(vip: Ipv4Net) -> Vec<Ipv4Addr> {
     (0..abi::ENGINE_SOURCES).map(|n| Ipv4Addr::from(base + n)).collect()
 }
 
+/// As [`engine_sources`], of IPv6.
+fn engine_sources6(ranges: Ipv6Ranges) -> Vec<Ipv6Addr> {
+    (0..abi::ENGINE_SOURCES).map(|n| ranges.at(abi::FIRST_ENGINE_SOURCE + n)).collect()
+}
+
 /// The DNS VIP.
 pub(crate) fn dns_vip(vip: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(vip.network()) + abi::DNS_VIP_OFFSET)
 }
 
-fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>) -> Supervision {
+fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>, sources6: Vec<Ipv6Addr>) -> Supervision {
     let mut arguments: Vec<OsString> = vec!["engine".into(), "--socket".into(), settings.engine_socket().into()];
     arguments.extend(["--uid".into(), settings.engine_uid.to_string().into()]);
     arguments.extend(["--gid".into(), settings.group.to_string().into()]);
@@ -213,7 +228,7 @@ fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>) -> Supervision {
         uid: settings.engine_uid,
         gid: settings.group,
         stuck: supervisor::STUCK,
-        settings: engine::Settings { workers: settings.workers, sources, limits: settings.limits },
+        settings: engine::Settings { workers: settings.workers, sources, sources6, limits: settings.limits },
         access_log: settings.access_log.clone(),
         access_log_sample: settings.access_log_sample,
         metrics: settings.metrics.clone(),
@@ -257,11 +272,17 @@ pub(super) fn documented_cidrs(policies: &Path) -> Vec<(String, IpNet)> {
     documents.vpcs.iter().flat_map(of).collect()
 }
 
-async fn start_datapath(settings: &Settings, vip: Ipv4Net, alias: Ipv4Net) -> Result<Datapath, brattice_loader::Error> {
+async fn start_datapath(
+    settings: &Settings,
+    vip: Ipv4Net,
+    alias: Ipv4Net,
+    ipv6: Option<Ipv6Ranges>,
+) -> Result<Datapath, brattice_loader::Error> {
     let mut options = Options {
         bpffs: settings.bpffs.clone(),
         vip,
         alias,
+        ipv6,
         engine_uid: settings.engine_uid,
         workers: settings.workers,
         half_open_limit: settings.half_open_limit,

@@ -85,6 +85,7 @@ fn link(documents: &BTreeMap<Owner, Documents>) -> Linked {
         dns_suffix: "svc.test",
         vip: "169.254.64.0/20".parse().unwrap(),
         alias: "100.127.0.0/16".parse().unwrap(),
+        ipv6: None,
     };
     linking.link(documents)
 }

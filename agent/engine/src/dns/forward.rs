@@ -7,7 +7,7 @@
 use std::{
     cell::RefCell,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -52,7 +52,7 @@ const UDP_BUFFER: usize = 4096;
 pub struct Upstream {
     address: SocketAddr,
     /// Present when the resolver is a workload: its generation, and the engine source to ask from.
-    workload: Option<(u32, Option<Ipv4Addr>)>,
+    workload: Option<(u32, Option<IpAddr>)>,
 }
 
 /// The resolvers of a VPC, in order. An address in our own ranges that is no workload is left out: it would be
@@ -61,7 +61,7 @@ pub fn upstreams(state: &State, vpc: u32, sources: &RefCell<Sources>) -> Vec<Ups
     let configured = state.vpc(vpc).map_or(&[][..], |vpc| vpc.dns_upstreams.as_slice());
     let usable = configured.iter().filter_map(|&address| match state.caller(address.ip()) {
         Some(workload) => {
-            let source = sources.borrow_mut().turn();
+            let source = sources.borrow_mut().turn(address.ip());
             Some(Upstream { address, workload: Some((workload.generation, source)) })
         }
         None if is_own(&state.dns, address.ip()) => None,

@@ -20,8 +20,8 @@ pub const MAX_TTL: u32 = 30;
 /// What a name is to the VPC that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A service that it may see.
-    Service(IpAddr),
+    /// A service that it may see, with its VIPs of the families that the VPC has.
+    Service(Option<IpAddr>, Option<IpAddr>),
     /// A name of ours that does not exist for it: nobody has it, or a service that it may not see.
     Hidden,
     /// A name of ours without records: the suffix, and `svc.` below it.
@@ -32,8 +32,8 @@ pub enum Kind {
 
 /// What a name (as [`super::question::key`] writes it) is.
 pub fn classify(state: &State, vpc: u32, name: &str) -> Kind {
-    if let Some(vip) = state.resolve(vpc, name) {
-        return Kind::Service(vip);
+    if let Some((ipv4, ipv6)) = state.resolve(vpc, name) {
+        return Kind::Service(ipv4, ipv6);
     }
     if state.is_claimed(name) {
         return Kind::Hidden;
@@ -62,21 +62,30 @@ pub fn answer(state: &State, vpc: u32, question: &Question) -> Option<Message> {
     let code = match kind {
         Kind::Foreign => return None,
         Kind::Hidden => ResponseCode::NXDomain,
-        Kind::Service(_) | Kind::Empty => ResponseCode::NoError,
+        Kind::Service(..) | Kind::Empty => ResponseCode::NoError,
     };
     let mut message = question.answer(code);
     message.metadata.authoritative = true;
     let ttl = state.dns.ttl_seconds.min(MAX_TTL);
     let name = &question.query.name;
-    let data = match (kind, question.query.query_type) {
-        (Kind::Service(IpAddr::V4(vip)), RecordType::A | RecordType::ANY) => Some(RData::A(A(vip))),
-        (Kind::Service(IpAddr::V6(vip)), RecordType::AAAA | RecordType::ANY) => Some(RData::AAAA(AAAA(vip))),
-        _ => None,
+    let asked = question.query.query_type;
+    let wanted = |vip: &IpAddr| match vip {
+        IpAddr::V4(_) => matches!(asked, RecordType::A | RecordType::ANY),
+        IpAddr::V6(_) => matches!(asked, RecordType::AAAA | RecordType::ANY),
     };
-    match (data, authority(state, question, ttl)) {
-        (Some(data), _) => {
-            message.add_answer(Record::from_rdata(name.clone(), ttl, data));
-        }
+    let vips = match kind {
+        Kind::Service(ipv4, ipv6) => [ipv4, ipv6],
+        _ => [None, None],
+    };
+    for vip in vips.into_iter().flatten().filter(wanted) {
+        let data = match vip {
+            IpAddr::V4(vip) => RData::A(A(vip)),
+            IpAddr::V6(vip) => RData::AAAA(AAAA(vip)),
+        };
+        message.add_answer(Record::from_rdata(name.clone(), ttl, data));
+    }
+    match (message.answers.first(), authority(state, question, ttl)) {
+        (Some(_), _) => {}
         (None, Some(soa)) if question.query.query_type == RecordType::SOA && soa.name == *name => {
             message.add_answer(soa);
         }

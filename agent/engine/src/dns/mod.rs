@@ -1,4 +1,4 @@
-//! The DNS server of the node: one thread, one UDP socket and one TCP listener at the DNS VIP for all VPCs. Who asks is
+//! The DNS server of the node: one thread, a UDP socket at each DNS VIP and one TCP listener for all VPCs. Who asks is
 //! told by the alias that the question comes from.
 //!
 //! - [`question`]: what came in; malformed and unwanted messages end there.
@@ -41,8 +41,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the DNS thread is started with.
 pub struct Server {
-    /// Bound to the DNS VIP, port 53; non-blocking.
-    pub udp: UdpSocket,
+    /// Bound to the DNS VIP, port 53; non-blocking. Each of the VIPs has one, as answers come from where was asked.
+    pub udp: Vec<UdpSocket>,
     /// Non-blocking.
     pub tcp: TcpListener,
     /// State, settings, counts.
@@ -64,17 +64,17 @@ async fn run(server: Server) -> io::Result<()> {
     let Server { udp, tcp, shared, mut orders } = server;
     let gate = Gate::new(shared.state.load().revision > 0);
     let resolver = Rc::new(Resolver {
-        sources: RefCell::new(Sources::of(&shared.settings.sources, 0, 1)),
+        sources: RefCell::new(Sources::all(&shared.settings)),
         shared,
         tasks: Rc::default(),
         in_flight: Rc::default(),
     });
-    let udp = Rc::new(tokio::net::UdpSocket::from_std(udp)?);
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
-    let serving = [
-        tokio::task::spawn_local(gate.behind(Rc::clone(&resolver).datagrams(udp))),
-        tokio::task::spawn_local(gate.behind(stream::accept(Rc::clone(&resolver), tcp))),
-    ];
+    let mut serving = vec![tokio::task::spawn_local(gate.behind(stream::accept(Rc::clone(&resolver), tcp)))];
+    for udp in udp {
+        let udp = Rc::new(tokio::net::UdpSocket::from_std(udp)?);
+        serving.push(tokio::task::spawn_local(gate.behind(Rc::clone(&resolver).datagrams(udp))));
+    }
     while let Some((order, confirm)) = orders.recv().await {
         match order {
             // Every question asks for the state anew.

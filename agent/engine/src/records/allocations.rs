@@ -73,6 +73,7 @@ fn snapshot() -> Snapshot {
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: Vec::new(),
+        families: (true, false),
     };
     let workload = Workload {
         alias: ALIAS,
@@ -119,6 +120,7 @@ fn snapshot() -> Snapshot {
         arn: "arn:svc-1".into(),
         number: 7,
         vip: VIP,
+        vip6: None,
         generated_name: "orders.internal".into(),
         domains: Vec::new(),
         account: String::new(),

@@ -66,7 +66,7 @@ impl Engine {
         let map = tempfile::tempfile().unwrap();
         map.set_len(64 * 16).unwrap();
         let heartbeats = Heartbeats::map(&map).unwrap();
-        let shared = Shared::new(Settings { workers: 1, sources: vec![SOURCE], limits });
+        let shared = Shared::new(Settings { workers: 1, sources: vec![SOURCE], sources6: Vec::new(), limits });
         let (workers, mut queues) = Dispatcher::new(1);
         let worker = Worker {
             index: 0,
@@ -207,6 +207,7 @@ pub(crate) fn vpc(name: &str, services: &[u32]) -> Vpc {
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: Vec::new(),
+        families: (true, false),
     }
 }
 
@@ -239,6 +240,7 @@ pub(crate) fn service(name: &str, vip: Ipv4Addr, domains: &[&str], listeners: Ve
         arn: String::new(),
         number: u32::try_from(place).unwrap(),
         vip: vip.into(),
+        vip6: None,
         generated_name: format!("{name}-0.svc.brattice.internal"),
         domains: domains.iter().map(|name| (*name).into()).collect(),
         account: String::new(),

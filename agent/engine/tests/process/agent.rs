@@ -120,7 +120,12 @@ impl Kit {
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings { workers: WORKERS, sources: vec![Ipv4Addr::new(127, 77, 0, 5)], limits: Limits::default() }
+    Settings {
+        workers: WORKERS,
+        sources: vec![Ipv4Addr::new(127, 77, 0, 5)],
+        sources6: Vec::new(),
+        limits: Limits::default(),
+    }
 }
 
 /// An engine process and the directory its socket lies in.

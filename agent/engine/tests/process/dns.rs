@@ -64,6 +64,7 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: upstreams.to_vec(),
+        families: (true, false),
     };
     let workload = |alias: &str, vpc, number| Workload {
         alias: alias.parse().unwrap(),
@@ -87,6 +88,7 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
             arn: String::new(),
             number: 1,
             vip: VIP.into(),
+            vip6: None,
             generated_name: GENERATED.into(),
             domains: vec!["orders.shop.internal".into()],
             listeners: Vec::new(),

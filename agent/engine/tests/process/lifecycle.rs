@@ -37,6 +37,7 @@ fn vpc(services: Vec<u32>) -> Vpc {
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: Vec::new(),
+        families: (true, false),
     }
 }
 

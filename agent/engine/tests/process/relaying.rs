@@ -44,6 +44,7 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: Vec::new(),
+        families: (true, false),
     };
     let workload = |alias: &str, vpc, number| Workload {
         alias: alias.parse().unwrap(),
@@ -81,6 +82,7 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
             arn: String::new(),
             number: 1,
             vip: vip.ip(),
+            vip6: None,
             generated_name: "orders-svc-1.svc.brattice.internal".into(),
             domains: Vec::new(),
             listeners: vec![listener],

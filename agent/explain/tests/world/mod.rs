@@ -68,6 +68,7 @@ pub fn model(files: &[(String, String)], strict: bool) -> Model {
         region: "local",
         vip: "169.254.64.0/20".parse().unwrap(),
         alias: "100.127.0.0/16".parse().unwrap(),
+        ipv6: None,
         vips: &vips,
         now: 0,
     };

@@ -1,7 +1,7 @@
 //! Fields that several kinds share.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use brattice_wire::auth::AuthType;
 
@@ -173,33 +173,36 @@ impl Decoder<'_> {
         node.and_then(|node| self.choice(node, "authType", &words, &[])).unwrap_or_default()
     }
 
-    /// An IPv4 address as targets, workloads and the like have one.
+    /// An address as targets, workloads and the like have one.
     pub(crate) fn address(&mut self, node: &Node, what: &str) -> Option<Located<IpAddr>> {
         let text = self.string(node, what)?;
-        let address = match text.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) => address,
-            Ok(IpAddr::V6(_)) => {
-                let diagnostic = self.error(node.mark, format!("{}: IPv6 is not in this version", quote(text)));
-                self.report(diagnostic.expected(format!("{what}: an IPv4 address")));
-                return None;
-            }
-            Err(_) => {
-                let diagnostic = self.error(node.mark, format!("{} is no IP address", quote(text)));
-                self.report(diagnostic.expected(format!("{what}: an IPv4 address")));
-                return None;
-            }
+        let Ok(address) = text.parse::<IpAddr>() else {
+            let diagnostic = self.error(node.mark, format!("{} is no IP address", quote(text)));
+            self.report(diagnostic.expected(format!("{what}: an IPv4 or IPv6 address")));
+            return None;
         };
         if let Some(what) = special(address) {
-            let diagnostic = self.error(node.mark, format!("{address} is {what}"));
-            self.report(diagnostic.expected("an address of a workload inside its VPC's CIDR blocks"));
+            let diagnostic = self.error(node.mark, format!("{} is {what}", quote(text)));
+            let diagnostic = diagnostic.expected("an address of a workload inside its VPC's CIDR blocks");
+            self.report(match mapped(address) {
+                Some(v4) => diagnostic.help(format!("write it as {v4}")),
+                None => diagnostic,
+            });
             return None;
         }
-        Some(Located { value: IpAddr::V4(address), at: self.at(node.mark) })
+        Some(Located { value: address, at: self.at(node.mark) })
     }
 }
 
 /// What keeps an address from being one of a workload.
-pub(crate) fn special(address: Ipv4Addr) -> Option<&'static str> {
+pub(crate) fn special(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(address) => special4(address),
+        IpAddr::V6(address) => special6(address),
+    }
+}
+
+fn special4(address: Ipv4Addr) -> Option<&'static str> {
     match address {
         a if a.octets()[0] == 0 => Some("an unspecified address"),
         a if a.is_loopback() => Some("a loopback address"),
@@ -208,6 +211,27 @@ pub(crate) fn special(address: Ipv4Addr) -> Option<&'static str> {
         a if a.is_broadcast() => Some("the broadcast address"),
         a if a.octets()[0] >= 240 => Some("a reserved address"),
         _ => None,
+    }
+}
+
+fn special6(address: Ipv6Addr) -> Option<&'static str> {
+    match address {
+        a if a.is_unspecified() => Some("an unspecified address"),
+        a if a.is_loopback() => Some("a loopback address"),
+        a if a.to_ipv4_mapped().is_some() => Some("an IPv4 address written as one of IPv6"),
+        // RFC 4291, 2.4 and IANA's registry: 0000::/8.
+        a if a.octets()[0] == 0 => Some("a reserved address"),
+        a if a.is_unicast_link_local() => Some("a link-local address"),
+        a if a.is_multicast() => Some("a multicast address"),
+        _ => None,
+    }
+}
+
+/// The IPv4 address that an IPv4-mapped IPv6 address stands for.
+pub(crate) fn mapped(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => address.to_ipv4_mapped(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `TargetGroup`.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use brattice_wire::snapshot::ProtocolVersion;
 
@@ -60,12 +60,23 @@ pub(super) fn decode(
         for item in d.list(node, 0..=MAX_TARGETS, "targets").unwrap_or_default() {
             targets.extend(target(d, item, default));
         }
+        if let Some(only_ipv4) = config.as_ref().and_then(|config| config.only_ipv4) {
+            let kind = if only_ipv4 { "IPV4" } else { "IPV6" };
+            for target in targets.iter().filter(|target| target.address.is_ipv4() != only_ipv4) {
+                let message = format!("the target {} does not fit ipAddressType {kind}", target.address);
+                let help = "leave ipAddressType out where targets are of both kinds";
+                d.report(Diagnostic::error(&target.at, message).help(help));
+            }
+        }
         let mut seen: HashMap<(IpAddr, u16), &Position> = HashMap::new();
         for target in &targets {
             let target: &TargetDocument = target;
             if let Some(first) = seen.insert((target.address, target.port), &target.at) {
                 let place = first.place();
-                let message = format!("the target {}:{} is there twice; first at {place}", target.address, target.port);
+                let message = format!(
+                    "the target {} is there twice; first at {place}",
+                    SocketAddr::new(target.address, target.port)
+                );
                 d.report(Diagnostic::error(&target.at, message));
             }
         }
@@ -91,6 +102,8 @@ struct Config {
     vpc: Option<Located<Identifier>>,
     port: u16,
     protocol_version: ProtocolVersion,
+    /// `ipAddressType`, if it is given: all targets are of IPv4, or none is. Else both kinds may be there.
+    only_ipv4: Option<bool>,
 }
 
 fn config(d: &mut Decoder<'_>, node: &Node) -> Option<Config> {
@@ -104,9 +117,9 @@ fn config(d: &mut Decoder<'_>, node: &Node) -> Option<Config> {
     let later = [("GRPC", "HTTP2 carries gRPC, too")];
     let version =
         fields.take(d, "protocolVersion").and_then(|node| d.choice(node, "protocolVersion", &versions, &later));
-    if let Some(node) = fields.take(d, "ipAddressType") {
-        d.choice(node, "ipAddressType", &[("IPV4", ())], &[("IPV6", "")]);
-    }
+    let only_ipv4 = fields
+        .take(d, "ipAddressType")
+        .and_then(|node| d.choice(node, "ipAddressType", &[("IPV4", true), ("IPV6", false)], &[]));
     if let Some(node) = fields.take(d, "healthCheck") {
         health_check(d, node);
     }
@@ -116,6 +129,7 @@ fn config(d: &mut Decoder<'_>, node: &Node) -> Option<Config> {
         vpc,
         port: port.and_then(|n| u16::try_from(n).ok()).unwrap_or(80),
         protocol_version: version.unwrap_or(ProtocolVersion::Http1),
+        only_ipv4,
     })
 }
 

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::Serialize;
 
-use super::common::{Metadata, Tags, special};
+use super::common::{Metadata, Tags, mapped, special};
 use crate::diagnostic::{Located, quote};
 use crate::ids::{IdKind, Identifier};
 use crate::limits::{MAX_ATTACHMENTS, MAX_CIDR_BLOCKS, MAX_DNS_UPSTREAMS, MAX_WORKLOAD_ADDRESSES};
@@ -113,7 +113,7 @@ pub(super) fn decode_vpc(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut sp
     }
     let networks = d.networks(&mut spec, true);
     let tags = d.spec_tags(&mut spec);
-    spec.later(d, "ipv6CidrBlocks", "this version knows IPv4 only");
+    spec.later(d, "ipv6CidrBlocks", "`cidrBlocks` takes both families");
     spec.read_only(d, &["id", "arn", "vpcId", "status", "createdAt", "lastUpdatedAt"]);
     spec.finish(d);
     Some(VpcDocument {
@@ -128,45 +128,48 @@ pub(super) fn decode_vpc(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut sp
     })
 }
 
-/// Largest block a VPC may have: more than a /8 is everybody's addresses, not a VPC's.
+/// Largest block a VPC may have: more is everybody's addresses, not a VPC's.
 const SHORTEST_PREFIX: u8 = 8;
+/// Likewise of IPv6: providers hold a /16 at most.
+const SHORTEST_PREFIX6: u8 = 16;
 
 fn cidr(d: &mut Decoder<'_>, node: &Node) -> Option<Located<IpNet>> {
-    let text = d.string(node, "a CIDR block like 10.0.0.0/16")?;
-    let expected = "a CIDR block like 10.0.0.0/16";
-    let net: Ipv4Net = match text.parse::<IpNet>() {
-        Ok(IpNet::V4(net)) => net,
-        Ok(IpNet::V6(_)) => {
-            let diagnostic = d.error(node.mark, format!("{}: IPv6 is not in this version", quote(text)));
-            d.report(diagnostic.expected(expected));
-            return None;
-        }
-        Err(_) => {
-            let diagnostic = d.error(node.mark, format!("{} is no CIDR block", quote(text))).expected(expected);
-            let address = text.parse::<std::net::Ipv4Addr>().is_ok();
-            d.report(if address { diagnostic.help(format!("one address alone is {text}/32")) } else { diagnostic });
-            return None;
-        }
+    let expected = "a CIDR block like 10.0.0.0/16 or fd10::/64";
+    let text = d.string(node, expected)?;
+    let Ok(net) = text.parse::<IpNet>() else {
+        let diagnostic = d.error(node.mark, format!("{} is no CIDR block", quote(text))).expected(expected);
+        let alone = text.parse::<IpAddr>().map(IpNet::from);
+        d.report(match alone {
+            Ok(alone) => diagnostic.help(format!("one address alone is {alone}")),
+            Err(_) => diagnostic,
+        });
+        return None;
     };
     if net.trunc() != net {
         let diagnostic = d.error(node.mark, format!("{net} has bits behind its prefix"));
         d.report(diagnostic.help(format!("did you mean {}?", quote(&net.trunc().to_string()))));
         return None;
     }
-    if net.prefix_len() < SHORTEST_PREFIX {
+    let shortest = if net.addr().is_ipv4() { SHORTEST_PREFIX } else { SHORTEST_PREFIX6 };
+    if net.prefix_len() < shortest {
         let diagnostic = d.error(node.mark, format!("{net} is too large for a VPC"));
-        d.report(diagnostic.expected(format!("a prefix of /{SHORTEST_PREFIX} to /32")));
+        d.report(diagnostic.expected(format!("a prefix of /{shortest} to /{}", net.max_prefix_len())));
         return None;
     }
-    if let Some(what) = special(net.network()).or_else(|| special(net.broadcast())).or_else(|| {
-        let link_local = Ipv4Net::new_assert(std::net::Ipv4Addr::new(169, 254, 0, 0), 16);
-        net.contains(&link_local).then_some("around link-local addresses")
-    }) {
+    // Of IPv6, no block this small lies around such addresses without beginning among them.
+    let around = IpNet::new_assert(IpAddr::from([169, 254, 0, 0]), 16);
+    if let Some(what) = special(net.network())
+        .or_else(|| special(net.broadcast()))
+        .or_else(|| net.contains(&around).then_some("around link-local addresses"))
+    {
         let diagnostic = d.error(node.mark, format!("no workload can have an address of {net}: it is {what}"));
-        d.report(diagnostic);
+        d.report(match mapped(net.network()) {
+            Some(v4) => diagnostic.help(format!("write it as {v4}/{}", net.prefix_len().saturating_sub(96))),
+            None => diagnostic,
+        });
         return None;
     }
-    Some(Located { value: IpNet::V4(net), at: d.at(node.mark) })
+    Some(Located { value: net, at: d.at(node.mark) })
 }
 
 fn overlap(d: &mut Decoder<'_>, before: &[Located<IpNet>], cidr: &Located<IpNet>) {
@@ -208,17 +211,21 @@ fn upstream(d: &mut Decoder<'_>, node: &Node) -> Option<Located<SocketAddr>> {
         (_, Ok(upstream)) => upstream,
         _ => {
             let diagnostic = d.error(node.mark, format!("{} is no DNS upstream", quote(text)));
-            d.report(diagnostic.expected("an address or address:port, like 10.0.0.2 or 10.0.0.2:5353"));
+            d.report(
+                diagnostic
+                    .expected("an address or address:port, like 10.0.0.2, 10.0.0.2:5353, fd10::2 or [fd10::2]:5353"),
+            );
             return None;
         }
     };
-    let IpAddr::V4(address) = upstream.ip() else {
-        let diagnostic = d.error(node.mark, format!("{}: IPv6 is not in this version", quote(text)));
-        d.report(diagnostic);
-        return None;
-    };
+    let address = upstream.ip();
     // The host may well have a resolver of its own on loopback or link-local; the rest cannot be asked.
-    let special = special(address).filter(|_| !address.is_loopback() && !address.is_link_local());
+    let near = match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        // A link-local one would need to name its interface.
+        IpAddr::V6(address) => address.is_loopback(),
+    };
+    let special = special(address).filter(|_| !near);
     if let Some(what) = special.or((upstream.port() == 0).then_some("without a port")) {
         let diagnostic = d.error(node.mark, format!("{} cannot be asked: it is {what}", quote(text)));
         d.report(diagnostic);

@@ -13,12 +13,12 @@ mod services;
 
 use std::collections::{BTreeMap, HashMap};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::diagnostic::{Diagnostic, Sink, quote};
 use crate::documents::{Documents, Owner};
 use crate::ids::OPERATOR_ACCOUNT_ID;
-use crate::model::{Account, Model, ServiceNetwork, TargetGroup, Vpc};
+use crate::model::{Account, Ipv6Pools, Model, ServiceNetwork, TargetGroup, Vpc};
 use crate::nearest::nearest;
 use crate::vips::VipState;
 use index::Index;
@@ -34,6 +34,8 @@ pub struct Settings<'s> {
     pub vip: Ipv4Net,
     /// Alias range.
     pub alias: Ipv4Net,
+    /// The ranges of IPv6; none: the node has no IPv6.
+    pub ipv6: Option<Ipv6Pools>,
     /// The VIPs as they were.
     pub vips: &'s VipState,
     /// Now, Unix seconds: freed VIPs rest by it.
@@ -103,6 +105,7 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
         region: settings.region.to_owned(),
         vip: settings.vip,
         alias: settings.alias,
+        ipv6: settings.ipv6,
     };
     associations::name_conflicts(&model, &mut warnings);
     policies::without_role(&model, documents, &mut warnings);
@@ -198,17 +201,13 @@ fn qualified(account: Option<&str>, name: &str) -> String {
     account.map_or_else(|| name.to_owned(), |account| format!("{account}/{name}"))
 }
 
-/// The place of a range that two CIDRs share, for a message.
-fn reserved(net: ipnet::IpNet, settings: &Settings<'_>) -> Option<String> {
-    let overlaps = |own: Ipv4Net| {
-        let own = ipnet::IpNet::V4(own);
-        own.contains(&net) || net.contains(&own)
-    };
-    if overlaps(settings.vip) {
-        Some(format!("the VIP range {} of this node", settings.vip))
-    } else if overlaps(settings.alias) {
-        Some(format!("the alias range {} of this node", settings.alias))
-    } else {
-        None
-    }
+/// The range of ours that a net shares addresses with, for a message.
+fn reserved(net: IpNet, settings: &Settings<'_>) -> Option<String> {
+    let ipv6 = settings.ipv6.map(|pools| [("IPv6 VIP", pools.vip.into()), ("IPv6 alias", pools.alias.into())]);
+    let ranges = [("VIP", IpNet::V4(settings.vip)), ("alias", IpNet::V4(settings.alias))];
+    ranges
+        .into_iter()
+        .chain(ipv6.into_iter().flatten())
+        .find(|(_, own)| own.contains(&net) || net.contains(own))
+        .map(|(which, own)| format!("the {which} range {own} of this node"))
 }

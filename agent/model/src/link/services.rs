@@ -11,7 +11,7 @@ use crate::documents::{Owner, ServiceDocument};
 use crate::ids::{IdKind, arn, derive};
 use crate::model::{Listener, Service, Status, failure};
 use crate::names::covers;
-use crate::vips::VipState;
+use crate::vips::{VipState, vips6};
 
 impl Linker<'_> {
     /// All services in order of (account, name), and the VIPs they leave.
@@ -33,6 +33,12 @@ impl Linker<'_> {
         let ids: Vec<&str> = services.iter().map(|service| service.id.as_str()).collect();
         vips.retain(self.settings.vip, &ids.iter().copied().collect::<BTreeSet<_>>(), self.settings.now);
         let assigned = vips.assign(self.settings.vip, &ids);
+        if let Some(pools) = self.settings.ipv6.filter(|pools| pools.on) {
+            let vips6 = vips6(pools.vip, &ids);
+            for (service, vip) in services.iter_mut().zip(vips6) {
+                service.vip6 = Some(IpAddr::V6(vip));
+            }
+        }
         for ((service, vip), (owner, at)) in services.iter_mut().zip(assigned).zip(places) {
             service.vip = vip.map(IpAddr::V4);
             if vip.is_none() {
@@ -79,6 +85,7 @@ impl Linker<'_> {
             account: account.to_owned(),
             status,
             vip: None,
+            vip6: None,
             generated_name,
             domains: doc.domains.iter().map(|domain| domain.value.clone()).collect(),
             listeners,

@@ -107,17 +107,15 @@ pub fn plan(model: &Model, bindings: &[Binding], numbers: &mut Numbers, revision
     let (workloads, roles) = planner.workloads(bindings, &mut policies);
     let services = planner.services(numbers, &networks, &mut policies);
     let vpcs = planner.vpcs(&networks);
-    let dns_vip = model.dns_vip();
-    for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
-        planner.listeners.insert((dns_vip, 53, protocol), (LISTENER_DNS, 0));
+    for dns_vip in std::iter::once(model.dns_vip()).chain(model.dns_vip6()) {
+        for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
+            planner.listeners.insert((dns_vip, 53, protocol), (LISTENER_DNS, 0));
+        }
     }
     let dns = snapshot::Dns {
         suffix: model.dns_suffix.clone(),
         ttl_seconds: DNS_TTL_SECONDS,
-        own_ranges: [model.vip, model.alias]
-            .into_iter()
-            .map(|range| (IpAddr::V4(range.network()), range.prefix_len()))
-            .collect(),
+        own_ranges: model.own_ranges().map(|range| (range.network(), range.prefix_len())).collect(),
     };
     Plan {
         snapshot: Snapshot {
@@ -210,6 +208,7 @@ impl<'m> Planner<'m> {
                     Vec::new()
                 },
                 dns_upstreams: upstreams,
+                families: vpc.families(),
             });
         }
         vpcs
@@ -225,7 +224,9 @@ impl<'m> Planner<'m> {
             };
             self.services.insert(index, number(services.len()));
             for listener in &service.listeners {
-                self.listeners.insert((vip, listener.port, IPPROTO_TCP), (LISTENER_HTTP, stable));
+                for vip in std::iter::once(vip).chain(service.vip6) {
+                    self.listeners.insert((vip, listener.port, IPPROTO_TCP), (LISTENER_HTTP, stable));
+                }
             }
             services.push(snapshot::Service {
                 name: service.name.clone(),
@@ -233,6 +234,7 @@ impl<'m> Planner<'m> {
                 arn: service.arn.clone(),
                 number: stable,
                 vip,
+                vip6: service.vip6,
                 generated_name: service.generated_name.clone(),
                 domains: service.domains.clone(),
                 account: identity::service_account(model, &service.account),

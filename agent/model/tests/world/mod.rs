@@ -9,6 +9,8 @@ use brattice_model::{Diagnostic, Documents, Linked, Owner, Settings, Source, Vip
 
 pub const VIP: &str = "169.254.64.0/20";
 pub const ALIAS: &str = "100.127.0.0/16";
+pub const VIP6: &str = "fd00:a9fe::/64";
+pub const ALIAS6: &str = "fd00:64::/48";
 
 pub fn source(path: &str, text: &str) -> Source {
     Source { path: path.into(), text: text.into() }
@@ -121,6 +123,7 @@ pub fn settings(vips: &VipState, now: u64) -> Settings<'_> {
         region: "local",
         vip: VIP.parse().unwrap(),
         alias: ALIAS.parse().unwrap(),
+        ipv6: Some(brattice_model::Ipv6Pools { vip: VIP6.parse().unwrap(), alias: ALIAS6.parse().unwrap(), on: true }),
         vips,
         now,
     }

@@ -291,4 +291,28 @@ pub(super) const FAULTS: &[Fault] = &[
         replace: "    false\n",
         tests: &[unit("brattice-cli", "escape::tests::nothing_reaches_the_terminal")],
     },
+    Fault {
+        name: "vip6-service-bit",
+        means: "a service's IPv6 VIP may be one of the node's own addresses",
+        file: "agent/model/src/vips.rs",
+        search: "identifier(service, attempt) | SERVICE_BIT",
+        replace: "identifier(service, attempt)",
+        tests: &[unit("brattice-model", "vips::tests::ipv6_vips_hang_on_the_id_alone")],
+    },
+    Fault {
+        name: "mapped-address",
+        means: "an IPv4 address written as one of IPv6 is a second address",
+        file: "agent/model/src/documents/common.rs",
+        search: "a if a.to_ipv4_mapped().is_some() => Some",
+        replace: "a if false && a.to_ipv4_mapped().is_some() => Some",
+        tests: &[model("golden", "says_what_is_wrong_where_and_what_was_meant")],
+    },
+    Fault {
+        name: "alias-family",
+        means: "IPv6 aliases outlive the range they are of",
+        file: "agent/control/src/aliases.rs",
+        search: "IpAddr::V6(alias) => self.range6.is_some_and(|range| range.contains(&alias)),",
+        replace: "IpAddr::V6(_) => true,",
+        tests: &[control("aliases::tests::each_family_has_its_pool_and_an_interface_one_share_of_both")],
+    },
 ];

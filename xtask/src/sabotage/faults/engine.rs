@@ -50,8 +50,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "unknown-host",
         means: "any host means the only service of a VIP",
         file: "agent/engine/src/state.rs",
-        search: "service.names.iter().find(|name| name.eq_ignore_ascii_case(host))?",
-        replace: "service.names.iter().find(|name| name.eq_ignore_ascii_case(host)).or(service.names.first())?",
+        search: "service.called(host)?",
+        replace: "service.called(host).or(service.names.first().map(AsRef::as_ref))?",
         tests: &[http("identity::unknown_and_invisible_services_are_the_same_bytes")],
     },
     Fault {
@@ -294,5 +294,13 @@ pub(super) const FAULTS: &[Fault] = &[
         search: "    if peer.uid() != 0 {",
         replace: "    if false && peer.uid() != 0 {",
         tests: &[process("lifecycle::obeys_root_only")],
+    },
+    Fault {
+        name: "dns-families",
+        means: "a VPC of IPv6 alone is told IPv4 addresses",
+        file: "agent/engine/src/state.rs",
+        search: "families.0.then_some(service.vip)",
+        replace: "Some(service.vip)",
+        tests: &[test("brattice-tests", "together", "ipv6::each_vpc_is_told_the_addresses_of_its_families")],
     },
 ];

@@ -108,8 +108,14 @@ fn printed(service: &str, file: &str, text: &str) -> (Vec<String>, bool) {
 fn printed_on([node, network, service]: [&str; 3], file: &str, text: &str) -> (Vec<String>, bool) {
     let (directory, policies) = directory(node, network, service);
     let state = directory.path().join("state");
-    let node =
-        NodeArguments { vip_range: None, alias_range: None, dns_suffix: "svc.test".into(), state_dir: state.clone() };
+    let node = NodeArguments {
+        vip_range: None,
+        alias_range: None,
+        vip6_range: None,
+        alias6_range: None,
+        dns_suffix: "svc.test".into(),
+        state_dir: state.clone(),
+    };
     let state = StateDirectory::existing(&state).peek();
     let checked = check(&policies, &node, &state, &BTreeMap::new()).unwrap_or_else(|e| panic!("{}", e.text));
     assert_eq!(checked.errors(), 0);
@@ -439,6 +445,8 @@ fn files_that_cannot_be_read_are_wrong_usage() {
         let node = NodeArguments {
             vip_range: None,
             alias_range: None,
+            vip6_range: None,
+            alias6_range: None,
             dns_suffix: "svc.test".into(),
             state_dir: directory.join("state"),
         };

@@ -109,7 +109,7 @@ impl Supervisor {
             return Err("it was started with other settings".to_owned());
         }
         let metrics = if running.metrics { descriptors.pop() } else { None };
-        let sockets = Sockets::new(running.settings.workers, descriptors)
+        let sockets = Sockets::new(running.settings.workers, !running.settings.sources6.is_empty(), descriptors)
             .ok_or_else(|| "it does not show the descriptors it was given".to_owned())?;
         // After a time without an engine the slots are empty: then our own handles say what the sockets are.
         let fits = match &self.sockets {

@@ -57,12 +57,17 @@ impl Slots for FakeSlots {
         *self.address.lock().unwrap() = Some(http.local_addr().unwrap());
         let udp = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
         let map = OwnedFd::from(tempfile::tempfile().unwrap());
-        Ok(Sockets::new(WORKERS, vec![http.into(), tcp(), udp, tcp(), map]).unwrap())
+        Ok(Sockets::new(WORKERS, false, vec![http.into(), tcp(), udp, tcp(), map]).unwrap())
     }
 }
 
 fn settings() -> Settings {
-    Settings { workers: WORKERS, sources: vec![[169, 254, 64, 1].into()], limits: Limits::default() }
+    Settings {
+        workers: WORKERS,
+        sources: vec![[169, 254, 64, 1].into()],
+        sources6: Vec::new(),
+        limits: Limits::default(),
+    }
 }
 
 struct Bench {
@@ -419,7 +424,7 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
                     let message: ToEngine = decode(&buffer[4..end]).unwrap();
                     buffer.drain(..end);
                     match &message {
-                        ToEngine::Start(_) => sockets = arrived.drain(..descriptor_count(WORKERS)).collect(),
+                        ToEngine::Start(_) => sockets = arrived.drain(..descriptor_count(WORKERS, false)).collect(),
                         ToEngine::Snapshot(snapshot) => revision = snapshot.revision,
                         ToEngine::AccessLog(Some(log)) => {
                             assert!(log.file && log.sample == 3);
