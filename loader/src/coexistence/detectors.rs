@@ -16,6 +16,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// For programs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Works => "works",
+            WorksBut => "works-but",
+            Refused => "refused",
+        }
+    }
+
     /// In words.
     #[must_use]
     pub const fn text(self) -> &'static str {

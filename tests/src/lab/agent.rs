@@ -26,6 +26,8 @@ pub struct AgentOptions {
     pub access_log: bool,
     /// Serves metrics at [`Lab::metrics_socket`].
     pub metrics: bool,
+    /// The alias range it is given; none: it chooses.
+    pub alias_range: Option<&'static str>,
     /// More arguments.
     pub more: Vec<String>,
     /// Waits for `ready` at most this long.
@@ -34,7 +36,14 @@ pub struct AgentOptions {
 
 impl Default for AgentOptions {
     fn default() -> Self {
-        Self { workers: 2, access_log: false, metrics: false, more: Vec::new(), within: Duration::from_secs(30) }
+        Self {
+            workers: 2,
+            access_log: false,
+            metrics: false,
+            alias_range: Some(ALIAS_RANGE),
+            more: Vec::new(),
+            within: Duration::from_secs(30),
+        }
     }
 }
 
@@ -210,8 +219,11 @@ impl Lab {
             .arg(self.bpffs())
             .args(["--engine-user", &ENGINE_UID.to_string(), "--group", &READERS_GID.to_string()])
             .args(["--workers", &options.workers.to_string()])
-            .args(["--vip-range", VIP_RANGE, "--alias-range", ALIAS_RANGE])
+            .args(["--vip-range", VIP_RANGE])
             .args(&options.more);
+        if let Some(range) = options.alias_range {
+            command.args(["--alias-range", range]);
+        }
         if options.access_log {
             command.arg("--access-log").arg(self.access_log());
         }
