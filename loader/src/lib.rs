@@ -7,6 +7,7 @@
 mod adopt;
 mod aside;
 pub mod cleanup;
+pub mod coexistence;
 mod datapath;
 pub mod device;
 mod error;

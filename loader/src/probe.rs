@@ -176,13 +176,17 @@ fn jit() -> Check {
     )
 }
 
-fn cgroups() -> Check {
+/// Where cgroup v2 is mounted.
+pub(crate) fn cgroup_root() -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let place = mounts.lines().find_map(|line| {
+    mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).unwrap_or_default().to_owned())
-    });
-    match place {
+    })
+}
+
+fn cgroups() -> Check {
+    match cgroup_root() {
         Some(place) => Check::new("cgroup v2", false, true, place, ""),
         None => Check::new(
             "cgroup v2",

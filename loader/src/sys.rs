@@ -269,6 +269,11 @@ pub(crate) fn query_sk_lookup(namespace: BorrowedFd<'_>) -> io::Result<Vec<u32>>
     query(Attr::new().fd(0, namespace), ATTACH_SK_LOOKUP)
 }
 
+/// Ids of the programs of a cgroup that are attached as `attach_type`.
+pub(crate) fn query_cgroup(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    query(Attr::new().fd(0, cgroup), attach_type)
+}
+
 fn query(attr: Attr, attach_type: u32) -> io::Result<Vec<u32>> {
     let mut ids = [0_u8; MAX_QUERY * 4];
     let mut attr = attr.u32(4, attach_type).write(16, &mut ids).u32(24, u32::try_from(MAX_QUERY).unwrap_or(0));

@@ -431,6 +431,9 @@ pub(crate) struct PreflightArguments {
     /// Leave out the probe with real packets
     #[arg(long)]
     pub(crate) no_probe: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 /// `brattice cleanup`.

@@ -40,6 +40,8 @@ pub struct WorkloadWish {
     pub namespace: Option<String>,
     /// Authoritative addresses; empty: those discovered.
     pub addresses: Vec<IpAddr>,
+    /// Its interface may carry another CNI's programs.
+    pub allow_beside_cni: bool,
 }
 
 /// What the documents wish.
@@ -72,6 +74,8 @@ pub enum Code {
     AmbiguousWorkload,
     /// A document that means no interface that exists.
     NoInterface,
+    /// Another CNI's programs are on it, and no document allows to be beside them.
+    CarriesCni,
     /// No address known, of either family.
     NoAddress,
     /// An IPv6 address on a node that does no IPv6 now.
@@ -184,6 +188,7 @@ impl Wishes {
                 interface: workload.interface.clone(),
                 namespace: workload.namespace.clone(),
                 addresses: workload.addresses.clone(),
+                allow_beside_cni: workload.allow_beside_cni,
             });
         Self { vpcs: vpcs.collect(), workloads: workloads.collect(), ipv6: model.serves_ipv6().is_some() }
     }
@@ -262,7 +267,8 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
             intercept_dns: wishes.vpcs.iter().any(|vpc| vpc.intercept_dns && vpcs.contains(vpc.name.as_str())),
             mtu: mtu(interface),
         };
-        match unfit(interface) {
+        let cni = carries_cni(interface, wishes, documents);
+        match unfit(interface).or(cni.map(|text| (Code::CarriesCni, text))) {
             Some((code, text)) => decision.refuse(None, code, text),
             None if vpcs.len() > 1 => {
                 decision.refuse(None, Code::ClaimedByTwoVpcs, format!("selected by the VPCs {}", names.join(" and ")));
@@ -281,6 +287,22 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
         decisions.push(decision);
     }
     (decisions, named)
+}
+
+/// Why an interface is left to the CNI whose data path it is part of; `None`: it is nobody's, or a document allows it.
+///
+/// Ours would run first and redirect service traffic past that CNI's programs, and so past its policies.
+fn carries_cni(interface: &Interface, wishes: &Wishes, documents: &[&WorkloadWish]) -> Option<String> {
+    let (cni, program) = interface.cni()?;
+    let allowed = documents.iter().any(|wish| wish.allow_beside_cni)
+        || wishes.vpcs.iter().any(|vpc| vpc.selecting(interface).any(|selector| selector.allow_beside_cni));
+    (!allowed).then(|| {
+        format!(
+            "it carries {cni}'s program {} ({}), whose policies service traffic would bypass; if that is meant, say \
+             `allowBesideCni: true` in the Vpc's attachment or in the Workload document",
+            program.name, program.hook
+        )
+    })
 }
 
 /// What can never be a workload's interface, whoever selects it.
@@ -412,8 +434,12 @@ fn unique_names(decisions: &mut [Decision], documents: &Documents<'_>) {
 
 impl VpcWish {
     fn selects(&self, interface: &Interface) -> bool {
+        self.selecting(interface).next().is_some()
+    }
+
+    fn selecting<'a>(&'a self, interface: &'a Interface) -> impl Iterator<Item = &'a Attachment> {
         let namespace = interface.peer.as_ref().and_then(|peer| peer.namespace.as_deref());
-        self.selectors.iter().any(|selector| {
+        self.selectors.iter().filter(move |selector| {
             selector.interface.as_ref().is_none_or(|glob| glob.matches(&interface.name))
                 && selector.namespace.as_ref().is_none_or(|glob| namespace.is_some_and(|name| glob.matches(name)))
         })

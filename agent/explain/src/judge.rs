@@ -481,6 +481,10 @@ fn remedy_of(code: &str, found: &Found<'_>) -> String {
         "OutsideVpc" => format!("give it an address inside of the VPC, or add the block to cidrBlocks of {vpc}"),
         "AddressConflict" => "give one of the two another address".to_owned(),
         "ClaimedByTwoVpcs" => format!("narrow the attachments of one of the VPCs {}", found.vpc_name),
+        "CarriesCni" => format!(
+            "if service traffic may bypass that CNI's policies, say `allowBesideCni: true` in the attachment of {vpc}, or in \
+             {document}"
+        ),
         "AliasPoolExhausted" => "start the agent with a larger --alias-range".to_owned(),
         "AliasLimit" => "take addresses away from the interface, and wait two minutes".to_owned(),
         "AttachFailed" => "see the agent's log; `brattice preflight` checks the host".to_owned(),

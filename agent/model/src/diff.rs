@@ -131,6 +131,7 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         put(&mut fields, "interface", workload.interface.as_deref().unwrap_or_default());
         put(&mut fields, "namespace", workload.namespace.as_deref().unwrap_or_default());
         put(&mut fields, "addresses", &list(&workload.addresses));
+        put(&mut fields, "allowBesideCni", if workload.allow_beside_cni { "true" } else { "" });
         tags(&mut fields, &workload.labels, &workload.tags);
         all.insert((2, "Workload", workload.name.clone()), fields);
     }
@@ -263,7 +264,8 @@ fn attachment(attachment: &Attachment) -> String {
         .into_iter()
         .flatten()
         .collect();
-    parts.join(" and ")
+    let beside = if attachment.allow_beside_cni { " (beside a CNI)" } else { "" };
+    format!("{}{beside}", parts.join(" and "))
 }
 
 /// Without the message, which may name lines.

@@ -276,6 +276,8 @@ pub struct Workload {
     pub namespace: Option<String>,
     /// Its addresses; empty = those discovered.
     pub addresses: Vec<IpAddr>,
+    /// Whether it is taken although its interface carries another CNI's programs.
+    pub allow_beside_cni: bool,
     /// For selection.
     pub labels: Tags,
     /// Tags.

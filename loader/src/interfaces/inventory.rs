@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::programs::{self, Program, cni_of};
 use crate::aside::aside;
 use crate::namespace::{self, Namespace};
 use crate::netlink::link::{self, InterfaceAddress, Link};
@@ -36,8 +37,18 @@ pub struct Interface {
     pub ours: bool,
     /// Its own addresses here.
     pub addresses: Vec<IpAddr>,
+    /// Everybody else's eBPF programs on it.
+    pub programs: Vec<Program>,
     /// The other end of a veth pair.
     pub peer: Option<Peer>,
+}
+
+impl Interface {
+    /// The CNI whose data path it is part of, and the program that tells.
+    #[must_use]
+    pub fn cni(&self) -> Option<(&'static str, &Program)> {
+        self.programs.iter().find_map(|program| Some((cni_of(&self.name, &program.name)?, program)))
+    }
 }
 
 /// The other end of a veth pair.
@@ -94,6 +105,7 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
     } else {
         BTreeMap::new()
     };
+    let filtered = programs::filtered(&mut socket).unwrap_or_default();
     let mut inside: HashMap<u32, Option<Inside>> = HashMap::new();
     let mut all = Vec::with_capacity(links.len());
     for link in &links {
@@ -128,6 +140,7 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
             }),
             ours: device::ours(link) || link.name.starts_with(PROBE_PREFIX),
             addresses: own_addresses(link.ifindex, &addresses),
+            programs: programs::on(&mut socket, link.ifindex, &filtered),
             peer,
         });
     }

@@ -1,8 +1,10 @@
 //! The interfaces of this network namespace, who is at the other end of each, and word of every change.
 
 mod inventory;
+mod programs;
 mod watch;
 
 pub use inventory::{Interface, Peer, inventory};
 pub(crate) use inventory::{PROBE_PREFIX, list as inventory_now};
+pub use programs::{Hook, Program, cni_of};
 pub use watch::{Change, Watch};

@@ -9,7 +9,8 @@ mod trace;
 
 pub(crate) use active::forget;
 pub use active::{Leg, Report, probe, probe_alone};
-pub use firewall::{BaseChain, base_chains, dropping_chains};
+pub use firewall::{BaseChain, Keeper, base_chains, dropping_chains};
+pub(crate) use firewall::{FIREWALLD_MEND, UFW_MEND};
 pub use host::host;
 pub use overlaps::{Overlap, free_range, overlaps};
 pub use trace::Culprit;

@@ -153,7 +153,7 @@ fn read(lines: &[String], bases: &[BaseChain]) -> Vec<Culprit> {
             chain: chain.to_owned(),
             hook: hook.to_owned(),
             what,
-            mend: firewall::mend(line.family, line.table, chain, hook),
+            mend: base.map_or_else(|| firewall::mend(line.family, line.table, chain, hook), BaseChain::mend),
         };
         if !culprits.contains(&culprit) {
             culprits.push(culprit);
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn chain(name: &str, hook: &str) -> BaseChain {
-        BaseChain { family: "inet".into(), table: "filter".into(), chain: name.into(), hook: hook.into(), drops: true }
+        BaseChain { family: "inet".into(), table: "filter".into(), chain: name.into(), hook: hook.into(), drops: true, keeper: firewall::Keeper::Nobody }
     }
 
     #[test]

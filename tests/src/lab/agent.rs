@@ -28,6 +28,8 @@ pub struct AgentOptions {
     pub metrics: bool,
     /// Range of the VIPs.
     pub vip_range: &'static str,
+    /// The alias range it is given; none: it chooses.
+    pub alias_range: Option<&'static str>,
     /// More arguments.
     pub more: Vec<String>,
     /// Waits for `ready` at most this long.
@@ -41,6 +43,7 @@ impl Default for AgentOptions {
             access_log: false,
             metrics: false,
             vip_range: VIP_RANGE,
+            alias_range: Some(ALIAS_RANGE),
             more: Vec::new(),
             within: Duration::from_secs(30),
         }
@@ -219,8 +222,11 @@ impl Lab {
             .arg(self.bpffs())
             .args(["--engine-user", &ENGINE_UID.to_string(), "--group", &READERS_GID.to_string()])
             .args(["--workers", &options.workers.to_string()])
-            .args(["--vip-range", options.vip_range, "--alias-range", ALIAS_RANGE])
+            .args(["--vip-range", options.vip_range])
             .args(&options.more);
+        if let Some(range) = options.alias_range {
+            command.args(["--alias-range", range]);
+        }
         if options.access_log {
             command.arg("--access-log").arg(self.access_log());
         }

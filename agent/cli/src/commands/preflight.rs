@@ -1,23 +1,26 @@
-//! `brattice preflight`: does this host fit, what would be attached, and does a packet get through.
+//! `brattice preflight`: does this host fit, who else works on its network, what would be attached, and does a packet get
+//! through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
 use brattice_control::attachments::{Wishes, decide};
-use brattice_control::settings;
-use brattice_control::state::StateDirectory;
+use brattice_control::settings::{self, ALIAS_CANDIDATES, VIP_CANDIDATES};
+use brattice_control::state::{State, StateDirectory};
+use brattice_loader::coexistence::{self, Verdict};
 use brattice_loader::interfaces::inventory;
-use brattice_loader::preflight::{host, overlaps, probe_alone};
+use brattice_loader::preflight::{free_range, host, overlaps, probe_alone};
 use brattice_loader::probe::Check;
 use brattice_loader::{Ipv6, Ipv6Ranges, Options};
 use brattice_model::Model;
 use brattice_wire::api::{Answer, ProbeView, Request};
 use ipnet::{IpNet, Ipv4Net};
+use serde_json::{Map, Value, json};
 
 use super::documents::{check, node_ranges};
-use crate::arguments::PreflightArguments;
-use crate::output::{Table, Tone, colours, paint, print};
+use crate::arguments::{Format, NodeArguments, PreflightArguments};
+use crate::output::{self, Table, Tone, colours, paint, print_json};
 use crate::{Failure, Outcome, client, escape, users};
 
 pub(crate) fn run(arguments: &PreflightArguments) -> Outcome {
@@ -26,9 +29,15 @@ pub(crate) fn run(arguments: &PreflightArguments) -> Outcome {
 }
 
 async fn all(arguments: &PreflightArguments) -> Outcome {
+    let mut out = Out { format: arguments.output, sections: Map::new() };
     let state = StateDirectory::existing(&arguments.node.state_dir).peek();
-    let (vip, alias) = node_ranges(&arguments.node, &state);
     let ipv6 = settings::ipv6_ranges(arguments.node.vip6_range, arguments.node.alias6_range);
+    let model = match check(&arguments.policies, &arguments.node, &state, &BTreeMap::new()) {
+        Ok(checked) => Ok(checked.linked.model),
+        Err(e) => Err(e.text),
+    };
+    let cidrs = cidrs(model.as_ref().ok());
+    let (vip, alias) = ranges(&arguments.node, &state, &cidrs).await?;
     let running = client::is_there(&arguments.run_dir);
     let mut fits = true;
     let options = options(arguments, vip, alias, ipv6);
@@ -38,32 +47,122 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
     if !running {
         checks.push(engine_user(arguments));
     }
-    fits &= show_checks(&checks);
-
-    let model = match check(&arguments.policies, &arguments.node, &state, &BTreeMap::new()) {
-        Ok(checked) => Some(checked.linked.model),
-        Err(e) => {
-            heading("documents");
-            print(&format!("{}\n", escape::text(&e.text)));
-            None
-        }
-    };
-    fits &= show_overlaps(&options, model.as_ref()).await?;
-    show_interfaces(model.as_ref()).await?;
+    fits &= show_checks(&checks, &mut out);
+    show_neighbours(&mut out).await?;
+    if let Err(text) = &model {
+        out.heading("documents");
+        out.print(&format!("{}\n", escape::text(text)));
+        out.section("documents", json!({"error": text}));
+    }
+    fits &= show_overlaps(&options, &cidrs, &mut out).await?;
+    show_interfaces(model.as_ref().ok(), &mut out).await?;
     if !arguments.no_probe {
-        fits &= show_probe(arguments, options, running).await;
+        fits &= show_probe(arguments, options, running, &mut out).await;
     }
     let verdict = if fits {
         paint("this host fits", Tone::Good, colours())
     } else {
         paint("this host does not fit yet", Tone::Bad, colours())
     };
-    print(&format!("\n{verdict}\n"));
+    out.print(&format!("\n{verdict}\n"));
+    out.finish(fits);
     Ok(ExitCode::from(u8::from(!fits)))
 }
 
-fn heading(name: &str) {
-    print(&format!("\n{}\n", paint(name, Tone::Faint, colours())));
+/// Tables are printed as they come, JSON at the end.
+struct Out {
+    format: Format,
+    sections: Map<String, Value>,
+}
+
+impl Out {
+    fn print(&self, text: &str) {
+        if self.format == Format::Table {
+            output::print(text);
+        }
+    }
+
+    fn heading(&self, name: &str) {
+        self.print(&format!("\n{}\n", paint(name, Tone::Faint, colours())));
+    }
+
+    fn section(&mut self, name: &str, value: Value) {
+        self.sections.insert(name.to_owned(), value);
+    }
+
+    fn finish(mut self, fits: bool) {
+        if self.format == Format::Json {
+            self.section("fits", json!(fits));
+            print_json(&Value::Object(self.sections));
+        }
+    }
+}
+
+fn cidrs(model: Option<&Model>) -> Vec<(String, IpNet)> {
+    let vpcs = model.iter().flat_map(|model| &model.vpcs);
+    vpcs.flat_map(|vpc| vpc.cidrs.iter().map(|cidr| (format!("VPC {}", vpc.name), *cidr))).collect()
+}
+
+/// The ranges in force, or those that the agent would choose at its first start. Where no candidate is free, the first, whose
+/// collisions are then shown.
+async fn ranges(
+    node: &NodeArguments,
+    state: &State,
+    cidrs: &[(String, IpNet)],
+) -> Result<(Ipv4Net, Ipv4Net), Failure> {
+    let (mut vip, mut alias) = node_ranges(node, state);
+    let candidates = |list: &[&str]| list.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Ipv4Net>>();
+    if node.vip_range.or(state.vip_range).is_none() {
+        let free = free_range("VIP", &candidates(&VIP_CANDIDATES), cidrs).await.map_err(Failure::new)?;
+        vip = free.unwrap_or(vip);
+    }
+    if node.alias_range.or(state.alias_range).is_none() {
+        let free = free_range("alias", &candidates(&ALIAS_CANDIDATES), cidrs).await.map_err(Failure::new)?;
+        alias = free.unwrap_or(alias);
+    }
+    Ok((vip, alias))
+}
+
+/// Who else is here, what that means, and what to do. None of it keeps a host from fitting: what does is seen by the probe, and
+/// what is refused is an interface.
+async fn show_neighbours(out: &mut Out) -> Result<(), Failure> {
+    let facts = coexistence::gather(Path::new("/")).await.map_err(Failure::new)?;
+    let findings = coexistence::detect(&facts);
+    out.heading("neighbours");
+    if findings.is_empty() {
+        out.print("nobody else was found on this host's network\n");
+    }
+    for finding in &findings {
+        let tone = match finding.verdict {
+            Verdict::Works => Tone::Good,
+            Verdict::WorksBut => Tone::Warning,
+            Verdict::Refused => Tone::Bad,
+        };
+        let verdict = paint(finding.verdict.text(), tone, colours());
+        out.print(&format!("{}: {verdict}: {}\n", finding.name, finding.means));
+        out.print(&format!("  seen: {}\n", escape::cell(&finding.evidence.join("; "))));
+        if !finding.mend.is_empty() {
+            out.print(&format!("  do: {}\n", finding.mend));
+        }
+    }
+    for unread in &facts.unread {
+        out.print(&format!("{}\n", paint(&escape::cell(&format!("not read: {unread}")), Tone::Warning, colours())));
+    }
+    let list: Vec<Value> = findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "name": finding.name,
+                "verdict": finding.verdict.word(),
+                "means": finding.means,
+                "mend": (!finding.mend.is_empty()).then_some(finding.mend),
+                "evidence": finding.evidence,
+            })
+        })
+        .collect();
+    out.section("neighbours", json!(list));
+    out.section("unread", json!(facts.unread));
+    Ok(())
 }
 
 fn engine_user(arguments: &PreflightArguments) -> Check {
@@ -76,7 +175,7 @@ fn engine_user(arguments: &PreflightArguments) -> Check {
     Check { name: "engine user", ok, required: false, found, mend }
 }
 
-fn show_checks(checks: &[Check]) -> bool {
+fn show_checks(checks: &[Check], out: &mut Out) -> bool {
     let mut table = Table::new(&["CHECK", "", "FOUND", "WHAT TO DO"]);
     for check in checks {
         let (word, tone) = match (check.ok, check.required) {
@@ -87,21 +186,24 @@ fn show_checks(checks: &[Check]) -> bool {
         let mend = check.mend.as_deref().filter(|_| !check.ok).unwrap_or("");
         table.row(&[(check.name, Tone::Plain), (word, tone), (&check.found, Tone::Plain), (mend, Tone::Plain)]);
     }
-    print(&table.render(colours()));
+    out.print(&table.render(colours()));
+    let list: Vec<Value> = checks
+        .iter()
+        .map(|check| {
+            let mend = check.mend.as_deref().filter(|_| !check.ok);
+            json!({"name": check.name, "ok": check.ok, "required": check.required, "found": check.found, "mend": mend})
+        })
+        .collect();
+    out.section("checks", json!(list));
     checks.iter().all(|check| check.ok || !check.required)
 }
 
-async fn show_overlaps(options: &Options, model: Option<&Model>) -> Result<bool, Failure> {
-    let cidrs: Vec<(String, IpNet)> = model
-        .iter()
-        .flat_map(|model| &model.vpcs)
-        .flat_map(|vpc| vpc.cidrs.iter().map(|cidr| (format!("VPC {}", vpc.name), *cidr)))
-        .collect();
+async fn show_overlaps(options: &Options, cidrs: &[(String, IpNet)], out: &mut Out) -> Result<bool, Failure> {
     let ranges = options.ranges();
-    let found = overlaps(&ranges, &cidrs).await.map_err(Failure::new)?;
-    heading("ranges");
+    let found = overlaps(&ranges, cidrs).await.map_err(Failure::new)?;
+    out.heading("ranges");
     let shown: Vec<String> = ranges.iter().map(|(name, range)| format!("{name} {range}")).collect();
-    print(&format!("{}\n", shown.join(", ")));
+    out.print(&format!("{}\n", shown.join(", ")));
     for overlap in &found {
         let tone = if overlap.serious { Tone::Bad } else { Tone::Plain };
         let verdict = if overlap.serious {
@@ -110,17 +212,31 @@ async fn show_overlaps(options: &Options, model: Option<&Model>) -> Result<bool,
             "contains it, and loses to its longer prefix: harmless"
         };
         let line = format!("{} range {}: {} ({}) {verdict}", overlap.pool, overlap.range, overlap.net, overlap.with);
-        print(&format!("{}\n", paint(&escape::cell(&line), tone, colours())));
+        out.print(&format!("{}\n", paint(&escape::cell(&line), tone, colours())));
     }
+    let list: Vec<Value> = found
+        .iter()
+        .map(|overlap| {
+            json!({
+                "pool": overlap.pool,
+                "range": overlap.range,
+                "net": overlap.net,
+                "with": overlap.with,
+                "serious": overlap.serious,
+            })
+        })
+        .collect();
+    out.section("ranges", json!({"vip": options.vip, "alias": options.alias, "overlaps": list}));
     Ok(!found.iter().any(|overlap| overlap.serious))
 }
 
 /// The exact list: what would be attached, what is refused and why, what nobody selects.
-async fn show_interfaces(model: Option<&Model>) -> Result<(), Failure> {
+async fn show_interfaces(model: Option<&Model>, out: &mut Out) -> Result<(), Failure> {
     let interfaces = inventory().await.map_err(Failure::new)?;
     let wishes = model.map(Wishes::of).unwrap_or_default();
     let decisions = decide(&interfaces, &wishes, &BTreeMap::new());
     let mut table = Table::new(&["INTERFACE", "", "VPC", "WORKLOAD", "ADDRESSES", "REASON"]);
+    let mut list = Vec::new();
     let plain = |text: &str| (text.to_owned(), Tone::Plain);
     for decision in &decisions {
         let state = if decision.attached() { ("attach", Tone::Good) } else { ("refuse", Tone::Bad) };
@@ -133,6 +249,19 @@ async fn show_interfaces(model: Option<&Model>) -> Result<(), Failure> {
             plain(&addresses.join(", ")),
             plain(&decision.reason().unwrap_or_default()),
         ]);
+        let refused: Vec<Value> = decision
+            .refused
+            .iter()
+            .map(|refusal| json!({"address": refusal.address, "code": refusal.code.to_string(), "text": refusal.text}))
+            .collect();
+        list.push(json!({
+            "interface": decision.interface,
+            "state": state.0,
+            "vpc": decision.vpc,
+            "workload": decision.name,
+            "addresses": decision.addresses,
+            "refused": refused,
+        }));
     }
     let selected: BTreeSet<u32> = decisions.iter().map(|decision| decision.ifindex).collect();
     for interface in interfaces.iter().filter(|interface| !selected.contains(&interface.ifindex)) {
@@ -144,20 +273,23 @@ async fn show_interfaces(model: Option<&Model>) -> Result<(), Failure> {
             plain(""),
             plain(if interface.ours { "Brattice's own" } else { "no document selects it" }),
         ]);
+        list.push(json!({"interface": interface.name, "state": "leave"}));
     }
-    heading("interfaces");
-    print(&table.render(colours()));
+    out.section("interfaces", json!(list));
+    out.heading("interfaces");
+    out.print(&table.render(colours()));
     Ok(())
 }
 
-async fn show_probe(arguments: &PreflightArguments, options: Options, running: bool) -> bool {
-    heading("probe");
+async fn show_probe(arguments: &PreflightArguments, options: Options, running: bool, out: &mut Out) -> bool {
+    out.heading("probe");
     let report = if running { ask(&arguments.run_dir) } else { alone(options).await };
     let report = match report {
         Ok(report) => report,
         Err(e) => {
             let text = format!("the probe could not be made: {}", e.text);
-            print(&format!("{}\n", paint(&escape::text(&text), Tone::Bad, colours())));
+            out.section("probe", json!({"error": text}));
+            out.print(&format!("{}\n", paint(&escape::text(&text), Tone::Bad, colours())));
             return false;
         }
     };
@@ -171,18 +303,19 @@ async fn show_probe(arguments: &PreflightArguments, options: Options, running: b
             None => ("passed".to_owned(), Tone::Good),
             Some(why) => (format!("FAILED: {}", escape::cell(why)), Tone::Bad),
         };
-        print(&format!("{leg}: {}\n", paint(&word, tone, colours())));
+        out.print(&format!("{leg}: {}\n", paint(&word, tone, colours())));
     }
     for culprit in &report.culprits {
-        print(&format!(
+        out.print(&format!(
             "eaten by {}\n  let it pass with:\n  {}\n",
             escape::cell(&culprit.place),
             escape::cell(&culprit.mend)
         ));
     }
     for hint in &report.hints {
-        print(&format!("{}\n", escape::text(hint)));
+        out.print(&format!("{}\n", escape::text(hint)));
     }
+    out.section("probe", json!(report));
     report.passed()
 }
 

@@ -14,6 +14,7 @@ fn veth(ifindex: u32, name: &str, namespace: &str, addresses: &[&str]) -> Interf
         has_default_route: false,
         ours: false,
         addresses: Vec::new(),
+        programs: Vec::new(),
         peer: Some(Peer {
             ifindex: 2,
             name: "eth0".into(),
@@ -29,7 +30,7 @@ fn veth(ifindex: u32, name: &str, namespace: &str, addresses: &[&str]) -> Interf
 
 fn selector(interface: Option<&str>, namespace: Option<&str>) -> Attachment {
     let glob = |text: &str| Glob::new(text).unwrap();
-    Attachment { interface: interface.map(glob), namespace: namespace.map(glob) }
+    Attachment { interface: interface.map(glob), namespace: namespace.map(glob), allow_beside_cni: false }
 }
 
 fn vpc(name: &str, selectors: &[Attachment]) -> VpcWish {
@@ -54,6 +55,7 @@ fn workload(
         interface: interface.map(Into::into),
         namespace: namespace.map(Into::into),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        allow_beside_cni: false,
     }
 }
 
@@ -283,4 +285,44 @@ fn without_an_address_of_either_family_there_is_none() {
     let decision =
         decide(&interfaces, &wishes(vec![dual("dual", &["10.0.0.0/16", "fd10::/64"])], Vec::new()), &BTreeMap::new());
     assert_eq!(codes(&decision[0]), [Code::NoAddress]);
+}
+
+#[test]
+fn an_interface_of_another_cni_is_taken_only_where_a_document_allows_it() {
+    use brattice_loader::interfaces::{Hook, Program};
+    let carrying = |name: &str, program: &str| {
+        let mut interface = veth(5, name, "a", &["10.0.0.5"]);
+        interface.programs = vec![Program { hook: Hook::TcIngress, name: program.into() }];
+        interface
+    };
+    let cilium = [carrying("blue0", "cil_from_contai")];
+    let refused = decide(&cilium, &wishes(vec![blue()], vec![]), &none());
+    assert_eq!(outcome(&refused, "blue0"), (vec![Code::CarriesCni], vec![]));
+    let reason = refused[0].reason().unwrap();
+    for told in ["Cilium", "cil_from_contai", "tc ingress", "allowBesideCni: true"] {
+        assert!(reason.contains(told), "{told}: {reason}");
+    }
+    // A program of nobody's data path changes nothing.
+    let monitor = [carrying("blue0", "monitor")];
+    assert_eq!(outcome(&decide(&monitor, &wishes(vec![blue()], vec![]), &none()), "blue0").0, []);
+
+    // Allowed by the attachment that selects it, not by another.
+    let allowing = |glob: &str| Attachment { allow_beside_cni: true, ..selector(Some(glob), None) };
+    let other = vpc("blue", &[selector(Some("blue*"), None), allowing("green*")]);
+    assert_eq!(outcome(&decide(&cilium, &wishes(vec![other], vec![]), &none()), "blue0").0, [Code::CarriesCni]);
+    let this = vpc("blue", &[allowing("blue*")]);
+    let taken = decide(&cilium, &wishes(vec![this], vec![]), &none());
+    assert_eq!(outcome(&taken, "blue0"), (vec![], vec!["10.0.0.5".into()]));
+
+    // By the document that names it.
+    let document = |allow| WorkloadWish { allow_beside_cni: allow, ..workload("app", "blue", Some("blue0"), None, &[]) };
+    let with = |allow| decide(&cilium, &wishes(vec![blue()], vec![document(allow)]), &none());
+    assert_eq!(outcome(&with(false), "blue0").0, [Code::CarriesCni]);
+    assert_eq!(outcome(&with(true), "blue0"), (vec![], vec!["10.0.0.5".into()]));
+
+    // What can never be attached stays so.
+    let mut uplink = carrying("blue0", "cil_from_netdev");
+    uplink.has_default_route = true;
+    let this = vpc("blue", &[allowing("blue*")]);
+    assert_eq!(outcome(&decide(&[uplink], &wishes(vec![this], vec![]), &none()), "blue0").0, [Code::DefaultRoute]);
 }

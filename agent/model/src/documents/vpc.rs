@@ -50,6 +50,8 @@ pub struct Attachment {
     pub interface: Option<Glob>,
     /// Name of the network namespace at the other end, as in `/run/netns`.
     pub namespace: Option<Glob>,
+    /// Whether an interface that carries another CNI's programs is taken as well.
+    pub allow_beside_cni: bool,
 }
 
 /// How a VPC's DNS questions come to Brattice.
@@ -78,6 +80,8 @@ pub struct WorkloadDocument {
     pub namespace: Option<Located<String>>,
     /// Its addresses; empty = those discovered.
     pub addresses: Vec<Located<IpAddr>>,
+    /// Whether it is taken although its interface carries another CNI's programs.
+    pub allow_beside_cni: bool,
     /// Tags.
     pub tags: Tags,
 }
@@ -196,12 +200,17 @@ fn attachment(d: &mut Decoder<'_>, node: &Node) -> Option<Attachment> {
     };
     let (interface, namespace) = (glob(d, "interface"), glob(d, "namespace"));
     let empty = !fields.has("interface") && !fields.has("namespace");
+    let allow_beside_cni = beside_cni(d, &mut fields);
     // A misspelt field alone is already reported.
     if fields.finish(d) && empty {
         let diagnostic = d.error(node.mark, "the attachment selects nothing");
         d.report(diagnostic.expected("`interface`, `namespace` or both"));
     }
-    Some(Attachment { interface, namespace })
+    Some(Attachment { interface, namespace, allow_beside_cni })
+}
+
+fn beside_cni(d: &mut Decoder<'_>, fields: &mut Fields<'_>) -> bool {
+    fields.take(d, "allowBesideCni").and_then(|node| d.boolean(node)).unwrap_or(false)
 }
 
 fn upstream(d: &mut Decoder<'_>, node: &Node) -> Option<Located<SocketAddr>> {
@@ -266,11 +275,12 @@ pub(super) fn decode_workload(
             }
         }
     }
+    let allow_beside_cni = beside_cni(d, &mut spec);
     let tags = d.spec_tags(&mut spec);
     spec.read_only(d, &["id", "arn", "alias", "status"]);
     if spec.finish(d) && nowhere {
         let diagnostic = d.error(mark, "the workload is nowhere");
         d.report(diagnostic.expected("`interface`, `namespace` or both"));
     }
-    Some(WorkloadDocument { metadata: metadata?, vpc: vpc?, role, interface, namespace, addresses, tags })
+    Some(WorkloadDocument { metadata: metadata?, vpc: vpc?, role, interface, namespace, addresses, allow_beside_cni, tags })
 }

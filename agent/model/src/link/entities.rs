@@ -189,6 +189,7 @@ impl Linker<'_> {
                 interface: doc.interface.as_ref().map(|name| name.value.clone()),
                 namespace: doc.namespace.as_ref().map(|name| name.value.clone()),
                 addresses: doc.addresses.iter().map(|address| address.value).collect(),
+                allow_beside_cni: doc.allow_beside_cni,
                 labels: doc.metadata.labels.clone(),
                 tags: doc.tags.clone(),
                 origin: doc.metadata.name.at.origin(),

@@ -3,7 +3,7 @@
 use std::{fmt::Write, fs, rc::Rc};
 
 use anyhow::{Context, Result};
-use brattice_tests::lab::{AgentOptions, Namespace, sh};
+use brattice_tests::lab::{ALIAS_RANGE, AgentOptions, Namespace, sh};
 
 use super::Peer;
 use crate::{
@@ -59,6 +59,7 @@ pub(super) fn start(core: usize, features: Features, scale: &Scale) -> Result<Pe
         access_log: all,
         metrics: all,
         vip_range: VIP_RANGE,
+        alias_range: Some(ALIAS_RANGE),
         more: vec!["--log".into(), "warn".into()],
         within: std::time::Duration::from_secs(120),
     };

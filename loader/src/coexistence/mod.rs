@@ -1,0 +1,12 @@
+//! Who else works on this host's network, and what that means for Brattice.
+//!
+//! Facts are gathered once (`gather`), looked through by a table of detectors (`detectors`), and told as findings. Only the
+//! gathering touches the host.
+
+mod detectors;
+mod facts;
+mod gather;
+
+pub use detectors::{Finding, Verdict, detect};
+pub use facts::{Chain, Device, Facts};
+pub use gather::gather;
