@@ -96,6 +96,8 @@ fn missing_packages(needed: For) -> Vec<&'static str> {
         missing.extend(
             TEST_PACKAGES
                 .iter()
+                // qemu for guests: 20 MB; their kernels (60 MB) are fetched when they are first started.
+                .chain(&brattice_machine::PACKAGES)
                 .filter(
                     |(package, program)| if debian { !is_installed(package) } else { run::which(program).is_none() },
                 )
