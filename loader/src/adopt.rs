@@ -14,7 +14,7 @@ use crate::object::{self, Programs};
 use crate::options::Options;
 use crate::pins::{self, Pins};
 use crate::sys::{self, Side, Target};
-use crate::{Error, Result, device};
+use crate::{Error, Hook, Result, device, filters};
 
 /// How often, and after which pause, another data path is looked for that may be going just now.
 const GOING_LOOKS: u32 = 10;
@@ -27,8 +27,8 @@ pub(crate) fn running(pins: &Pins, namespace: &Namespace) -> Result<Option<Progr
         match link.info()?.target {
             // Its network namespace is gone, and every device with it.
             Target::Netns { inode: 0 } => {
-                for name in &found.links {
-                    pins::unlink(&pins.link(name))?;
+                for pin in &found.links {
+                    pins::unlink(pin)?;
                 }
                 return Ok(None);
             }
@@ -74,8 +74,11 @@ fn other_instance(pins: &Pins, namespace: &Namespace, socket: &mut Socket, ours:
         .map_err(Error::bpf("asking for the sk_lookup programs of this network namespace"))?;
     refuse(abi::VIP_LISTENER, lookups, ours.map(|p| p.listener.id))?;
     if let Some(device) = device::find(socket)? {
-        let programs = sys::query_tcx(device.ifindex, Side::Egress)
-            .map_err(Error::bpf("asking for the TCX programs of brattice0"))?;
+        let mut programs = filters::programs(socket, device.ifindex, Side::Egress)?;
+        if Hook::of_this_kernel() == Hook::Tcx {
+            let more = sys::query_tcx(device.ifindex, Side::Egress);
+            programs.extend(more.map_err(Error::bpf("asking for the TCX programs of brattice0"))?);
+        }
         refuse(abi::WORKLOAD_EGRESS, programs, ours.map(|p| p.egress.id))?;
     }
     Ok(())

@@ -12,8 +12,8 @@ use crate::netlink::{Family, Socket};
 use crate::readiness::{Owned, readable};
 use crate::{Error, Result};
 
-/// Multicast groups of routing netlink: links, IPv4 and IPv6 addresses and routes, namespace ids.
-const ROUTING_GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 28];
+/// Multicast groups of routing netlink: links, traffic control, IPv4 and IPv6 addresses and routes, namespace ids.
+const ROUTING_GROUPS: [u32; 7] = [1, 4, 5, 7, 9, 11, 28];
 /// Multicast group of nftables changes.
 const NFTABLES_GROUPS: [u32; 1] = [7];
 /// Changes come in bursts (a namespace with its veth, address and route); one notice for all that comes within this time.
@@ -26,7 +26,7 @@ const MAX_GATHERED: usize = 4096;
 /// What changed since the last notice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Interfaces came, went or changed, here or in a namespace with a peer of ours.
+    /// Interfaces came, went or changed, here or in a namespace with a peer of ours, or lost a queueing discipline or filter.
     pub links: bool,
     /// Addresses, likewise.
     pub addresses: bool,
@@ -51,7 +51,7 @@ impl Change {
 
     fn add(&mut self, kind: u16) {
         match kind {
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => self.links = true,
+            libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_DELQDISC | libc::RTM_DELTFILTER => self.links = true,
             libc::RTM_NEWADDR | libc::RTM_DELADDR => self.addresses = true,
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.routes = true,
             libc::RTM_NEWNSID | libc::RTM_DELNSID => self.namespaces = true,

@@ -8,6 +8,7 @@ pub(crate) mod link;
 mod message;
 pub(crate) mod nsid;
 pub(crate) mod route;
+pub(crate) mod tc;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
