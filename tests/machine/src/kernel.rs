@@ -13,12 +13,11 @@ use anyhow::{Context, Result, bail};
 pub const PACKAGES: [(&str, &str); 3] =
     [("qemu-system-x86", "qemu-system-x86_64"), ("busybox-static", "busybox"), ("xz-utils", "xz")];
 
-/// Where kernels are that the host's own package lists do not offer: the release whose security archive has both 6.1 and
-/// 6.12, and the one before.
-const ARCHIVES: &str = "\
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security bookworm-security main
-";
+/// Releases of Debian by the kernels that they have, for series that the host's own package lists do not offer.
+const RELEASES: [(&str, &[&str]); 2] = [("bookworm", &["6.1", "6.12"]), ("bullseye", &["5.10"])];
+
+/// Debian's own keys.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A kernel with its modules.
 #[derive(Clone, Debug)]
@@ -98,7 +97,7 @@ fn download(series: &str, folder: &Path, into: &Path) -> Result<()> {
     let package = match package(series, &options) {
         Some(package) => package,
         None => {
-            options.extend(own_lists(folder)?);
+            options.extend(own_lists(series, folder)?);
             run(Command::new("apt-get").args(&options).args(["update", "--quiet"]))?;
             package(series, &options).with_context(|| format!("Debian offers no kernel {series}"))?
         }
@@ -128,13 +127,19 @@ fn package(series: &str, options: &[String]) -> Option<String> {
     None
 }
 
-fn own_lists(folder: &Path) -> Result<Vec<String>> {
-    let place = folder.join("apt");
+fn own_lists(series: &str, folder: &Path) -> Result<Vec<String>> {
+    let known = RELEASES.iter().find(|(_, kernels)| kernels.contains(&series));
+    let (release, _) = known.with_context(|| format!("no release of Debian is known that has a kernel {series}"))?;
+    let place = folder.join("apt").join(release);
     for name in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(place.join(name))?;
     }
     let list = place.join("sources.list");
-    fs::write(&list, ARCHIVES)?;
+    let mut text = String::new();
+    for (archive, suite) in [("debian", (*release).to_owned()), ("debian-security", format!("{release}-security"))] {
+        text.push_str(&format!("deb [signed-by={KEYS}] http://deb.debian.org/{archive} {suite} main\n"));
+    }
+    fs::write(&list, text)?;
     let options = [
         format!("Dir::Etc::sourcelist={}", list.display()),
         "Dir::Etc::sourceparts=-".to_owned(),
