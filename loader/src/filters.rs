@@ -25,6 +25,8 @@ pub(crate) struct Filter {
     program: OwnedFd,
     name: &'static str,
     ifindex: u32,
+    /// Whether `clsact` was made here, too.
+    made_here: bool,
 }
 
 fn routing() -> Result<Socket> {
@@ -57,7 +59,10 @@ impl Filter {
     pub(crate) fn open(pin: &Path) -> Result<Option<Self>> {
         let Some((name, ifindex)) = parse(pin) else { return Ok(None) };
         match sys::obj_get(pin) {
-            Ok(program) => Ok(Some(Self { program, name, ifindex })),
+            Ok(program) => {
+                let made_here = clsact_pin(pin, ifindex).exists();
+                Ok(Some(Self { program, name, ifindex, made_here }))
+            }
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(Error::bpf(format!("opening the pin {}", pin.display()))(error)),
         }
@@ -81,8 +86,8 @@ impl Filter {
         };
         let mut socket = routing()?;
         // Also where nothing can be attached to it, an interface has a name; a missing one shows before anything is pinned.
+        let record = clsact_pin(pin, ifindex);
         if tc::add_clsact(&mut socket, ifindex).map_err(failed)? {
-            let record = clsact_pin(pin, ifindex);
             pins::unlink(&record)?;
             sys::obj_pin(program.as_fd(), &record).map_err(Error::bpf(format!("pinning {}", record.display())))?;
         }
@@ -102,7 +107,7 @@ impl Filter {
             pins::unlink(pin)?;
             return Err(failed(error));
         }
-        Ok(Self { program, name, ifindex })
+        Ok(Self { program, name, ifindex, made_here: record.exists() })
     }
 
     /// What the kernel says of it now; interface 0 when it is no longer there. A filter has no id of its own.
@@ -114,9 +119,17 @@ impl Filter {
         Ok(LinkInfo { id: 0, program_id, target: Target::Interface { ifindex, side } })
     }
 
-    /// Pins it again.
-    pub(crate) fn pin(&self, pin: &Path) -> Result<()> {
-        sys::obj_pin(self.program.as_fd(), pin).map_err(Error::bpf(format!("pinning {}", pin.display())))
+    /// Puts back pins that were removed; whether any was.
+    pub(crate) fn repin(&self, pin: &Path) -> Result<bool> {
+        let record = clsact_pin(pin, self.ifindex);
+        let mut any = false;
+        for path in std::iter::once(pin).chain(self.made_here.then_some(record.as_path())) {
+            if !path.exists() {
+                sys::obj_pin(self.program.as_fd(), path).map_err(Error::bpf(format!("pinning {}", path.display())))?;
+                any = true;
+            }
+        }
+        Ok(any)
     }
 
     /// Takes it away, and `clsact` if that was made here and nothing else is on it; then the pins. Where the filter is not
@@ -124,7 +137,7 @@ impl Filter {
     pub(crate) fn remove(self, pin: &Path) -> Result<()> {
         let record = clsact_pin(pin, self.ifindex);
         let mut socket = routing()?;
-        take(&mut socket, self.ifindex, self.name, record.exists())?;
+        take(&mut socket, self.ifindex, self.name, self.made_here)?;
         pins::unlink(&record)?;
         pins::unlink(pin).map(drop)
     }

@@ -83,15 +83,14 @@ impl Link {
 
     /// Pins it again if its pin was removed; whether it was.
     pub(crate) fn repin(&self) -> Result<bool> {
+        let fd = match &self.held {
+            Held::Link(fd) => fd,
+            Held::Filter(filter) => return filter.repin(&self.pin),
+        };
         if self.pin.exists() {
             return Ok(false);
         }
-        match &self.held {
-            Held::Link(fd) => {
-                sys::obj_pin(fd.as_fd(), &self.pin).map_err(Error::bpf(format!("pinning {}", self.pin.display())))?;
-            }
-            Held::Filter(filter) => filter.pin(&self.pin)?,
-        }
+        sys::obj_pin(fd.as_fd(), &self.pin).map_err(Error::bpf(format!("pinning {}", self.pin.display())))?;
         Ok(true)
     }
 

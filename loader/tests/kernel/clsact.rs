@@ -59,7 +59,9 @@ fn filters_are_the_first_of_all_and_told_as_such() {
         assert!(ours < there.find("pref 2 u32").unwrap(), "{there}");
         assert_eq!(there.matches("workload_ingress direct-action").count(), 1, "{there}");
         assert!(there.contains("handle 0xbb workload_ingress direct-action"), "{there}");
-        assert!(crate::foreign::attached("v0").is_empty(), "and no TCX program");
+        if Hook::of_this_kernel() == Hook::Tcx {
+            assert!(crate::foreign::attached("v0").is_empty(), "and no TCX program");
+        }
         let attached = datapath.attached().unwrap();
         let hooks: Vec<_> = attached.iter().map(|a| (a.program, a.attached_to.as_str(), a.hook)).collect();
         assert_eq!(
@@ -126,7 +128,7 @@ fn what_others_take_away_is_noticed_and_put_back() {
         assert_eq!(egress, 1, "no pin is left for the device that is gone: {pins:?}");
         // Pins that somebody removes detach nothing, and are put back.
         let before = tree(&room.bpffs);
-        sh(&format!("rm {}/v2/filters/workload_*", room.bpffs.display()));
+        sh(&format!("rm -r {}/v2", room.bpffs.display()));
         assert_eq!(datapath.repair().await.unwrap(), ["pins"]);
         assert_eq!(tree(&room.bpffs), before);
     });

@@ -1,12 +1,14 @@
-//! Other people's TCX programs, before and after ours.
+//! Other people's programs, before and after ours: by TCX where there is, else by `clsact`.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Array, MapData};
 use aya::programs::links::FdLink;
-use aya::programs::tc::{SchedClassifierLinkId, TcAttachOptions};
+use aya::programs::tc::{SchedClassifierLinkId, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+
+use brattice_loader::Hook;
 
 use crate::room::{Room, ifindex, inside, room, sh};
 
@@ -71,6 +73,11 @@ impl Foreign {
         let fd = counter(std::os::fd::AsFd::as_fd(map_data(&count).fd()).as_raw_fd());
         pin(&fd, path);
         let mut program = SchedClassifier::from_pin(path).unwrap();
+        if Hook::of_this_kernel() == Hook::Clsact {
+            let _ = qdisc_add_clsact(device);
+            program.attach(device, TcAttachType::Ingress).unwrap();
+            return Self { count, program };
+        }
         let id: SchedClassifierLinkId =
             program.attach_with_options(device, TcAttachType::Ingress, TcAttachOptions::TcxOrder(order)).unwrap();
         let link: FdLink = program.take_link(id).unwrap().try_into().unwrap();
@@ -84,8 +91,16 @@ impl Foreign {
     }
 }
 
-/// Ids and names of the TCX ingress programs of an interface, in order.
+/// Ids and names of the ingress programs of an interface, in order.
 pub(crate) fn attached(device: &str) -> Vec<(u32, String)> {
+    if Hook::of_this_kernel() == Hook::Clsact {
+        let shown = sh(&format!("tc filter show dev {device} ingress"));
+        let after = |line: &str, word: &str| line.split(word).nth(1)?.split_whitespace().next().map(str::to_owned);
+        return shown
+            .lines()
+            .filter_map(|line| Some((after(line, " id ")?.parse().ok()?, after(line, " name ").unwrap_or_default())))
+            .collect();
+    }
     let (_, infos) = SchedClassifier::query_tcx(device, TcAttachType::Ingress).unwrap();
     infos.iter().map(|i| (i.id(), String::from_utf8_lossy(i.name()).into_owned())).collect()
 }
