@@ -159,13 +159,23 @@ fn missing() -> Vec<&'static str> {
     all
 }
 
+/// What the verifier did not like: the last line of its log that is no statistics of its own.
+fn verdict(log: &str) -> &str {
+    let statistics = ["processed ", "verification time", "stack depth", "max_states"];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)))
+        .unwrap_or("refused")
+}
+
 /// Whether the programs load, and what the verifier had to look at.
 fn programs() -> Vec<Check> {
     let refused = |name, error: &Error| {
-        let text = error.to_string();
-        // The verifier's log is long; its last line says what it did not like.
-        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        Check::new(name, true, false, last, "use Linux 6.1 or later; the whole log: brattice agent --log debug")
+        let text = match error {
+            Error::Program { source, .. } | Error::Object(source) => source.to_string(),
+            other => other.to_string(),
+        };
+        Check::new(name, true, false, verdict(&text), "use Linux 6.1 or later")
     };
     match object::try_load() {
         Ok(all) => all
@@ -292,6 +302,14 @@ mod tests {
         assert_eq!(parse_release("6.6.13-cloud-amd64"), Some((6, 6)));
         assert_eq!(parse_release("6.18.44-fc-v669\n"), Some((6, 18)));
         assert_eq!(parse_release("7-rc1"), None);
+    }
+
+    #[test]
+    fn the_verdict_is_found_in_a_log() {
+        let log = "the BPF_PROG_LOAD syscall returned EINVAL\n0: (61) r0 = *(u32 *)(r1 +64)\ninvalid bpf_context access\n\
+                   processed 1 insns (limit 1000000)\n\n";
+        assert_eq!(verdict(log), "invalid bpf_context access");
+        assert_eq!(verdict(""), "refused");
     }
 
     #[test]

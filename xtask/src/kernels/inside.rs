@@ -91,7 +91,7 @@ pub(crate) fn files(kernel: &Kernel, built: &[Artifact], depth: Depth) -> Result
 
 fn script(depth: Depth) -> String {
     let mut text = String::from(
-        "export BRATTICE_BIN=/usr/bin/brattice TERM=dumb\n\
+        "export BRATTICE_BIN=/usr/bin/brattice NO_COLOR=1\n\
          echo \"== preflight\"\n\
          mkdir -p /policies\n\
          brattice preflight --no-probe --policies /policies\n\
