@@ -25,8 +25,10 @@ const MODULES: &[&str] = &[
     "udp_diag",
 ];
 /// Programs of this host that tests, lab and agent start.
-const PROGRAMS: &[&str] =
-    &["ip", "tc", "nft", "ss", "curl", "dig", "bpftool", "nsenter", "sysctl", "unshare", "cat", "grep", "cut", "sleep"];
+const PROGRAMS: &[&str] = &[
+    "ip", "tc", "nft", "ss", "ethtool", "curl", "dig", "bpftool", "nsenter", "sysctl", "unshare", "cat", "grep", "cut",
+    "sleep",
+];
 
 /// End-to-end tests: the service answers by VIP between equal addresses and knows who called; what a workload may not
 /// send is dropped; cleanup leaves nothing; what others take away is put back.
