@@ -86,7 +86,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     setup::setup(setup::For::Tests)?;
     ebpf::build()?;
     let start = Instant::now();
-    let built = run::timed("building everything", artifacts::build)?;
+    let built = run::timed("building everything", || artifacts::build(None))?;
     let program = |artifact: &&Artifact| artifact.folder == "agent" && !artifact.test;
     let Some(binary) = built.iter().find(program).map(|artifact| artifact.executable.clone()) else {
         bail!("the build made no binary `brattice`")

@@ -46,6 +46,9 @@ const END_TO_END_MORE: &[&str] = &[
     "workloads::an_interface_that_appears_is_attached_by_the_event",
 ];
 
+/// What is built for it, as cargo names it.
+pub(crate) const TARGETS: &[&str] = &["--bins", "--test", "together", "--test", "packets", "--test", "kernel"];
+
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
