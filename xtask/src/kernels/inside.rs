@@ -26,8 +26,8 @@ const MODULES: &[&str] = &[
 ];
 /// Programs of this host that tests, lab and agent start.
 const PROGRAMS: &[&str] = &[
-    "ip", "tc", "nft", "ss", "ethtool", "curl", "dig", "bpftool", "nsenter", "sysctl", "unshare", "cat", "grep", "cut",
-    "sleep",
+    "bash", "ip", "tc", "nft", "ss", "ethtool", "curl", "dig", "bpftool", "nsenter", "sysctl", "unshare", "cat",
+    "grep", "cut", "sleep",
 ];
 
 /// End-to-end tests: the service answers by VIP between equal addresses and knows who called; what a workload may not
