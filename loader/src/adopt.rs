@@ -15,7 +15,7 @@ use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
 use crate::pins::{self, Pins};
 use crate::sys::{self, Side, Target};
-use crate::{Error, Result, device};
+use crate::{Error, Hook, Result, device, filters};
 
 /// What stands for a range where there is no IPv6.
 const OFF: &str = "off";
@@ -30,8 +30,8 @@ pub(crate) fn running(pins: &Pins, namespace: &Namespace) -> Result<Option<Progr
         match link.info()?.target {
             // Its network namespace is gone, and every device with it.
             Target::Netns { inode: 0 } => {
-                for name in &found.links {
-                    pins::unlink(&pins.link(name))?;
+                for pin in &found.links {
+                    pins::unlink(pin)?;
                 }
                 return Ok(None);
             }
@@ -77,8 +77,11 @@ fn other_instance(pins: &Pins, namespace: &Namespace, socket: &mut Socket, ours:
         .map_err(Error::bpf("asking for the sk_lookup programs of this network namespace"))?;
     refuse(abi::VIP_LISTENER, lookups, ours.map(|p| p.listener.id))?;
     if let Some(device) = device::find(socket)? {
-        let programs = sys::query_tcx(device.ifindex, Side::Egress)
-            .map_err(Error::bpf("asking for the TCX programs of brattice0"))?;
+        let mut programs = filters::programs(socket, device.ifindex, Side::Egress)?;
+        if Hook::of_this_kernel() == Hook::Tcx {
+            let more = sys::query_tcx(device.ifindex, Side::Egress);
+            programs.extend(more.map_err(Error::bpf("asking for the TCX programs of brattice0"))?);
+        }
         refuse(abi::WORKLOAD_EGRESS, programs, ours.map(|p| p.egress.id))?;
     }
     Ok(())

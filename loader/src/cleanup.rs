@@ -12,7 +12,7 @@ use crate::netlink::route;
 use crate::netlink::{Family, Socket, link};
 use crate::pins::{self, Pins};
 use crate::preflight::TRACE_TABLE;
-use crate::{Error, Result, device, interfaces, nft, routes};
+use crate::{Error, Hook, Result, device, filters, interfaces, nft, routes};
 
 /// Removes the data path of this network namespace and the pins below `bpffs`, in the reverse order of start, also where
 /// a start ended half-way or nothing runs; what was removed, a line each (none: there was nothing). Pins of other schemas
@@ -27,15 +27,15 @@ pub async fn run(bpffs: &Path) -> Result<Vec<String>> {
 
 /// See [`run`].
 pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
-    let pins = Pins::new(bpffs);
+    let pins = Pins::new(bpffs, Hook::of_this_kernel());
     let lock = pins.lock()?;
     let mut removed = Vec::new();
     let mut socket = Socket::open(Family::Route).map_err(Error::netlink("opening a routing socket"))?;
     let schemas = pins.schemas()?;
 
     let links = |wanted: &dyn Fn(&str, &str) -> bool, removed: &mut Vec<String>| -> Result<()> {
-        for schema in &schemas {
-            let folder = pins.root().join(schema).join("links");
+        for (schema, kind) in schemas.iter().flat_map(|schema| pins::ATTACHING.map(|kind| (schema, kind))) {
+            let folder = pins.root().join(schema).join(kind);
             for name in pins::names(&folder)?.into_iter().filter(|name| wanted(schema, name)) {
                 let pin = folder.join(&name);
                 match Link::open(&pin) {
@@ -44,7 +44,7 @@ pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
                     // Something under our name that is no BPF object.
                     Err(_) => drop(pins::unlink(&pin)?),
                 }
-                removed.push(format!("link {name}"));
+                removed.push(format!("{} {name}", kind.trim_end_matches('s')));
             }
         }
         Ok(())
@@ -60,7 +60,8 @@ pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
     links(&|_, name| pins::workload_link_ifindex(name).is_some(), &mut removed)?;
     drop_routes(&mut socket, route::LOCAL, &mut removed)?;
     drop_routes(&mut socket, route::UNICAST, &mut removed)?;
-    links(&|_, name| name == pins::EGRESS_LINK, &mut removed)?;
+    links(&|_, name| name.starts_with(pins::EGRESS_LINK), &mut removed)?;
+    removed.extend(filters::sweep(&mut socket)?);
     for table in [TRACE_TABLE, nft::TABLE] {
         if nft::remove(table)? {
             removed.push(format!("nftables table {table}"));
@@ -98,7 +99,10 @@ fn clear_schema(pins: &Pins, schema: &str, removed: &mut Vec<String>) -> Result<
     for folder in pins::FOLDERS {
         let folder_path = root.join(folder);
         for name in pins::names(&folder_path)? {
-            let ours = !known || abi::ALL_MAPS.contains(&name.as_str()) || pins::PROGRAMS.contains(&name.as_str());
+            let ours = !known
+                || abi::ALL_MAPS.contains(&name.as_str())
+                || pins::PROGRAMS.contains(&name.as_str())
+                || name.starts_with("clsact-");
             if ours && pins::unlink(&folder_path.join(&name))? {
                 removed.push(format!("{} {name}", folder.trim_end_matches('s')));
             }

@@ -8,6 +8,7 @@ use brattice_abi as abi;
 
 use crate::aside::aside;
 use crate::events::Events;
+use crate::hook::Hook;
 use crate::interfaces::PROBE_PREFIX;
 use crate::ipv6::{Ipv6, ipv6};
 use crate::links::Link;
@@ -18,7 +19,7 @@ use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
 use crate::pins::{self, Lock, Pins};
 use crate::sys::{self, Side, Target};
-use crate::{Error, Result, adopt, device, nft, preflight, routes};
+use crate::{Error, Result, adopt, device, nft, preflight, probe, routes};
 
 /// A program that is attached, as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +28,15 @@ pub struct Attachment {
     pub program: &'static str,
     /// Interface name, or `network namespace`.
     pub attached_to: String,
+    /// `TCX`, `clsact` or `sk_lookup`.
+    pub hook: &'static str,
     /// Interface index; 0 for `vip_listener`.
     pub ifindex: u32,
     /// Id of the program, as `bpftool prog` shows it.
     pub program_id: u32,
-    /// Id of the link, as `bpftool link` shows it.
+    /// How many instructions the verifier went through when it was loaded, all paths counted.
+    pub instructions: u32,
+    /// Id of the link, as `bpftool link` shows it; 0 for a filter of `clsact`, which is no link.
     pub link_id: u32,
 }
 
@@ -47,6 +52,7 @@ pub struct Datapath {
 struct Inner {
     options: Options,
     pins: Pins,
+    hook: Hook,
     maps: Maps,
     programs: Programs,
     namespace: Namespace,
@@ -79,7 +85,15 @@ impl Datapath {
     /// Pins of another schema or layout, ranges other than the running ones, another data path in this namespace, and
     /// whatever the kernel refuses. What was done until then stays and is taken up by the next start or by cleanup.
     pub async fn start(options: Options) -> Result<Self> {
-        aside("start", move || Inner::start(options)).await.map(|inner| {
+        Self::start_with(options, Hook::of_this_kernel()).await
+    }
+
+    /// As [`Self::start`], with programs attached to interfaces this way: also on a kernel that has a better one.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_with(options: Options, hook: Hook) -> Result<Self> {
+        aside("start", move || Inner::start(options, hook)).await.map(|inner| {
             let inner = Arc::new(inner);
             Self { maps: inner.maps.clone(), inner }
         })
@@ -95,6 +109,12 @@ impl Datapath {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.inner.options
+    }
+
+    /// How programs are attached to interfaces.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        self.inner.hook
     }
 
     /// What [`Self::start`] had to do, in the order in which it was done; an adopted whole data path needs nothing.
@@ -195,10 +215,12 @@ fn routing() -> Result<Socket> {
 }
 
 impl Inner {
-    fn start(options: Options) -> Result<Self> {
+    fn start(options: Options, hook: Hook) -> Result<Self> {
         options.check()?;
-        let pins = Pins::new(&options.bpffs);
+        let hook = Pins::new(&options.bpffs, hook).hook()?;
+        let pins = Pins::new(&options.bpffs, hook);
         pins.check()?;
+        probe::refuse_old_kernels()?;
         let namespace = namespace::own()?;
         // Refused before anything is made.
         let mut socket = routing()?;
@@ -236,6 +258,7 @@ impl Inner {
         let inner = Self {
             options,
             pins,
+            hook,
             maps,
             programs,
             namespace,
@@ -368,17 +391,24 @@ impl Inner {
 
     fn ensure_egress(&self, state: &mut State, ifindex: u32) -> Result<bool> {
         let id = self.programs.egress.id;
-        let target = Target::Tcx { ifindex, side: Side::Egress };
+        let target = Target::Interface { ifindex, side: Side::Egress };
         if live(state.egress.as_ref(), id, target)? {
             return Ok(false);
         }
-        state.egress = None;
-        let pin = self.pins.link(pins::EGRESS_LINK);
+        if let Some(dead) = state.egress.take() {
+            dead.remove()?;
+        }
+        let pin = self.pins.egress_link(ifindex);
+        for other in self.pins.other_egress_links(&pin)? {
+            if let Some(dead) = Link::open(&other)? {
+                dead.remove()?;
+            }
+        }
         if let Some(link) = Link::adopt(&pin, id, target)? {
             state.egress = Some(link);
             return Ok(false);
         }
-        state.egress = Some(Link::tcx(&self.programs.egress.fd, ifindex, Side::Egress, pin)?);
+        state.egress = Some(Link::interface(self.hook, &self.programs.egress.fd, ifindex, Side::Egress, pin)?);
         Ok(true)
     }
 
@@ -391,7 +421,7 @@ impl Inner {
         indices.sort_unstable();
         indices.dedup();
         for ifindex in indices {
-            let target = Target::Tcx { ifindex, side: Side::Ingress };
+            let target = Target::Interface { ifindex, side: Side::Ingress };
             if live(state.workloads.get(&ifindex), id, target)? {
                 continue;
             }
@@ -408,7 +438,7 @@ impl Inner {
     fn attach(&self, ifindex: u32) -> Result<()> {
         let mut state = self.state();
         let id = self.programs.ingress.id;
-        let target = Target::Tcx { ifindex, side: Side::Ingress };
+        let target = Target::Interface { ifindex, side: Side::Ingress };
         if live(state.workloads.get(&ifindex), id, target)? {
             return Ok(());
         }
@@ -416,7 +446,7 @@ impl Inner {
         let pin = self.pins.workload_link(ifindex);
         let link = match Link::adopt(&pin, id, target)? {
             Some(link) => link,
-            None => Link::tcx(&self.programs.ingress.fd, ifindex, Side::Ingress, pin)?,
+            None => Link::interface(self.hook, &self.programs.ingress.fd, ifindex, Side::Ingress, pin)?,
         };
         state.workloads.insert(ifindex, link);
         Ok(())
@@ -448,15 +478,19 @@ impl Inner {
             .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)));
         for (program, link) in programs {
             let info = link.info()?;
-            let (attached_to, ifindex) = match info.target {
-                Target::Tcx { ifindex: 0, .. } | Target::Netns { inode: 0 } | Target::Other { .. } => continue,
-                Target::Netns { .. } => ("network namespace".to_owned(), 0),
-                Target::Tcx { ifindex, .. } => (names.get(&ifindex).cloned().unwrap_or_default(), ifindex),
+            let (attached_to, ifindex, hook) = match info.target {
+                Target::Interface { ifindex: 0, .. } | Target::Netns { inode: 0 } | Target::Other { .. } => continue,
+                Target::Netns { .. } => ("network namespace".to_owned(), 0, "sk_lookup"),
+                Target::Interface { ifindex, .. } => {
+                    (names.get(&ifindex).cloned().unwrap_or_default(), ifindex, self.hook.name())
+                }
             };
             if attached_to.starts_with(PROBE_PREFIX) {
                 continue;
             }
-            all.push(Attachment { program, attached_to, ifindex, program_id: info.program_id, link_id: info.id });
+            let instructions = self.programs.instructions(program);
+            let (program_id, link_id) = (info.program_id, info.id);
+            all.push(Attachment { program, attached_to, hook, ifindex, program_id, instructions, link_id });
         }
         Ok(all)
     }
@@ -483,6 +517,9 @@ impl Inner {
         }
         for folder in pins::FOLDERS {
             let path = self.pins.schema().join(folder);
+            if !path.exists() {
+                continue;
+            }
             let count = pins::names(&path).map_or(0, |n| n.len());
             lines.push(format!("pins {} ({count})", path.display()));
         }

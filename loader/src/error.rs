@@ -82,7 +82,7 @@ pub enum Error {
     },
     /// The embedded object cannot be read or its maps not be created.
     #[error(
-        "loading the eBPF object failed: {0}. Likely causes: not root (CAP_BPF, CAP_NET_ADMIN), or a kernel older than 6.6; `brattice preflight` tells"
+        "loading the eBPF object failed: {0}. Likely causes: not root (CAP_BPF, CAP_NET_ADMIN), or a kernel older than 6.1; `brattice preflight` tells"
     )]
     Object(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The kernel refused a program.
@@ -140,6 +140,30 @@ pub enum Error {
         table: u32,
         /// Route protocol number of whoever wrote it.
         protocol: u8,
+    },
+    /// The kernel is too old.
+    #[error(
+        "this kernel is {release}, and Brattice needs Linux 6.1 or later: {lacks}. Nothing was changed. Boot a newer kernel; \
+         `brattice preflight` tells whether it fits"
+    )]
+    KernelTooOld {
+        /// As `uname -r` says.
+        release: String,
+        /// What was looked for and not found.
+        lacks: String,
+    },
+    /// Somebody's filter is where ours has to be.
+    #[error(
+        "interface {ifindex} has a tc filter of preference 1 ({kind} {name}) that is not Brattice's, and Brattice's must be the \
+         first of all: give the other a higher preference (tc filter show dev <interface> ingress)"
+    )]
+    FilterTaken {
+        /// The interface.
+        ifindex: u32,
+        /// `bpf`, `flower`, ...
+        kind: String,
+        /// Its name, if it has one.
+        name: String,
     },
     /// A probe makes no sense now.
     #[error("everything is detached, so nothing could get through: end that first (brattice detach --all --off)")]

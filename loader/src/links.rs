@@ -1,24 +1,36 @@
 //! Attached programs: made, pinned, adopted, taken away. A link is held open as well as pinned, so that neither a removed
-//! pin nor the end of this process detaches it.
+//! pin nor the end of this process detaches it. On kernels without TCX, a filter of `clsact` stands in for an interface's.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use crate::filters::Filter;
+use crate::hook::Hook;
 use crate::sys::{self, LinkInfo, Side, Target};
 use crate::{Error, Result, pins};
 
-/// A link that is open here and pinned there.
+/// What is open here and pinned there.
 #[derive(Debug)]
 pub(crate) struct Link {
-    fd: OwnedFd,
+    held: Held,
     pin: PathBuf,
+}
+
+#[derive(Debug)]
+enum Held {
+    Link(OwnedFd),
+    Filter(Filter),
 }
 
 impl Link {
     /// Opens a pinned link; `None` if nothing is pinned there.
     pub(crate) fn open(pin: &Path) -> Result<Option<Self>> {
+        if pins::is_filter(pin) {
+            let filter = Filter::open(pin)?;
+            return Ok(filter.map(|filter| Self { held: Held::Filter(filter), pin: pin.to_owned() }));
+        }
         match sys::obj_get(pin) {
-            Ok(fd) => Ok(Some(Self { fd, pin: pin.to_owned() })),
+            Ok(fd) => Ok(Some(Self { held: Held::Link(fd), pin: pin.to_owned() })),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(Error::bpf(format!("opening the pinned link {}", pin.display()))(error)),
         }
@@ -37,11 +49,15 @@ impl Link {
 
     fn keep(fd: OwnedFd, pin: PathBuf) -> Result<Self> {
         sys::obj_pin(fd.as_fd(), &pin).map_err(Error::bpf(format!("pinning {}", pin.display())))?;
-        Ok(Self { fd, pin })
+        Ok(Self { held: Held::Link(fd), pin })
     }
 
     /// Attaches to an interface, before all other programs.
-    pub(crate) fn tcx(program: &OwnedFd, ifindex: u32, side: Side, pin: PathBuf) -> Result<Self> {
+    pub(crate) fn interface(hook: Hook, program: &OwnedFd, ifindex: u32, side: Side, pin: PathBuf) -> Result<Self> {
+        if hook == Hook::Clsact {
+            let filter = Filter::attach(program, ifindex, side, &pin)?;
+            return Ok(Self { held: Held::Filter(filter), pin });
+        }
         let fd = sys::attach_tcx(program.as_fd(), ifindex, side).map_err(|source| match source.raw_os_error() {
             Some(libc::ENODEV) => Error::NoInterface { ifindex },
             _ => Error::Bpf { what: format!("attaching to interface {ifindex}"), source },
@@ -58,21 +74,33 @@ impl Link {
 
     /// What the kernel says of it now.
     pub(crate) fn info(&self) -> Result<LinkInfo> {
-        sys::link_info(self.fd.as_fd()).map_err(Error::bpf(format!("asking for the link {}", self.pin.display())))
+        let fd = match &self.held {
+            Held::Link(fd) => fd,
+            Held::Filter(filter) => return filter.info(),
+        };
+        sys::link_info(fd.as_fd()).map_err(Error::bpf(format!("asking for the link {}", self.pin.display())))
     }
 
     /// Pins it again if its pin was removed; whether it was.
     pub(crate) fn repin(&self) -> Result<bool> {
+        let fd = match &self.held {
+            Held::Link(fd) => fd,
+            Held::Filter(filter) => return filter.repin(&self.pin),
+        };
         if self.pin.exists() {
             return Ok(false);
         }
-        sys::obj_pin(self.fd.as_fd(), &self.pin).map_err(Error::bpf(format!("pinning {}", self.pin.display())))?;
+        sys::obj_pin(fd.as_fd(), &self.pin).map_err(Error::bpf(format!("pinning {}", self.pin.display())))?;
         Ok(true)
     }
 
     /// Detaches it, whoever else holds it, and removes the pin.
     pub(crate) fn remove(self) -> Result<()> {
-        match sys::link_detach(self.fd.as_fd()) {
+        let fd = match self.held {
+            Held::Link(fd) => fd,
+            Held::Filter(filter) => return filter.remove(&self.pin),
+        };
+        match sys::link_detach(fd.as_fd()) {
             // ENOLINK and friends: its interface or namespace is gone already.
             Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV | libc::ENOENT)) => {
                 tracing::debug!(pin = %self.pin.display(), %error, "detaching; the pin is removed all the same");

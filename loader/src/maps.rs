@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aya::Pod;
 use brattice_abi as abi;
 
+use crate::hook::Hook;
 use crate::pins::Pins;
 use crate::{Error, Result, sys};
 
@@ -351,7 +352,7 @@ impl Maps {
 /// # Errors
 /// When none is pinned there, or one of another schema.
 pub fn open_pinned_switches(bpffs: &Path) -> Result<Table<abi::SwitchKey, abi::Switch>> {
-    let pins = Pins::new(bpffs);
+    let pins = Pins::new(bpffs, Hook::Tcx);
     pins.check()?;
     let handle = Handle::open(&pins, abi::SWITCHES)?;
     if handle.value_size as usize != size_of::<abi::Switch>() {

@@ -8,7 +8,8 @@ use aya::programs::{Program, SchedClassifier, SkLookup};
 use brattice_abi as abi;
 
 use crate::pins::{PROGRAMS, Pins};
-use crate::{Error, Result, sys};
+use crate::sys::{self, ProgramInfo};
+use crate::{Error, Result};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/brattice.bpf.o"));
 
@@ -58,7 +59,19 @@ pub(crate) struct Programs {
 pub(crate) struct Loaded {
     pub(crate) fd: OwnedFd,
     pub(crate) id: u32,
+    instructions: u32,
     map_ids: Vec<u32>,
+}
+
+impl Programs {
+    /// How many instructions the verifier went through for a program; 0 if the kernel does not say.
+    pub(crate) fn instructions(&self, name: &str) -> u32 {
+        match name {
+            abi::WORKLOAD_INGRESS => self.ingress.instructions,
+            abi::WORKLOAD_EGRESS => self.egress.instructions,
+            _ => self.listener.instructions,
+        }
+    }
 }
 
 /// What the object defines; an error if something is missing or was built from other sources than this crate.
@@ -114,6 +127,20 @@ pub(crate) fn load(pins: &Pins) -> Result<Programs> {
     open_programs(pins)
 }
 
+/// Loads the programs with maps of their own and lets go of them at once: what the kernel says of each.
+pub(crate) fn try_load() -> Result<Vec<(&'static str, Result<ProgramInfo>)>> {
+    let mut object = EbpfLoader::new().load(OBJECT).map_err(|e| Error::Object(Box::new(e)))?;
+    let mut all = Vec::new();
+    for name in PROGRAMS {
+        let program = object.program_mut(name).ok_or(Error::MissingInObject { kind: "program", name })?;
+        let info = load_program(program)
+            .and_then(|()| Ok(sys::program_info(program.fd()?.as_fd())?))
+            .map_err(|source| Error::Program { program: name, source });
+        all.push((name, info));
+    }
+    Ok(all)
+}
+
 fn load_program(program: &mut Program) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
     match program {
         Program::SchedClassifier(_) => {
@@ -132,7 +159,7 @@ fn open_programs(pins: &Pins) -> Result<Programs> {
     let open = |name: &str| -> Result<Loaded> {
         let fd = sys::obj_get(&pins.program(name)).map_err(Error::bpf(format!("opening the pinned program {name}")))?;
         let info = sys::program_info(fd.as_fd()).map_err(Error::bpf(format!("asking for program {name}")))?;
-        Ok(Loaded { fd, id: info.id, map_ids: info.map_ids })
+        Ok(Loaded { fd, id: info.id, instructions: info.verified, map_ids: info.map_ids })
     };
     Ok(Programs {
         ingress: open(abi::WORKLOAD_INGRESS)?,

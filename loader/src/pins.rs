@@ -8,6 +8,7 @@ use brattice_abi as abi;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use crate::hook::Hook;
 use crate::{Error, Result};
 
 /// The pin of `vip_listener`'s link.
@@ -17,7 +18,11 @@ pub(crate) const EGRESS_LINK: &str = abi::WORKLOAD_EGRESS;
 /// The three programs.
 pub(crate) const PROGRAMS: [&str; 3] = [abi::VIP_LISTENER, abi::WORKLOAD_EGRESS, abi::WORKLOAD_INGRESS];
 /// Folders below the schema's, in the order in which they are emptied: what attaches first.
-pub(crate) const FOLDERS: [&str; 3] = ["links", "programs", "maps"];
+pub(crate) const FOLDERS: [&str; 4] = ["links", FILTERS, "programs", "maps"];
+/// Those of what is attached.
+pub(crate) const ATTACHING: [&str; 2] = ["links", FILTERS];
+/// On kernels without TCX: a pin for each filter, and for each `clsact` that was made here.
+const FILTERS: &str = "filters";
 
 /// Held while an agent uses the directory; the kernel lets it go when the process ends, however it ends.
 pub(crate) type Lock = Flock<File>;
@@ -26,6 +31,8 @@ pub(crate) type Lock = Flock<File>;
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
     root: PathBuf,
+    /// Where the pins of interfaces lie.
+    hook: Hook,
 }
 
 /// What lies in the schema's directory.
@@ -33,13 +40,25 @@ pub(crate) struct Pins {
 pub(crate) struct Found {
     /// Maps and programs that are not there.
     pub(crate) missing: Vec<String>,
-    /// Names of the pinned links.
-    pub(crate) links: Vec<String>,
+    /// Pins of links and filters.
+    pub(crate) links: Vec<PathBuf>,
 }
 
 impl Pins {
-    pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+    pub(crate) fn new(root: &Path, hook: Hook) -> Self {
+        Self { root: root.to_owned(), hook }
+    }
+
+    /// How programs are attached to interfaces: as those that are pinned were, else as asked for.
+    pub(crate) fn hook(&self) -> Result<Hook> {
+        let there = |folder: &str, path: PathBuf| Ok::<_, Error>(!names(&path.join(folder))?.is_empty());
+        Ok(if there(FILTERS, self.schema())? {
+            Hook::Clsact
+        } else if there("links", self.schema())? && self.link(EGRESS_LINK).exists() {
+            Hook::Tcx
+        } else {
+            self.hook
+        })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -64,7 +83,29 @@ impl Pins {
     }
 
     pub(crate) fn workload_link(&self, ifindex: u32) -> PathBuf {
-        self.link(&workload_link_name(ifindex))
+        self.interfaces().join(workload_link_name(ifindex))
+    }
+
+    pub(crate) fn egress_link(&self, ifindex: u32) -> PathBuf {
+        match self.hook {
+            Hook::Tcx => self.link(EGRESS_LINK),
+            Hook::Clsact => self.interfaces().join(format!("{EGRESS_LINK}-{ifindex}")),
+        }
+    }
+
+    /// Pins of `workload_egress` for devices that were there before.
+    pub(crate) fn other_egress_links(&self, pin: &Path) -> Result<Vec<PathBuf>> {
+        let folder = self.interfaces();
+        let names = names(&folder)?.into_iter().filter(|name| name.starts_with(EGRESS_LINK));
+        Ok(names.map(|name| folder.join(name)).filter(|path| path != pin).collect())
+    }
+
+    /// The folder with a pin for each interface.
+    fn interfaces(&self) -> PathBuf {
+        match self.hook {
+            Hook::Tcx => self.schema().join("links"),
+            Hook::Clsact => self.schema().join(FILTERS),
+        }
     }
 
     /// Refuses what is no BPF file system and pins of other schemas; changes nothing.
@@ -91,7 +132,7 @@ impl Pins {
 
     /// Makes the directories.
     pub(crate) fn create(&self) -> Result<()> {
-        for folder in FOLDERS {
+        for folder in FOLDERS.into_iter().filter(|folder| *folder != FILTERS || self.hook == Hook::Clsact) {
             let path = self.schema().join(folder);
             fs::create_dir_all(&path).map_err(Error::io(format!("making {}", path.display())))?;
         }
@@ -117,12 +158,17 @@ impl Pins {
         let maps = abi::ALL_MAPS.iter().map(|name| (format!("map {name}"), self.map(name)));
         let programs = PROGRAMS.iter().map(|name| (format!("program {name}"), self.program(name)));
         let missing = maps.chain(programs).filter(|(_, path)| !path.exists()).map(|(name, _)| name).collect();
-        Ok(Found { missing, links: names(&self.schema().join("links"))? })
+        let mut links = Vec::new();
+        for folder in ATTACHING {
+            let folder = self.schema().join(folder);
+            links.extend(names(&folder)?.iter().map(|name| folder.join(name)));
+        }
+        Ok(Found { missing, links })
     }
 
     /// Indices of the interfaces that `workload_ingress` links are pinned for.
     pub(crate) fn workload_links(&self) -> Result<Vec<u32>> {
-        Ok(names(&self.schema().join("links"))?.iter().filter_map(|name| workload_link_ifindex(name)).collect())
+        Ok(names(&self.interfaces())?.iter().filter_map(|name| workload_link_ifindex(name)).collect())
     }
 
     /// Removes the pins of programs and maps of our schema, and the directories that are then empty.
@@ -140,6 +186,11 @@ impl Pins {
 /// Name of the pin of an interface's link.
 pub(crate) fn workload_link_name(ifindex: u32) -> String {
     format!("{}-{ifindex}", abi::WORKLOAD_INGRESS)
+}
+
+/// Whether a pin stands for a filter.
+pub(crate) fn is_filter(pin: &Path) -> bool {
+    pin.parent().and_then(Path::file_name).is_some_and(|folder| folder == FILTERS)
 }
 
 /// The reverse of [`workload_link_name`].
@@ -188,6 +239,6 @@ mod tests {
     #[test]
     fn an_ordinary_directory_is_no_bpffs() {
         let place = tempfile::tempdir().expect("a temporary directory");
-        assert!(matches!(Pins::new(&place.path().join("x/y")).check(), Err(Error::NotBpffs { .. })));
+        assert!(matches!(Pins::new(&place.path().join("x/y"), Hook::Tcx).check(), Err(Error::NotBpffs { .. })));
     }
 }

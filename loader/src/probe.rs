@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use aya::sys::{is_map_supported, is_program_supported};
+use brattice_abi as abi;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use crate::sys::{self, Side};
-use crate::{namespace, nft, sockets};
+use crate::{Error, Hook, Result, filters, namespace, nft, object, sockets, sys};
 
-/// The oldest kernel whose TCX is whole.
-const OLDEST: (u32, u32) = (6, 6);
+/// The oldest kernel that Brattice runs on. Those before lack what [`missing`] names, or were never tried.
+const OLDEST: (u32, u32) = (6, 1);
 
 /// One thing looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Check {
 /// Looks whether this kernel has what Brattice needs. Changes nothing.
 #[must_use]
 pub fn kernel(bpffs: &Path) -> Vec<Check> {
-    let mut checks = vec![version(), privileges(), bpf_fs(bpffs), tcx()];
+    let mut checks = vec![version(), privileges(), bpf_fs(bpffs), attaching(Hook::of_this_kernel())];
     let program = |name, kind, mend: &str| match is_program_supported(kind) {
         Ok(true) => Check::new(name, true, true, "supported", ""),
         Ok(false) => Check::new(name, true, false, "not supported by this kernel", mend),
@@ -55,7 +55,7 @@ pub fn kernel(bpffs: &Path) -> Vec<Check> {
     checks.push(program(
         "sk_lookup programs",
         ProgramType::SkLookup,
-        "use a kernel with CONFIG_INET and CONFIG_BPF_SYSCALL, 5.9 or later",
+        "use a kernel with CONFIG_INET and CONFIG_BPF_SYSCALL",
     ));
     for (name, kind) in [
         ("socket map", MapType::SockMap),
@@ -70,11 +70,12 @@ pub fn kernel(bpffs: &Path) -> Vec<Check> {
                 true,
                 false,
                 "not supported by this kernel",
-                "use a kernel with CONFIG_BPF_STREAM_PARSER, 6.6 or later",
+                "use a kernel with CONFIG_BPF_STREAM_PARSER, 6.1 or later",
             ),
             Err(error) => Check::new(name, true, false, format!("cannot be asked for: {error}"), "run as root"),
         });
     }
+    checks.extend(programs());
     checks.push(btf());
     checks.push(jit());
     checks.push(cgroups());
@@ -108,10 +109,97 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
 fn version() -> Check {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let ok = parse_release(&release).is_some_and(|found| found >= OLDEST);
-    Check::new("kernel", true, ok, release.trim(), "Brattice needs Linux 6.6 or later")
+    let release = release();
+    match old(&release, missing) {
+        Some(error) => Check::new("kernel", true, false, release, &error.to_string()),
+        None => Check::new("kernel", true, true, release, ""),
+    }
+}
+
+/// Refuses kernels that are too old, before anything is made.
+///
+/// # Errors
+/// [`Error::KernelTooOld`].
+pub(crate) fn refuse_old_kernels() -> Result<()> {
+    old(&release(), missing).map_or(Ok(()), Err)
+}
+
+/// A kernel of this release; `missing` is asked only of one that is too old. A release that cannot be read is none: what
+/// the kernel refuses will tell.
+fn old(release: &str, missing: impl FnOnce() -> Vec<&'static str>) -> Option<Error> {
+    if parse_release(release).is_none_or(|found| found >= OLDEST) {
+        return None;
+    }
+    let missing = missing();
+    let lacks =
+        if missing.is_empty() { "tried and known to work are only newer ones".into() } else { missing.join(", ") };
+    Some(Error::KernelTooOld { release: release.to_owned(), lacks })
+}
+
+/// What Brattice uses and this kernel has not.
+fn missing() -> Vec<&'static str> {
+    let mut all = Vec::new();
+    let lacks = |kind| matches!(is_program_supported(kind), Ok(false));
+    if lacks(ProgramType::SchedClassifier) {
+        all.push("it has no classifier programs (4.1)");
+    }
+    if lacks(ProgramType::SkLookup) {
+        all.push("it has no sk_lookup programs (5.9)");
+    } else if sys::try_lookup_ingress().is_err_and(|error| error.raw_os_error() != Some(libc::EPERM)) {
+        all.push("its sk_lookup programs are not told by which interface a packet came (5.17)");
+    }
+    if matches!(is_map_supported(MapType::RingBuf), Ok(false)) {
+        all.push("it has no ring buffer (5.8)");
+    }
+    all
+}
+
+/// What the verifier did not like: the last line of its log that is no statistics of its own.
+fn verdict(log: &str) -> &str {
+    let statistics = ["processed ", "verification time", "stack depth", "max_states"];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)))
+        .unwrap_or("refused")
+}
+
+/// Whether the programs load, and what the verifier had to look at.
+fn programs() -> Vec<Check> {
+    let refused = |name, error: &Error| {
+        let text = match error {
+            Error::Program { source, .. } | Error::Object(source) => source.to_string(),
+            other => other.to_string(),
+        };
+        Check::new(name, true, false, verdict(&text), "use Linux 6.1 or later")
+    };
+    match object::try_load() {
+        Ok(all) => all
+            .into_iter()
+            .map(|(program, info)| {
+                let name = match program {
+                    abi::WORKLOAD_INGRESS => "program workload_ingress",
+                    abi::WORKLOAD_EGRESS => "program workload_egress",
+                    _ => "program vip_listener",
+                };
+                match info {
+                    Ok(info) => {
+                        let found = format!(
+                            "{} instructions verified, {} bytes, {} of machine code",
+                            info.verified, info.translated, info.machine
+                        );
+                        Check::new(name, true, true, found, "")
+                    }
+                    Err(error) => refused(name, &error),
+                }
+            })
+            .collect(),
+        Err(error) => vec![refused("programs", &error)],
+    }
 }
 
 fn privileges() -> Check {
@@ -138,18 +226,14 @@ fn bpf_fs(bpffs: &Path) -> Check {
     Check::new("bpffs", true, ok, found, "mount -t bpf bpf /sys/fs/bpf")
 }
 
-fn tcx() -> Check {
-    // Interface 1 is lo, in every network namespace.
-    match sys::query_tcx(1, Side::Ingress) {
-        Ok(_) => Check::new("TCX", true, true, "supported", ""),
-        Err(error) => Check::new(
-            "TCX",
-            true,
-            false,
-            format!("not there: {error}"),
-            "Brattice needs Linux 6.6 or later with CONFIG_NET_XGRESS",
-        ),
-    }
+fn attaching(hook: Hook) -> Check {
+    let found = match hook {
+        Hook::Tcx => "TCX".to_owned(),
+        Hook::Clsact => {
+            format!("clsact, preference {}: this kernel has no TCX (6.6, CONFIG_NET_XGRESS)", filters::PREFERENCE)
+        }
+    };
+    Check::new("attaching", true, true, found, "")
 }
 
 fn btf() -> Check {
@@ -222,7 +306,31 @@ mod tests {
         assert_eq!(parse_release("6.6.13-cloud-amd64"), Some((6, 6)));
         assert_eq!(parse_release("6.18.44-fc-v669\n"), Some((6, 18)));
         assert_eq!(parse_release("7-rc1"), None);
-        assert!(parse_release("6.1.0").is_some_and(|v| v < OLDEST));
+    }
+
+    #[test]
+    fn the_verdict_is_found_in_a_log() {
+        let log = "the BPF_PROG_LOAD syscall returned EINVAL\n0: (61) r0 = *(u32 *)(r1 +64)\ninvalid bpf_context access\n\
+                   processed 1 insns (limit 1000000)\n\n";
+        assert_eq!(verdict(log), "invalid bpf_context access");
+        assert_eq!(verdict(""), "refused");
+    }
+
+    #[test]
+    fn kernels_before_6_1_are_refused_with_what_they_lack() {
+        let lacks = || vec!["it has no ring buffer (5.8)", "and no more"];
+        for release in ["5.15.0-101-generic", "5.10.0-46-cloud-amd64", "4.19.0", "6.0.9"] {
+            let text = old(release, lacks).expect("too old").to_string();
+            assert!(
+                text.contains(release) && text.contains("6.1") && text.contains("no ring buffer (5.8), and"),
+                "{text}"
+            );
+        }
+        let text = old("5.15.0", Vec::new).expect("too old").to_string();
+        assert!(text.contains("newer ones"), "{text}");
+        for release in ["6.1.0-56-cloud-amd64", "6.12.1", "7.0-rc1", "unreadable"] {
+            assert!(old(release, || panic!("not asked")).is_none(), "{release}");
+        }
     }
 
     #[test]

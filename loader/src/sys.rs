@@ -13,6 +13,7 @@ const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_DELETE_ELEM: libc::c_long = 3;
 const MAP_GET_NEXT_KEY: libc::c_long = 4;
+const PROG_LOAD: libc::c_long = 5;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
@@ -22,6 +23,7 @@ const LINK_CREATE: libc::c_long = 28;
 const LINK_DETACH: libc::c_long = 34;
 
 const MAP_TYPE_SOCKMAP: u32 = 15;
+const PROGRAM_SK_LOOKUP: u32 = 30;
 const LINK_TYPE_NETNS: u32 = 5;
 const LINK_TYPE_TCX: u32 = 11;
 const ATTACH_SK_LOOKUP: u32 = 36;
@@ -175,12 +177,17 @@ pub(crate) struct ProgramInfo {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) map_ids: Vec<u32>,
+    /// Instructions that the verifier went through, all paths counted.
+    pub(crate) verified: u32,
+    /// Bytes after the verifier's changes, and as machine code (0: it is interpreted).
+    pub(crate) translated: u32,
+    pub(crate) machine: u32,
 }
 
 /// Where a link is attached. Index 0 and inode 0 mean: no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    Tcx { ifindex: u32, side: Side },
+    Interface { ifindex: u32, side: Side },
     Netns { inode: u32 },
     Other { kind: u32 },
 }
@@ -214,7 +221,7 @@ pub(crate) fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
 /// Asks for a program's facts.
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     let mut ids = [0_u8; MAX_PROGRAM_MAPS * 4];
-    let mut buffer = [0; 128];
+    let mut buffer = [0; 232];
     buffer[52..56].copy_from_slice(&u32::try_from(MAX_PROGRAM_MAPS).unwrap_or(0).to_ne_bytes());
     buffer[56..64].copy_from_slice(&(ids.as_mut_ptr() as u64).to_ne_bytes());
     info(fd, &mut buffer)?;
@@ -223,6 +230,9 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
         id: word(&buffer, 4),
         name: text(&buffer[64..80]),
         map_ids: (0..count).map(|i| word(&ids, i * 4)).collect(),
+        verified: word(&buffer, 216),
+        translated: word(&buffer, 20),
+        machine: word(&buffer, 16),
     })
 }
 
@@ -231,12 +241,25 @@ pub(crate) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut buffer = [0; 64];
     info(fd, &mut buffer)?;
     let target = match (word(&buffer, 0), word(&buffer, 20)) {
-        (LINK_TYPE_TCX, ATTACH_TCX_INGRESS) => Target::Tcx { ifindex: word(&buffer, 16), side: Side::Ingress },
-        (LINK_TYPE_TCX, ATTACH_TCX_EGRESS) => Target::Tcx { ifindex: word(&buffer, 16), side: Side::Egress },
+        (LINK_TYPE_TCX, ATTACH_TCX_INGRESS) => Target::Interface { ifindex: word(&buffer, 16), side: Side::Ingress },
+        (LINK_TYPE_TCX, ATTACH_TCX_EGRESS) => Target::Interface { ifindex: word(&buffer, 16), side: Side::Egress },
         (LINK_TYPE_NETNS, ATTACH_SK_LOOKUP) => Target::Netns { inode: word(&buffer, 16) },
         (kind, _) => Target::Other { kind },
     };
     Ok(LinkInfo { id: word(&buffer, 4), program_id: word(&buffer, 8), target })
+}
+
+/// Loads an `sk_lookup` program that reads the interface a packet came by (from 5.17 on) and passes.
+pub(crate) fn try_lookup_ingress() -> io::Result<OwnedFd> {
+    // r0 = *(u32 *)(r1 + 64); r0 = SK_PASS; exit
+    let code: [u64; 3] = [0x0000_0000_0040_1061, 0x0000_0001_0000_00b7, 0x95];
+    Attr::new()
+        .u32(0, PROGRAM_SK_LOOKUP)
+        .u32(4, 3)
+        .u64(8, code.as_ptr() as u64)
+        .u64(16, c"Apache-2.0".as_ptr() as u64)
+        .u32(68, ATTACH_SK_LOOKUP)
+        .call_fd(PROG_LOAD)
 }
 
 /// The program with this id.

@@ -40,13 +40,14 @@ impl Artifact {
     }
 }
 
-/// Builds all programs and all tests of the workspace.
+/// Builds all programs and all tests of the workspace, or with `targets` only those (arguments of cargo's).
 ///
 /// # Errors
 /// When something does not compile.
-pub(crate) fn build() -> Result<Vec<Artifact>> {
+pub(crate) fn build(targets: Option<&[&str]>) -> Result<Vec<Artifact>> {
     let mut command = run::cargo();
-    command.args(["build", "--workspace", "--lib", "--bins", "--tests", "--profile", compile::TEST_PROFILE]);
+    command.args(["build", "--workspace", "--profile", compile::TEST_PROFILE]);
+    command.args(targets.unwrap_or(&["--lib", "--bins", "--tests"]));
     command.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start `{}`", run::shown(&command)))?;
     let mut artifacts = Vec::new();

@@ -6,6 +6,7 @@ mod compile;
 mod demo;
 mod ebpf;
 mod expected;
+mod kernels;
 mod lint;
 mod mutants;
 mod paths;
@@ -67,6 +68,11 @@ enum Verb {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Runs Brattice on other kernels, in guests of qemu: a table of what loads, how it is attached, and what passes. As root.
+    Kernels {
+        /// Only this series, such as 6.1.
+        series: Option<String>,
+    },
     /// Format, clippy, licences and advisories, file lengths.
     Lint,
     /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
@@ -87,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Demo { stop: true, .. } => demo::stop(),
         Verb::Demo { keep, .. } => demo::run(keep),
         Verb::Bench { quick, arguments } => bench::run(quick, &arguments),
+        Verb::Kernels { series } => kernels::run(series.as_deref()),
         Verb::Lint => lint::run(),
         Verb::Mutants { only } => mutants::run(only.as_deref()),
     };

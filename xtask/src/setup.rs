@@ -104,7 +104,8 @@ fn missing_packages(needed: For) -> Vec<&'static str> {
         missing.extend(BUILD_PACKAGES.iter().filter(|package| !is_installed(package)));
     }
     let programs: &[&[(&'static str, &str)]] = match needed {
-        For::Tests => &[TEST_PACKAGES],
+        // qemu for guests: 20 MB; their kernels (60 MB) are fetched when they are first started.
+        For::Tests => &[TEST_PACKAGES, &brattice_machine::PACKAGES],
         For::Measuring => &[TEST_PACKAGES, BENCH_PACKAGES],
         For::Building | For::Linting | For::Mutating => &[],
     };

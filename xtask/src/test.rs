@@ -8,7 +8,7 @@ use crate::{
     artifacts::{self, Artifact},
     ebpf,
     expected::{self, Counts},
-    run, setup,
+    kernels, run, setup,
 };
 
 /// A part of the test run.
@@ -21,30 +21,34 @@ struct Stage {
     takes: fn(&Artifact) -> bool,
     /// For the harness.
     harness: &'static [&'static str],
+    /// Whether other kernels are booted as well, each with some tests inside.
+    guests: bool,
 }
 
 /// Time a build from nothing may take on two cores.
 const COLD_BUILD: Duration = Duration::from_secs(600);
-
 /// In the order in which they run.
 const STAGES: &[Stage] = &[
     Stage {
         name: "unit and property",
         budget: Duration::from_secs(180),
-        takes: |artifact| artifact.folder != "tests" && artifact.folder != "loader",
+        takes: |artifact| !artifact.folder.starts_with("tests") && artifact.folder != "loader",
         harness: &[],
+        guests: false,
     },
     Stage {
         name: "eBPF packets",
         budget: Duration::from_secs(60),
         takes: |artifact| artifact.folder == "tests" && artifact.name == "packets",
         harness: &[],
+        guests: false,
     },
     Stage {
         name: "loader",
         budget: Duration::from_secs(60),
         takes: |artifact| artifact.folder == "loader",
         harness: &[],
+        guests: false,
     },
     // Measures time or load: one at a time.
     Stage {
@@ -52,8 +56,22 @@ const STAGES: &[Stage] = &[
         budget: Duration::from_secs(180),
         takes: |artifact| artifact.integration && artifact.name == "alone",
         harness: &["--test-threads=1"],
+        guests: false,
     },
-    Stage { name: "end to end", budget: Duration::from_secs(300), takes: |_| true, harness: &["--test-threads=4"] },
+    Stage {
+        name: "kernels",
+        budget: Duration::from_secs(240),
+        takes: |artifact| artifact.folder == "tests/machine",
+        harness: &[],
+        guests: true,
+    },
+    Stage {
+        name: "end to end",
+        budget: Duration::from_secs(300),
+        takes: |_| true,
+        harness: &["--test-threads=4"],
+        guests: false,
+    },
 ];
 
 /// Sets up, builds, runs everything.
@@ -68,12 +86,12 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     setup::setup(setup::For::Tests)?;
     ebpf::build()?;
     let start = Instant::now();
-    let built = run::timed("building everything", artifacts::build)?;
+    let built = run::timed("building everything", || artifacts::build(None))?;
     let program = |artifact: &&Artifact| artifact.folder == "agent" && !artifact.test;
     let Some(binary) = built.iter().find(program).map(|artifact| artifact.executable.clone()) else {
         bail!("the build made no binary `brattice`")
     };
-    let mut tests: Vec<Artifact> = built.into_iter().filter(|artifact| artifact.test).collect();
+    let mut tests: Vec<Artifact> = built.iter().filter(|artifact| artifact.test).cloned().collect();
     let mut report = vec![line("build", start.elapsed(), COLD_BUILD, "")];
     let mut total = Counts::default();
     let mut trouble = Vec::new();
@@ -92,6 +110,12 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
             // It died, or found something of its own to complain about.
             own.failed += usize::from(!succeeded && own.failed == 0);
             counts.add(own);
+        }
+        // A filter names tests, which may be none of those inside.
+        if stage.guests && filter.is_none() {
+            let rows = kernels::short(&built)?;
+            rows.iter().for_each(|row| counts.add(row.counts()));
+            println!("\n{}", kernels::table(&rows));
         }
         let took = start.elapsed();
         let wanted = expected.get(stage.name).copied();

@@ -59,10 +59,12 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
             let _ = writeln!(out, "  {}", paint(&format!("{}: warning: {line}", cell(owner)), Tone::Warning, colours));
         }
     }
-    let mut programs = Table::new(&["PROGRAM", "ATTACHED TO", "PROGRAM ID", "LINK ID"]);
+    let mut programs = Table::new(&["PROGRAM", "ATTACHED TO", "BY", "PROGRAM ID", "LINK ID", "INSTRUCTIONS"]);
     for view in &status.programs {
-        let (program, link) = (view.program_id.to_string(), view.link_id.to_string());
-        programs.row(&[&view.program, &view.attached_to, &program, &link].map(|text| (text, Tone::Plain)));
+        let link = if view.link_id == 0 { "-".to_owned() } else { view.link_id.to_string() };
+        let (program, instructions) = (view.program_id.to_string(), view.instructions.to_string());
+        let row = [&view.program, &view.attached_to, &view.hook, &program, &link, &instructions];
+        programs.row(&row.map(|text| (text, Tone::Plain)));
     }
     section(&mut out, "attached (as the kernel says)", &programs, colours);
     heading(&mut out, "on this host", colours);

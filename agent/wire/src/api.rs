@@ -278,9 +278,15 @@ pub struct ProgramView {
     pub program: String,
     /// Interface, or `netns` for `vip_listener`.
     pub attached_to: String,
+    /// How: `TCX`, `clsact` (kernels without TCX) or `sk_lookup`.
+    #[serde(default)]
+    pub hook: String,
     /// Kernel's program id.
     pub program_id: u32,
-    /// Kernel's link id.
+    /// Instructions that the verifier went through when it was loaded, all paths counted.
+    #[serde(default)]
+    pub instructions: u32,
+    /// Kernel's link id; 0 with `clsact`, which has none.
     pub link_id: u32,
 }
 

@@ -12,7 +12,7 @@ use crate::netlink::{Family, Socket};
 use crate::readiness::{Owned, readable};
 use crate::{Error, Result};
 
-/// Multicast groups of routing netlink: links, tc filters, IPv4 and IPv6 addresses and routes, namespace ids.
+/// Multicast groups of routing netlink: links, traffic control, IPv4 and IPv6 addresses and routes, namespace ids.
 const ROUTING_GROUPS: [u32; 7] = [1, 4, 5, 7, 9, 11, 28];
 /// Multicast group of nftables changes.
 const NFTABLES_GROUPS: [u32; 1] = [7];
@@ -26,8 +26,8 @@ const MAX_GATHERED: usize = 4096;
 /// What changed since the last notice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Interfaces, or the tc filters on them, came, went or changed, here or in a namespace with a peer of ours. (Of TCX
-    /// programs the kernel tells nothing; they are seen with the next change of anything.)
+    /// Interfaces, or the queueing disciplines and filters on them, came, went or changed, here or in a namespace with a peer
+    /// of ours. (Of TCX programs the kernel tells nothing; they are seen with the next change of anything.)
     pub links: bool,
     /// Addresses, likewise.
     pub addresses: bool,
@@ -52,7 +52,11 @@ impl Change {
 
     fn add(&mut self, kind: u16) {
         match kind {
-            libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => self.links = true,
+            libc::RTM_NEWLINK
+            | libc::RTM_DELLINK
+            | libc::RTM_NEWTFILTER
+            | libc::RTM_DELQDISC
+            | libc::RTM_DELTFILTER => self.links = true,
             libc::RTM_NEWADDR | libc::RTM_DELADDR => self.addresses = true,
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.routes = true,
             libc::RTM_NEWNSID | libc::RTM_DELNSID => self.namespaces = true,

@@ -10,6 +10,7 @@ mod message;
 pub(crate) mod nsid;
 pub(crate) mod route;
 pub(crate) mod rule;
+pub(crate) mod tc;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,12 +1,14 @@
-//! Other people's TCX programs, before and after ours.
+//! Other people's programs, before and after ours: by TCX where there is, else by `clsact`.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Array, MapData};
 use aya::programs::links::FdLink;
-use aya::programs::tc::{SchedClassifierLinkId, TcAttachOptions};
+use aya::programs::tc::{SchedClassifierLinkId, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+
+use brattice_loader::Hook;
 
 use crate::room::{Room, ifindex, inside, room, sh};
 
@@ -71,6 +73,11 @@ impl Foreign {
         let fd = counter(std::os::fd::AsFd::as_fd(map_data(&count).fd()).as_raw_fd());
         pin(&fd, path);
         let mut program = SchedClassifier::from_pin(path).unwrap();
+        if Hook::of_this_kernel() == Hook::Clsact {
+            let _ = qdisc_add_clsact(device);
+            program.attach(device, TcAttachType::Ingress).unwrap();
+            return Self { count, program };
+        }
         let id: SchedClassifierLinkId =
             program.attach_with_options(device, TcAttachType::Ingress, TcAttachOptions::TcxOrder(order)).unwrap();
         let link: FdLink = program.take_link(id).unwrap().try_into().unwrap();
@@ -84,8 +91,16 @@ impl Foreign {
     }
 }
 
-/// Ids and names of the TCX ingress programs of an interface, in order.
+/// Ids and names of the ingress programs of an interface, in order.
 pub(crate) fn attached(device: &str) -> Vec<(u32, String)> {
+    if Hook::of_this_kernel() == Hook::Clsact {
+        let shown = sh(&format!("tc filter show dev {device} ingress"));
+        let after = |line: &str, word: &str| line.split(word).nth(1)?.split_whitespace().next().map(str::to_owned);
+        return shown
+            .lines()
+            .filter_map(|line| Some((after(line, " id ")?.parse().ok()?, after(line, " name ").unwrap_or_default())))
+            .collect();
+    }
     let (_, infos) = SchedClassifier::query_tcx(device, TcAttachType::Ingress).unwrap();
     infos.iter().map(|i| (i.id(), String::from_utf8_lossy(i.name()).into_owned())).collect()
 }
@@ -109,14 +124,19 @@ fn foreign_programs_before_and_after_ours_go_on() {
         let order = |device: &str| -> Vec<u32> { attached(device).into_iter().map(|(id, _)| id).collect() };
         let ours = datapath.attached().unwrap().into_iter().find(|a| a.program == "workload_ingress").unwrap();
         let id = |f: &Foreign| f.program.info().unwrap().id();
-        // Ours went before the one that was there; the one attached first later is before ours.
-        assert_eq!(order("v0"), [id(&before), ours.program_id, id(&early), id(&after)]);
+        // Ours went before the one that was there; the one attached first later is before ours. Filters without a
+        // preference of their own get lower and lower ones, yet none as low as ours.
+        let clsact = Hook::of_this_kernel() == Hook::Clsact;
+        let theirs = if clsact { [&after, &before, &early] } else { [&before, &early, &after] }.map(id);
+        let mut all = theirs.to_vec();
+        all.insert(usize::from(!clsact), ours.program_id);
+        assert_eq!(order("v0"), all);
         inside(&netns, "bash -c 'for n in 1 2 3; do echo $n > /dev/udp/10.0.0.1/9; done'");
         for (name, foreign) in [("early", &early), ("before", &before), ("after", &after)] {
             assert!(foreign.count() >= 3, "{name} saw {}", foreign.count());
         }
         datapath.detach(ifindex("v0")).await.unwrap();
-        assert_eq!(order("v0"), [id(&before), id(&early), id(&after)]);
+        assert_eq!(order("v0"), theirs);
         let seen = after.count();
         inside(&netns, "bash -c 'echo > /dev/udp/10.0.0.1/9'");
         assert!(after.count() > seen);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use brattice_loader::interfaces::Watch;
-use brattice_loader::{Attachment, Datapath, Error, Options};
+use brattice_loader::{Attachment, Datapath, Error, Hook, Options, cleanup};
 use tokio::time::timeout;
 
 use crate::foreign::attached;
@@ -39,7 +39,8 @@ fn a_start_puts_everything_there() {
         let config = datapath.maps.config().get(&0).unwrap().unwrap();
         assert_eq!((config.ready, config.workers), (1, 2));
         assert_eq!(config.brattice0, ifindex("brattice0"));
-        assert_eq!(datapath.footprint().len(), 7, "{:?}", datapath.footprint());
+        let lines = 7 + usize::from(datapath.hook() == Hook::Clsact);
+        assert_eq!(datapath.footprint().len(), lines, "{:?}", datapath.footprint());
     });
 }
 
@@ -86,7 +87,12 @@ fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::RouteTaken { table: 255, protocol: 4, .. }), "{error}");
         assert!(room.bpffs.join("v2/links/vip_listener").exists());
-        assert!(room.bpffs.join("v2/links/workload_egress").exists());
+        let guards = tree(&room.bpffs.join("v2")).into_iter().map(|pin| pin.display().to_string());
+        assert_eq!(
+            guards.filter(|pin| pin.contains("s/workload_egress")).count(),
+            2,
+            "the program and where it is attached"
+        );
         assert!(!routes().contains("local 169.254"), "{}", routes());
         // The half-started state is taken up when the hindrance is gone.
         sh("ip route del local 169.254.64.0/20 dev lo proto static");
@@ -150,7 +156,10 @@ fn a_link_detached_by_force_is_told_and_attached_anew() {
         let v0 = ifindex("v0");
         datapath.attach(v0).await.unwrap();
         for link in datapath.attached().unwrap() {
-            sh(&format!("bpftool link detach id {}", link.link_id));
+            match link.link_id {
+                0 => sh(&format!("tc qdisc del dev {} clsact", link.attached_to)),
+                id => sh(&format!("bpftool link detach id {id}")),
+            };
         }
         assert!(datapath.attached().unwrap().is_empty());
         let mended = datapath.repair().await.unwrap();
@@ -242,7 +251,13 @@ fn missing_pins_below_attached_programs_are_an_error_and_below_none_a_fresh_star
         sh(&format!("rm {}/v2/programs/workload_ingress", room.bpffs.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::PinsIncomplete { .. }), "{error}");
-        sh(&format!("rm {}/v2/links/*", room.bpffs.display()));
+        sh(&format!("rm -f {0}/v2/links/* {0}/v2/filters/*", room.bpffs.display()));
+        if Hook::of_this_kernel() == Hook::Clsact {
+            // A filter stays where its pin is gone.
+            let error = Datapath::start(room.options()).await.unwrap_err();
+            assert!(matches!(error, Error::OtherInstance { program: "workload_egress", .. }), "{error}");
+            cleanup::run(&room.bpffs).await.unwrap();
+        }
         let datapath = room.start().await;
         assert!(!datapath.adopted());
         assert_eq!(datapath.attached().unwrap().len(), 2);

@@ -49,7 +49,9 @@ fn node() -> Status {
         programs: vec![ProgramView {
             program: "workload_ingress".into(),
             attached_to: "blue1".into(),
+            hook: "TCX".into(),
             program_id: 40,
+            instructions: 1_234,
             link_id: 41,
         }],
         footprint: vec!["nftables table inet brattice".into()],
@@ -86,8 +88,8 @@ shop      invalid   3         4          1
   shop: accounts/shop/a.yaml:1:7: unknown kind `\\u{1b}[31mx`
 
 attached (as the kernel says)
-PROGRAM           ATTACHED TO  PROGRAM ID  LINK ID
-workload_ingress  blue1        40          41
+PROGRAM           ATTACHED TO  BY   PROGRAM ID  LINK ID  INSTRUCTIONS
+workload_ingress  blue1        TCX  40          41       1234
 
 on this host
 nftables table inet brattice

@@ -78,7 +78,9 @@ pub(crate) async fn status(node: &Node) -> Status {
             .map(|attachment| ProgramView {
                 program: attachment.program.to_owned(),
                 attached_to: attachment.attached_to,
+                hook: attachment.hook.to_owned(),
                 program_id: attachment.program_id,
+                instructions: attachment.instructions,
                 link_id: attachment.link_id,
             })
             .collect(),

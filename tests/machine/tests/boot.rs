@@ -1,0 +1,39 @@
+//! A guest boots, runs a script, and tells its exit code. Needs qemu and, the first time, Debian's archive.
+#![allow(missing_docs)]
+
+use std::{path::Path, time::Duration};
+
+use brattice_machine::{Guest, Initramfs, Kernel, Options};
+
+fn kernel() -> Kernel {
+    Kernel::of("6.1", &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/kernels")).expect("a kernel")
+}
+
+#[test]
+fn a_script_runs_and_its_exit_code_is_told() {
+    let kernel = kernel();
+    let mut files = Initramfs::new(&kernel).expect("busybox");
+    files.modules(&["veth", "bridge"]).expect("modules");
+    files.program("ip").expect("iproute2");
+    files.script("uname -r\nip link add left type veth peer name right && ip link show left\nexit 7\n");
+    let outcome = Guest::start(&kernel, &files, &Options::default()).expect("qemu").wait(|_| {}).expect("an end");
+    assert_eq!(outcome.code, 7, "{outcome:?}");
+    assert_eq!(outcome.lines.first().map(String::as_str), Some(kernel.release.as_str()), "{outcome:?}");
+    assert!(outcome.lines.iter().any(|line| line.contains("left@right")), "{outcome:?}");
+}
+
+#[test]
+fn a_guest_that_hangs_or_dies_is_an_error_with_the_kernels_last_words() {
+    let kernel = kernel();
+    let mut files = Initramfs::new(&kernel).expect("busybox");
+    files.script("echo c >/proc/sysrq-trigger\nsleep 60\n");
+    let dies = Guest::start(&kernel, &files, &Options::default()).expect("qemu").wait(|_| {});
+    let text = format!("{:#}", dies.expect_err("it panicked"));
+    assert!(text.contains("ended early") && text.contains("sysrq"), "{text}");
+    files.script("echo here\nsleep 60\n");
+    let options = Options { within: Duration::from_secs(8), ..Options::default() };
+    let mut told = Vec::new();
+    let hangs = Guest::start(&kernel, &files, &options).expect("qemu").wait(|line| told.push(line.to_owned()));
+    assert!(format!("{:#}", hangs.expect_err("it sleeps")).contains("has not ended"));
+    assert_eq!(told, ["here"]);
+}
