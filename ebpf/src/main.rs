@@ -2,7 +2,7 @@
 //!
 //! | program | hook | what it decides |
 //! |---|---|---|
-//! | [`workload_ingress`] | TCX ingress of a workload's host-side interface | Is this packet for a VIP, and is its source really the workload? Then source → alias, and into `brattice0`. Answers ARP for VIPs. |
+//! | [`workload_ingress`] | TCX ingress of a workload's host-side interface | Is this packet for a VIP, and is its source really the workload? Then source → alias, and into `brattice0`. Answers ARP and NDP for VIPs. |
 //! | [`workload_egress`] | TCX egress of `brattice0` | May this packet reach a workload? Only the engine's may. Then alias → real address, and out of the workload's interface. |
 //! | [`vip_listener`] | `sk_lookup` of the node's network namespace | Which listening socket answers this VIP and port? One of ours, or none: it never falls through to a socket of the host. |
 //!
@@ -12,11 +12,12 @@
 //!
 //! # What is ours, and what is not
 //!
-//! `workload_ingress` takes a packet only when it is untagged IPv4 and its destination lies in the VIP range, or in the alias
-//! range, or its source lies in either, or (workloads with `dns: intercept`) it goes to port 53. Everything else gets
-//! `TCX_NEXT` with not a byte changed, so that other TCX programs and the host see it as it came: IPv6, VLAN, other
-//! ethertypes, broken headers of foreign traffic, ARP for other addresses. `workload_egress` sits on a device of our
-//! own: what it does not deliver, it drops. `vip_listener` leaves every lookup outside the VIP range alone.
+//! `workload_ingress` takes a packet only when it is untagged IPv4 or IPv6 (where the node has that) and its
+//! destination lies in the VIP range, or in the alias range, or its source lies in either, or (workloads with `dns:
+//! intercept`) it goes to port 53. Everything else gets `TCX_NEXT` with not a byte changed, so that other TCX programs
+//! and the host see it as it came: VLAN, other ethertypes, broken headers of foreign traffic, ARP and NDP for other
+//! addresses. `workload_egress` sits on a device of our own: what it does not deliver, it drops. `vip_listener` leaves
+//! every lookup outside the VIP range alone.
 //!
 //! # Odd packets
 //!
@@ -24,25 +25,30 @@
 //! a kernel helper that refuses is a drop (`HelperFailed`).
 //!
 //! - **Cut off.** A header that ends before its time is `Truncated`, whether the frame or the IP total length cuts
-//!   it. Without the fixed 20 bytes of the IPv4 header no destination is known, so such a frame is not ours.
-//! - **Malformed.** A version other than 4, IHL below 5, a total length below the header or above the frame, a TCP data offset
-//!   below 5. A wrong IP, TCP or UDP checksum stays as wrong as it came (all updates are incremental) and the receiver
-//!   drops it.
+//!   it. Without the fixed 20 or 40 bytes of the IP header no destination is known, so such a frame is not ours.
+//! - **Malformed.** A version that is not the ethertype's, IHL below 5, a total length below the header or above the
+//!   frame, a TCP data offset below 5. A wrong IP, TCP or UDP checksum stays as wrong as it came (all updates are
+//!   incremental) and the receiver drops it.
 //! - **IP options** are carried along unread, 0 to 40 bytes.
+//! - **IPv6 extension headers** (hop-by-hop, destination options, routing, AH, fragment) are carried along unread, at
+//!   most [`brattice_abi::MAX_EXTENSION_HEADERS`] of them (`TooManyHeaders`); what follows them is judged. Hop-by-hop
+//!   options are first or `Malformed`; a routing header of type 0 or with segments left is `SourceRouted`.
 //! - **Fragments** are translated one by one, without state: the address in each, the TCP or UDP checksum in the
 //!   first, which alone has it. A first fragment must hold the whole TCP or UDP header, and a later TCP fragment
 //!   must not reach into it (RFC 3128), so that the flags that were judged are those that are delivered.
-//! - **UDP checksum 0** (none) stays 0.
+//! - **UDP checksum 0** (none) stays 0; over IPv6 it is `Malformed`.
 //! - **Checksum offload and GSO.** The helpers know which part of a checksum the sender left to the hardware; headers of a
 //!   GSO packet are translated once for all its segments.
-//! - **ICMP errors** about our flows are translated with the packet they quote, both ways (`icmp`); other ICMP to a VIP or alias
-//!   is dropped (`UnsupportedProtocol`, `NotForWorkload`).
+//! - **Jumbograms** are GSO packets, whose lengths of 0 mean all that is there, or else `Truncated`.
+//! - **ICMP errors** about our flows are translated with the packet they quote, both ways (`icmp`); other ICMP to a VIP or
+//!   alias, neighbour solicitations for a VIP aside, is dropped (`UnsupportedProtocol`, `NotForWorkload`).
 //! - **Larger than the workload's MTU**: becomes an ICMP error about itself (`too_large`).
 //!
 //! # Bounds
 //!
-//! No loops and no tail calls: each program is a straight line of at most a few dozen helper calls. Only contexts of the
-//! kernel's stable interface are read (`__sk_buff`, `bpf_sk_lookup`), so one object fits every kernel from 6.6 on.
+//! No loops but two with a fixed bound, over IPv6 extension headers and over NDP options, and no tail calls: each
+//! program is otherwise a straight line of at most a few dozen helper calls. Only contexts of the kernel's stable
+//! interface are read (`__sk_buff`, `bpf_sk_lookup`), so one object fits every kernel from 6.6 on.
 #![no_std]
 #![no_main]
 // Read-modify-write on map values (see `atomic`).

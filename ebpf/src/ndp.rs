@@ -88,7 +88,7 @@ pub(crate) fn solicitation(ctx: &TcContext, config: &Config, header: &Ipv6) -> O
     options_are_sound(ctx, payload, probe).then_some(message)
 }
 
-/// Each has a length, all end where the message does, and a probe tells no link address.
+/// All end where the message does, which one of length 0 never does, and a probe tells no link address.
 #[inline(always)]
 fn options_are_sound(ctx: &TcContext, payload: u32, probe: bool) -> bool {
     let mut offset = MESSAGE_LEN;
@@ -96,11 +96,11 @@ fn options_are_sound(ctx: &TcContext, payload: u32, probe: bool) -> bool {
         if offset == payload {
             return true;
         }
-        let Ok([kind, len]) = ctx.load::<[u8; 2]>((ETH_LEN + ipv6::LEN + offset) as usize) else { return false };
-        if len == 0 || probe && kind == SOURCE_LINK_LAYER_ADDRESS {
+        let Ok([kind, units]) = ctx.load::<[u8; 2]>((ETH_LEN + ipv6::LEN + offset) as usize) else { return false };
+        if probe && kind == SOURCE_LINK_LAYER_ADDRESS {
             return false;
         }
-        offset += (len as u32) << 3;
+        offset += (units as u32) << 3;
     }
     offset == payload
 }

@@ -283,11 +283,7 @@ impl Node {
         program.attach(interface, direction).unwrap_or_else(|e| panic!("cannot attach {name} to {interface}: {e:?}"));
     }
 
-    /// Loads `vip_listener` and attaches it to the calling thread's network namespace for as long as the node lives.
-    ///
-    /// # Panics
-    /// If the kernel refuses.
-    pub fn attach_vip_listener(&mut self) {
+    fn load_vip_listener(&mut self) -> &mut SkLookup {
         let program: &mut SkLookup = self
             .ebpf
             .program_mut(VIP_LISTENER)
@@ -295,6 +291,27 @@ impl Node {
             .try_into()
             .expect("it is an sk_lookup program");
         program.load().unwrap_or_else(|e| panic!("the kernel refuses {VIP_LISTENER}: {e:?}"));
+        program
+    }
+
+    /// Instructions that the verifier followed to load a program.
+    ///
+    /// # Panics
+    /// If the kernel does not tell.
+    pub fn verified_instructions(&mut self, name: &str) -> u32 {
+        if name == VIP_LISTENER {
+            self.load_vip_listener();
+        }
+        let info = self.ebpf.program(name).expect("the object has the program").info().expect("it is loaded");
+        info.verified_instruction_count().expect("kernels tell since 5.16")
+    }
+
+    /// Loads `vip_listener` and attaches it to the calling thread's network namespace for as long as the node lives.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn attach_vip_listener(&mut self) {
+        let program = self.load_vip_listener();
         let namespace = File::open("/proc/thread-self/ns/net").expect("a thread has a namespace");
         program.attach(namespace).unwrap_or_else(|e| panic!("cannot attach {VIP_LISTENER}: {e:?}"));
     }

@@ -19,4 +19,5 @@ mod pmtu;
 mod posing;
 mod scene;
 mod switches;
+mod verifier;
 mod world;

@@ -4,6 +4,7 @@ mod agent;
 mod auth;
 mod ebpf;
 mod engine;
+mod ipv6;
 mod loader;
 mod records;
 mod router;
@@ -79,7 +80,16 @@ const fn test(package: &'static str, program: &'static str, name: &'static str) 
 
 /// All faults.
 pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
-    [ebpf::FAULTS, loader::FAULTS, agent::FAULTS, engine::FAULTS, router::FAULTS, auth::FAULTS, records::FAULTS]
-        .into_iter()
-        .flatten()
+    [
+        ebpf::FAULTS,
+        ipv6::FAULTS,
+        loader::FAULTS,
+        agent::FAULTS,
+        engine::FAULTS,
+        router::FAULTS,
+        auth::FAULTS,
+        records::FAULTS,
+    ]
+    .into_iter()
+    .flatten()
 }
