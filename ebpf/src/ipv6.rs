@@ -238,7 +238,7 @@ impl Icmp for Ipv6 {
             payload: room - chain.len,
             first: true,
             whole: false,
-            needs_checksum: true,
+            needs_checksum: false,
         };
         Some((header, checked))
     }

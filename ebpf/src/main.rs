@@ -40,8 +40,8 @@
 //! - **Checksum offload and GSO.** The helpers know which part of a checksum the sender left to the hardware; headers of a
 //!   GSO packet are translated once for all its segments.
 //! - **Jumbograms** are GSO packets, whose lengths of 0 mean all that is there, or else `Truncated`.
-//! - **ICMP errors** about our flows are translated with the packet they quote, both ways (`icmp`); other ICMP to a VIP or alias
-//!   is dropped (`UnsupportedProtocol`, `NotForWorkload`).
+//! - **ICMP errors** about our flows are translated with the packet they quote, both ways (`icmp`); other ICMP to a VIP or
+//!   alias, neighbour solicitations for a VIP aside, is dropped (`UnsupportedProtocol`, `NotForWorkload`).
 //! - **Larger than the workload's MTU**: becomes an ICMP error about itself (`too_large`).
 //!
 //! # Bounds

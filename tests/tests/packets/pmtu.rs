@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::mpsc::{Sender, channel},
     thread,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     ipv6::scene::{ALIAS6, ENGINE6, REAL6, VIP6},
     scene::{ALIAS, ENGINE, REAL, TARGET_PORT, UDP, VIP},
-    world::{Job, World, in_world, namespace_thread, sh},
+    world::{Job, NODE6, World, in_world, namespace_thread, sh},
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,6 +65,11 @@ fn known_mtu(alias: impl Into<IpAddr>) -> u32 {
 fn in_both(test: impl FnOnce(&mut World) + Send + 'static) {
     in_world(|world| {
         world.add_ipv6(REAL6, ALIAS6);
+        // The kernel makes a new IPv6 address its own a moment later, and until then is silent.
+        until("IPv6 comes up", || {
+            let answer = world.workload(|| TcpStream::connect_timeout(&at(NODE6, 1), Duration::from_millis(100)));
+            answer.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+        });
         test(world);
     });
 }
@@ -100,7 +105,8 @@ fn an_unreachable_port_of_a_target_is_told_to_the_engine() {
             socket.connect(at(alias, 4000)).expect("there is a route");
             socket.set_read_timeout(Some(PATIENCE)).expect("a socket can");
             socket.send(b"anybody?").expect("sent");
-            assert_eq!(socket.recv(&mut [0; 16]).map_err(|e| e.kind()), Err(ErrorKind::ConnectionRefused));
+            let heard = socket.recv(&mut [0; 16]).map_err(|e| e.kind());
+            assert_eq!(heard, Err(ErrorKind::ConnectionRefused), "{alias}: {:?}", world.node.all_counted());
             assert_eq!(world.node.counted(Counter::IcmpFromWorkload), told);
         }
     });
@@ -174,7 +180,7 @@ fn both_ways(listener: TcpListener, from: impl Into<IpAddr>) {
     let to = if from.is_ipv4() { at(ALIAS, TARGET_PORT) } else { at(ALIAS6, TARGET_PORT) };
     let socket = engine(Type::STREAM, from);
     socket.connect_timeout(&to.into(), PATIENCE).expect("the target is reached");
-    let mut stream = std::net::TcpStream::from(socket);
+    let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket can");
     stream.set_write_timeout(Some(PATIENCE)).expect("a socket can");
     let data = pattern(LEN);

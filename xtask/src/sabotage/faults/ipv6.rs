@@ -159,8 +159,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "ndp-checksum",
         means: "advertisements have no checksum",
         file: "ebpf/src/ndp.rs",
-        search: "    answer.message.checksum = checksum(&mut answer);",
-        replace: "    answer.message.checksum = checksum(&mut answer) & 0;",
+        search: "    answer.message.checksum = rewrite::checksum(&mut answer, 0);",
+        replace: "    answer.message.checksum = rewrite::checksum(&mut answer, 0) & 0;",
         tests: &[packets("ipv6::ndp::a_solicitation_for_a_vip_is_answered")],
     },
 ];
