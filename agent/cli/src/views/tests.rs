@@ -79,6 +79,7 @@ engine    running, process 101, revision 7, restarts 1, heartbeat 12 ms ago
           DNS: 5 answered, 1 forwarded, 0 refused
           limit headers hit 2 times
 ranges    VIPs 169.254.64.0/20, DNS 169.254.64.17, aliases 100.127.0.0/16
+IPv6      on
 
 documents
 OWNER     STATE     REVISION  DOCUMENTS  ERRORS
@@ -149,8 +150,8 @@ fn services_for_people() {
     assert_eq!(
         services(&[service], false),
         "\
-SERVICE      STATUS  VIP            LISTENERS  TARGETS      NETWORKS                                                              NAMES
-shop/orders  ACTIVE  169.254.64.32  80/HTTP    shop/v1 1/2  platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.svc.test orders.shop.internal
+SERVICE      STATUS  VIP                                  LISTENERS  TARGETS      NETWORKS                                                              NAMES
+shop/orders  ACTIVE  169.254.64.32 fd00:a9fe::8000:0:0:1  80/HTTP    shop/v1 1/2  platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.svc.test orders.shop.internal
 "
     );
 }
