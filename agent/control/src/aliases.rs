@@ -453,7 +453,8 @@ mod tests {
         assert_eq!(without.assign(&[claim6(1)].into()).exhausted, [claim6(1)]);
         // One share.
         let identity = claim(9).identity;
-        let address = |n: u32| if n % 2 == 0 { Ipv4Addr::from(n).into() } else { Ipv6Addr::from(u128::from(n)).into() };
+        let address =
+            |n: u32| if n.is_multiple_of(2) { Ipv4Addr::from(n).into() } else { Ipv6Addr::from(u128::from(n)).into() };
         let many: BTreeSet<Claim> =
             (0..300).map(|n| Claim { identity, vpc: "blue".into(), address: address(n) }).collect();
         let (mut aliases, _) =
@@ -533,7 +534,7 @@ mod tests {
                 match step {
                     Step::Assign(wanted) => {
                         // Every third is of IPv6.
-                        let of = |n: &u32| if n % 3 == 0 { claim6(*n) } else { claim(*n) };
+                        let of = |n: &u32| if n.is_multiple_of(3) { claim6(*n) } else { claim(*n) };
                         let wanted: BTreeSet<Claim> = wanted.iter().map(of).collect();
                         let assigned = aliases.assign(&wanted);
                         for lost in &assigned.lost {

@@ -326,7 +326,7 @@ impl State {
             let service = self.services.get(*index as usize)?;
             let name = service.called(host)?;
             let listener = service.listeners.iter().find(|listener| listener.port == port)?;
-            Some((service, listener, name.as_ref()))
+            Some((service, listener, name))
         })
     }
 

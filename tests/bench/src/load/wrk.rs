@@ -32,7 +32,7 @@ pub(crate) fn load(peer: &Peer, ask: Ask, connections: usize, length: Duration) 
     fs::write(
         &script,
         match ask {
-            Ask::Upload => format!("wrk.method = 'POST'; wrk.body = string.rep('x', {})", LARGE),
+            Ask::Upload => format!("wrk.method = 'POST'; wrk.body = string.rep('x', {LARGE})"),
             _ => String::new(),
         },
     )?;
