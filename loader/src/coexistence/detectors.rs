@@ -290,7 +290,11 @@ const DETECTORS: &[Detector] = &[
     },
     Detector {
         name: "NetworkManager",
-        signs: &[Process("NetworkManager"), Path("/run/NetworkManager/NetworkManager.pid"), Path("/run/NetworkManager/devices")],
+        signs: &[
+            Process("NetworkManager"),
+            Path("/run/NetworkManager/NetworkManager.pid"),
+            Path("/run/NetworkManager/devices"),
+        ],
         verdict: WorksBut,
         means: "it leaves veth pairs that others made alone by default, but a catch-all connection profile takes them",
         mend: "printf '[keyfile]\\nunmanaged-devices+=interface-name:brattice*\\n' > /etc/NetworkManager/conf.d/brattice.conf && \
@@ -329,7 +333,8 @@ pub fn detect(facts: &Facts) -> Vec<Finding> {
 fn others(facts: &Facts) -> Option<Finding> {
     let mut evidence = Vec::new();
     for device in &facts.devices {
-        let unknown = device.programs.iter().filter(|program| crate::interfaces::cni_of(&device.name, program).is_none());
+        let unknown =
+            device.programs.iter().filter(|program| crate::interfaces::cni_of(&device.name, program).is_none());
         evidence.extend(unknown.map(|program| format!("program {program} on {}", device.name)));
     }
     (!evidence.is_empty()).then_some(Finding {
@@ -343,7 +348,10 @@ fn others(facts: &Facts) -> Option<Finding> {
 
 /// Every path that is looked for.
 pub(super) fn paths() -> impl Iterator<Item = &'static str> {
-    DETECTORS.iter().flat_map(|detector| detector.signs).filter_map(|sign| if let Path(path) = sign { Some(*path) } else { None })
+    DETECTORS
+        .iter()
+        .flat_map(|detector| detector.signs)
+        .filter_map(|sign| if let Path(path) = sign { Some(*path) } else { None })
 }
 
 impl Sign {
@@ -383,11 +391,9 @@ impl Sign {
             }
             Process(name) => facts.processes.get(name).map(|id| format!("process {name} ({id})")),
             Path(path) => facts.files.contains(path).then(|| path.to_owned()),
-            CniConfig(part) => facts
-                .cni_configs
-                .iter()
-                .find(|name| name.contains(part))
-                .map(|name| format!("/etc/cni/net.d/{name}")),
+            CniConfig(part) => {
+                facts.cni_configs.iter().find(|name| name.contains(part)).map(|name| format!("/etc/cni/net.d/{name}"))
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::facts::{Chain, Device, Facts};
 use super::detectors;
+use super::facts::{Chain, Device, Facts};
 use crate::aside::aside;
 use crate::netlink::{Family, Socket, route, rule};
 use crate::{Error, Result, interfaces, namespace, nft, probe, sys};

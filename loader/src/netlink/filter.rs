@@ -47,11 +47,12 @@ pub(crate) fn classifying(socket: &mut Socket) -> io::Result<BTreeSet<u32>> {
 
 /// The eBPF filters of one side of an interface.
 pub(crate) fn programs(socket: &mut Socket, ifindex: u32, parent: u32) -> io::Result<Vec<Filter>> {
-    let found = socket.dump(&Message::new(libc::RTM_GETTFILTER, &header(ifindex, parent)), |found, kind, payload| {
-        if kind == libc::RTM_NEWTFILTER {
-            found.extend(parse(payload));
-        }
-    })?;
+    let found =
+        socket.dump(&Message::new(libc::RTM_GETTFILTER, &header(ifindex, parent)), |found, kind, payload| {
+            if kind == libc::RTM_NEWTFILTER {
+                found.extend(parse(payload));
+            }
+        })?;
     Ok(found)
 }
 

@@ -87,9 +87,9 @@ pub fn dropping_chains() -> Result<Vec<BaseChain>> {
 }
 
 fn parse_all(items: &[Value]) -> Vec<BaseChain> {
-    let mut all: Vec<BaseChain> =
-        items.iter().filter_map(parse).filter(|c| !c.table.starts_with("brattice")).collect();
-    let field = |item: &Value, name: &str| item.pointer(&format!("/chain/{name}")).and_then(Value::as_str).map(str::to_owned);
+    let mut all: Vec<BaseChain> = items.iter().filter_map(parse).filter(|c| !c.table.starts_with("brattice")).collect();
+    let field =
+        |item: &Value, name: &str| item.pointer(&format!("/chain/{name}")).and_then(Value::as_str).map(str::to_owned);
     let ufw: Vec<(Option<String>, Option<String>)> = items
         .iter()
         .filter(|item| field(item, "name").is_some_and(|name| name.starts_with("ufw-") || name.starts_with("ufw6-")))

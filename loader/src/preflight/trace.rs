@@ -166,7 +166,14 @@ mod tests {
     use super::*;
 
     fn chain(name: &str, hook: &str) -> BaseChain {
-        BaseChain { family: "inet".into(), table: "filter".into(), chain: name.into(), hook: hook.into(), drops: true, keeper: firewall::Keeper::Nobody }
+        BaseChain {
+            family: "inet".into(),
+            table: "filter".into(),
+            chain: name.into(),
+            hook: hook.into(),
+            drops: true,
+            keeper: firewall::Keeper::Nobody,
+        }
     }
 
     #[test]

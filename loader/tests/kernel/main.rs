@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cleanup;
+mod coexistence;
 mod foreign;
 mod guard;
 mod interfaces;

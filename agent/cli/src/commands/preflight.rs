@@ -102,11 +102,7 @@ fn cidrs(model: Option<&Model>) -> Vec<(String, IpNet)> {
 
 /// The ranges in force, or those that the agent would choose at its first start. Where no candidate is free, the first, whose
 /// collisions are then shown.
-async fn ranges(
-    node: &NodeArguments,
-    state: &State,
-    cidrs: &[(String, IpNet)],
-) -> Result<(Ipv4Net, Ipv4Net), Failure> {
+async fn ranges(node: &NodeArguments, state: &State, cidrs: &[(String, IpNet)]) -> Result<(Ipv4Net, Ipv4Net), Failure> {
     let (mut vip, mut alias) = node_ranges(node, state);
     let candidates = |list: &[&str]| list.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Ipv4Net>>();
     if node.vip_range.or(state.vip_range).is_none() {

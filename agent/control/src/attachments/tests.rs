@@ -262,7 +262,8 @@ fn an_interface_of_another_cni_is_taken_only_where_a_document_allows_it() {
     assert_eq!(outcome(&taken, "blue0"), (vec![], vec!["10.0.0.5".into()]));
 
     // By the document that names it.
-    let document = |allow| WorkloadWish { allow_beside_cni: allow, ..workload("app", "blue", Some("blue0"), None, &[]) };
+    let document =
+        |allow| WorkloadWish { allow_beside_cni: allow, ..workload("app", "blue", Some("blue0"), None, &[]) };
     let with = |allow| decide(&cilium, &wishes(vec![blue()], vec![document(allow)]), &none());
     assert_eq!(outcome(&with(false), "blue0").0, [Code::CarriesCni]);
     assert_eq!(outcome(&with(true), "blue0"), (vec![], vec!["10.0.0.5".into()]));

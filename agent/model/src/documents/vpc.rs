@@ -275,5 +275,14 @@ pub(super) fn decode_workload(
         let diagnostic = d.error(mark, "the workload is nowhere");
         d.report(diagnostic.expected("`interface`, `namespace` or both"));
     }
-    Some(WorkloadDocument { metadata: metadata?, vpc: vpc?, role, interface, namespace, addresses, allow_beside_cni, tags })
+    Some(WorkloadDocument {
+        metadata: metadata?,
+        vpc: vpc?,
+        role,
+        interface,
+        namespace,
+        addresses,
+        allow_beside_cni,
+        tags,
+    })
 }

@@ -291,4 +291,15 @@ pub(super) const FAULTS: &[Fault] = &[
         replace: "    false\n",
         tests: &[unit("brattice-cli", "escape::tests::nothing_reaches_the_terminal")],
     },
+    Fault {
+        name: "beside-cni",
+        means: "an interface with another CNI's programs is attached",
+        file: "agent/control/src/attachments.rs",
+        search: "    (!allowed).then(|| {",
+        replace: "    (allowed && !allowed).then(|| {",
+        tests: &[unit(
+            "brattice-control",
+            "attachments::tests::an_interface_of_another_cni_is_taken_only_where_a_document_allows_it",
+        )],
+    },
 ];

@@ -110,4 +110,12 @@ pub(super) const FAULTS: &[Fault] = &[
         replace: "    let _ = uid;\n",
         tests: &[kernel("sockets::the_dns_socket_belongs_to_the_engine")],
     },
+    Fault {
+        name: "cni-filter-unseen",
+        means: "programs in tc filters are not seen",
+        file: "loader/src/interfaces/programs.rs",
+        search: "    if filtered.contains(&ifindex) {\n",
+        replace: "    if filtered.len() > 4096 {\n",
+        tests: &[kernel("foreign::the_inventory_names_everybody_elses_programs_tcx_and_tc")],
+    },
 ];
