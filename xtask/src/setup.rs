@@ -38,6 +38,9 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("util-linux", "nsenter"),
     ("procps", "ps"),
     ("python3", "python3"),
+    ("conntrack", "conntrack"),
+    ("iptables", "iptables-nft"),
+    ("dbus", "dbus-daemon"),
 ];
 
 /// What the benchmark compares Brattice with, and what it sends load with.
@@ -48,6 +51,13 @@ const BENCH_PACKAGES: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("python3-venv", "python3"),
 ];
+
+/// What firewalls need that are unpacked aside.
+const FIREWALL_LIBRARIES: &[&str] =
+    &["python3-dbus", "python3-firewall", "python3-gi", "python3-nftables", "gir1.2-glib-2.0"];
+
+/// Firewalls that tests run in namespaces. Never installed: the package would make them this machine's.
+const FIREWALLS: &[&str] = &["firewalld", "ufw"];
 
 /// How much is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,6 +90,9 @@ pub(crate) fn setup(needed: For) -> Result<()> {
     }
     if needed == For::Mutating {
         ensure_mutants()?;
+    }
+    if needed == For::Tests {
+        ensure_firewalls()?;
     }
     if matches!(needed, For::Tests | For::Measuring) {
         ensure_bpffs()?;
@@ -119,6 +132,9 @@ fn missing_packages(needed: For) -> Vec<&'static str> {
             .filter(|(package, program)| !there(package, program))
             .map(|(package, _)| *package),
     );
+    if needed == For::Tests {
+        missing.extend(FIREWALL_LIBRARIES.iter().filter(|package| debian && !is_installed(package)));
+    }
     missing
 }
 
@@ -202,14 +218,7 @@ fn unpack_aside() -> Result<()> {
         }
         let debs = paths::tools().join("debs");
         fs::create_dir_all(&debs)?;
-        // apt drops to its own user for downloads and warns where it cannot write as that user.
-        run::run(
-            Command::new("apt-get")
-                .args(["download", "--quiet", "-o", "APT::Sandbox::User=root"])
-                .args(&packages)
-                .current_dir(&debs)
-                .stdout(Stdio::null()),
-        )?;
+        download(&packages, &debs)?;
         for entry in fs::read_dir(&debs)? {
             run::run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(toolchain::aside()))?;
         }
@@ -223,6 +232,38 @@ fn unpack_aside() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Firewalls for tests, unpacked into `target/tools/firewalls`.
+fn ensure_firewalls() -> Result<()> {
+    let place = paths::tools().join("firewalls");
+    if ["usr/sbin/firewalld", "usr/sbin/ufw"].iter().all(|program| place.join(program).is_file()) {
+        return Ok(());
+    }
+    if !is_debian() {
+        bail!("{} is missing: unpack firewalld's and ufw's packages there; two tests run them", place.display());
+    }
+    run::timed("unpacking firewalld and ufw aside", || {
+        let debs = paths::tools().join("firewall-debs");
+        fs::create_dir_all(&debs)?;
+        download(FIREWALLS, &debs).or_else(|_| update().and_then(|()| download(FIREWALLS, &debs)))?;
+        for entry in fs::read_dir(&debs)? {
+            run::run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(&place))?;
+        }
+        fs::remove_dir_all(&debs)?;
+        Ok(())
+    })
+}
+
+/// apt drops to its own user for downloads and warns where it cannot write as that user.
+fn download<S: AsRef<std::ffi::OsStr>>(packages: &[S], folder: &Path) -> Result<()> {
+    run::run(
+        Command::new("apt-get")
+            .args(["download", "--quiet", "-o", "APT::Sandbox::User=root"])
+            .args(packages)
+            .current_dir(folder)
+            .stdout(Stdio::null()),
+    )
 }
 
 /// bpf-linker, with the LLVM of the compiler.

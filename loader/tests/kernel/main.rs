@@ -4,6 +4,7 @@
 
 mod cleanup;
 mod clsact;
+mod coexistence;
 mod foreign;
 mod guard;
 mod interfaces;
