@@ -79,8 +79,12 @@ fn firewalld_is_mended_by_firewall_cmd_and_stays_so() {
     let (bus, configuration) = (lab.folder.join("bus"), lab.folder.join("firewalld"));
     let copied = output(Command::new("cp").arg("-r").arg(place.join("etc/firewalld")).arg(&configuration));
     assert!(copied.ok(), "{}", copied.text());
-    let rights = "<allow user=\"*\"/><allow own=\"*\"/><allow send_type=\"method_call\"/><allow send_type=\"signal\"/>\
-                  <allow send_type=\"method_return\"/><allow send_type=\"error\"/>";
+    let kinds = ["method_call", "method_return", "signal", "error"];
+    let rights: String = ["send", "receive"]
+        .iter()
+        .flat_map(|way| kinds.map(|kind| format!("<allow {way}_type=\"{kind}\"/>")))
+        .chain(["<allow user=\"*\"/><allow own=\"*\"/>".to_owned()])
+        .collect();
     let policy = format!(
         "<busconfig><type>system</type><listen>unix:path={}</listen><auth>EXTERNAL</auth>\
          <policy context=\"default\">{rights}</policy></busconfig>",
