@@ -40,7 +40,6 @@ const END_TO_END: &[&str] = &[
 /// More of them, for the long form.
 const END_TO_END_MORE: &[&str] = &[
     "calls::equal_addresses_and_equal_ports_do_not_cross",
-    "cleanup::cleanup_leaves_what_is_not_ours_and_nothing_that_is",
     "cleanup::what_others_remove_of_ours_is_put_back_and_counted",
     "exposed::daemons_of_the_host_are_unreachable_through_any_vip",
     "workloads::an_interface_that_appears_is_attached_by_the_event",
