@@ -112,8 +112,9 @@ fn script(depth: Depth) -> String {
         text.push_str(&format!("echo \"== {name}\"\n{line} || failed=1\n"));
     };
     if depth == Depth::All {
-        stage("packets", "/tests/packets --test-threads=1");
         stage("loader", "/tests/kernel --test-threads=1");
+        // Later: one of them needs a clock, which counts from boot, that is past a window of 30 s.
+        stage("packets", "/tests/packets --test-threads=1");
     }
     if depth != Depth::Refusal {
         let mut names = END_TO_END.to_vec();
