@@ -94,6 +94,9 @@ fn text(options: &Options) -> String {
     //
     // Who connects from a service's address and port to an alias gets a RST: else that socket would wait, and eat the SYN
     // of a workload that calls the service from just that port.
+    //
+    // Nothing that comes by brattice0 is for elsewhere, and nothing to an alias goes by another way. While somebody has
+    // removed one of our routes, the host's default route would take it.
     format!(
         "add table {TABLE}\n\
          delete table {TABLE}\n\
@@ -112,6 +115,14 @@ fn text(options: &Options) -> String {
              type filter hook output priority raw; policy accept;\n\
              oifname \"{DEVICE}\" notrack;\n\
              oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn ip saddr {vip} ip saddr != {sources} meta skuid != {engine} counter reject with tcp reset;\n\
+           }}\n\
+           chain forward {{\n\
+             type filter hook forward priority raw; policy accept;\n\
+             iifname \"{DEVICE}\" counter drop;\n\
+           }}\n\
+           chain astray {{\n\
+             type filter hook output priority raw; policy accept;\n\
+             oifname != \"{DEVICE}\" ip daddr {alias} counter drop;\n\
            }}\n\
          }}\n",
         engine = options.engine_uid,
@@ -140,6 +151,9 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
         && hook("output")
         && rule("prerouting", &["notrack"])
         && rule("output", &["notrack"])
+        && hook("forward")
+        && rule("forward", &["iifname", "drop"])
+        && rule("astray", &["oifname", &alias, "drop"])
         && rule("guard", &["saddr", &alias, &vip, "drop"])
         && rule("guard", &["l4proto", &vip, "drop"])
         && rule("output", &["skuid", &format!("\"right\":{}}}", options.engine_uid), &vip, "reject"]))

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
-use brattice_loader::Datapath;
 use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
+use brattice_loader::{Datapath, PinWatch};
 use brattice_model::{Diagnostic, Model, Owner};
 use brattice_wire::api::{Answer, ErrorCode, Mode, Recalled, Request, Scope};
 use brattice_wire::records::{MAX_BACKLOG, MAX_REQUEST_ID, Query};
@@ -107,6 +107,8 @@ pub(crate) struct Node {
     /// Why the engine refused the latest snapshot.
     pub(crate) refused: Option<String>,
     pub(crate) repairs: BTreeMap<String, u64>,
+    /// Why something that vanished could not be put back last time.
+    pub(crate) unmended: Option<String>,
     /// What could not be written to the kernel, or the disk, last time.
     pub(crate) failures: BTreeSet<String>,
     /// Last good documents that are not on disk yet; none = to be removed there.
@@ -123,6 +125,7 @@ impl Node {
         mut self,
         mut policies: PoliciesWatch,
         network: NetworkWatch,
+        pins: PinWatch,
         mut calls: mpsc::Receiver<Call>,
         mut hangups: tokio::signal::unix::Signal,
         mut stop: impl Future<Output = ()> + Unpin,
@@ -132,7 +135,7 @@ impl Node {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked = Instant::now();
-        let network = listen(network);
+        let network = listen(network, pins);
         loop {
             let deadline = self.pending.as_ref().map(|pending| pending.deadline);
             tokio::select! {
@@ -238,8 +241,15 @@ impl Node {
                     warn!(what, "somebody removed or changed it; it was put back");
                     *self.repairs.entry(what.to_owned()).or_default() += 1;
                 }
+                self.unmended = None;
             }
-            Err(e) => error!(error = %e, "what vanished cannot be put back"),
+            Err(e) => {
+                let text = e.to_string();
+                if self.unmended.as_ref() != Some(&text) {
+                    error!(error = %e, "what vanished cannot be put back");
+                }
+                self.unmended = Some(text);
+            }
         }
         match inventory().await {
             Ok(interfaces) => {
@@ -309,6 +319,11 @@ impl Node {
         }
         if let Err(e) = switches::sweep(&self.datapath.maps.switches()) {
             warn!(error = %e, "ended switches cannot be removed; they are ignored anyway");
+        }
+        match self.datapath.whole() {
+            Ok(true) if self.unmended.is_none() => {}
+            Ok(_) => self.look_at_network().await,
+            Err(e) => warn!(error = %e, "whether all programs are attached cannot be asked"),
         }
         let failed = !self.failures.is_empty() || !self.attach_errors.is_empty();
         if failed && self.reconciled.elapsed() >= RETRY {
@@ -442,14 +457,18 @@ fn query(request: &Request) -> Result<Query, String> {
 }
 
 /// Listens in a task of its own, so that no change is lost while the loop is busy with something else.
-fn listen(mut watch: NetworkWatch) -> Arc<Notify> {
+fn listen(mut network: NetworkWatch, mut pins: PinWatch) -> Arc<Notify> {
     let changed = Arc::new(Notify::new());
     let notify = changed.clone();
     tokio::spawn(async move {
         loop {
-            if let Err(e) = watch.changed().await {
+            let heard = tokio::select! {
+                heard = network.changed() => heard.map(drop),
+                heard = pins.changed() => heard,
+            };
+            if let Err(e) = heard {
                 // Looking once a second instead.
-                warn!(error = %e, "changes of interfaces cannot be heard");
+                warn!(error = %e, "changes of interfaces or pins cannot be heard");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             notify.notify_one();

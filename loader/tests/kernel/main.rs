@@ -7,6 +7,7 @@ mod foreign;
 mod guard;
 mod interfaces;
 mod maps;
+mod pins;
 mod preflight;
 mod room;
 mod sockets;

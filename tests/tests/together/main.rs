@@ -14,6 +14,7 @@ mod explain;
 mod exposed;
 mod http;
 mod lab;
+mod mended;
 mod names;
 mod normalisation;
 mod records;

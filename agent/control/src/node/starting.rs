@@ -10,7 +10,7 @@ use std::time::Instant;
 use brattice_abi as abi;
 use brattice_loader::interfaces::{Watch as NetworkWatch, inventory};
 use brattice_loader::preflight::free_range;
-use brattice_loader::{Datapath, Options};
+use brattice_loader::{Datapath, Options, PinWatch};
 use brattice_model::Owner;
 use brattice_wire::engine;
 use brattice_wire::snapshot::Snapshot;
@@ -91,6 +91,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let (vip, alias) =
         ranges(&settings, state.vip_range, state.alias_range, &documented_cidrs(&settings.policies)).await?;
     let datapath = Arc::new(start_datapath(&settings, vip, alias).await?);
+    let pins = PinWatch::open(&settings.bpffs)?;
     let (vip, alias) = (datapath.options().vip, datapath.options().alias);
     state.vip_range = Some(vip);
     state.alias_range = Some(alias);
@@ -161,6 +162,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         engine,
         refused: None,
         repairs: BTreeMap::new(),
+        unmended: None,
         failures: BTreeSet::new(),
         unkept: BTreeMap::new(),
         drops,
@@ -172,7 +174,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     node.remember(outcome.changed, outcome.removed);
     node.reconcile().await;
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
-    node.serve(policies, network, calls, hangups, Box::pin(stop_signal()?), ready).await;
+    node.serve(policies, network, pins, calls, hangups, Box::pin(stop_signal()?), ready).await;
     Ok(())
 }
 
