@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
-use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
+use brattice_loader::interfaces::places::Places;
+use brattice_loader::interfaces::{Interface, PlaceWatch, Watch as NetworkWatch, inventory};
 use brattice_loader::{Datapath, PinWatch};
 use brattice_model::{Diagnostic, Model, Owner};
 use brattice_wire::api::{Answer, ErrorCode, Mode, Recalled, Request, Scope};
@@ -24,7 +25,7 @@ use crate::aliases::Aliases;
 use crate::api::answers::{Asked, Inquiry};
 use crate::api::server::{Call, Reply};
 use crate::api::views;
-use crate::attachments::Decision;
+use crate::attachments::{Decision, Wishes, paired};
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
 use crate::linking::Linking;
@@ -91,6 +92,8 @@ pub(crate) struct Node {
     pub(crate) model: Arc<Model>,
     pub(crate) aliases: Aliases,
     interfaces: Vec<Interface>,
+    place_watch: PlaceWatch,
+    pub(crate) places: Places,
     pub(crate) decisions: Vec<Decision>,
     pub(crate) since: Since,
     desired: Desired,
@@ -165,6 +168,17 @@ impl Node {
                     looked = Instant::now();
                     self.look_at_network().await;
                 }
+                heard = self.place_watch.changed() => {
+                    if let Err(e) = heard {
+                        warn!(error = %e, "changes of cgroups and mounts cannot be heard");
+                        tokio::time::sleep(INVENTORY_PAUSE).await;
+                    }
+                    let before = self.places.clone();
+                    self.look_at_places();
+                    if self.places != before {
+                        self.reconcile().await;
+                    }
+                }
                 Some(call) = calls.recv() => self.take(call).await,
                 () = at(deadline) => self.finish().await,
                 Some(()) = hangups.recv() => self.engine.reopen().await,
@@ -197,6 +211,7 @@ impl Node {
         self.state.vips = outcome.linked.vips;
         self.warn(&outcome.linked.warnings);
         self.remember(outcome.changed, outcome.removed);
+        self.look_at_places();
     }
 
     /// What the next [`Self::keep`] has to write: whose documents changed, whose are gone.
@@ -253,12 +268,26 @@ impl Node {
         }
         match inventory().await {
             Ok(interfaces) => {
-                if interfaces != self.interfaces || self.attachments_differ() || self.something_to_do() {
-                    self.interfaces = interfaces;
+                let places = self.places.clone();
+                let differ = interfaces != self.interfaces;
+                self.interfaces = interfaces;
+                if differ {
+                    self.look_at_places();
+                }
+                if differ || places != self.places || self.attachments_differ() || self.something_to_do() {
                     self.reconcile().await;
                 }
             }
             Err(e) => error!(error = %e, "the interfaces cannot be listed"),
+        }
+    }
+
+    /// Looks where the namespaces are that documents find by path or cgroup.
+    fn look_at_places(&mut self) {
+        let asked = Wishes::of(&self.model).asked();
+        match self.place_watch.look(&asked, &paired(&self.interfaces)) {
+            Ok(places) => self.places = places,
+            Err(e) => error!(error = %e, "namespaces of workloads cannot be looked for"),
         }
     }
 

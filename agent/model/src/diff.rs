@@ -130,6 +130,9 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         put(&mut fields, "roleIdentifier", workload.role.as_deref().unwrap_or_default());
         put(&mut fields, "interface", workload.interface.as_deref().unwrap_or_default());
         put(&mut fields, "namespace", workload.namespace.as_deref().unwrap_or_default());
+        put(&mut fields, "namespacePath", workload.namespace_path.as_deref().unwrap_or_default());
+        put(&mut fields, "namespaceCgroup", workload.namespace_cgroup.as_ref().map_or("", |glob| glob.as_str()));
+        put(&mut fields, "macAddress", &workload.mac.map_or_else(String::new, mac));
         put(&mut fields, "addresses", &list(&workload.addresses));
         tags(&mut fields, &workload.labels, &workload.tags);
         all.insert((2, "Workload", workload.name.clone()), fields);
@@ -258,11 +261,16 @@ fn filter_fields(fields: &mut Fields, path: &str, filters: &Filters) {
 
 fn attachment(attachment: &Attachment) -> String {
     let part = |name: &str, glob: &Option<crate::Glob>| glob.as_ref().map(|glob| format!("{name} {glob}"));
-    let parts: Vec<String> = [part("interface", &attachment.interface), part("namespace", &attachment.namespace)]
-        .into_iter()
-        .flatten()
-        .collect();
-    parts.join(" and ")
+    let parts = [
+        part("interface", &attachment.interface),
+        part("namespace", &attachment.namespace),
+        part("namespaceCgroup", &attachment.namespace_cgroup),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
+fn mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Without the message, which may name lines.

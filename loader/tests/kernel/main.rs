@@ -8,6 +8,7 @@ mod guard;
 mod interfaces;
 mod maps;
 mod pins;
+mod places;
 mod preflight;
 mod room;
 mod sockets;

@@ -21,6 +21,7 @@ mod records;
 mod revocation;
 mod routing;
 mod sandbox;
+mod selection;
 mod spellings;
 mod untouched;
 mod upgrades;

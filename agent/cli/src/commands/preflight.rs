@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use brattice_control::attachments::{Wishes, decide};
+use brattice_control::attachments::{Wishes, decide, paired};
 use brattice_control::settings;
 use brattice_control::state::StateDirectory;
 use brattice_loader::Options;
 use brattice_loader::interfaces::inventory;
+use brattice_loader::interfaces::places::look;
 use brattice_loader::preflight::{host, overlaps, probe_alone};
 use brattice_loader::probe::Check;
 use brattice_model::Model;
@@ -113,7 +114,8 @@ async fn show_overlaps(vip: Ipv4Net, alias: Ipv4Net, model: Option<&Model>) -> R
 /// The exact list: what would be attached, what is refused and why, what nobody selects.
 async fn show_interfaces(model: Option<&Model>) -> Result<(), Failure> {
     let interfaces = inventory().await.map_err(Failure::new)?;
-    let wishes = model.map(Wishes::of).unwrap_or_default();
+    let mut wishes = model.map(Wishes::of).unwrap_or_default();
+    wishes.places = look(&wishes.asked(), &paired(&interfaces)).map_err(Failure::new)?;
     let decisions = decide(&interfaces, &wishes, &BTreeMap::new());
     let mut table = Table::new(&["INTERFACE", "", "VPC", "WORKLOAD", "ADDRESSES", "REASON"]);
     let plain = |text: &str| (text.to_owned(), Tone::Plain);

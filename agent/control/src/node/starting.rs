@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use brattice_abi as abi;
-use brattice_loader::interfaces::{Watch as NetworkWatch, inventory};
+use brattice_loader::interfaces::places::Places;
+use brattice_loader::interfaces::{PlaceWatch, Watch as NetworkWatch, inventory};
 use brattice_loader::preflight::free_range;
 use brattice_loader::{Datapath, Options, PinWatch};
 use brattice_model::Owner;
@@ -150,6 +151,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         model: Arc::new(outcome.linked.model),
         aliases,
         interfaces,
+        place_watch: PlaceWatch::open()?,
+        places: Places::default(),
         decisions: Vec::new(),
         since: Since::default(),
         desired: Desired::default(),
@@ -172,6 +175,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     };
     node.warn(&outcome.linked.warnings);
     node.remember(outcome.changed, outcome.removed);
+    node.look_at_places();
     node.reconcile().await;
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
     node.serve(policies, network, pins, calls, hangups, Box::pin(stop_signal()?), ready).await;
