@@ -291,4 +291,28 @@ pub(super) const FAULTS: &[Fault] = &[
         replace: "    false\n",
         tests: &[unit("brattice-cli", "escape::tests::nothing_reaches_the_terminal")],
     },
+    Fault {
+        name: "detached-unseen",
+        means: "nobody looks whether programs were detached",
+        file: "agent/control/src/node.rs",
+        search: "            Ok(_) => self.look_at_network().await,\n",
+        replace: "            Ok(_) => {}\n",
+        tests: &[test("brattice-tests", "together", "mended::programs_that_somebody_detaches_are_attached_again")],
+    },
+    Fault {
+        name: "any-cgroup",
+        means: "a pattern fits every cgroup that some document asks for",
+        file: "agent/control/src/attachments.rs",
+        search: "cgroups.iter().any(|cgroup| glob.covers(cgroup))",
+        replace: "!(cgroups.is_empty() && glob.as_str().is_empty())",
+        tests: &[control("attachments::tests::a_cgroup_selects_the_interface_before_its_processes_namespace")],
+    },
+    Fault {
+        name: "tap-without-mac",
+        means: "a tap is attached though nobody said the guest's link address",
+        file: "agent/control/src/attachments.rs",
+        search: "if interface.kind == \"tap\" && decision.mac == [0; 6] =>",
+        replace: "if interface.kind == \"tap\" && decision.mac == [1; 6] =>",
+        tests: &[control("attachments::tests::a_tap_takes_addresses_and_link_address_from_its_document_alone")],
+    },
 ];
