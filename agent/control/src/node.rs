@@ -127,8 +127,7 @@ impl Node {
     async fn serve(
         mut self,
         mut policies: PoliciesWatch,
-        network: NetworkWatch,
-        pins: PinWatch,
+        network: Arc<Notify>,
         mut calls: mpsc::Receiver<Call>,
         mut hangups: tokio::signal::unix::Signal,
         mut stop: impl Future<Output = ()> + Unpin,
@@ -138,7 +137,6 @@ impl Node {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked = Instant::now();
-        let network = listen(network, pins);
         loop {
             let deadline = self.pending.as_ref().map(|pending| pending.deadline);
             tokio::select! {

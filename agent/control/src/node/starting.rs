@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 use super::numbers::Numbers;
-use super::{Maps, Node};
+use super::{Maps, Node, listen};
 use crate::aliases::Aliases;
 use crate::api::server::{self, Access};
 use crate::drops::{self, Drops};
@@ -178,7 +178,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     node.look_at_places();
     node.reconcile().await;
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
-    node.serve(policies, network, pins, calls, hangups, Box::pin(stop_signal()?), ready).await;
+    node.serve(policies, listen(network, pins), calls, hangups, Box::pin(stop_signal()?), ready).await;
     Ok(())
 }
 

@@ -213,8 +213,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "identity",
         means: "an interface that moves to another namespace stays the same workload",
         file: "agent/control/src/attachments.rs",
-        search: "namespace: peer.namespace_inode.unwrap_or(0)",
-        replace: "namespace: peer.namespace_inode.unwrap_or(0).min(0)",
+        search: "(peer.namespace_inode.unwrap_or(0), peer.mac)",
+        replace: "(peer.namespace_inode.unwrap_or(0).min(0), peer.mac)",
         tests: &[control("attachments::tests::another_namespace_behind_the_interface_is_another_identity")],
     },
     Fault {
