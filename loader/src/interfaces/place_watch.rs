@@ -22,8 +22,8 @@ use crate::{Error, Result};
 pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Most folders of the cgroup hierarchy that are watched.
 const MAX_WATCHED: usize = 4_096;
-/// Files of a cgroup whose change means something; folders come without a file of that name.
-const TELLING: [&str; 2] = ["cgroup.procs", "cgroup.events"];
+/// The file of a cgroup that processes are written into.
+const TELLING: &str = "cgroup.procs";
 
 /// Listens, and looks.
 pub struct PlaceWatch {
@@ -97,9 +97,19 @@ impl PlaceWatch {
     /// Watches these folders and no others; whether there was room for all.
     fn watch(&mut self, folders: &[PathBuf]) -> bool {
         let inotify = &self.inotify.get_ref().0;
-        let wanted: BTreeSet<&PathBuf> = folders.iter().take(MAX_WATCHED).collect();
-        self.watched.retain(|watch, folder| {
-            let keep = wanted.contains(folder);
+        let folder_flags = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_ONLYDIR;
+        // The kernel tells a folder of this file only while somebody holds the file's inode, as a watch does.
+        let wanted: BTreeMap<PathBuf, AddWatchFlags> = (folders.iter().take(MAX_WATCHED))
+            .flat_map(|folder| {
+                [(folder.clone(), folder_flags), (folder.join("cgroup.events"), AddWatchFlags::IN_MODIFY)]
+            })
+            .collect();
+        self.watched.retain(|watch, path| {
+            let keep = wanted.contains_key(path);
             if !keep {
                 // Gone with its folder already, perhaps.
                 let _ = inotify.rm_watch(*watch);
@@ -107,15 +117,10 @@ impl PlaceWatch {
             keep
         });
         let there: BTreeSet<PathBuf> = self.watched.values().cloned().collect();
-        let flags = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_ONLYDIR;
         let mut room = folders.len() <= MAX_WATCHED;
-        for folder in wanted.into_iter().filter(|folder| !there.contains(*folder)) {
-            match inotify.add_watch(folder.as_path(), flags) {
-                Ok(watch) => drop(self.watched.insert(watch, folder.clone())),
+        for (path, flags) in wanted.into_iter().filter(|(path, _)| !there.contains(path)) {
+            match inotify.add_watch(path.as_path(), flags) {
+                Ok(watch) => drop(self.watched.insert(watch, path)),
                 Err(nix::errno::Errno::ENOENT) => {}
                 Err(_) => room = false,
             }
@@ -170,8 +175,9 @@ impl PlaceWatch {
                             self.watched.remove(&event.wd);
                         }
                         let file = event.mask.contains(AddWatchFlags::IN_MODIFY);
-                        let name = event.name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
-                        told |= !file || TELLING.contains(&name);
+                        // Without a name: of a file that is watched itself.
+                        let telling = event.name.as_deref().is_none_or(|name| name.to_str() == Some(TELLING));
+                        told |= !file || telling;
                     }
                 }
                 Err(nix::errno::Errno::EINTR) => {}

@@ -147,30 +147,44 @@ fn processes_of_a_cgroup_lead_to_their_namespace_by_event() {
             wanted: Arc::new(move |cgroup| cgroup == pattern),
         };
         let mut watch = PlaceWatch::open().unwrap();
-        async fn until(watch: &mut PlaceWatch, asked: &Asked, what: &str, holds: impl Fn(&Places) -> bool) {
+        /// Nothing of before is told any more.
+        async fn quiet(watch: &mut PlaceWatch, asked: &Asked) {
+            watch.look(asked, &BTreeSet::new()).unwrap();
+            while timeout(Duration::from_millis(300), watch.changed()).await.is_ok() {
+                watch.look(asked, &BTreeSet::new()).unwrap();
+            }
+        }
+        /// Looks only when told.
+        async fn told(watch: &mut PlaceWatch, asked: &Asked, what: &str, holds: impl Fn(&Places) -> bool) {
             let wait = async {
-                while !holds(&watch.look(asked, &BTreeSet::new()).unwrap()) {
+                loop {
                     watch.changed().await.unwrap();
+                    if holds(&watch.look(asked, &BTreeSet::new()).unwrap()) {
+                        return;
+                    }
                 }
             };
             // Less than the slow look takes: it is the event that tells.
             timeout(Duration::from_secs(5), wait).await.unwrap_or_else(|_| panic!("no word of {what}"));
         }
-        until(&mut watch, &asked, "nothing", |found| found.cgroups.is_empty() && found.problem.is_none()).await;
+        let nothing = watch.look(&asked, &BTreeSet::new()).unwrap();
+        assert!(nothing.cgroups.is_empty() && nothing.problem.is_none(), "{nothing:?}");
         let process = Process::start().await;
         let slice = Cgroup::make(&parent);
         let (scope, elsewhere) = (Cgroup::make(&wanted), Cgroup::make(&other));
         elsewhere.take(&process);
         assert!(watch.look(&asked, &BTreeSet::new()).unwrap().cgroups.is_empty(), "another cgroup's is not");
+        quiet(&mut watch, &asked).await;
         scope.take(&process);
         let inode = process.inode();
-        until(&mut watch, &asked, "the process", |found| {
+        told(&mut watch, &asked, "the process", |found| {
             found.cgroups.get(&inode).is_some_and(|cgroups| cgroups.contains(&wanted))
         })
         .await;
         // The last process leaves.
+        quiet(&mut watch, &asked).await;
         elsewhere.take(&process);
-        until(&mut watch, &asked, "its leaving", |found| found.cgroups.is_empty()).await;
+        told(&mut watch, &asked, "its leaving", |found| found.cgroups.is_empty()).await;
         drop(process);
         drop((scope, elsewhere, slice));
     });

@@ -154,8 +154,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "cgroup-events",
         means: "processes that enter a cgroup are not told",
         file: "loader/src/interfaces/place_watch.rs",
-        search: "told |= !file || TELLING.contains(&name);",
-        replace: "told |= !file && TELLING.contains(&name);",
+        search: "told |= !file || telling;",
+        replace: "told |= !file && telling;",
         tests: &[kernel("places::processes_of_a_cgroup_lead_to_their_namespace_by_event")],
     },
 ];
