@@ -10,6 +10,8 @@ mod guard;
 mod interfaces;
 mod ipv6;
 mod maps;
+mod pins;
+mod places;
 mod preflight;
 mod room;
 mod sockets;

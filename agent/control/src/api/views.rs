@@ -56,7 +56,8 @@ pub(crate) async fn status(node: &Node) -> Status {
     for missing in engine.stats.iter().flat_map(|stats| &stats.sandbox_missing) {
         problems.insert(format!("the engine's sandbox lacks {missing}"));
     }
-    problems.extend(node.failures.iter().cloned());
+    problems.extend(node.failures.iter().chain(&node.places.problem).cloned());
+    problems.extend(node.unmended.iter().map(|why| format!("what vanished cannot be put back: {why}")));
     for decision in node.decisions.iter().filter(|decision| !decision.refused.is_empty()) {
         // A document for what is not there (yet) is a wish, not a problem.
         if decision.refused.iter().any(|refusal| refusal.code != Code::NoInterface) {
