@@ -20,9 +20,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Run the node's agent in the foreground
     Agent(Box<AgentArguments>),
-    /// Run the engine (started by the agent)
-    #[command(hide = true)]
-    Engine(EngineArguments),
+    /// Replace the engine
+    #[command(subcommand)]
+    Engine(EngineVerb),
     /// Check a policies directory; exit code 1 where it has errors
     Validate(ValidateArguments),
     /// Show what a policies directory would change
@@ -130,6 +130,20 @@ pub(crate) struct AgentArguments {
 }
 
 /// `brattice engine`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EngineVerb {
+    /// Replace the engine by a new one, also one that stays down after it failed too often; what is in flight has 2 s
+    Restart {
+        /// Directory of the agent's socket
+        #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+        run_dir: PathBuf,
+    },
+    /// Run the engine (started by the agent)
+    #[command(hide = true)]
+    Run(EngineArguments),
+}
+
+/// `brattice engine run`.
 #[derive(Debug, Args)]
 pub(crate) struct EngineArguments {
     /// The agent's socket for engines

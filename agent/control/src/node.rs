@@ -47,6 +47,9 @@ pub const RETRY: Duration = Duration::from_secs(5);
 /// Time that requests in flight have when the engine is stopped with the agent.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// How long `brattice engine restart` waits for the new engine; less than the API's time for an answer.
+pub const RESTART_PATIENCE: Duration = Duration::from_secs(25);
+
 /// The maps that are reconciled.
 pub(crate) struct Maps {
     pub(crate) workloads: Mirror<abi::WorkloadKey, abi::Workload>,
@@ -153,10 +156,7 @@ impl Node {
                         break;
                     }
                 },
-                () = policies.changed() => {
-                    self.read_policies(None);
-                    self.reconcile().await;
-                }
+                () = policies.changed() => self.follow_documents(None).await,
                 () = network.notified() => {
                     tokio::time::sleep(INVENTORY_PAUSE.saturating_sub(looked.elapsed())).await;
                     looked = Instant::now();
@@ -177,8 +177,18 @@ impl Node {
         }
     }
 
-    /// Reads the directory and links what may come into force.
-    fn read_policies(&mut self, accepted: Option<&Owner>) {
+    /// Reads the directory and puts in force what may come into force. Documents that changed are a new chance for an engine
+    /// that stays down.
+    async fn follow_documents(&mut self, accepted: Option<&Owner>) {
+        let changed = self.read_policies(accepted);
+        self.reconcile().await;
+        if changed {
+            self.engine.revive().await;
+        }
+    }
+
+    /// Reads the directory and links what may come into force; whether anything did.
+    fn read_policies(&mut self, accepted: Option<&Owner>) -> bool {
         let read = crate::policies::read::read(&self.settings.policies);
         let outcome = {
             let options = self.datapath.options();
@@ -193,7 +203,9 @@ impl Node {
         self.model = Arc::new(outcome.linked.model);
         self.state.vips = outcome.linked.vips;
         self.warn(&outcome.linked.warnings);
+        let changed = !outcome.changed.is_empty() || !outcome.removed.is_empty();
         self.remember(outcome.changed, outcome.removed);
+        changed
     }
 
     /// What the next [`Self::keep`] has to write: whose documents changed, whose are gone.
@@ -352,6 +364,17 @@ impl Node {
                 });
                 return;
             }
+            Request::RestartEngine => {
+                let restarter = self.engine.restarter();
+                tokio::spawn(async move {
+                    let result = match restarter.restart(STOP_GRACE, RESTART_PATIENCE).await {
+                        Ok(pid) => Answer::Done { message: format!("a new engine serves: process {pid}") },
+                        Err(message) => Answer::Error { code: ErrorCode::Failed, message },
+                    };
+                    let _ = answer.send(result.into());
+                });
+                return;
+            }
             Request::Route(question) => return Inquiry::new(self, Asked::Route(question)).spawn(answer),
             Request::Explain { about } => return Inquiry::new(self, Asked::Explain(about)).spawn(answer),
         };
@@ -393,8 +416,7 @@ impl Node {
             let message = format!("there is no owner {owner}; there are {}", known.join(", "));
             return Answer::Error { code: ErrorCode::NotFound, message };
         }
-        self.read_policies(Some(owner));
-        self.reconcile().await;
+        self.follow_documents(Some(owner)).await;
         let view = self.owners.views().remove(&owner.to_string());
         match view {
             None => Answer::Done { message: format!("accepted: {owner} has no documents any more") },
