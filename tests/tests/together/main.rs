@@ -8,6 +8,7 @@ mod calls;
 mod canary;
 mod cleanup;
 mod command_line;
+mod crash_loop;
 mod documents;
 mod enforcement;
 mod explain;
