@@ -7,6 +7,7 @@ mod ebpf;
 mod expected;
 mod lint;
 mod mutants;
+mod package;
 mod paths;
 mod run;
 mod sabotage;
@@ -57,6 +58,16 @@ enum Verb {
         #[arg(long)]
         stop: bool,
     },
+    /// Makes a Debian package in target/package.
+    Package {
+        /// Instead, shows a package's whole life (install, start, upgrade, remove, purge) in a Debian with systemd, in
+        /// namespaces. As root.
+        #[arg(long)]
+        check: bool,
+        /// From the tests' build: quicker to make, slower to run.
+        #[arg(long, conflicts_with = "check")]
+        for_tests: bool,
+    },
     /// Format, clippy, licences and advisories, file lengths.
     Lint,
     /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
@@ -76,6 +87,8 @@ fn main() -> ExitCode {
         Verb::Test { sabotage: false, filter, .. } => test::run(filter.as_deref()),
         Verb::Demo { stop: true, .. } => demo::stop(),
         Verb::Demo { keep, .. } => demo::run(keep),
+        Verb::Package { check: true, .. } => package::check(),
+        Verb::Package { for_tests, .. } => package::package(for_tests).map(drop),
         Verb::Lint => lint::run(),
         Verb::Mutants { only } => mutants::run(only.as_deref()),
     };

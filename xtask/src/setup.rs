@@ -40,6 +40,12 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("python3", "python3"),
 ];
 
+/// What `cargo xtask package --check` makes a Debian with and looks at the package with, likewise.
+const PACKAGING_PACKAGES: &[(&str, &str)] =
+    &[("mmdebstrap", "mmdebstrap"), ("lintian", "lintian"), ("util-linux", "nsenter")];
+/// What reads scripts, likewise.
+const LINTING_PACKAGES: &[(&str, &str)] = &[("shellcheck", "shellcheck"), ("ruby", "ruby")];
+
 /// How much is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
@@ -47,7 +53,9 @@ pub(crate) enum For {
     Building,
     /// Compilers, and the programs that tests and the demo run.
     Tests,
-    /// Compilers and cargo-deny.
+    /// Compilers, and what tries a Debian package out.
+    Packaging,
+    /// Compilers, cargo-deny, and what reads scripts.
     Linting,
     /// Compilers and cargo-mutants.
     Mutating,
@@ -92,16 +100,18 @@ fn missing_packages(needed: For) -> Vec<&'static str> {
     if debian {
         missing.extend(BUILD_PACKAGES.iter().filter(|package| !is_installed(package)));
     }
-    if needed == For::Tests {
-        missing.extend(
-            TEST_PACKAGES
-                .iter()
-                .filter(
-                    |(package, program)| if debian { !is_installed(package) } else { run::which(program).is_none() },
-                )
-                .map(|(package, _)| *package),
-        );
-    }
+    let programs = match needed {
+        For::Tests => TEST_PACKAGES,
+        For::Packaging => PACKAGING_PACKAGES,
+        For::Linting => LINTING_PACKAGES,
+        _ => &[],
+    };
+    missing.extend(
+        programs
+            .iter()
+            .filter(|(package, program)| if debian { !is_installed(package) } else { run::which(program).is_none() })
+            .map(|(package, _)| *package),
+    );
     missing
 }
 

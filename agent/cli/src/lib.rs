@@ -55,6 +55,8 @@ pub fn main() -> ExitCode {
             commands::version();
             Ok(ExitCode::SUCCESS)
         }
+        Verb::SupportBundle(arguments) => commands::support_bundle::run(&arguments),
+        Verb::Man { directory } => commands::man(&directory),
         Verb::Completions { shell } => {
             commands::completions(shell);
             Ok(ExitCode::SUCCESS)

@@ -28,6 +28,7 @@ use crate::attachments::Decision;
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
 use crate::linking::Linking;
+use crate::notify::Notifier;
 use crate::owners::Owners;
 use crate::policies::watch::Watch as PoliciesWatch;
 use crate::reconcile::{Desired, Mirror};
@@ -132,6 +133,7 @@ impl Node {
         ready: impl FnOnce(),
     ) {
         let mut ready = Some(ready);
+        let mut notifier = Notifier::default();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked = Instant::now();
@@ -145,6 +147,7 @@ impl Node {
                 event = self.engine.events.recv() => match event {
                     Some(event) => {
                         self.engine_event(event).await;
+                        notifier.tell(&self.engine.view.borrow());
                         if self.engine.view.borrow().state == "running"
                             && let Some(ready) = ready.take()
                         {
@@ -168,9 +171,11 @@ impl Node {
                 _ = second.tick() => {
                     self.tick().await;
                     self.push_numbers().await;
+                    notifier.tell(&self.engine.view.borrow());
                 }
             }
         }
+        Notifier::stopping();
         self.save();
         if self.settings.stop_engine_on_exit {
             self.engine.stop(STOP_GRACE).await;

@@ -22,6 +22,7 @@ mod revocation;
 mod routing;
 mod sandbox;
 mod spellings;
+mod support_bundle;
 mod untouched;
 mod upgrades;
 mod workloads;
