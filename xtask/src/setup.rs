@@ -58,6 +58,11 @@ const FIREWALL_LIBRARIES: &[&str] =
 
 /// Firewalls that tests run in namespaces. Never installed: the package would make them this machine's.
 const FIREWALLS: &[&str] = &["firewalld", "ufw"];
+/// What `cargo xtask package --check` makes a Debian with and looks at the package with, likewise.
+const PACKAGING_PACKAGES: &[(&str, &str)] =
+    &[("mmdebstrap", "mmdebstrap"), ("lintian", "lintian"), ("util-linux", "nsenter")];
+/// What reads scripts, likewise.
+const LINTING_PACKAGES: &[(&str, &str)] = &[("shellcheck", "shellcheck"), ("ruby", "ruby")];
 
 /// How much is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,7 +73,9 @@ pub(crate) enum For {
     Tests,
     /// All that tests need, and the benchmark's peers.
     Measuring,
-    /// Compilers and cargo-deny.
+    /// Compilers, and what tries a Debian package out.
+    Packaging,
+    /// Compilers, cargo-deny, and what reads scripts.
     Linting,
     /// Compilers and cargo-mutants.
     Mutating,
@@ -120,7 +127,9 @@ fn missing_packages(needed: For) -> Vec<&'static str> {
         // qemu for guests: 20 MB; their kernels (60 MB) are fetched when they are first started.
         For::Tests => &[TEST_PACKAGES, &brattice_machine::PACKAGES],
         For::Measuring => &[TEST_PACKAGES, BENCH_PACKAGES],
-        For::Building | For::Linting | For::Mutating => &[],
+        For::Packaging => &[PACKAGING_PACKAGES],
+        For::Linting => &[LINTING_PACKAGES],
+        For::Building | For::Mutating => &[],
     };
     let there =
         |package: &str, program: &str| if debian { is_installed(package) } else { run::which(program).is_some() };

@@ -29,6 +29,7 @@ use crate::attachments::{Decision, Wishes, paired};
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
 use crate::linking::{Linking, pools};
+use crate::notify::Notifier;
 use crate::owners::Owners;
 use crate::policies::watch::Watch as PoliciesWatch;
 use crate::reconcile::{Desired, Mirror};
@@ -47,6 +48,9 @@ pub const INVENTORY_PAUSE: Duration = Duration::from_millis(50);
 pub const RETRY: Duration = Duration::from_secs(5);
 /// Time that requests in flight have when the engine is stopped with the agent.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long `brattice engine restart` waits for the new engine; less than the API's time for an answer.
+pub const RESTART_PATIENCE: Duration = Duration::from_secs(25);
 
 /// The maps that are reconciled.
 pub(crate) struct Maps {
@@ -136,6 +140,7 @@ impl Node {
         ready: impl FnOnce(),
     ) {
         let mut ready = Some(ready);
+        let mut notifier = Notifier::default();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked = Instant::now();
@@ -148,6 +153,7 @@ impl Node {
                 event = self.engine.events.recv() => match event {
                     Some(event) => {
                         self.engine_event(event).await;
+                        notifier.tell(&self.engine.view.borrow());
                         if self.engine.view.borrow().state == "running"
                             && let Some(ready) = ready.take()
                         {
@@ -159,10 +165,7 @@ impl Node {
                         break;
                     }
                 },
-                () = policies.changed() => {
-                    self.read_policies(None);
-                    self.reconcile().await;
-                }
+                () = policies.changed() => self.follow_documents(None).await,
                 () = network.notified() => {
                     tokio::time::sleep(INVENTORY_PAUSE.saturating_sub(looked.elapsed())).await;
                     looked = Instant::now();
@@ -185,17 +188,29 @@ impl Node {
                 _ = second.tick() => {
                     self.tick().await;
                     self.push_numbers().await;
+                    notifier.tell(&self.engine.view.borrow());
                 }
             }
         }
+        Notifier::stopping();
         self.save();
         if self.settings.stop_engine_on_exit {
             self.engine.stop(STOP_GRACE).await;
         }
     }
 
-    /// Reads the directory and links what may come into force.
-    fn read_policies(&mut self, accepted: Option<&Owner>) {
+    /// Reads the directory and puts in force what may come into force. Documents that changed are a new chance for an engine
+    /// that stays down.
+    async fn follow_documents(&mut self, accepted: Option<&Owner>) {
+        let changed = self.read_policies(accepted);
+        self.reconcile().await;
+        if changed {
+            self.engine.revive().await;
+        }
+    }
+
+    /// Reads the directory and links what may come into force; whether anything did.
+    fn read_policies(&mut self, accepted: Option<&Owner>) -> bool {
         let read = crate::policies::read::read(&self.settings.policies);
         let outcome = {
             let options = self.datapath.options();
@@ -211,8 +226,10 @@ impl Node {
         self.model = Arc::new(outcome.linked.model);
         self.state.vips = outcome.linked.vips;
         self.warn(&outcome.linked.warnings);
+        let changed = !outcome.changed.is_empty() || !outcome.removed.is_empty();
         self.remember(outcome.changed, outcome.removed);
         self.look_at_places();
+        changed
     }
 
     /// What the next [`Self::keep`] has to write: whose documents changed, whose are gone.
@@ -401,6 +418,17 @@ impl Node {
                 });
                 return;
             }
+            Request::RestartEngine => {
+                let restarter = self.engine.restarter();
+                tokio::spawn(async move {
+                    let result = match restarter.restart(STOP_GRACE, RESTART_PATIENCE).await {
+                        Ok(pid) => Answer::Done { message: format!("a new engine serves: process {pid}") },
+                        Err(message) => Answer::Error { code: ErrorCode::Failed, message },
+                    };
+                    let _ = answer.send(result.into());
+                });
+                return;
+            }
             Request::Route(question) => return Inquiry::new(self, Asked::Route(question)).spawn(answer),
             Request::Explain { about } => return Inquiry::new(self, Asked::Explain(about)).spawn(answer),
         };
@@ -442,8 +470,7 @@ impl Node {
             let message = format!("there is no owner {owner}; there are {}", known.join(", "));
             return Answer::Error { code: ErrorCode::NotFound, message };
         }
-        self.read_policies(Some(owner));
-        self.reconcile().await;
+        self.follow_documents(Some(owner)).await;
         let view = self.owners.views().remove(&owner.to_string());
         match view {
             None => Answer::Done { message: format!("accepted: {owner} has no documents any more") },

@@ -40,11 +40,18 @@ pub(crate) async fn status(node: &Node) -> Status {
     if engine.state != "running" {
         problems.insert(format!("the engine is {}", engine.state));
     }
-    if let Some(error) = node.engine.view.borrow().last_error.as_ref().filter(|_| engine.state != "running") {
-        problems.insert(format!("the engine: {error}"));
-    }
     {
         let view = node.engine.view.borrow();
+        match &view.given_up {
+            Some(why) => {
+                let mend = "`brattice engine restart` or a change of the documents starts it again";
+                problems.insert(format!("the engine: {why}; {mend}"));
+            }
+            None if engine.state != "running" => {
+                problems.extend(view.last_error.iter().map(|error| format!("the engine: {error}")));
+            }
+            None => {}
+        }
         problems.extend(view.log_error.iter().chain(&view.metrics_error).cloned());
     }
     if let Some(refused) = &node.refused {

@@ -220,7 +220,8 @@ pub(crate) fn dns_vip(vip: Ipv4Net) -> Ipv4Addr {
 }
 
 fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>, sources6: Vec<Ipv6Addr>) -> Supervision {
-    let mut arguments: Vec<OsString> = vec!["engine".into(), "--socket".into(), settings.engine_socket().into()];
+    let mut arguments: Vec<OsString> =
+        vec!["engine".into(), "run".into(), "--socket".into(), settings.engine_socket().into()];
     arguments.extend(["--uid".into(), settings.engine_uid.to_string().into()]);
     arguments.extend(["--gid".into(), settings.group.to_string().into()]);
     if let Some(log) = &settings.log {

@@ -274,6 +274,27 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[control("engine::supervisor::tests::a_hostile_engine_is_killed_and_replaced")],
     },
     Fault {
+        name: "crash-loop",
+        means: "an engine that fails again and again is started for ever",
+        file: "agent/control/src/engine/supervisor/failures.rs",
+        search: "if self.times.len() >= MAX_FAILURES { Next::StayDown }",
+        replace: "if false { Next::StayDown }",
+        tests: &[
+            control("engine::supervisor::failures::tests::the_fifth_failure_within_a_minute_is_the_last"),
+            control("engine::supervisor::tests::an_engine_that_fails_five_times_stays_down_until_the_documents_change"),
+        ],
+    },
+    Fault {
+        name: "stays-down-filled",
+        means: "clients of an engine that stays down wait for nobody",
+        file: "agent/control/src/engine/supervisor.rs",
+        search: "self.view.send_modify(|view| view.given_up = Some(why));",
+        replace: "self.view.send_modify(|view| view.given_up = Some(why)); if true { return; }",
+        tests: &[control(
+            "engine::supervisor::tests::when_it_stays_down_what_waits_and_what_comes_is_reset_until_an_operator_restarts_it",
+        )],
+    },
+    Fault {
         name: "no-successor",
         means: "without an engine the slots stay filled and clients wait",
         file: "agent/control/src/engine/supervisor.rs",
