@@ -17,16 +17,16 @@ use crate::object::{self, Programs};
 use crate::options::Options;
 use crate::pins::{self, Lock, Pins};
 use crate::sys::{self, Side, Target};
-use crate::{Error, Result, adopt, device, nft, preflight, routes};
+use crate::{Error, Result, adopt, cgroups, device, nft, preflight, routes};
 
 /// A program that is attached, as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// `workload_ingress`, `workload_egress` or `vip_listener`.
+    /// Its name, as `bpftool prog` shows it.
     pub program: &'static str,
-    /// Interface name, or `network namespace`.
+    /// Interface name, `network namespace`, or `cgroup root`.
     pub attached_to: String,
-    /// Interface index; 0 for `vip_listener`.
+    /// Interface index; 0 where it is attached to none.
     pub ifindex: u32,
     /// Id of the program, as `bpftool prog` shows it.
     pub program_id: u32,
@@ -49,6 +49,8 @@ struct Inner {
     maps: Maps,
     programs: Programs,
     namespace: Namespace,
+    /// See [`abi::Config::netns`].
+    cookie: u64,
     adopted: bool,
     state: Mutex<State>,
     events_taken: Arc<AtomicBool>,
@@ -62,6 +64,8 @@ struct State {
     listener: Option<Link>,
     egress: Option<Link>,
     workloads: BTreeMap<u32, Link>,
+    /// Programs at the root of the cgroups, by name.
+    hosts: BTreeMap<&'static str, Link>,
     mtu: u32,
     /// What [`Datapath::start`] did, in order.
     steps: Vec<&'static str>,
@@ -71,7 +75,7 @@ impl Datapath {
     /// Starts the data path in the calling thread's network namespace, or adopts the one that runs: with pins of the same
     /// schema and layout under `bpffs`, the same programs and links stay at work, also if this build's object is another.
     ///
-    /// Order: programs and maps, configuration, `vip_listener` (attached), `brattice0`, nftables, `workload_egress`
+    /// Order: programs and maps, configuration, `vip_listener` (attached), the programs of sockets, `brattice0`, nftables, `workload_egress`
     /// (attached), alias route, VIP route; so there is never a route without its guard.
     ///
     /// # Errors
@@ -154,7 +158,7 @@ impl Datapath {
     }
 
     /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
-    /// `alias-route`, `vip-route`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
+    /// `alias-route`, `vip-route`, `host`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
     /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
@@ -226,6 +230,7 @@ impl Inner {
         if adopted {
             preflight::forget(&maps, &options)?;
         }
+        let cookie = cgroups::namespace_cookie()?;
         let mtu = routes::list(&mut socket)?.iter().find_map(|r| r.mtu).unwrap_or(device::DEFAULT_MTU);
         let inner = Self {
             options,
@@ -233,6 +238,7 @@ impl Inner {
             maps,
             programs,
             namespace,
+            cookie,
             adopted,
             state: Mutex::new(State { mtu, ..State::default() }),
             events_taken: Arc::default(),
@@ -262,6 +268,9 @@ impl Inner {
         let mut configured = self.configure(there.map(|d| (d.ifindex, d.mac)))?;
         if self.ensure_listener(state)? {
             done.push("vip_listener");
+        }
+        if self.ensure_hosts(state)? {
+            done.push("host");
         }
         let (device, made) = device::ensure(&mut socket)?;
         if made {
@@ -301,11 +310,7 @@ impl Inner {
     fn repin(&self, state: &State) -> Result<bool> {
         self.pins.create()?;
         let mut any = self.maps.repin(&self.pins)?;
-        for (name, loaded) in [
-            (abi::VIP_LISTENER, &self.programs.listener),
-            (abi::WORKLOAD_EGRESS, &self.programs.egress),
-            (abi::WORKLOAD_INGRESS, &self.programs.ingress),
-        ] {
+        for (name, loaded) in self.programs.all() {
             let path = self.pins.program(name);
             if !path.exists() {
                 use std::os::fd::AsFd;
@@ -313,7 +318,9 @@ impl Inner {
                 any = true;
             }
         }
-        for link in state.listener.iter().chain(&state.egress).chain(state.workloads.values()) {
+        for link in
+            state.listener.iter().chain(&state.egress).chain(state.workloads.values()).chain(state.hosts.values())
+        {
             any |= link.repin()?;
         }
         Ok(any)
@@ -321,7 +328,7 @@ impl Inner {
 
     fn configure(&self, device: Option<(u32, [u8; 6])>) -> Result<bool> {
         let table = self.maps.config();
-        let wanted = self.options.config(device);
+        let wanted = self.options.config(device, self.cookie);
         if table.get(&0)? == Some(wanted) {
             return Ok(false);
         }
@@ -386,6 +393,28 @@ impl Inner {
         Ok(gone)
     }
 
+    /// The programs at the root of the cgroups, where there is one.
+    fn ensure_hosts(&self, state: &mut State) -> Result<bool> {
+        let Some(root) = cgroups::Root::find()? else { return Ok(false) };
+        let mut done = false;
+        for ((name, loaded), (_, hook)) in self.programs.hosts.iter().zip(cgroups::HOOKS) {
+            let (pin, target) = (self.pins.link(name), Target::Cgroup { id: root.id(), hook });
+            if live(state.hosts.get(name), loaded.id, target)? {
+                continue;
+            }
+            state.hosts.remove(name);
+            let link = match Link::adopt(&pin, loaded.id, target)? {
+                Some(link) => link,
+                None => {
+                    done = true;
+                    Link::cgroup(&loaded.fd, root.directory(), hook, name, pin)?
+                }
+            };
+            state.hosts.insert(name, link);
+        }
+        Ok(done)
+    }
+
     fn attach(&self, ifindex: u32) -> Result<()> {
         let mut state = self.state();
         let id = self.programs.ingress.id;
@@ -426,12 +455,17 @@ impl Inner {
         let programs = std::iter::empty()
             .chain(state.listener.iter().map(|l| (abi::VIP_LISTENER, l)))
             .chain(state.egress.iter().map(|l| (abi::WORKLOAD_EGRESS, l)))
-            .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)));
+            .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)))
+            .chain(state.hosts.iter().map(|(name, l)| (*name, l)));
         for (program, link) in programs {
             let info = link.info()?;
             let (attached_to, ifindex) = match info.target {
-                Target::Tcx { ifindex: 0, .. } | Target::Netns { inode: 0 } | Target::Other { .. } => continue,
+                Target::Tcx { ifindex: 0, .. }
+                | Target::Netns { inode: 0 }
+                | Target::Cgroup { id: 0, .. }
+                | Target::Other { .. } => continue,
                 Target::Netns { .. } => ("network namespace".to_owned(), 0),
+                Target::Cgroup { .. } => ("cgroup root".to_owned(), 0),
                 Target::Tcx { ifindex, .. } => (names.get(&ifindex).cloned().unwrap_or_default(), ifindex),
             };
             if attached_to.starts_with(PROBE_PREFIX) {
@@ -458,6 +492,11 @@ impl Inner {
             Ok(true) => lines.push(format!("nftables table {}", nft::TABLE)),
             Ok(false) => lines.push(format!("nftables table {} IS MISSING", nft::TABLE)),
             Err(error) => lines.push(format!("nftables cannot be asked: {error}")),
+        }
+        match cgroups::Root::find() {
+            Ok(Some(root)) => lines.push(format!("programs at the cgroup root {}", root.path().display())),
+            Ok(None) => lines.push("no cgroup v2 is mounted: THE ENGINE'S REACH IS NOT BOUNDED".to_owned()),
+            Err(error) => lines.push(format!("cgroups cannot be asked for: {error}")),
         }
         for folder in pins::FOLDERS {
             let path = self.pins.schema().join(folder);

@@ -16,6 +16,7 @@ mod http;
 mod lab;
 mod names;
 mod normalisation;
+mod reach;
 mod records;
 mod revocation;
 mod routing;
