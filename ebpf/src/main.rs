@@ -1,10 +1,12 @@
-//! The kernel side of Brattice: three programs and the maps between them and user space.
+//! The kernel side of Brattice: its programs and the maps between them and user space.
 //!
 //! | program | hook | what it decides |
 //! |---|---|---|
 //! | [`workload_ingress`] | TCX ingress of a workload's host-side interface | Is this packet for a VIP, and is its source really the workload? Then source → alias, and into `brattice0`. Answers ARP for VIPs. |
 //! | [`workload_egress`] | TCX egress of `brattice0` | May this packet reach a workload? Only the engine's may. Then alias → real address, and out of the workload's interface. |
 //! | [`vip_listener`] | `sk_lookup` of the node's network namespace | Which listening socket answers this VIP and port? One of ours, or none: it never falls through to a socket of the host. |
+//! | [`host_sockets`] | `connect`, `sendmsg`, `bind` of all processes | Is this process a workload that calls a VIP? Then its alias becomes the socket's source. Is it the engine? Then only targets and configured endpoints. |
+//! | [`host_egress`] | egress of all processes | Which packets to VIPs come of sockets that were attested? `vip_listener` takes no others of this host. |
 //!
 //! Translation is one to one and keeps no state: a workload's address has one alias, and nothing is lost when a
 //! program is replaced. The two tables that do change per packet, `HALF_OPEN` and `INTERCEPTS`, are LRU tables of fixed
@@ -39,8 +41,8 @@
 //!
 //! # Bounds
 //!
-//! No loops and no tail calls: each program is a straight line of at most a few dozen helper calls. Only contexts of the
-//! kernel's stable interface are read (`__sk_buff`, `bpf_sk_lookup`), so one object fits every kernel from 6.6 on.
+//! No loops but that over the levels of cgroups, and no tail calls: each program is a straight line of at most a few dozen helper calls. Only contexts of the
+//! kernel's stable interface are read (`__sk_buff`, `bpf_sk_lookup`, `bpf_sock_addr`), so one object fits every kernel from 6.6 on.
 #![no_std]
 #![no_main]
 // Read-modify-write on map values (see `atomic`).
@@ -51,9 +53,13 @@ mod arp;
 mod atomic;
 mod config;
 mod half_open;
+mod host_egress;
+mod host_identity;
+mod host_sockets;
 mod intercept;
 mod maps;
 mod packet;
+mod reach;
 mod report;
 mod rewrite;
 mod switches;

@@ -2,12 +2,13 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    macros::map,
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
 };
 use brattice_abi::{
-    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpenCount, InterceptKey, Listener, ListenerKey, MAX_COUNTERS,
-    MAX_HALF_OPEN, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS, MAX_WORKERS, MAX_WORKLOADS, SLOTS, Switch,
+    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpenCount, Host, HostFlowKey, HostKey, HostSocket, InterceptKey, Listener, ListenerKey, MAX_COUNTERS,
+    MAX_HALF_OPEN, MAX_HOST_FLOWS, MAX_HOSTS, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS, MAX_WORKERS, MAX_WORKLOADS, SLOTS, Switch,
     SwitchKey, TargetKey, WorkerState, Workload, WorkloadKey,
 };
 
@@ -55,3 +56,13 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 /// Read here, written by the engine through a mapping: nothing but the choice between two workers may depend on it.
 #[map]
 pub(crate) static WORKERS: Array<WorkerState> = Array::with_max_entries(MAX_WORKERS, BPF_F_MMAPABLE);
+
+#[map]
+pub(crate) static HOSTS: HashMap<HostKey, Host> = HashMap::with_max_entries(MAX_HOSTS, BPF_F_NO_PREALLOC);
+
+/// Lives and dies with each socket.
+#[btf_map]
+pub(crate) static HOST_SOCKETS: SkStorage<HostSocket> = SkStorage::new();
+
+#[map]
+pub(crate) static HOST_FLOWS: LruHashMap<HostFlowKey, u64> = LruHashMap::with_max_entries(MAX_HOST_FLOWS, 0);

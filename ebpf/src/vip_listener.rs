@@ -6,14 +6,14 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use brattice_abi::{
-    Config, Counter, DropReason, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, ListenerKey, MAX_WORKERS,
+    Alias, Config, Counter, DropReason, FlowKey, HOST_FLOW_NS, HostFlowKey, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, ListenerKey, MAX_WORKERS,
     SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_RELAY,
 };
 
 use crate::{
     address,
     config::{self, Ranges},
-    maps::{ALIASES, LISTENERS, SOCKETS, WORKERS},
+    maps::{ALIASES, HOST_FLOWS, LISTENERS, SOCKETS, WORKERS},
     report::{self, Program, Seen, count},
     switches,
 };
@@ -22,6 +22,8 @@ use crate::{
 const SK_PASS: u32 = 1;
 /// `SK_DROP`: no socket; TCP is answered with a RST.
 const SK_DROP: u32 = 0;
+/// Interface index of `lo`, in every network namespace.
+const LOOPBACK: u32 = 1;
 /// `AF_INET`.
 const AF_INET: u32 = 2;
 /// What the kernel answers for an empty slot.
@@ -59,18 +61,14 @@ pub fn vip_listener(ctx: SkLookupContext) -> u32 {
 
 #[inline(always)]
 fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) -> Result<(), DropReason> {
-    if lookup.ingress_ifindex() != config.brattice0 {
-        return Err(DropReason::UnattestedPeer);
-    }
-    // SAFETY: the value is only read; the agent replaces whole values.
-    let caller = unsafe { ALIASES.get(address::v4(seen.source)) }.ok_or(DropReason::UnattestedPeer)?;
+    let caller = caller(config, lookup, seen)?;
     let key = ListenerKey {
         vip: address::v4(seen.destination),
         port: seen.destination_port,
         protocol: seen.protocol,
         pad: 0,
     };
-    // SAFETY: as above.
+    // SAFETY: the value is only read; the agent replaces whole values.
     let listener = unsafe { LISTENERS.get(key) }.ok_or(DropReason::NoListener)?;
     let (kind, service) = (listener.kind, listener.service_id);
     if switches::all_detached() || (kind == LISTENER_HTTP && switches::service_detached(service)) {
@@ -95,6 +93,37 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
         }
         _ => Err(DropReason::NoListener),
     }
+}
+
+/// Who calls: a workload through `brattice0`, or an attested process of this host.
+#[inline(always)]
+fn caller(config: &Config, lookup: &Lookup, seen: &Seen) -> Result<&'static Alias, DropReason> {
+    let alias = address::v4(seen.source);
+    // SAFETY: the value is only read; the agent replaces whole values.
+    let known = unsafe { ALIASES.get(alias) };
+    if lookup.ingress_ifindex() == LOOPBACK {
+        let host = known.filter(|known| known.ifindex == 0).ok_or(DropReason::UnattestedHost)?;
+        let flow = FlowKey {
+            alias,
+            vip: address::v4(seen.destination),
+            source_port: seen.source_port,
+            destination_port: seen.destination_port,
+        };
+        let key = HostFlowKey { flow, protocol: seen.protocol as u32 };
+        // SAFETY: as above.
+        let sent = unsafe { HOST_FLOWS.get(key) }.ok_or(DropReason::UnattestedHost)?;
+        if report::now_ns().wrapping_sub(*sent) > HOST_FLOW_NS {
+            return Err(DropReason::UnattestedHost);
+        }
+        if switches::workload_detached(host.workload_id) {
+            return Err(DropReason::Detached);
+        }
+        return Ok(host);
+    }
+    if lookup.ingress_ifindex() != config.brattice0 {
+        return Err(DropReason::UnattestedPeer);
+    }
+    known.filter(|known| known.ifindex != 0).ok_or(DropReason::UnattestedPeer)
 }
 
 /// Two workers by hash of the caller's address and port, the one with fewer connections first. A hash alone is fair

@@ -49,6 +49,10 @@ fn deliver(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, Dro
     let to = address::v4(destination);
     // SAFETY: the value is only read; the agent replaces whole values.
     let alias = unsafe { ALIASES.get(to) }.ok_or(DropReason::UnknownAlias)?;
+    if alias.ifindex == 0 {
+        // A process of this host, which is reached through `lo`.
+        return Err(DropReason::NotForWorkload);
+    }
     if switches::all_detached() || switches::workload_detached(alias.workload_id) {
         return Err(DropReason::Detached);
     }

@@ -1,10 +1,12 @@
 //! The data path of a node: started, adopted, kept whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use brattice_abi as abi;
+use ipnet::IpNet;
 
 use crate::aside::aside;
 use crate::events::Events;
@@ -17,16 +19,16 @@ use crate::object::{self, Programs};
 use crate::options::Options;
 use crate::pins::{self, Lock, Pins};
 use crate::sys::{self, Side, Target};
-use crate::{Error, Result, adopt, device, nft, preflight, routes};
+use crate::{Error, Result, adopt, cgroups, device, nft, preflight, routes};
 
 /// A program that is attached, as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// `workload_ingress`, `workload_egress` or `vip_listener`.
+    /// Its name, as `bpftool prog` shows it.
     pub program: &'static str,
-    /// Interface name, or `network namespace`.
+    /// Interface name, `network namespace`, or `cgroup root`.
     pub attached_to: String,
-    /// Interface index; 0 for `vip_listener`.
+    /// Interface index; 0 where it is attached to none.
     pub ifindex: u32,
     /// Id of the program, as `bpftool prog` shows it.
     pub program_id: u32,
@@ -49,6 +51,8 @@ struct Inner {
     maps: Maps,
     programs: Programs,
     namespace: Namespace,
+    /// See [`abi::Config::netns`].
+    cookie: u64,
     adopted: bool,
     state: Mutex<State>,
     events_taken: Arc<AtomicBool>,
@@ -62,6 +66,10 @@ struct State {
     listener: Option<Link>,
     egress: Option<Link>,
     workloads: BTreeMap<u32, Link>,
+    /// Programs at the root of the cgroups, by name.
+    hosts: BTreeMap<&'static str, Link>,
+    /// Aliases of processes of the host; `None` until [`Datapath::set_hosts`] says.
+    host_aliases: Option<BTreeSet<Ipv4Addr>>,
     mtu: u32,
     /// What [`Datapath::start`] did, in order.
     steps: Vec<&'static str>,
@@ -154,7 +162,7 @@ impl Datapath {
     }
 
     /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
-    /// `alias-route`, `vip-route`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
+    /// `alias-route`, `vip-route`, `host`, `host-routes`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
     /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
@@ -162,6 +170,16 @@ impl Datapath {
     pub async fn repair(&self) -> Result<Vec<&'static str>> {
         let inner = Arc::clone(&self.inner);
         aside("repair", move || inner.establish(&mut inner.state(), true)).await
+    }
+
+    /// Says which aliases are of processes of the host: they become local addresses, and `host_egress` is attached while
+    /// there is any.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub async fn set_hosts(&self, aliases: BTreeSet<Ipv4Addr>) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        aside("set-hosts", move || inner.set_hosts(aliases)).await
     }
 
     /// The same data path, for work on another thread.
@@ -226,6 +244,7 @@ impl Inner {
         if adopted {
             preflight::forget(&maps, &options)?;
         }
+        let cookie = cgroups::namespace_cookie()?;
         let mtu = routes::list(&mut socket)?.iter().find_map(|r| r.mtu).unwrap_or(device::DEFAULT_MTU);
         let inner = Self {
             options,
@@ -233,6 +252,7 @@ impl Inner {
             maps,
             programs,
             namespace,
+            cookie,
             adopted,
             state: Mutex::new(State { mtu, ..State::default() }),
             events_taken: Arc::default(),
@@ -291,6 +311,12 @@ impl Inner {
         if routes::ensure(&mut socket, &routes::vip(self.options.vip, loopback))? {
             done.push("vip-route");
         }
+        if self.ensure_hosts(state)? {
+            done.push("host");
+        }
+        if self.ensure_host_routes(&mut socket, state)? {
+            done.push("host-routes");
+        }
         if self.ensure_workloads(state)? {
             done.push("workload_ingress");
         }
@@ -301,11 +327,7 @@ impl Inner {
     fn repin(&self, state: &State) -> Result<bool> {
         self.pins.create()?;
         let mut any = self.maps.repin(&self.pins)?;
-        for (name, loaded) in [
-            (abi::VIP_LISTENER, &self.programs.listener),
-            (abi::WORKLOAD_EGRESS, &self.programs.egress),
-            (abi::WORKLOAD_INGRESS, &self.programs.ingress),
-        ] {
+        for (name, loaded) in self.programs.all() {
             let path = self.pins.program(name);
             if !path.exists() {
                 use std::os::fd::AsFd;
@@ -313,7 +335,9 @@ impl Inner {
                 any = true;
             }
         }
-        for link in state.listener.iter().chain(&state.egress).chain(state.workloads.values()) {
+        for link in
+            state.listener.iter().chain(&state.egress).chain(state.workloads.values()).chain(state.hosts.values())
+        {
             any |= link.repin()?;
         }
         Ok(any)
@@ -321,7 +345,7 @@ impl Inner {
 
     fn configure(&self, device: Option<(u32, [u8; 6])>) -> Result<bool> {
         let table = self.maps.config();
-        let wanted = self.options.config(device);
+        let wanted = self.options.config(device, self.cookie);
         if table.get(&0)? == Some(wanted) {
             return Ok(false);
         }
@@ -386,6 +410,69 @@ impl Inner {
         Ok(gone)
     }
 
+    /// The programs at the root of the cgroups, where there is one; the one that sees packets only while it has a use.
+    fn ensure_hosts(&self, state: &mut State) -> Result<bool> {
+        let Some(root) = cgroups::Root::find()? else { return Ok(false) };
+        let mut done = false;
+        for ((name, loaded), (_, hook)) in self.programs.hosts.iter().zip(cgroups::HOOKS) {
+            let (pin, target) = (self.pins.link(name), Target::Cgroup { id: root.id(), hook });
+            if *name == abi::HOST_EGRESS {
+                match &state.host_aliases {
+                    // A new agent: what is attached stays, until it is known what for.
+                    None => {
+                        if let Some(link) = Link::adopt(&pin, loaded.id, target)? {
+                            state.hosts.insert(name, link);
+                        }
+                        continue;
+                    }
+                    Some(aliases) if aliases.is_empty() => {
+                        if let Some(link) = state.hosts.remove(name) {
+                            link.remove()?;
+                        }
+                        continue;
+                    }
+                    Some(_) => {}
+                }
+            }
+            if live(state.hosts.get(name), loaded.id, target)? {
+                continue;
+            }
+            state.hosts.remove(name);
+            let link = match Link::adopt(&pin, loaded.id, target)? {
+                Some(link) => link,
+                None => {
+                    done = true;
+                    Link::cgroup(&loaded.fd, root.directory(), hook, name, pin)?
+                }
+            };
+            state.hosts.insert(name, link);
+        }
+        Ok(done)
+    }
+
+    /// Each alias of a process of the host is a local address.
+    fn ensure_host_routes(&self, socket: &mut Socket, state: &State) -> Result<bool> {
+        let Some(wanted) = &state.host_aliases else { return Ok(false) };
+        let loopback = routes::loopback(socket)?;
+        for found in routes::hosts(socket, self.options.alias)? {
+            if !wanted.iter().any(|alias| found.destination == IpNet::V4((*alias).into())) {
+                routes::remove(socket, &found)?;
+            }
+        }
+        let mut done = false;
+        for alias in wanted {
+            done |= routes::ensure(socket, &routes::host(*alias, loopback))?;
+        }
+        Ok(done)
+    }
+
+    fn set_hosts(&self, aliases: BTreeSet<Ipv4Addr>) -> Result<()> {
+        let mut state = self.state();
+        state.host_aliases = Some(aliases);
+        self.ensure_hosts(&mut state)?;
+        self.ensure_host_routes(&mut routing()?, &state).map(drop)
+    }
+
     fn attach(&self, ifindex: u32) -> Result<()> {
         let mut state = self.state();
         let id = self.programs.ingress.id;
@@ -426,12 +513,14 @@ impl Inner {
         let programs = std::iter::empty()
             .chain(state.listener.iter().map(|l| (abi::VIP_LISTENER, l)))
             .chain(state.egress.iter().map(|l| (abi::WORKLOAD_EGRESS, l)))
-            .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)));
+            .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)))
+            .chain(state.hosts.iter().map(|(name, l)| (*name, l)));
         for (program, link) in programs {
             let info = link.info()?;
             let (attached_to, ifindex) = match info.target {
                 Target::Tcx { ifindex: 0, .. } | Target::Netns { inode: 0 } | Target::Other { .. } => continue,
                 Target::Netns { .. } => ("network namespace".to_owned(), 0),
+                Target::Cgroup { .. } => ("cgroup root".to_owned(), 0),
                 Target::Tcx { ifindex, .. } => (names.get(&ifindex).cloned().unwrap_or_default(), ifindex),
             };
             if attached_to.starts_with(PROBE_PREFIX) {
@@ -458,6 +547,14 @@ impl Inner {
             Ok(true) => lines.push(format!("nftables table {}", nft::TABLE)),
             Ok(false) => lines.push(format!("nftables table {} IS MISSING", nft::TABLE)),
             Err(error) => lines.push(format!("nftables cannot be asked: {error}")),
+        }
+        match cgroups::Root::find() {
+            Ok(Some(root)) => lines.push(format!("programs at the cgroup root {}", root.path().display())),
+            Ok(None) => lines.push(
+                "no cgroup v2 is mounted: host processes cannot be workloads, and the engine's reach is not bounded"
+                    .to_owned(),
+            ),
+            Err(error) => lines.push(format!("cgroups cannot be asked for: {error}")),
         }
         for folder in pins::FOLDERS {
             let path = self.pins.schema().join(folder);

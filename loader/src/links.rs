@@ -56,6 +56,13 @@ impl Link {
         Self::keep(fd, pin)
     }
 
+    /// Attaches to a hook of a cgroup, beside what others have there.
+    pub(crate) fn cgroup(program: &OwnedFd, cgroup: impl AsFd, hook: u32, name: &str, pin: PathBuf) -> Result<Self> {
+        let fd = sys::attach_cgroup(program.as_fd(), cgroup.as_fd(), hook)
+            .map_err(Error::bpf(format!("attaching {name} to the root of the cgroups")))?;
+        Self::keep(fd, pin)
+    }
+
     /// What the kernel says of it now.
     pub(crate) fn info(&self) -> Result<LinkInfo> {
         sys::link_info(self.fd.as_fd()).map_err(Error::bpf(format!("asking for the link {}", self.pin.display())))

@@ -170,8 +170,9 @@ pub struct Maps {
     counters: Arc<Handle>,
     events: Arc<Handle>,
     workers: Arc<Handle>,
+    hosts: Arc<Handle>,
     /// Only the programs use these.
-    kernel_only: [Arc<Handle>; 2],
+    kernel_only: [Arc<Handle>; 4],
     /// CPUs that per-CPU values have room for.
     cpus: usize,
 }
@@ -190,7 +191,13 @@ impl Maps {
             counters: Handle::open(pins, abi::COUNTERS)?,
             events: Handle::open(pins, abi::EVENTS)?,
             workers: Handle::open(pins, abi::WORKERS)?,
-            kernel_only: [Handle::open(pins, abi::INTERCEPTS)?, Handle::open(pins, abi::HALF_OPEN)?],
+            hosts: Handle::open(pins, abi::HOSTS)?,
+            kernel_only: [
+                Handle::open(pins, abi::INTERCEPTS)?,
+                Handle::open(pins, abi::HALF_OPEN)?,
+                Handle::open(pins, abi::HOST_SOCKETS)?,
+                Handle::open(pins, abi::HOST_FLOWS)?,
+            ],
             cpus: aya::util::nr_cpus().map_err(|(path, e)| Error::io(format!("reading {path}"))(e))?,
         })
     }
@@ -199,6 +206,12 @@ impl Maps {
     #[must_use]
     pub fn workloads(&self) -> Table<abi::WorkloadKey, abi::Workload> {
         Table::new(&self.workloads)
+    }
+
+    /// (cgroup, user) → the workload that such a process of the host is.
+    #[must_use]
+    pub fn hosts(&self) -> Table<abi::HostKey, abi::Host> {
+        Table::new(&self.hosts)
     }
 
     /// Alias → where it is delivered.
@@ -334,6 +347,7 @@ impl Maps {
             &self.counters,
             &self.events,
             &self.workers,
+            &self.hosts,
         ];
         for handle in own.into_iter().chain(&self.kernel_only) {
             let path = pins.map(handle.name);

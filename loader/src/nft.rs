@@ -92,6 +92,8 @@ fn text(options: &Options) -> String {
     // mean to end or fill somebody's connection. ICMP errors do the same without a source of ours. (What comes by lo is
     // this host's own; also the RST of the last rule.)
     //
+    // An alias of a process of this host is a local address, and from outside no way to what listens everywhere.
+    //
     // Who connects from a service's address and port to an alias gets a RST: else that socket would wait, and eat the SYN
     // of a workload that calls the service from just that port.
     format!(
@@ -103,6 +105,10 @@ fn text(options: &Options) -> String {
              type filter hook prerouting priority {GUARD}; policy accept;\n\
              iifname != \"{DEVICE}\" iifname != \"lo\" ip saddr {alias} ip daddr {vip} counter drop;\n\
              iifname != \"{DEVICE}\" iifname != \"lo\" ip daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
+           }}\n\
+           chain input {{\n\
+             type filter hook input priority {GUARD}; policy accept;\n\
+             iifname != \"lo\" ip daddr {alias} counter drop;\n\
            }}\n\
            chain prerouting {{\n\
              type filter hook prerouting priority raw; policy accept;\n\
@@ -141,6 +147,7 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
         && rule("prerouting", &["notrack"])
         && rule("output", &["notrack"])
         && rule("guard", &["saddr", &alias, &vip, "drop"])
+        && rule("input", &["daddr", &alias, "drop"])
         && rule("guard", &["l4proto", &vip, "drop"])
         && rule("output", &["skuid", &format!("\"right\":{}}}", options.engine_uid), &vip, "reject"]))
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::EbpfLoader;
-use aya::programs::{Program, SchedClassifier, SkLookup};
+use aya::programs::{CgroupSkb, CgroupSockAddr, Program, SchedClassifier, SkLookup};
 use brattice_abi as abi;
 
 use crate::pins::{PROGRAMS, Pins};
-use crate::{Error, Result, sys};
+use crate::{Error, Result, cgroups, sys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/brattice.bpf.o"));
 
@@ -16,7 +16,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/br
 const COOKIE: u32 = 8;
 
 /// Sizes that both sides agreed on: name, key, value. `SOCKETS` and `EVENTS` have none that the programs define.
-const SIZES: [(&str, usize, usize); 11] = [
+const SIZES: [(&str, usize, usize); 14] = [
     (abi::CONFIG, 4, size_of::<abi::Config>()),
     (abi::WORKLOADS, size_of::<abi::WorkloadKey>(), size_of::<abi::Workload>()),
     (abi::ALIASES, size_of::<abi::Address>(), size_of::<abi::Alias>()),
@@ -28,6 +28,9 @@ const SIZES: [(&str, usize, usize); 11] = [
     (abi::HALF_OPEN_COUNTS, 4, size_of::<abi::HalfOpenCount>()),
     (abi::COUNTERS, 4, 8),
     (abi::WORKERS, 4, size_of::<abi::WorkerState>()),
+    (abi::HOSTS, size_of::<abi::HostKey>(), size_of::<abi::Host>()),
+    (abi::HOST_SOCKETS, 4, size_of::<abi::HostSocket>()),
+    (abi::HOST_FLOWS, size_of::<abi::HostFlowKey>(), 8),
 ];
 
 /// A map as the object or the kernel has it.
@@ -45,12 +48,27 @@ impl Shape {
     }
 }
 
-/// The three programs, by their pins.
+/// The programs, by their pins.
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) ingress: Loaded,
     pub(crate) egress: Loaded,
     pub(crate) listener: Loaded,
+    /// Those of the cgroups' root, by name; in the order of [`cgroups::HOOKS`].
+    pub(crate) hosts: Vec<(&'static str, Loaded)>,
+}
+
+impl Programs {
+    /// All of them, by name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Loaded)> {
+        [
+            (abi::WORKLOAD_INGRESS, &self.ingress),
+            (abi::WORKLOAD_EGRESS, &self.egress),
+            (abi::VIP_LISTENER, &self.listener),
+        ]
+        .into_iter()
+        .chain(self.hosts.iter().map(|(name, loaded)| (*name, loaded)))
+    }
 }
 
 /// A program in the kernel.
@@ -124,6 +142,14 @@ fn load_program(program: &mut Program) -> std::result::Result<(), Box<dyn std::e
             let program: &mut SkLookup = program.try_into()?;
             Ok(program.load()?)
         }
+        Program::CgroupSockAddr(_) => {
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            Ok(program.load()?)
+        }
+        Program::CgroupSkb(_) => {
+            let program: &mut CgroupSkb = program.try_into()?;
+            Ok(program.load()?)
+        }
         other => Err(format!("it is of type {:?}, which this build does not load", other.prog_type()).into()),
     }
 }
@@ -138,6 +164,10 @@ fn open_programs(pins: &Pins) -> Result<Programs> {
         ingress: open(abi::WORKLOAD_INGRESS)?,
         egress: open(abi::WORKLOAD_EGRESS)?,
         listener: open(abi::VIP_LISTENER)?,
+        hosts: cgroups::HOOKS
+            .iter()
+            .map(|(name, _)| open(name).map(|loaded| (*name, loaded)))
+            .collect::<Result<_>>()?,
     })
 }
 
@@ -154,11 +184,7 @@ pub(crate) fn adopt(pins: &Pins) -> Result<Programs> {
         ids.insert(info.id);
     }
     let programs = open_programs(pins)?;
-    for (name, loaded) in [
-        (abi::WORKLOAD_INGRESS, &programs.ingress),
-        (abi::WORKLOAD_EGRESS, &programs.egress),
-        (abi::VIP_LISTENER, &programs.listener),
-    ] {
+    for (name, loaded) in programs.all() {
         // Constants of the object (.rodata) are maps of the program that are not pinned; of ours it must use some.
         if !loaded.map_ids.iter().any(|id| ids.contains(id)) {
             return Err(Error::Layout {

@@ -85,8 +85,8 @@ impl Options {
         Ok(())
     }
 
-    /// The programs' configuration; `brattice0` is filled in when it is there.
-    pub(crate) fn config(&self, device: Option<(u32, [u8; 6])>) -> abi::Config {
+    /// The programs' configuration; `brattice0` is filled in when it is there. `netns`: the namespace's cookie.
+    pub(crate) fn config(&self, device: Option<(u32, [u8; 6])>, netns: u64) -> abi::Config {
         let (brattice0, brattice0_mac) = device.unwrap_or_default();
         abi::Config {
             ready: 1,
@@ -102,6 +102,8 @@ impl Options {
             pad: [0; 2],
             vip_net6: abi::Address::default(),
             alias_net6: abi::Address::default(),
+            // Lower and upper half.
+            netns: [netns as u32, (netns >> 32) as u32],
         }
     }
 }

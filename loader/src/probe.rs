@@ -10,7 +10,7 @@ use aya::sys::{is_map_supported, is_program_supported};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::sys::{self, Side};
-use crate::{namespace, nft, sockets};
+use crate::{cgroups, namespace, nft, sockets};
 
 /// The oldest kernel whose TCX is whole.
 const OLDEST: (u32, u32) = (6, 6);
@@ -57,6 +57,11 @@ pub fn kernel(bpffs: &Path) -> Vec<Check> {
         ProgramType::SkLookup,
         "use a kernel with CONFIG_INET and CONFIG_BPF_SYSCALL, 5.9 or later",
     ));
+    for (name, kind) in
+        [("socket address programs", ProgramType::CgroupSockAddr), ("cgroup packet programs", ProgramType::CgroupSkb)]
+    {
+        checks.push(program(name, kind, "use a kernel with CONFIG_CGROUP_BPF"));
+    }
     for (name, kind) in [
         ("socket map", MapType::SockMap),
         ("ring buffer", MapType::RingBuf),
@@ -177,20 +182,21 @@ fn jit() -> Check {
 }
 
 fn cgroups() -> Check {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let place = mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).unwrap_or_default().to_owned())
-    });
-    match place {
-        Some(place) => Check::new("cgroup v2", false, true, place, ""),
-        None => Check::new(
+    let mend = "mount -t cgroup2 cgroup2 /sys/fs/cgroup (without it, host processes cannot be workloads, and nothing keeps \
+                an engine that was taken over from the host's own services)";
+    match cgroups::Root::find() {
+        Ok(Some(root)) if root.is_of_the_machine() => {
+            Check::new("cgroup v2", false, true, root.path().display().to_string(), "")
+        }
+        Ok(Some(root)) => Check::new(
             "cgroup v2",
             false,
             false,
-            "not mounted",
-            "mount -t cgroup2 cgroup2 /sys/fs/cgroup (host processes can only then be told apart)",
+            format!("{} is a container's, not the machine's", root.path().display()),
+            "run the agent in the host's cgroup namespace (host processes can only then be workloads)",
         ),
+        Ok(None) => Check::new("cgroup v2", false, false, "not mounted", mend),
+        Err(error) => Check::new("cgroup v2", false, false, error.to_string(), mend),
     }
 }
 

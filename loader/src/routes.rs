@@ -41,6 +41,25 @@ pub(crate) fn vip(range: Ipv4Net, loopback: u32) -> NewRoute {
     }
 }
 
+/// The route that makes the alias of a process of the host an address that its sockets can have.
+pub(crate) fn host(alias: Ipv4Addr, loopback: u32) -> NewRoute {
+    NewRoute {
+        destination: alias.into(),
+        kind: route::LOCAL,
+        protocol: PROTOCOL,
+        interface: loopback,
+        gateway: None,
+        source: None,
+        mtu: None,
+    }
+}
+
+/// The routes of [`host`] that there are.
+pub(crate) fn hosts(socket: &mut Socket, pool: Ipv4Net) -> Result<Vec<Route>> {
+    let found = list(socket)?;
+    Ok(found.into_iter().filter(|r| r.kind == route::LOCAL && IpNet::V4(pool).contains(&r.destination)).collect())
+}
+
 /// Index of `lo`, which must be up: the kernel takes no local route to a device that is down.
 pub(crate) fn loopback(socket: &mut Socket) -> Result<u32> {
     let lo = link::by_name(socket, "lo").map_err(Error::netlink("looking for lo"))?;

@@ -77,6 +77,12 @@ reasons! {
         HelperFailed = 18 => "a kernel helper refused to change the packet",
         /// The configuration map is empty.
         NotConfigured = 19 => "the agent has not configured the programs yet",
+        /// VIP lookup by a process of this host that is no workload.
+        UnattestedHost = 24 => "a process of this host that is no workload called a VIP (name its cgroup in a Workload document)",
+        /// Neither a registered target nor a configured endpoint.
+        EngineReach = 25 => "the engine tried to reach what is neither a registered target nor an endpoint it is configured with",
+        /// Not an address the engine connects from.
+        EngineBind = 26 => "the engine tried to bind an address that is none of its sources",
     }
 }
 
@@ -146,7 +152,8 @@ pub struct DropEvent {
     pub destination_port: u16,
     /// IP protocol number.
     pub protocol: u8,
-    /// Which program: 1 `workload_ingress`, 2 `workload_egress`, 3 `vip_listener`.
+    /// Which program: 1 `workload_ingress`, 2 `workload_egress`, 3 `vip_listener`, 4 those of sockets (`host_connect4`
+    /// and its kin), 5 `host_egress`.
     pub program: u8,
     /// Zero.
     pub pad: [u8; 2],

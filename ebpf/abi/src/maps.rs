@@ -8,7 +8,7 @@ pub const CONFIG: &str = "CONFIG";
 pub const WORKLOADS: &str = "WORKLOADS";
 /// `HASH` [`Address`] (alias) → [`Alias`]: where `workload_egress` delivers.
 pub const ALIASES: &str = "ALIASES";
-/// `HASH` [`TargetKey`] → `u32` (1): what the engine may connect to.
+/// `HASH` [`TargetKey`] → `u32` (1): what the engine may connect to: targets by alias, and endpoints it is configured with.
 pub const TARGETS: &str = "TARGETS";
 /// `HASH` [`ListenerKey`] → [`Listener`]: what `vip_listener` answers.
 pub const LISTENERS: &str = "LISTENERS";
@@ -28,6 +28,12 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// `ARRAY` (`BPF_F_MMAPABLE`) worker → [`WorkerState`]: the only map the engine can write.
 pub const WORKERS: &str = "WORKERS";
+/// `HASH` [`HostKey`] → [`Host`]: processes of the host that are workloads.
+pub const HOSTS: &str = "HOSTS";
+/// `SK_STORAGE` socket → [`HostSocket`]: as whom a socket of the host calls VIPs.
+pub const HOST_SOCKETS: &str = "HOST_SOCKETS";
+/// `LRU_HASH` [`HostFlowKey`] → `u64` (`CLOCK_BOOTTIME` ns): packets to VIPs that an attested socket has just sent.
+pub const HOST_FLOWS: &str = "HOST_FLOWS";
 
 /// Names of all maps, in the order in which they are pinned.
 pub const ALL_MAPS: &[&str] = &[
@@ -44,6 +50,9 @@ pub const ALL_MAPS: &[&str] = &[
     COUNTERS,
     EVENTS,
     WORKERS,
+    HOSTS,
+    HOST_SOCKETS,
+    HOST_FLOWS,
 ];
 
 /// Program names, as pinned and as `bpftool prog` shows them.
@@ -52,6 +61,21 @@ pub const WORKLOAD_INGRESS: &str = "workload_ingress";
 pub const WORKLOAD_EGRESS: &str = "workload_egress";
 /// See [`WORKLOAD_INGRESS`].
 pub const VIP_LISTENER: &str = "vip_listener";
+
+/// The programs of sockets: what a process of the host, or the engine, connects or sends to, and what the engine binds.
+pub const HOST_CONNECT4: &str = "host_connect4";
+/// See [`HOST_CONNECT4`].
+pub const HOST_CONNECT6: &str = "host_connect6";
+/// See [`HOST_CONNECT4`].
+pub const HOST_SENDMSG4: &str = "host_sendmsg4";
+/// See [`HOST_CONNECT4`].
+pub const HOST_SENDMSG6: &str = "host_sendmsg6";
+/// See [`HOST_CONNECT4`].
+pub const HOST_BIND4: &str = "host_bind4";
+/// See [`HOST_CONNECT4`].
+pub const HOST_BIND6: &str = "host_bind6";
+/// See [`WORKLOAD_INGRESS`].
+pub const HOST_EGRESS: &str = "host_egress";
 
 /// Most workload addresses on a node.
 pub const MAX_WORKLOADS: u32 = 65_536;
@@ -67,6 +91,17 @@ pub const MAX_INTERCEPTS: u32 = 65_536;
 pub const MAX_HALF_OPEN: u32 = 65_536;
 /// Bytes of the event ring buffer.
 pub const EVENTS_BYTES: u32 = 256 * 1024;
+/// Most (cgroup, user) that are workloads.
+pub const MAX_HOSTS: u32 = 4_096;
+/// Packets of host processes to VIPs that are on their way.
+pub const MAX_HOST_FLOWS: u32 = 65_536;
+/// Deepest cgroup that a document can name; deeper ones are known by the one they lie in.
+pub const MAX_CGROUP_DEPTH: u32 = 16;
+/// How long what an attested socket sent is on its way to a VIP at most: within the host, and with the ACK that follows a
+/// SYN cookie.
+pub const HOST_FLOW_NS: u64 = 1_000_000_000;
+/// [`HostKey::uid`]: any user.
+pub const ANY_UID: u32 = u32::MAX;
 /// Entries of [`COUNTERS`]: drop reasons from 0, counters from 64.
 pub const MAX_COUNTERS: u32 = 128;
 /// Most engine workers; a worker is a core.
@@ -138,6 +173,9 @@ pub struct Config {
     pub vip_net6: Address,
     /// Network address of the IPv6 alias range, a /[`ALIAS6_PREFIX`]; all zero: the node has no IPv6.
     pub alias_net6: Address,
+    /// Cookie (`SO_NETNS_COOKIE`) of the node's network namespace, lower and upper half: the programs of sockets sit at the
+    /// root of the cgroups, which is the root of all namespaces.
+    pub netns: [u32; 2],
 }
 
 /// Where a packet from a workload comes in, and from which address.
@@ -174,7 +212,7 @@ pub const WORKLOAD_INTERCEPT_DNS: u32 = 1;
 pub struct Alias {
     /// The workload's real address.
     pub address: Address,
-    /// Host-side interface to send it out of.
+    /// Host-side interface to send it out of; 0: a process of this host, which the engine reaches at `address`.
     pub ifindex: u32,
     /// See [`Workload::workload_id`].
     pub workload_id: u32,
@@ -184,12 +222,49 @@ pub struct Alias {
     pub pad: [u8; 2],
 }
 
-/// A registered target.
+/// A process of the host, as the kernel attests it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(Debug))]
+pub struct HostKey {
+    /// Id of a cgroup (inode of its directory) that the process is in, or in one below.
+    pub cgroup: u64,
+    /// Its user, or [`ANY_UID`].
+    pub uid: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// The workload that a process of the host is.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(Debug))]
+pub struct Host {
+    /// Its IPv4 alias; all zero: none.
+    pub alias: Address,
+    /// Its IPv6 alias; all zero: none.
+    pub alias6: Address,
+    /// See [`Workload::workload_id`].
+    pub workload_id: u32,
+}
+
+/// As whom a socket of the host calls VIPs.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(Debug))]
+pub struct HostSocket {
+    /// The alias it was given; all zero: none (any more).
+    pub alias: Address,
+    /// See [`Workload::workload_id`].
+    pub workload_id: u32,
+}
+
+/// A registered target, or an endpoint that the engine is configured with (a resolver outside).
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(Debug))]
 pub struct TargetKey {
-    /// Alias of the workload that is the target.
+    /// Alias of the workload that is the target; address of an endpoint.
     pub alias: Address,
     /// Target port, host order.
     pub port: u16,
@@ -300,6 +375,17 @@ pub struct FlowKey {
     pub destination_port: u16,
 }
 
+/// What an attested socket of the host sends to a VIP.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(Debug))]
+pub struct HostFlowKey {
+    /// From the alias to the VIP.
+    pub flow: FlowKey,
+    /// [`crate::IPPROTO_TCP`] or [`crate::IPPROTO_UDP`].
+    pub protocol: u32,
+}
+
 /// Half-open connections of a workload in the present window.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -345,9 +431,13 @@ crate::pod!(
     FlowKey,
     HalfOpenCount,
     WorkerState,
+    HostKey,
+    Host,
+    HostSocket,
+    HostFlowKey,
 );
 
-const _: () = assert!(size_of::<Config>() == 76);
+const _: () = assert!(size_of::<Config>() == 84);
 const _: () = assert!(size_of::<WorkloadKey>() == 20);
 const _: () = assert!(size_of::<Workload>() == 24);
 const _: () = assert!(size_of::<Alias>() == 32);
@@ -360,3 +450,7 @@ const _: () = assert!(size_of::<InterceptKey>() == 24);
 const _: () = assert!(size_of::<FlowKey>() == 36);
 const _: () = assert!(size_of::<HalfOpenCount>() == 16);
 const _: () = assert!(size_of::<WorkerState>() == 16);
+const _: () = assert!(size_of::<HostKey>() == 16);
+const _: () = assert!(size_of::<Host>() == 36);
+const _: () = assert!(size_of::<HostSocket>() == 20);
+const _: () = assert!(size_of::<HostFlowKey>() == 40);

@@ -66,6 +66,7 @@ pub fn config() -> Config {
         pad: [0; 2],
         vip_net6: Address::default(),
         alias_net6: Address::default(),
+        netns: [0; 2],
     }
 }
 

@@ -21,7 +21,13 @@ use brattice_wire::{
 };
 use http::Request;
 
-use super::{book::Book, flow::Flow, log, names::Names, outlets::{CHUNK_BYTES, Outlets}};
+use super::{
+    book::Book,
+    flow::Flow,
+    log,
+    names::Names,
+    outlets::{CHUNK_BYTES, Outlets},
+};
 use crate::http::head::Head;
 
 struct Counting;
