@@ -115,6 +115,7 @@ fn a_bundle_tells_what_support_needs_and_no_secret() {
     no_secret_in(&long);
     has(&long, "documents/accounts/shop/orders.yaml", "customDomainNames: [orders.shop.internal]");
     has(&long, "documents/accounts/shop/orders.yaml", "exact: [redacted]");
+    has(&long, "missing.txt", "documents/accounts/shop/broken.yaml: it has errors");
     assert!(!long.iter().any(|(name, _)| name.ends_with(".key") && name.starts_with("documents/")));
 }
 

@@ -304,7 +304,7 @@ impl Supervisor {
         if self.sockets.is_none() {
             match self.slots.sockets() {
                 Ok(sockets) => self.sockets = Some(sockets),
-                Err(e) => return self.cannot_start(format!("its sockets cannot be made: {e}")),
+                Err(e) => return self.cannot_start(&format!("its sockets cannot be made: {e}")),
             }
         }
         match Process::start(&self.supervision.program, &self.supervision.arguments) {
@@ -312,19 +312,19 @@ impl Supervisor {
                 info!(pid = process.pid, "engine started");
                 self.took(process);
             }
-            Err(e) => self.cannot_start(format!("{} cannot be started: {e}", self.supervision.program.display())),
+            Err(e) => self.cannot_start(&format!("{} cannot be started: {e}", self.supervision.program.display())),
         }
     }
 
-    fn cannot_start(&mut self, why: String) {
+    fn cannot_start(&mut self, why: &str) {
         error!("the engine cannot start: {why}");
-        self.view.send_modify(|view| view.last_error = Some(why.clone()));
+        self.view.send_modify(|view| view.last_error = Some(why.to_owned()));
         let next = match self.failures.count(Instant::now(), false) {
             // Trying at once would meet the same obstacle.
             Next::After(pause) => Next::After(pause.max(CANNOT_START_PAUSE)),
             stay => stay,
         };
-        self.after_failure(next, &why);
+        self.after_failure(next, why);
     }
 
     fn took(&mut self, process: Process) {

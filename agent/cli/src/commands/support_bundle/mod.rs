@@ -6,6 +6,7 @@
 mod gather;
 mod redact;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-use brattice_control::policies::read::read;
+use brattice_control::policies::read::{Tree, read};
+use brattice_model::limits::MAX_DIAGNOSTICS;
+use brattice_model::{Owner, parse};
 use flate2::{Compression, write::GzEncoder};
 
 use crate::arguments::SupportBundleArguments;
@@ -80,6 +83,8 @@ impl Bundle {
     fn documents(&mut self, arguments: &SupportBundleArguments) {
         let (mut paths, mut files, mut hashes) = (Vec::new(), Vec::new(), String::new());
         walk(&arguments.policies, &mut paths);
+        let tree = read(&arguments.policies);
+        let wrong = tree.as_ref().map(Wrong::of).unwrap_or_default();
         if paths.len() >= MAX_FILES {
             self.missing.push(format!("documents: more than {MAX_FILES} files"));
         }
@@ -93,13 +98,13 @@ impl Bundle {
                 }
                 Ok(length) => {
                     hashes.push_str(&format!("{}  {length:>8}  {name}\n", sha256(&bytes)));
-                    self.redactor.learn(&path, &bytes);
+                    self.redactor.learn(&path, &bytes, wrong.contains(&name));
                     files.push((name, bytes));
                 }
                 Err(e) => self.missing.push(format!("{name}: {e}")),
             }
         }
-        match read(&arguments.policies) {
+        match tree {
             Ok(_) => self.add("documents.sha256", Ok(hashes)),
             Err(e) => self.add("documents.sha256", Err(e.to_string())),
         }
@@ -107,6 +112,10 @@ impl Bundle {
             self.missing.push("documents: too much in them is secret".to_owned());
         } else if arguments.with_documents {
             for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".yaml") || name.ends_with(".yml")) {
+                if wrong.contains(name) {
+                    self.missing.push(format!("documents/{name}: it has errors, so nobody knows what in it is secret"));
+                    continue;
+                }
                 self.add(&format!("documents/{name}"), Ok(String::from_utf8_lossy(bytes).into_owned()));
             }
         }
@@ -246,6 +255,37 @@ impl Bundle {
         }
         let mut file = archive.into_inner()?.finish()?;
         file.flush()
+    }
+}
+
+/// Files with documents that are not as they should be: what is secret in them cannot be told from the rest.
+#[derive(Default)]
+struct Wrong {
+    files: BTreeSet<String>,
+    /// Owners with more errors than are told, or whose folder cannot be read: all their files.
+    owners: Vec<Owner>,
+}
+
+impl Wrong {
+    fn of(tree: &Tree) -> Self {
+        let mut wrong = Self::default();
+        for (owner, sources) in &tree.owners {
+            let errors = sources.as_ref().map_or(Some(Vec::new()), |sources| parse(owner, sources).err());
+            let Some(errors) = errors else { continue };
+            if errors.is_empty() || errors.len() >= MAX_DIAGNOSTICS {
+                wrong.owners.push(owner.clone());
+            }
+            wrong.files.extend(errors.into_iter().map(|error| error.file));
+        }
+        wrong
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.files.contains(name)
+            || self.owners.iter().any(|owner| match owner {
+                Owner::Operator => !name.starts_with("accounts/"),
+                account => name.starts_with(&format!("accounts/{account}/")),
+            })
     }
 }
 

@@ -1,8 +1,8 @@
 //! What must not leave the host with a support bundle, and its removal from text.
 //!
 //! Removed are: what documents say about header fields, query parameters, fixed answers and the conditions of policies;
-//! the content of every other file in the policies directory (keys, certificates); every value of a document that is no
-//! YAML; and, wherever it comes from, what looks like a secret (PEM blocks, tokens, passwords). Names stay.
+//! the content of every other file in the policies directory (keys, certificates); every value of a file with errors in
+//! it; and, wherever it comes from, what looks like a secret (PEM blocks, tokens, passwords). Names stay.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -51,17 +51,17 @@ impl Redactor {
         Self { values: BTreeSet::new(), patterns: PATTERNS.iter().filter_map(|text| Regex::new(text).ok()).collect() }
     }
 
-    /// Learns from a file of the policies directory what is secret.
-    pub(super) fn learn(&mut self, path: &Path, bytes: &[u8]) {
+    /// Learns from a file of the policies directory what is secret. `wrong`: its documents have errors.
+    pub(super) fn learn(&mut self, path: &Path, bytes: &[u8], wrong: bool) {
         let text = String::from_utf8_lossy(bytes);
         let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
         if !yaml {
             return text.lines().for_each(|line| self.value(line));
         }
         match MarkedYaml::load_from_str(&text) {
-            Ok(documents) => documents.iter().for_each(|document| self.walk(document, false, "")),
+            Ok(documents) if !wrong => documents.iter().for_each(|document| self.walk(document, false, "")),
             // Nobody knows which of it is secret.
-            Err(_) => text.lines().for_each(|line| {
+            _ => text.lines().for_each(|line| {
                 self.value(line.split_once(": ").map_or(line, |(_, value)| value));
                 line.split(['"', '\'']).skip(1).step_by(2).for_each(|quoted| self.value(quoted));
             }),
@@ -141,7 +141,7 @@ spec:
     #[test]
     fn values_of_documents_are_removed_wherever_they_turn_up_and_names_stay() {
         let mut redactor = Redactor::new();
-        redactor.learn(Path::new("orders.yaml"), DOCUMENT.as_bytes());
+        redactor.learn(Path::new("orders.yaml"), DOCUMENT.as_bytes(), false);
         let log = r#"rule of orders: x-team is blue-falcon, x-upstream-auth {"v":"hunter2 \"quoted\""}, night-owls"#;
         let clean = redactor.clean(log);
         for secret in ["blue-falcon", "hunter2", "night-owls"] {
@@ -155,9 +155,16 @@ spec:
     #[test]
     fn keys_and_documents_that_are_no_yaml_are_removed_line_by_line() {
         let mut redactor = Redactor::new();
-        redactor
-            .learn(Path::new("key.pem"), b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\n-----END PRIVATE KEY-----\n");
-        redactor.learn(Path::new("broken.yaml"), b"kind: Service\n  value: [correct-horse\nx: \"battery staple\" y\n");
+        redactor.learn(
+            Path::new("key.pem"),
+            b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\n-----END PRIVATE KEY-----\n",
+            false,
+        );
+        redactor.learn(
+            Path::new("broken.yaml"),
+            b"kind: Service\n  value: [correct-horse\nx: \"battery staple\" y\n",
+            true,
+        );
         let clean =
             redactor.clean("MC4CAQAwBQYDK2Vw; expected `]` after [correct-horse or battery staple; all else stays");
         assert_eq!(clean, "[redacted]; expected `]` after [redacted] or [redacted]; all else stays");
