@@ -1,5 +1,7 @@
 //! Everything of ours goes, and nothing else.
 
+use std::time::{Duration, Instant};
+
 use aya::programs::LinkOrder;
 use brattice_loader::{Datapath, Error, cleanup};
 
@@ -53,6 +55,12 @@ fn foreign(room: &Room) -> (String, Foreign) {
         nft 'add chain ip filter in { type filter hook input priority 0 ; }' && nft add rule ip filter in iifname lo accept");
     sh("sysctl -w net.ipv4.ip_forward=1 >/dev/null");
     sh(&format!("mkdir -p {}", room.bpffs.display()));
+    // The kernel looks for duplicates of v0's own IPv6 address; only then does nothing change by itself.
+    let since = Instant::now();
+    while !sh("ip -6 -o address show tentative").is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(10), "an address stays tentative");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let program = Foreign::attach("v0", LinkOrder::first(), &room.bpffs.join("theirs"));
     (netns, program)
 }
@@ -91,7 +99,7 @@ fn cleanup_leaves_the_node_as_it_was() {
         for id in programs {
             // The kernel frees programs a moment after their last reference.
             let gone = (0..200).any(|_| {
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
                 !try_sh(&format!("bpftool prog show id {id}")).0
             });
             assert!(gone, "program {id} is still in the kernel");

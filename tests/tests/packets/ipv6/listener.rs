@@ -9,7 +9,7 @@ use std::{
 };
 
 use brattice_abi::{
-    Counter, DropReason, MODE_DETACH, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SWITCH_WORKLOAD, VIRTUAL_MAC,
+    Counter, DropReason, MODE_DETACH, SLOT_DNS_TCP, SLOT_DNS_UDP6, SLOT_HTTP, SWITCH_WORKLOAD, VIRTUAL_MAC,
 };
 use brattice_tests::packets::frame6::Frame6;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -236,7 +236,7 @@ fn dns_answers_from_its_vip() {
 
         let udp: UdpSocket = bound(Type::DGRAM, at(DNS_VIP6, 53)).into();
         let tcp = listener(15053);
-        world.node.set_socket(SLOT_DNS_UDP, &udp);
+        world.node.set_socket(SLOT_DNS_UDP6, &udp);
         world.node.set_socket(SLOT_DNS_TCP, &tcp);
         let server = udp.try_clone().expect("a socket can");
         let serve = thread::spawn(move || {
