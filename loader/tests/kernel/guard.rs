@@ -34,7 +34,7 @@ fn there(netns: &str, make: impl FnOnce() -> UdpSocket + Send) -> UdpSocket {
 /// Whether an ICMP echo request to the VIP is answered.
 fn pinged(netns: &str) -> bool {
     let ping = there(netns, || {
-        socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Icmp).unwrap().into()
+        socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp).unwrap().into()
     });
     ping.set_read_timeout(Some(SHORT)).unwrap();
     // Echo request, its checksum, id 1, number 1.
@@ -85,7 +85,7 @@ fn packets_from_elsewhere_reach_no_connection() {
 
 /// Connects from an address in the VIP range to the alias; why not, and after how long.
 fn opened(from: Ipv4Addr) -> (Errno, Duration) {
-    let stream = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    let stream = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     setsockopt(&stream, sockopt::SendTimeout, &TimeVal::new(0, 500_000)).unwrap();
     bind(stream.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(from, 8080))).unwrap();
     let since = Instant::now();

@@ -186,7 +186,7 @@ const SHORT: Duration = Duration::from_millis(300);
 
 /// A socket at an address that need not be there.
 fn free(kind: SockType, address: (Ipv6Addr, u16)) -> std::os::fd::OwnedFd {
-    let socket = socket(AddressFamily::Inet6, kind, SockFlag::empty(), None).unwrap();
+    let socket = socket(AddressFamily::Inet6, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
     setsockopt(&socket, sockopt::IpFreebind, &true).unwrap();
     bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from(address))).unwrap();
     socket
@@ -205,7 +205,7 @@ fn there<T: Send>(netns: &str, make: impl FnOnce() -> T + Send) -> T {
 /// Whether an ICMPv6 echo request to the VIP is answered.
 fn pinged(netns: &str) -> bool {
     let ping: UdpSocket = there(netns, || {
-        let ping = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::empty(), SockProtocol::IcmpV6).unwrap();
+        let ping = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::IcmpV6).unwrap();
         // An answer to the alias that is on the interface as well would go another way.
         bind(ping.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((REAL, 0)))).unwrap();
         ping.into()
