@@ -18,6 +18,9 @@ use crate::{Initramfs, Kernel};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// Lines of the console that an error quotes: a panic and its trace fit, whatever else is on the stack.
+const LAST_WORDS: usize = 120;
+
 /// How a guest is run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -176,7 +179,7 @@ impl Guest {
     fn last_words(&self) -> String {
         let console = self.console();
         let lines: Vec<&str> = console.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
     }
 }
 
