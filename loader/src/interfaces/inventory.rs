@@ -87,7 +87,7 @@ struct Inside {
 /// A namespace that vanishes meanwhile shows as a peer without name and addresses; the next [`super::Watch`] event tells.
 ///
 /// # Errors
-/// When the kernel refuses to list this namespace's own interfaces or routes.
+/// When the kernel refuses to list this namespace's own interfaces, routes or eBPF programs.
 pub async fn inventory() -> Result<Vec<Interface>> {
     aside("inventory", list).await
 }
@@ -105,7 +105,7 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
     } else {
         BTreeMap::new()
     };
-    let filtered = programs::filtered(&mut socket).unwrap_or_default();
+    let filtered = programs::filtered(&mut socket)?;
     let mut inside: HashMap<u32, Option<Inside>> = HashMap::new();
     let mut all = Vec::with_capacity(links.len());
     for link in &links {
@@ -140,7 +140,7 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
             }),
             ours: device::ours(link) || link.name.starts_with(PROBE_PREFIX),
             addresses: own_addresses(link.ifindex, &addresses),
-            programs: programs::on(&mut socket, link.ifindex, &filtered),
+            programs: programs::on(&mut socket, link, &filtered)?,
             peer,
         });
     }

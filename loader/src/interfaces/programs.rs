@@ -7,9 +7,10 @@ use std::os::fd::AsFd;
 
 use brattice_abi as abi;
 
-use crate::netlink::Socket;
-use crate::netlink::filter;
+use crate::netlink::link::Link;
+use crate::netlink::{Socket, tc};
 use crate::sys::{self, Side};
+use crate::{Error, Result};
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,23 +83,36 @@ fn cut(name: &str) -> &str {
 }
 
 /// Interfaces with a clsact or ingress qdisc: only these can have filters.
-pub(super) fn filtered(socket: &mut Socket) -> io::Result<BTreeSet<u32>> {
-    filter::classifying(socket)
+///
+/// # Errors
+/// When the kernel refuses to list them: without the list, a program could be missed.
+pub(super) fn filtered(socket: &mut Socket) -> Result<BTreeSet<u32>> {
+    let listed = there(tc::interfaces(socket)).map_err(Error::netlink("listing queueing disciplines"))?;
+    Ok(listed.into_iter().collect())
 }
 
 /// Everybody else's programs on an interface of this namespace, in the order in which they run.
 ///
-/// An interface that vanishes meanwhile has none.
-pub(super) fn on(socket: &mut Socket, ifindex: u32, filtered: &BTreeSet<u32>) -> Vec<Program> {
+/// # Errors
+/// When the kernel refuses to list them: whoever is not seen cannot be left alone.
+pub(super) fn on(socket: &mut Socket, link: &Link, filtered: &BTreeSet<u32>) -> Result<Vec<Program>> {
+    list(socket, link.ifindex, filtered)
+        .map_err(|source| Error::Io { what: format!("listing the eBPF programs on {}", link.name), source })
+}
+
+fn list(socket: &mut Socket, ifindex: u32, filtered: &BTreeSet<u32>) -> io::Result<Vec<Program>> {
     let mut all = Vec::new();
     for (side, hook) in [(Side::Ingress, Hook::TcxIngress), (Side::Egress, Hook::TcxEgress)] {
-        let ids = sys::query_tcx(ifindex, side).unwrap_or_default();
-        all.extend(ids.into_iter().map(|id| Program { hook, name: name_of(id) }));
+        for id in there(sys::query_tcx(ifindex, side))? {
+            all.push(Program { hook, name: name_of(id)? });
+        }
     }
     if filtered.contains(&ifindex) {
-        for (parent, hook) in [(filter::INGRESS, Hook::TcIngress), (filter::EGRESS, Hook::TcEgress)] {
-            for found in filter::programs(socket, ifindex, parent).unwrap_or_default() {
-                let kernels = found.id.map(name_of).unwrap_or_default();
+        for (side, hook) in [(Side::Ingress, Hook::TcIngress), (Side::Egress, Hook::TcEgress)] {
+            let filters = there(tc::filters(socket, ifindex, side))?.into_iter();
+            // The head of a list of filters has neither name nor program.
+            for found in filters.filter(|f| f.kind == "bpf" && (!f.name.is_empty() || f.program.is_some())) {
+                let kernels = found.program.map(name_of).transpose()?.unwrap_or_default();
                 // A loader may have called the filter anything; a program's own name is worth more where it says whose it is.
                 let name = if kernels.is_empty() || cni_of("", &found.name).is_some() { found.name } else { kernels };
                 all.push(Program { hook, name });
@@ -106,12 +120,26 @@ pub(super) fn on(socket: &mut Socket, ifindex: u32, filtered: &BTreeSet<u32>) ->
         }
     }
     all.retain(|program| !ours(&program.name));
-    all
+    Ok(all)
+}
+
+/// On an interface that vanishes meanwhile there is nothing, nor by a hook that the kernel does not have.
+fn there<T>(listed: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
+    match listed {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL | libc::EOPNOTSUPP)) => {
+            Ok(Vec::new())
+        }
+        listed => listed,
+    }
 }
 
 /// The kernel's name of a program; empty if it is gone.
-fn name_of(id: u32) -> String {
-    sys::program_by_id(id).and_then(|fd| sys::program_info(fd.as_fd())).map(|info| info.name).unwrap_or_default()
+fn name_of(id: u32) -> io::Result<String> {
+    match sys::program_by_id(id).and_then(|fd| sys::program_info(fd.as_fd())) {
+        Ok(info) => Ok(info.name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +164,18 @@ mod tests {
         }
         assert_eq!(cni_of("eni8a1b2c3d4e5", "handle_ingress"), Some("the AWS network policy agent"));
         assert_eq!(cni_of("eni8a1b2c3d4e5", "monitor"), None);
+    }
+
+    #[test]
+    fn only_what_is_not_there_has_no_programs() {
+        let listed = |code| there::<u32>(Err(io::Error::from_raw_os_error(code)));
+        for code in [libc::ENODEV, libc::EINVAL, libc::EOPNOTSUPP] {
+            assert!(listed(code).unwrap().is_empty());
+        }
+        for code in [libc::EMFILE, libc::ENOMEM, libc::EPERM] {
+            assert_eq!(listed(code).unwrap_err().raw_os_error(), Some(code));
+        }
+        assert_eq!(there(Ok(vec![7])).unwrap(), [7]);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! and in foreign network namespaces (a socket belongs to the namespace it was made in). Answers come from the kernel,
 //! yet lengths in them are checked all the same.
 
-pub(crate) mod filter;
 pub(crate) mod link;
 mod message;
 pub(crate) mod nsid;
