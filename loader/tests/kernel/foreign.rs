@@ -12,6 +12,9 @@ use brattice_loader::Hook;
 
 use crate::room::{Room, ifindex, inside, room, sh};
 
+/// The foreign program's name in the kernel: that of a monitor, not of a CNI.
+const NAME: &str = "counter";
+
 /// A program that counts packets in `map` and passes them on (`TCX_NEXT`).
 #[allow(unsafe_code)]
 fn counter(map: i32) -> OwnedFd {
@@ -38,6 +41,7 @@ fn counter(map: i32) -> OwnedFd {
     ]
     .concat();
     let mut attr = [0_u8; 144];
+    attr[48..48 + NAME.len()].copy_from_slice(NAME.as_bytes());
     attr[0..4].copy_from_slice(&3_u32.to_ne_bytes()); // BPF_PROG_TYPE_SCHED_CLS
     attr[4..8].copy_from_slice(&(program.len() as u32 / 8).to_ne_bytes());
     attr[8..16].copy_from_slice(&(program.as_ptr() as u64).to_ne_bytes());
@@ -140,5 +144,38 @@ fn foreign_programs_before_and_after_ours_go_on() {
         let seen = after.count();
         inside(&netns, "bash -c 'echo > /dev/udp/10.0.0.1/9'");
         assert!(after.count() > seen);
+    });
+}
+
+#[test]
+fn the_inventory_names_everybody_elses_programs_tcx_and_tc() {
+    use aya::programs::tc::NlOptions;
+    use brattice_loader::interfaces::{Hook, Program, inventory};
+    room(async |room: Room| {
+        for device in ["v0", "v1"] {
+            room.workload(device, "10.0.0.10/24");
+        }
+        sh(&format!("mkdir -p {}", room.bpffs.display()));
+        let datapath = room.start().await;
+        for device in ["v0", "v1"] {
+            datapath.attach(ifindex(device)).await.unwrap();
+        }
+        let programs = async |device: &str| -> Vec<Program> {
+            inventory().await.unwrap().into_iter().find(|i| i.name == device).unwrap().programs
+        };
+        assert_eq!(programs("v0").await, [], "ours are not foreign");
+        let _foreign = Foreign::attach("v0", LinkOrder::last(), &room.bpffs.join("tcx"));
+        let named = |hook| Program { hook, name: NAME.into() };
+        assert_eq!(programs("v0").await, [named(Hook::TcxIngress)]);
+        assert_eq!(programs("v1").await, []);
+        // As a tc filter.
+        let count = Array::<MapData, u64>::create(1, 0).unwrap();
+        let fd = counter(std::os::fd::AsFd::as_fd(map_data(&count).fd()).as_raw_fd());
+        let path = room.bpffs.join("tc");
+        pin(&fd, &path);
+        let mut filter = SchedClassifier::from_pin(&path).unwrap();
+        sh("tc qdisc add dev v1 clsact");
+        filter.attach_with_options("v1", TcAttachType::Egress, TcAttachOptions::Netlink(NlOptions::default())).unwrap();
+        assert_eq!(programs("v1").await, [named(Hook::TcEgress)]);
     });
 }

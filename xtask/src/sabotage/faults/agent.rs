@@ -315,4 +315,12 @@ pub(super) const FAULTS: &[Fault] = &[
         replace: "IpAddr::V6(_) => true,",
         tests: &[control("aliases::tests::each_family_has_its_pool_and_an_interface_one_share_of_both")],
     },
+    Fault {
+        name: "beside-cni",
+        means: "an interface with another CNI's programs is attached",
+        file: "agent/control/src/attachments.rs",
+        search: "    (!allowed).then(|| {",
+        replace: "    (allowed && !allowed).then(|| {",
+        tests: &[control("attachments::tests::an_interface_of_another_cni_is_taken_only_where_a_document_allows_it")],
+    },
 ];

@@ -180,4 +180,12 @@ pub(super) const FAULTS: &[Fault] = &[
         replace: "",
         tests: &[kernel("clsact::cleanup_takes_filters_and_our_clsact_and_nothing_else")],
     },
+    Fault {
+        name: "cni-filter-unseen",
+        means: "programs in tc filters are not seen",
+        file: "loader/src/interfaces/programs.rs",
+        search: "    if filtered.contains(&ifindex) {\n",
+        replace: "    if filtered.len() > 4096 {\n",
+        tests: &[kernel("foreign::the_inventory_names_everybody_elses_programs_tcx_and_tc")],
+    },
 ];
