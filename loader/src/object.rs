@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::EbpfLoader;
-use aya::programs::{Program, SchedClassifier, SkLookup};
+use aya::programs::{Program, ProgramError, SchedClassifier, SkLookup};
 use brattice_abi as abi;
 
 use crate::pins::{PROGRAMS, Pins};
@@ -15,6 +15,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/br
 
 /// Size of a `SOCKETS` value: only with 8 bytes does the kernel tell a slot's socket cookie.
 const COOKIE: u32 = 8;
+
+/// How often a program is loaded before a signal in between counts as a failure; as libbpf.
+const LOADS: usize = 5;
 
 /// Sizes that both sides agreed on: name, key, value. `SOCKETS` and `EVENTS` have none that the programs define.
 const SIZES: [(&str, usize, usize); 11] = [
@@ -145,13 +148,29 @@ fn load_program(program: &mut Program) -> std::result::Result<(), Box<dyn std::e
     match program {
         Program::SchedClassifier(_) => {
             let program: &mut SchedClassifier = program.try_into()?;
-            Ok(program.load()?)
+            Ok(uninterrupted(|| program.load())?)
         }
         Program::SkLookup(_) => {
             let program: &mut SkLookup = program.try_into()?;
-            Ok(program.load()?)
+            Ok(uninterrupted(|| program.load())?)
         }
         other => Err(format!("it is of type {:?}, which this build does not load", other.prog_type()).into()),
+    }
+}
+
+/// Loads again when a signal came in between: the verifier then stops with `EAGAIN` (kernel/bpf/verifier.c), and aya,
+/// unlike libbpf, does not ask again. At most [`LOADS`] times.
+fn uninterrupted(
+    mut load: impl FnMut() -> std::result::Result<(), ProgramError>,
+) -> std::result::Result<(), ProgramError> {
+    let mut left = LOADS;
+    loop {
+        left -= 1;
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if left > 0 && io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
     }
 }
 
@@ -195,4 +214,34 @@ pub(crate) fn adopt(pins: &Pins) -> Result<Programs> {
         }
     }
     Ok(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn fails_with(errno: i32, times: usize) -> (usize, bool) {
+        let mut loads = 0;
+        let done = uninterrupted(|| {
+            loads += 1;
+            if loads <= times {
+                let io_error = io::Error::from_raw_os_error(errno);
+                return Err(ProgramError::LoadError {
+                    io_error,
+                    verifier_log: aya_obj::VerifierLog::new(String::new()),
+                });
+            }
+            Ok(())
+        });
+        (loads, done.is_ok())
+    }
+
+    #[test]
+    fn a_load_that_a_signal_stopped_is_repeated_and_no_other() {
+        assert_eq!(fails_with(libc::EAGAIN, 2), (3, true));
+        assert_eq!(fails_with(libc::EAGAIN, LOADS), (LOADS, false));
+        assert_eq!(fails_with(libc::EINVAL, 1), (1, false));
+    }
 }

@@ -150,7 +150,7 @@ impl Node {
         for name in [WORKLOAD_INGRESS, WORKLOAD_EGRESS] {
             let program: &mut SchedClassifier =
                 ebpf.program_mut(name).expect("the object has the program").try_into().expect("it is a classifier");
-            program.load().unwrap_or_else(|e| panic!("the kernel refuses {name}: {e:?}"));
+            uninterrupted(|| program.load()).unwrap_or_else(|e| panic!("the kernel refuses {name}: {e:?}"));
         }
         let events = RingBuf::try_from(ebpf.take_map(EVENTS).expect("the object has the map")).expect("ring buffer");
         Self { ebpf, events }
@@ -299,7 +299,7 @@ impl Node {
             .expect("the object has the program")
             .try_into()
             .expect("it is an sk_lookup program");
-        program.load().unwrap_or_else(|e| panic!("the kernel refuses {VIP_LISTENER}: {e:?}"));
+        uninterrupted(|| program.load()).unwrap_or_else(|e| panic!("the kernel refuses {VIP_LISTENER}: {e:?}"));
         program
     }
 
@@ -451,6 +451,17 @@ impl Node {
         }
         events
     }
+}
+
+/// Loads again, at most 5 times, when a signal stopped the verifier (`EAGAIN`), as the loader does.
+fn uninterrupted(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 1..5 {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+    load()
 }
 
 impl Default for Node {
