@@ -59,8 +59,6 @@ struct Inner {
     adopted: bool,
     state: Mutex<State>,
     events_taken: Arc<AtomicBool>,
-    /// Keeps other agents out of the pin directory.
-    _lock: Lock,
 }
 
 /// What changes while it runs; its lock also orders all changes.
@@ -72,6 +70,10 @@ struct State {
     mtu: u32,
     /// What [`Datapath::start`] did, in order.
     steps: Vec<&'static str>,
+    /// What was mended and not told yet, because something else could not be.
+    mended: Vec<&'static str>,
+    /// Keeps other agents out of the pin directory.
+    lock: Option<Lock>,
 }
 
 impl Datapath {
@@ -180,10 +182,20 @@ impl Datapath {
     /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
-    /// Whatever the kernel refuses; what was mended until then stays.
+    /// Whatever the kernel refuses. Pins and table that cannot be written do not keep the rest from being mended; what was
+    /// mended is told by the next call that succeeds.
     pub async fn repair(&self) -> Result<Vec<&'static str>> {
         let inner = Arc::clone(&self.inner);
         aside("repair", move || inner.establish(&mut inner.state(), true)).await
+    }
+
+    /// Whether every program is attached where it should be. No event tells when somebody detaches a link by force, so this
+    /// is asked now and then: two system calls a link.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn whole(&self) -> Result<bool> {
+        self.inner.whole()
     }
 
     /// The same data path, for work on another thread.
@@ -263,9 +275,8 @@ impl Inner {
             programs,
             namespace,
             adopted,
-            state: Mutex::new(State { mtu, ..State::default() }),
+            state: Mutex::new(State { mtu, lock: Some(lock), ..State::default() }),
             events_taken: Arc::default(),
-            _lock: lock,
         };
         let mut state = inner.state();
         steps.extend(inner.establish(&mut state, false)?);
@@ -280,58 +291,61 @@ impl Inner {
     }
 
     /// Brings everything to where it should be, in the order of start; names of what had to be done. On a node that
-    /// serves already (`serving`), a table that cannot be written does not keep the rest from being mended.
+    /// serves already (`serving`), pins or a table that cannot be written do not keep the rest from being mended.
     fn establish(&self, state: &mut State, serving: bool) -> Result<Vec<&'static str>> {
-        let mut done = Vec::new();
         let mut socket = routing()?;
-        if self.repin(state)? {
-            done.push("pins");
+        let pins = self.repin(state);
+        match &pins {
+            Ok(true) => state.mended.push("pins"),
+            Ok(false) => {}
+            Err(_) if serving => {}
+            Err(_) => return pins.map(|_| Vec::new()),
         }
         let there = device::find(&mut socket)?;
         let mut configured = self.configure(there.map(|d| (d.ifindex, d.mac)))?;
         if self.ensure_listener(state)? {
-            done.push("vip_listener");
+            state.mended.push("vip_listener");
         }
         let (device, made) = device::ensure(&mut socket)?;
         if made {
-            done.push("brattice0");
+            state.mended.push("brattice0");
         }
         if device.mtu < state.mtu {
             device::raise_mtu(&mut socket, &device, state.mtu)?;
         }
         configured |= self.configure(Some((device.ifindex, device.mac)))?;
         if configured {
-            done.push("config");
+            state.mended.push("config");
         }
         let table = nft::ensure(&self.options);
         match &table {
-            Ok(true) => done.push("nft"),
+            Ok(true) => state.mended.push("nft"),
             Ok(false) => {}
             Err(_) if serving => {}
-            Err(_) => return table.map(|_| done),
+            Err(_) => return table.map(|_| Vec::new()),
         }
         if self.ensure_egress(state, device.ifindex)? {
-            done.push("workload_egress");
+            state.mended.push("workload_egress");
         }
         if routes::ensure(&mut socket, &routes::alias(self.options.alias.into(), device.ifindex, state.mtu))? {
-            done.push("alias-route");
+            state.mended.push("alias-route");
         }
         let loopback = routes::loopback(&mut socket)?;
         if routes::ensure(&mut socket, &routes::vip(self.options.vip.into(), loopback))? {
-            done.push("vip-route");
+            state.mended.push("vip-route");
         }
         if let Some(ipv6) = self.serves_ipv6() {
             if routes::ensure(&mut socket, &routes::alias(ipv6.alias.into(), device.ifindex, state.mtu))? {
-                done.push("alias-route-ipv6");
+                state.mended.push("alias-route-ipv6");
             }
             if routes::ensure(&mut socket, &routes::vip(ipv6.vip.into(), loopback))? {
-                done.push("vip-route-ipv6");
+                state.mended.push("vip-route-ipv6");
             }
         }
         if self.ensure_workloads(state)? {
-            done.push("workload_ingress");
+            state.mended.push("workload_ingress");
         }
-        table.map(|_| done)
+        pins.and(table).map(|_| std::mem::take(&mut state.mended))
     }
 
     /// The ranges of IPv6, while the host does it: it takes no such routes meanwhile.
@@ -340,8 +354,15 @@ impl Inner {
     }
 
     /// Pins again what is held but pinned no longer.
-    fn repin(&self, state: &State) -> Result<bool> {
+    fn repin(&self, state: &mut State) -> Result<bool> {
+        // Somebody may have mounted another file system there, or none.
+        self.pins.check()?;
         self.pins.create()?;
+        if let Some(lock) = &state.lock
+            && !self.pins.is_locked_by(lock)?
+        {
+            state.lock = self.pins.lock()?;
+        }
         let mut any = self.maps.repin(&self.pins)?;
         for (name, loaded) in [
             (abi::VIP_LISTENER, &self.programs.listener),
@@ -495,6 +516,25 @@ impl Inner {
         Ok(all)
     }
 
+    fn whole(&self) -> Result<bool> {
+        let state = self.state();
+        let device = self.maps.config().get(&0)?.unwrap_or_default().brattice0;
+        let inode = u32::try_from(self.namespace.inode).unwrap_or(0);
+        let egress = Target::Interface { ifindex: device, side: Side::Egress };
+        if !live(state.listener.as_ref(), self.programs.listener.id, Target::Netns { inode })?
+            || !live(state.egress.as_ref(), self.programs.egress.id, egress)?
+        {
+            return Ok(false);
+        }
+        for (ifindex, link) in &state.workloads {
+            let target = Target::Interface { ifindex: *ifindex, side: Side::Ingress };
+            if !link.works(self.programs.ingress.id, target)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn footprint(&self) -> Vec<String> {
         let mut lines = Vec::new();
         match routing().and_then(|mut socket| Ok((device::find(&mut socket)?, routes::list(&mut socket)?))) {
@@ -549,7 +589,5 @@ impl Inner {
 
 /// Whether a link is held and attached where it should be.
 fn live(link: Option<&Link>, program_id: u32, target: Target) -> Result<bool> {
-    let Some(link) = link else { return Ok(false) };
-    let info = link.info()?;
-    Ok(info.program_id == program_id && info.target == target)
+    link.map_or(Ok(false), |link| link.works(program_id, target))
 }

@@ -39,12 +39,26 @@ impl Link {
     /// Opens a pinned link if it still is what it was pinned as; the pin of one that is not is removed.
     pub(crate) fn adopt(pin: &Path, program_id: u32, target: Target) -> Result<Option<Self>> {
         let Some(link) = Self::open(pin)? else { return Ok(None) };
-        let info = link.info()?;
-        if info.program_id == program_id && info.target == target {
+        if link.works(program_id, target)? {
             return Ok(Some(link));
         }
         link.remove()?;
         Ok(None)
+    }
+
+    /// Whether it is attached where it should be. An interface that was moved to another network namespace keeps its
+    /// programs and often its index, so the kernel is asked from both ends.
+    pub(crate) fn works(&self, program_id: u32, target: Target) -> Result<bool> {
+        let info = self.info()?;
+        Ok(info.program_id == program_id
+            && info.target == target
+            && match (&self.held, target) {
+                (Held::Link(_), Target::Interface { ifindex, side }) => {
+                    sys::query_tcx(ifindex, side).is_ok_and(|programs| programs.contains(&program_id))
+                }
+                // A filter was asked for from the interface's end.
+                (Held::Filter(_), _) | (_, Target::Netns { .. } | Target::Other { .. }) => true,
+            })
     }
 
     fn keep(fd: OwnedFd, pin: PathBuf) -> Result<Self> {

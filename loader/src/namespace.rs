@@ -21,7 +21,7 @@ pub(crate) struct Namespace {
     /// Name in [`NAMED`], if it has one.
     pub(crate) name: Option<String>,
     pub(crate) inode: u64,
-    file: File,
+    pub(crate) file: File,
 }
 
 /// The calling thread's namespace.
@@ -98,6 +98,6 @@ pub(crate) fn known(socket: &mut Socket) -> io::Result<BTreeMap<u32, Namespace>>
     Ok(found)
 }
 
-fn is_namespace(file: &File) -> bool {
+pub(crate) fn is_namespace(file: &File) -> bool {
     nix::sys::statfs::fstatfs(file).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
 }

@@ -117,7 +117,10 @@ fn text(options: &Options) -> String {
     //
     // Who connects from a service's address and port to an alias gets a RST: else that socket would wait, and eat the SYN
     // of a workload that calls the service from just that port.
-    let (mut guard, mut output) = (String::new(), String::new());
+    //
+    // Nothing that comes by brattice0 is for elsewhere, and nothing to an alias goes by another way. While somebody has
+    // removed one of our routes, the host's default route would take it.
+    let (mut guard, mut output, mut astray) = (String::new(), String::new(), String::new());
     for Guarded { family, vip, alias, sources } in guarded(options) {
         guard += &format!(
             "iifname != \"{DEVICE}\" iifname != \"lo\" {family} saddr {alias} {family} daddr {vip} counter drop;\n\
@@ -127,6 +130,7 @@ fn text(options: &Options) -> String {
             "oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
             options.engine_uid
         );
+        astray += &format!("oifname != \"{DEVICE}\" {family} daddr {alias} counter drop;\n");
     }
     // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
     format!(
@@ -146,6 +150,14 @@ fn text(options: &Options) -> String {
              type filter hook output priority raw; policy accept;\n\
              oifname \"{DEVICE}\" notrack;\n\
              {output}\
+           }}\n\
+           chain forward {{\n\
+             type filter hook forward priority raw; policy accept;\n\
+             iifname \"{DEVICE}\" counter drop;\n\
+           }}\n\
+           chain astray {{\n\
+             type filter hook output priority raw; policy accept;\n\
+             {astray}\
            }}\n\
          }}\n"
     )
@@ -168,12 +180,15 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
         rule("guard", &["saddr", &alias, &vip, "drop"])
             && rule("guard", &["l4proto", &vip, "drop"])
             && rule("output", &["skuid", &engine, &vip, "reject"])
+            && rule("astray", &["oifname", &alias, "drop"])
     });
     Ok(families
         && hook("prerouting")
         && hook("output")
         && rule("prerouting", &["notrack"])
-        && rule("output", &["notrack"]))
+        && rule("output", &["notrack"])
+        && hook("forward")
+        && rule("forward", &["iifname", "drop"]))
 }
 
 /// Writes the table unless it is there; whether it was written.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use brattice_abi as abi;
@@ -151,6 +152,14 @@ impl Pins {
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::InUse { path: self.root.clone() }),
             Err((_, error)) => Err(Error::io(format!("locking {}", self.root.display()))(error.into())),
         }
+    }
+
+    /// Whether this lock is of the directory that the path leads to now.
+    pub(crate) fn is_locked_by(&self, lock: &Lock) -> Result<bool> {
+        let what = || format!("looking at {}", self.root.display());
+        let (held, there) =
+            (lock.metadata().map_err(Error::io(what()))?, self.root.metadata().map_err(Error::io(what()))?);
+        Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
     }
 
     /// Looks what is pinned.

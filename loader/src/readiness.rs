@@ -23,12 +23,21 @@ impl<T: AsFd> AsFd for Owned<T> {
 }
 
 /// Registers a descriptor with the current runtime, to be waited for until it is readable.
-#[allow(unsafe_code)]
 pub(crate) fn readable<T: AsFd>(inner: T) -> io::Result<AsyncFd<Owned<T>>> {
+    register(inner, Interest::READABLE)
+}
+
+/// Registers one to be waited for until it has something urgent: `mountinfo` tells changes so.
+pub(crate) fn urgent<T: AsFd>(inner: T) -> io::Result<AsyncFd<Owned<T>>> {
+    register(inner, Interest::PRIORITY)
+}
+
+#[allow(unsafe_code)]
+fn register<T: AsFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<Owned<T>>> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(io::Error::other("there is no asynchronous runtime on this thread"));
     }
-    // SAFETY: the types registered here (sockets, inotify, a ring buffer's map) own their descriptor for as long as they
+    // SAFETY: the types registered here (sockets, inotify, files, a ring buffer's map) own their descriptor for as long as they
     // live, give the same one every time, and live inside the AsyncFd.
-    Ok(unsafe { AsyncFd::register_with_interest(Owned(inner), Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(Owned(inner), interest) }?)
 }

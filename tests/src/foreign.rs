@@ -15,6 +15,17 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
+/// Without a relative program: at the head.
+const BPF_F_BEFORE: u32 = 1 << 3;
+
+/// Where in an interface's list a program goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before all others.
+    First,
+    /// After all others.
+    Last,
+}
 
 /// A program attached to an interface while this value lives.
 pub struct ForeignProgram {
@@ -59,6 +70,14 @@ impl ForeignProgram {
     /// # Panics
     /// When the kernel refuses.
     pub fn attach(namespace: &Namespace, interface: &str) -> Self {
+        Self::named(namespace, interface, "foreign", Place::Last)
+    }
+
+    /// Attaches at TCX ingress of an interface, under a name of at most 15 bytes.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn named(namespace: &Namespace, interface: &str, called: &str, place: Place) -> Self {
         let port = i32::from(FOREIGN_PORT);
         // Classic packet loads ([code, registers, offset, constant]), so that short packets simply pass on.
         let code: [u64; 9] = [
@@ -73,7 +92,7 @@ impl ForeignProgram {
             instruction(0x95, 0, 0, 0, 0),
         ];
         let mut name = [0; 16];
-        name[..7].copy_from_slice(b"foreign");
+        name[..called.len()].copy_from_slice(called.as_bytes());
         let load = Load {
             kind: BPF_PROG_TYPE_SCHED_CLS,
             instructions: code.len() as u32,
@@ -90,6 +109,7 @@ impl ForeignProgram {
                 program: program.as_raw_fd().cast_unsigned(),
                 target,
                 attach_type: BPF_TCX_INGRESS,
+                flags: if place == Place::First { BPF_F_BEFORE } else { 0 },
                 ..Link::default()
             };
             bpf(BPF_LINK_CREATE, &create).expect("the kernel attaches it")

@@ -1,4 +1,4 @@
-//! Format, clippy with warnings as errors, licences and advisories, file lengths.
+//! Format, clippy with warnings as errors, scripts, licences and advisories, file lengths.
 
 use std::{fs, process::Command};
 
@@ -21,6 +21,7 @@ pub(crate) fn run() -> Result<()> {
     let checks: &[Check] = &[
         ("format", format),
         ("file lengths", lengths),
+        ("scripts and units", scripts),
         ("clippy", clippy),
         ("licences, bans, sources", licences),
         ("advisories", advisories),
@@ -87,6 +88,22 @@ fn advisories() -> Result<()> {
         return Ok(());
     }
     deny(&["advisories"])
+}
+
+/// Shell scripts, the service's unit and vagrant's files, which no test runs.
+fn scripts() -> Result<()> {
+    let listed = run::capture(Command::new("git").current_dir(paths::root()).args([
+        "ls-files",
+        "--",
+        "*.sh",
+        ".ci/run",
+        "packaging/postinst",
+        "packaging/prerm",
+        "packaging/postrm",
+    ]))?;
+    run::run(Command::new("shellcheck").current_dir(paths::root()).args(listed.lines()))?;
+    run::capture(Command::new("ruby").current_dir(paths::root()).args(["-c", "vagrant/Vagrantfile"]))?;
+    Ok(())
 }
 
 fn lengths() -> Result<()> {

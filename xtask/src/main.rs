@@ -9,6 +9,7 @@ mod expected;
 mod kernels;
 mod lint;
 mod mutants;
+mod package;
 mod paths;
 mod run;
 mod sabotage;
@@ -73,6 +74,16 @@ enum Verb {
         /// Only this series, such as 6.1.
         series: Option<String>,
     },
+    /// Makes a Debian package in target/package.
+    Package {
+        /// Instead, shows a package's whole life (install, start, upgrade, remove, purge) in a Debian with systemd, in
+        /// namespaces. As root.
+        #[arg(long)]
+        check: bool,
+        /// From the tests' build: quicker to make, slower to run.
+        #[arg(long, conflicts_with = "check")]
+        for_tests: bool,
+    },
     /// Format, clippy, licences and advisories, file lengths.
     Lint,
     /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
@@ -94,6 +105,8 @@ fn main() -> ExitCode {
         Verb::Demo { keep, .. } => demo::run(keep),
         Verb::Bench { quick, arguments } => bench::run(quick, &arguments),
         Verb::Kernels { series } => kernels::run(series.as_deref()),
+        Verb::Package { check: true, .. } => package::check(),
+        Verb::Package { for_tests, .. } => package::package(for_tests).map(drop),
         Verb::Lint => lint::run(),
         Verb::Mutants { only } => mutants::run(only.as_deref()),
     };

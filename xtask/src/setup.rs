@@ -38,6 +38,9 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("util-linux", "nsenter"),
     ("procps", "ps"),
     ("python3", "python3"),
+    ("conntrack", "conntrack"),
+    ("iptables", "iptables-nft"),
+    ("dbus", "dbus-daemon"),
 ];
 
 /// What the benchmark compares Brattice with, and what it sends load with.
@@ -49,6 +52,18 @@ const BENCH_PACKAGES: &[(&str, &str)] = &[
     ("python3-venv", "python3"),
 ];
 
+/// What firewalls need that are unpacked aside.
+const FIREWALL_LIBRARIES: &[&str] =
+    &["python3-dbus", "python3-firewall", "python3-gi", "python3-nftables", "gir1.2-glib-2.0"];
+
+/// Firewalls that tests run in namespaces. Never installed: the package would make them this machine's.
+const FIREWALLS: &[&str] = &["firewalld", "ufw"];
+/// What `cargo xtask package --check` makes a Debian with and looks at the package with, likewise.
+const PACKAGING_PACKAGES: &[(&str, &str)] =
+    &[("mmdebstrap", "mmdebstrap"), ("lintian", "lintian"), ("util-linux", "nsenter")];
+/// What reads scripts, likewise.
+const LINTING_PACKAGES: &[(&str, &str)] = &[("shellcheck", "shellcheck"), ("ruby", "ruby")];
+
 /// How much is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
@@ -58,7 +73,9 @@ pub(crate) enum For {
     Tests,
     /// All that tests need, and the benchmark's peers.
     Measuring,
-    /// Compilers and cargo-deny.
+    /// Compilers, and what tries a Debian package out.
+    Packaging,
+    /// Compilers, cargo-deny, and what reads scripts.
     Linting,
     /// Compilers and cargo-mutants.
     Mutating,
@@ -80,6 +97,9 @@ pub(crate) fn setup(needed: For) -> Result<()> {
     }
     if needed == For::Mutating {
         ensure_mutants()?;
+    }
+    if needed == For::Tests {
+        ensure_firewalls()?;
     }
     if matches!(needed, For::Tests | For::Measuring) {
         ensure_bpffs()?;
@@ -107,7 +127,9 @@ fn missing_packages(needed: For) -> Vec<&'static str> {
         // qemu for guests: 20 MB; their kernels (60 MB) are fetched when they are first started.
         For::Tests => &[TEST_PACKAGES, &brattice_machine::PACKAGES],
         For::Measuring => &[TEST_PACKAGES, BENCH_PACKAGES],
-        For::Building | For::Linting | For::Mutating => &[],
+        For::Packaging => &[PACKAGING_PACKAGES],
+        For::Linting => &[LINTING_PACKAGES],
+        For::Building | For::Mutating => &[],
     };
     let there =
         |package: &str, program: &str| if debian { is_installed(package) } else { run::which(program).is_some() };
@@ -119,6 +141,9 @@ fn missing_packages(needed: For) -> Vec<&'static str> {
             .filter(|(package, program)| !there(package, program))
             .map(|(package, _)| *package),
     );
+    if needed == For::Tests {
+        missing.extend(FIREWALL_LIBRARIES.iter().filter(|package| debian && !is_installed(package)));
+    }
     missing
 }
 
@@ -202,14 +227,7 @@ fn unpack_aside() -> Result<()> {
         }
         let debs = paths::tools().join("debs");
         fs::create_dir_all(&debs)?;
-        // apt drops to its own user for downloads and warns where it cannot write as that user.
-        run::run(
-            Command::new("apt-get")
-                .args(["download", "--quiet", "-o", "APT::Sandbox::User=root"])
-                .args(&packages)
-                .current_dir(&debs)
-                .stdout(Stdio::null()),
-        )?;
+        download(&packages, &debs)?;
         for entry in fs::read_dir(&debs)? {
             run::run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(toolchain::aside()))?;
         }
@@ -223,6 +241,38 @@ fn unpack_aside() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Firewalls for tests, unpacked into `target/tools/firewalls`.
+fn ensure_firewalls() -> Result<()> {
+    let place = paths::tools().join("firewalls");
+    if ["usr/sbin/firewalld", "usr/sbin/ufw"].iter().all(|program| place.join(program).is_file()) {
+        return Ok(());
+    }
+    if !is_debian() {
+        bail!("{} is missing: unpack firewalld's and ufw's packages there; two tests run them", place.display());
+    }
+    run::timed("unpacking firewalld and ufw aside", || {
+        let debs = paths::tools().join("firewall-debs");
+        fs::create_dir_all(&debs)?;
+        download(FIREWALLS, &debs).or_else(|_| update().and_then(|()| download(FIREWALLS, &debs)))?;
+        for entry in fs::read_dir(&debs)? {
+            run::run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(&place))?;
+        }
+        fs::remove_dir_all(&debs)?;
+        Ok(())
+    })
+}
+
+/// apt drops to its own user for downloads and warns where it cannot write as that user.
+fn download<S: AsRef<std::ffi::OsStr>>(packages: &[S], folder: &Path) -> Result<()> {
+    run::run(
+        Command::new("apt-get")
+            .args(["download", "--quiet", "-o", "APT::Sandbox::User=root"])
+            .args(packages)
+            .current_dir(folder)
+            .stdout(Stdio::null()),
+    )
 }
 
 /// bpf-linker, with the LLVM of the compiler.

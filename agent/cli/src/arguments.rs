@@ -22,9 +22,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Run the node's agent in the foreground
     Agent(Box<AgentArguments>),
-    /// Run the engine (started by the agent)
-    #[command(hide = true)]
-    Engine(EngineArguments),
+    /// Replace the engine
+    #[command(subcommand)]
+    Engine(EngineVerb),
     /// Check a policies directory; exit code 1 where it has errors
     Validate(ValidateArguments),
     /// Show what a policies directory would change
@@ -58,6 +58,14 @@ pub(crate) enum Verb {
     Cleanup(CleanupArguments),
     /// Show the version
     Version,
+    /// Collect what support needs into one file, without secrets; works without an agent, too
+    SupportBundle(SupportBundleArguments),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory, which must be there
+        directory: PathBuf,
+    },
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -138,6 +146,20 @@ pub(crate) struct AgentArguments {
 }
 
 /// `brattice engine`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EngineVerb {
+    /// Replace the engine by a new one, also one that stays down after it failed too often; what is in flight has 2 s
+    Restart {
+        /// Directory of the agent's socket
+        #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+        run_dir: PathBuf,
+    },
+    /// Run the engine (started by the agent)
+    #[command(hide = true)]
+    Run(EngineArguments),
+}
+
+/// `brattice engine run`.
 #[derive(Debug, Args)]
 pub(crate) struct EngineArguments {
     /// The agent's socket for engines
@@ -436,18 +458,51 @@ pub(crate) struct PreflightArguments {
     pub(crate) output: Format,
 }
 
-/// `brattice cleanup`.
+/// `brattice support-bundle`.
 #[derive(Debug, Args)]
-pub(crate) struct CleanupArguments {
+pub(crate) struct SupportBundleArguments {
+    /// The file to write (.tar.gz); it must not be there [default: brattice-support-SECONDS.tar.gz in this directory]
+    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// With the documents' text, redacted, not only their hashes
+    #[arg(long)]
+    pub(crate) with_documents: bool,
+    /// Policies directory
+    #[arg(long, value_name = "DIR", default_value = POLICIES)]
+    pub(crate) policies: PathBuf,
+    /// Configuration file of the agent
+    #[arg(long, value_name = "FILE", default_value = crate::configuration::DEFAULT)]
+    pub(crate) config: PathBuf,
+    /// Directory of the agent's socket
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub(crate) run_dir: PathBuf,
+    /// Directory of what must survive
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
     /// Directory of the pins
     #[arg(long, value_name = "DIR", default_value = BPFFS)]
     pub(crate) bpffs: PathBuf,
+    /// A file with the agent's log, where it is not in the journal
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+/// `brattice cleanup`.
+#[derive(Debug, Args)]
+pub(crate) struct CleanupArguments {
+    /// Configuration file of the agent, for the directories that are not given here (default: /etc/brattice/agent.yaml, if
+    /// it is there)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of the pins
+    #[arg(long, value_name = "DIR", help = format!("Directory of the pins [default: {BPFFS}]"))]
+    pub(crate) bpffs: Option<PathBuf>,
     /// Directory of the sockets
-    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
-    pub(crate) run_dir: PathBuf,
+    #[arg(long, value_name = "DIR", help = format!("Directory of the sockets [default: {RUN_DIR}]"))]
+    pub(crate) run_dir: Option<PathBuf>,
     /// Directory of what survives the agent; it is removed, too
-    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
-    pub(crate) state_dir: PathBuf,
+    #[arg(long, value_name = "DIR", help = format!("Directory of what survives the agent; it is removed, too [default: {STATE_DIR}]"))]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.verb {
         Verb::Agent(arguments) => commands::agent::run(&arguments),
-        Verb::Engine(arguments) => commands::engine::run(&arguments),
+        Verb::Engine(arguments::EngineVerb::Run(arguments)) => commands::engine::run(&arguments),
+        Verb::Engine(arguments::EngineVerb::Restart { run_dir }) => commands::engine::restart(&run_dir),
         Verb::Validate(arguments) => commands::documents::validate(&arguments),
         Verb::Diff(arguments) => commands::documents::diff(&arguments),
         Verb::Policy(arguments::PolicyVerb::Test(arguments)) => commands::policy::test(&arguments),
@@ -54,6 +55,8 @@ pub fn main() -> ExitCode {
             commands::version();
             Ok(ExitCode::SUCCESS)
         }
+        Verb::SupportBundle(arguments) => commands::support_bundle::run(&arguments),
+        Verb::Man { directory } => commands::man(&directory),
         Verb::Completions { shell } => {
             commands::completions(shell);
             Ok(ExitCode::SUCCESS)

@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use brattice_loader::interfaces::{Interface, Peer};
-use brattice_model::{Attachment, DnsMode, Evidence, Model};
+use brattice_loader::interfaces::Interface;
+use brattice_loader::interfaces::places::{Asked, NoNamespace, Places};
+use brattice_model::{Attachment, DnsMode, Evidence, Glob, Model};
 use ipnet::IpNet;
 
 use crate::aliases::{Claim, Identity};
@@ -38,6 +40,12 @@ pub struct WorkloadWish {
     pub interface: Option<String>,
     /// Named network namespace.
     pub namespace: Option<String>,
+    /// Path of a network namespace.
+    pub path: Option<String>,
+    /// Cgroup of a process in its network namespace.
+    pub cgroup: Option<Glob>,
+    /// Link address of its side, where the document says it.
+    pub mac: Option<[u8; 6]>,
     /// Authoritative addresses; empty: those discovered.
     pub addresses: Vec<IpAddr>,
     /// Its interface may carry another CNI's programs.
@@ -53,6 +61,8 @@ pub struct Wishes {
     pub workloads: Vec<WorkloadWish>,
     /// Whether the node does IPv6 now.
     pub ipv6: bool,
+    /// Where the namespaces that they ask for are.
+    pub places: Places,
 }
 
 /// Why an interface or an address is refused; stable words.
@@ -64,8 +74,18 @@ pub enum Code {
     Bridge,
     /// One of Brattice's own devices.
     Own,
-    /// Not one end of a veth pair.
+    /// Not one end of a veth pair, nor a tap.
     NotVeth,
+    /// Its packets pass the host by, from the lower device.
+    Macvlan,
+    /// Likewise.
+    Ipvlan,
+    /// Its programs are its owner's, and no veth.
+    Netkit,
+    /// A tunnel without link addresses.
+    Tun,
+    /// A tap, and no document that says the guest's link address.
+    NoMacAddress,
     /// The workload's side cannot be seen.
     PeerUnknown,
     /// Selected by more than one VPC.
@@ -74,6 +94,12 @@ pub enum Code {
     AmbiguousWorkload,
     /// A document that means no interface that exists.
     NoInterface,
+    /// What the path names is no network namespace.
+    NotANamespace,
+    /// The namespace is the node's own.
+    HostNamespace,
+    /// The process that the path names has ended.
+    ProcessGone,
     /// Another CNI's programs are on it, and no document allows to be beside them.
     CarriesCni,
     /// No address known, of either family.
@@ -134,6 +160,8 @@ pub struct Decision {
     pub intercept_dns: bool,
     /// Largest packet that reaches the workload, bytes.
     pub mtu: u32,
+    /// Link address that packets for it are sent to.
+    pub mac: [u8; 6],
 }
 
 impl Decision {
@@ -187,11 +215,39 @@ impl Wishes {
                 vpc: workload.vpc.clone(),
                 interface: workload.interface.clone(),
                 namespace: workload.namespace.clone(),
+                path: workload.namespace_path.clone(),
+                cgroup: workload.namespace_cgroup.clone(),
+                mac: workload.mac,
                 addresses: workload.addresses.clone(),
                 allow_beside_cni: workload.allow_beside_cni,
             });
-        Self { vpcs: vpcs.collect(), workloads: workloads.collect(), ipv6: model.serves_ipv6().is_some() }
+        Self {
+            vpcs: vpcs.collect(),
+            workloads: workloads.collect(),
+            ipv6: model.serves_ipv6().is_some(),
+            places: Places::default(),
+        }
     }
+}
+
+impl Wishes {
+    /// What has to be looked for in paths and cgroups.
+    pub fn asked(&self) -> Asked {
+        let globs: Vec<Glob> = (self.vpcs.iter().flat_map(|vpc| &vpc.selectors))
+            .filter_map(|selector| selector.namespace_cgroup.clone())
+            .chain(self.workloads.iter().filter_map(|wish| wish.cgroup.clone()))
+            .collect();
+        Asked {
+            paths: self.workloads.iter().filter_map(|wish| wish.path.clone()).collect(),
+            prefixes: globs.iter().map(|glob| glob.prefix().to_owned()).collect(),
+            wanted: Arc::new(move |cgroup| globs.iter().any(|glob| glob.covers(cgroup))),
+        }
+    }
+}
+
+/// Namespaces with the other end of an interface here.
+pub fn paired(interfaces: &[Interface]) -> BTreeSet<u64> {
+    interfaces.iter().filter_map(|interface| interface.peer.as_ref()?.namespace_inode).collect()
 }
 
 /// The identity behind an interface, if it can be a workload's.
@@ -199,7 +255,7 @@ pub fn identity_of(interface: &Interface) -> Option<Identity> {
     if unfit(interface).is_some() {
         return None;
     }
-    interface.peer.as_ref().map(|peer| identity(interface, peer))
+    Some(identity(interface))
 }
 
 /// Decides. `holders`: who has an alias for an address of a VPC now.
@@ -222,17 +278,13 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
     let mut decisions = Vec::new();
     let mut documents: BTreeMap<u32, Vec<&WorkloadWish>> = BTreeMap::new();
     for wish in &wishes.workloads {
-        let meant: Vec<&Interface> = interfaces.iter().filter(|interface| wish.means(interface)).collect();
+        let meant: Vec<&Interface> = interfaces.iter().filter(|i| wish.means(i, &wishes.places)).collect();
         match meant[..] {
             [only] => documents.entry(only.ifindex).or_default().push(wish),
             [] => {
-                let place = wish.place();
                 let mut decision = Decision::of_document(wish);
-                decision.refuse(
-                    None,
-                    Code::NoInterface,
-                    format!("there is no {place} now; it is attached when it appears"),
-                );
+                let (code, text) = wish.nowhere(&wishes.places);
+                decision.refuse(None, code, text);
                 decisions.push(decision);
             }
             _ => {
@@ -247,8 +299,12 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
     let mut named = Documents::new();
     for interface in interfaces {
         let documents = documents.get(&interface.ifindex).map(Vec::as_slice).unwrap_or_default();
-        let mut vpcs: BTreeSet<&str> =
-            wishes.vpcs.iter().filter(|vpc| vpc.selects(interface)).map(|vpc| vpc.name.as_str()).collect();
+        let mut vpcs: BTreeSet<&str> = wishes
+            .vpcs
+            .iter()
+            .filter(|vpc| vpc.selects(interface, &wishes.places))
+            .map(|vpc| vpc.name.as_str())
+            .collect();
         vpcs.extend(documents.iter().map(|wish| wish.vpc.as_str()));
         if vpcs.is_empty() {
             continue;
@@ -260,12 +316,17 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
             vpc: names.join(", "),
             interface: interface.name.clone(),
             ifindex: interface.ifindex,
-            namespace: interface.peer.as_ref().and_then(|peer| peer.namespace.clone()),
+            namespace: namespace(interface, documents, &wishes.places),
             identity: None,
             addresses: Vec::new(),
             refused: Vec::new(),
             intercept_dns: wishes.vpcs.iter().any(|vpc| vpc.intercept_dns && vpcs.contains(vpc.name.as_str())),
             mtu: mtu(interface),
+            mac: documents
+                .first()
+                .and_then(|wish| wish.mac)
+                .or_else(|| interface.peer.as_ref().map(|peer| peer.mac))
+                .unwrap_or_default(),
         };
         let cni = carries_cni(interface, wishes, documents);
         match unfit(interface).or(cni.map(|text| (Code::CarriesCni, text))) {
@@ -277,8 +338,12 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
                 let all: Vec<&str> = documents.iter().map(|wish| wish.name.as_str()).collect();
                 decision.refuse(None, Code::AmbiguousWorkload, format!("named by the Workloads {}", all.join(" and ")));
             }
+            None if interface.kind == "tap" && decision.mac == [0; 6] => {
+                let text = "nobody tells the link address of the guest behind a tap (what it sends is its own word): name it as `macAddress` of a Workload document, with its `addresses`";
+                decision.refuse(None, Code::NoMacAddress, text);
+            }
             None => {
-                decision.identity = interface.peer.as_ref().map(|peer| identity(interface, peer));
+                decision.identity = Some(identity(interface));
                 if let [document] = documents {
                     named.insert(interface.ifindex, document);
                 }
@@ -295,7 +360,10 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
 fn carries_cni(interface: &Interface, wishes: &Wishes, documents: &[&WorkloadWish]) -> Option<String> {
     let (cni, program) = interface.cni()?;
     let allowed = documents.iter().any(|wish| wish.allow_beside_cni)
-        || wishes.vpcs.iter().any(|vpc| vpc.selecting(interface).any(|selector| selector.allow_beside_cni));
+        || wishes
+            .vpcs
+            .iter()
+            .any(|vpc| vpc.selecting(interface, &wishes.places).any(|selector| selector.allow_beside_cni));
     (!allowed).then(|| {
         format!(
             "it carries {cni}'s program {} ({}), whose policies service traffic would bypass; if that is meant, say \
@@ -316,9 +384,22 @@ fn unfit(interface: &Interface) -> Option<(Code, String)> {
     if interface.kind == "bridge" {
         return Some((Code::Bridge, "it is a bridge; select its ports instead".to_owned()));
     }
+    let no_veth = match interface.kind.as_str() {
+        "veth" => None,
+        // A guest is behind it: nobody to ask.
+        "tap" => return None,
+        "macvlan" | "macvtap" => Some((Code::Macvlan, PASSES_BY)),
+        "ipvlan" | "ipvtap" => Some((Code::Ipvlan, PASSES_BY)),
+        "netkit" => Some((Code::Netkit, NETKIT)),
+        "tun" => Some((Code::Tun, "its packets have no link addresses; a tap has")),
+        _ => None,
+    };
+    if let Some((code, text)) = no_veth {
+        return Some((code, format!("it is {}: {text}", interface.kind)));
+    }
     if interface.kind != "veth" {
         let kind = if interface.kind.is_empty() { "a device of its own" } else { &interface.kind };
-        return Some((Code::NotVeth, format!("it is {kind}, not one end of a veth pair")));
+        return Some((Code::NotVeth, format!("it is {kind}, neither one end of a veth pair nor a tap")));
     }
     match &interface.peer {
         None => Some((
@@ -336,9 +417,25 @@ fn mtu(interface: &Interface) -> u32 {
     inside.map_or(interface.mtu, |inside| inside.min(interface.mtu))
 }
 
-fn identity(interface: &Interface, peer: &Peer) -> Identity {
-    Identity { ifindex: interface.ifindex, namespace: peer.namespace_inode.unwrap_or(0), mac: peer.mac }
+/// A tap has no namespace behind it; its own link address is made anew with it.
+fn identity(interface: &Interface) -> Identity {
+    let (namespace, mac) =
+        interface.peer.as_ref().map_or((0, interface.mac), |peer| (peer.namespace_inode.unwrap_or(0), peer.mac));
+    Identity { ifindex: interface.ifindex, namespace, mac }
 }
+
+/// The name of the namespace behind an interface, or how a document finds it.
+fn namespace(interface: &Interface, documents: &[&WorkloadWish], places: &Places) -> Option<String> {
+    let peer = interface.peer.as_ref()?;
+    peer.namespace.clone().or_else(|| documents.first()?.path.clone()).or_else(|| {
+        let cgroups = places.cgroups.get(&peer.namespace_inode?)?;
+        Some(format!("cgroup {}", cgroups.first()?))
+    })
+}
+
+const PASSES_BY: &str =
+    "its packets leave by the lower device and pass the host by, so nobody can say who sent them; use a veth";
+const NETKIT: &str = "its programs belong to who made it, and it hands packets over without a link address; use a veth";
 
 /// How strong a claim to an address is; the smallest wins.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -395,7 +492,11 @@ fn give_addresses(
             claims.entry(key).or_default().push((rank, index));
         }
         if !any {
-            let text = "no address was discovered in its namespace; configure one, or name it in a Workload document";
+            let text = if interfaces.iter().any(|i| i.ifindex == decision.ifindex && i.kind == "tap") {
+                "nobody tells the addresses of the guest behind a tap; name them as `addresses` of a Workload document"
+            } else {
+                "no address was discovered in its namespace; configure one, or name it in a Workload document"
+            };
             decision.refuse(None, Code::NoAddress, text);
         }
     }
@@ -433,34 +534,83 @@ fn unique_names(decisions: &mut [Decision], documents: &Documents<'_>) {
 }
 
 impl VpcWish {
-    fn selects(&self, interface: &Interface) -> bool {
-        self.selecting(interface).next().is_some()
+    fn selects(&self, interface: &Interface, places: &Places) -> bool {
+        self.selecting(interface, places).next().is_some()
     }
 
-    fn selecting<'a>(&'a self, interface: &'a Interface) -> impl Iterator<Item = &'a Attachment> {
+    fn selecting<'a>(&'a self, interface: &'a Interface, places: &'a Places) -> impl Iterator<Item = &'a Attachment> {
         let namespace = interface.peer.as_ref().and_then(|peer| peer.namespace.as_deref());
         self.selectors.iter().filter(move |selector| {
             selector.interface.as_ref().is_none_or(|glob| glob.matches(&interface.name))
                 && selector.namespace.as_ref().is_none_or(|glob| namespace.is_some_and(|name| glob.matches(name)))
+                && selector.namespace_cgroup.as_ref().is_none_or(|glob| in_cgroup(interface, glob, places))
         })
     }
 }
 
+fn in_cgroup(interface: &Interface, glob: &Glob, places: &Places) -> bool {
+    let inode = interface.peer.as_ref().and_then(|peer| peer.namespace_inode);
+    inode
+        .and_then(|inode| places.cgroups.get(&inode))
+        .is_some_and(|cgroups| cgroups.iter().any(|cgroup| glob.covers(cgroup)))
+}
+
 impl WorkloadWish {
-    fn means(&self, interface: &Interface) -> bool {
-        let namespace = interface.peer.as_ref().and_then(|peer| peer.namespace.as_deref());
+    fn means(&self, interface: &Interface, places: &Places) -> bool {
+        let peer = interface.peer.as_ref();
+        let namespace = peer.and_then(|peer| peer.namespace.as_deref());
+        let at = |path: &String| {
+            let there = places.paths.get(path).and_then(|found| found.as_ref().ok());
+            there.is_some() && there.copied() == peer.and_then(|peer| peer.namespace_inode)
+        };
         self.interface.as_ref().is_none_or(|name| *name == interface.name)
             && self.namespace.as_ref().is_none_or(|name| namespace == Some(name))
-            && (self.interface.is_some() || self.namespace.is_some())
+            && self.path.as_ref().is_none_or(at)
+            && self.cgroup.as_ref().is_none_or(|glob| in_cgroup(interface, glob, places))
+            && (self.interface.is_some() || self.namespace.is_some() || self.path.is_some() || self.cgroup.is_some())
     }
 
     fn place(&self) -> String {
-        match (&self.interface, &self.namespace) {
-            (Some(interface), Some(namespace)) => format!("interface {interface} with namespace {namespace} behind it"),
-            (Some(interface), None) => format!("interface {interface}"),
-            (None, Some(namespace)) => format!("interface with namespace {namespace} behind it"),
-            (None, None) => "interface".to_owned(),
+        let behind: Vec<String> = [
+            self.namespace.as_ref().map(|name| format!("namespace {name}")),
+            self.path.as_ref().map(|path| format!("the namespace at {path}")),
+            self.cgroup.as_ref().map(|glob| format!("a process of cgroup {glob}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match (&self.interface, behind.is_empty()) {
+            (Some(interface), true) => format!("interface {interface}"),
+            (Some(interface), false) => format!("interface {interface} with {} behind it", behind.join(" and ")),
+            (None, true) => "interface".to_owned(),
+            (None, false) => format!("interface with {} behind it", behind.join(" and ")),
         }
+    }
+
+    /// Why it means no interface.
+    fn nowhere(&self, places: &Places) -> (Code, String) {
+        let there = self.path.as_ref().and_then(|path| Some((path, places.paths.get(path)?)));
+        if let Some((path, Err(why))) = there {
+            let code = match why {
+                NoNamespace::Missing => Code::NoInterface,
+                NoNamespace::ProcessGone => Code::ProcessGone,
+                NoNamespace::Host => Code::HostNamespace,
+                NoNamespace::Symlink | NoNamespace::Other(_) | NoNamespace::Refused(_) => Code::NotANamespace,
+            };
+            return (code, format!("{path}: {why}"));
+        }
+        let inside = there.and_then(|(_, found)| places.inside.get(found.as_ref().ok()?));
+        let has = |kind: &str| inside.is_some_and(|kinds| kinds.contains(kind));
+        let path = self.path.as_deref().unwrap_or_default();
+        for (kind, code) in [("macvlan", Code::Macvlan), ("ipvlan", Code::Ipvlan)] {
+            if has(kind) {
+                return (code, format!("what is in the namespace at {path} is a {kind}: {PASSES_BY}"));
+            }
+        }
+        if has("netkit") {
+            return (Code::Netkit, format!("what is in the namespace at {path} is a netkit: {NETKIT}"));
+        }
+        (Code::NoInterface, format!("there is no {} now; it is attached when it appears", self.place()))
     }
 }
 
@@ -472,12 +622,13 @@ impl Decision {
             vpc: wish.vpc.clone(),
             interface: wish.interface.clone().unwrap_or_default(),
             ifindex: 0,
-            namespace: wish.namespace.clone(),
+            namespace: wish.namespace.clone().or_else(|| wish.path.clone()),
             identity: None,
             addresses: Vec::new(),
             refused: Vec::new(),
             intercept_dns: false,
             mtu: 0,
+            mac: [0; 6],
         }
     }
 }

@@ -5,7 +5,7 @@
 //! - [`reconcile`], [`node`]: the smallest change of the kernel's maps, and the loop that owns everything.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
 //! - [`api`], [`switches`], [`drops`]: what operators ask and switch.
-//! - [`state`]: what survives the agent.
+//! - [`state`]: what survives the agent; `notify`: what the service manager is told.
 
 pub mod aliases;
 pub mod api;
@@ -16,6 +16,7 @@ pub mod engine;
 pub mod kernel;
 pub mod linking;
 pub mod node;
+mod notify;
 pub mod owners;
 pub mod policies;
 pub mod reconcile;

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
-use brattice_loader::interfaces::{Interface, Watch as NetworkWatch, inventory};
-use brattice_loader::{Datapath, Ipv6, ipv6};
+use brattice_loader::interfaces::places::Places;
+use brattice_loader::interfaces::{Interface, PlaceWatch, Watch as NetworkWatch, inventory};
+use brattice_loader::{Datapath, Ipv6, PinWatch, ipv6};
 use brattice_model::{Diagnostic, Model, Owner};
 use brattice_wire::api::{Answer, ErrorCode, Mode, Recalled, Request, Scope};
 use brattice_wire::records::{MAX_BACKLOG, MAX_REQUEST_ID, Query};
@@ -24,10 +25,11 @@ use crate::aliases::Aliases;
 use crate::api::answers::{Asked, Inquiry};
 use crate::api::server::{Call, Reply};
 use crate::api::views;
-use crate::attachments::Decision;
+use crate::attachments::{Decision, Wishes, paired};
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
 use crate::linking::{Linking, pools};
+use crate::notify::Notifier;
 use crate::owners::Owners;
 use crate::policies::watch::Watch as PoliciesWatch;
 use crate::reconcile::{Desired, Mirror};
@@ -46,6 +48,9 @@ pub const INVENTORY_PAUSE: Duration = Duration::from_millis(50);
 pub const RETRY: Duration = Duration::from_secs(5);
 /// Time that requests in flight have when the engine is stopped with the agent.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long `brattice engine restart` waits for the new engine; less than the API's time for an answer.
+pub const RESTART_PATIENCE: Duration = Duration::from_secs(25);
 
 /// The maps that are reconciled.
 pub(crate) struct Maps {
@@ -93,6 +98,8 @@ pub(crate) struct Node {
     interfaces: Vec<Interface>,
     /// Whether the host does IPv6, when it was last looked at.
     pub(crate) ipv6: Ipv6,
+    place_watch: PlaceWatch,
+    pub(crate) places: Places,
     pub(crate) decisions: Vec<Decision>,
     pub(crate) since: Since,
     desired: Desired,
@@ -109,6 +116,8 @@ pub(crate) struct Node {
     /// Why the engine refused the latest snapshot.
     pub(crate) refused: Option<String>,
     pub(crate) repairs: BTreeMap<String, u64>,
+    /// Why something that vanished could not be put back last time.
+    pub(crate) unmended: Option<String>,
     /// What could not be written to the kernel, or the disk, last time.
     pub(crate) failures: BTreeSet<String>,
     /// Last good documents that are not on disk yet; none = to be removed there.
@@ -124,17 +133,17 @@ impl Node {
     async fn serve(
         mut self,
         mut policies: PoliciesWatch,
-        network: NetworkWatch,
+        network: Arc<Notify>,
         mut calls: mpsc::Receiver<Call>,
         mut hangups: tokio::signal::unix::Signal,
         mut stop: impl Future<Output = ()> + Unpin,
         ready: impl FnOnce(),
     ) {
         let mut ready = Some(ready);
+        let mut notifier = Notifier::default();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked = Instant::now();
-        let network = listen(network);
         loop {
             let deadline = self.pending.as_ref().map(|pending| pending.deadline);
             tokio::select! {
@@ -144,6 +153,7 @@ impl Node {
                 event = self.engine.events.recv() => match event {
                     Some(event) => {
                         self.engine_event(event).await;
+                        notifier.tell(&self.engine.view.borrow());
                         if self.engine.view.borrow().state == "running"
                             && let Some(ready) = ready.take()
                         {
@@ -155,14 +165,22 @@ impl Node {
                         break;
                     }
                 },
-                () = policies.changed() => {
-                    self.read_policies(None);
-                    self.reconcile().await;
-                }
+                () = policies.changed() => self.follow_documents(None).await,
                 () = network.notified() => {
                     tokio::time::sleep(INVENTORY_PAUSE.saturating_sub(looked.elapsed())).await;
                     looked = Instant::now();
                     self.look_at_network().await;
+                }
+                heard = self.place_watch.changed() => {
+                    if let Err(e) = heard {
+                        warn!(error = %e, "changes of cgroups and mounts cannot be heard");
+                        tokio::time::sleep(INVENTORY_PAUSE).await;
+                    }
+                    let before = self.places.clone();
+                    self.look_at_places();
+                    if self.places != before {
+                        self.reconcile().await;
+                    }
                 }
                 Some(call) = calls.recv() => self.take(call).await,
                 () = at(deadline) => self.finish().await,
@@ -170,17 +188,29 @@ impl Node {
                 _ = second.tick() => {
                     self.tick().await;
                     self.push_numbers().await;
+                    notifier.tell(&self.engine.view.borrow());
                 }
             }
         }
+        Notifier::stopping();
         self.save();
         if self.settings.stop_engine_on_exit {
             self.engine.stop(STOP_GRACE).await;
         }
     }
 
-    /// Reads the directory and links what may come into force.
-    fn read_policies(&mut self, accepted: Option<&Owner>) {
+    /// Reads the directory and puts in force what may come into force. Documents that changed are a new chance for an engine
+    /// that stays down.
+    async fn follow_documents(&mut self, accepted: Option<&Owner>) {
+        let changed = self.read_policies(accepted);
+        self.reconcile().await;
+        if changed {
+            self.engine.revive().await;
+        }
+    }
+
+    /// Reads the directory and links what may come into force; whether anything did.
+    fn read_policies(&mut self, accepted: Option<&Owner>) -> bool {
         let read = crate::policies::read::read(&self.settings.policies);
         let outcome = {
             let options = self.datapath.options();
@@ -196,7 +226,10 @@ impl Node {
         self.model = Arc::new(outcome.linked.model);
         self.state.vips = outcome.linked.vips;
         self.warn(&outcome.linked.warnings);
+        let changed = !outcome.changed.is_empty() || !outcome.removed.is_empty();
         self.remember(outcome.changed, outcome.removed);
+        self.look_at_places();
+        changed
     }
 
     /// What the next [`Self::keep`] has to write: whose documents changed, whose are gone.
@@ -241,8 +274,15 @@ impl Node {
                     warn!(what, "somebody removed or changed it; it was put back");
                     *self.repairs.entry(what.to_owned()).or_default() += 1;
                 }
+                self.unmended = None;
             }
-            Err(e) => error!(error = %e, "what vanished cannot be put back"),
+            Err(e) => {
+                let text = e.to_string();
+                if self.unmended.as_ref() != Some(&text) {
+                    error!(error = %e, "what vanished cannot be put back");
+                }
+                self.unmended = Some(text);
+            }
         }
         let now = ipv6();
         if now != self.ipv6 {
@@ -256,12 +296,26 @@ impl Node {
         }
         match inventory().await {
             Ok(interfaces) => {
-                if interfaces != self.interfaces || self.attachments_differ() || self.something_to_do() {
-                    self.interfaces = interfaces;
+                let places = self.places.clone();
+                let differ = interfaces != self.interfaces;
+                self.interfaces = interfaces;
+                if differ {
+                    self.look_at_places();
+                }
+                if differ || places != self.places || self.attachments_differ() || self.something_to_do() {
                     self.reconcile().await;
                 }
             }
             Err(e) => error!(error = %e, "the interfaces cannot be listed"),
+        }
+    }
+
+    /// Looks where the namespaces are that documents find by path or cgroup.
+    fn look_at_places(&mut self) {
+        let asked = Wishes::of(&self.model).asked();
+        match self.place_watch.look(&asked, &paired(&self.interfaces)) {
+            Ok(places) => self.places = places,
+            Err(e) => error!(error = %e, "namespaces of workloads cannot be looked for"),
         }
     }
 
@@ -317,6 +371,11 @@ impl Node {
         if let Err(e) = switches::sweep(&self.datapath.maps.switches()) {
             warn!(error = %e, "ended switches cannot be removed; they are ignored anyway");
         }
+        match self.datapath.whole() {
+            Ok(true) if self.unmended.is_none() => {}
+            Ok(_) => self.look_at_network().await,
+            Err(e) => warn!(error = %e, "whether all programs are attached cannot be asked"),
+        }
         let failed = !self.failures.is_empty() || !self.attach_errors.is_empty();
         if failed && self.reconciled.elapsed() >= RETRY {
             self.reconcile().await;
@@ -354,6 +413,17 @@ impl Node {
                             let message = "a probe is on its way already".to_owned();
                             Answer::Error { code: ErrorCode::Failed, message }
                         }
+                    };
+                    let _ = answer.send(result.into());
+                });
+                return;
+            }
+            Request::RestartEngine => {
+                let restarter = self.engine.restarter();
+                tokio::spawn(async move {
+                    let result = match restarter.restart(STOP_GRACE, RESTART_PATIENCE).await {
+                        Ok(pid) => Answer::Done { message: format!("a new engine serves: process {pid}") },
+                        Err(message) => Answer::Error { code: ErrorCode::Failed, message },
                     };
                     let _ = answer.send(result.into());
                 });
@@ -400,8 +470,7 @@ impl Node {
             let message = format!("there is no owner {owner}; there are {}", known.join(", "));
             return Answer::Error { code: ErrorCode::NotFound, message };
         }
-        self.read_policies(Some(owner));
-        self.reconcile().await;
+        self.follow_documents(Some(owner)).await;
         let view = self.owners.views().remove(&owner.to_string());
         match view {
             None => Answer::Done { message: format!("accepted: {owner} has no documents any more") },
@@ -449,14 +518,18 @@ fn query(request: &Request) -> Result<Query, String> {
 }
 
 /// Listens in a task of its own, so that no change is lost while the loop is busy with something else.
-fn listen(mut watch: NetworkWatch) -> Arc<Notify> {
+fn listen(mut network: NetworkWatch, mut pins: PinWatch) -> Arc<Notify> {
     let changed = Arc::new(Notify::new());
     let notify = changed.clone();
     tokio::spawn(async move {
         loop {
-            if let Err(e) = watch.changed().await {
+            let heard = tokio::select! {
+                heard = network.changed() => heard.map(drop),
+                heard = pins.changed() => heard,
+            };
+            if let Err(e) = heard {
                 // Looking once a second instead.
-                warn!(error = %e, "changes of interfaces cannot be heard");
+                warn!(error = %e, "changes of interfaces or pins cannot be heard");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             notify.notify_one();

@@ -42,6 +42,7 @@ mod tests {
             interface: "veth0".into(),
             ifindex: 7,
             namespace: None,
+            mac: [0; 6],
             identity: Some(Identity { ifindex: 7, namespace: 1, mac: [mac; 6] }),
             addresses: vec!["10.0.0.10".parse().unwrap()],
             refused: Vec::new(),

@@ -475,6 +475,13 @@ fn remedy_of(code: &str, found: &Found<'_>) -> String {
     let vpc = found.vpc.map_or_else(|| "the VPC".to_owned(), |vpc| format!("{} ({})", vpc.name, place(&vpc.origin)));
     let document = found.document.map_or_else(|| "a Workload document".to_owned(), |document| place(&document.origin));
     match code {
+        "NotANamespace" | "HostNamespace" | "ProcessGone" => {
+            format!("correct namespacePath in {document}; of a process that ended, name the one that took its place")
+        }
+        "Macvlan" | "Ipvlan" | "Netkit" | "Tun" => {
+            "give the workload a veth (or a guest a tap) instead, and select that".to_owned()
+        }
+        "NoMacAddress" => format!("name the guest's macAddress and addresses in {document}"),
         "NoInterface" => format!("start the workload, or correct interface and namespace in {document}"),
         "AmbiguousWorkload" => format!("say which interface is meant: `interface` in {document}"),
         "NoAddress" => format!("give the interface an address, or name it: `addresses` in {document}"),

@@ -130,6 +130,9 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         put(&mut fields, "roleIdentifier", workload.role.as_deref().unwrap_or_default());
         put(&mut fields, "interface", workload.interface.as_deref().unwrap_or_default());
         put(&mut fields, "namespace", workload.namespace.as_deref().unwrap_or_default());
+        put(&mut fields, "namespacePath", workload.namespace_path.as_deref().unwrap_or_default());
+        put(&mut fields, "namespaceCgroup", workload.namespace_cgroup.as_ref().map_or("", |glob| glob.as_str()));
+        put(&mut fields, "macAddress", &workload.mac.map_or_else(String::new, mac));
         put(&mut fields, "addresses", &list(&workload.addresses));
         put(&mut fields, "allowBesideCni", if workload.allow_beside_cni { "true" } else { "" });
         tags(&mut fields, &workload.labels, &workload.tags);
@@ -260,12 +263,17 @@ fn filter_fields(fields: &mut Fields, path: &str, filters: &Filters) {
 
 fn attachment(attachment: &Attachment) -> String {
     let part = |name: &str, glob: &Option<crate::Glob>| glob.as_ref().map(|glob| format!("{name} {glob}"));
-    let parts: Vec<String> = [part("interface", &attachment.interface), part("namespace", &attachment.namespace)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let parts = [
+        part("interface", &attachment.interface),
+        part("namespace", &attachment.namespace),
+        part("namespaceCgroup", &attachment.namespace_cgroup),
+    ];
     let beside = if attachment.allow_beside_cni { " (beside a CNI)" } else { "" };
-    format!("{}{beside}", parts.join(" and "))
+    format!("{}{beside}", parts.into_iter().flatten().collect::<Vec<_>>().join(" and "))
+}
+
+fn mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Without the message, which may name lines.

@@ -274,6 +274,12 @@ pub struct Workload {
     pub interface: Option<String>,
     /// Its network namespace.
     pub namespace: Option<String>,
+    /// Path that leads to its network namespace.
+    pub namespace_path: Option<String>,
+    /// Cgroup of a process in its network namespace, or one above it.
+    pub namespace_cgroup: Option<crate::Glob>,
+    /// Link address of its side, where the document says it.
+    pub mac: Option<[u8; 6]>,
     /// Its addresses; empty = those discovered.
     pub addresses: Vec<IpAddr>,
     /// Whether it is taken although its interface carries another CNI's programs.

@@ -122,6 +122,36 @@ impl Glob {
         Ok(Self(pattern.to_owned()))
     }
 
+    /// Reads a pattern for cgroup paths below the root of the hierarchy: `*` stands for slashes, too. A leading slash, as
+    /// `/proc/PID/cgroup` has it, means nothing.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, for people.
+    pub fn path(pattern: &str) -> Result<Self, String> {
+        let pattern = pattern.trim_start_matches('/');
+        if pattern.is_empty() || pattern.chars().count() > LONGEST_GLOB {
+            return Err(format!("a pattern has 1 to {LONGEST_GLOB} characters below the root"));
+        }
+        if pattern.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']' | '{' | '}')) {
+            return Err("a pattern knows `*` and `?` only, and has no spaces".to_owned());
+        }
+        if pattern.split('/').any(|step| matches!(step, "" | "." | "..")) {
+            return Err("a path has neither empty steps nor `.` and `..`".to_owned());
+        }
+        Ok(Self(pattern.to_owned()))
+    }
+
+    /// What every name that fits begins with.
+    pub fn prefix(&self) -> &str {
+        self.0.find(['*', '?']).map_or(&self.0, |end| &self.0[..end])
+    }
+
+    /// Whether this path, or one above it, fits.
+    pub fn covers(&self, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        ends.into_iter().any(|end| self.matches(&path[..end]))
+    }
+
     /// Whether the whole name fits.
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name): (Vec<char>, Vec<char>) = (self.0.chars().collect(), name.chars().collect());
@@ -189,6 +219,22 @@ mod tests {
         assert!(covers("shop.internal", "shop.internal") && covers("shop.internal", "a.b.shop.internal"));
         assert!(covers("*.shop.internal", "a.shop.internal") && !covers("*.shop.internal", "shop.internal"));
         assert!(!covers("shop.internal", "workshop.internal") && !covers("shop.internal", "internal"));
+    }
+
+    #[test]
+    fn globs_of_paths_cover_what_is_below() {
+        let covers = |pattern: &str, path: &str| Glob::path(pattern).unwrap().covers(path);
+        assert!(covers("/system.slice/pay.service", "system.slice/pay.service/worker"));
+        assert!(covers("system.slice/docker-*.scope", "system.slice/docker-0a1b.scope"));
+        assert!(covers("kubepods*/pod7", "kubepods.slice/burstable/pod7/app"));
+        assert!(!covers("system.slice/pay.service", "system.slice/pay.service-2"));
+        assert!(
+            !covers("system.slice/pay.service", "system.slice") && !covers("pay.service", "system.slice/pay.service")
+        );
+        assert_eq!(Glob::path("/a/b*/c").unwrap().prefix(), "a/b");
+        for bad in ["", "/", "a//b", "a/../b", "a b", "[ab]", "a\n", "a/"] {
+            assert!(Glob::path(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Request {
     },
     /// Root only: send a real packet through the data path and back, [`Answer::Probe`].
     Probe,
+    /// Root only: replace the engine, or start it again after it failed too often. [`Answer::Done`] once the new one serves.
+    RestartEngine,
     /// Read-only: which rule a made-up request meets, [`Answer::Explained`].
     Route(Box<Question>),
     /// Read-only: what becomes of a request and why, [`Answer::Explained`].
@@ -83,7 +85,7 @@ pub enum Recalled {
 impl Request {
     /// Whether members of the read-only group may ask it.
     pub fn is_read_only(&self) -> bool {
-        !matches!(self, Self::Switch { .. } | Self::Accept { .. } | Self::Probe)
+        !matches!(self, Self::Switch { .. } | Self::Accept { .. } | Self::Probe | Self::RestartEngine)
     }
 
     /// Whether the engine answers it, on the caller's own connection: JSON lines of its own, not an [`Answer`]. Where it

@@ -21,7 +21,7 @@ pub struct Interface {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
-    /// `veth`, `bridge`, `vxlan`, `tun`, ...; empty for hardware and loopback.
+    /// `veth`, `bridge`, `vxlan`, `tap`, `tun`, ...; empty for hardware and loopback.
     pub kind: String,
     /// Its MAC; zero where it has none.
     pub mac: [u8; 6],

@@ -1,10 +1,13 @@
 //! The interfaces of this network namespace, who is at the other end of each, and word of every change.
 
 mod inventory;
+mod place_watch;
+pub mod places;
 mod programs;
 mod watch;
 
 pub use inventory::{Interface, Peer, inventory};
 pub(crate) use inventory::{PROBE_PREFIX, list as inventory_now};
+pub use place_watch::{LOOK_AGAIN, PlaceWatch};
 pub use programs::{Hook, Program, cni_of};
 pub use watch::{Change, Watch};

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::message::Attributes;
 use super::{Message, Socket, attributes, u16_at, u32_at};
 
 /// Bytes of `struct ifinfomsg`.
@@ -27,6 +28,8 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_TARGET_NETNSID: u16 = 46;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_TUN_TYPE: u16 = 3;
+const IFF_TAP: u8 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
@@ -37,7 +40,7 @@ const IFA_TARGET_NETNSID: u16 = 10;
 pub(crate) struct Link {
     pub(crate) ifindex: u32,
     pub(crate) name: String,
-    /// `veth`, `bridge`, ...; empty for hardware and loopback.
+    /// `veth`, `bridge`, ...; `tap` for a `tun` that carries frames; empty for hardware and loopback.
     pub(crate) kind: String,
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: u32,
@@ -68,7 +71,7 @@ impl Link {
         Some(Self {
             ifindex: u32_at(payload, 4)?,
             name: found.text(IFLA_IFNAME)?,
-            kind: found.inside(IFLA_LINKINFO).text(IFLA_INFO_KIND).unwrap_or_default(),
+            kind: kind(&found.inside(IFLA_LINKINFO)),
             mac,
             mtu: found.number(IFLA_MTU).unwrap_or(0),
             flags: u32_at(payload, 8)?,
@@ -78,6 +81,12 @@ impl Link {
             group: found.number(IFLA_GROUP).unwrap_or(0),
         })
     }
+}
+
+fn kind(information: &Attributes<'_>) -> String {
+    let kind = information.text(IFLA_INFO_KIND).unwrap_or_default();
+    let tap = kind == "tun" && information.inside(IFLA_INFO_DATA).get(IFLA_TUN_TYPE) == Some(&[IFF_TAP]);
+    if tap { "tap".to_owned() } else { kind }
 }
 
 fn header(ifindex: u32, flags: libc::c_int, change: libc::c_int) -> [u8; HEADER] {

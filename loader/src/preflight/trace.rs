@@ -125,6 +125,12 @@ fn parse(line: &str) -> Option<Line<'_>> {
     })
 }
 
+/// Whether a rule rejects, and does not just go to a chain that is called so (as ufw's are).
+fn rejects(rule: &str, verdict: &str) -> bool {
+    let goes_on = ["jump", "goto", "continue", "return", "accept"].iter().any(|word| verdict.starts_with(word));
+    !goes_on && rule.contains("reject")
+}
+
 /// Finds the lines that end a packet, and the base chain each came through.
 fn read(lines: &[String], bases: &[BaseChain]) -> Vec<Culprit> {
     let mut culprits: Vec<Culprit> = Vec::new();
@@ -134,7 +140,7 @@ fn read(lines: &[String], bases: &[BaseChain]) -> Vec<Culprit> {
             "policy drop".to_owned()
         } else if let Some(rule) = line.rest.strip_prefix("rule ")
             && let Some((rule, verdict)) = rule.rsplit_once(" (verdict ")
-            && (verdict.starts_with("drop") || rule.contains("reject"))
+            && (verdict.starts_with("drop") || rejects(rule, verdict))
         {
             format!("rule: {rule}")
         } else {
@@ -208,6 +214,16 @@ mod tests {
         assert_eq!((found[0].chain.as_str(), found[0].hook.as_str()), ("out", "output"));
         assert_eq!(found[0].what, "rule: tcp dport 53 drop");
         assert!(found[0].mend.contains("out oifname"));
+    }
+
+    #[test]
+    fn a_jump_to_a_chain_called_reject_is_no_rejection() {
+        let line = |rule: &str, verdict: &str| format!("trace id 1 ip filter OUTPUT rule {rule} (verdict {verdict})");
+        let bases = [BaseChain { family: "ip".into(), table: "filter".into(), ..chain("OUTPUT", "output") }];
+        let jump = line("counter packets 3 bytes 160 jump ufw-reject-output", "jump ufw-reject-output");
+        assert!(read(&[jump], &bases).is_empty());
+        let reject = line("reject with icmpx admin-prohibited", "drop");
+        assert_eq!(read(&[reject], &bases).len(), 1);
     }
 
     #[test]

@@ -4,11 +4,14 @@
 
 mod cleanup;
 mod clsact;
+mod coexistence;
 mod foreign;
 mod guard;
 mod interfaces;
 mod ipv6;
 mod maps;
+mod pins;
+mod places;
 mod preflight;
 mod room;
 mod sockets;

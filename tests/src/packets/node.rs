@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, SockMap},
-    programs::{ProgramError, SchedClassifier, SkLookup, TcAttachType, TestRun, TestRunOptions},
+    programs::{ProgramError, SchedClassifier, SkLookup, TcAttachType, TestRun, TestRunOptions, tc::qdisc_add_clsact},
 };
 use brattice_abi::{
     ALIASES, Address, Alias, CONFIG, COUNTERS, Config, Counter, DropEvent, DropReason, EVENTS, HALF_OPEN_COUNTS,
@@ -278,7 +278,7 @@ impl Node {
         map.set(worker, WorkerState { heartbeat_ns: 0, connections, requests: 0 }, 0).expect("state is written");
     }
 
-    /// Attaches a TCX program for as long as the node lives.
+    /// Attaches a classifier for as long as the node lives: by TCX, or by clsact where the kernel has none.
     ///
     /// # Panics
     /// If the kernel refuses.
@@ -289,6 +289,10 @@ impl Node {
         };
         let program: &mut SchedClassifier =
             self.ebpf.program_mut(name).expect("the object has the program").try_into().expect("it is a classifier");
+        if program.attach(interface, direction).is_ok() {
+            return;
+        }
+        let _ = qdisc_add_clsact(interface);
         program.attach(interface, direction).unwrap_or_else(|e| panic!("cannot attach {name} to {interface}: {e:?}"));
     }
 

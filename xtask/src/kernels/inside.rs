@@ -40,7 +40,6 @@ const END_TO_END: &[&str] = &[
 /// More of them, for the long form.
 const END_TO_END_MORE: &[&str] = &[
     "calls::equal_addresses_and_equal_ports_do_not_cross",
-    "cleanup::cleanup_leaves_what_is_not_ours_and_nothing_that_is",
     "cleanup::what_others_remove_of_ours_is_put_back_and_counted",
     "exposed::daemons_of_the_host_are_unreachable_through_any_vip",
     "workloads::an_interface_that_appears_is_attached_by_the_event",
@@ -113,8 +112,9 @@ fn script(depth: Depth) -> String {
         text.push_str(&format!("echo \"== {name}\"\n{line} || failed=1\n"));
     };
     if depth == Depth::All {
-        stage("packets", "/tests/packets --test-threads=1");
         stage("loader", "/tests/kernel --test-threads=1");
+        // Later: one of them needs a clock, which counts from boot, that is past a window of 30 s.
+        stage("packets", "/tests/packets --test-threads=1");
     }
     if depth != Depth::Refusal {
         let mut names = END_TO_END.to_vec();

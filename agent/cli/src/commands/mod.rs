@@ -11,13 +11,14 @@ pub(crate) mod logs;
 pub(crate) mod policy;
 pub(crate) mod preflight;
 pub(crate) mod route;
+pub(crate) mod support_bundle;
 pub(crate) mod switch;
 
 use clap::CommandFactory as _;
 
-use crate::Failure;
 use crate::arguments::Arguments;
 use crate::output::print;
+use crate::{Failure, Outcome};
 
 /// `brattice version`.
 pub(crate) fn version() {
@@ -32,6 +33,13 @@ pub(crate) fn version() {
 /// `brattice completions`.
 pub(crate) fn completions(shell: clap_complete::Shell) {
     clap_complete::generate(shell, &mut Arguments::command(), "brattice", &mut std::io::stdout());
+}
+
+/// `brattice man`.
+pub(crate) fn man(directory: &std::path::Path) -> Outcome {
+    clap_mangen::generate_to(Arguments::command(), directory)
+        .map_err(|e| Failure::new(format!("{}: {e}", directory.display())))?;
+    Ok(std::process::ExitCode::SUCCESS)
 }
 
 /// A runtime for verbs that talk to the kernel.

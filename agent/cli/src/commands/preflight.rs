@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use brattice_control::attachments::{Wishes, decide};
+use brattice_control::attachments::{Wishes, decide, paired};
 use brattice_control::settings::{self, ALIAS_CANDIDATES, VIP_CANDIDATES};
 use brattice_control::state::{State, StateDirectory};
 use brattice_loader::coexistence::{self, Verdict};
 use brattice_loader::interfaces::inventory;
+use brattice_loader::interfaces::places::look;
 use brattice_loader::preflight::{free_range, host, overlaps, probe_alone};
 use brattice_loader::probe::Check;
 use brattice_loader::{Ipv6, Ipv6Ranges, Options};
@@ -229,7 +230,8 @@ async fn show_overlaps(options: &Options, cidrs: &[(String, IpNet)], out: &mut O
 /// The exact list: what would be attached, what is refused and why, what nobody selects.
 async fn show_interfaces(model: Option<&Model>, out: &mut Out) -> Result<(), Failure> {
     let interfaces = inventory().await.map_err(Failure::new)?;
-    let wishes = model.map(Wishes::of).unwrap_or_default();
+    let mut wishes = model.map(Wishes::of).unwrap_or_default();
+    wishes.places = look(&wishes.asked(), &paired(&interfaces)).map_err(Failure::new)?;
     let decisions = decide(&interfaces, &wishes, &BTreeMap::new());
     let mut table = Table::new(&["INTERFACE", "", "VPC", "WORKLOAD", "ADDRESSES", "REASON"]);
     let mut list = Vec::new();

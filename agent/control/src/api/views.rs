@@ -40,11 +40,18 @@ pub(crate) async fn status(node: &Node) -> Status {
     if engine.state != "running" {
         problems.insert(format!("the engine is {}", engine.state));
     }
-    if let Some(error) = node.engine.view.borrow().last_error.as_ref().filter(|_| engine.state != "running") {
-        problems.insert(format!("the engine: {error}"));
-    }
     {
         let view = node.engine.view.borrow();
+        match &view.given_up {
+            Some(why) => {
+                let mend = "`brattice engine restart` or a change of the documents starts it again";
+                problems.insert(format!("the engine: {why}; {mend}"));
+            }
+            None if engine.state != "running" => {
+                problems.extend(view.last_error.iter().map(|error| format!("the engine: {error}")));
+            }
+            None => {}
+        }
         problems.extend(view.log_error.iter().chain(&view.metrics_error).cloned());
     }
     if let Some(refused) = &node.refused {
@@ -56,7 +63,8 @@ pub(crate) async fn status(node: &Node) -> Status {
     for missing in engine.stats.iter().flat_map(|stats| &stats.sandbox_missing) {
         problems.insert(format!("the engine's sandbox lacks {missing}"));
     }
-    problems.extend(node.failures.iter().cloned());
+    problems.extend(node.failures.iter().chain(&node.places.problem).cloned());
+    problems.extend(node.unmended.iter().map(|why| format!("what vanished cannot be put back: {why}")));
     for decision in node.decisions.iter().filter(|decision| !decision.refused.is_empty()) {
         // A document for what is not there (yet) is a wish, not a problem.
         if decision.refused.iter().any(|refusal| refusal.code != Code::NoInterface) {

@@ -1,3 +1,4 @@
+use brattice_loader::interfaces::Peer;
 use brattice_model::Glob;
 
 use super::*;
@@ -30,7 +31,12 @@ fn veth(ifindex: u32, name: &str, namespace: &str, addresses: &[&str]) -> Interf
 
 fn selector(interface: Option<&str>, namespace: Option<&str>) -> Attachment {
     let glob = |text: &str| Glob::new(text).unwrap();
-    Attachment { interface: interface.map(glob), namespace: namespace.map(glob), allow_beside_cni: false }
+    Attachment {
+        interface: interface.map(glob),
+        namespace: namespace.map(glob),
+        namespace_cgroup: None,
+        allow_beside_cni: false,
+    }
 }
 
 fn vpc(name: &str, selectors: &[Attachment]) -> VpcWish {
@@ -54,13 +60,16 @@ fn workload(
         vpc: vpc.into(),
         interface: interface.map(Into::into),
         namespace: namespace.map(Into::into),
+        path: None,
+        cgroup: None,
+        mac: None,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         allow_beside_cni: false,
     }
 }
 
 fn wishes(vpcs: Vec<VpcWish>, workloads: Vec<WorkloadWish>) -> Wishes {
-    Wishes { vpcs, workloads, ipv6: true }
+    Wishes { vpcs, workloads, ipv6: true, places: Places::default() }
 }
 
 fn none() -> BTreeMap<(String, IpAddr), Identity> {
@@ -326,4 +335,122 @@ fn an_interface_of_another_cni_is_taken_only_where_a_document_allows_it() {
     uplink.has_default_route = true;
     let this = vpc("blue", &[allowing("blue*")]);
     assert_eq!(outcome(&decide(&[uplink], &wishes(vec![this], vec![]), &none()), "blue0").0, [Code::DefaultRoute]);
+}
+
+/// A guest's tap.
+fn tap(ifindex: u32, name: &str) -> Interface {
+    Interface { kind: "tap".into(), peer: None, ..veth(ifindex, name, "", &[]) }
+}
+
+#[test]
+fn a_tap_takes_addresses_and_link_address_from_its_document_alone() {
+    let interfaces = [tap(5, "blue0"), tap(6, "blue1"), tap(7, "blue2")];
+    let guest = [0x52, 0x54, 0, 1, 2, 3];
+    let whole = WorkloadWish { mac: Some(guest), ..workload("whole", "blue", Some("blue0"), None, &["10.0.0.10"]) };
+    let addressless = WorkloadWish { mac: Some(guest), ..workload("bare", "blue", Some("blue1"), None, &[]) };
+    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![whole, addressless]), &none());
+    assert_eq!(outcome(&decisions, "blue0"), (vec![], vec!["10.0.0.10".to_owned()]));
+    let decision = decisions.iter().find(|d| d.interface == "blue0").unwrap();
+    assert_eq!((decision.mac, decision.identity), (guest, identity_of(&interfaces[0])));
+    assert_eq!(outcome(&decisions, "blue1"), (vec![Code::NoAddress], vec![]));
+    assert_eq!(outcome(&decisions, "blue2"), (vec![Code::NoMacAddress], vec![]));
+    // As the port of a bridge it is the same.
+    let bridged = [Interface { master: Some(9), ..tap(5, "blue0") }];
+    let whole = WorkloadWish { mac: Some(guest), ..workload("whole", "blue", Some("blue0"), None, &["10.0.0.10"]) };
+    let decisions = decide(&bridged, &wishes(vec![blue()], vec![whole]), &none());
+    assert!(decisions[0].attached());
+}
+
+#[test]
+fn kinds_that_cannot_be_attested_are_refused_each_with_its_reason() {
+    let kinds = [
+        ("macvlan", Code::Macvlan),
+        ("macvtap", Code::Macvlan),
+        ("ipvlan", Code::Ipvlan),
+        ("ipvtap", Code::Ipvlan),
+        ("netkit", Code::Netkit),
+        ("tun", Code::Tun),
+        ("vxlan", Code::NotVeth),
+    ];
+    for (kind, code) in kinds {
+        let of = |kind: &str| [Interface { kind: kind.into(), ..veth(5, "blue0", "ns-a", &["10.0.0.10"]) }];
+        let decisions = decide(&of(kind), &wishes(vec![blue()], vec![]), &none());
+        assert_eq!(outcome(&decisions, "blue0"), (vec![code], vec![]), "{kind}");
+        let decisions = decide(&of("veth"), &wishes(vec![blue()], vec![]), &none());
+        assert!(decisions[0].attached());
+    }
+}
+
+fn cgroup(name: &str) -> Glob {
+    Glob::path(name).unwrap()
+}
+
+#[test]
+fn a_cgroup_selects_the_interface_before_its_processes_namespace() {
+    let unnamed = |ifindex, name: &str, address: &str| {
+        let mut interface = veth(ifindex, name, "", &[address]);
+        if let Some(peer) = &mut interface.peer {
+            peer.namespace = None;
+        }
+        interface
+    };
+    let interfaces = [unnamed(5, "veth5", "10.0.0.5"), unnamed(6, "veth6", "10.0.0.6")];
+    let in_cgroup = |ifindex: u64, name: &str| (4_000_000_000 + ifindex, BTreeSet::from([name.to_owned()]));
+    let places = Places {
+        cgroups: BTreeMap::from([
+            in_cgroup(5, "system.slice/pay-1.scope/app"),
+            in_cgroup(6, "system.slice/pay-2.scope"),
+        ]),
+        ..Places::default()
+    };
+    let wish = |glob: &str| WorkloadWish { cgroup: Some(cgroup(glob)), ..workload("pay", "blue", None, None, &[]) };
+    let of = |workloads, vpcs| Wishes { places: places.clone(), ..wishes(vpcs, workloads) };
+    let nobody = || vpc("blue", &[]);
+    let decisions = decide(&interfaces, &of(vec![wish("system.slice/pay-1.scope")], vec![nobody()]), &none());
+    assert_eq!(outcome(&decisions, "veth5"), (vec![], vec!["10.0.0.5".to_owned()]));
+    assert_eq!(decisions.len(), 1);
+    // One document, two namespaces.
+    let decisions = decide(&interfaces, &of(vec![wish("system.slice/pay-*")], vec![nobody()]), &none());
+    assert_eq!(decisions[0].refused[0].code, Code::AmbiguousWorkload);
+    // None.
+    let decisions = decide(&interfaces, &of(vec![wish("system.slice/other")], vec![nobody()]), &none());
+    assert_eq!(decisions[0].refused[0].code, Code::NoInterface);
+    // A VPC may select many; two VPCs not the same one.
+    let selecting = |name: &str, glob: &str| {
+        vpc(name, &[Attachment { namespace_cgroup: Some(cgroup(glob)), ..selector(None, None) }])
+    };
+    let decisions = decide(&interfaces, &of(vec![], vec![selecting("blue", "system.slice/pay-*")]), &none());
+    assert_eq!(decisions.iter().filter(|d| d.attached()).count(), 2);
+    let both = vec![selecting("blue", "system.slice/pay-*"), selecting("green", "system.slice/pay-1*")];
+    let decisions = decide(&interfaces, &of(vec![], both), &none());
+    assert_eq!(outcome(&decisions, "veth5").0, [Code::ClaimedByTwoVpcs]);
+    assert_eq!(outcome(&decisions, "veth6").0, []);
+}
+
+#[test]
+fn a_path_selects_the_interface_before_that_namespace_or_says_why_not() {
+    let interfaces = [veth(5, "veth5", "ns-a", &["10.0.0.5"])];
+    let at = |found: Result<u64, NoNamespace>, inside: &str| Wishes {
+        places: Places {
+            inside: found.iter().map(|inode| (*inode, BTreeSet::from([inside.to_owned()]))).collect(),
+            paths: BTreeMap::from([("/run/x".to_owned(), found)]),
+            ..Places::default()
+        },
+        ..wishes(
+            vec![vpc("blue", &[])],
+            vec![WorkloadWish { path: Some("/run/x".into()), ..workload("x", "blue", None, None, &[]) }],
+        )
+    };
+    let code =
+        |found, inside: &str| decide(&interfaces, &at(found, inside), &none())[0].refused.first().map(|r| r.code);
+    assert_eq!(code(Ok(4_000_000_005), ""), None);
+    assert_eq!(code(Ok(7), ""), Some(Code::NoInterface));
+    assert_eq!(code(Ok(7), "macvlan"), Some(Code::Macvlan));
+    assert_eq!(code(Ok(7), "ipvlan"), Some(Code::Ipvlan));
+    assert_eq!(code(Ok(7), "netkit"), Some(Code::Netkit));
+    assert_eq!(code(Err(NoNamespace::Missing), ""), Some(Code::NoInterface));
+    assert_eq!(code(Err(NoNamespace::ProcessGone), ""), Some(Code::ProcessGone));
+    assert_eq!(code(Err(NoNamespace::Host), ""), Some(Code::HostNamespace));
+    assert_eq!(code(Err(NoNamespace::Symlink), ""), Some(Code::NotANamespace));
+    assert_eq!(code(Err(NoNamespace::Other("a file")), ""), Some(Code::NotANamespace));
 }

@@ -51,6 +51,15 @@ pub(super) enum Order {
     NodeMetrics(Box<NodeMetrics>),
     /// Open the access log again.
     Reopen,
+    /// The documents changed: an engine that stays down is tried again.
+    Revive,
+    /// Replace the engine, or start it if it stays down.
+    Restart {
+        /// Time for requests in flight.
+        grace: Duration,
+        /// Told when it has begun.
+        begun: oneshot::Sender<()>,
+    },
     /// Stop the engine.
     Stop {
         /// Time for requests in flight.
@@ -91,6 +100,8 @@ pub struct View {
     pub revision: u64,
     /// Why the last one ended or cannot start.
     pub last_error: Option<String>,
+    /// Why no engine is started any more, until the documents change or an operator asks.
+    pub given_up: Option<String>,
     /// Waiting connections reset because no engine was there.
     pub reset: u64,
     /// Why there is no access log, though there should be.
@@ -140,6 +151,16 @@ impl Handle {
         let _ = self.orders.send(Order::Reopen).await;
     }
 
+    /// Documents changed: an engine that stays down is tried again.
+    pub async fn revive(&self) {
+        let _ = self.orders.send(Order::Revive).await;
+    }
+
+    /// For another task: replaces the engine.
+    pub fn restarter(&self) -> Restarter {
+        Restarter { orders: self.orders.clone(), view: self.view.clone() }
+    }
+
     /// Stops the engine: requests in flight have `grace` to finish.
     pub async fn stop(&self, grace: Duration) {
         let (done, wait) = oneshot::channel();
@@ -159,5 +180,40 @@ impl Asker {
         let (answer, wait) = oneshot::channel();
         self.0.try_send(Order::Stats(answer)).ok()?;
         tokio::time::timeout(Duration::from_millis(500), wait).await.ok()?.ok()?
+    }
+}
+
+/// Replaces the engine.
+pub struct Restarter {
+    orders: mpsc::Sender<Order>,
+    view: watch::Receiver<View>,
+}
+
+impl Restarter {
+    /// Replaces the engine and waits until its successor serves; requests in flight have `grace` to finish. Returns the
+    /// successor's process.
+    ///
+    /// # Errors
+    /// When none serves within `patience`, or it fails again and again; the text says why.
+    pub async fn restart(mut self, grace: Duration, patience: Duration) -> Result<u32, String> {
+        let before = self.view.borrow().pid;
+        let (begun, wait) = oneshot::channel();
+        let ending = || "the agent is ending".to_owned();
+        self.orders.send(Order::Restart { grace, begun }).await.map_err(|_| ending())?;
+        // What is seen from now on is about the new one.
+        wait.await.map_err(|_| ending())?;
+        let successor = self.view.wait_for(|view| {
+            let another = view.pid.is_some() && view.pid != before;
+            (another && view.state == "running") || (view.given_up.is_some() && view.pid.is_none())
+        });
+        let view = match tokio::time::timeout(patience, successor).await {
+            Ok(Ok(view)) => view.clone(),
+            Ok(Err(_)) => return Err(ending()),
+            Err(_) => return Err(format!("no new engine serves after {} s; see brattice status", patience.as_secs())),
+        };
+        match (view.given_up, view.pid) {
+            (Some(why), _) => Err(format!("the engine: {why}")),
+            (None, pid) => pid.ok_or_else(|| "the engine is gone again; see brattice status".to_owned()),
+        }
     }
 }

@@ -72,7 +72,11 @@ impl Process {
     /// # Errors
     /// When the program cannot be executed.
     pub fn start(program: &Path, arguments: &[std::ffi::OsString]) -> io::Result<Self> {
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        for name in crate::notify::ENVIRONMENT {
+            command.env_remove(name);
+        }
+        let child = command
             .args(arguments)
             .current_dir("/")
             .stdin(Stdio::null())

@@ -3,9 +3,14 @@
 //! A new engine gets the same sockets as the one before, so that what waits to be accepted is not lost. When none has
 //! applied a snapshot [`GRACE`] after the old one's end, the kernel's slots are emptied and what waits is reset: clients
 //! are told at once instead of being left hanging.
+//!
+//! An engine that fails again and again stays down ([`failures`]): what waits is reset at once, and so is everything new,
+//! until the documents change or an operator restarts it. A new binary comes with a new agent, which starts afresh.
 
+pub mod failures;
 mod greeting;
 mod messages;
+mod restarting;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -28,6 +33,7 @@ use super::link::{LinkError, Reader, Received};
 use super::outputs::{Metrics, open_log};
 use super::process::{Process, Record};
 use super::sockets::{Slots, Sockets};
+use failures::{FAILURE_WINDOW, Failures, MAX_FAILURES, Next};
 
 /// From an engine's death until clients are reset instead of kept waiting.
 pub const GRACE: Duration = Duration::from_millis(100);
@@ -39,10 +45,10 @@ pub const START: Duration = Duration::from_secs(20);
 pub const STUCK: Duration = Duration::from_secs(10);
 /// ... if it is so at this many looks in a row, half a second apart: after the machine slept every heartbeat is old.
 pub const STUCK_LOOKS: u32 = 4;
+/// After a start that did not succeed at all, the next one waits this long at least.
+const CANNOT_START_PAUSE: Duration = Duration::from_millis(100);
 /// An engine that served this long did not crash at its start.
 pub const STABLE: Duration = Duration::from_secs(1);
-/// Longest pause between two starts of an engine that crashes again and again.
-pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// Most messages an engine may send in a second.
 pub const MAX_MESSAGES_PER_SECOND: u32 = 2_000;
 /// Most frames that wait for an engine that does not read.
@@ -51,6 +57,7 @@ pub const MAX_WAITING_FRAMES: usize = 64;
 const MAX_GREETINGS: usize = 4;
 /// Time for a hello.
 const GREETING: Duration = Duration::from_secs(2);
+
 /// Starts supervising.
 ///
 /// # Errors
@@ -95,8 +102,9 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
         emptied: false,
         closes: BTreeMap::new(),
         token: 0,
-        failures: 0,
-        start_at: Instant::now(),
+        failures: Failures::default(),
+        start_at: Some(Instant::now()),
+        restarting: None,
         killed: false,
         overdue: 0,
         stats: Vec::new(),
@@ -161,8 +169,11 @@ struct Supervisor {
     emptied: bool,
     closes: BTreeMap<u64, Vec<(IpAddr, u32)>>,
     token: u64,
-    failures: u32,
-    start_at: Instant,
+    failures: Failures,
+    /// When the next engine is started; `None`: not until somebody asks for it.
+    start_at: Option<Instant>,
+    /// An operator replaces the engine: when it is ended if it has not finished by then.
+    restarting: Option<Instant>,
     killed: bool,
     /// Looks in a row at which a heartbeat was overdue.
     overdue: u32,
@@ -235,8 +246,9 @@ impl Supervisor {
     fn deadline(&self) -> Instant {
         let mut deadlines = vec![Instant::now() + Duration::from_secs(3600)];
         deadlines.extend(self.stopping.as_ref().map(|(at, _)| *at));
+        deadlines.extend(self.restarting.filter(|_| !self.killed));
         match &self.process {
-            None => deadlines.push(self.adoption.unwrap_or(self.start_at)),
+            None => deadlines.extend(self.adoption.or(self.start_at)),
             Some(process) if self.applied == 0 && self.latest.is_some() => deadlines.push(process.since + START),
             Some(_) => {}
         }
@@ -260,6 +272,9 @@ impl Supervisor {
             process.kill();
             return;
         }
+        if self.restarting.is_some_and(|at| now >= at) {
+            self.kill("it is restarted, and did not finish in time");
+        }
         match &self.process {
             Some(process) if self.applied == 0 && self.latest.is_some() && now >= process.since + START => {
                 self.kill("it did not apply a snapshot in time");
@@ -270,7 +285,7 @@ impl Supervisor {
                     self.adoption = None;
                     self.abandon();
                 }
-                if self.adoption.is_none() && now >= self.start_at && self.stopping.is_none() {
+                if self.adoption.is_none() && self.start_at.is_some_and(|at| now >= at) && self.stopping.is_none() {
                     self.spawn();
                 }
             }
@@ -289,7 +304,7 @@ impl Supervisor {
         if self.sockets.is_none() {
             match self.slots.sockets() {
                 Ok(sockets) => self.sockets = Some(sockets),
-                Err(e) => return self.cannot_start(format!("its sockets cannot be made: {e}")),
+                Err(e) => return self.cannot_start(&format!("its sockets cannot be made: {e}")),
             }
         }
         match Process::start(&self.supervision.program, &self.supervision.arguments) {
@@ -297,15 +312,19 @@ impl Supervisor {
                 info!(pid = process.pid, "engine started");
                 self.took(process);
             }
-            Err(e) => self.cannot_start(format!("{} cannot be started: {e}", self.supervision.program.display())),
+            Err(e) => self.cannot_start(&format!("{} cannot be started: {e}", self.supervision.program.display())),
         }
     }
 
-    fn cannot_start(&mut self, why: String) {
+    fn cannot_start(&mut self, why: &str) {
         error!("the engine cannot start: {why}");
-        self.view.send_modify(|view| view.last_error = Some(why));
-        self.failures += 1;
-        self.start_at = Instant::now() + backoff(self.failures.max(3));
+        self.view.send_modify(|view| view.last_error = Some(why.to_owned()));
+        let next = match self.failures.count(Instant::now(), false) {
+            // Trying at once would meet the same obstacle.
+            Next::After(pause) => Next::After(pause.max(CANNOT_START_PAUSE)),
+            stay => stay,
+        };
+        self.after_failure(next, why);
     }
 
     fn took(&mut self, process: Process) {
@@ -345,26 +364,55 @@ impl Supervisor {
             self.down_since = Some(now);
         }
         let stable = process.since.elapsed() >= STABLE && self.applied > 0;
-        self.failures = if stable { 0 } else { self.failures + 1 };
-        self.start_at = now + backoff(self.failures);
         self.applied = 0;
-        if self.stopping.is_none() {
-            warn!(pid = process.pid, how, failures = self.failures, "the engine ended; a new one is started");
-            self.view.send_modify(|view| {
-                view.restarts += 1;
-                view.last_error.get_or_insert_with(|| format!("it ended: {how}"));
-            });
-            if now >= self.start_at {
-                self.spawn();
-            }
-        } else {
+        if self.stopping.is_some() {
             self.empty();
+        } else {
+            self.view.send_modify(|view| view.restarts += 1);
+            if self.restarting.take().is_some() {
+                info!(pid = process.pid, how, "the engine ended; its successor is started");
+                self.start_at = Some(now);
+                self.spawn();
+            } else {
+                let why = format!("it ended: {how}");
+                if !self.killed {
+                    self.view.send_modify(|view| view.last_error = Some(why.clone()));
+                }
+                let why = self.view.borrow().last_error.clone().unwrap_or(why);
+                let next = self.failures.count(now, stable);
+                warn!(pid = process.pid, how, failures = self.failures.in_a_row(), "the engine ended");
+                self.after_failure(next, &why);
+            }
         }
         // A dead process has no connections.
         for (_, aliases) in std::mem::take(&mut self.closes) {
             let _ = self.events.send(Event::Closed(aliases)).await;
         }
         let _ = self.events.send(Event::Down).await;
+    }
+
+    /// Another start, or none.
+    fn after_failure(&mut self, next: Next, why: &str) {
+        match next {
+            Next::After(pause) => {
+                self.start_at = Some(Instant::now() + pause);
+                if pause.is_zero() {
+                    self.spawn();
+                }
+            }
+            Next::StayDown => {
+                self.start_at = None;
+                let why = format!(
+                    "it failed {MAX_FAILURES} times within {} s and stays down, latest: {why}",
+                    FAILURE_WINDOW.as_secs()
+                );
+                error!("the engine: {why}. `brattice engine restart` or a change of the documents starts it again");
+                self.view.send_modify(|view| view.given_up = Some(why));
+                // Nobody will come: clients are told now.
+                self.down_since.get_or_insert_with(Instant::now);
+                self.empty();
+            }
+        }
     }
 
     /// Empties the slots and resets what waits.
@@ -435,6 +483,11 @@ impl Supervisor {
                 self.numbers = Some(numbers);
             }
             Order::Reopen => self.reopen(),
+            Order::Revive => self.revive("the documents changed"),
+            Order::Restart { grace, begun } => {
+                self.restart(grace);
+                let _ = begun.send(());
+            }
             Order::Stop { grace, done } => {
                 let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
                 self.adoption = None;
@@ -481,14 +534,6 @@ async fn ended(process: &mut Option<Process>) -> String {
     match process {
         Some(process) => process.ended().await,
         None => std::future::pending().await,
-    }
-}
-
-/// The first two failures are followed by a start at once.
-fn backoff(failures: u32) -> Duration {
-    match failures {
-        0..=2 => Duration::ZERO,
-        n => (Duration::from_millis(100) * 2u32.saturating_pow((n - 3).min(16))).min(LONGEST_BACKOFF),
     }
 }
 

@@ -59,7 +59,8 @@ impl Node {
     fn give_aliases(&mut self) -> Vec<(IpAddr, u32)> {
         let holders: BTreeMap<(String, IpAddr), Identity> =
             self.aliases.claims().map(|claim| ((claim.vpc.clone(), claim.address), claim.identity)).collect();
-        let mut decisions = decide(&self.interfaces, &Wishes::of(&self.model), &holders);
+        let wishes = Wishes { places: self.places.clone(), ..Wishes::of(&self.model) };
+        let mut decisions = decide(&self.interfaces, &wishes, &holders);
         let wanted: BTreeSet<Claim> =
             decisions.iter().flat_map(|decision| decision.claims().collect::<Vec<_>>()).collect();
 
@@ -123,7 +124,6 @@ impl Node {
         let mut interfaces = BTreeMap::new();
         let mut used = BTreeSet::new();
         for decision in self.decisions.iter().filter(|decision| decision.attached()) {
-            let Some(identity) = decision.identity else { continue };
             let number = self.state.workloads.number(&decision.vpc, &decision.name);
             used.insert(number);
             interfaces.insert(decision.ifindex, decision.mtu);
@@ -144,7 +144,7 @@ impl Node {
                     address: claim.address,
                     alias: given.alias,
                     number,
-                    mac: identity.mac,
+                    mac: decision.mac,
                     mtu: decision.mtu,
                     intercept_dns: decision.intercept_dns,
                 });

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use brattice_abi as abi;
-use brattice_loader::interfaces::{Watch as NetworkWatch, inventory};
+use brattice_loader::interfaces::places::Places;
+use brattice_loader::interfaces::{PlaceWatch, Watch as NetworkWatch, inventory};
 use brattice_loader::preflight::free_range;
 use brattice_loader::sockets::ipv6_supported;
-use brattice_loader::{Datapath, Ipv6, Ipv6Ranges, Options, ipv6};
+use brattice_loader::{Datapath, Ipv6, Ipv6Ranges, Options, PinWatch, ipv6};
 use brattice_model::Owner;
 use brattice_wire::engine;
 use brattice_wire::snapshot::Snapshot;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 use super::numbers::Numbers;
-use super::{Maps, Node};
+use super::{Maps, Node, listen};
 use crate::aliases::Aliases;
 use crate::api::server::{self, Access};
 use crate::drops::{self, Drops};
@@ -95,6 +96,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let ipv6 = ipv6();
     let ranges6 = settings.ipv6.filter(|_| ipv6 != Ipv6::Absent && ipv6_supported());
     let datapath = Arc::new(start_datapath(&settings, vip, alias, ranges6).await?);
+    let pins = PinWatch::open(&settings.bpffs)?;
     let (vip, alias) = (datapath.options().vip, datapath.options().alias);
     state.vip_range = Some(vip);
     state.alias_range = Some(alias);
@@ -159,6 +161,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         aliases,
         interfaces,
         ipv6,
+        place_watch: PlaceWatch::open()?,
+        places: Places::default(),
         decisions: Vec::new(),
         since: Since::default(),
         desired: Desired::default(),
@@ -171,6 +175,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         engine,
         refused: None,
         repairs: BTreeMap::new(),
+        unmended: None,
         failures: BTreeSet::new(),
         unkept: BTreeMap::new(),
         drops,
@@ -180,9 +185,10 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     };
     node.warn(&outcome.linked.warnings);
     node.remember(outcome.changed, outcome.removed);
+    node.look_at_places();
     node.reconcile().await;
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
-    node.serve(policies, network, calls, hangups, Box::pin(stop_signal()?), ready).await;
+    node.serve(policies, listen(network, pins), calls, hangups, Box::pin(stop_signal()?), ready).await;
     Ok(())
 }
 
@@ -214,7 +220,8 @@ pub(crate) fn dns_vip(vip: Ipv4Net) -> Ipv4Addr {
 }
 
 fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>, sources6: Vec<Ipv6Addr>) -> Supervision {
-    let mut arguments: Vec<OsString> = vec!["engine".into(), "--socket".into(), settings.engine_socket().into()];
+    let mut arguments: Vec<OsString> =
+        vec!["engine".into(), "run".into(), "--socket".into(), settings.engine_socket().into()];
     arguments.extend(["--uid".into(), settings.engine_uid.to_string().into()]);
     arguments.extend(["--gid".into(), settings.group.to_string().into()]);
     if let Some(log) = &settings.log {

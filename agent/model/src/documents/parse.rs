@@ -257,6 +257,15 @@ fn unique(documents: &Documents, sink: &mut Sink) {
                 &namespace.at,
                 "name an interface, too, where a namespace has several",
             );
+        } else if let Some(path) = &doc.namespace_path {
+            once(
+                "namespace path",
+                path.value.clone(),
+                &path.at,
+                "name an interface, too, where a namespace has several",
+            );
+        } else if let Some(glob) = &doc.namespace_cgroup {
+            once("cgroup", glob.value.to_string(), &glob.at, "name an interface, too, where a namespace has several");
         }
     }
     for doc in &documents.roles {

@@ -50,6 +50,8 @@ pub struct Attachment {
     pub interface: Option<Glob>,
     /// Name of the network namespace at the other end, as in `/run/netns`.
     pub namespace: Option<Glob>,
+    /// Cgroup of a process in that namespace, or one above it; below the root of the v2 hierarchy.
+    pub namespace_cgroup: Option<Glob>,
     /// Whether an interface that carries another CNI's programs is taken as well.
     pub allow_beside_cni: bool,
 }
@@ -78,6 +80,12 @@ pub struct WorkloadDocument {
     pub interface: Option<Located<String>>,
     /// Name of its network namespace.
     pub namespace: Option<Located<String>>,
+    /// Path that leads to its network namespace: `/proc/PID/ns/net`, or where a runtime mounts it.
+    pub namespace_path: Option<Located<String>>,
+    /// Cgroup of a process in its network namespace, or one above it.
+    pub namespace_cgroup: Option<Located<Glob>>,
+    /// Link address of its side, where nobody else tells: of a guest behind a tap.
+    pub mac: Option<Located<[u8; 6]>>,
     /// Its addresses; empty = those discovered.
     pub addresses: Vec<Located<IpAddr>>,
     /// Whether it is taken although its interface carries another CNI's programs.
@@ -186,31 +194,66 @@ fn overlap(d: &mut Decoder<'_>, before: &[Located<IpNet>], cidr: &Located<IpNet>
 
 fn attachment(d: &mut Decoder<'_>, node: &Node) -> Option<Attachment> {
     let mut fields = d.fields(node, "an attachment")?;
-    let mut glob = |d: &mut Decoder<'_>, name| {
-        let node = fields.take(d, name)?;
-        let text = d.string(node, "a pattern like blue*")?;
-        match Glob::new(text) {
-            Ok(glob) => Some(glob),
-            Err(why) => {
-                let diagnostic = d.error(node.mark, format!("{} is no pattern: {why}", quote(text)));
-                d.report(diagnostic);
-                None
-            }
-        }
-    };
-    let (interface, namespace) = (glob(d, "interface"), glob(d, "namespace"));
-    let empty = !fields.has("interface") && !fields.has("namespace");
+    let mut pattern = |d: &mut Decoder<'_>, name| fields.take(d, name).and_then(|node| glob(d, node, Glob::new));
+    let (interface, namespace) = (pattern(d, "interface"), pattern(d, "namespace"));
+    let namespace_cgroup = fields.take(d, "namespaceCgroup").and_then(|node| glob(d, node, Glob::path));
+    let empty = !["interface", "namespace", "namespaceCgroup"].into_iter().any(|name| fields.has(name));
     let allow_beside_cni = beside_cni(d, &mut fields);
     // A misspelt field alone is already reported.
     if fields.finish(d) && empty {
         let diagnostic = d.error(node.mark, "the attachment selects nothing");
-        d.report(diagnostic.expected("`interface`, `namespace` or both"));
+        d.report(diagnostic.expected("`interface`, `namespace`, `namespaceCgroup`, or several of them"));
     }
-    Some(Attachment { interface, namespace, allow_beside_cni })
+    Some(Attachment { interface, namespace, namespace_cgroup, allow_beside_cni })
 }
 
 fn beside_cni(d: &mut Decoder<'_>, fields: &mut Fields<'_>) -> bool {
     fields.take(d, "allowBesideCni").and_then(|node| d.boolean(node)).unwrap_or(false)
+}
+
+fn glob(d: &mut Decoder<'_>, node: &Node, read: fn(&str) -> Result<Glob, String>) -> Option<Glob> {
+    let text = d.string(node, "a pattern like blue*")?;
+    match read(text) {
+        Ok(glob) => Some(glob),
+        Err(why) => {
+            let diagnostic = d.error(node.mark, format!("{} is no pattern: {why}", quote(text)));
+            d.report(diagnostic);
+            None
+        }
+    }
+}
+
+/// Longest path that the kernel takes, bytes, without its end.
+const LONGEST_PATH: usize = 4_095;
+
+fn path(d: &mut Decoder<'_>, node: &Node) -> Option<Located<String>> {
+    let path = d.located(node, "a path like /proc/4711/ns/net")?;
+    let whole = path.starts_with('/') && !path.split('/').skip(1).any(|step| matches!(step, "" | "." | ".."));
+    if path.len() > LONGEST_PATH || path.contains(char::is_control) || !whole {
+        let diagnostic = d.error(node.mark, format!("{} is no path of a network namespace", quote(&path)));
+        d.report(diagnostic.expected("an absolute path without `.` and `..`, like /proc/4711/ns/net"));
+        return None;
+    }
+    Some(path)
+}
+
+fn mac(d: &mut Decoder<'_>, node: &Node) -> Option<Located<[u8; 6]>> {
+    let text = d.string(node, "a link address like 52:54:00:12:34:56")?;
+    let bytes: Vec<u8> = text
+        .split(':')
+        .filter(|byte| byte.len() == 2 && byte.bytes().all(|b| b.is_ascii_hexdigit()))
+        .filter_map(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    match <[u8; 6]>::try_from(bytes) {
+        Ok(mac) if text.len() == 17 && mac[0] & 1 == 0 && mac != [0; 6] => {
+            Some(Located { value: mac, at: d.at(node.mark) })
+        }
+        _ => {
+            let diagnostic = d.error(node.mark, format!("{} is no link address of one interface", quote(text)));
+            d.report(diagnostic.expected("six bytes like 52:54:00:12:34:56, of no group"));
+            None
+        }
+    }
 }
 
 fn upstream(d: &mut Decoder<'_>, node: &Node) -> Option<Located<SocketAddr>> {
@@ -264,7 +307,14 @@ pub(super) fn decode_workload(
     };
     // IFNAMSIZ and NAME_MAX.
     let (interface, namespace) = (place(d, "interface", 15), place(d, "namespace", 255));
-    let (mark, nowhere) = (spec.mark, !spec.has("interface") && !spec.has("namespace"));
+    let namespace_path = spec.take(d, "namespacePath").and_then(|node| path(d, node));
+    let namespace_cgroup = spec.take(d, "namespaceCgroup").and_then(|node| {
+        let at = d.at(node.mark);
+        glob(d, node, Glob::path).map(|value| Located { value, at })
+    });
+    let mac = spec.take(d, "macAddress").and_then(|node| mac(d, node));
+    let places = ["interface", "namespace", "namespacePath", "namespaceCgroup"];
+    let (mark, nowhere) = (spec.mark, !places.into_iter().any(|name| spec.has(name)));
     let mut addresses = Vec::new();
     if let Some(node) = spec.take(d, "addresses") {
         for item in d.list(node, 0..=MAX_WORKLOAD_ADDRESSES, "addresses").unwrap_or_default() {
@@ -280,7 +330,9 @@ pub(super) fn decode_workload(
     spec.read_only(d, &["id", "arn", "alias", "status"]);
     if spec.finish(d) && nowhere {
         let diagnostic = d.error(mark, "the workload is nowhere");
-        d.report(diagnostic.expected("`interface`, `namespace` or both"));
+        d.report(
+            diagnostic.expected("`interface`, `namespace`, `namespacePath`, `namespaceCgroup`, or several of them"),
+        );
     }
     Some(WorkloadDocument {
         metadata: metadata?,
@@ -288,6 +340,9 @@ pub(super) fn decode_workload(
         role,
         interface,
         namespace,
+        namespace_path,
+        namespace_cgroup,
+        mac,
         addresses,
         allow_beside_cni,
         tags,

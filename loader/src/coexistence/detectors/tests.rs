@@ -191,3 +191,21 @@ fn the_table_is_whole() {
         assert!(detector.verdict == Works || !detector.mend.is_empty(), "{} says what to do", detector.name);
     }
 }
+
+#[test]
+fn the_page_has_every_neighbour_and_its_verdict() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/coexistence.md")).unwrap();
+    let rows: Vec<(&str, &str)> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| neighbour |"))
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| "))
+        .filter_map(|line| {
+            let mut cells = line.split(" | ");
+            Some((cells.next()?, cells.next()?))
+        })
+        .collect();
+    let mut table: Vec<(&str, &str)> = DETECTORS.iter().map(|d| (d.name, d.verdict.text())).collect();
+    table.push(("other eBPF programs", WorksBut.text()));
+    assert_eq!(rows, table);
+}

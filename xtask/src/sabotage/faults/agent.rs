@@ -213,8 +213,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "identity",
         means: "an interface that moves to another namespace stays the same workload",
         file: "agent/control/src/attachments.rs",
-        search: "namespace: peer.namespace_inode.unwrap_or(0)",
-        replace: "namespace: peer.namespace_inode.unwrap_or(0).min(0)",
+        search: "(peer.namespace_inode.unwrap_or(0), peer.mac)",
+        replace: "(peer.namespace_inode.unwrap_or(0).min(0), peer.mac)",
         tests: &[control("attachments::tests::another_namespace_behind_the_interface_is_another_identity")],
     },
     Fault {
@@ -274,6 +274,27 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[control("engine::supervisor::tests::a_hostile_engine_is_killed_and_replaced")],
     },
     Fault {
+        name: "crash-loop",
+        means: "an engine that fails again and again is started for ever",
+        file: "agent/control/src/engine/supervisor/failures.rs",
+        search: "if self.times.len() >= MAX_FAILURES { Next::StayDown }",
+        replace: "if false { Next::StayDown }",
+        tests: &[
+            control("engine::supervisor::failures::tests::the_fifth_failure_within_a_minute_is_the_last"),
+            control("engine::supervisor::tests::an_engine_that_fails_five_times_stays_down_until_the_documents_change"),
+        ],
+    },
+    Fault {
+        name: "stays-down-filled",
+        means: "clients of an engine that stays down wait for nobody",
+        file: "agent/control/src/engine/supervisor.rs",
+        search: "self.view.send_modify(|view| view.given_up = Some(why));",
+        replace: "self.view.send_modify(|view| view.given_up = Some(why)); if true { return; }",
+        tests: &[control(
+            "engine::supervisor::tests::when_it_stays_down_what_waits_and_what_comes_is_reset_until_an_operator_restarts_it",
+        )],
+    },
+    Fault {
         name: "no-successor",
         means: "without an engine the slots stay filled and clients wait",
         file: "agent/control/src/engine/supervisor.rs",
@@ -322,5 +343,29 @@ pub(super) const FAULTS: &[Fault] = &[
         search: "    (!allowed).then(|| {",
         replace: "    (allowed && !allowed).then(|| {",
         tests: &[control("attachments::tests::an_interface_of_another_cni_is_taken_only_where_a_document_allows_it")],
+    },
+    Fault {
+        name: "detached-unseen",
+        means: "nobody looks whether programs were detached",
+        file: "agent/control/src/node.rs",
+        search: "            Ok(_) => self.look_at_network().await,\n",
+        replace: "            Ok(_) => {}\n",
+        tests: &[test("brattice-tests", "together", "mended::programs_that_somebody_detaches_are_attached_again")],
+    },
+    Fault {
+        name: "any-cgroup",
+        means: "a pattern fits every cgroup that some document asks for",
+        file: "agent/control/src/attachments.rs",
+        search: "cgroups.iter().any(|cgroup| glob.covers(cgroup))",
+        replace: "!(cgroups.is_empty() && glob.as_str().is_empty())",
+        tests: &[control("attachments::tests::a_cgroup_selects_the_interface_before_its_processes_namespace")],
+    },
+    Fault {
+        name: "tap-without-mac",
+        means: "a tap is attached though nobody said the guest's link address",
+        file: "agent/control/src/attachments.rs",
+        search: "if interface.kind == \"tap\" && decision.mac == [0; 6] =>",
+        replace: "if interface.kind == \"tap\" && decision.mac == [1; 6] =>",
+        tests: &[control("attachments::tests::a_tap_takes_addresses_and_link_address_from_its_document_alone")],
     },
 ];

@@ -85,7 +85,7 @@ impl Supervisor {
                     warn!(pid, "the running engine is replaced: {why}");
                     self.end_stray(pid);
                     self.adoption = None;
-                    self.start_at = Instant::now() + Duration::from_millis(20);
+                    self.start_at = Some(Instant::now() + Duration::from_millis(20));
                 }
             },
             Ok((None, descriptors)) if ours && descriptors.is_empty() && self.link.is_none() => {

@@ -23,6 +23,8 @@ impl Supervisor {
     /// Begins to read and write; a new engine is started, then every engine gets its outputs and the latest snapshot.
     pub(super) fn connect(&mut self, stream: Arc<UnixStream>, mut reader: Reader, first: Option<&ToEngine>) {
         self.links += 1;
+        // What the one before sent is not held against this one.
+        self.messages = (Instant::now(), 0);
         let number = self.links;
         let (frames, mut waiting) = mpsc::channel::<Frame>(MAX_WAITING_FRAMES);
         let incoming = self.incoming_out.clone();

@@ -1,0 +1,125 @@
+//! Pins that go while the data path runs.
+
+use std::time::Duration;
+
+use brattice_loader::PinWatch;
+use tokio::time::timeout;
+
+use crate::room::{Room, ifindex, room, sh, tree};
+
+/// Unmounts what a test mounted, also when it fails.
+struct Mounted(String);
+
+impl Mounted {
+    fn bpffs(place: &str) -> Self {
+        sh(&format!("mkdir -p {place} && mount -t bpf none {place}"));
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").args(["-l", &self.0]).status();
+    }
+}
+
+async fn told(watch: &mut PinWatch, what: &str) {
+    timeout(Duration::from_secs(5), watch.changed()).await.unwrap_or_else(|_| panic!("no word of {what}")).unwrap();
+}
+
+#[test]
+fn a_removed_pin_is_told_and_put_back() {
+    room(async |room: Room| {
+        let _workload = room.workload("v0", "10.0.0.10/24");
+        let datapath = room.start().await;
+        datapath.attach(ifindex("v0")).await.unwrap();
+        let before = (datapath.attached().unwrap(), tree(&room.bpffs));
+        let mut watch = PinWatch::open(&room.bpffs).unwrap();
+        let root = room.bpffs.display();
+        for what in ["v2/links/vip_listener", "v2/maps/WORKLOADS", "v2/programs/workload_ingress", "v2/links", "v2"] {
+            sh(&format!("rm -r {root}/{what}"));
+            told(&mut watch, what).await;
+            // The burst may be told in parts; after the last there is nothing left to mend.
+            let mut mended = datapath.repair().await.unwrap();
+            while timeout(Duration::from_millis(200), watch.changed()).await.is_ok() {
+                mended.extend(datapath.repair().await.unwrap());
+            }
+            assert!(!mended.is_empty() && mended.iter().all(|m| *m == "pins"), "{what}: {mended:?}");
+            assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before, "{what}");
+        }
+        // What somebody else does beside it is not our concern.
+        let beside = format!("{root}-beside");
+        sh(&format!("mkdir {beside} && rmdir {beside}"));
+        assert!(
+            timeout(Duration::from_millis(300), watch.changed()).await.is_err(),
+            "told of somebody else's directory"
+        );
+    });
+}
+
+#[test]
+fn without_its_file_system_the_data_path_works_on_and_is_pinned_when_it_is_back() {
+    room(async |mut room: Room| {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("bpf").display().to_string();
+        let mount = Mounted::bpffs(&path);
+        room.bpffs = format!("{path}/brattice").into();
+        let _workload = room.workload("v0", "10.0.0.10/24");
+        let datapath = room.start().await;
+        datapath.attach(ifindex("v0")).await.unwrap();
+        let before = (datapath.attached().unwrap(), tree(&room.bpffs));
+        let mut watch = PinWatch::open(&room.bpffs).unwrap();
+
+        sh(&format!("umount -l {path}"));
+        told(&mut watch, "the unmount").await;
+        // The rest is mended all the same, and told when the pins can be, too.
+        sh("nft delete table inet brattice");
+        let error = datapath.repair().await.unwrap_err();
+        assert!(error.to_string().contains("mount -t bpf"), "{error}");
+        assert!(!room.bpffs.exists(), "nothing is left in the directory below");
+        sh("nft list table inet brattice");
+        assert_eq!(datapath.attached().unwrap(), before.0);
+        assert!(datapath.whole().unwrap());
+
+        let again = Mounted::bpffs(&path);
+        told(&mut watch, "the mount").await;
+        assert_eq!(datapath.repair().await.unwrap(), ["nft", "pins"]);
+        assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before);
+        // The directory is another one, and ours alone all the same.
+        let error = brattice_loader::Datapath::start(room.options()).await.unwrap_err();
+        assert!(matches!(error, brattice_loader::Error::InUse { .. }), "{error}");
+        drop(datapath);
+        let next = room.start().await;
+        assert!(next.adopted());
+        assert_eq!((next.steps(), next.attached().unwrap()), (vec![], before.0));
+        drop((again, mount));
+    });
+}
+
+#[test]
+fn an_interface_in_another_namespace_is_let_go_even_where_its_index_is_taken_anew() {
+    room(async |room: Room| {
+        let elsewhere = format!("{}-elsewhere", room.name);
+        sh(&format!("ip netns add {elsewhere}"));
+        sh("ip link add v0 index 777 type veth peer name v1");
+        let datapath = room.start().await;
+        datapath.attach(777).await.unwrap();
+        assert!(datapath.whole().unwrap());
+        sh(&format!("ip link set v0 netns {elsewhere}"));
+        sh("ip link add w0 index 777 type veth peer name w1");
+        assert!(!datapath.whole().unwrap());
+        assert_eq!(datapath.repair().await.unwrap(), ["workload_ingress"]);
+        let there = sh(&format!("ip netns exec {elsewhere} bpftool net show dev v0 2>/dev/null || true"));
+        assert!(!there.contains("workload_ingr"), "{there}");
+        datapath.attach(777).await.unwrap();
+        assert!(crate::foreign::attached("w0").len() == 1);
+        // And back: it is as new.
+        sh("ip link delete w0");
+        use std::os::fd::AsRawFd;
+        let here = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+        let here = format!("/proc/{}/fd/{}", std::process::id(), here.as_raw_fd());
+        sh(&format!("ip -n {elsewhere} link set v0 netns {here}"));
+        datapath.repair().await.unwrap();
+        assert_eq!(datapath.attached().unwrap().len(), 2);
+    });
+}
