@@ -146,7 +146,6 @@ fn ufw_is_mended_by_ufw() {
         .lines()
         .map(|line| match line.split_once('=') {
             Some(("IPT_SYSCTL", _)) => "IPT_SYSCTL=\n".to_owned(),
-            Some(("IPV6", _)) => "IPV6=no\n".to_owned(),
             _ => format!("{line}\n"),
         })
         .collect();
