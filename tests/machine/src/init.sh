@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # The guest's first process: mounts, modules, the script, its exit code, off. The console is the kernel's; what the script
 # prints goes to the second serial line.
 /bin/busybox --install -s /bin

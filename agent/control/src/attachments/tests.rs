@@ -1,5 +1,6 @@
 use brattice_loader::interfaces::Peer;
-use brattice_model::Glob;
+use brattice_loader::interfaces::places::NoNamespace;
+use brattice_model::{Attachment, Glob};
 
 use super::*;
 

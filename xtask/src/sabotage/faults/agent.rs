@@ -355,7 +355,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "any-cgroup",
         means: "a pattern fits every cgroup that some document asks for",
-        file: "agent/control/src/attachments.rs",
+        file: "agent/control/src/attachments/wishes.rs",
         search: "cgroups.iter().any(|cgroup| glob.covers(cgroup))",
         replace: "!(cgroups.is_empty() && glob.as_str().is_empty())",
         tests: &[control("attachments::tests::a_cgroup_selects_the_interface_before_its_processes_namespace")],
