@@ -4,6 +4,7 @@
 
 mod accounts;
 mod aged;
+mod attacks;
 mod calls;
 mod canary;
 mod cleanup;
