@@ -16,6 +16,7 @@ mod exposed;
 mod http;
 mod ipv6;
 mod lab;
+mod mtus;
 mod names;
 mod normalisation;
 mod records;
