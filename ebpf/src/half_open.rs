@@ -1,10 +1,12 @@
 //! The limit on half-open connections of a workload: what a SYN flood can use up, per workload instead of for all.
 //!
-//! A bare SYN of a flow not yet known counts; an ACK of the workload, or a RST to it, gives the place back. What nobody
-//! ever answers is forgotten when the window ends. All of it happens here, so it holds without an agent.
+//! A bare SYN of a flow not yet known counts. An ACK of the workload gives the place back if it acknowledges the SYN-ACK that
+//! went to the workload: any other leaves the connection half open in the stack, too. So does a RST to the workload, if it
+//! refuses a SYN: one without ACK only refuses such a wrong ACK. What nobody ever answers is forgotten when the window ends.
+//! All of it happens here, so it holds without an agent.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use brattice_abi::{Counter, DropReason, FlowKey, HALF_OPEN_WINDOW_NS, HalfOpenCount};
+use brattice_abi::{Counter, DropReason, FlowKey, HALF_OPEN_ANSWERED, HALF_OPEN_WINDOW_NS, HalfOpen, HalfOpenCount};
 
 use crate::{
     atomic::Atomic,
@@ -64,32 +66,62 @@ pub(crate) fn admit(workload: u32, flow: &FlowKey, limit: u32) -> Result<(), Dro
             start = found;
         }
     }
-    // SAFETY: the value is only read, and is one word.
-    if unsafe { HALF_OPEN.get(flow) }.is_some_and(|counted_in| *counted_in == start) {
+    // SAFETY: the value is only read, word by word.
+    if unsafe { HALF_OPEN.get(flow) }.is_some_and(|half| half.window_ns == start) {
         return Ok(());
     }
     if window.count.fetch_add(1) as i64 >= limit as i64 {
         window.count.fetch_add(MINUS_ONE);
         return Err(DropReason::HalfOpenLimit);
     }
-    if HALF_OPEN.insert(flow, start, BPF_ANY as u64).is_err() {
+    if HALF_OPEN.insert(flow, HalfOpen { window_ns: start, answer: 0 }, BPF_ANY as u64).is_err() {
         window.count.fetch_add(MINUS_ONE);
         return Err(DropReason::HelperFailed);
     }
     Ok(())
 }
 
+/// A SYN-ACK goes to the workload. One that is sent again, or a SYN cookie made anew, takes the place of the one before.
+#[inline(always)]
+pub(crate) fn answered(flow: &FlowKey, sequence: u32) {
+    if let Some(half) = HALF_OPEN.get_ptr_mut(flow) {
+        // SAFETY: the map's value, mapped while the program runs; an aligned word is written whole.
+        unsafe { (&raw mut (*half).answer).write_volatile(answer(sequence.wrapping_add(1))) };
+    }
+}
+
+/// [`HalfOpen::answer`] of what is to be acknowledged.
+#[inline(always)]
+fn answer(acknowledgment: u32) -> u64 {
+    HALF_OPEN_ANSWERED | acknowledgment as u64
+}
+
+/// An ACK of the workload.
+#[inline(always)]
+pub(crate) fn acknowledged(workload: u32, flow: &FlowKey, acknowledgment: u32) {
+    release(workload, flow, |half| half.answer == answer(acknowledgment));
+}
+
+/// A SYN of the workload was refused.
+#[inline(always)]
+pub(crate) fn refused(workload: u32, flow: &FlowKey) {
+    release(workload, flow, |_| true);
+}
+
 /// The flow is no longer half open. Costs one lookup while the workload has no half-open connection.
 #[inline(always)]
-pub(crate) fn release(workload: u32, flow: &FlowKey) {
+fn release(workload: u32, flow: &FlowKey, really: impl FnOnce(&HalfOpen) -> bool) {
     let Some(window) = Window::of(workload) else { return };
     if window.count.load() as i64 <= 0 {
         return;
     }
-    // SAFETY: the value is only read, and is one word.
-    let Some(counted_in) = unsafe { HALF_OPEN.get(flow) }.copied() else { return };
+    // SAFETY: the value is only read, word by word.
+    let Some(half) = unsafe { HALF_OPEN.get(flow) }.copied() else { return };
+    if !really(&half) {
+        return;
+    }
     // Of two CPUs that release the same flow, one removes it; only that one gives the place back.
-    if HALF_OPEN.remove(flow).is_ok() && counted_in == window.start_ns.load() {
+    if HALF_OPEN.remove(flow).is_ok() && half.window_ns == window.start_ns.load() {
         window.count.fetch_add(MINUS_ONE);
     }
 }

@@ -156,7 +156,7 @@ where
     // The workload knows its question by the resolver that it asked.
     let [asker, port]: [u16; 2] = ctx.load(inner.l4_offset as usize).map_err(|_| DropReason::HelperFailed)?;
     if u16::from_be(port) == intercept::DNS_PORT && called.is(config.dns_vip()) {
-        let answer = Ports { source: intercept::DNS_PORT, destination: u16::from_be(asker), flags: 0 };
+        let answer = Ports::of_udp(intercept::DNS_PORT, u16::from_be(asker));
         if let Some(resolver) = intercept::asked::<H::Address>(ctx, &inner, to.key(), &answer) {
             replace::<H>(ctx, &checked, Field::Destination, called, resolver)?;
             rewrite::source(ctx, &checked, source, resolver)?;

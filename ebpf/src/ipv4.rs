@@ -1,6 +1,6 @@
 //! The fixed IPv4 header and its checks.
 
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use brattice_abi::{DropReason, IPPROTO_TCP, IPPROTO_UDP};
 
 use crate::{
@@ -85,6 +85,9 @@ impl Header for Ipv4 {
         if header > present {
             return Err(DropReason::Truncated);
         }
+        if header > MIN_LEN && source_routed(ctx.skb.skb, ETH_LEN + header) != 0 {
+            return Err(DropReason::SourceRouted);
+        }
         let mut total = u16::from_be(self.total_length) as u32;
         if total == 0 && gso_size(ctx) != 0 {
             // A GSO packet of more than 64 KiB has no total length that 16 bits could hold (BIG TCP).
@@ -102,6 +105,54 @@ impl Header for Ipv4 {
             needs_checksum: false,
         }
         .with_room_for_ports((self.fragment_offset() as u32) << 3)
+    }
+}
+
+/// Most bytes of options.
+const MAX_OPTIONS: u32 = 40;
+/// Kinds of options (RFC 791, 3.1).
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+
+/// Whether there is an option that names a way, be it gone already: a stack that takes part sends its answers back by it. Behind
+/// a malformed one nothing is looked for: the stack refuses the packet. Called rather than inlined because it has a loop.
+#[inline(never)]
+fn source_routed(skb: *mut __sk_buff, end: u32) -> u32 {
+    let ctx = TcContext::new(skb);
+    let mut offset = ETH_LEN + MIN_LEN;
+    for _ in 0..MAX_OPTIONS {
+        if offset >= end {
+            return 0;
+        }
+        // The length of one without is the next one's kind; behind the last one there is TCP or UDP, or the frame is cut off.
+        let Ok([kind, len]) = ctx.load::<[u8; 2]>(offset as usize) else { return 0 };
+        if kind == END_OF_OPTIONS {
+            return 0;
+        }
+        if kind == LOOSE_SOURCE_ROUTE || kind == STRICT_SOURCE_ROUTE {
+            return 1;
+        }
+        // Without a branch, or the verifier would go all ways in which options can follow each other.
+        let alone = is_no_operation(kind);
+        let step = alone | len as u32 & alone.wrapping_sub(1);
+        if step < 2 - alone {
+            return 0;
+        }
+        offset += step;
+    }
+    0
+}
+
+/// 1 or 0, of a kind above 0.
+#[inline(always)]
+fn is_no_operation(kind: u8) -> u32 {
+    let mut kind = kind as u32;
+    // SAFETY: a local variable. Volatile, so that no branch is made of what follows.
+    unsafe {
+        (&raw mut kind).write_volatile(kind);
+        (&raw const kind).read_volatile().wrapping_sub(NO_OPERATION as u32 + 1) >> 31
     }
 }
 

@@ -169,7 +169,7 @@ const SOURCE_ROUTED: u64 = DropReason::SourceRouted as u64;
 const MALFORMED: u64 = DropReason::Malformed as u64;
 const TOO_MANY: u64 = DropReason::TooManyHeaders as u64;
 
-/// The only function that is called rather than inlined: it has a loop, and is needed where foreign traffic is looked at
+/// Called rather than inlined: it has a loop, and is needed where foreign traffic is looked at
 /// and where ours is checked. Its result is one word because a call can return no more.
 #[inline(never)]
 fn walk(skb: *mut __sk_buff, offset: u32, next_header: u32, payload: u32) -> u64 {

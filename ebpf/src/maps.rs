@@ -6,9 +6,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
 };
 use brattice_abi::{
-    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpenCount, InterceptKey, Listener, ListenerKey, MAX_COUNTERS,
-    MAX_HALF_OPEN, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS, MAX_WORKERS, MAX_WORKLOADS, SLOTS, Switch,
-    SwitchKey, TargetKey, WorkerState, Workload, WorkloadKey,
+    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpen, HalfOpenCount, InterceptKey, Listener, ListenerKey,
+    MAX_COUNTERS, MAX_HALF_OPEN, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS, MAX_WORKERS, MAX_WORKLOADS,
+    SLOTS, Switch, SwitchKey, TargetKey, WorkerState, Workload, WorkloadKey,
 };
 
 // Tables that only user space fills are not preallocated: their limits are far above what most nodes need.
@@ -41,7 +41,7 @@ pub(crate) static SWITCHES: HashMap<SwitchKey, Switch> = HashMap::with_max_entri
 pub(crate) static INTERCEPTS: LruHashMap<InterceptKey, Address> = LruHashMap::with_max_entries(MAX_INTERCEPTS, 0);
 
 #[map]
-pub(crate) static HALF_OPEN: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+pub(crate) static HALF_OPEN: LruHashMap<FlowKey, HalfOpen> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
 
 #[map]
 pub(crate) static HALF_OPEN_COUNTS: LruHashMap<u32, HalfOpenCount> = LruHashMap::with_max_entries(MAX_WORKLOADS, 0);

@@ -124,9 +124,19 @@ pub(crate) struct Ports {
     pub(crate) destination: u16,
     /// TCP flags; 0 for UDP.
     pub(crate) flags: u8,
+    /// TCP sequence number, host order; 0 for UDP.
+    pub(crate) sequence: u32,
+    /// TCP acknowledgment number, likewise.
+    pub(crate) acknowledgment: u32,
 }
 
 impl Ports {
+    /// Of what is not TCP.
+    #[inline(always)]
+    pub(crate) fn of_udp(source: u16, destination: u16) -> Self {
+        Self { source, destination, flags: 0, sequence: 0, acknowledgment: 0 }
+    }
+
     /// A SYN that asks for a new connection.
     #[inline(always)]
     pub(crate) fn is_bare_syn(&self) -> bool {
@@ -192,6 +202,8 @@ impl Checked {
                     source: u16::from_be(tcp.source),
                     destination: u16::from_be(tcp.destination),
                     flags: tcp.flags,
+                    sequence: u32::from_be(tcp.sequence),
+                    acknowledgment: u32::from_be(tcp.acknowledgment),
                 });
             } else {
                 let [source, destination, _, checksum]: [u16; 4] =
@@ -199,7 +211,7 @@ impl Checked {
                 if self.needs_checksum && checksum == 0 {
                     return Err(DropReason::Malformed);
                 }
-                ports = Some(Ports { source: u16::from_be(source), destination: u16::from_be(destination), flags: 0 });
+                ports = Some(Ports::of_udp(u16::from_be(source), u16::from_be(destination)));
             }
         }
         if !self.whole {

@@ -15,8 +15,8 @@ use crate::{
     ipv6::Ipv6,
     maps::{ALIASES, LISTENERS, TARGETS},
     packet::{
-        ETH_P_IP, ETH_P_IPV6, Header, ICMP_ERROR, Ports, TCP_RST, TCX_DROP, TOO_LARGE, ifindex, ingress_ifindex,
-        protocol, vlan,
+        ETH_P_IP, ETH_P_IPV6, Header, ICMP_ERROR, Ports, TCP_ACK, TCP_RST, TCP_SYN, TCX_DROP, TOO_LARGE, ifindex,
+        ingress_ifindex, protocol, vlan,
     },
     report::{self, Program, Seen, count},
     rewrite::{self, Place},
@@ -109,8 +109,8 @@ where
         Some(ports) => {
             (seen.source_port, seen.destination_port) = (ports.source, ports.destination);
             permit(ctx, config, &to, source, checked.protocol, ports)?;
-            if ports.flags & TCP_RST != 0 {
-                released(alias, &to, source.key(), ports);
+            if ports.flags & TCP_ACK != 0 && ports.flags & (TCP_SYN | TCP_RST) != 0 {
+                answers(alias, &to, source.key(), ports);
             }
             if ports.source == intercept::DNS_PORT && source.is(config.dns_vip()) {
                 asked = intercept::asked(ctx, &checked, to, ports);
@@ -193,9 +193,13 @@ fn of_another_user(ctx: &TcContext, config: &Config) -> bool {
     user != config.engine_uid && user != ROOT
 }
 
-/// A workload's SYN was answered with a RST: it is no longer half open.
+/// What answers a workload's SYN: a SYN-ACK, or a RST, after which it is no longer half open.
 #[inline(always)]
-fn released(alias: &Alias, to: &Address, vip: Address, ports: &Ports) {
+fn answers(alias: &Alias, to: &Address, vip: Address, ports: &Ports) {
     let flow = FlowKey { alias: *to, vip, source_port: ports.destination, destination_port: ports.source };
-    half_open::release(alias.workload_id, &flow);
+    if ports.flags & TCP_RST != 0 {
+        half_open::refused(alias.workload_id, &flow);
+    } else {
+        half_open::answered(&flow, ports.sequence);
+    }
 }

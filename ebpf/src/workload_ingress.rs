@@ -146,7 +146,7 @@ where
             if ports.is_bare_syn() {
                 half_open::admit(workload.workload_id, &flow, config.half_open_limit)?;
             } else if ports.flags & (TCP_SYN | TCP_ACK) == TCP_ACK {
-                half_open::release(workload.workload_id, &flow);
+                half_open::acknowledged(workload.workload_id, &flow, ports.acknowledgment);
             }
         }
         if !to_vip {

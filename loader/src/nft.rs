@@ -90,6 +90,10 @@ struct Guarded {
     alias: IpNet,
     /// First and last, as nft writes a range.
     sources: String,
+    /// Matches ICMP errors and redirects.
+    errors: &'static str,
+    /// Where the destination lies in the header that one quotes, in bits from the start of the ICMP header.
+    quoted: u32,
 }
 
 fn guarded(options: &Options) -> Vec<Guarded> {
@@ -100,20 +104,35 @@ fn guarded(options: &Options) -> Vec<Guarded> {
         vip: IpNet::V4(options.vip.trunc()),
         alias: IpNet::V4(options.alias.trunc()),
         sources: format!("{}-{}", at(first), at(last)),
+        errors: "icmp type { destination-unreachable, redirect, time-exceeded, parameter-problem }",
+        quoted: 8 * (8 + 16),
     }];
     all.extend(options.ipv6.map(|ipv6| Guarded {
         family: "ip6",
         vip: IpNet::V6(ipv6.vip.trunc()),
         alias: IpNet::V6(ipv6.alias.trunc()),
         sources: format!("{}-{}", ipv6.at(first), ipv6.at(last)),
+        errors: "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-redirect }",
+        quoted: 8 * (8 + 24),
     }));
     all
+}
+
+/// The bits of a network's prefix as one number.
+fn prefix(net: IpNet) -> u128 {
+    match net {
+        IpNet::V4(net) => {
+            u128::from(net.network().to_bits().checked_shr(u32::from(32 - net.prefix_len())).unwrap_or(0))
+        }
+        IpNet::V6(net) => net.network().to_bits().checked_shr(u32::from(128 - net.prefix_len())).unwrap_or(0),
+    }
 }
 
 fn text(options: &Options) -> String {
     // Callers and targets show as aliases, and come by brattice0 only: from elsewhere, a packet from an alias can but
     // mean to end or fill somebody's connection. ICMP errors do the same without a source of ours. (What comes by lo is
-    // this host's own; also the RST of the last rule.)
+    // this host's own; also the RST of the last rule.) An error to the host itself about what went to an alias, of a router
+    // as it were, would teach the stack a small MTU of that alias, or end a connection: but no router ever sees such packets.
     //
     // Who connects from a service's address and port to an alias gets a RST: else that socket would wait, and eat the SYN
     // of a workload that calls the service from just that port.
@@ -121,10 +140,12 @@ fn text(options: &Options) -> String {
     // Nothing that comes by brattice0 is for elsewhere, and nothing to an alias goes by another way. While somebody has
     // removed one of our routes, the host's default route would take it.
     let (mut guard, mut output, mut astray) = (String::new(), String::new(), String::new());
-    for Guarded { family, vip, alias, sources } in guarded(options) {
+    for Guarded { family, vip, alias, sources, errors, quoted } in guarded(options) {
+        let (len, prefix) = (alias.prefix_len(), prefix(alias));
         guard += &format!(
             "iifname != \"{DEVICE}\" iifname != \"lo\" {family} saddr {alias} {family} daddr {vip} counter drop;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n"
+             iifname != \"{DEVICE}\" iifname != \"lo\" {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
+             iifname != \"{DEVICE}\" iifname != \"lo\" {errors} @th,{quoted},{len} {prefix} counter drop;\n"
         );
         output += &format!(
             "oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
@@ -176,9 +197,11 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
     let net = |net: IpNet| format!("{{\"addr\":\"{}\",\"len\":{}}}", net.network(), net.prefix_len());
     let engine = format!("\"right\":{}}}", options.engine_uid);
     let families = guarded(options).into_iter().all(|Guarded { vip, alias, .. }| {
+        let prefix = format!("\"right\":{}}}", prefix(alias));
         let (vip, alias) = (net(vip), net(alias));
         rule("guard", &["saddr", &alias, &vip, "drop"])
             && rule("guard", &["l4proto", &vip, "drop"])
+            && rule("guard", &["\"base\":\"th\"", &prefix, "drop"])
             && rule("output", &["skuid", &engine, &vip, "reject"])
             && rule("astray", &["oifname", &alias, "drop"])
     });

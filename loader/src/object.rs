@@ -28,7 +28,7 @@ const SIZES: [(&str, usize, usize); 11] = [
     (abi::LISTENERS, size_of::<abi::ListenerKey>(), size_of::<abi::Listener>()),
     (abi::SWITCHES, size_of::<abi::SwitchKey>(), size_of::<abi::Switch>()),
     (abi::INTERCEPTS, size_of::<abi::InterceptKey>(), size_of::<abi::Address>()),
-    (abi::HALF_OPEN, size_of::<abi::FlowKey>(), 8),
+    (abi::HALF_OPEN, size_of::<abi::FlowKey>(), size_of::<abi::HalfOpen>()),
     (abi::HALF_OPEN_COUNTS, 4, size_of::<abi::HalfOpenCount>()),
     (abi::COUNTERS, 4, 8),
     (abi::WORKERS, 4, size_of::<abi::WorkerState>()),

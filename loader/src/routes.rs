@@ -24,10 +24,18 @@ fn gateway(destination: IpNet) -> IpAddr {
     if destination.addr().is_ipv4() { GATEWAY.into() } else { GATEWAY6.into() }
 }
 
+/// Where the alias pool's route is. Into the main table the kernel writes what router advertisements tell, and everybody on a
+/// link may send them: a workload would take others' aliases by a longer prefix. The table `local` is asked first. (Of IPv4,
+/// where nobody else writes routes, both are one trie to the kernel, and the longest prefix counts.)
+fn alias_table(pool: IpNet) -> u32 {
+    if pool.addr().is_ipv4() { route::TABLE_MAIN } else { route::TABLE_LOCAL }
+}
+
 /// The alias pool's route. A workload with an MTU too small for IPv6 has no IPv6.
 pub(crate) fn alias(pool: IpNet, device: u32, mtu: u32) -> NewRoute {
     NewRoute {
         destination: pool.trunc(),
+        table: alias_table(pool),
         kind: route::UNICAST,
         protocol: PROTOCOL,
         interface: device,
@@ -42,6 +50,7 @@ pub(crate) fn alias(pool: IpNet, device: u32, mtu: u32) -> NewRoute {
 pub(crate) fn vip(range: IpNet, loopback: u32) -> NewRoute {
     NewRoute {
         destination: range.trunc(),
+        table: route::TABLE_LOCAL,
         kind: route::LOCAL,
         protocol: PROTOCOL,
         interface: loopback,
@@ -75,7 +84,9 @@ pub(crate) fn ours(route: &Route) -> bool {
     route.protocol == PROTOCOL
         && match route.kind {
             route::LOCAL => route.table == route::TABLE_LOCAL,
-            route::UNICAST => route.table == route::TABLE_MAIN && route.gateway == Some(gateway(route.destination)),
+            route::UNICAST => {
+                route.table == alias_table(route.destination) && route.gateway == Some(gateway(route.destination))
+            }
             _ => false,
         }
 }
@@ -84,7 +95,7 @@ pub(crate) fn ours(route: &Route) -> bool {
 /// range is left alone and is an error.
 pub(crate) fn ensure(socket: &mut Socket, wanted: &NewRoute) -> Result<bool> {
     let all = route::list(socket).map_err(Error::netlink("listing routes"))?;
-    let table = if wanted.kind == route::LOCAL { route::TABLE_LOCAL } else { route::TABLE_MAIN };
+    let table = wanted.table;
     let there: Vec<_> = all.iter().filter(|r| r.table == table && r.destination == wanted.destination).collect();
     if there.iter().any(|r| same(wanted, r)) {
         return Ok(false);
@@ -109,6 +120,7 @@ pub(crate) fn remove(socket: &mut Socket, found: &Route) -> Result<()> {
     let destination = found.destination;
     NewRoute {
         destination,
+        table: found.table,
         kind: found.kind,
         protocol: found.protocol,
         interface: found.interfaces.first().copied().unwrap_or(0),
@@ -128,6 +140,7 @@ pub(crate) fn describe(found: &Route) -> String {
     } else {
         let mtu = found.mtu.map(|m| format!(" mtu {m}")).unwrap_or_default();
         let (destination, gateway) = (found.destination, gateway(found.destination));
-        format!("route {destination} via {gateway} dev {} onlink{mtu} proto {PROTOCOL}", crate::device::DEVICE)
+        let table = if found.table == route::TABLE_LOCAL { " table local" } else { "" };
+        format!("route {destination} via {gateway} dev {} onlink{mtu}{table} proto {PROTOCOL}", crate::device::DEVICE)
     }
 }

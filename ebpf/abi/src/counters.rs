@@ -79,8 +79,8 @@ reasons! {
         NotConfigured = 19 => "the agent has not configured the programs yet",
         /// More than [`crate::MAX_EXTENSION_HEADERS`].
         TooManyHeaders = 20 => "the packet has more IPv6 extension headers than are read",
-        /// A routing header of type 0 (RFC 5095), or one with segments left.
-        SourceRouted = 21 => "the packet names its own way by an IPv6 routing header",
+        /// An IPv6 routing header of type 0 (RFC 5095), or one with segments left; an IPv4 source route option.
+        SourceRouted = 21 => "the packet names its own way by an IPv6 routing header or an IPv4 source route",
         /// The packet that an ICMP error quotes is not from or to the workload that the error is from or to.
         IcmpForeign = 22 => "an ICMP error is about a packet of somebody else than the workload it came from or goes to",
         /// Cut off, malformed, a later fragment, neither TCP nor UDP.

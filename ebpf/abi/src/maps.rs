@@ -306,6 +306,20 @@ pub struct FlowKey {
     pub destination_port: u16,
 }
 
+/// A flow that is half open.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(Debug))]
+pub struct HalfOpen {
+    /// The window it is counted in: [`HalfOpenCount::window_ns`] of its workload.
+    pub window_ns: u64,
+    /// What the workload must acknowledge: the number behind that of the SYN-ACK, with [`HALF_OPEN_ANSWERED`]; 0 before.
+    pub answer: u64,
+}
+
+/// Set in [`HalfOpen::answer`] once there was a SYN-ACK.
+pub const HALF_OPEN_ANSWERED: u64 = 1 << 32;
+
 /// Half-open connections of a workload in the present window.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -349,6 +363,7 @@ crate::pod!(
     Switch,
     InterceptKey,
     FlowKey,
+    HalfOpen,
     HalfOpenCount,
     WorkerState,
 );
@@ -364,5 +379,6 @@ const _: () = assert!(size_of::<SwitchKey>() == 8);
 const _: () = assert!(size_of::<Switch>() == 16);
 const _: () = assert!(size_of::<InterceptKey>() == 24);
 const _: () = assert!(size_of::<FlowKey>() == 36);
+const _: () = assert!(size_of::<HalfOpen>() == 16);
 const _: () = assert!(size_of::<HalfOpenCount>() == 16);
 const _: () = assert!(size_of::<WorkerState>() == 16);

@@ -112,6 +112,7 @@ pub(crate) fn list(socket: &mut Socket) -> io::Result<Vec<Route>> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewRoute {
     pub(crate) destination: IpNet,
+    pub(crate) table: u32,
     pub(crate) kind: u8,
     pub(crate) protocol: u8,
     pub(crate) interface: u32,
@@ -130,16 +131,16 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 impl NewRoute {
     fn message(&self, request: u16) -> Message {
-        let (table, scope) = match (self.kind, self.gateway) {
-            (LOCAL, _) => (TABLE_LOCAL, SCOPE_HOST),
-            (_, Some(_)) => (TABLE_MAIN, SCOPE_UNIVERSE),
-            (_, None) => (TABLE_MAIN, SCOPE_LINK),
+        let scope = match (self.kind, self.gateway) {
+            (LOCAL, _) => SCOPE_HOST,
+            (_, Some(_)) => SCOPE_UNIVERSE,
+            (_, None) => SCOPE_LINK,
         };
         let mut head = [0; HEADER];
         let family = if self.destination.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         head[0] = u8::try_from(family).unwrap_or(0);
         head[1] = self.destination.prefix_len();
-        head[4] = u8::try_from(table).unwrap_or(0);
+        head[4] = u8::try_from(self.table).unwrap_or(0);
         head[5] = self.protocol;
         head[6] = scope;
         head[7] = self.kind;

@@ -22,7 +22,7 @@ use super::trace::{Culprit, Trace};
 use crate::aside::aside;
 use crate::interfaces::PROBE_PREFIX;
 use crate::netlink::link::{self, VethPair};
-use crate::netlink::route::{NewRoute, UNICAST};
+use crate::netlink::route::{NewRoute, TABLE_MAIN, UNICAST};
 use crate::netlink::{Family, Socket};
 use crate::{Datapath, Error, Ipv6, Maps, Options, Result, cleanup, device, ipv6, sockets};
 
@@ -282,6 +282,7 @@ fn furnish(address: IpAddr) -> std::io::Result<[u8; 6]> {
     link::add_address(&mut socket, eth0.ifindex, address, if address.is_ipv4() { 32 } else { 128 })?;
     let default = NewRoute {
         destination: if address.is_ipv4() { IpNet::V4(Ipv4Net::default()) } else { IpNet::V6(Ipv6Net::default()) },
+        table: TABLE_MAIN,
         kind: UNICAST,
         protocol: crate::routes::PROTOCOL,
         interface: eth0.ifindex,

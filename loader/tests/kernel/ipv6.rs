@@ -39,6 +39,11 @@ fn a_start_puts_both_families_there_and_cleanup_takes_both() {
         let routes = routes();
         assert!(routes.contains(VIP_ROUTE), "{routes}");
         assert!(routes.contains(ALIAS_ROUTE) && routes.contains("onlink") && routes.contains("mtu 1500"), "{routes}");
+        // Of a longer prefix in the main table, as a router advertisement may bring, nothing is asked.
+        sh("ip -6 route add fd00:64::2/128 dev brattice1");
+        let way = sh("ip -6 route get fd00:64::2");
+        assert!(way.contains("dev brattice0"), "{way}");
+        sh("ip -6 route del fd00:64::2/128 dev brattice1");
         assert_eq!(sh("ip -o address show dev brattice0"), "");
         let config = datapath.maps.config().get(&0).unwrap().unwrap();
         assert_eq!(IpAddr::from(config.vip_net6), "fd00:a9fe::".parse::<IpAddr>().unwrap());
@@ -84,7 +89,7 @@ fn what_vanishes_is_put_back_by_its_event() {
         for (command, expected) in [
             ("ip link set brattice0 down; ip link set brattice0 up", vec!["alias-route", "alias-route-ipv6"]),
             ("ip -6 route del local fd00:a9fe::/64 dev lo proto 187", vec!["vip-route-ipv6"]),
-            ("ip -6 route del fd00:64::/48 proto 187", vec!["alias-route-ipv6"]),
+            ("ip -6 route del fd00:64::/48 table local proto 187", vec!["alias-route-ipv6"]),
             // What IPv6 takes with it when it is turned off.
             (&format!("{OFF}; {ON}"), vec!["alias-route-ipv6", "vip-route-ipv6"]),
         ] {

@@ -186,7 +186,11 @@ fn the_half_open_limit_holds_for_taken_connections() {
     }
     let one_more = Frame::tcp((REAL, 6000), (RESOLVER, 53), SYN, b"");
     drops(&mut node, Hook::Ingress, &one_more.build(), DropReason::HalfOpenLimit);
-    intercepted(&mut node, &Frame::tcp((REAL, 5000), (RESOLVER, 53), ACK, b""));
+    // What is acknowledged is in `half_open`.
+    let mut answered = Frame::tcp((REAL, 5000), (RESOLVER, 53), ACK, b"").build();
+    answered[42..46].copy_from_slice(&0x0102_0305u32.to_be_bytes());
+    node.run(Hook::Egress, &Frame::tcp((DNS_VIP, 53), (ALIAS, 5000), SYN | ACK, b"").build(), Context::default());
+    node.run(Hook::Ingress, &answered, Context::default());
     intercepted(&mut node, &one_more);
 }
 

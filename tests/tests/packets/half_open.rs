@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use brattice_abi::{Counter, DropReason, HALF_OPEN_WINDOW_NS, HalfOpenCount};
 use brattice_tests::packets::{
     frame::Frame,
-    node::{Context, Hook, IFINDEX, Node, boot_time},
+    node::{Context, Hook, IFINDEX, Node, TCX_REDIRECT, boot_time},
 };
 
 use crate::scene::*;
@@ -14,6 +14,23 @@ const LIMIT: u16 = 8;
 
 fn segment(port: u16, flags: u8) -> Frame {
     Frame::tcp((REAL, port), (VIP, 80), flags, b"")
+}
+
+/// The SYN-ACK to a SYN from a port. The builder's numbers: 0x01020304, and 0x05060708 acknowledged.
+fn syn_ack(port: u16) -> Frame {
+    Frame::tcp((VIP, 80), (ALIAS, port), SYN | ACK, b"")
+}
+
+/// A segment that acknowledges so much, its checksum not minded.
+fn acknowledging(port: u16, number: u32) -> Vec<u8> {
+    let mut frame = segment(port, ACK).build();
+    frame[42..46].copy_from_slice(&number.to_be_bytes());
+    frame
+}
+
+/// Ingress takes it.
+fn taken(node: &mut Node, frame: &[u8]) {
+    assert_eq!(node.run(Hook::Ingress, frame, Context::default()).verdict, TCX_REDIRECT);
 }
 
 fn count(node: &mut Node) -> u32 {
@@ -54,9 +71,10 @@ fn a_syn_sent_again_is_not_counted_again() {
 #[test]
 fn an_ack_gives_the_place_back() {
     let mut node = filled();
-    takes(&mut node, &segment(1003, ACK));
+    delivers(&mut node, &syn_ack(1003));
+    taken(&mut node, &acknowledging(1003, 0x0102_0305));
     assert_eq!(count(&mut node), u32::from(LIMIT) - 1);
-    takes(&mut node, &segment(1003, ACK));
+    taken(&mut node, &acknowledging(1003, 0x0102_0305));
     assert_eq!(count(&mut node), u32::from(LIMIT) - 1, "once");
     takes(&mut node, &segment(2000, SYN));
     drops(&mut node, Hook::Ingress, &segment(2001, SYN).build(), DropReason::HalfOpenLimit);
@@ -71,6 +89,25 @@ fn an_ack_of_an_unknown_flow_gives_nothing_back() {
     takes(&mut node, &segment(1000, RST));
     assert_eq!(count(&mut node), u32::from(LIMIT));
     drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+}
+
+/// The connection stays half open for the stack, which refuses such an ACK by a RST without one.
+#[test]
+fn an_ack_of_made_up_numbers_gives_nothing_back() {
+    let mut node = filled();
+    taken(&mut node, &acknowledging(1003, 0));
+    taken(&mut node, &acknowledging(1003, 1));
+    delivers(&mut node, &syn_ack(1003));
+    for number in [0, 0x0102_0304, 0x0102_0306, u32::MAX] {
+        taken(&mut node, &acknowledging(1003, number));
+    }
+    delivers(&mut node, &Frame::tcp((VIP, 80), (ALIAS, 1003), RST, b""));
+    assert_eq!(count(&mut node), u32::from(LIMIT));
+    drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+    // The right one does, also where it was answered twice.
+    delivers(&mut node, &syn_ack(1003));
+    taken(&mut node, &acknowledging(1003, 0x0102_0305));
+    assert_eq!(count(&mut node), u32::from(LIMIT) - 1);
 }
 
 /// The answer of a closed port.
@@ -122,7 +159,8 @@ fn the_window_ends() {
     assert!(window.window_ns >= now, "a new window began");
 
     // A flow of the last window is over: its ACK takes nothing from this one.
-    takes(&mut node, &segment(1000, ACK));
+    delivers(&mut node, &syn_ack(1000));
+    taken(&mut node, &acknowledging(1000, 0x0102_0305));
     assert_eq!(count(&mut node), 1);
     // And a SYN of it sent again is a new one here.
     takes(&mut node, &segment(1001, SYN));

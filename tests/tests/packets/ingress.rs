@@ -52,6 +52,36 @@ fn ip_options_are_carried_along() {
     }
 }
 
+/// Whether the way is still to go, or has been gone: a stack that takes part would send its answers by it.
+#[test]
+fn source_routes_are_dropped() {
+    let mut node = node();
+    let with = |options: &[u8]| to_vip(SYN).with(|f| f.options = options.to_vec());
+    for kind in [131, 137] {
+        for pointer in [4, 8] {
+            let route = [kind, 7, pointer, 10, 9, 8, 7];
+            drops(&mut node, Hook::Ingress, &with(&[&route[..], &[0]].concat()).build(), DropReason::SourceRouted);
+            drops(&mut node, Hook::Ingress, &with(&[&[1][..], &route].concat()).build(), DropReason::SourceRouted);
+            // Behind another option, and at the very end.
+            let record = [7, 7, 4, 0, 0, 0, 0];
+            let behind = [&[1; 26][..], &record, &route].concat();
+            drops(&mut node, Hook::Ingress, &with(&behind).build(), DropReason::SourceRouted);
+            // To somebody else it is none of our business.
+            passes(
+                &mut node,
+                Hook::Ingress,
+                &with(&[&[1][..], &route].concat()).with(|f| f.destination = STRANGER).build(),
+            );
+        }
+    }
+    // The same bytes inside of other options, behind the end of options, behind a broken one.
+    for options in
+        [[7, 7, 4, 131, 7, 4, 0, 0], [0, 131, 7, 4, 0, 0, 0, 0], [7, 0, 131, 7, 4, 0, 0, 0], [7, 1, 131, 3, 4, 0, 0, 0]]
+    {
+        takes(&mut node, &with(&options));
+    }
+}
+
 #[test]
 fn tcp_options_are_carried_along() {
     let mut node = node();

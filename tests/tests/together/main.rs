@@ -4,6 +4,7 @@
 
 mod accounts;
 mod aged;
+mod attacks;
 mod calls;
 mod canary;
 mod cleanup;
@@ -19,6 +20,7 @@ mod http;
 mod ipv6;
 mod lab;
 mod mended;
+mod mtus;
 mod names;
 mod normalisation;
 mod records;

@@ -7,7 +7,7 @@ use brattice_tests::packets::{
     checksums,
     frame::Payload,
     frame6::Frame6,
-    node::{Context, Hook, IFINDEX, Node, config},
+    node::{Context, Hook, IFINDEX, Node, TCX_REDIRECT, config},
 };
 
 use super::scene::*;
@@ -302,7 +302,13 @@ fn half_open_connections_are_limited() {
         DropReason::HalfOpenLimit,
     );
     // An ACK of the workload and a RST to it each give a place back.
+    crate::scene::delivers(&mut node, &Frame6::tcp((VIP6, 80), (ALIAS6, 1003), SYN | ACK, b""));
+    let mut frame = Frame6::tcp((REAL6, 1003), (VIP6, 80), ACK, b"").build();
     takes(&mut node, &Frame6::tcp((REAL6, 1003), (VIP6, 80), ACK, b""));
+    assert_eq!(node.half_open(WORKLOAD).map(|c| c.count), Some(8), "it acknowledged something else");
+    // What the builder's SYN-ACK wants.
+    frame[62..66].copy_from_slice(&0x0102_0305u32.to_be_bytes());
+    assert_eq!(node.run(Hook::Ingress, &frame, Context::default()).verdict, TCX_REDIRECT);
     crate::scene::delivers(&mut node, &Frame6::tcp((VIP6, 80), (ALIAS6, 1004), RST | ACK, b""));
     assert_eq!(node.half_open(WORKLOAD).map(|c| c.count), Some(6));
     takes(&mut node, &syn(2000));

@@ -21,8 +21,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "cleanup-foreign-route",
         means: "cleanup removes a foreign route with our protocol number",
         file: "loader/src/routes.rs",
-        search: "route.table == route::TABLE_MAIN && route.gateway == Some(gateway(route.destination)),",
-        replace: "route.table == route::TABLE_MAIN,",
+        search: "route.table == alias_table(route.destination) && route.gateway == Some(gateway(route.destination))",
+        replace: "route.table == alias_table(route.destination)",
         tests: &[kernel("cleanup::cleanup_leaves_the_node_as_it_was")],
     },
     Fault {
@@ -32,6 +32,22 @@ pub(super) const FAULTS: &[Fault] = &[
         search: "    let lock = pins.lock()?;\n",
         replace: "    let lock = pins.lock().ok().flatten();\n",
         tests: &[kernel("cleanup::cleanup_leaves_the_node_as_it_was")],
+    },
+    Fault {
+        name: "alias-route-main",
+        means: "the route to IPv6 aliases is in the main table, where advertisements write",
+        file: "loader/src/routes.rs",
+        search: "if pool.addr().is_ipv4() { route::TABLE_MAIN } else { route::TABLE_LOCAL }",
+        replace: "if pool.addr().is_ipv4() { route::TABLE_MAIN } else { route::TABLE_MAIN }",
+        tests: &[kernel("ipv6::a_start_puts_both_families_there_and_cleanup_takes_both")],
+    },
+    Fault {
+        name: "icmp-about-aliases",
+        means: "ICMP errors from anywhere teach the stack the MTU of an alias",
+        file: "loader/src/nft.rs",
+        search: "{errors} @th,{quoted},{len} {prefix} counter drop;",
+        replace: "{errors} @th,{quoted},{len} {prefix} counter accept;",
+        tests: &[test("brattice-tests", "together", "attacks::each_is_counted_for_what_it_is_and_reaches_nobody")],
     },
     Fault {
         name: "route-not-repaired",
