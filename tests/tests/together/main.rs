@@ -21,6 +21,7 @@ mod lab;
 mod mended;
 mod names;
 mod normalisation;
+mod reach;
 mod records;
 mod revocation;
 mod routing;
