@@ -7,7 +7,7 @@ use brattice_loader::{Attachment, Datapath, Error, Hook, Options, cleanup};
 use tokio::time::timeout;
 
 use crate::foreign::attached;
-use crate::room::{Room, ifindex, room, sh, tree, try_sh};
+use crate::room::{Room, SOCKET_PROGRAMS, ifindex, room, sh, tree, try_sh};
 
 const VIP_ROUTE: &str = "local 169.254.64.0/20 dev lo";
 const ALIAS_ROUTE: &str = "100.127.0.0/16 via 192.0.0.8 dev brattice0";
@@ -19,9 +19,6 @@ fn routes() -> String {
 fn of<'a>(all: &'a [Attachment], program: &str) -> Vec<&'a Attachment> {
     all.iter().filter(|a| a.program == program).collect()
 }
-
-/// Programs at the root of the cgroups, which has cgroup v2 on every machine that runs these tests.
-const SOCKET_PROGRAMS: usize = 6;
 
 #[test]
 fn a_start_puts_everything_there() {
@@ -92,7 +89,7 @@ fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::RouteTaken { table: 255, protocol: 4, .. }), "{error}");
         assert!(room.bpffs.join("v3/links/vip_listener").exists());
-        let guards = tree(&room.bpffs.join("v2")).into_iter().map(|pin| pin.display().to_string());
+        let guards = tree(&room.bpffs.join("v3")).into_iter().map(|pin| pin.display().to_string());
         assert_eq!(
             guards.filter(|pin| pin.contains("s/workload_egress")).count(),
             2,
