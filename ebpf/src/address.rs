@@ -56,3 +56,13 @@ impl Ip for Address {
 
 /// `::`.
 pub(crate) const UNSPECIFIED: Address = Address([0; 16]);
+
+/// IPv4-mapped?
+#[inline(always)]
+pub(crate) fn is_ipv4(address: &Address) -> bool {
+    let words = address.words();
+    words[0] | words[1] | (words[2] ^ IPV4_MAPPED) == 0
+}
+
+/// The third word of an IPv4-mapped address.
+pub(crate) const IPV4_MAPPED: u32 = 0xffff_0000;

@@ -5,6 +5,7 @@ use brattice_abi::{Address, Counter, DropEvent, DropReason, EVENT_BURST, EVENT_S
 
 use crate::{
     address::UNSPECIFIED,
+    atomic::Atomic,
     maps::{COUNTERS, EVENTS},
 };
 
@@ -14,6 +15,7 @@ pub(crate) enum Program {
     WorkloadIngress = 1,
     WorkloadEgress = 2,
     VipListener = 3,
+    HostSocket = 4,
 }
 
 /// What is known of a packet or lookup so far; what a drop event shows.
@@ -56,6 +58,16 @@ fn add_one(index: u32) -> u64 {
     }
 }
 
+/// [`add_one`] for programs that run for a process, which soft interrupts and other processes may get ahead of.
+#[inline(always)]
+fn add_one_preempted(index: u32) -> u64 {
+    match COUNTERS.get_ptr_mut(index) {
+        // SAFETY: an aligned word of the map, valid while the program runs.
+        Some(value) => unsafe { Atomic::new(value) }.fetch_add(1).wrapping_add(1),
+        None => 0,
+    }
+}
+
 /// Counts something that is no drop.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
@@ -65,7 +77,10 @@ pub(crate) fn count(counter: Counter) {
 /// Counts a drop, and sends an event of it if it is among the first of its reason on this CPU, or sampled.
 #[inline(always)]
 pub(crate) fn dropped(program: Program, reason: DropReason, ifindex: u32, seen: &Seen) {
-    let nth = add_one(reason.index());
+    let nth = match program {
+        Program::HostSocket => add_one_preempted(reason.index()),
+        _ => add_one(reason.index()),
+    };
     if nth > EVENT_BURST && nth & EVENT_SAMPLE_MASK != 0 {
         return;
     }

@@ -77,7 +77,7 @@ pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
         }
     }
     // Only now: without the route, nothing asks it any more.
-    links(&|schema, name| name == pins::LISTENER_LINK || schema != known_schema(), &mut removed)?;
+    links(&|schema, name| pins::PROGRAMS.contains(&name) || schema != known_schema(), &mut removed)?;
     for schema in &schemas {
         clear_schema(&pins, schema, &mut removed)?;
     }

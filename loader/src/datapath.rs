@@ -19,18 +19,20 @@ use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
 use crate::pins::{self, Lock, Pins};
 use crate::sys::{self, Side, Target};
-use crate::{Error, Result, adopt, device, nft, preflight, probe, routes};
+use crate::{Error, Result, adopt, cgroups, device, nft, preflight, probe, routes};
+
+mod footprint;
 
 /// A program that is attached, as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// `workload_ingress`, `workload_egress` or `vip_listener`.
+    /// Its name, as `bpftool prog` shows it.
     pub program: &'static str,
-    /// Interface name, or `network namespace`.
+    /// Interface name, `network namespace`, or `cgroup root`.
     pub attached_to: String,
-    /// `TCX`, `clsact` or `sk_lookup`.
+    /// `TCX`, `clsact`, `sk_lookup` or `cgroup`.
     pub hook: &'static str,
-    /// Interface index; 0 for `vip_listener`.
+    /// Interface index; 0 where it is attached to none.
     pub ifindex: u32,
     /// Id of the program, as `bpftool prog` shows it.
     pub program_id: u32,
@@ -56,6 +58,8 @@ struct Inner {
     maps: Maps,
     programs: Programs,
     namespace: Namespace,
+    /// See [`abi::Config::netns`].
+    cookie: u64,
     adopted: bool,
     state: Mutex<State>,
     events_taken: Arc<AtomicBool>,
@@ -67,6 +71,8 @@ struct State {
     listener: Option<Link>,
     egress: Option<Link>,
     workloads: BTreeMap<u32, Link>,
+    /// Programs at the root of the cgroups, by name.
+    hosts: cgroups::Links,
     mtu: u32,
     /// What [`Datapath::start`] did, in order.
     steps: Vec<&'static str>,
@@ -80,8 +86,8 @@ impl Datapath {
     /// Starts the data path in the calling thread's network namespace, or adopts the one that runs: with pins of the same
     /// schema and layout under `bpffs`, the same programs and links stay at work, also if this build's object is another.
     ///
-    /// Order: programs and maps, configuration, `vip_listener` (attached), `brattice0`, nftables, `workload_egress`
-    /// (attached), alias routes, VIP routes; so there is never a route without its guard.
+    /// Order: programs and maps, configuration, `vip_listener` (attached), the programs of sockets, `brattice0`, nftables,
+    /// `workload_egress` (attached), alias routes, VIP routes; so there is never a route without its guard.
     ///
     /// # Errors
     /// Pins of another schema or layout, ranges other than the running ones, another data path in this namespace, and
@@ -178,7 +184,7 @@ impl Datapath {
     }
 
     /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
-    /// `alias-route`, `vip-route` (both also with `-ipv6`), `pins`; the names of what was mended. `workload_ingress` stands for a link whose
+    /// `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
     /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
@@ -262,6 +268,7 @@ impl Inner {
         if adopted {
             preflight::forget(&maps, &options)?;
         }
+        let cookie = cgroups::namespace_cookie()?;
         let mtu = routes::list(&mut socket)?
             .iter()
             .filter(|r| r.destination.addr().is_ipv4())
@@ -274,6 +281,7 @@ impl Inner {
             maps,
             programs,
             namespace,
+            cookie,
             adopted,
             state: Mutex::new(State { mtu, lock: Some(lock), ..State::default() }),
             events_taken: Arc::default(),
@@ -305,6 +313,13 @@ impl Inner {
         let mut configured = self.configure(there.map(|d| (d.ifindex, d.mac)))?;
         if self.ensure_listener(state)? {
             state.mended.push("vip_listener");
+        }
+        let hosts = cgroups::ensure(&self.programs.hosts, &mut state.hosts, &self.pins);
+        match &hosts {
+            Ok(true) => state.mended.push("host"),
+            Ok(false) => {}
+            Err(_) if serving => {}
+            Err(_) => return hosts.map(|_| Vec::new()),
         }
         let (device, made) = device::ensure(&mut socket)?;
         if made {
@@ -345,7 +360,7 @@ impl Inner {
         if self.ensure_workloads(state)? {
             state.mended.push("workload_ingress");
         }
-        pins.and(table).map(|_| std::mem::take(&mut state.mended))
+        pins.and(table).and(hosts).map(|_| std::mem::take(&mut state.mended))
     }
 
     /// The ranges of IPv6, while the host does it: it takes no such routes meanwhile.
@@ -364,11 +379,7 @@ impl Inner {
             state.lock = self.pins.lock()?;
         }
         let mut any = self.maps.repin(&self.pins)?;
-        for (name, loaded) in [
-            (abi::VIP_LISTENER, &self.programs.listener),
-            (abi::WORKLOAD_EGRESS, &self.programs.egress),
-            (abi::WORKLOAD_INGRESS, &self.programs.ingress),
-        ] {
+        for (name, loaded) in self.programs.all() {
             let path = self.pins.program(name);
             if !path.exists() {
                 use std::os::fd::AsFd;
@@ -376,7 +387,9 @@ impl Inner {
                 any = true;
             }
         }
-        for link in state.listener.iter().chain(&state.egress).chain(state.workloads.values()) {
+        for link in
+            state.listener.iter().chain(&state.egress).chain(state.workloads.values()).chain(state.hosts.values())
+        {
             any |= link.repin()?;
         }
         Ok(any)
@@ -384,7 +397,7 @@ impl Inner {
 
     fn configure(&self, device: Option<(u32, [u8; 6])>) -> Result<bool> {
         let table = self.maps.config();
-        let wanted = self.options.config(device);
+        let wanted = self.options.config(device, self.cookie);
         if table.get(&0)? == Some(wanted) {
             return Ok(false);
         }
@@ -496,12 +509,17 @@ impl Inner {
         let programs = std::iter::empty()
             .chain(state.listener.iter().map(|l| (abi::VIP_LISTENER, l)))
             .chain(state.egress.iter().map(|l| (abi::WORKLOAD_EGRESS, l)))
-            .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)));
+            .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)))
+            .chain(state.hosts.iter().map(|(name, l)| (*name, l)));
         for (program, link) in programs {
             let info = link.info()?;
             let (attached_to, ifindex, hook) = match info.target {
-                Target::Interface { ifindex: 0, .. } | Target::Netns { inode: 0 } | Target::Other { .. } => continue,
+                Target::Interface { ifindex: 0, .. }
+                | Target::Netns { inode: 0 }
+                | Target::Cgroup { id: 0, .. }
+                | Target::Other { .. } => continue,
                 Target::Netns { .. } => ("network namespace".to_owned(), 0, "sk_lookup"),
+                Target::Cgroup { .. } => ("cgroup root".to_owned(), 0, "cgroup"),
                 Target::Interface { ifindex, .. } => {
                     (names.get(&ifindex).cloned().unwrap_or_default(), ifindex, self.hook.name())
                 }
@@ -532,38 +550,7 @@ impl Inner {
                 return Ok(false);
             }
         }
-        Ok(true)
-    }
-
-    fn footprint(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        match routing().and_then(|mut socket| Ok((device::find(&mut socket)?, routes::list(&mut socket)?))) {
-            Ok((device, routes)) => {
-                lines.extend(device.map(|d| {
-                    let state = if d.up() { "up" } else { "DOWN" };
-                    format!("device {} (veth pair with {}), index {}, {state}", device::DEVICE, device::PEER, d.ifindex)
-                }));
-                lines.extend(routes.iter().map(routes::describe));
-                if self.options.ipv6.is_some() && ipv6() != Ipv6::On {
-                    lines.push(format!("no IPv6 routes: IPv6 is {}", ipv6().text()));
-                }
-            }
-            Err(error) => lines.push(format!("devices and routes cannot be asked for: {error}")),
-        }
-        match nft::present(&self.options) {
-            Ok(true) => lines.push(format!("nftables table {}", nft::TABLE)),
-            Ok(false) => lines.push(format!("nftables table {} IS MISSING", nft::TABLE)),
-            Err(error) => lines.push(format!("nftables cannot be asked: {error}")),
-        }
-        for folder in pins::FOLDERS {
-            let path = self.pins.schema().join(folder);
-            if !path.exists() {
-                continue;
-            }
-            let count = pins::names(&path).map_or(0, |n| n.len());
-            lines.push(format!("pins {} ({count})", path.display()));
-        }
-        lines
+        cgroups::whole(&self.programs.hosts, &state.hosts)
     }
 
     fn set_mtu(&self, mtu: u32) -> Result<()> {

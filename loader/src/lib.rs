@@ -6,6 +6,7 @@
 
 mod adopt;
 mod aside;
+pub mod cgroups;
 pub mod cleanup;
 pub mod coexistence;
 mod datapath;

@@ -57,7 +57,7 @@ impl Link {
                     sys::query_tcx(ifindex, side).is_ok_and(|programs| programs.contains(&program_id))
                 }
                 // A filter was asked for from the interface's end.
-                (Held::Filter(_), _) | (_, Target::Netns { .. } | Target::Other { .. }) => true,
+                (Held::Filter(_), _) | (_, Target::Netns { .. } | Target::Cgroup { .. } | Target::Other { .. }) => true,
             })
     }
 
@@ -83,6 +83,13 @@ impl Link {
     pub(crate) fn sk_lookup(program: &OwnedFd, namespace: impl AsFd, pin: PathBuf) -> Result<Self> {
         let fd = sys::attach_sk_lookup(program.as_fd(), namespace.as_fd())
             .map_err(Error::bpf("attaching vip_listener to the network namespace"))?;
+        Self::keep(fd, pin)
+    }
+
+    /// Attaches to a hook of a cgroup, beside what others have there.
+    pub(crate) fn cgroup(program: &OwnedFd, cgroup: impl AsFd, hook: u32, name: &str, pin: PathBuf) -> Result<Self> {
+        let fd = sys::attach_cgroup(program.as_fd(), cgroup.as_fd(), hook)
+            .map_err(Error::bpf(format!("attaching {name} to the root of the cgroups")))?;
         Self::keep(fd, pin)
     }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::EbpfLoader;
-use aya::programs::{Program, ProgramError, SchedClassifier, SkLookup};
+use aya::programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, SkLookup};
 use brattice_abi as abi;
 
 use crate::pins::{PROGRAMS, Pins};
 use crate::sys::{self, ProgramInfo};
-use crate::{Error, Result};
+use crate::{Error, Result, cgroups};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/brattice.bpf.o"));
 
@@ -49,12 +49,27 @@ impl Shape {
     }
 }
 
-/// The three programs, by their pins.
+/// The programs, by their pins.
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) ingress: Loaded,
     pub(crate) egress: Loaded,
     pub(crate) listener: Loaded,
+    /// Those of the cgroups' root, by name; in the order of [`cgroups::HOOKS`].
+    pub(crate) hosts: Vec<(&'static str, Loaded)>,
+}
+
+impl Programs {
+    /// All of them, by name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Loaded)> {
+        [
+            (abi::WORKLOAD_INGRESS, &self.ingress),
+            (abi::WORKLOAD_EGRESS, &self.egress),
+            (abi::VIP_LISTENER, &self.listener),
+        ]
+        .into_iter()
+        .chain(self.hosts.iter().map(|(name, loaded)| (*name, loaded)))
+    }
 }
 
 /// A program in the kernel.
@@ -154,6 +169,10 @@ fn load_program(program: &mut Program) -> std::result::Result<(), Box<dyn std::e
             let program: &mut SkLookup = program.try_into()?;
             Ok(uninterrupted(|| program.load())?)
         }
+        Program::CgroupSockAddr(_) => {
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            Ok(uninterrupted(|| program.load())?)
+        }
         other => Err(format!("it is of type {:?}, which this build does not load", other.prog_type()).into()),
     }
 }
@@ -184,6 +203,10 @@ fn open_programs(pins: &Pins) -> Result<Programs> {
         ingress: open(abi::WORKLOAD_INGRESS)?,
         egress: open(abi::WORKLOAD_EGRESS)?,
         listener: open(abi::VIP_LISTENER)?,
+        hosts: cgroups::HOOKS
+            .iter()
+            .map(|(name, _)| open(name).map(|loaded| (*name, loaded)))
+            .collect::<Result<_>>()?,
     })
 }
 
@@ -200,11 +223,7 @@ pub(crate) fn adopt(pins: &Pins) -> Result<Programs> {
         ids.insert(info.id);
     }
     let programs = open_programs(pins)?;
-    for (name, loaded) in [
-        (abi::WORKLOAD_INGRESS, &programs.ingress),
-        (abi::WORKLOAD_EGRESS, &programs.egress),
-        (abi::VIP_LISTENER, &programs.listener),
-    ] {
+    for (name, loaded) in programs.all() {
         // Constants of the object (.rodata) are maps of the program that are not pinned; of ours it must use some.
         if !loaded.map_ids.iter().any(|id| ids.contains(id)) {
             return Err(Error::Layout {

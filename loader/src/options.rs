@@ -147,8 +147,8 @@ impl Options {
         ranges
     }
 
-    /// The programs' configuration; `brattice0` is filled in when it is there.
-    pub(crate) fn config(&self, device: Option<(u32, [u8; 6])>) -> abi::Config {
+    /// The programs' configuration; `brattice0` is filled in when it is there. `netns`: the namespace's cookie.
+    pub(crate) fn config(&self, device: Option<(u32, [u8; 6])>, netns: u64) -> abi::Config {
         let (brattice0, brattice0_mac) = device.unwrap_or_default();
         abi::Config {
             ready: 1,
@@ -164,6 +164,8 @@ impl Options {
             pad: [0; 2],
             vip_net6: network(self.ipv6.map(|ipv6| ipv6.vip)),
             alias_net6: network(self.ipv6.map(|ipv6| ipv6.alias)),
+            // Lower and upper half.
+            netns: [netns as u32, (netns >> 32) as u32],
         }
     }
 }
@@ -202,10 +204,10 @@ mod tests {
 
     #[test]
     fn without_ipv6_the_programs_are_told_zeros() {
-        let config = options().config(None);
+        let config = options().config(None, 0);
         assert_eq!(config.vip_net6, abi::Address::from(IpAddr::from([0xfd00, 1, 2, 3, 0, 0, 0, 0])));
         assert_eq!(config.alias_net6, abi::Address::from(IpAddr::from([0xfd00, 4, 5, 0, 0, 0, 0, 0])));
-        let config = Options { ipv6: None, ..options() }.config(None);
+        let config = Options { ipv6: None, ..options() }.config(None, 0);
         assert_eq!((config.vip_net6, config.alias_net6), Default::default());
     }
 

@@ -16,8 +16,18 @@ use crate::{Error, Result};
 pub(crate) const LISTENER_LINK: &str = abi::VIP_LISTENER;
 /// The pin of `workload_egress`'s link.
 pub(crate) const EGRESS_LINK: &str = abi::WORKLOAD_EGRESS;
-/// The three programs.
-pub(crate) const PROGRAMS: [&str; 3] = [abi::VIP_LISTENER, abi::WORKLOAD_EGRESS, abi::WORKLOAD_INGRESS];
+/// All programs.
+pub(crate) const PROGRAMS: [&str; 9] = [
+    abi::VIP_LISTENER,
+    abi::WORKLOAD_EGRESS,
+    abi::WORKLOAD_INGRESS,
+    abi::HOST_CONNECT4,
+    abi::HOST_CONNECT6,
+    abi::HOST_SENDMSG4,
+    abi::HOST_SENDMSG6,
+    abi::HOST_BIND4,
+    abi::HOST_BIND6,
+];
 /// Folders below the schema's, in the order in which they are emptied: what attaches first.
 pub(crate) const FOLDERS: [&str; 4] = ["links", FILTERS, "programs", "maps"];
 /// Those of what is attached.

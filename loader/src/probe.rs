@@ -10,7 +10,7 @@ use aya::sys::{is_map_supported, is_program_supported};
 use brattice_abi as abi;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use crate::{Error, Hook, Result, filters, namespace, nft, object, sockets, sys};
+use crate::{Error, Hook, Result, cgroups, filters, namespace, nft, object, sockets, sys};
 
 /// The oldest kernel that Brattice runs on. Those before lack what [`missing`] names, or were never tried.
 const OLDEST: (u32, u32) = (6, 1);
@@ -57,6 +57,7 @@ pub fn kernel(bpffs: &Path) -> Vec<Check> {
         ProgramType::SkLookup,
         "use a kernel with CONFIG_INET and CONFIG_BPF_SYSCALL",
     ));
+    checks.push(program("socket address programs", ProgramType::CgroupSockAddr, "use a kernel with CONFIG_CGROUP_BPF"));
     for (name, kind) in [
         ("socket map", MapType::SockMap),
         ("ring buffer", MapType::RingBuf),
@@ -260,25 +261,22 @@ fn jit() -> Check {
     )
 }
 
-/// Where cgroup v2 is mounted.
-pub(crate) fn cgroup_root() -> Option<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).unwrap_or_default().to_owned())
-    })
-}
-
 fn cgroups() -> Check {
-    match cgroup_root() {
-        Some(place) => Check::new("cgroup v2", false, true, place, ""),
-        None => Check::new(
+    let mend = "mount -t cgroup2 cgroup2 /sys/fs/cgroup (without it, nothing keeps \
+                an engine that was taken over from the host's own services)";
+    match cgroups::Root::find() {
+        Ok(Some(root)) if root.is_of_the_machine() => {
+            Check::new("cgroup v2", false, true, root.path().display().to_string(), "")
+        }
+        Ok(Some(root)) => Check::new(
             "cgroup v2",
             false,
             false,
-            "not mounted",
-            "mount -t cgroup2 cgroup2 /sys/fs/cgroup (host processes can only then be told apart)",
+            format!("{} is a container's, not the machine's", root.path().display()),
+            "run the agent in the host's cgroup namespace (an engine that runs outside of this one would reach more than it may)",
         ),
+        Ok(None) => Check::new("cgroup v2", false, false, "not mounted", mend),
+        Err(error) => Check::new("cgroup v2", false, false, error.to_string(), mend),
     }
 }
 

@@ -23,6 +23,7 @@ const LINK_CREATE: libc::c_long = 28;
 const LINK_DETACH: libc::c_long = 34;
 
 const MAP_TYPE_SOCKMAP: u32 = 15;
+const LINK_TYPE_CGROUP: u32 = 3;
 const PROGRAM_SK_LOOKUP: u32 = 30;
 const LINK_TYPE_NETNS: u32 = 5;
 const LINK_TYPE_TCX: u32 = 11;
@@ -189,6 +190,7 @@ pub(crate) struct ProgramInfo {
 pub(crate) enum Target {
     Interface { ifindex: u32, side: Side },
     Netns { inode: u32 },
+    Cgroup { id: u64, hook: u32 },
     Other { kind: u32 },
 }
 
@@ -243,6 +245,10 @@ pub(crate) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let target = match (word(&buffer, 0), word(&buffer, 20)) {
         (LINK_TYPE_TCX, ATTACH_TCX_INGRESS) => Target::Interface { ifindex: word(&buffer, 16), side: Side::Ingress },
         (LINK_TYPE_TCX, ATTACH_TCX_EGRESS) => Target::Interface { ifindex: word(&buffer, 16), side: Side::Egress },
+        (LINK_TYPE_CGROUP, _) => {
+            let id = u64::from(word(&buffer, 16)) | u64::from(word(&buffer, 20)) << 32;
+            Target::Cgroup { id, hook: word(&buffer, 24) }
+        }
         (LINK_TYPE_NETNS, ATTACH_SK_LOOKUP) => Target::Netns { inode: word(&buffer, 16) },
         (kind, _) => Target::Other { kind },
     };
@@ -277,6 +283,11 @@ pub(crate) fn attach_sk_lookup(program: BorrowedFd<'_>, namespace: BorrowedFd<'_
     Attr::new().fd(0, program).fd(4, namespace).u32(8, ATTACH_SK_LOOKUP).call_fd(LINK_CREATE)
 }
 
+/// Attaches a program to a cgroup, beside those of others; `hook` is its `BPF_CGROUP_*` attach type.
+pub(crate) fn attach_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {
+    Attr::new().fd(0, program).fd(4, cgroup).u32(8, hook).call_fd(LINK_CREATE)
+}
+
 /// Detaches a link, whoever else holds it.
 pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     Attr::new().fd(0, link).call(LINK_DETACH).map(drop)
@@ -303,6 +314,26 @@ fn query(attr: Attr, attach_type: u32) -> io::Result<Vec<u32>> {
     attr.call(PROG_QUERY)?;
     let count = (word(&attr.0, 24) as usize).min(MAX_QUERY);
     Ok((0..count).map(|i| word(&ids, i * 4)).collect())
+}
+
+/// `SO_NETNS_COOKIE` of a fresh socket.
+#[allow(unsafe_code)]
+pub(crate) fn netns_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut cookie = 0_u64;
+    let mut length: libc::socklen_t = 8;
+    // SAFETY: the value and its length are valid and of the size that is told.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
 /// Bytes of a [`aya::Pod`] value.

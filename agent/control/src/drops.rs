@@ -124,6 +124,7 @@ fn line(event: &DropEvent, now: u64) -> String {
         1 => brattice_abi::WORKLOAD_INGRESS,
         2 => brattice_abi::WORKLOAD_EGRESS,
         3 => brattice_abi::VIP_LISTENER,
+        4 => "the programs of sockets",
         _ => "?",
     };
     format!(

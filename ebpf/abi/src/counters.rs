@@ -87,6 +87,10 @@ reasons! {
         IcmpQuote = 23 => "an ICMP error does not quote the start of a TCP or UDP packet",
         /// A later fragment that no error may be sent about.
         TooLarge = 24 => "a fragment is larger than the workload's MTU",
+        /// Neither a registered target nor a configured endpoint.
+        EngineReach = 25 => "the engine tried to reach what is neither a registered target nor an endpoint it is configured with",
+        /// Not an address the engine connects from.
+        EngineBind = 26 => "the engine tried to bind an address that is none of its sources",
     }
 }
 
@@ -164,7 +168,8 @@ pub struct DropEvent {
     pub destination_port: u16,
     /// IP protocol number.
     pub protocol: u8,
-    /// Which program: 1 `workload_ingress`, 2 `workload_egress`, 3 `vip_listener`.
+    /// Which program: 1 `workload_ingress`, 2 `workload_egress`, 3 `vip_listener`, 4 those of sockets (`host_connect4`
+    /// and its kin).
     pub program: u8,
     /// Zero.
     pub pad: [u8; 2],

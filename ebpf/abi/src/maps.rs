@@ -8,7 +8,7 @@ pub const CONFIG: &str = "CONFIG";
 pub const WORKLOADS: &str = "WORKLOADS";
 /// `HASH` [`Address`] (alias) → [`Alias`]: where `workload_egress` delivers.
 pub const ALIASES: &str = "ALIASES";
-/// `HASH` [`TargetKey`] → `u32` (1): what the engine may connect to.
+/// `HASH` [`TargetKey`] → `u32` (1): what the engine may connect to: targets by alias, and endpoints it is configured with.
 pub const TARGETS: &str = "TARGETS";
 /// `HASH` [`ListenerKey`] → [`Listener`]: what `vip_listener` answers.
 pub const LISTENERS: &str = "LISTENERS";
@@ -28,7 +28,6 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// `ARRAY` (`BPF_F_MMAPABLE`) worker → [`WorkerState`]: the only map the engine can write.
 pub const WORKERS: &str = "WORKERS";
-
 /// Names of all maps, in the order in which they are pinned.
 pub const ALL_MAPS: &[&str] = &[
     CONFIG,
@@ -52,6 +51,19 @@ pub const WORKLOAD_INGRESS: &str = "workload_ingress";
 pub const WORKLOAD_EGRESS: &str = "workload_egress";
 /// See [`WORKLOAD_INGRESS`].
 pub const VIP_LISTENER: &str = "vip_listener";
+
+/// The programs of sockets: what the engine connects or sends to, and what it binds.
+pub const HOST_CONNECT4: &str = "host_connect4";
+/// See [`HOST_CONNECT4`].
+pub const HOST_CONNECT6: &str = "host_connect6";
+/// See [`HOST_CONNECT4`].
+pub const HOST_SENDMSG4: &str = "host_sendmsg4";
+/// See [`HOST_CONNECT4`].
+pub const HOST_SENDMSG6: &str = "host_sendmsg6";
+/// See [`HOST_CONNECT4`].
+pub const HOST_BIND4: &str = "host_bind4";
+/// See [`HOST_CONNECT4`].
+pub const HOST_BIND6: &str = "host_bind6";
 
 /// Most workload addresses on a node.
 pub const MAX_WORKLOADS: u32 = 65_536;
@@ -144,6 +156,9 @@ pub struct Config {
     pub vip_net6: Address,
     /// Network address of the IPv6 alias range, a /[`ALIAS6_PREFIX`]; all zero: the node has no IPv6.
     pub alias_net6: Address,
+    /// Cookie (`SO_NETNS_COOKIE`) of the node's network namespace, lower and upper half: the programs of sockets sit at the
+    /// root of the cgroups, which is the root of all namespaces.
+    pub netns: [u32; 2],
 }
 
 /// Where a packet from a workload comes in, and from which address.
@@ -190,12 +205,12 @@ pub struct Alias {
     pub mtu: u16,
 }
 
-/// A registered target.
+/// A registered target, or an endpoint that the engine is configured with (a resolver outside).
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(Debug))]
 pub struct TargetKey {
-    /// Alias of the workload that is the target.
+    /// Alias of the workload that is the target; address of an endpoint.
     pub alias: Address,
     /// Target port, host order.
     pub port: u16,
@@ -368,7 +383,7 @@ crate::pod!(
     WorkerState,
 );
 
-const _: () = assert!(size_of::<Config>() == 76);
+const _: () = assert!(size_of::<Config>() == 84);
 const _: () = assert!(size_of::<WorkloadKey>() == 20);
 const _: () = assert!(size_of::<Workload>() == 24);
 const _: () = assert!(size_of::<Alias>() == 32);

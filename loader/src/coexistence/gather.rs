@@ -12,7 +12,7 @@ use super::detectors;
 use super::facts::{Chain, Device, Facts};
 use crate::aside::aside;
 use crate::netlink::{Family, Socket, route, rule};
-use crate::{Error, Result, interfaces, namespace, nft, probe, sys};
+use crate::{Error, Result, cgroups, interfaces, namespace, nft, sys};
 
 /// Most processes looked at.
 const MAX_PROCESSES: usize = 65_536;
@@ -111,7 +111,7 @@ fn processes() -> Result<BTreeMap<String, u32>> {
 }
 
 fn cgroup_programs() -> Vec<String> {
-    let Some(root) = probe::cgroup_root().and_then(|place| File::open(place).ok()) else { return Vec::new() };
+    let Some(root) = cgroups::mounted().and_then(|place| File::open(place).ok()) else { return Vec::new() };
     let ids: BTreeSet<u32> =
         CGROUP_HOOKS.iter().flat_map(|hook| sys::query_cgroup(root.as_fd(), *hook).unwrap_or_default()).collect();
     let name = |id: u32| sys::program_by_id(id).and_then(|fd| sys::program_info(fd.as_fd())).map(|info| info.name);

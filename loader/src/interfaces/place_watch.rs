@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::places::{self, Asked, Places, Processes};
 use crate::readiness::{Owned, readable, urgent};
-use crate::{Error, Result};
+use crate::{Error, Result, cgroups};
 
 /// How often what no event tells is looked for, where documents ask for it.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ impl PlaceWatch {
         self.paths.clone_from(&asked.paths);
         places::resolve(asked, &mut self.processes, &mut found)?;
         let mut folders = Vec::new();
-        match places::cgroup_root() {
+        match cgroups::mounted() {
             Some(root) => places::walk(asked, &root, &mut found, |folder| folders.push(folder.to_owned())),
             None if !asked.prefixes.is_empty() => {
                 found.problem =

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::fcntl::{OFlag, open, openat};
@@ -17,7 +17,7 @@ use nix::sys::stat::Mode;
 
 use crate::namespace::{Namespace, is_namespace, own};
 use crate::netlink::link;
-use crate::{Error, Result};
+use crate::{Error, Result, cgroups};
 
 /// Most folders of the cgroup hierarchy that are walked.
 pub const MAX_CGROUPS: usize = 16_384;
@@ -89,7 +89,7 @@ pub fn look(asked: &Asked, paired: &BTreeSet<u64>) -> Result<Places> {
     let mut processes = Processes::default();
     let mut places = Places::default();
     resolve(asked, &mut processes, &mut places)?;
-    if let Some(root) = cgroup_root() {
+    if let Some(root) = cgroups::mounted() {
         walk(asked, &root, &mut places, |_| {});
     }
     look_inside(asked, paired, &mut places);
@@ -164,15 +164,6 @@ fn is_network(file: &File) -> bool {
     const KIND: libc::Ioctl = 0xb703;
     // SAFETY: this ioctl takes no argument, and the descriptor lives through the call.
     is_namespace(file) && unsafe { libc::ioctl(file.as_fd().as_raw_fd(), KIND) } == libc::CLONE_NEWNET
-}
-
-/// Where cgroup v2 is mounted.
-pub(super) fn cgroup_root() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
-        (kind.split(' ').next() == Some("cgroup2")).then(|| place.split(' ').nth(4).map(PathBuf::from))?
-    })
 }
 
 /// Walks the folders that a wanted cgroup may be in, and tells each to `seen`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use brattice_loader::PinWatch;
 use tokio::time::timeout;
 
-use crate::room::{Room, ifindex, room, sh, tree};
+use crate::room::{Room, SOCKET_PROGRAMS, ifindex, room, sh, tree};
 
 /// Unmounts what a test mounted, also when it fails.
 struct Mounted(String);
@@ -36,7 +36,7 @@ fn a_removed_pin_is_told_and_put_back() {
         let before = (datapath.attached().unwrap(), tree(&room.bpffs));
         let mut watch = PinWatch::open(&room.bpffs).unwrap();
         let root = room.bpffs.display();
-        for what in ["v2/links/vip_listener", "v2/maps/WORKLOADS", "v2/programs/workload_ingress", "v2/links", "v2"] {
+        for what in ["v3/links/vip_listener", "v3/maps/WORKLOADS", "v3/programs/workload_ingress", "v3/links", "v3"] {
             sh(&format!("rm -r {root}/{what}"));
             told(&mut watch, what).await;
             // The burst may be told in parts; after the last there is nothing left to mend.
@@ -120,6 +120,6 @@ fn an_interface_in_another_namespace_is_let_go_even_where_its_index_is_taken_ane
         let here = format!("/proc/{}/fd/{}", std::process::id(), here.as_raw_fd());
         sh(&format!("ip -n {elsewhere} link set v0 netns {here}"));
         datapath.repair().await.unwrap();
-        assert_eq!(datapath.attached().unwrap().len(), 2);
+        assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
     });
 }

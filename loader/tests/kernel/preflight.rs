@@ -5,7 +5,7 @@ use brattice_loader::preflight::{self, Leg, Report};
 use brattice_loader::{Datapath, probe};
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::room::{Room, room, sh, tree, try_sh};
+use crate::room::{Room, SOCKET_PROGRAMS, room, sh, tree, try_sh};
 
 fn net(text: &str) -> Ipv4Net {
     text.parse().unwrap()
@@ -86,9 +86,9 @@ async fn nothing_stays(datapath: &Datapath) {
     assert!(maps.workloads().is_empty().unwrap() && maps.aliases().is_empty().unwrap());
     assert!(maps.targets().is_empty().unwrap() && maps.listeners().is_empty().unwrap());
     assert_eq!(maps.socket_cookie(brattice_loader::abi::SLOT_DNS_TCP).unwrap(), None);
-    let pins = tree(&datapath.options().bpffs.join("v2")).into_iter().map(|pin| pin.display().to_string());
+    let pins = tree(&datapath.options().bpffs.join("v3")).into_iter().map(|pin| pin.display().to_string());
     let attached = pins.filter(|pin| pin.contains("/links/") || pin.contains("/filters/workload"));
-    assert_eq!(attached.count(), 2);
+    assert_eq!(attached.count(), 2 + SOCKET_PROGRAMS);
     assert!(!try_sh("nft list table inet brattice-probe").0);
 }
 

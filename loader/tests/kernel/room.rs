@@ -145,3 +145,6 @@ pub(crate) fn tree(path: &Path) -> Vec<PathBuf> {
     all.sort();
     all
 }
+
+/// Programs at the root of the cgroups, which has cgroup v2 on every machine that runs these tests.
+pub(crate) const SOCKET_PROGRAMS: usize = 6;

@@ -7,7 +7,7 @@ use brattice_loader::{Attachment, Datapath, Error, Hook, Options, cleanup};
 use tokio::time::timeout;
 
 use crate::foreign::attached;
-use crate::room::{Room, ifindex, room, sh, tree, try_sh};
+use crate::room::{Room, SOCKET_PROGRAMS, ifindex, room, sh, tree, try_sh};
 
 const VIP_ROUTE: &str = "local 169.254.64.0/20 dev lo";
 const ALIAS_ROUTE: &str = "100.127.0.0/16 via 192.0.0.8 dev brattice0";
@@ -39,7 +39,7 @@ fn a_start_puts_everything_there() {
         let config = datapath.maps.config().get(&0).unwrap().unwrap();
         assert_eq!((config.ready, config.workers), (1, 2));
         assert_eq!(config.brattice0, ifindex("brattice0"));
-        let lines = 7 + usize::from(datapath.hook() == Hook::Clsact);
+        let lines = 8 + usize::from(datapath.hook() == Hook::Clsact);
         assert_eq!(datapath.footprint().len(), lines, "{:?}", datapath.footprint());
     });
 }
@@ -52,7 +52,8 @@ fn a_restart_adopts_the_same_programs_and_links() {
         first.attach(ifindex("v0")).await.unwrap();
         first.attach(ifindex("v0")).await.unwrap();
         let before = first.attached().unwrap();
-        assert_eq!(before.len(), 3);
+        assert_eq!(before.len(), 3 + SOCKET_PROGRAMS);
+        assert_eq!(of(&before, "host_connect4")[0].attached_to, "cgroup root");
         let key = brattice_loader::abi::SwitchKey { scope: 1, id: 7 };
         let switch = brattice_loader::abi::Switch { until_ns: 5, mode: 1, pad: 0 };
         first.maps.switches().insert(&key, &switch).unwrap();
@@ -74,6 +75,7 @@ fn the_listener_is_attached_before_its_route() {
         let steps = datapath.steps();
         let at = |name: &str| steps.iter().position(|s| *s == name).unwrap_or_else(|| panic!("{name} in {steps:?}"));
         assert!(at("config") < at("alias-route") && at("vip_listener") < at("brattice0"), "{steps:?}");
+        assert!(at("host") < at("alias-route"), "{steps:?}");
         assert!(at("brattice0") < at("nft") && at("nft") < at("workload_egress"), "{steps:?}");
         assert!(at("workload_egress") < at("alias-route") && at("alias-route") < at("vip-route"), "{steps:?}");
     });
@@ -86,8 +88,8 @@ fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
         sh("ip route add local 169.254.64.0/20 dev lo proto static");
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::RouteTaken { table: 255, protocol: 4, .. }), "{error}");
-        assert!(room.bpffs.join("v2/links/vip_listener").exists());
-        let guards = tree(&room.bpffs.join("v2")).into_iter().map(|pin| pin.display().to_string());
+        assert!(room.bpffs.join("v3/links/vip_listener").exists());
+        let guards = tree(&room.bpffs.join("v3")).into_iter().map(|pin| pin.display().to_string());
         assert_eq!(
             guards.filter(|pin| pin.contains("s/workload_egress")).count(),
             2,
@@ -130,7 +132,7 @@ fn what_vanishes_is_put_back_by_its_event() {
             sh("nft list table inet brattice");
         }
         assert_eq!(datapath.repair().await.unwrap(), Vec::<&str>::new());
-        assert_eq!(datapath.attached().unwrap().len(), 2);
+        assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
     });
 }
 
@@ -141,7 +143,7 @@ fn removed_pins_do_not_detach_and_are_put_back() {
         let datapath = room.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
         let before = (datapath.attached().unwrap(), tree(&room.bpffs));
-        sh(&format!("rm -r {}/v2", room.bpffs.display()));
+        sh(&format!("rm -r {}/v3", room.bpffs.display()));
         assert_eq!(datapath.attached().unwrap(), before.0);
         assert_eq!(datapath.repair().await.unwrap(), ["pins"]);
         assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before);
@@ -163,10 +165,10 @@ fn a_link_detached_by_force_is_told_and_attached_anew() {
         }
         assert!(datapath.attached().unwrap().is_empty());
         let mended = datapath.repair().await.unwrap();
-        assert_eq!(mended, ["vip_listener", "workload_egress", "workload_ingress"]);
-        assert_eq!(datapath.attached().unwrap().len(), 2);
+        assert_eq!(mended, ["vip_listener", "host", "workload_egress", "workload_ingress"]);
+        assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
         datapath.attach(v0).await.unwrap();
-        assert_eq!(datapath.attached().unwrap().len(), 3);
+        assert_eq!(datapath.attached().unwrap().len(), 3 + SOCKET_PROGRAMS);
     });
 }
 
@@ -181,14 +183,14 @@ fn a_pinned_link_is_not_adopted_for_another_interface_of_the_same_index() {
         sh("ip link add w0 index 777 type veth peer name w1");
         let datapath = room.start().await;
         assert_eq!(datapath.steps(), ["workload_ingress"], "its link was let go");
-        assert!(!room.bpffs.join("v2/links/workload_ingress-777").exists());
-        assert_eq!(datapath.attached().unwrap().len(), 2);
+        assert!(!room.bpffs.join("v3/links/workload_ingress-777").exists());
+        assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
         datapath.attach(777).await.unwrap();
         let attached = datapath.attached().unwrap();
         assert_eq!(of(&attached, "workload_ingress")[0].attached_to, "w0");
         // Gone while it runs: nothing shows, and both ways to let go work.
         sh("ip link delete w0");
-        assert_eq!(datapath.attached().unwrap().len(), 2);
+        assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
         datapath.detach(777).await.unwrap();
         datapath.detach(777).await.unwrap();
         assert!(matches!(datapath.attach(777).await, Err(Error::NoInterface { ifindex: 777 })));
@@ -211,7 +213,7 @@ fn detaching_takes_the_program_away() {
         let datapath = room.start().await;
         datapath.detach(v0).await.unwrap();
         assert_eq!(attached("v0"), []);
-        assert!(!room.bpffs.join(format!("v2/links/workload_ingress-{v0}")).exists());
+        assert!(!room.bpffs.join(format!("v3/links/workload_ingress-{v0}")).exists());
     });
 }
 
@@ -235,7 +237,7 @@ fn pins_of_another_schema_are_refused_untouched() {
 fn a_map_of_another_layout_is_refused() {
     room(async |room: Room| {
         drop(room.start().await);
-        let map = room.bpffs.join("v2/maps/SWITCHES");
+        let map = room.bpffs.join("v3/maps/SWITCHES");
         sh(&format!("rm {}", map.display()));
         sh(&format!("bpftool map create {} type hash key 8 value 8 entries 16 name SWITCHES", map.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
@@ -248,10 +250,10 @@ fn a_map_of_another_layout_is_refused() {
 fn missing_pins_below_attached_programs_are_an_error_and_below_none_a_fresh_start() {
     room(async |room: Room| {
         drop(room.start().await);
-        sh(&format!("rm {}/v2/programs/workload_ingress", room.bpffs.display()));
+        sh(&format!("rm {}/v3/programs/workload_ingress", room.bpffs.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::PinsIncomplete { .. }), "{error}");
-        sh(&format!("rm -f {0}/v2/links/* {0}/v2/filters/*", room.bpffs.display()));
+        sh(&format!("rm -f {0}/v3/links/* {0}/v3/filters/*", room.bpffs.display()));
         if Hook::of_this_kernel() == Hook::Clsact {
             // A filter stays where its pin is gone.
             let error = Datapath::start(room.options()).await.unwrap_err();
@@ -260,7 +262,7 @@ fn missing_pins_below_attached_programs_are_an_error_and_below_none_a_fresh_star
         }
         let datapath = room.start().await;
         assert!(!datapath.adopted());
-        assert_eq!(datapath.attached().unwrap().len(), 2);
+        assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
     });
 }
 
@@ -341,7 +343,7 @@ fn the_pins_of_a_vanished_namespace_are_started_afresh() {
             match Datapath::start(room.options()).await {
                 Ok(datapath) => {
                     assert!(!datapath.adopted());
-                    assert_eq!(datapath.attached().unwrap().len(), 2);
+                    assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
                     return;
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,

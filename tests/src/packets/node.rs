@@ -66,6 +66,7 @@ pub fn config() -> Config {
         pad: [0; 2],
         vip_net6: Ipv6Addr::new(0xfd00, 0xa9fe, 0x4000, 1, 0, 0, 0, 0).into(),
         alias_net6: Ipv6Addr::new(0xfd00, 0x647f, 0x4000, 0, 0, 0, 0, 0).into(),
+        netns: [0; 2],
     }
 }
 

@@ -23,6 +23,7 @@ mod mended;
 mod mtus;
 mod names;
 mod normalisation;
+mod reach;
 mod records;
 mod revocation;
 mod routing;

@@ -102,6 +102,11 @@ pub(crate) async fn status(node: &Node) -> Status {
             problems.insert(format!("{name} is not attached"));
         }
     }
+    if !programs.iter().any(|view| view.program == brattice_abi::HOST_CONNECT4) {
+        let why = "host_connect4 and its kin are not attached (is cgroup v2 mounted?): nothing keeps an engine that was \
+                   taken over from the host's own services";
+        problems.insert(why.to_owned());
+    }
     let mut limits = limits(node);
     limits.extend(busiest(node, engine.stats.as_ref()));
     for (name, (used, limit)) in &limits {

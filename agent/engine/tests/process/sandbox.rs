@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "the tests make the very calls that must fail")]
 
 use std::{
+    ffi::CString,
     io::Write,
     os::unix::process::ExitStatusExt,
     process::{Child, Command, ExitCode, Stdio},
@@ -30,7 +31,8 @@ pub(crate) fn start(role: &str) -> Child {
         .unwrap()
 }
 
-/// What this program does in a role: `engine <socket>`, `probe`, `fatal <call>` or `root`.
+/// What this program does in a role: `engine <socket>`, `probe`, `fatal <call>` or `root`; `free` and `harmless <call>` are
+/// `probe` and `fatal` without the sandbox.
 pub(crate) fn child(role: &str) -> ExitCode {
     let (what, argument) = role.split_once(' ').unwrap_or((role, ""));
     match what {
@@ -48,6 +50,22 @@ pub(crate) fn child(role: &str) -> ExitCode {
         "root" => {
             let error = brattice_engine::sandbox::enter(0, 0).unwrap_err();
             println!("{error}");
+            ExitCode::SUCCESS
+        }
+        // The controls: the same calls before anything is given up.
+        "free" => {
+            probe();
+            ExitCode::SUCCESS
+        }
+        "harmless" => {
+            // As a user without rights, so that nothing of the machine is changed.
+            // SAFETY: integers only; whatever the call answers, zeros are nothing it could write to.
+            unsafe {
+                assert_eq!(libc::setresgid(ENGINE_GID, ENGINE_GID, ENGINE_GID), 0);
+                assert_eq!(libc::setresuid(ENGINE_UID, ENGINE_UID, ENGINE_UID), 0);
+                libc::syscall(argument.parse().unwrap(), 0, 0, 0, 0, 0, 0);
+            }
+            println!("returned");
             ExitCode::SUCCESS
         }
         _ => {
@@ -76,7 +94,7 @@ fn report(name: &str, result: libc::c_long) {
     println!("{name} {error}");
 }
 
-/// Calls that must fail, and with what.
+/// Calls that must fail, and with what; without the sandbox, none of them fails so.
 const REFUSED: &[(&str, i32)] = &[
     ("open_passwd", libc::EPERM),
     ("open_write", libc::EPERM),
@@ -106,13 +124,16 @@ const REFUSED: &[(&str, i32)] = &[
 ];
 
 fn probe() {
-    // SAFETY: plain calls with valid pointers; they are expected to fail.
+    let name = |kind: &str| CString::new(format!("/tmp/brattice-{kind}-{}", std::process::id())).unwrap();
+    let (file, folder) = (name("file"), name("folder"));
+    // SAFETY: plain calls with valid pointers; without the sandbox they do no harm either.
     unsafe {
         let path = c"/etc/passwd".as_ptr();
         report("open_passwd", libc::open(path, libc::O_RDONLY).into());
-        report("open_write", libc::open(c"/tmp/x".as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o600).into());
-        report("mkdir", libc::mkdir(c"/tmp/brattice-x".as_ptr(), 0o700).into());
-        report("unlink", libc::unlink(c"/tmp/brattice-x".as_ptr()).into());
+        report("open_write", libc::open(file.as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o600).into());
+        report("mkdir", libc::mkdir(folder.as_ptr(), 0o700).into());
+        report("unlink", libc::unlink(file.as_ptr()).into());
+        libc::rmdir(folder.as_ptr());
         report("stat", libc::stat(path, &raw mut *Box::new(std::mem::zeroed())).into());
         report("socket_packet", libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).into());
         report("socket_raw", libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP).into());
@@ -122,7 +143,11 @@ fn probe() {
         let tcp = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         report("listen", libc::listen(tcp, 1).into());
         report("bind_port", bind(tcp, 18_999));
-        report("fork", libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0));
+        let child = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
+        if child == 0 {
+            libc::_exit(0);
+        }
+        report("fork", child);
         report("clone3", libc::syscall(libc::SYS_clone3, 0, 0));
         report("kill", libc::kill(libc::getpid(), 0).into());
         report("tgkill_parent", libc::syscall(libc::SYS_tgkill, 1, 1, 0));
@@ -133,7 +158,8 @@ fn probe() {
         report("memory_becomes_executable", libc::mprotect(page, 4096, exec).into());
         report("memfd", libc::memfd_create(c"x".as_ptr(), 0).into());
         report("setuid", libc::setuid(0).into());
-        report("seccomp", libc::syscall(libc::SYS_seccomp, 0, 0, 0));
+        // Whether an action is there; without one to look at, EFAULT.
+        report("seccomp", libc::syscall(libc::SYS_seccomp, 2, 0, 0));
         let filter = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
         let size = libc::socklen_t::try_from(size_of_val(&filter)).unwrap();
         let result = libc::setsockopt(tcp, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const filter).cast(), size);
@@ -212,12 +238,20 @@ fn calls_beyond_need_fail() {
     for (name, errno) in REFUSED {
         assert!(output.lines().any(|line| line == format!("{name} {errno}")), "{name} is not refused:\n{output}");
     }
+    let free = self::output("free");
+    for (name, errno) in REFUSED {
+        let other = free.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<i32>().ok());
+        let other: Vec<i32> = other.collect();
+        assert!(matches!(other[..], [answer] if answer != *errno), "{name} fails without the sandbox, too:\n{free}");
+    }
 }
 
 fn fatal_calls_kill() {
     for call in brattice_engine::sandbox::FATAL {
         let status = start(&format!("fatal {call}")).wait_with_output().unwrap().status;
         assert_eq!(status.signal(), Some(libc::SIGSYS), "system call {call}");
+        let free = output(&format!("harmless {call}"));
+        assert_eq!(free, "returned\n", "system call {call}");
     }
 }
 

@@ -49,7 +49,8 @@ pub struct Plan {
     pub snapshot: Snapshot,
     /// For the map of listeners: (VIP, port, IP protocol) → who answers.
     pub listeners: BTreeMap<(IpAddr, u16, u8), ListenerTarget>,
-    /// For the map of targets: (alias, port, IP protocol) the engine may connect to.
+    /// For the map of targets: (alias, or address of a resolver outside, port, IP protocol) the engine may
+    /// connect to.
     pub targets: BTreeSet<(IpAddr, u16, u8)>,
 }
 
@@ -187,6 +188,8 @@ impl<'m> Planner<'m> {
             for upstream in vpc.dns_upstreams.iter().filter(|_| vpc.status.is_active()) {
                 if !vpc.contains(upstream.ip()) {
                     upstreams.push(*upstream);
+                    self.targets.insert((upstream.ip(), upstream.port(), IPPROTO_UDP));
+                    self.targets.insert((upstream.ip(), upstream.port(), IPPROTO_TCP));
                     continue;
                 }
                 // Inside the VPC: by its alias, or not at all. The same address outside is somebody else.

@@ -1,0 +1,39 @@
+//! What the data path put on this host, for operators.
+
+use super::{Inner, routing};
+use crate::ipv6::{Ipv6, ipv6};
+use crate::{cgroups, device, nft, pins, routes};
+
+impl Inner {
+    pub(super) fn footprint(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        match routing().and_then(|mut socket| Ok((device::find(&mut socket)?, routes::list(&mut socket)?))) {
+            Ok((device, routes)) => {
+                lines.extend(device.map(|d| {
+                    let state = if d.up() { "up" } else { "DOWN" };
+                    format!("device {} (veth pair with {}), index {}, {state}", device::DEVICE, device::PEER, d.ifindex)
+                }));
+                lines.extend(routes.iter().map(routes::describe));
+                if self.options.ipv6.is_some() && ipv6() != Ipv6::On {
+                    lines.push(format!("no IPv6 routes: IPv6 is {}", ipv6().text()));
+                }
+            }
+            Err(error) => lines.push(format!("devices and routes cannot be asked for: {error}")),
+        }
+        match nft::present(&self.options) {
+            Ok(true) => lines.push(format!("nftables table {}", nft::TABLE)),
+            Ok(false) => lines.push(format!("nftables table {} IS MISSING", nft::TABLE)),
+            Err(error) => lines.push(format!("nftables cannot be asked: {error}")),
+        }
+        lines.push(cgroups::describe());
+        for folder in pins::FOLDERS {
+            let path = self.pins.schema().join(folder);
+            if !path.exists() {
+                continue;
+            }
+            let count = pins::names(&path).map_or(0, |n| n.len());
+            lines.push(format!("pins {} ({count})", path.display()));
+        }
+        lines
+    }
+}
