@@ -76,7 +76,8 @@ impl Engine {
             orders: queues.remove(0),
             slot: heartbeats.slot(0).unwrap(),
         };
-        std::thread::spawn(move || worker::serve(worker));
+        // The name that it has in the process.
+        std::thread::Builder::new().name("worker-0".into()).spawn(move || worker::serve(worker)).unwrap();
         Self { port, relay: relay_port, shared, workers }
     }
 
