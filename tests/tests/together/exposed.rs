@@ -182,9 +182,9 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     let cases: [(&str, u32, &str, String, &str); 6] = [
         ("a user from a bound VIP", user, "169.254.64.1:0", target.clone(), "NotEngine"),
         ("root from a bound VIP", 0, "169.254.64.1:0", target.clone(), "NotEngine"),
-        ("the engine from no source of its own", ENGINE_UID, "169.254.70.1:0", target.clone(), "NotEngineSource"),
-        ("the engine to what is no target", ENGINE_UID, "169.254.64.1:0", format!("{alias}:8081"), "NotTarget"),
-        ("the engine to nobody's alias", ENGINE_UID, "169.254.64.1:0", "100.127.255.254:8080".into(), "UnknownAlias"),
+        ("the engine from no source of its own", ENGINE_UID, "169.254.70.1:0", target.clone(), "EngineBind"),
+        ("the engine to what is no target", ENGINE_UID, "169.254.64.1:0", format!("{alias}:8081"), "EngineReach"),
+        ("the engine to nobody's alias", ENGINE_UID, "169.254.64.1:0", "100.127.255.254:8080".into(), "EngineReach"),
         ("a user from a loopback address", user, "127.0.0.1:0", target.clone(), "SourceNotVip"),
     ];
     for (who, uid, from, to, reason) in cases {

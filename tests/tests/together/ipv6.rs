@@ -331,9 +331,9 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     let cases: [(&str, u32, &str, String, &str); 5] = [
         ("a user from a bound VIP", 65_000, source, target.clone(), "NotEngine"),
         ("root from a bound VIP", 0, source, target.clone(), "NotEngine"),
-        ("the engine from no source of its own", ENGINE_UID, "[fd8b:2a77:1c51::77]:0", target, "NotEngineSource"),
-        ("the engine to what is no target", ENGINE_UID, source, format!("[{alias}]:8081"), "NotTarget"),
-        ("the engine to nobody's alias", ENGINE_UID, source, "[fdc4:90e6:5b0d::ffff]:8080".into(), "UnknownAlias"),
+        ("the engine from no source of its own", ENGINE_UID, "[fd8b:2a77:1c51::77]:0", target, "EngineBind"),
+        ("the engine to what is no target", ENGINE_UID, source, format!("[{alias}]:8081"), "EngineReach"),
+        ("the engine to nobody's alias", ENGINE_UID, source, "[fdc4:90e6:5b0d::ffff]:8080".into(), "EngineReach"),
     ];
     for (who, uid, from, to, reason) in cases {
         let before = six.lab.drops(reason);

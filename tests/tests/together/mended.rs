@@ -141,7 +141,7 @@ fn what_is_removed_under_load_is_mended_and_nothing_strays() {
 fn removed_pins_are_put_back_and_a_restart_adopts_them_under_load() {
     let mut retail = Retail::start();
     let vip = retail.orders();
-    let pins = retail.lab.bpffs().join("v2");
+    let pins = retail.lab.bpffs().join(format!("v{}", brattice_abi::SCHEMA_VERSION));
     let programs = |lab: &Lab| {
         let mut all: Vec<_> =
             lab.status().programs.into_iter().map(|p| (p.program, p.attached_to, p.program_id, p.link_id)).collect();
@@ -182,7 +182,7 @@ fn another_file_system_over_the_pins_is_noticed_and_taken_back() {
     let retail = Retail::start();
     let (lab, vip) = (&retail.lab, retail.orders());
     let place = lab.bpffs().display().to_string();
-    let pinned = || Path::new(&place).join("v2/links/vip_listener").exists();
+    let pinned = || Path::new(&place).join(format!("v{}/links/vip_listener", brattice_abi::SCHEMA_VERSION)).exists();
     while_calling(&retail.blue, vip, |_| {
         let before = repairs(lab).get("pins").copied().unwrap_or(0);
         lab.node.sh(&format!("mount -t bpf none {place}"));
