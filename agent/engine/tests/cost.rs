@@ -30,7 +30,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{scene::allow, support::*};
 
 /// Allocations, growing included, of the worker's thread for a GET over kept HTTP/1.1 connections. It may only fall.
-const ALLOCATIONS: u64 = 24;
+const ALLOCATIONS: u64 = 21;
 /// Requests that are counted.
 const REQUESTS: u64 = 10_000;
 /// Requests before, so that everything has found its size: more than a worker remembers.

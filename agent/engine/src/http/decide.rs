@@ -204,6 +204,7 @@ fn decide_by(
         target: target.clone(),
         connect_timeout_ms: group.connect_timeout_ms,
         may_switch: offer.is_some(),
+        noticed: None,
     };
     let path = match filters.as_ref().and_then(|filters| filters.path.as_ref()) {
         Some(rewriter) => match rewriter.apply(&head.path) {

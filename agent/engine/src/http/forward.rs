@@ -5,6 +5,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::sync::{oneshot, watch};
 
-use super::{body::RequestBody, upgrade::Socket};
+use super::{body::RequestBody, control::Interim, upgrade::Socket};
 use crate::{
     local::{ConnectError, Local},
     pool::{Choice, Handover, Http1, Http2, Key, Meter, TargetIo},
@@ -48,6 +49,26 @@ pub(crate) struct Route {
     pub(crate) connect_timeout_ms: u32,
     /// The target may change the protocol.
     pub(crate) may_switch: bool,
+    /// Where interim answers of an HTTP/1 target go.
+    pub(crate) noticed: Option<Noticed>,
+}
+
+/// What takes a target's interim answers.
+pub(crate) struct Noticed {
+    pub(crate) interim: Arc<Interim>,
+    /// The client can have those other than 100, too.
+    pub(crate) forward: bool,
+}
+
+impl Route {
+    /// Has interim answers noticed; last of all, so that what is kept of a request for a second time is without.
+    fn notice(&self, request: &mut Request<RequestBody>) {
+        let Some(Noticed { interim, forward }) = &self.noticed else { return };
+        let (interim, forward) = (Arc::clone(interim), *forward);
+        hyper::ext::on_informational(request, move |response| {
+            interim.received(response.status(), response.headers(), forward);
+        });
+    }
 }
 
 /// Why there is no answer.
@@ -130,7 +151,6 @@ impl Again {
         *copy.uri_mut() = request.uri().clone();
         *copy.version_mut() = request.version();
         *copy.headers_mut() = request.headers().clone();
-        *copy.extensions_mut() = request.extensions().clone();
         Self(Some(copy.into_parts().0))
     }
 
@@ -150,6 +170,7 @@ async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<Reque
         let (flight, _) = request.body().parts();
         let before = kept.meter.bytes();
         let socket = route.may_switch.then(|| kept.may_switch());
+        route.notice(&mut request);
         match kept.sender.try_send_request(request).await {
             Ok(response) => return Ok((response, Lease::Http1(route.key, kept, socket))),
             Err(mut error) => {
@@ -172,6 +193,7 @@ async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<Reque
     }
     let mut new = open_http1(local, route).await?;
     let socket = route.may_switch.then(|| new.may_switch());
+    route.notice(&mut request);
     match new.sender.try_send_request(request).await {
         Ok(response) => Ok((response, Lease::Http1(route.key, new, socket))),
         Err(error) => Err(Failure::Target(error.into_error())),

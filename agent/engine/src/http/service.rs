@@ -23,10 +23,10 @@ use hyper::body::Incoming;
 use super::{
     answer::{self, Problem, TOO_LARGE},
     body::{Finish, RequestBody, ResponseBody, limit_of},
-    control::{Control, Interim},
+    control::Control,
     decide::{self, Decision, Plan},
     filters::Filters,
-    forward::{self, Failure, Lease},
+    forward::{self, Failure, Lease, Noticed},
     headers,
     upgrade::{self, Upgrade},
 };
@@ -191,11 +191,12 @@ impl Session {
         *request.version_mut() = if plan.journey.to_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         // Extensions are hyper's own notes about the client's connection.
         request.extensions_mut().clear();
-        let expects = request.headers().contains_key(EXPECT);
         if version == Version::HTTP_10 {
             request.headers_mut().remove(EXPECT);
         }
-        let gate = self.interim(&mut request, expects && version != Version::HTTP_10, plan.journey.to_http2, version);
+        let expects = request.headers().contains_key(EXPECT);
+        plan.route.noticed = self.noticed(expects, plan.journey.to_http2, version);
+        let gate = plan.route.noticed.as_ref().filter(|_| expects).map(|noticed| Arc::clone(&noticed.interim));
         let mut request = request.map(|body| RequestBody::new(body, Rc::clone(flight), Rc::clone(local), gate));
         if !plan.journey.to_http2
             && !request.body().is_empty()
@@ -289,26 +290,15 @@ impl Session {
         response.map(|_| ResponseBody::Switched)
     }
 
-    /// Has the target's interim answers noticed; the answer is the gate of the body of a client that waits for one.
+    /// What takes the target's interim answers; a client that waits for one (`expects`) has its body behind it.
     ///
     /// hyper tells of interim answers of HTTP/1 targets only, and can give them to no HTTP/2 client.
-    fn interim(
-        &self,
-        request: &mut Request<Incoming>,
-        expects: bool,
-        to_http2: bool,
-        version: Version,
-    ) -> Option<Arc<Interim>> {
+    fn noticed(&self, expects: bool, to_http2: bool, version: Version) -> Option<Noticed> {
         if to_http2 || self.http2 && !expects {
             return None;
         }
         let interim = if self.http2 { Arc::default() } else { Arc::clone(&self.control.interim) };
-        let forward = version == Version::HTTP_11;
-        let noticed = Arc::clone(&interim);
-        hyper::ext::on_informational(request, move |response| {
-            noticed.received(response.status(), response.headers(), forward);
-        });
-        expects.then_some(interim)
+        Some(Noticed { interim, forward: version == Version::HTTP_11 })
     }
 
     fn failed(&self, failure: Failure, flight: &Flight) -> Problem {

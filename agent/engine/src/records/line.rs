@@ -1,6 +1,7 @@
 //! A line of the access log: Lattice's fields and ours, in no particular order. docs/observability.md says what is in each
 //! and when it is absent.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{
@@ -37,14 +38,11 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record, known: &Known, since: Du
     let from_target = record.from_target.get();
     line.number("responseFromTargetDuration", from_target.map(|from| millis(end.saturating_duration_since(from))));
     line.key("sourceIpPort");
-    json::display(
-        line.0,
-        std::net::SocketAddr::new(known.source.unwrap_or(record.flow.alias), record.flow.source_port),
-    );
+    json::endpoint(line.0, SocketAddr::new(known.source.unwrap_or(record.flow.alias), record.flow.source_port));
     line.0.push(b',');
     line.key("targetIpPort");
     match record.met.get().target {
-        Some((address, _)) => json::display(line.0, address),
+        Some((address, _)) => json::endpoint(line.0, address),
         None => line.0.extend_from_slice(ABSENT.as_bytes()),
     }
     line.0.push(b',');
