@@ -28,6 +28,7 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// `ARRAY` (`BPF_F_MMAPABLE`) worker → [`WorkerState`]: the only map the engine can write.
 pub const WORKERS: &str = "WORKERS";
+
 /// Names of all maps, in the order in which they are pinned.
 pub const ALL_MAPS: &[&str] = &[
     CONFIG,

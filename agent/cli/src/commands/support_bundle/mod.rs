@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use brattice_control::policies::read::{Tree, read};
 use brattice_model::limits::MAX_DIAGNOSTICS;
-use brattice_model::{Owner, parse};
+use brattice_model::parse;
 use flate2::{Compression, write::GzEncoder};
 
 use crate::arguments::SupportBundleArguments;
@@ -84,7 +84,7 @@ impl Bundle {
         let (mut paths, mut files, mut hashes) = (Vec::new(), Vec::new(), String::new());
         walk(&arguments.policies, &mut paths);
         let tree = read(&arguments.policies);
-        let wrong = tree.as_ref().map(Wrong::of).unwrap_or_default();
+        let sound = tree.as_ref().map(sound).unwrap_or_default();
         if paths.len() >= MAX_FILES {
             self.missing.push(format!("documents: more than {MAX_FILES} files"));
         }
@@ -98,7 +98,7 @@ impl Bundle {
                 }
                 Ok(length) => {
                     hashes.push_str(&format!("{}  {length:>8}  {name}\n", sha256(&bytes)));
-                    self.redactor.learn(&path, &bytes, wrong.contains(&name));
+                    self.redactor.learn(&path, &bytes, !sound.contains(&name));
                     files.push((name, bytes));
                 }
                 Err(e) => self.missing.push(format!("{name}: {e}")),
@@ -112,8 +112,10 @@ impl Bundle {
             self.missing.push("documents: too much in them is secret".to_owned());
         } else if arguments.with_documents {
             for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".yaml") || name.ends_with(".yml")) {
-                if wrong.contains(name) {
-                    self.missing.push(format!("documents/{name}: it has errors, so nobody knows what in it is secret"));
+                if !sound.contains(name) {
+                    self.missing.push(format!(
+                        "documents/{name}: it has errors or is not read, so nobody knows what in it is secret"
+                    ));
                     continue;
                 }
                 self.add(&format!("documents/{name}"), Ok(String::from_utf8_lossy(bytes).into_owned()));
@@ -258,35 +260,19 @@ impl Bundle {
     }
 }
 
-/// Files with documents that are not as they should be: what is secret in them cannot be told from the rest.
-#[derive(Default)]
-struct Wrong {
-    files: BTreeSet<String>,
-    /// Owners with more errors than are told, or whose folder cannot be read: all their files.
-    owners: Vec<Owner>,
-}
-
-impl Wrong {
-    fn of(tree: &Tree) -> Self {
-        let mut wrong = Self::default();
-        for (owner, sources) in &tree.owners {
-            let errors = sources.as_ref().map_or(Some(Vec::new()), |sources| parse(owner, sources).err());
-            let Some(errors) = errors else { continue };
-            if errors.is_empty() || errors.len() >= MAX_DIAGNOSTICS {
-                wrong.owners.push(owner.clone());
-            }
-            wrong.files.extend(errors.into_iter().map(|error| error.file));
+/// The files whose documents the agent reads and finds nothing wrong with: of others nobody knows what in them is secret.
+fn sound(tree: &Tree) -> BTreeSet<String> {
+    let mut sound = BTreeSet::new();
+    for (owner, sources) in &tree.owners {
+        let Ok(sources) = sources else { continue };
+        let errors = parse(owner, sources).err().unwrap_or_default();
+        // Beyond as many, errors are not told.
+        if errors.len() < MAX_DIAGNOSTICS {
+            let faultless = sources.iter().filter(|source| errors.iter().all(|error| error.file != source.path));
+            sound.extend(faultless.map(|source| source.path.clone()));
         }
-        wrong
     }
-
-    fn contains(&self, name: &str) -> bool {
-        self.files.contains(name)
-            || self.owners.iter().any(|owner| match owner {
-                Owner::Operator => !name.starts_with("accounts/"),
-                account => name.starts_with(&format!("accounts/{account}/")),
-            })
-    }
+    sound
 }
 
 /// Messages about documents quote them: of each, the place stays.
@@ -357,7 +343,27 @@ fn sha256(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use brattice_model::{Owner, Source};
+
     use super::*;
+
+    #[test]
+    fn only_what_the_agent_reads_without_errors_is_sound() {
+        let source = |path: &str, spec: &str| Source {
+            path: path.to_owned(),
+            text: format!("kind: TargetGroup\nmetadata: {{name: orders}}\nspec: {spec}\n"),
+        };
+        let shop = Owner::Account("shop".to_owned());
+        let good = source(
+            "accounts/shop/good.yaml",
+            "{config: {vpcIdentifier: platform/green, port: 8080}, targets: [{id: 10.0.0.10}]}",
+        );
+        let bad = source("accounts/shop/bad.yaml", "{secret: x}");
+        let tree = |shops| Tree { owners: [(shop.clone(), shops)].into(), accounts_unknown: true };
+        assert_eq!(parse(&shop, std::slice::from_ref(&good)).err(), None);
+        assert_eq!(sound(&tree(Ok(vec![bad, good]))), BTreeSet::from(["accounts/shop/good.yaml".to_owned()]));
+        assert_eq!(sound(&tree(Err(vec!["it cannot be read".to_owned()]))), BTreeSet::new());
+    }
 
     #[test]
     fn of_messages_about_documents_the_place_stays() {
