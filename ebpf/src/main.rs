@@ -5,7 +5,7 @@
 //! | [`workload_ingress`] | TCX ingress of a workload's host-side interface | Is this packet for a VIP, and is its source really the workload? Then source → alias, and into `brattice0`. Answers ARP and NDP for VIPs. |
 //! | [`workload_egress`] | TCX egress of `brattice0` | May this packet reach a workload? Only the engine's may. Then alias → real address, and out of the workload's interface. |
 //! | [`vip_listener`] | `sk_lookup` of the node's network namespace | Which listening socket answers this VIP and port? One of ours, or none: it never falls through to a socket of the host. |
-//! | [`host_sockets`] | `connect`, `sendmsg`, `bind` of all processes | Is it the engine? Then only targets, configured endpoints and its own sources. All others are left alone. |
+//! | [`host_sockets`] | `connect`, `sendmsg`, `bind` of all processes | Is it the engine? Then only targets, configured endpoints and its own sources. Does it call a VIP, and is it a workload? Then from its alias. All else is left alone. |
 //!
 //! Translation is one to one and keeps no state: a workload's address has one alias, and nothing is lost when a
 //! program is replaced. The two tables that do change per packet, `HALF_OPEN` and `INTERCEPTS`, are LRU tables of fixed
@@ -47,7 +47,7 @@
 //!
 //! # Bounds
 //!
-//! No loops but two with a fixed bound, over IPv6 extension headers and over NDP options, and no tail calls: each
+//! No loops but some with a fixed bound, over IPv6 extension headers, IPv4 and NDP options and the cgroups above a process, and no tail calls: each
 //! program is otherwise a straight line of at most a few dozen helper calls. Only contexts of the kernel's stable
 //! interface are read (`__sk_buff`, `bpf_sk_lookup`, `bpf_sock_addr`), so one object fits every kernel from 6.6 on.
 #![no_std]
@@ -60,6 +60,7 @@ mod arp;
 mod atomic;
 mod config;
 mod half_open;
+mod host_identity;
 mod host_sockets;
 mod icmp;
 mod intercept;

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
 };
 use brattice_abi::{
-    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpen, HalfOpenCount, InterceptKey, Listener, ListenerKey,
-    MAX_COUNTERS, MAX_HALF_OPEN, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS, MAX_WORKERS, MAX_WORKLOADS,
+    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpen, HalfOpenCount, Host, HostKey, InterceptKey, Listener, ListenerKey,
+    MAX_COUNTERS, MAX_HALF_OPEN, MAX_HOSTS, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS, MAX_WORKERS, MAX_WORKLOADS,
     SLOTS, Switch, SwitchKey, TargetKey, WorkerState, Workload, WorkloadKey,
 };
 
@@ -23,6 +23,9 @@ pub(crate) static WORKLOADS: HashMap<WorkloadKey, Workload> =
 
 #[map]
 pub(crate) static ALIASES: HashMap<Address, Alias> = HashMap::with_max_entries(MAX_WORKLOADS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static HOSTS: HashMap<HostKey, Host> = HashMap::with_max_entries(MAX_HOSTS, BPF_F_NO_PREALLOC);
 
 #[map]
 pub(crate) static TARGETS: HashMap<TargetKey, u32> = HashMap::with_max_entries(MAX_TARGETS, BPF_F_NO_PREALLOC);

@@ -10,9 +10,10 @@ use crate::{
     intercept::DNS_PORT,
     maps::{ALIASES, TARGETS},
     report::{self, Program, Seen},
+    switches,
 };
 
-/// What the engine asks for.
+/// What a process asks for.
 pub(crate) struct Wish {
     pub(crate) to: Address,
     pub(crate) port: u16,
@@ -27,7 +28,11 @@ pub(crate) fn may(call: &Call, config: &Config, wish: &Wish) -> bool {
     let target = TargetKey { alias: wish.to, port: wish.port, protocol: wish.protocol, pad: 0 };
     // SAFETY: only asked whether it is there.
     if unsafe { TARGETS.get(target) }.is_some() {
-        return true;
+        // What goes to a workload, `workload_egress` sees; to a process of the host, nobody else.
+        // SAFETY: the value is only read.
+        let host = unsafe { ALIASES.get(wish.to) }.filter(|alias| alias.ifindex == 0);
+        let detached = host.is_some_and(|alias| switches::all_detached() || switches::workload_detached(alias.workload_id));
+        return !detached || refuse(DropReason::Detached, wish);
     }
     // The DNS socket answers whoever asked; what else it could say to a workload, `workload_egress` judges.
     if wish.sends && wish.protocol == IPPROTO_UDP && from_dns(call, config) {
@@ -60,8 +65,9 @@ fn from_dns(call: &Call, config: &Config) -> bool {
     }
 }
 
+/// Counts; false.
 #[inline(always)]
-fn refuse(reason: DropReason, wish: &Wish) -> bool {
+pub(crate) fn refuse(reason: DropReason, wish: &Wish) -> bool {
     let seen = Seen { destination: wish.to, destination_port: wish.port, protocol: wish.protocol, ..Seen::NOTHING };
     report::dropped(Program::HostSocket, reason, 0, &seen);
     false

@@ -26,6 +26,8 @@ const SK_DROP: u32 = 0;
 const AF_INET: u32 = 2;
 /// `AF_INET6`.
 const AF_INET6: u32 = 10;
+/// Index of `lo`, in every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
 /// What the kernel answers for an empty slot.
 const ENOENT: i32 = 2;
 
@@ -77,11 +79,20 @@ pub fn vip_listener(ctx: SkLookupContext) -> u32 {
 
 #[inline(always)]
 fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) -> Result<(), DropReason> {
-    if lookup.ingress_ifindex() != config.brattice0 {
-        return Err(DropReason::UnattestedPeer);
-    }
     // SAFETY: the value is only read; the agent replaces whole values.
-    let caller = unsafe { ALIASES.get(seen.source) }.ok_or(DropReason::UnattestedPeer)?;
+    let caller = unsafe { ALIASES.get(seen.source) };
+    let ifindex = lookup.ingress_ifindex();
+    let caller = if ifindex == config.brattice0 {
+        caller.filter(|caller| caller.ifindex != 0).ok_or(DropReason::UnattestedPeer)?
+    } else if ifindex == LOOPBACK {
+        let caller = caller.filter(|caller| caller.ifindex == 0).ok_or(DropReason::UnattestedHost)?;
+        if switches::workload_detached(caller.workload_id) {
+            return Err(DropReason::Detached);
+        }
+        caller
+    } else {
+        return Err(DropReason::UnattestedPeer);
+    };
     let key = ListenerKey { vip: seen.destination, port: seen.destination_port, protocol: seen.protocol, pad: 0 };
     // SAFETY: as above.
     let listener = unsafe { LISTENERS.get(key) }.ok_or(DropReason::NoListener)?;

@@ -89,7 +89,9 @@ where
     }
     let to = destination.key();
     // SAFETY: the value is only read; the agent replaces whole values.
-    let alias = unsafe { ALIASES.get(to) }.ok_or(DropReason::UnknownAlias)?;
+    let alias = unsafe { ALIASES.get(to) };
+    // That of a process of the host does not come this way, unless somebody took the address from the device.
+    let alias = alias.filter(|alias| alias.ifindex != 0).ok_or(DropReason::UnknownAlias)?;
     if switches::all_detached() || switches::workload_detached(alias.workload_id) {
         return Err(DropReason::Detached);
     }

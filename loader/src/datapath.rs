@@ -1,15 +1,13 @@
 //! The data path of a node: started, adopted, kept whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use brattice_abi as abi;
 
 use crate::aside::aside;
 use crate::events::Events;
 use crate::hook::Hook;
-use crate::interfaces::PROBE_PREFIX;
 use crate::ipv6::{Ipv6, ipv6};
 use crate::links::Link;
 use crate::maps::Maps;
@@ -17,10 +15,11 @@ use crate::namespace::{self, Namespace};
 use crate::netlink::{Family, Socket, link};
 use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
-use crate::pins::{self, Lock, Pins};
-use crate::sys::{self, Side, Target};
+use crate::pins::{Lock, Pins};
+use crate::sys;
 use crate::{Error, Result, adopt, cgroups, device, nft, preflight, probe, routes};
 
+mod attaching;
 mod footprint;
 
 /// A program that is attached, as the kernel tells it.
@@ -74,6 +73,8 @@ struct State {
     /// Programs at the root of the cgroups, by name.
     hosts: cgroups::Links,
     mtu: u32,
+    /// Aliases of processes of the host; `None` until somebody said which.
+    aliases: Option<BTreeSet<IpAddr>>,
     /// What [`Datapath::start`] did, in order.
     steps: Vec<&'static str>,
     /// What was mended and not told yet, because something else could not be.
@@ -183,8 +184,26 @@ impl Datapath {
         aside("set-mtu", move || inner.set_mtu(mtu)).await
     }
 
+    /// Makes these, the aliases of processes of the host, addresses of `brattice0`, and no others.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub async fn set_host_aliases(&self, aliases: BTreeSet<IpAddr>) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        aside("set-host-aliases", move || inner.set_host_aliases(aliases)).await
+    }
+
+    /// Aliases that are addresses of `brattice0` now.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn host_aliases(&self) -> Result<BTreeSet<IpAddr>> {
+        let mut socket = routing()?;
+        device::find(&mut socket)?.map_or_else(|| Ok(BTreeSet::new()), |found| device::addresses(&mut socket, &found))
+    }
+
     /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
-    /// `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
+    /// `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `host-aliases`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
     /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
@@ -269,6 +288,11 @@ impl Inner {
             preflight::forget(&maps, &options)?;
         }
         let cookie = cgroups::namespace_cookie()?;
+        // Until somebody says which they are now: those of before.
+        let aliases = match device::find(&mut socket)? {
+            Some(device) => Some(device::addresses(&mut socket, &device)?),
+            None => None,
+        };
         let mtu = routes::list(&mut socket)?
             .iter()
             .filter(|r| r.destination.addr().is_ipv4())
@@ -283,7 +307,7 @@ impl Inner {
             namespace,
             cookie,
             adopted,
-            state: Mutex::new(State { mtu, lock: Some(lock), ..State::default() }),
+            state: Mutex::new(State { mtu, aliases, lock: Some(lock), ..State::default() }),
             events_taken: Arc::default(),
         };
         let mut state = inner.state();
@@ -327,6 +351,9 @@ impl Inner {
         }
         if device.mtu < state.mtu {
             device::raise_mtu(&mut socket, &device, state.mtu)?;
+        }
+        if self.give_aliases(state, &mut socket, &device)? {
+            state.mended.push("host-aliases");
         }
         configured |= self.configure(Some((device.ifindex, device.mac)))?;
         if configured {
@@ -405,152 +432,19 @@ impl Inner {
         Ok(true)
     }
 
-    fn ensure_listener(&self, state: &mut State) -> Result<bool> {
-        let id = self.programs.listener.id;
-        let inode = u32::try_from(self.namespace.inode).unwrap_or(0);
-        let target = Target::Netns { inode };
-        if live(state.listener.as_ref(), id, target)? {
-            return Ok(false);
-        }
-        // A dead one would detach nothing when it is dropped.
-        state.listener = None;
-        let pin = self.pins.link(pins::LISTENER_LINK);
-        if let Some(link) = Link::adopt(&pin, id, target)? {
-            state.listener = Some(link);
-            return Ok(false);
-        }
-        state.listener = Some(Link::sk_lookup(&self.programs.listener.fd, &self.namespace, pin)?);
-        Ok(true)
-    }
-
-    fn ensure_egress(&self, state: &mut State, ifindex: u32) -> Result<bool> {
-        let id = self.programs.egress.id;
-        let target = Target::Interface { ifindex, side: Side::Egress };
-        if live(state.egress.as_ref(), id, target)? {
-            return Ok(false);
-        }
-        if let Some(dead) = state.egress.take() {
-            dead.remove()?;
-        }
-        let pin = self.pins.egress_link(ifindex);
-        for other in self.pins.other_egress_links(&pin)? {
-            if let Some(dead) = Link::open(&other)? {
-                dead.remove()?;
-            }
-        }
-        if let Some(link) = Link::adopt(&pin, id, target)? {
-            state.egress = Some(link);
-            return Ok(false);
-        }
-        state.egress = Some(Link::interface(self.hook, &self.programs.egress.fd, ifindex, Side::Egress, pin)?);
-        Ok(true)
-    }
-
-    /// Takes up pinned links of interfaces, and lets go of those that are attached nowhere.
-    fn ensure_workloads(&self, state: &mut State) -> Result<bool> {
-        let id = self.programs.ingress.id;
-        let mut gone = false;
-        let mut indices = self.pins.workload_links()?;
-        indices.extend(state.workloads.keys());
-        indices.sort_unstable();
-        indices.dedup();
-        for ifindex in indices {
-            let target = Target::Interface { ifindex, side: Side::Ingress };
-            if live(state.workloads.get(&ifindex), id, target)? {
-                continue;
-            }
-            let pin = self.pins.workload_link(ifindex);
-            state.workloads.remove(&ifindex);
-            match Link::adopt(&pin, id, target)? {
-                Some(link) => drop(state.workloads.insert(ifindex, link)),
-                None => gone = true,
-            }
-        }
-        Ok(gone)
-    }
-
-    fn attach(&self, ifindex: u32) -> Result<()> {
+    fn set_host_aliases(&self, aliases: BTreeSet<IpAddr>) -> Result<()> {
         let mut state = self.state();
-        let id = self.programs.ingress.id;
-        let target = Target::Interface { ifindex, side: Side::Ingress };
-        if live(state.workloads.get(&ifindex), id, target)? {
-            return Ok(());
-        }
-        state.workloads.remove(&ifindex);
-        let pin = self.pins.workload_link(ifindex);
-        let link = match Link::adopt(&pin, id, target)? {
-            Some(link) => link,
-            None => Link::interface(self.hook, &self.programs.ingress.fd, ifindex, Side::Ingress, pin)?,
-        };
-        state.workloads.insert(ifindex, link);
-        Ok(())
+        let mut socket = routing()?;
+        let (device, _) = device::ensure(&mut socket)?;
+        state.aliases = Some(aliases);
+        self.give_aliases(&state, &mut socket, &device).map(drop)
     }
 
-    fn detach(&self, ifindex: u32) -> Result<()> {
-        let mut state = self.state();
-        let held = state.workloads.remove(&ifindex);
-        match held {
-            Some(link) => link.remove(),
-            None => match Link::open(&self.pins.workload_link(ifindex))? {
-                Some(link) => link.remove(),
-                None => Ok(()),
-            },
-        }
-    }
-
-    fn attached(&self) -> Result<Vec<Attachment>> {
-        let state = self.state();
-        let names: BTreeMap<u32, String> = link::list(&mut routing()?, None)
-            .map_err(Error::netlink("listing interfaces"))?
-            .into_iter()
-            .map(|l| (l.ifindex, l.name))
-            .collect();
-        let mut all = Vec::new();
-        let programs = std::iter::empty()
-            .chain(state.listener.iter().map(|l| (abi::VIP_LISTENER, l)))
-            .chain(state.egress.iter().map(|l| (abi::WORKLOAD_EGRESS, l)))
-            .chain(state.workloads.values().map(|l| (abi::WORKLOAD_INGRESS, l)))
-            .chain(state.hosts.iter().map(|(name, l)| (*name, l)));
-        for (program, link) in programs {
-            let info = link.info()?;
-            let (attached_to, ifindex, hook) = match info.target {
-                Target::Interface { ifindex: 0, .. }
-                | Target::Netns { inode: 0 }
-                | Target::Cgroup { id: 0, .. }
-                | Target::Other { .. } => continue,
-                Target::Netns { .. } => ("network namespace".to_owned(), 0, "sk_lookup"),
-                Target::Cgroup { .. } => ("cgroup root".to_owned(), 0, "cgroup"),
-                Target::Interface { ifindex, .. } => {
-                    (names.get(&ifindex).cloned().unwrap_or_default(), ifindex, self.hook.name())
-                }
-            };
-            if attached_to.starts_with(PROBE_PREFIX) {
-                continue;
-            }
-            let instructions = self.programs.instructions(program);
-            let (program_id, link_id) = (info.program_id, info.id);
-            all.push(Attachment { program, attached_to, hook, ifindex, program_id, instructions, link_id });
-        }
-        Ok(all)
-    }
-
-    fn whole(&self) -> Result<bool> {
-        let state = self.state();
-        let device = self.maps.config().get(&0)?.unwrap_or_default().brattice0;
-        let inode = u32::try_from(self.namespace.inode).unwrap_or(0);
-        let egress = Target::Interface { ifindex: device, side: Side::Egress };
-        if !live(state.listener.as_ref(), self.programs.listener.id, Target::Netns { inode })?
-            || !live(state.egress.as_ref(), self.programs.egress.id, egress)?
-        {
-            return Ok(false);
-        }
-        for (ifindex, link) in &state.workloads {
-            let target = Target::Interface { ifindex: *ifindex, side: Side::Ingress };
-            if !link.works(self.programs.ingress.id, target)? {
-                return Ok(false);
-            }
-        }
-        cgroups::whole(&self.programs.hosts, &state.hosts)
+    fn give_aliases(&self, state: &State, socket: &mut Socket, device: &link::Link) -> Result<bool> {
+        let Some(aliases) = &state.aliases else { return Ok(false) };
+        let ipv6 = self.serves_ipv6().is_some();
+        let possible = aliases.iter().copied().filter(|alias| alias.is_ipv4() || ipv6).collect();
+        device::set_addresses(socket, device, &possible)
     }
 
     fn set_mtu(&self, mtu: u32) -> Result<()> {
@@ -572,9 +466,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// Whether a link is held and attached where it should be.
-fn live(link: Option<&Link>, program_id: u32, target: Target) -> Result<bool> {
-    link.map_or(Ok(false), |link| link.works(program_id, target))
 }

@@ -1,7 +1,11 @@
-//! `brattice0`: the one device of ours, end of a veth pair that carries what goes to and comes from workloads.
+//! `brattice0`: the one device of ours, end of a veth pair that carries what goes to and comes from workloads. Its addresses
+//! are the aliases of processes of the host.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::netlink::Socket;
-use crate::netlink::link::{self, Link, VethPair};
+use crate::netlink::link::{self, Link, NewAddress, VethPair};
 use crate::{Error, Result};
 
 /// The device with the routes and `workload_egress`.
@@ -91,6 +95,30 @@ pub(crate) fn raise_mtu(socket: &mut Socket, device: &Link, mtu: u32) -> Result<
         link::set_mtu(socket, ifindex, mtu).map_err(Error::netlink(format!("setting the MTU of {DEVICE} to {mtu}")))?;
     }
     Ok(())
+}
+
+/// Its addresses.
+pub(crate) fn addresses(socket: &mut Socket, device: &Link) -> Result<BTreeSet<IpAddr>> {
+    let all = link::addresses(socket, None).map_err(Error::netlink(format!("asking for the addresses of {DEVICE}")))?;
+    Ok(all.into_iter().filter(|own| own.ifindex == device.ifindex).map(|own| own.address).collect())
+}
+
+/// Gives it these addresses and no others; whether anything had to be done.
+pub(crate) fn set_addresses(socket: &mut Socket, device: &Link, wanted: &BTreeSet<IpAddr>) -> Result<bool> {
+    let there = addresses(socket, device)?;
+    let whole = |address: IpAddr| {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        NewAddress { ifindex: device.ifindex, address, prefix, aside: true }
+    };
+    for address in wanted.difference(&there) {
+        whole(*address).add(socket).map_err(Error::netlink(format!("giving {DEVICE} the address {address}")))?;
+    }
+    for address in there.difference(wanted) {
+        whole(*address)
+            .remove(socket)
+            .map_err(Error::netlink(format!("taking the address {address} from {DEVICE}")))?;
+    }
+    Ok(there != *wanted)
 }
 
 /// Removes the device if it is there and ours.

@@ -171,6 +171,7 @@ pub struct Maps {
     counters: Arc<Handle>,
     events: Arc<Handle>,
     workers: Arc<Handle>,
+    hosts: Arc<Handle>,
     /// Only the programs use these.
     kernel_only: [Arc<Handle>; 2],
     /// CPUs that per-CPU values have room for.
@@ -191,6 +192,7 @@ impl Maps {
             counters: Handle::open(pins, abi::COUNTERS)?,
             events: Handle::open(pins, abi::EVENTS)?,
             workers: Handle::open(pins, abi::WORKERS)?,
+            hosts: Handle::open(pins, abi::HOSTS)?,
             kernel_only: [Handle::open(pins, abi::INTERCEPTS)?, Handle::open(pins, abi::HALF_OPEN)?],
             cpus: aya::util::nr_cpus().map_err(|(path, e)| Error::io(format!("reading {path}"))(e))?,
         })
@@ -206,6 +208,12 @@ impl Maps {
     #[must_use]
     pub fn aliases(&self) -> Table<abi::Address, abi::Alias> {
         Table::new(&self.aliases)
+    }
+
+    /// Which processes of the host are workloads.
+    #[must_use]
+    pub fn hosts(&self) -> Table<abi::HostKey, abi::Host> {
+        Table::new(&self.hosts)
     }
 
     /// What the engine may connect to; the value is 1.
@@ -335,6 +343,7 @@ impl Maps {
             &self.counters,
             &self.events,
             &self.workers,
+            &self.hosts,
         ];
         for handle in own.into_iter().chain(&self.kernel_only) {
             let path = pins.map(handle.name);

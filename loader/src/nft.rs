@@ -139,7 +139,11 @@ fn text(options: &Options) -> String {
     //
     // Nothing that comes by brattice0 is for elsewhere, and nothing to an alias goes by another way. While somebody has
     // removed one of our routes, the host's default route would take it.
-    let (mut guard, mut output, mut astray) = (String::new(), String::new(), String::new());
+    //
+    // Aliases of processes of the host are addresses of the host: reached by lo only, by the engine, and not by the rest of
+    // the world that sends its packets here.
+    let (mut guard, mut input, mut untracked, mut output, mut astray) =
+        (String::new(), String::new(), String::new(), String::new(), String::new());
     for Guarded { family, vip, alias, sources, errors, quoted } in guarded(options) {
         let (len, prefix) = (alias.prefix_len(), prefix(alias));
         guard += &format!(
@@ -151,7 +155,9 @@ fn text(options: &Options) -> String {
             "oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
             options.engine_uid
         );
-        astray += &format!("oifname != \"{DEVICE}\" {family} daddr {alias} counter drop;\n");
+        astray += &format!("oifname != {{ \"{DEVICE}\", \"lo\" }} {family} daddr {alias} counter drop;\n");
+        input += &format!("iifname != \"lo\" {family} daddr {alias} counter drop;\n");
+        untracked += &format!("{family} saddr {vip} notrack;\n{family} daddr {vip} notrack;\n");
     }
     // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
     format!(
@@ -163,13 +169,22 @@ fn text(options: &Options) -> String {
              type filter hook prerouting priority {GUARD}; policy accept;\n\
              {guard}\
            }}\n\
+           chain own {{\n\
+             {untracked}\
+           }}\n\
+           chain input {{\n\
+             type filter hook input priority {GUARD}; policy accept;\n\
+             {input}\
+           }}\n\
            chain prerouting {{\n\
              type filter hook prerouting priority raw; policy accept;\n\
              iifname \"{DEVICE}\" notrack;\n\
+             iifname \"lo\" jump own;\n\
            }}\n\
            chain output {{\n\
              type filter hook output priority raw; policy accept;\n\
              oifname \"{DEVICE}\" notrack;\n\
+             oifname \"lo\" jump own;\n\
              {output}\
            }}\n\
            chain forward {{\n\
@@ -203,13 +218,18 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
             && rule("guard", &["l4proto", &vip, "drop"])
             && rule("guard", &["\"base\":\"th\"", &prefix, "drop"])
             && rule("output", &["skuid", &engine, &vip, "reject"])
-            && rule("astray", &["oifname", &alias, "drop"])
+            && rule("astray", &["oifname", "\"lo\"", &alias, "drop"])
+            && rule("input", &["iifname", &alias, "drop"])
+            && rule("own", &["notrack", &vip])
     });
     Ok(families
         && hook("prerouting")
         && hook("output")
+        && hook("input")
         && rule("prerouting", &["notrack"])
+        && rule("prerouting", &["own"])
         && rule("output", &["notrack"])
+        && rule("output", &["own"])
         && hook("forward")
         && rule("forward", &["iifname", "drop"]))
 }

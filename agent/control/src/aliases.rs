@@ -22,9 +22,9 @@ pub const MAX_NUMBERS: usize = 2 * brattice_abi::MAX_WORKLOADS as usize;
 /// What makes an interface the one it was: another index, namespace or link address is another workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
-    /// Host-side interface.
+    /// Host-side interface; 0: processes of the host.
     pub ifindex: u32,
-    /// Inode of the workload's network namespace.
+    /// Inode of the workload's network namespace; of processes of the host, what their document says of them, as a number.
     pub namespace: u64,
     /// Link address on the workload's side.
     pub mac: [u8; 6],
@@ -193,7 +193,8 @@ impl Aliases {
                 continue;
             }
             let share = shares.entry(claim.identity.ifindex).or_default();
-            if *share >= MAX_PER_INTERFACE {
+            // Processes of the host have the addresses that documents give them, and no more.
+            if *share >= MAX_PER_INTERFACE && claim.identity.ifindex != 0 {
                 assigned.limited.push(claim.clone());
                 continue;
             }

@@ -13,9 +13,11 @@ use brattice_loader::interfaces::places::Places;
 use brattice_model::Evidence;
 use ipnet::IpNet;
 
+pub use self::hosts::{HostProcesses, HostWish, aliases};
 pub use self::wishes::{VpcWish, Wishes, WorkloadWish, paired};
 use crate::aliases::{Claim, Identity};
 
+mod hosts;
 mod wishes;
 
 /// Why an interface or an address is refused; stable words.
@@ -47,6 +49,8 @@ pub enum Code {
     AmbiguousWorkload,
     /// A document that means no interface that exists.
     NoInterface,
+    /// A document that means no cgroup that exists.
+    NoCgroup,
     /// What the path names is no network namespace.
     NotANamespace,
     /// The namespace is the node's own.
@@ -105,6 +109,8 @@ pub struct Decision {
     pub namespace: Option<String>,
     /// What makes it this workload; absent: refused.
     pub identity: Option<Identity>,
+    /// Processes of the host, in place of an interface.
+    pub host: Option<HostProcesses>,
     /// Addresses it gets aliases for; empty: refused.
     pub addresses: Vec<IpAddr>,
     /// What is refused.
@@ -123,8 +129,11 @@ impl Decision {
         self.identity.is_some() && !self.addresses.is_empty()
     }
 
-    /// By what the workload is known: its interface always, its namespace where that has a name.
+    /// By what the workload is known: its interface always, its namespace where that has a name; or cgroup and user.
     pub fn evidence(&self) -> Vec<Evidence> {
+        if let Some(host) = &self.host {
+            return host.evidence();
+        }
         let namespace = self.namespace.is_some().then_some(Evidence::Namespace);
         std::iter::once(Evidence::Interface).chain(namespace).collect()
     }
@@ -168,6 +177,7 @@ pub fn decide(
     holders: &BTreeMap<(String, IpAddr), Identity>,
 ) -> Vec<Decision> {
     let (mut decisions, documents) = select(interfaces, wishes);
+    decisions.extend(hosts::decide(&wishes.workloads, &wishes.places));
     give_addresses(&mut decisions, &documents, interfaces, wishes, holders);
     unique_names(&mut decisions, &documents);
     decisions.sort_by(|a, b| (&a.vpc, &a.name, a.ifindex).cmp(&(&b.vpc, &b.name, b.ifindex)));
@@ -180,7 +190,7 @@ type Documents<'a> = BTreeMap<u32, &'a WorkloadWish>;
 fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, Documents<'a>) {
     let mut decisions = Vec::new();
     let mut documents: BTreeMap<u32, Vec<&WorkloadWish>> = BTreeMap::new();
-    for wish in &wishes.workloads {
+    for wish in wishes.workloads.iter().filter(|wish| wish.host.is_none()) {
         let meant: Vec<&Interface> = interfaces.iter().filter(|i| wish.means(i, &wishes.places)).collect();
         match meant[..] {
             [only] => documents.entry(only.ifindex).or_default().push(wish),
@@ -221,6 +231,7 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
             ifindex: interface.ifindex,
             namespace: namespace(interface, documents, &wishes.places),
             identity: None,
+            host: None,
             addresses: Vec::new(),
             refused: Vec::new(),
             intercept_dns: wishes.vpcs.iter().any(|vpc| vpc.intercept_dns && vpcs.contains(vpc.name.as_str())),
@@ -359,22 +370,24 @@ fn give_addresses(
     let mut claims: BTreeMap<(String, IpAddr), Vec<(Rank, usize)>> = BTreeMap::new();
     for (index, decision) in decisions.iter_mut().enumerate() {
         let Some(identity) = decision.identity else { continue };
-        let documented = documents.get(&decision.ifindex).map(|wish| &wish.addresses).filter(|list| !list.is_empty());
+        let said = match &decision.host {
+            Some(host) => Some(&host.addresses),
+            None => documents.get(&decision.ifindex).map(|wish| &wish.addresses),
+        };
+        let documented = said.filter(|list| !list.is_empty()).cloned();
         let discovered = || {
             let interface = interfaces.iter().find(|interface| interface.ifindex == decision.ifindex)?;
             Some(interface.peer.as_ref()?.addresses.clone())
         };
-        let addresses = match documented {
-            Some(addresses) => addresses.clone(),
-            None => discovered().unwrap_or_default(),
-        };
+        let is_documented = documented.is_some();
+        let addresses = documented.or_else(discovered).unwrap_or_default();
         let cidrs =
             wishes.vpcs.iter().find(|vpc| vpc.name == decision.vpc).map(|vpc| vpc.cidrs.as_slice()).unwrap_or_default();
         let mut any = false;
         for address in addresses.into_iter().collect::<BTreeSet<_>>() {
             // Of discovered IPv6 nothing is said in a VPC of IPv4 alone: many interfaces have such addresses, unasked.
             let meant = |cidr: &IpNet| cidr.addr().is_ipv4() == address.is_ipv4();
-            if address.is_ipv6() && documented.is_none() && !cidrs.iter().any(meant) {
+            if address.is_ipv6() && !is_documented && !cidrs.iter().any(meant) {
                 continue;
             }
             any = true;
@@ -391,7 +404,7 @@ fn give_addresses(
             }
             let key = (decision.vpc.clone(), address);
             let newcomer = holders.get(&key) != Some(&identity);
-            let rank = Rank { discovered: documented.is_none(), newcomer, ifindex: decision.ifindex };
+            let rank = Rank { discovered: !is_documented, newcomer, ifindex: decision.ifindex };
             claims.entry(key).or_default().push((rank, index));
         }
         if !any {
@@ -446,6 +459,7 @@ impl Decision {
             ifindex: 0,
             namespace: wish.namespace.clone().or_else(|| wish.path.clone()),
             identity: None,
+            host: None,
             addresses: Vec::new(),
             refused: Vec::new(),
             intercept_dns: false,

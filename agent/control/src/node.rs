@@ -21,7 +21,7 @@ use brattice_wire::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, info, warn};
 
-use crate::aliases::Aliases;
+use crate::aliases::{Aliases, Claim};
 use crate::api::answers::{Asked, Inquiry};
 use crate::api::server::{Call, Reply};
 use crate::api::views;
@@ -58,13 +58,19 @@ pub(crate) struct Maps {
     pub(crate) aliases: Mirror<abi::Address, abi::Alias>,
     pub(crate) targets: Mirror<abi::TargetKey, u32>,
     pub(crate) listeners: Mirror<abi::ListenerKey, abi::Listener>,
+    pub(crate) hosts: Mirror<abi::HostKey, abi::Host>,
 }
 
 impl Maps {
     /// Reads all maps again: somebody meddled with what is ours.
     fn refresh(&mut self) {
-        let results =
-            [self.workloads.refresh(), self.aliases.refresh(), self.targets.refresh(), self.listeners.refresh()];
+        let results = [
+            self.workloads.refresh(),
+            self.aliases.refresh(),
+            self.targets.refresh(),
+            self.listeners.refresh(),
+            self.hosts.refresh(),
+        ];
         for error in results.into_iter().filter_map(Result::err) {
             error!(%error, "a map cannot be read");
         }
@@ -92,6 +98,8 @@ pub(crate) struct Node {
     /// Interfaces with `workload_ingress`, as the kernel says.
     attached: BTreeSet<u32>,
     attach_errors: BTreeMap<u32, String>,
+    /// Aliases of processes of the host that are addresses of `brattice0`.
+    host_aliases: BTreeSet<IpAddr>,
     pub(crate) owners: Owners,
     pub(crate) model: Arc<Model>,
     pub(crate) aliases: Aliases,
@@ -382,9 +390,23 @@ impl Node {
         }
     }
 
-    /// Whether `workload_ingress` is attached to an interface.
-    pub(crate) fn is_attached(&self, ifindex: u32) -> bool {
-        self.attached.contains(&ifindex)
+    /// Whether the kernel knows who calls: `workload_ingress` is attached to the interface, or it knows the cgroups.
+    pub(crate) fn is_attached(&self, decision: &Decision) -> bool {
+        match &decision.host {
+            Some(host) => host.keys().any(|key| self.maps.hosts.known().contains_key(&key)),
+            None => self.attached.contains(&decision.ifindex),
+        }
+    }
+
+    /// The alias of a workload's address, if the kernel takes what comes from there.
+    pub(crate) fn alias(&self, decision: &Decision, claim: &Claim) -> Option<IpAddr> {
+        let alias = self.aliases.get(claim)?.alias;
+        let key = abi::WorkloadKey { ifindex: decision.ifindex, address: claim.address.into() };
+        let taken = match &decision.host {
+            Some(_) => self.host_aliases.contains(&alias),
+            None => self.maps.workloads.known().contains_key(&key),
+        };
+        taken.then_some(alias)
     }
 
     /// Names that switches are about, now.
@@ -440,11 +462,35 @@ impl Node {
         match switches::switch(&self.datapath.maps.switches(), &self.names(), mode, scope, on, lasts) {
             Ok(message) => {
                 warn!("{message}");
+                if on && mode == Mode::Detach {
+                    self.reset_hosts(scope);
+                }
                 Answer::Done { message }
             }
             Err(switches::SwitchError::NotFound(message)) => Answer::Error { code: ErrorCode::NotFound, message },
             Err(e) => Answer::Error { code: ErrorCode::Failed, message: e.to_string() },
         }
+    }
+
+    /// Ends the connections of processes of the host that were detached: no program sees their packets.
+    fn reset_hosts(&self, scope: &Scope) {
+        let Ok(key) = self.names().key(scope) else { return };
+        let detached = |alias: &abi::Alias| match key.scope {
+            abi::SWITCH_ALL => true,
+            abi::SWITCH_WORKLOAD => alias.workload_id == key.id,
+            _ => false,
+        };
+        let aliases: Vec<IpAddr> = (self.maps.aliases.known().iter())
+            .filter(|(_, alias)| alias.ifindex == 0 && detached(alias))
+            .map(|(address, _)| IpAddr::from(*address))
+            .collect();
+        tokio::task::spawn_blocking(move || {
+            for alias in aliases {
+                if let Err(e) = brattice_loader::sockets::destroy(alias) {
+                    error!(%alias, error = %e, "connections of a detached process of the host cannot be ended");
+                }
+            }
+        });
     }
 
     /// Has the engine answer, on the caller's connection.

@@ -3,18 +3,20 @@
 //! Whom the engine may call is known to the kernel before the engine hears of it; who may call, and what is removed, waits
 //! until the engine knows. What must go at once (an identity that is gone) does not wait for that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
 
-use brattice_abi::{Address, Alias, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, Workload, WorkloadKey};
+use brattice_abi::{
+    Address, Alias, Host, HostKey, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, Workload, WorkloadKey,
+};
 use brattice_loader::Table;
 use brattice_model::Plan;
 
 /// A workload address with its alias, ready for the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// Host-side interface.
+    /// Host-side interface; 0: processes of the host.
     pub ifindex: u32,
     /// Real address.
     pub address: IpAddr,
@@ -41,21 +43,29 @@ pub struct Desired {
     pub targets: HashMap<TargetKey, u32>,
     /// Map `LISTENERS`.
     pub listeners: HashMap<ListenerKey, Listener>,
+    /// Map `HOSTS`.
+    pub hosts: HashMap<HostKey, Host>,
+    /// Aliases of processes of the host: addresses of `brattice0`.
+    pub host_aliases: BTreeSet<IpAddr>,
     /// Interfaces with `workload_ingress`, and their MTU.
     pub interfaces: BTreeMap<u32, u32>,
 }
 
 impl Desired {
-    /// From the plan and the placed workloads.
-    pub fn new(plan: &Plan, placed: &[Placed], interfaces: BTreeMap<u32, u32>) -> Self {
-        let mut desired = Self { interfaces, ..Self::default() };
+    /// From the plan, the placed workloads, and which processes of the host are any.
+    pub fn new(plan: &Plan, placed: &[Placed], hosts: HashMap<HostKey, Host>, interfaces: BTreeMap<u32, u32>) -> Self {
+        let mut desired = Self { hosts, interfaces, ..Self::default() };
         for workload in placed {
             let (address, alias) = (Address::from(workload.address), Address::from(workload.alias));
             let flags = if workload.intercept_dns { WORKLOAD_INTERCEPT_DNS } else { 0 };
-            desired.workloads.insert(
-                WorkloadKey { ifindex: workload.ifindex, address },
-                Workload { alias, workload_id: workload.number, flags },
-            );
+            if workload.ifindex == 0 {
+                desired.host_aliases.insert(workload.alias);
+            } else {
+                desired.workloads.insert(
+                    WorkloadKey { ifindex: workload.ifindex, address },
+                    Workload { alias, workload_id: workload.number, flags },
+                );
+            }
             desired.aliases.insert(
                 alias,
                 Alias {
@@ -196,6 +206,7 @@ mod tests {
         let desired = Desired::new(
             &Plan { snapshot: Default::default(), listeners: listeners.collect(), targets: Default::default() },
             &placed,
+            HashMap::new(),
             BTreeMap::from([(7, 1500)]),
         );
         let (real, alias) = (Address::v4([10, 0, 0, 10]), Address::v4([100, 127, 0, 1]));

@@ -44,6 +44,7 @@ mod tests {
             namespace: None,
             mac: [0; 6],
             identity: Some(Identity { ifindex: 7, namespace: 1, mac: [mac; 6] }),
+            host: None,
             addresses: vec!["10.0.0.10".parse().unwrap()],
             refused: Vec::new(),
             intercept_dns: false,

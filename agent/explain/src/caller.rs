@@ -85,7 +85,7 @@ impl<'w> Caller<'w> {
         from: &'w snapshot::Vpc,
         mut view: CallerView,
     ) -> Self {
-        let evidence: Vec<Evidence> = [Evidence::Interface, Evidence::Namespace]
+        let evidence: Vec<Evidence> = Evidence::ALL
             .into_iter()
             .filter(|evidence| workload.evidence.iter().any(|word| word == evidence.word()))
             .collect();

@@ -39,11 +39,7 @@ impl<'m> Documents<'m> {
             });
         };
         for workload in model.workloads.iter().filter(|workload| workload.status.is_active()) {
-            let namespace = (workload.namespace.is_some()
-                || workload.namespace_path.is_some()
-                || workload.namespace_cgroup.is_some())
-            .then_some(Evidence::Namespace);
-            let evidence: Vec<Evidence> = std::iter::once(Evidence::Interface).chain(namespace).collect();
+            let evidence = workload.evidence();
             let unknown = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
             let addresses = if workload.addresses.is_empty() { &unknown[..] } else { &workload.addresses };
             for address in addresses {

@@ -132,6 +132,8 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         put(&mut fields, "namespace", workload.namespace.as_deref().unwrap_or_default());
         put(&mut fields, "namespacePath", workload.namespace_path.as_deref().unwrap_or_default());
         put(&mut fields, "namespaceCgroup", workload.namespace_cgroup.as_ref().map_or("", |glob| glob.as_str()));
+        put(&mut fields, "cgroup", workload.cgroup.as_ref().map_or("", |glob| glob.as_str()));
+        put(&mut fields, "uid", &workload.uid.map_or_else(String::new, |uid| uid.to_string()));
         put(&mut fields, "macAddress", &workload.mac.map_or_else(String::new, mac));
         put(&mut fields, "addresses", &list(&workload.addresses));
         put(&mut fields, "allowBesideCni", if workload.allow_beside_cni { "true" } else { "" });

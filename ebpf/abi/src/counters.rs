@@ -66,7 +66,7 @@ reasons! {
         /// Neither TCP nor UDP to an alias, or not of a family that the node has.
         NotForWorkload = 13 => "brattice0 was given a packet that is no service traffic",
         /// VIP lookup not from brattice0.
-        UnattestedPeer = 14 => "a VIP was called by something that is not an attached workload (a host process, another host, an interface not yet attached)",
+        UnattestedPeer = 14 => "a VIP was called by something that is not an attached workload (another host, an interface not yet attached)",
         /// No (VIP, port, protocol) of ours.
         NoListener = 15 => "no service listens on this VIP and port",
         /// Slot empty.
@@ -91,6 +91,10 @@ reasons! {
         EngineReach = 25 => "the engine tried to reach what is neither a registered target nor an endpoint it is configured with",
         /// Not an address the engine connects from.
         EngineBind = 26 => "the engine tried to bind an address that is none of its sources",
+        /// No `Workload` names its cgroup and user, or its socket had an address of its own already.
+        UnattestedHost = 27 => "a process of the host called a VIP, and is no workload: no Workload document names its cgroup and user (or its socket was bound before)",
+        /// Not an address that anybody may bind.
+        HostBind = 28 => "a process of the host tried to bind an alias, which only the kernel gives to those who are attested",
     }
 }
 

@@ -29,6 +29,9 @@ pub const EVENTS: &str = "EVENTS";
 /// `ARRAY` (`BPF_F_MMAPABLE`) worker → [`WorkerState`]: the only map the engine can write.
 pub const WORKERS: &str = "WORKERS";
 
+/// `HASH` [`HostKey`] → [`Host`]: which processes of the host are workloads.
+pub const HOSTS: &str = "HOSTS";
+
 /// Names of all maps, in the order in which they are pinned.
 pub const ALL_MAPS: &[&str] = &[
     CONFIG,
@@ -44,6 +47,7 @@ pub const ALL_MAPS: &[&str] = &[
     COUNTERS,
     EVENTS,
     WORKERS,
+    HOSTS,
 ];
 
 /// Program names, as pinned and as `bpftool prog` shows them.
@@ -53,7 +57,7 @@ pub const WORKLOAD_EGRESS: &str = "workload_egress";
 /// See [`WORKLOAD_INGRESS`].
 pub const VIP_LISTENER: &str = "vip_listener";
 
-/// The programs of sockets: what the engine connects or sends to, and what it binds.
+/// The programs of sockets: what the engine connects or sends to, and what it binds; who of the host calls a VIP.
 pub const HOST_CONNECT4: &str = "host_connect4";
 /// See [`HOST_CONNECT4`].
 pub const HOST_CONNECT6: &str = "host_connect6";
@@ -74,6 +78,10 @@ pub const MAX_TARGETS: u32 = 262_144;
 pub const MAX_LISTENERS: u32 = 65_536;
 /// Most switches in force at once.
 pub const MAX_SWITCHES: u32 = 16_384;
+/// Most (cgroup, user) of the host that are workloads.
+pub const MAX_HOSTS: u32 = 16_384;
+/// Cgroups above a process that are looked at, the root not counted; those further down are not seen.
+pub const MAX_CGROUP_DEPTH: i32 = 16;
 /// DNS questions in flight to intercepted resolvers.
 pub const MAX_INTERCEPTS: u32 = 65_536;
 /// Half-open connections remembered on a node.
@@ -196,7 +204,7 @@ pub const WORKLOAD_INTERCEPT_DNS: u32 = 1;
 pub struct Alias {
     /// The workload's real address.
     pub address: Address,
-    /// Host-side interface to send it out of.
+    /// Host-side interface to send it out of; 0: a process of the host, whose alias is an address of `brattice0`.
     pub ifindex: u32,
     /// See [`Workload::workload_id`].
     pub workload_id: u32,
@@ -204,6 +212,33 @@ pub struct Alias {
     pub mac: [u8; 6],
     /// Largest IP packet that reaches the workload, in bytes; 0: not known, nothing is too large.
     pub mtu: u16,
+}
+
+/// Processes of the host.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(Debug))]
+pub struct HostKey {
+    /// Id of their cgroup, or of one above it: the inode of its folder. Never given to another cgroup.
+    pub cgroup: u64,
+    /// Their user, or [`ANY_USER`].
+    pub uid: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// [`HostKey::uid`]: whatever the user. No user has this number.
+pub const ANY_USER: u32 = u32::MAX;
+
+/// Which workload processes of the host are.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(Debug))]
+pub struct Host {
+    /// The alias they call VIPs of IPv4 from; all zero: none.
+    pub alias: Address,
+    /// Likewise of IPv6.
+    pub alias6: Address,
 }
 
 /// A registered target, or an endpoint that the engine is configured with (a resolver outside).
@@ -372,6 +407,8 @@ crate::pod!(
     WorkloadKey,
     Workload,
     Alias,
+    HostKey,
+    Host,
     TargetKey,
     ListenerKey,
     Listener,
@@ -388,6 +425,8 @@ const _: () = assert!(size_of::<Config>() == 84);
 const _: () = assert!(size_of::<WorkloadKey>() == 20);
 const _: () = assert!(size_of::<Workload>() == 24);
 const _: () = assert!(size_of::<Alias>() == 32);
+const _: () = assert!(size_of::<HostKey>() == 16);
+const _: () = assert!(size_of::<Host>() == 32);
 const _: () = assert!(size_of::<TargetKey>() == 20);
 const _: () = assert!(size_of::<ListenerKey>() == 20);
 const _: () = assert!(size_of::<Listener>() == 8);

@@ -13,6 +13,10 @@ impl Inner {
                     let state = if d.up() { "up" } else { "DOWN" };
                     format!("device {} (veth pair with {}), index {}, {state}", device::DEVICE, device::PEER, d.ifindex)
                 }));
+                lines.extend(self.state().aliases.iter().flatten().map(|alias| {
+                    let prefix = if alias.is_ipv4() { 32 } else { 128 };
+                    format!("address {alias}/{prefix} dev {} (a process of the host)", device::DEVICE)
+                }));
                 lines.extend(routes.iter().map(routes::describe));
                 if self.options.ipv6.is_some() && ipv6() != Ipv6::On {
                     lines.push(format!("no IPv6 routes: IPv6 is {}", ipv6().text()));

@@ -76,14 +76,14 @@ impl PlaceWatch {
             Some(root) => places::walk(asked, &root, &mut found, |folder| folders.push(folder.to_owned())),
             None if !asked.prefixes.is_empty() => {
                 found.problem =
-                    Some("no cgroup v2 hierarchy is mounted, so namespaceCgroup selects nothing".to_owned());
+                    Some("no cgroup v2 hierarchy is mounted, so namespaceCgroup and cgroup select nothing".to_owned());
             }
             None => {}
         }
         if !self.watch(&folders) {
             found.problem.get_or_insert_with(|| {
                 format!(
-                    "more cgroups than can be watched ({MAX_WATCHED}) lie where namespaceCgroup leads; those beyond are looked at every {} s",
+                    "more cgroups than can be watched ({MAX_WATCHED}) lie where namespaceCgroup and cgroup lead; those beyond are looked at every {} s",
                     LOOK_AGAIN.as_secs()
                 )
             });

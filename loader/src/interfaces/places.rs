@@ -33,6 +33,8 @@ pub struct Asked {
     pub prefixes: BTreeSet<String>,
     /// Whether a cgroup, by its path below the root, is wanted.
     pub wanted: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Whether a cgroup itself is wanted, for processes of the host.
+    pub hosts: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 impl std::fmt::Debug for Asked {
@@ -73,6 +75,8 @@ pub struct Places {
     pub cgroups: BTreeMap<u64, BTreeSet<String>>,
     /// Inode → kinds of the interfaces in a namespace that no interface here is paired with.
     pub inside: BTreeMap<u64, BTreeSet<String>>,
+    /// Path → id of the cgroups that are wanted themselves: the inode of the folder, which the kernel never gives again.
+    pub hosts: BTreeMap<String, u64>,
     /// What was not looked at, and why.
     pub problem: Option<String>,
 }
@@ -178,12 +182,18 @@ pub(super) fn walk(asked: &Asked, root: &Path, places: &mut Places, mut seen: im
         folders += 1;
         if folders > MAX_CGROUPS || processes > MAX_PROCESSES {
             places.problem = Some(format!(
-                "the patterns of namespaceCgroup lead to more than {MAX_CGROUPS} cgroups or {MAX_PROCESSES} processes; narrow them"
+                "the patterns of namespaceCgroup and cgroup lead to more than {MAX_CGROUPS} cgroups or {MAX_PROCESSES} processes; narrow them"
             ));
             return;
         }
         let folder = root.join(&cgroup);
         seen(&folder);
+        if !cgroup.is_empty()
+            && (asked.hosts)(&cgroup)
+            && let Ok(found) = fs::metadata(&folder)
+        {
+            places.hosts.insert(cgroup.clone(), found.ino());
+        }
         if !cgroup.is_empty() && (asked.wanted)(&cgroup) {
             // It may be gone by now.
             for pid in processes_of(&folder) {

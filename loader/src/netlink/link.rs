@@ -32,6 +32,7 @@ const IFLA_TUN_TYPE: u16 = 3;
 const IFF_TAP: u8 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const IFA_TARGET_NETNSID: u16 = 10;
 
@@ -249,23 +250,51 @@ pub(crate) fn addresses(socket: &mut Socket, nsid: Option<u32>) -> io::Result<Ve
     })
 }
 
-/// Adds an address; of IPv6 without looking for duplicates first.
-pub(crate) fn add_address(socket: &mut Socket, ifindex: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
-    let (family, octets) = match address {
-        IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
-    };
-    let mut head = [0; ADDRESS_HEADER];
-    head[0] = u8::try_from(family).unwrap_or(0);
-    head[1] = prefix;
-    if address.is_ipv6() {
-        head[2] = u8::try_from(libc::IFA_F_NODAD).unwrap_or(0);
+/// An address to be added or removed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewAddress {
+    pub(crate) ifindex: u32,
+    pub(crate) address: IpAddr,
+    pub(crate) prefix: u8,
+    /// Only for who asks for it: no packet gets it as its source otherwise.
+    pub(crate) aside: bool,
+}
+
+impl NewAddress {
+    fn message(&self, request: u16) -> Message {
+        let (family, octets) = match self.address {
+            IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
+        };
+        let mut head = [0; ADDRESS_HEADER];
+        head[0] = u8::try_from(family).unwrap_or(0);
+        head[1] = self.prefix;
+        if self.address.is_ipv6() {
+            head[2] = u8::try_from(libc::IFA_F_NODAD).unwrap_or(0);
+        } else if self.aside {
+            head[3] = libc::RT_SCOPE_HOST;
+        }
+        head[4..8].copy_from_slice(&self.ifindex.to_ne_bytes());
+        let mut message = Message::new(request, &head).attribute(IFA_LOCAL, &octets).attribute(IFA_ADDRESS, &octets);
+        if self.aside && self.address.is_ipv6() {
+            // `struct ifa_cacheinfo`: never preferred, and valid for ever.
+            let mut lifetimes = [0; 16];
+            lifetimes[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+            message = message.attribute(IFA_CACHEINFO, &lifetimes);
+        }
+        message
     }
-    head[4..8].copy_from_slice(&ifindex.to_ne_bytes());
-    socket.acknowledged(
-        Message::new(libc::RTM_NEWADDR, &head)
-            .flags(libc::NLM_F_CREATE)
-            .attribute(IFA_LOCAL, &octets)
-            .attribute(IFA_ADDRESS, &octets),
-    )
+
+    /// Adds it; of IPv6 without looking for duplicates first.
+    pub(crate) fn add(&self, socket: &mut Socket) -> io::Result<()> {
+        socket.acknowledged(self.message(libc::RTM_NEWADDR).flags(libc::NLM_F_CREATE))
+    }
+
+    /// Removes it; one that is gone already is no error.
+    pub(crate) fn remove(&self, socket: &mut Socket) -> io::Result<()> {
+        match socket.acknowledged(self.message(libc::RTM_DELADDR)) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => Ok(()),
+            other => other,
+        }
+    }
 }

@@ -279,7 +279,8 @@ fn furnish(address: IpAddr) -> std::io::Result<[u8; 6]> {
     let eth0 = link::by_name(&mut socket, "eth0")?.ok_or_else(missing)?;
     link::set_up(&mut socket, lo.ifindex, true)?;
     link::set_up(&mut socket, eth0.ifindex, true)?;
-    link::add_address(&mut socket, eth0.ifindex, address, if address.is_ipv4() { 32 } else { 128 })?;
+    let prefix = if address.is_ipv4() { 32 } else { 128 };
+    link::NewAddress { ifindex: eth0.ifindex, address, prefix, aside: false }.add(&mut socket)?;
     let default = NewRoute {
         destination: if address.is_ipv4() { IpNet::V4(Ipv4Net::default()) } else { IpNet::V6(Ipv6Net::default()) },
         table: TABLE_MAIN,

@@ -6,6 +6,7 @@
 
 mod agent;
 mod api;
+mod cgroup;
 mod commands;
 mod documents;
 mod guarded;
@@ -24,6 +25,7 @@ use std::{
 pub use self::{
     agent::{Agent, AgentOptions},
     api::SETTLE,
+    cgroup::{Cgroup, cgroup_root},
     commands::{Output, output, sh},
     documents::{NETWORK, NODE, Retail, forward, service},
     guarded::{Guarded, LEDGER, LEDGER_HOST, OPERATOR, ORDERS, ORDERS_HOST, RETAIL},

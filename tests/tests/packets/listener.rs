@@ -156,7 +156,7 @@ fn a_host_process_is_reset() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&at(VIP, 0).into()).expect("the range is local");
         refused(socket.connect(&at(VIP, 80).into()));
-        assert_eq!(world.node.dropped(DropReason::UnattestedPeer), 3);
+        assert_eq!(world.node.dropped(DropReason::UnattestedHost), 3);
         drop(TcpStream::connect(at(NODE, 81)).expect("the control"));
         drop(daemon);
         reached(world, &listener);

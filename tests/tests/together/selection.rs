@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use brattice_tests::lab::{Lab, NODE, Retail, SETTLE, VIP_RANGE, forward, service, wait_until};
+use brattice_tests::lab::{Lab, NODE, Retail, SETTLE, VIP_RANGE, cgroup_root, forward, service, wait_until};
 
 /// A container as a runtime makes one: a process in a network namespace and a cgroup of its own, and a veth moved to it by
 /// its number. No name in `/run/netns`.
@@ -19,7 +19,7 @@ struct Container {
 impl Container {
     /// `name`: of the cgroup, below the root of the hierarchy.
     fn start(lab: &Lab, name: &str, interface: &str, address: &str) -> Self {
-        let cgroup = root().join(name);
+        let cgroup = cgroup_root().join(name);
         fs::create_dir(&cgroup).expect("a cgroup of our own");
         let process = Command::new("unshare")
             .args(["--net", "sleep", "300"])
@@ -80,13 +80,6 @@ impl Drop for Container {
     }
 }
 
-/// Where cgroup v2 is mounted.
-fn root() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup v2 is mounted");
-    Path::new(line.split(' ').nth(4).unwrap()).to_owned()
-}
-
 fn documented(place: &str) -> String {
     format!("{NODE}---\nkind: Workload\nmetadata: {{name: till}}\nspec: {{vpcIdentifier: platform/blue, {place}}}\n")
 }
@@ -118,7 +111,7 @@ fn a_container_is_found_by_its_cgroup_when_it_enters_and_let_go_when_it_leaves()
     drop(other);
     wait_until("one is not", SETTLE, || shown(lab).0 == "attached");
     // It leaves its cgroup for another.
-    let elsewhere = root().join(format!("{scope}-3"));
+    let elsewhere = cgroup_root().join(format!("{scope}-3"));
     fs::create_dir(&elsewhere).unwrap();
     fs::write(elsewhere.join("cgroup.procs"), till.process.id().to_string()).unwrap();
     wait_until("it is let go", Duration::from_secs(3), || shown(lab).1.contains("NoInterface"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use brattice_abi::{HALF_OPEN_WINDOW_NS, WorkloadKey};
+use brattice_abi::HALF_OPEN_WINDOW_NS;
 use brattice_explain::{Attached, AttachedState, Engine, EngineState, Facts, Refused, World};
 use brattice_model::Model;
 use brattice_wire::api::{Answer, ErrorCode, Subject};
@@ -123,20 +123,11 @@ fn half_open(node: &Node) -> BTreeMap<u32, u32> {
 }
 
 fn attached(node: &Node, decision: &Decision) -> Attached {
-    let taken = |address: IpAddr| {
-        let key = WorkloadKey { ifindex: decision.ifindex, address: address.into() };
-        node.maps.workloads.known().contains_key(&key)
-    };
-    let mut addresses: Vec<(IpAddr, Option<IpAddr>)> = decision
-        .claims()
-        .map(|claim| {
-            let alias = node.aliases.get(&claim).filter(|_| taken(claim.address));
-            (claim.address, alias.map(|given| given.alias))
-        })
-        .collect();
+    let mut addresses: Vec<(IpAddr, Option<IpAddr>)> =
+        decision.claims().map(|claim| (claim.address, node.alias(decision, &claim))).collect();
     addresses.extend(decision.refused.iter().filter_map(|refusal| Some((refusal.address?, None))));
     let failed = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
-    let live = node.is_attached(decision.ifindex) && addresses.iter().any(|(_, alias)| alias.is_some());
+    let live = node.is_attached(decision) && addresses.iter().any(|(_, alias)| alias.is_some());
     Attached {
         name: decision.name.clone(),
         documented: decision.documented,

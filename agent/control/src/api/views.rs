@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use brattice_abi::{Counter, DropReason, HALF_OPEN_WINDOW_NS, WorkloadKey};
+use brattice_abi::{Counter, DropReason, HALF_OPEN_WINDOW_NS};
 use brattice_loader::preflight::{Leg, Report};
 use brattice_loader::{Datapath, Ipv6};
 use brattice_model::{Action, Association, Model, Service};
@@ -14,7 +14,7 @@ use brattice_wire::api::{
 };
 use brattice_wire::engine::Stats;
 
-use crate::attachments::{Code, Decision};
+use crate::attachments::{Code, Decision, Refusal};
 use crate::clock::boottime_ns;
 use crate::engine::supervisor::oldest_heartbeat;
 use crate::node::Node;
@@ -67,7 +67,8 @@ pub(crate) async fn status(node: &Node) -> Status {
     problems.extend(node.unmended.iter().map(|why| format!("what vanished cannot be put back: {why}")));
     for decision in node.decisions.iter().filter(|decision| !decision.refused.is_empty()) {
         // A document for what is not there (yet) is a wish, not a problem.
-        if decision.refused.iter().any(|refusal| refusal.code != Code::NoInterface) {
+        let awaited = |refusal: &Refusal| matches!(refusal.code, Code::NoInterface | Code::NoCgroup);
+        if !decision.refused.iter().all(awaited) {
             let reason = decision.reason().unwrap_or_default();
             problems.insert(format!("workload {} of {}: {reason}", decision.name, decision.vpc));
         }
@@ -346,17 +347,12 @@ pub(crate) fn workloads(node: &Node) -> Vec<WorkloadView> {
 }
 
 fn workload(node: &Node, decision: &Decision) -> WorkloadView {
-    let accepted = |address: IpAddr| {
-        let key = WorkloadKey { ifindex: decision.ifindex, address: address.into() };
-        node.maps.workloads.known().contains_key(&key)
-    };
     let addresses: BTreeMap<String, String> = decision
         .claims()
-        .filter(|claim| accepted(claim.address))
-        .filter_map(|claim| Some((claim.address.to_string(), node.aliases.get(&claim)?.alias.to_string())))
+        .filter_map(|claim| Some((claim.address.to_string(), node.alias(decision, &claim)?.to_string())))
         .collect();
     let failed = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
-    let state = match (decision.attached() && !failed, node.is_attached(decision.ifindex) && !addresses.is_empty()) {
+    let state = match (decision.attached() && !failed, node.is_attached(decision) && !addresses.is_empty()) {
         (false, _) => "refused",
         (true, false) => "attaching",
         (true, true) => "attached",

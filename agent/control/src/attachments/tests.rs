@@ -63,6 +63,7 @@ fn workload(
         namespace: namespace.map(Into::into),
         path: None,
         cgroup: None,
+        host: None,
         mac: None,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         allow_beside_cni: false,
@@ -454,4 +455,55 @@ fn a_path_selects_the_interface_before_that_namespace_or_says_why_not() {
     assert_eq!(code(Err(NoNamespace::Host), ""), Some(Code::HostNamespace));
     assert_eq!(code(Err(NoNamespace::Symlink), ""), Some(Code::NotANamespace));
     assert_eq!(code(Err(NoNamespace::Other("a file")), ""), Some(Code::NotANamespace));
+}
+
+/// A document for processes of the host.
+fn of_host(name: &str, cgroup: &str, uid: Option<u32>, addresses: &[&str]) -> WorkloadWish {
+    let host = HostWish { cgroup: Glob::path(cgroup).unwrap(), uid };
+    WorkloadWish { host: Some(host), ..workload(name, "blue", None, None, addresses) }
+}
+
+#[test]
+fn processes_of_the_host_are_known_by_cgroup_and_user() {
+    let mut wishes = wishes(
+        vec![blue()],
+        vec![
+            of_host("till", "system.slice/till*.service", Some(33), &["10.0.0.7"]),
+            of_host("rest", "system.slice/till*.service", None, &["10.0.0.8", "10.1.0.8"]),
+            of_host("gone", "system.slice/gone.service", None, &["10.0.0.9"]),
+        ],
+    );
+    wishes.places.hosts =
+        [("system.slice/till.service".to_owned(), 71), ("system.slice/till-2.service".to_owned(), 72)].into();
+    let decisions = decide(&[], &wishes, &none());
+    let of = |name: &str| decisions.iter().find(|decision| decision.name == name).unwrap();
+    let keys = |name: &str| {
+        let mut keys: Vec<_> = of(name).host.as_ref().unwrap().keys().map(|key| (key.cgroup, key.uid)).collect();
+        keys.sort_unstable();
+        keys
+    };
+    assert_eq!(keys("till"), [(71, 33), (72, 33)]);
+    assert_eq!(keys("rest"), [(71, brattice_abi::ANY_USER), (72, brattice_abi::ANY_USER)]);
+    assert!(of("till").attached() && of("till").reason().is_none());
+    assert_eq!(of("till").evidence(), [Evidence::Cgroup, Evidence::Uid]);
+    assert_eq!(of("rest").evidence(), [Evidence::Cgroup]);
+    // Its own addresses, within the VPC.
+    assert_eq!(of("rest").addresses, ["10.0.0.8".parse::<IpAddr>().unwrap()]);
+    assert_eq!(of("rest").refused[0].code, Code::OutsideVpc);
+    assert_eq!((of("gone").attached(), of("gone").refused[0].code), (false, Code::NoCgroup));
+    // Other words are another workload; a cgroup made anew is not.
+    let before = of("till").identity;
+    wishes.places.hosts.insert("system.slice/till.service".to_owned(), 99);
+    let again = decide(&[], &wishes, &none());
+    assert_eq!(again.iter().find(|decision| decision.name == "till").unwrap().identity, before);
+    wishes.workloads[0].host.as_mut().unwrap().uid = Some(34);
+    let changed = decide(&[], &wishes, &none());
+    assert_ne!(changed.iter().find(|decision| decision.name == "till").unwrap().identity, before);
+    // Two documents for the same processes: nobody knows which is meant.
+    wishes.workloads[0].host.as_mut().unwrap().uid = None;
+    let quarrel = decide(&[], &wishes, &none());
+    for name in ["till", "rest"] {
+        let own = quarrel.iter().find(|decision| decision.name == name).unwrap();
+        assert_eq!((own.attached(), own.refused[0].code), (false, Code::AmbiguousWorkload));
+    }
 }

@@ -9,7 +9,7 @@ use brattice_loader::interfaces::places::{Asked, NoNamespace, Places};
 use brattice_model::{Attachment, DnsMode, Glob, Model};
 use ipnet::IpNet;
 
-use super::{Code, NETKIT, PASSES_BY};
+use super::{Code, HostWish, NETKIT, PASSES_BY};
 
 /// A VPC, as far as attaching needs it.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct WorkloadWish {
     pub path: Option<String>,
     /// Cgroup of a process in its network namespace.
     pub cgroup: Option<Glob>,
+    /// Processes of the host itself, in place of an interface.
+    pub host: Option<HostWish>,
     /// Link address of its side, where the document says it.
     pub mac: Option<[u8; 6]>,
     /// Authoritative addresses; empty: those discovered.
@@ -77,6 +79,7 @@ impl Wishes {
                 namespace: workload.namespace.clone(),
                 path: workload.namespace_path.clone(),
                 cgroup: workload.namespace_cgroup.clone(),
+                host: workload.cgroup.clone().map(|cgroup| HostWish { cgroup, uid: workload.uid }),
                 mac: workload.mac,
                 addresses: workload.addresses.clone(),
                 allow_beside_cni: workload.allow_beside_cni,
@@ -95,10 +98,13 @@ impl Wishes {
             .filter_map(|selector| selector.namespace_cgroup.clone())
             .chain(self.workloads.iter().filter_map(|wish| wish.cgroup.clone()))
             .collect();
+        let hosts: Vec<Glob> =
+            self.workloads.iter().filter_map(|wish| Some(wish.host.as_ref()?.cgroup.clone())).collect();
         Asked {
             paths: self.workloads.iter().filter_map(|wish| wish.path.clone()).collect(),
-            prefixes: globs.iter().map(|glob| glob.prefix().to_owned()).collect(),
+            prefixes: globs.iter().chain(&hosts).map(|glob| glob.prefix().to_owned()).collect(),
             wanted: Arc::new(move |cgroup| globs.iter().any(|glob| glob.covers(cgroup))),
+            hosts: Arc::new(move |cgroup| hosts.iter().any(|glob| glob.matches(cgroup))),
         }
     }
 }

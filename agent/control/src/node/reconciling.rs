@@ -1,6 +1,6 @@
 //! From the model and the interfaces to maps, attachments and snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{ENGINE_PATIENCE, Node, Pending};
 use crate::aliases::{Claim, Identity, MAX_PER_INTERFACE};
-use crate::attachments::{Code, Refusal, Wishes, decide, identity_of};
+use crate::attachments::{Code, Refusal, Wishes, aliases, decide, identity_of};
 use crate::clock::unix_seconds;
 use crate::reconcile::{Desired, Placed, difference};
 
@@ -64,7 +64,9 @@ impl Node {
         let wanted: BTreeSet<Claim> =
             decisions.iter().flat_map(|decision| decision.claims().collect::<Vec<_>>()).collect();
 
-        let present: BTreeSet<Identity> = self.interfaces.iter().filter_map(identity_of).collect();
+        let hosts = decisions.iter().filter(|decision| decision.host.is_some());
+        let present: BTreeSet<Identity> =
+            self.interfaces.iter().filter_map(identity_of).chain(hosts.filter_map(|own| own.identity)).collect();
         let gone: BTreeSet<IpAddr> = self
             .aliases
             .claims()
@@ -76,6 +78,7 @@ impl Node {
             info!(aliases = gone.len(), "workloads are gone; their aliases are closed");
             let is_gone = |alias: &brattice_abi::Address| gone.contains(&IpAddr::from(*alias));
             let mut failed = self.maps.workloads.remove_if(|_, workload| is_gone(&workload.alias));
+            failed.extend(self.maps.hosts.remove_if(|_, host| is_gone(&host.alias) || is_gone(&host.alias6)));
             failed.extend(self.maps.aliases.remove_if(|alias, _| is_gone(alias)));
             failed.extend(self.maps.targets.remove_if(|target, _| is_gone(&target.alias)));
             self.report(failed);
@@ -121,12 +124,18 @@ impl Node {
     fn plan(&mut self) -> (Plan, Desired) {
         let mut bindings = Vec::new();
         let mut placed = Vec::new();
+        let mut hosts = HashMap::new();
         let mut interfaces = BTreeMap::new();
         let mut used = BTreeSet::new();
         for decision in self.decisions.iter().filter(|decision| decision.attached()) {
             let number = self.state.workloads.number(&decision.vpc, &decision.name);
             used.insert(number);
-            interfaces.insert(decision.ifindex, decision.mtu);
+            if let Some(host) = &decision.host {
+                let given = aliases(decision, |claim| Some(self.aliases.get(claim)?.alias));
+                hosts.extend(host.entries(&given));
+            } else {
+                interfaces.insert(decision.ifindex, decision.mtu);
+            }
             for claim in decision.claims() {
                 let Some(given) = self.aliases.get(&claim) else { continue };
                 bindings.push(Binding {
@@ -154,7 +163,7 @@ impl Node {
         let plan = plan(&self.model, &bindings, &mut self.state.numbers, self.snapshot.revision);
         self.state.services =
             plan.snapshot.services.iter().map(|service| (service.name.clone(), service.number)).collect();
-        let desired = Desired::new(&plan, &placed, interfaces);
+        let desired = Desired::new(&plan, &placed, hosts, interfaces);
         (plan, desired)
     }
 
@@ -181,6 +190,7 @@ impl Node {
         failed.extend(self.maps.targets.put(&self.desired.targets));
         failed.extend(self.maps.listeners.put(&self.desired.listeners));
         self.report(failed);
+        self.set_host_aliases(self.host_aliases.union(&self.desired.host_aliases).copied().collect()).await;
 
         // The largest: what is too large for one workload, `workload_egress` answers with that one's MTU.
         if let Some(mtu) = self.desired.interfaces.values().max().copied()
@@ -197,14 +207,17 @@ impl Node {
     pub(super) async fn finish(&mut self) {
         self.pending = None;
         // The map before the attachment, so that the first packet finds its workload.
-        let failed = self.maps.workloads.put(&self.desired.workloads);
+        let mut failed = self.maps.workloads.put(&self.desired.workloads);
+        failed.extend(self.maps.hosts.put(&self.desired.hosts));
         self.report(failed);
         self.attach().await;
         let mut failed = self.maps.listeners.remove(&self.desired.listeners);
+        failed.extend(self.maps.hosts.remove(&self.desired.hosts));
         failed.extend(self.maps.targets.remove(&self.desired.targets));
         failed.extend(self.maps.workloads.remove(&self.desired.workloads));
         failed.extend(self.maps.aliases.remove(&self.desired.aliases));
         self.report(failed);
+        self.set_host_aliases(self.desired.host_aliases.clone()).await;
         for ifindex in self.attached.clone() {
             if self.desired.interfaces.contains_key(&ifindex) {
                 continue;
@@ -216,6 +229,17 @@ impl Node {
         }
     }
 
+    /// Which aliases are addresses of this host.
+    async fn set_host_aliases(&mut self, aliases: BTreeSet<IpAddr>) {
+        if aliases == self.host_aliases {
+            return;
+        }
+        match self.datapath.set_host_aliases(aliases.clone()).await {
+            Ok(()) => self.host_aliases = aliases,
+            Err(e) => self.report(vec![format!("aliases of processes of the host: {e}")]),
+        }
+    }
+
     /// Whether the maps lack something.
     pub(super) fn something_to_do(&self) -> bool {
         let (maps, desired) = (&self.maps, &self.desired);
@@ -223,6 +247,7 @@ impl Node {
             || !difference(maps.aliases.known(), &desired.aliases).put.is_empty()
             || !difference(maps.targets.known(), &desired.targets).put.is_empty()
             || !difference(maps.listeners.known(), &desired.listeners).put.is_empty()
+            || !difference(maps.hosts.known(), &desired.hosts).put.is_empty()
     }
 
     /// Attaches what is to be attached.
@@ -259,6 +284,9 @@ impl Node {
             || maps.targets.known().keys().any(|key| !desired.targets.contains_key(key))
             || maps.listeners.known().keys().any(|key| !desired.listeners.contains_key(key))
             || self.attached.iter().any(|ifindex| !desired.interfaces.contains_key(ifindex))
+            || maps.hosts.known().keys().any(|key| !desired.hosts.contains_key(key))
+            || self.host_aliases != desired.host_aliases
+            || !difference(maps.hosts.known(), &desired.hosts).put.is_empty()
             || !difference(maps.workloads.known(), &desired.workloads).put.is_empty()
             || desired.interfaces.keys().any(|ifindex| !self.attached.contains(ifindex))
     }

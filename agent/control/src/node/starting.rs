@@ -114,6 +114,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         aliases: Mirror::read(abi::ALIASES, datapath.maps.aliases())?,
         targets: Mirror::read(abi::TARGETS, datapath.maps.targets())?,
         listeners: Mirror::read(abi::LISTENERS, datapath.maps.listeners())?,
+        hosts: Mirror::read(abi::HOSTS, datapath.maps.hosts())?,
     };
     // Aliases that only the kernel knows (the state was lost): in use by somebody until they are closed.
     for known in maps.aliases.known().keys() {
@@ -147,6 +148,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let outcome = owners.apply(read(&settings.policies), None, &mut |documents| linking.link(documents));
     state.vips = outcome.linked.vips;
 
+    let host_aliases = datapath.host_aliases()?;
     let mut node = Node {
         started: Instant::now(),
         directory,
@@ -156,6 +158,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         maps,
         attached: BTreeSet::new(),
         attach_errors: BTreeMap::new(),
+        host_aliases,
         owners,
         model: Arc::new(outcome.linked.model),
         aliases,

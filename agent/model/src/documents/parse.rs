@@ -266,6 +266,10 @@ fn unique(documents: &Documents, sink: &mut Sink) {
             );
         } else if let Some(glob) = &doc.namespace_cgroup {
             once("cgroup", glob.value.to_string(), &glob.at, "name an interface, too, where a namespace has several");
+        } else if let Some(glob) = &doc.cgroup {
+            let user = doc.uid.as_ref().map_or_else(String::new, |uid| format!(" of user {}", uid.value));
+            let what = format!("{}{user}", glob.value);
+            once("cgroup of processes of the host", what, &glob.at, "name the user, too, where a cgroup has several");
         }
     }
     for doc in &documents.roles {

@@ -85,14 +85,23 @@ pub enum Evidence {
     Interface,
     /// The network namespace at the interface's other end.
     Namespace,
+    /// The cgroup of a process of the host, or one above it, when it connected.
+    Cgroup,
+    /// Its user, likewise.
+    Uid,
 }
 
 impl Evidence {
+    /// All there can be.
+    pub const ALL: [Self; 4] = [Self::Interface, Self::Namespace, Self::Cgroup, Self::Uid];
+
     /// As documents and `brattice:Evidence` have it.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Interface => "interface",
             Self::Namespace => "namespace",
+            Self::Cgroup => "cgroup",
+            Self::Uid => "uid",
         }
     }
 }
@@ -193,11 +202,11 @@ fn selector(d: &mut Decoder<'_>, node: &Node) -> Option<Trust> {
         }
     }
     let labels = fields.take(d, "labels").and_then(|node| d.tags(node, "labels")).unwrap_or_default();
-    let words = [("interface", Evidence::Interface), ("namespace", Evidence::Namespace)];
+    let words = Evidence::ALL.map(|evidence| (evidence.word(), evidence));
     let mut evidence = Vec::new();
     if let Some(node) = fields.take(d, "evidence") {
         for item in d.list(node, 1..=words.len(), "kinds of evidence").unwrap_or_default() {
-            evidence.extend(d.choice(item, "evidence", &words, &[("cgroup", ""), ("uid", "")]));
+            evidence.extend(d.choice(item, "evidence", &words, &[]));
         }
     }
     let empty = !["vpcIdentifier", "workloads", "labels"].into_iter().any(|name| fields.has(name));

@@ -84,6 +84,10 @@ pub struct WorkloadDocument {
     pub namespace_path: Option<Located<String>>,
     /// Cgroup of a process in its network namespace, or one above it.
     pub namespace_cgroup: Option<Located<Glob>>,
+    /// Cgroup of processes of the host itself, or one above it: the workload is these, and has no interface.
+    pub cgroup: Option<Located<Glob>>,
+    /// Their user, with `cgroup`; none = any.
+    pub uid: Option<Located<u32>>,
     /// Link address of its side, where nobody else tells: of a guest behind a tap.
     pub mac: Option<Located<[u8; 6]>>,
     /// Its addresses; empty = those discovered.
@@ -223,6 +227,13 @@ fn glob(d: &mut Decoder<'_>, node: &Node, read: fn(&str) -> Result<Glob, String>
     }
 }
 
+/// Where a workload with an interface is.
+const PLACES: [&str; 4] = ["interface", "namespace", "namespacePath", "namespaceCgroup"];
+const PLACES_EXPECTED: &str = "`interface`, `namespace`, `namespacePath`, `namespaceCgroup`, or several of them; or `cgroup`, of processes of the host";
+const CGROUP_ALONE: &str = "`cgroup`, `uid` and `addresses` alone";
+/// The kernel's -1 is nobody's.
+const LARGEST_UID: u64 = u32::MAX as u64 - 1;
+
 /// Longest path that the kernel takes, bytes, without its end.
 const LONGEST_PATH: usize = 4_095;
 
@@ -308,13 +319,21 @@ pub(super) fn decode_workload(
     // IFNAMSIZ and NAME_MAX.
     let (interface, namespace) = (place(d, "interface", 15), place(d, "namespace", 255));
     let namespace_path = spec.take(d, "namespacePath").and_then(|node| path(d, node));
-    let namespace_cgroup = spec.take(d, "namespaceCgroup").and_then(|node| {
+    let mut cgroups = |d: &mut Decoder<'_>, name| {
+        let node = spec.take(d, name)?;
         let at = d.at(node.mark);
         glob(d, node, Glob::path).map(|value| Located { value, at })
+    };
+    let (namespace_cgroup, cgroup) = (cgroups(d, "namespaceCgroup"), cgroups(d, "cgroup"));
+    let uid = spec.take(d, "uid").and_then(|node| {
+        let at = d.at(node.mark);
+        let value = d.number(node, 0..=LARGEST_UID, "a user's number")?;
+        u32::try_from(value).ok().map(|value| Located { value, at })
     });
     let mac = spec.take(d, "macAddress").and_then(|node| mac(d, node));
-    let places = ["interface", "namespace", "namespacePath", "namespaceCgroup"];
-    let (mark, nowhere) = (spec.mark, !places.into_iter().any(|name| spec.has(name)));
+    let given: Vec<&str> = PLACES.into_iter().filter(|name| spec.has(name)).collect();
+    let (mark, host, of_user) = (spec.mark, spec.has("cgroup"), spec.has("uid"));
+    let (addressed, linked) = (spec.has("addresses"), spec.has("macAddress") || spec.has("allowBesideCni"));
     let mut addresses = Vec::new();
     if let Some(node) = spec.take(d, "addresses") {
         for item in d.list(node, 0..=MAX_WORKLOAD_ADDRESSES, "addresses").unwrap_or_default() {
@@ -328,11 +347,21 @@ pub(super) fn decode_workload(
     let allow_beside_cni = beside_cni(d, &mut spec);
     let tags = d.spec_tags(&mut spec);
     spec.read_only(d, &["id", "arn", "alias", "status"]);
-    if spec.finish(d) && nowhere {
-        let diagnostic = d.error(mark, "the workload is nowhere");
-        d.report(
-            diagnostic.expected("`interface`, `namespace`, `namespacePath`, `namespaceCgroup`, or several of them"),
-        );
+    if spec.finish(d) {
+        let (problem, expected) = match (host, &given[..]) {
+            (false, []) => ("the workload is nowhere", PLACES_EXPECTED),
+            (false, _) if of_user => ("`uid` is of processes of the host", "`cgroup` with it"),
+            (true, [_, ..]) => ("processes of the host have no interface and no namespace of their own", CGROUP_ALONE),
+            (true, _) if linked => ("processes of the host have no interface", CGROUP_ALONE),
+            (true, _) if !addressed => {
+                ("nobody tells which address of the VPC processes of the host have", "`addresses` with `cgroup`")
+            }
+            _ => ("", ""),
+        };
+        if !problem.is_empty() {
+            let diagnostic = d.error(mark, problem);
+            d.report(diagnostic.expected(expected));
+        }
     }
     Some(WorkloadDocument {
         metadata: metadata?,
@@ -342,6 +371,8 @@ pub(super) fn decode_workload(
         namespace,
         namespace_path,
         namespace_cgroup,
+        cgroup,
+        uid,
         mac,
         addresses,
         allow_beside_cni,

@@ -190,6 +190,8 @@ impl Linker<'_> {
                 namespace: doc.namespace.as_ref().map(|name| name.value.clone()),
                 namespace_path: doc.namespace_path.as_ref().map(|path| path.value.clone()),
                 namespace_cgroup: doc.namespace_cgroup.as_ref().map(|glob| glob.value.clone()),
+                cgroup: doc.cgroup.as_ref().map(|glob| glob.value.clone()),
+                uid: doc.uid.as_ref().map(|uid| uid.value),
                 mac: doc.mac.as_ref().map(|mac| mac.value),
                 addresses: doc.addresses.iter().map(|address| address.value).collect(),
                 allow_beside_cni: doc.allow_beside_cni,

@@ -286,7 +286,7 @@ pub(super) fn without_role(
     documents: &BTreeMap<Owner, Documents>,
     warnings: &mut BTreeMap<Owner, Sink>,
 ) {
-    let all = [Evidence::Interface, Evidence::Namespace];
+    let of_interface = [Evidence::Interface, Evidence::Namespace];
     let roles = Roles::new(model);
     let Some(documents) = documents.get(&Owner::Operator) else { return };
     let mut warn = |at: &Position, message: String, help: &str| {
@@ -297,7 +297,9 @@ pub(super) fn without_role(
         documents.workloads.iter().map(|doc| (doc.metadata.name.value.as_str(), &doc.metadata.name)).collect();
     for workload in model.workloads.iter().filter(|workload| workload.status.is_active()) {
         let Some(name) = places.get(workload.name.as_str()) else { continue };
-        match roles.of(&workload.vpc, Some(workload), &all) {
+        let of_host = workload.evidence();
+        let evidence = if workload.cgroup.is_some() { &of_host[..] } else { &of_interface };
+        match roles.of(&workload.vpc, Some(workload), evidence) {
             // That it is missing is an error already, or the role itself has one.
             Ok(_) | Err(NoRole::Missing(_)) => {}
             Err(NoRole::NotTrusted(role)) => {
@@ -320,7 +322,9 @@ pub(super) fn without_role(
     let places: HashMap<String, &Position> =
         documents.vpcs.iter().map(|doc| (doc.qualified(), &doc.metadata.name.at)).collect();
     for vpc in model.vpcs.iter().filter(|vpc| vpc.status.is_active()) {
-        if let (Err(NoRole::Several(several)), Some(at)) = (roles.of(&vpc.name, None, &all), places.get(&vpc.name)) {
+        if let (Err(NoRole::Several(several)), Some(at)) =
+            (roles.of(&vpc.name, None, &of_interface), places.get(&vpc.name))
+        {
             let message = format!(
                 "workloads of the VPC {} without a document are trusted by the roles {}, and call as anonymous",
                 vpc.name,

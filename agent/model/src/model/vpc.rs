@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Origin, Status};
 use crate::Glob;
-use crate::documents::{Attachment, DnsMode, Tags};
+use crate::documents::{Attachment, DnsMode, Evidence, Tags};
 
 /// A VPC.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,17 @@ impl Vpc {
     }
 }
 
+impl Workload {
+    /// By what it can be known.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        if self.cgroup.is_some() {
+            return std::iter::once(Evidence::Cgroup).chain(self.uid.map(|_| Evidence::Uid)).collect();
+        }
+        let named = self.namespace.is_some() || self.namespace_path.is_some() || self.namespace_cgroup.is_some();
+        std::iter::once(Evidence::Interface).chain(named.then_some(Evidence::Namespace)).collect()
+    }
+}
+
 /// A `Workload` document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
@@ -69,6 +80,10 @@ pub struct Workload {
     pub namespace_path: Option<String>,
     /// Cgroup of a process in its network namespace, or one above it.
     pub namespace_cgroup: Option<Glob>,
+    /// Cgroup of processes of the host itself, or one above it: the workload is these.
+    pub cgroup: Option<Glob>,
+    /// Their user; none = any.
+    pub uid: Option<u32>,
     /// Link address of its side, where the document says it.
     pub mac: Option<[u8; 6]>,
     /// Its addresses; empty = those discovered.

@@ -147,7 +147,7 @@ fn a_host_process_is_reset() {
         refused(TcpStream::connect(at(VIP6, 81)));
         // From a VIP it bound itself, too.
         refused(bound(Type::STREAM, at(VIP6, 0)).connect(&at(VIP6, 80).into()));
-        assert_eq!(world.node.dropped(DropReason::UnattestedPeer), 3);
+        assert_eq!(world.node.dropped(DropReason::UnattestedHost), 3);
         drop(TcpStream::connect(at(NODE6, 81)).expect("the control"));
         drop(daemon);
         reached(world, &listener);
