@@ -194,7 +194,8 @@ impl Aliases {
             }
             let share = shares.entry(claim.identity.ifindex).or_default();
             // Processes of the host have the addresses that documents give them, and no more.
-            if *share >= MAX_PER_INTERFACE && claim.identity.ifindex != 0 {
+            let of_interface = claim.identity.ifindex != 0;
+            if of_interface && *share >= MAX_PER_INTERFACE {
                 assigned.limited.push(claim.clone());
                 continue;
             }

@@ -114,7 +114,7 @@ fn a_drop_is_counted_and_told() {
         let mut events = datapath.events().unwrap();
         assert!(matches!(datapath.events(), Err(Error::EventsTaken)));
         let unattested = |counters: Vec<(u32, u64)>| {
-            counters.iter().find(|(i, _)| *i == DropReason::UnattestedPeer.index()).map_or(0, |(_, n)| *n)
+            counters.iter().find(|(i, _)| *i == DropReason::UnattestedHost.index()).map_or(0, |(_, n)| *n)
         };
         let before = unattested(datapath.maps.counters().unwrap());
         // A host process is no workload.
@@ -123,7 +123,7 @@ fn a_drop_is_counted_and_told() {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
         assert!(unattested(datapath.maps.counters().unwrap()) > before);
         let event = timeout(Duration::from_secs(5), events.next()).await.unwrap().unwrap();
-        assert_eq!(event.reason, DropReason::UnattestedPeer.index());
+        assert_eq!(event.reason, DropReason::UnattestedHost.index());
         assert_eq!((event.destination, event.destination_port), (vip.into(), 80));
         drop(events);
         drop(datapath.events().unwrap());

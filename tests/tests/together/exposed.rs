@@ -229,10 +229,10 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     assert!(honest.wait_with_output().unwrap().status.success());
 
     // A host process that calls a service.
-    let before = drops("UnattestedPeer");
+    let before = drops("UnattestedHost");
     let refused = node.enter(|| TcpStream::connect_timeout(&vip, SHORT));
     assert!(refused.is_err(), "a host process was let in");
-    wait_until("it is counted", Duration::from_secs(3), || drops("UnattestedPeer") > before);
+    wait_until("it is counted", Duration::from_secs(3), || drops("UnattestedHost") > before);
     assert_eq!(retail.blue.http(vip).unwrap().nonce("n").unwrap().server(), "v1");
 }
 

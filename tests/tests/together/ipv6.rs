@@ -344,9 +344,9 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     assert_eq!(six.orders.counters.connections(), reached, "nothing reached the target");
     // A VIP answers workloads only.
     let vip = six.lab.vip6("shop/orders", 80);
-    let before = six.lab.drops("UnattestedPeer");
+    let before = six.lab.drops("UnattestedHost");
     assert!(!probe(&six.lab.node, 65_000, &["tcp", "[::]:0", &vip.to_string()]).ok());
-    assert!(six.lab.drops("UnattestedPeer") > before);
+    assert!(six.lab.drops("UnattestedHost") > before);
 }
 
 /// Tries every port on every address; the daemons' banners it got.

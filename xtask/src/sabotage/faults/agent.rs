@@ -205,8 +205,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "alias-share",
         means: "an interface takes as many aliases as it likes",
         file: "agent/control/src/aliases.rs",
-        search: "if *share >= MAX_PER_INTERFACE {",
-        replace: "if *share == usize::MAX {",
+        search: "of_interface && *share >= MAX_PER_INTERFACE {",
+        replace: "of_interface && *share == usize::MAX {",
         tests: &[control("aliases::tests::an_interface_has_its_share_of_the_pool_and_no_more")],
     },
     Fault {

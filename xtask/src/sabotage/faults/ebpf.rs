@@ -205,8 +205,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "attested-peer",
         means: "a VIP answers on any interface",
         file: "ebpf/src/vip_listener.rs",
-        search: "    if lookup.ingress_ifindex() != config.brattice0 {",
-        replace: "    if lookup.ingress_ifindex() == u32::MAX {",
+        search: "let caller = if ifindex == config.brattice0 {",
+        replace: "let caller = if ifindex != u32::MAX {",
         tests: &[packets("listener::an_alias_from_another_interface_is_refused")],
     },
     Fault {
@@ -245,10 +245,10 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "unknown-peer",
         means: "a peer that is no alias reaches services",
         file: "ebpf/src/vip_listener.rs",
-        search: "unsafe { ALIASES.get(seen.source) }.ok_or(DropReason::UnattestedPeer)?;",
-        replace: "unsafe { ALIASES.get(seen.source) }.unwrap_or(&brattice_abi::Alias {\n        \
+        search: "caller.filter(|caller| caller.ifindex != 0).ok_or(DropReason::UnattestedPeer)?",
+        replace: "caller.unwrap_or(&brattice_abi::Alias {\n        \
                   address: brattice_abi::Address([0; 16]),\n        ifindex: 0,\n        workload_id: 0,\n        \
-                  mac: [0; 6],\n        mtu: 0,\n    });",
+                  mac: [0; 6],\n        mtu: 0,\n    })",
         tests: &[packets("listener::a_peer_that_is_no_alias_is_refused")],
     },
     Fault {

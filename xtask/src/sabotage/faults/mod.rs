@@ -4,6 +4,7 @@ mod agent;
 mod auth;
 mod ebpf;
 mod engine;
+mod hosts;
 mod ipv6;
 mod loader;
 mod records;
@@ -83,6 +84,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
     [
         ebpf::FAULTS,
         ipv6::FAULTS,
+        hosts::FAULTS,
         loader::FAULTS,
         agent::FAULTS,
         engine::FAULTS,
