@@ -74,7 +74,7 @@ impl Drop for Cgroup {
 
 fn paths(paths: &[&str]) -> Asked {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-    Asked { paths, prefixes: BTreeSet::new(), wanted: Arc::new(|_| false) }
+    Asked { paths, prefixes: BTreeSet::new(), wanted: Arc::new(|_| false), hosts: Arc::new(|_| false) }
 }
 
 #[test]
@@ -145,6 +145,7 @@ fn processes_of_a_cgroup_lead_to_their_namespace_by_event() {
             paths: BTreeSet::new(),
             prefixes: BTreeSet::from([wanted.clone()]),
             wanted: Arc::new(move |cgroup| cgroup == pattern),
+            hosts: Arc::new(|_| false),
         };
         let mut watch = PlaceWatch::open().unwrap();
         /// Nothing of before is told any more.
