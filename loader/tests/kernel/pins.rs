@@ -36,7 +36,7 @@ fn a_removed_pin_is_told_and_put_back() {
         let before = (datapath.attached().unwrap(), tree(&room.bpffs));
         let mut watch = PinWatch::open(&room.bpffs).unwrap();
         let root = room.bpffs.display();
-        for what in ["v3/links/vip_listener", "v3/maps/WORKLOADS", "v3/programs/workload_ingress", "v3/links", "v3"] {
+        for what in ["v4/links/vip_listener", "v4/maps/WORKLOADS", "v4/programs/workload_ingress", "v4/links", "v4"] {
             sh(&format!("rm -r {root}/{what}"));
             told(&mut watch, what).await;
             // The burst may be told in parts; after the last there is nothing left to mend.

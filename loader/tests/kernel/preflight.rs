@@ -86,7 +86,7 @@ async fn nothing_stays(datapath: &Datapath) {
     assert!(maps.workloads().is_empty().unwrap() && maps.aliases().is_empty().unwrap());
     assert!(maps.targets().is_empty().unwrap() && maps.listeners().is_empty().unwrap());
     assert_eq!(maps.socket_cookie(brattice_loader::abi::SLOT_DNS_TCP).unwrap(), None);
-    let pins = tree(&datapath.options().bpffs.join("v3")).into_iter().map(|pin| pin.display().to_string());
+    let pins = tree(&datapath.options().bpffs.join("v4")).into_iter().map(|pin| pin.display().to_string());
     let attached = pins.filter(|pin| pin.contains("/links/") || pin.contains("/filters/workload"));
     assert_eq!(attached.count(), 2 + SOCKET_PROGRAMS);
     assert!(!try_sh("nft list table inet brattice-probe").0);

@@ -1,5 +1,7 @@
 //! Starting, adopting, attaching, repairing.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use brattice_loader::interfaces::Watch;
@@ -32,7 +34,7 @@ fn a_start_puts_everything_there() {
         assert!(device.contains("NOARP") && device.contains("UP") && device.contains("addrgenmode none"), "{device}");
         assert_eq!(sh("ip -o address show dev brattice0"), "");
         let table = sh("nft list table inet brattice");
-        assert_eq!(table.matches("notrack").count(), 2, "{table}");
+        assert_eq!(table.matches("notrack").count(), 4, "{table}");
         let attached = datapath.attached().unwrap();
         assert_eq!(of(&attached, "vip_listener").len(), 1);
         assert_eq!(of(&attached, "workload_egress")[0].attached_to, "brattice0");
@@ -41,6 +43,25 @@ fn a_start_puts_everything_there() {
         assert_eq!(config.brattice0, ifindex("brattice0"));
         let lines = 8 + usize::from(datapath.hook() == Hook::Clsact);
         assert_eq!(datapath.footprint().len(), lines, "{:?}", datapath.footprint());
+    });
+}
+
+#[test]
+fn aliases_of_the_host_are_addresses_of_the_device_over_a_restart_and_put_back() {
+    room(async |room: Room| {
+        let aliases: BTreeSet<IpAddr> = ["100.127.0.7", "100.127.0.8"].map(|alias| alias.parse().unwrap()).into();
+        let shown = || sh("ip -o address show dev brattice0 | awk '{print $4, $6}'");
+        let first = room.start().await;
+        first.set_host_aliases(aliases.clone()).await.unwrap();
+        assert_eq!(shown(), "100.127.0.7/32 host\n100.127.0.8/32 host\n");
+        drop(first);
+        let datapath = room.start().await;
+        assert_eq!(datapath.host_aliases().unwrap(), aliases, "as they were");
+        sh("ip address del 100.127.0.7/32 dev brattice0");
+        assert_eq!(datapath.repair().await.unwrap(), ["host-aliases"]);
+        assert_eq!(datapath.host_aliases().unwrap(), aliases);
+        datapath.set_host_aliases(BTreeSet::new()).await.unwrap();
+        assert_eq!(shown(), "");
     });
 }
 
@@ -88,8 +109,8 @@ fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
         sh("ip route add local 169.254.64.0/20 dev lo proto static");
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::RouteTaken { table: 255, protocol: 4, .. }), "{error}");
-        assert!(room.bpffs.join("v3/links/vip_listener").exists());
-        let guards = tree(&room.bpffs.join("v3")).into_iter().map(|pin| pin.display().to_string());
+        assert!(room.bpffs.join("v4/links/vip_listener").exists());
+        let guards = tree(&room.bpffs.join("v4")).into_iter().map(|pin| pin.display().to_string());
         assert_eq!(
             guards.filter(|pin| pin.contains("s/workload_egress")).count(),
             2,
@@ -143,7 +164,7 @@ fn removed_pins_do_not_detach_and_are_put_back() {
         let datapath = room.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
         let before = (datapath.attached().unwrap(), tree(&room.bpffs));
-        sh(&format!("rm -r {}/v3", room.bpffs.display()));
+        sh(&format!("rm -r {}/v4", room.bpffs.display()));
         assert_eq!(datapath.attached().unwrap(), before.0);
         assert_eq!(datapath.repair().await.unwrap(), ["pins"]);
         assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before);
@@ -183,7 +204,7 @@ fn a_pinned_link_is_not_adopted_for_another_interface_of_the_same_index() {
         sh("ip link add w0 index 777 type veth peer name w1");
         let datapath = room.start().await;
         assert_eq!(datapath.steps(), ["workload_ingress"], "its link was let go");
-        assert!(!room.bpffs.join("v3/links/workload_ingress-777").exists());
+        assert!(!room.bpffs.join("v4/links/workload_ingress-777").exists());
         assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
         datapath.attach(777).await.unwrap();
         let attached = datapath.attached().unwrap();
@@ -213,7 +234,7 @@ fn detaching_takes_the_program_away() {
         let datapath = room.start().await;
         datapath.detach(v0).await.unwrap();
         assert_eq!(attached("v0"), []);
-        assert!(!room.bpffs.join(format!("v3/links/workload_ingress-{v0}")).exists());
+        assert!(!room.bpffs.join(format!("v4/links/workload_ingress-{v0}")).exists());
     });
 }
 
@@ -237,7 +258,7 @@ fn pins_of_another_schema_are_refused_untouched() {
 fn a_map_of_another_layout_is_refused() {
     room(async |room: Room| {
         drop(room.start().await);
-        let map = room.bpffs.join("v3/maps/SWITCHES");
+        let map = room.bpffs.join("v4/maps/SWITCHES");
         sh(&format!("rm {}", map.display()));
         sh(&format!("bpftool map create {} type hash key 8 value 8 entries 16 name SWITCHES", map.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
@@ -250,10 +271,10 @@ fn a_map_of_another_layout_is_refused() {
 fn missing_pins_below_attached_programs_are_an_error_and_below_none_a_fresh_start() {
     room(async |room: Room| {
         drop(room.start().await);
-        sh(&format!("rm {}/v3/programs/workload_ingress", room.bpffs.display()));
+        sh(&format!("rm {}/v4/programs/workload_ingress", room.bpffs.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::PinsIncomplete { .. }), "{error}");
-        sh(&format!("rm -f {0}/v3/links/* {0}/v3/filters/*", room.bpffs.display()));
+        sh(&format!("rm -f {0}/v4/links/* {0}/v4/filters/*", room.bpffs.display()));
         if Hook::of_this_kernel() == Hook::Clsact {
             // A filter stays where its pin is gone.
             let error = Datapath::start(room.options()).await.unwrap_err();

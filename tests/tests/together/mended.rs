@@ -154,7 +154,7 @@ fn removed_pins_are_put_back_and_a_restart_adopts_them_under_load() {
     assert!(links > 2);
     let blue = retail.blue.clone();
     while_calling(&blue, vip, |answers| {
-        for act in ["rm links/vip_listener", "rm links/*", "rm -r maps programs links", "rm -r ../v3"] {
+        for act in ["rm links/vip_listener", "rm links/*", "rm -r maps programs links", "rm -r ../v4"] {
             let counted = repairs(&retail.lab).get("pins").copied().unwrap_or(0);
             shell(&retail.lab.node, &format!("cd {} && {act}", pins.display()));
             let took = mended(&retail.lab, act, "pins", counted, BY_EVENT, || {
@@ -312,7 +312,7 @@ fn what_changed_while_no_agent_ran_is_followed_by_the_next() {
         &retail.lab.node,
         &format!(
             "ip link delete blue1; ip link add blue1 index {index} type veth peer name eth0 netns {}; ip link set blue1 up; \
-         ip route flush proto 187; nft delete table inet brattice; rm {}/v3/links/workload_egress",
+         ip route flush proto 187; nft delete table inet brattice; rm {}/v4/links/workload_egress",
             retail.blue.namespace.name,
             retail.lab.bpffs().display()
         ),
