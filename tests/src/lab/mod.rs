@@ -25,7 +25,7 @@ pub use self::{
     agent::{Agent, AgentOptions},
     api::SETTLE,
     commands::{Output, output, sh},
-    documents::{NETWORK, NODE, Retail, forward, service},
+    documents::{NETWORK, NODE, NODE_OF_BOTH, Retail, forward, service, service_of},
     guarded::{Guarded, LEDGER, LEDGER_HOST, OPERATOR, ORDERS, ORDERS_HOST, RETAIL},
     namespace::Namespace,
     records::{Metrics, Sample, records_of},
