@@ -15,6 +15,7 @@ use brattice_tests::{
     server::{Server, hex, pattern_hash},
 };
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// The guest as its document says it is.
 const GUEST: &str = r#"
@@ -28,6 +29,7 @@ spec:
   macAddress: "52:54:00:12:34:56"
 "#;
 const MAC: &str = "52:54:00:12:34:56";
+const OTHER_MAC: &str = "52:54:00:99:99:99";
 /// Its addresses, by family.
 const OWN: [&str; 2] = ["10.0.0.60", "fd10::60"];
 /// curl's exit code.
@@ -124,10 +126,6 @@ impl Scene {
         ] {
             self.sh(&line);
         }
-        self.route_vips();
-    }
-
-    fn route_vips(&mut self) {
         for range in [VIP_RANGE, VIP6_RANGE] {
             self.sh(&format!("ip route add {range} dev eth0"));
         }
@@ -140,18 +138,26 @@ impl Scene {
         [(four, vips.0), (six, vips.1)]
     }
 
-    /// The guest calls `orders` over one family from an address.
+    /// Gives its card another link address.
+    fn link_address(&mut self, mac: &str) {
+        self.sh(&format!("ip link set eth0 address {mac}"));
+        assert!(self.sh("ip link show eth0").contains(mac));
+    }
+
+    /// The guest calls `orders` over one family from an address, within so many seconds.
     #[track_caller]
-    fn calls(&mut self, family: usize, from: &str) -> Ran {
+    fn calls(&mut self, family: usize, from: &str, within: u32) -> Ran {
         let (name, vip) = self.vips("orders")[family].clone();
-        self.run(&format!("curl -sS -g --max-time 3 --interface {from} -H 'host: {name}.shop.internal' http://{vip}/"))
+        self.run(&format!(
+            "curl -sS -g --max-time {within} --interface {from} -H 'host: {name}.shop.internal' http://{vip}/"
+        ))
     }
 
     /// A call is not answered, and its packets are counted as those of somebody else.
     #[track_caller]
     fn spoofs(&mut self, what: &str, family: usize, from: &str) {
         let before = self.lab.drops("SpoofedSource");
-        let ran = self.calls(family, from);
+        let ran = self.calls(family, from, 3);
         assert_eq!(ran.code, TIMED_OUT, "{what}: {}", ran.text);
         wait_until(&format!("{what} is counted"), Duration::from_secs(3), || self.lab.drops("SpoofedSource") > before);
     }
@@ -159,9 +165,9 @@ impl Scene {
     /// The guest calls over both families as who it is, and is served.
     #[track_caller]
     fn honest(&mut self) {
-        for family in 0..2 {
-            let ran = self.calls(family, OWN[family]);
-            assert!(ran.code == 0 && ran.text.contains("\"orders\""), "{}: {}", OWN[family], ran.text);
+        for (family, own) in OWN.into_iter().enumerate() {
+            let ran = self.calls(family, own, 20);
+            assert!(ran.code == 0 && ran.text.contains("\"orders\""), "{own}: {}", ran.text);
         }
     }
 }
@@ -175,15 +181,15 @@ fn a_guest_calls_and_serves_as_who_it_is() {
     with_guest(|scene| {
         scene.honest();
         // By name, over the DNS VIP; what is large, with the offloads of its card.
-        let up = format!("curl -sS --fail --max-time 60 --data-binary @/www/stock http://orders.shop.internal/hash");
+        let up = "curl -sS --fail --max-time 60 --data-binary @/www/stock http://orders.shop.internal/hash";
         let stock = scene.sh("sha256sum /www/stock");
-        let answer: Value = serde_json::from_str(&scene.sh(&up)).unwrap();
+        let answer: Value = serde_json::from_str(&scene.sh(up)).unwrap();
         assert_eq!(answer["sha256"], sha256(&stock), "what it sent is what arrived");
         let down =
             scene.sh(&format!("curl -sS --fail --max-time 60 http://orders.shop.internal/bytes/{LENGTH} | sha256sum"));
         assert_eq!(sha256(&down), pattern_hash(LENGTH), "what was sent is what it got");
         // Its records say who called.
-        for family in 0..2 {
+        for (family, own) in OWN.into_iter().enumerate() {
             let (name, vip) = scene.vips("orders")[family].clone();
             let id = format!("till-{family}");
             let line =
@@ -192,7 +198,7 @@ fn a_guest_calls_and_serves_as_who_it_is() {
             let record = scene.lab.record(&id);
             assert_eq!(record["sourceWorkload"], "till", "{record}");
             let source: SocketAddr = record["sourceIpPort"].as_str().unwrap().parse().unwrap();
-            assert_eq!(source.ip().to_string(), OWN[family], "{record}");
+            assert_eq!(source.ip().to_string(), own, "{record}");
             let principal = record["attestedPrincipal"].as_str().unwrap();
             assert!(principal.contains("till"), "{record}");
             assert_eq!(record["serviceName"], format!("shop/{name}"), "{record}");
@@ -203,8 +209,7 @@ fn a_guest_calls_and_serves_as_who_it_is() {
             let mut open: Connection = scene.green.http(vip).unwrap().with_host(&host);
             let answer = open.get("/stock", "").unwrap();
             assert_eq!((answer.status, answer.body.len() as u64), (200, LENGTH), "{name}");
-            use sha2::Digest;
-            assert_eq!(hex(&sha2::Sha256::digest(&answer.body)), sha256(&stock), "{name}");
+            assert_eq!(hex(&Sha256::digest(&answer.body)), sha256(&stock), "{name}");
             let record = scene.lab.record(answer.header("x-amzn-requestid").unwrap());
             let target: SocketAddr = record["targetIpPort"].as_str().unwrap().parse().unwrap();
             assert_eq!((target.ip().to_string().as_str(), target.port()), (OWN[family], 8080), "{record}");
@@ -228,6 +233,15 @@ fn a_guest_that_sends_as_somebody_else_is_dropped_and_counted() {
             scene.spoofs(&format!("from {address}"), family, address);
         }
         assert_eq!(scene.server.counters.requests(), served);
+        scene.honest();
+        // Its own addresses, with another link address than its document names.
+        let served = scene.server.counters.requests();
+        scene.link_address(OTHER_MAC);
+        for (family, own) in OWN.into_iter().enumerate() {
+            scene.spoofs(&format!("{own} by another MAC"), family, own);
+        }
+        assert_eq!(scene.server.counters.requests(), served);
+        scene.link_address(MAC);
         scene.honest();
     });
 }
