@@ -21,7 +21,7 @@ use crate::{
     packet::{Checked, ETH_P_IP, Header, Ports, TCX_DROP, TCX_NEXT, ifindex, protocol},
     report::{self, Program, Seen, count},
     rewrite::{self, Place},
-    switches,
+    switches, workload_ingress,
 };
 
 /// Bytes before the quoted packet.
@@ -102,6 +102,7 @@ where
         count(Counter::DetachedPassed);
         return Ok(TCX_NEXT);
     }
+    workload_ingress::own_mac(ctx, workload)?;
     let alias = H::Address::of(&workload.alias);
     replace::<H>(ctx, &checked, Field::Destination, real, alias)?;
     rewrite::source(ctx, &checked, header.source(), alias)?;

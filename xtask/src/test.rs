@@ -61,7 +61,9 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "kernels",
         budget: Duration::from_secs(240),
-        takes: |artifact| artifact.folder == "tests/machine",
+        takes: |artifact| {
+            artifact.folder == "tests/machine" || (artifact.folder == "tests" && artifact.name == "guests")
+        },
         harness: &[],
         guests: true,
     },

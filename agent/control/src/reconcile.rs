@@ -8,7 +8,8 @@ use std::hash::Hash;
 use std::net::IpAddr;
 
 use brattice_abi::{
-    Address, Alias, Host, HostKey, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, Workload, WorkloadKey,
+    Address, Alias, Host, HostKey, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, WORKLOAD_MAC_DOCUMENTED,
+    Workload, WorkloadKey,
 };
 use brattice_loader::Table;
 use brattice_model::Plan;
@@ -26,6 +27,8 @@ pub struct Placed {
     pub number: u32,
     /// Link address of the workload's side.
     pub mac: [u8; 6],
+    /// Only a document says so: frames with another are not the workload's.
+    pub mac_documented: bool,
     /// Largest IP packet that reaches it, in bytes.
     pub mtu: u32,
     /// Port 53 to any address is taken.
@@ -57,7 +60,8 @@ impl Desired {
         let mut desired = Self { hosts, interfaces, ..Self::default() };
         for workload in placed {
             let (address, alias) = (Address::from(workload.address), Address::from(workload.alias));
-            let flags = if workload.intercept_dns { WORKLOAD_INTERCEPT_DNS } else { 0 };
+            let flags = if workload.intercept_dns { WORKLOAD_INTERCEPT_DNS } else { 0 }
+                | if workload.mac_documented { WORKLOAD_MAC_DOCUMENTED } else { 0 };
             if workload.ifindex == 0 {
                 desired.host_aliases.insert(workload.alias);
             } else {
@@ -198,6 +202,7 @@ mod tests {
             alias: IpAddr::from([100, 127, 0, 1]),
             number: 3,
             mac: [2; 6],
+            mac_documented: true,
             mtu: 1400,
             intercept_dns: true,
         }];
@@ -211,7 +216,8 @@ mod tests {
         );
         let (real, alias) = (Address::v4([10, 0, 0, 10]), Address::v4([100, 127, 0, 1]));
         let workload = desired.workloads[&WorkloadKey { ifindex: 7, address: real }];
-        assert!(workload == Workload { alias, workload_id: 3, flags: WORKLOAD_INTERCEPT_DNS });
+        let flags = WORKLOAD_INTERCEPT_DNS | WORKLOAD_MAC_DOCUMENTED;
+        assert!(workload == Workload { alias, workload_id: 3, flags });
         assert!(desired.aliases[&alias] == Alias { address: real, ifindex: 7, workload_id: 3, mac: [2; 6], mtu: 1400 });
         assert_eq!(desired.listeners.len(), 4);
         assert!(desired.listeners.values().all(|listener| listener.kind == LISTENER_DNS));

@@ -36,8 +36,8 @@ macro_rules! reasons {
 reasons! {
     /// Why a program dropped a packet or refused a connection. The number indexes [`crate::COUNTERS`].
     DropReason {
-        /// Source address is not one of the workload's.
-        SpoofedSource = 0 => "the workload sent service traffic from an address that is not its own",
+        /// Source address is not one of the workload's, or a guest's MAC not the documented one.
+        SpoofedSource = 0 => "the workload sent service traffic from an address that is not its own, or a guest with another MAC than its document says",
         /// Destination lies in the alias range.
         ToAlias = 1 => "a workload sent a packet to another workload's alias",
         /// Source lies in the VIP or alias range.

@@ -196,6 +196,9 @@ pub struct Workload {
 
 /// [`Workload::flags`]: port 53 to any address is taken (`dns: intercept`).
 pub const WORKLOAD_INTERCEPT_DNS: u32 = 1;
+/// [`Workload::flags`]: frames with another MAC than [`Alias::mac`] are not its own. A document names that MAC, as there is
+/// no interface of the workload to be asked (a guest behind a tap).
+pub const WORKLOAD_MAC_DOCUMENTED: u32 = 2;
 
 /// Where an alias is delivered.
 #[repr(C)]

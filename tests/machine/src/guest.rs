@@ -2,10 +2,10 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     sync::mpsc,
     time::{Duration, Instant},
@@ -55,10 +55,20 @@ pub struct Outcome {
     pub took: Duration,
 }
 
+/// What came of a line that a guest was told to run.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Exit code.
+    pub code: i32,
+    /// What it printed, to either output.
+    pub text: String,
+}
+
 /// A qemu process; killed when dropped, and when the thread that started it ends.
 #[derive(Debug)]
 pub struct Guest {
     child: Child,
+    stdin: ChildStdin,
     folder: PathBuf,
     lines: mpsc::Receiver<String>,
     start: Instant,
@@ -100,7 +110,7 @@ impl Guest {
             .args(["-chardev", "stdio,id=lines,signal=off", "-serial", "chardev:lines"])
             .arg("-append")
             .arg(format!("console=ttyS0 quiet panic=-1 oops=panic rdinit=/init {}", options.command_line))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(folder.join("qemu"))?)
             .process_group(0);
@@ -113,6 +123,7 @@ impl Guest {
         die_with_parent(&mut command);
         let mut child = command.spawn().context("cannot start qemu-system-x86_64: apt-get install qemu-system-x86")?;
         let (sender, lines) = mpsc::channel();
+        let stdin = child.stdin.take().context("its input was asked for")?;
         let stdout = child.stdout.take().context("its output was asked for")?;
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
@@ -122,12 +133,48 @@ impl Guest {
                 }
             }
         });
-        Ok(Self { child, folder: folder.to_owned(), lines, start: Instant::now(), within: options.within })
+        Ok(Self { child, stdin, folder: folder.to_owned(), lines, start: Instant::now(), within: options.within })
     }
 
     /// The next line that the script prints; `None` when there was none in time. `exit CODE` is the last.
     pub fn line(&self, within: Duration) -> Option<String> {
         self.lines.recv_timeout(within).ok()
+    }
+
+    /// Waits until a guest with [`Initramfs::shell`] is up.
+    ///
+    /// # Errors
+    /// When it is not in time: with what the kernel said last.
+    pub fn ready(&self) -> Result<()> {
+        while let Some(line) = self.line(self.within.saturating_sub(self.start.elapsed())) {
+            if line == "ready" {
+                return Ok(());
+            }
+        }
+        bail!("the guest is not ready within {:?}; the kernel's last words:\n{}", self.within, self.last_words())
+    }
+
+    /// Has a guest with [`Initramfs::shell`] that is [`Guest::ready`] run a line of `sh`, to its end.
+    ///
+    /// # Errors
+    /// When the line holds a line break, or the guest's time is up: with what the kernel said last.
+    pub fn run(&mut self, line: &str) -> Result<Ran> {
+        if line.contains('\n') {
+            bail!("several lines: {line:?}");
+        }
+        writeln!(self.stdin, "{line}").and_then(|()| self.stdin.flush()).context("the guest is gone")?;
+        let mut text = String::new();
+        while let Some(told) = self.line(self.within.saturating_sub(self.start.elapsed())) {
+            match told.strip_prefix("= ").and_then(|code| code.parse().ok()) {
+                Some(code) => return Ok(Ran { code, text: text.trim_end().to_owned() }),
+                None => text.extend([told.as_str(), "\n"]),
+            }
+        }
+        bail!(
+            "`{line}` has not ended within the guest's {:?}: {text}\nthe kernel's last words:\n{}",
+            self.within,
+            self.last_words()
+        )
     }
 
     /// What the kernel printed so far.

@@ -14,7 +14,7 @@ mount -t tmpfs run /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
-stty -F /dev/ttyS1 raw 2>/dev/null
+stty -F /dev/ttyS1 raw -echo 2>/dev/null
 exec </dev/null >/dev/ttyS1 2>&1
 while read -r module; do
     insmod "/modules/$module.ko" || echo "module $module could not be loaded"

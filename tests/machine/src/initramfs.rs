@@ -15,6 +15,8 @@ use crate::{archive::Archive, kernel::Kernel, modules::Modules};
 
 /// What the kernel starts.
 const INIT: &str = include_str!("init.sh");
+/// The script of a guest that is told what to run.
+const SHELL: &str = include_str!("shell.sh");
 /// Where programs of this host are looked for.
 const PLACES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -111,6 +113,11 @@ impl Initramfs {
     /// line by line.
     pub fn script(&mut self, text: &str) {
         self.file("/script", 0o644, text);
+    }
+
+    /// The script runs what [`crate::Guest::run`] says, until the guest is dropped.
+    pub fn shell(&mut self) {
+        self.script(SHELL);
     }
 
     /// Writes the archive.

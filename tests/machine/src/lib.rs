@@ -20,6 +20,6 @@ mod initramfs;
 mod kernel;
 mod modules;
 
-pub use guest::{Guest, Options, Outcome};
+pub use guest::{Guest, Options, Outcome, Ran};
 pub use initramfs::Initramfs;
 pub use kernel::{Kernel, PACKAGES};

@@ -23,6 +23,22 @@ fn a_script_runs_and_its_exit_code_is_told() {
 }
 
 #[test]
+fn a_guest_runs_what_it_is_told_line_by_line() {
+    let kernel = kernel();
+    let mut files = Initramfs::new(&kernel).expect("busybox");
+    files.shell();
+    let options = Options { within: Duration::from_secs(60), ..Options::default() };
+    let mut guest = Guest::start(&kernel, &files, &options).expect("qemu");
+    guest.ready().expect("it boots");
+    let first = guest.run("echo \"a $((1 + 1))\"; echo b >&2; cd /tmp; exit 3").expect("it runs");
+    assert_eq!((first.code, first.text.as_str()), (3, "a 2\nb"));
+    let second = guest.run("printf 'no end of line in '; pwd; cat").expect("nothing to read from");
+    assert_eq!((second.code, second.text.as_str()), (0, "no end of line in /"));
+    assert!(guest.run("echo a\necho b").is_err(), "one line at a time");
+    assert_eq!(guest.run("true").expect("it still runs").code, 0);
+}
+
+#[test]
 fn a_guest_that_hangs_or_dies_is_an_error_with_the_kernels_last_words() {
     let kernel = kernel();
     let mut files = Initramfs::new(&kernel).expect("busybox");

@@ -69,6 +69,51 @@ spec: {{config: {{vpcIdentifier: platform/green, port: 8080, protocol: HTTP}}, t
     )
 }
 
+/// Two VPCs of both families with equal addresses, `blue` and `green`; `shop` may target both.
+pub const NODE_OF_BOTH: &str = r#"
+kind: Account
+metadata: {name: platform}
+spec: {id: "111111111111"}
+---
+kind: Account
+metadata: {name: shop}
+spec: {id: "222222222222", domains: [shop.internal], vpcs: [platform/blue, platform/green]}
+---
+kind: Vpc
+metadata: {name: blue}
+spec:
+  account: platform
+  cidrBlocks: [10.0.0.0/16, "fd10::/64"]
+  attachments: [{interface: "blue*"}]
+  serviceNetworks: [platform/retail]
+---
+kind: Vpc
+metadata: {name: green}
+spec:
+  account: platform
+  cidrBlocks: [10.0.0.0/16, "fd10::/64"]
+  attachments: [{interface: "green*"}]
+  serviceNetworks: [platform/retail]
+"#;
+
+/// A service `name.shop.internal` on port 80 whose one target is port 8080 of an address in a VPC of `platform`.
+pub fn service_of(name: &str, vpc: &str, target: impl std::fmt::Display) -> String {
+    format!(
+        "
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  customDomainNames: [{name}.shop.internal]
+  serviceNetworks: [platform/retail]
+  listeners: [{{protocol: HTTP, port: 80, defaultAction: {{forward: {{targetGroups: [{{targetGroupIdentifier: {name}}}]}}}}}}]
+---
+kind: TargetGroup
+metadata: {{name: {name}}}
+spec: {{config: {{vpcIdentifier: platform/{vpc}, port: 8080, protocol: HTTP}}, targets: [{{id: \"{target}\"}}]}}
+"
+    )
+}
+
 /// A forward to the two target groups of [`service`].
 pub fn forward(v1: u16, v2: u16) -> String {
     format!(

@@ -27,7 +27,7 @@ pub use self::{
     api::SETTLE,
     cgroup::{Cgroup, cgroup_root},
     commands::{Output, output, sh},
-    documents::{NETWORK, NODE, Retail, forward, service},
+    documents::{NETWORK, NODE, NODE_OF_BOTH, Retail, forward, service, service_of},
     guarded::{Guarded, LEDGER, LEDGER_HOST, OPERATOR, ORDERS, ORDERS_HOST, RETAIL},
     namespace::Namespace,
     records::{Metrics, Sample, records_of},

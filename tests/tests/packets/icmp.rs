@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use brattice_abi::{Counter, DropReason, MODE_DETACH, SWITCH_WORKLOAD, VIRTUAL_MAC, WORKLOAD_INTERCEPT_DNS};
+use brattice_abi::{
+    Counter, DropReason, MODE_DETACH, SWITCH_WORKLOAD, VIRTUAL_MAC, WORKLOAD_INTERCEPT_DNS, WORKLOAD_MAC_DOCUMENTED,
+};
 use brattice_tests::packets::{
     frame::Frame,
     icmp::{Error, Quote},
@@ -130,6 +132,18 @@ fn an_error_of_a_router_before_the_workload_is_taken() {
     for f in FAMILIES {
         taken(&mut node, &Error::too_big(f.received(TCP)).with(|e| e.source = f.router), f.alias);
         taken(&mut node, &Error::too_big(f.received(TCP)).with(|e| e.source = f.neighbour), f.alias);
+    }
+}
+
+#[test]
+fn an_error_with_another_mac_than_the_documented_one_is_dropped() {
+    let mut node = node();
+    for f in FAMILIES {
+        node.add_workload(IFINDEX, f.real, f.alias, WORKLOAD, WORKLOAD_MAC_DOCUMENTED);
+        let error = Error::too_big(f.received(TCP));
+        taken(&mut node, &error.clone().with(|e| e.from = WORKLOAD_MAC), f.alias);
+        let other = error.with(|e| e.from = [2, 9, 9, 9, 9, 9]).build();
+        drops(&mut node, Hook::Ingress, &other, DropReason::SpoofedSource);
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use brattice_abi::{Counter, DropReason};
+use brattice_abi::{Counter, DropReason, WORKLOAD_MAC_DOCUMENTED};
 use brattice_tests::packets::{
     checksums,
     frame::{Frame, Payload},
-    node::{Context, Hook, Node},
+    node::{Context, Hook, IFINDEX, Node, WORKLOAD_MAC},
 };
 
 use crate::scene::*;
@@ -204,6 +204,19 @@ fn both_ends_of_each_range_are_ours_and_their_neighbours_are_not() {
         passes(&mut node, Hook::Ingress, &from(real, outside).build());
         passes(&mut node, Hook::Ingress, &from(outside, [203, 0, 113, 7]).build());
     }
+}
+
+/// Of any other workload the MAC is its own affair.
+#[test]
+fn another_mac_than_the_documented_one_is_dropped() {
+    let mut node = node();
+    let with = |mac: [u8; 6]| to_vip(ACK).with(|f| f.from = mac);
+    let (own, other) = (with(WORKLOAD_MAC), with([2, 9, 9, 9, 9, 9]));
+    takes(&mut node, &other);
+    node.add_workload(IFINDEX, REAL, ALIAS, WORKLOAD, WORKLOAD_MAC_DOCUMENTED);
+    takes(&mut node, &own);
+    drops(&mut node, Hook::Ingress, &other.build(), DropReason::SpoofedSource);
+    passes(&mut node, Hook::Ingress, &other.with(|f| f.destination = STRANGER).build());
 }
 
 #[test]

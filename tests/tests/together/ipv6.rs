@@ -1,5 +1,8 @@
 //! Calls over IPv6: VPCs of one family or both, and nothing exposed by the routes of IPv6.
 
+mod comings;
+mod names;
+
 use std::{
     io::Read,
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream},

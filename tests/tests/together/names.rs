@@ -1,13 +1,13 @@
 //! DNS: names of services, other names, interception.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_tests::{
     lab::{NODE, Retail, forward, service},
     server::Resolver,
 };
 
-const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
 #[test]
 fn names_resolve_for_those_who_may_see_the_service_and_for_nobody_else() {
@@ -37,7 +37,7 @@ fn names_resolve_for_those_who_may_see_the_service_and_for_nobody_else() {
 fn other_names_come_from_the_upstream_without_addresses_of_ours() {
     let mut retail = Retail::prepare(&service(&forward(1, 0)));
     let neighbour = retail.lab.neighbour();
-    let ours = [Ipv4Addr::new(169, 254, 64, 40), Ipv4Addr::new(100, 127, 0, 9), ELSEWHERE];
+    let ours = [Ipv4Addr::new(169, 254, 64, 40).into(), Ipv4Addr::new(100, 127, 0, 9).into(), ELSEWHERE];
     let upstream = Resolver::start(
         &neighbour,
         &[("www.example", &[ELSEWHERE]), ("rebind.example", &ours), ("orders.shop.internal", &[ELSEWHERE])],

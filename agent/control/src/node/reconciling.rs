@@ -154,6 +154,9 @@ impl Node {
                     alias: given.alias,
                     number,
                     mac: decision.mac,
+                    // A veth's other end was asked.
+                    mac_documented: decision.mac != [0; 6]
+                        && decision.identity.is_some_and(|own| own.mac != decision.mac),
                     mtu: decision.mtu,
                     intercept_dns: decision.intercept_dns,
                 });

@@ -9,57 +9,12 @@ use std::{
 use brattice_abi::DropReason;
 use brattice_tests::{
     client::Connection,
-    lab::{Lab, NETWORK, Wiring, Workload, wait_until},
+    lab::{Lab, NETWORK, NODE_OF_BOTH, Wiring, Workload, service_of, wait_until},
     raw::{PacketSocket, mac},
     server::Server,
 };
 
 use super::sender::{Sender, host};
-
-/// Two VPCs of both families with equal addresses.
-const NODE: &str = r#"
-kind: Account
-metadata: {name: platform}
-spec: {id: "111111111111"}
----
-kind: Account
-metadata: {name: shop}
-spec: {id: "222222222222", domains: [shop.internal], vpcs: [platform/blue, platform/green]}
----
-kind: Vpc
-metadata: {name: blue}
-spec:
-  account: platform
-  cidrBlocks: [10.0.0.0/16, "fd10::/64"]
-  attachments: [{interface: "blue*"}]
-  serviceNetworks: [platform/retail]
----
-kind: Vpc
-metadata: {name: green}
-spec:
-  account: platform
-  cidrBlocks: [10.0.0.0/16, "fd10::/64"]
-  attachments: [{interface: "green*"}]
-  serviceNetworks: [platform/retail]
-"#;
-
-/// A service and its one target.
-fn service(name: &str, vpc: &str, target: &str) -> String {
-    format!(
-        "
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  customDomainNames: [{name}.shop.internal]
-  serviceNetworks: [platform/retail]
-  listeners: [{{protocol: HTTP, port: 80, defaultAction: {{forward: {{targetGroups: [{{targetGroupIdentifier: {name}}}]}}}}}}]
----
-kind: TargetGroup
-metadata: {{name: {name}}}
-spec: {{config: {{vpcIdentifier: platform/{vpc}, port: 8080, protocol: HTTP}}, targets: [{{id: \"{target}\"}}]}}
-"
-    )
-}
 
 /// The service whose target is the server's IPv6 address. (Of its IPv4 address: `orders`.)
 pub(super) const HOST6: &str = "orders6.shop.internal";
@@ -150,11 +105,11 @@ impl Scene {
         lab.node.ip(&format!("addr add {GATEWAY6}/64 dev {BRIDGE} nodad"));
         let server = Server::start(&green.namespace, "orders", 8080);
         let prices = Server::start(&neighbour.namespace, "prices", 8080);
-        lab.write("node.yaml", NODE);
+        lab.write("node.yaml", NODE_OF_BOTH);
         lab.write("accounts/platform/network.yaml", NETWORK);
         let services =
             [("orders", "green", "10.0.0.10"), ("orders6", "green", "fd10::10"), ("prices", "blue", "10.0.0.11")];
-        let services: Vec<String> = services.iter().map(|(name, vpc, target)| service(name, vpc, target)).collect();
+        let services: Vec<String> = services.iter().map(|(name, vpc, target)| service_of(name, vpc, target)).collect();
         lab.write("accounts/shop/services.yaml", &services.join("---"));
         lab.start_agent();
         let aliases_of = |interface: &str| {

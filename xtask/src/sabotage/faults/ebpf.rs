@@ -58,6 +58,14 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[packets("ingress::spoofed_source_is_dropped")],
     },
     Fault {
+        name: "documented-mac",
+        means: "a guest is served with any MAC",
+        file: "ebpf/src/workload_ingress.rs",
+        search: "if workload.flags & WORKLOAD_MAC_DOCUMENTED == 0 {",
+        replace: "if workload.flags & WORKLOAD_MAC_DOCUMENTED <= 2 {",
+        tests: &[packets("ingress::another_mac_than_the_documented_one_is_dropped")],
+    },
+    Fault {
         name: "to-alias",
         means: "workloads reach aliases",
         file: "ebpf/src/workload_ingress.rs",

@@ -1,0 +1,135 @@
+//! Agents, workloads and addresses of IPv6 that come and go.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use brattice_tests::{
+    client::{Connection, HOST},
+    lab::{Lab, SETTLE, Wiring, Workload, wait_until},
+    server::Server,
+};
+use socket2::{Domain, Socket, Type};
+
+use super::{SERVICES, Six, open};
+
+/// By the event, not by the next look.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+#[test]
+fn the_next_agent_keeps_connections_and_aliases() {
+    let mut six = Six::start();
+    let vip = six.lab.vip6("shop/orders", 80);
+    let aliases = |six: &Six| {
+        [("blue1", six.blue.address), ("green1", six.green.address), ("dual1", "fd10::10".parse().unwrap())]
+            .map(|(interface, address)| six.lab.alias(interface, address))
+    };
+    let routes = |six: &Six| six.lab.node.ip("-6 route show table all proto 187");
+    let (before, routed, engine) = (aliases(&six), routes(&six), six.lab.engine_pid());
+    let mut kept = [open(&six.blue, vip, HOST), open(&six.dual, vip, HOST)];
+    for (number, connection) in kept.iter_mut().enumerate() {
+        connection.nonce(&format!("before-{number}")).unwrap();
+    }
+    for killed in [false, true] {
+        if killed {
+            six.lab.agent().kill();
+        } else {
+            assert_eq!(six.lab.agent().stop(), 0);
+        }
+        for connection in &mut kept {
+            connection.nonce("without").unwrap();
+        }
+        assert_eq!(open(&six.blue, vip, HOST).nonce("new").unwrap().server(), "orders", "without an agent");
+        six.lab.start_agent();
+        for connection in &mut kept {
+            connection.nonce("after").unwrap();
+        }
+        assert_eq!(open(&six.dual, vip, HOST).nonce("new").unwrap().server(), "orders", "with the next one");
+        assert_eq!((aliases(&six), routes(&six)), (before, routed.clone()));
+        assert_eq!(six.lab.engine_pid(), engine, "the same engine");
+    }
+    // What went while no agent looked.
+    six.lab.agent().kill();
+    six.dual.namespace.ip("addr del fd10::10/64 dev eth0");
+    six.lab.start_agent();
+    let [.., gone] = before;
+    wait_until("its alias is nobody's", SETTLE, || !holds(&six.lab, "dual1", gone));
+    wait_until("its connection is closed", SETTLE, || connections_of(&six.lab, gone) == 0);
+    kept[0].nonce("still").unwrap();
+}
+
+/// Whether the workload is attached with this alias.
+fn holds(lab: &Lab, interface: &str, alias: IpAddr) -> bool {
+    lab.workloads().iter().any(|workload| {
+        workload.interface == interface
+            && workload.state == "attached"
+            && workload.addresses.values().any(|own| *own == alias.to_string())
+    })
+}
+
+/// Open connections of the node with an alias, whoever began them.
+fn connections_of(lab: &Lab, alias: IpAddr) -> usize {
+    lab.node.sh(&format!("ss -Htn state established dst [{alias}]")).lines().count()
+}
+
+/// A connection from one of a workload's addresses.
+fn open_from(workload: &Workload, address: &str, vip: SocketAddr) -> Connection {
+    let from: SocketAddr = SocketAddr::new(address.parse().unwrap(), 0);
+    let stream: TcpStream = workload.namespace.enter(|| {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect_timeout(&vip.into(), Duration::from_secs(5)).unwrap();
+        socket.into()
+    });
+    Connection::new(stream).with_host(HOST)
+}
+
+/// An address that one workload gives up and another takes, as caller and as target.
+#[test]
+fn an_address_that_changes_hands_takes_no_connection_and_no_alias_along() {
+    const ADDRESS: &str = "fd10::20";
+    let mut six = Six::prepare();
+    let heir = six.lab.workload("dual2", "fd10::12", Wiring::Routed);
+    let servers = [(&six.dual, "first"), (&heir, "heir")].map(|(who, name)| Server::start(&who.namespace, name, 8080));
+    six.dual.namespace.ip(&format!("addr add {ADDRESS}/64 dev eth0 nodad"));
+    let moving = SERVICES.replace("platform/green", "platform/dual").replace("\"fd10::10\"", &format!("\"{ADDRESS}\""));
+    six.lab.write("accounts/shop/services.yaml", &moving);
+    six.lab.start_agent();
+    let address: IpAddr = ADDRESS.parse().unwrap();
+    let (vip, own) = (six.lab.vip6("shop/orders", 80), six.lab.alias("dual1", "fd10::10".parse::<IpAddr>().unwrap()));
+    let mut held = Vec::new();
+    // There, and back again.
+    for (round, (holder, next)) in [(&six.dual, &heir), (&heir, &six.dual)].into_iter().enumerate() {
+        let alias = six.lab.alias(&holder.interface, address);
+        assert!(!held.contains(&alias), "round {round}: {alias} was given before: {held:?}");
+        held.push(alias);
+        let mut called = open(&six.blue, vip, HOST);
+        assert_eq!(called.nonce("before").unwrap().server(), servers[round].name);
+        let mut calls = open_from(holder, ADDRESS, vip);
+        calls.nonce("before").unwrap();
+        // That of the caller, and the engine's to the target.
+        assert!(connections_of(&six.lab, alias) >= 2, "round {round}");
+        holder.namespace.ip(&format!("addr del {ADDRESS}/64 dev eth0"));
+        wait_until("the alias is lost", AT_ONCE, || !holds(&six.lab, &holder.interface, alias));
+        wait_until("its connections are closed", AT_ONCE, || connections_of(&six.lab, alias) == 0);
+        next.namespace.ip(&format!("addr add {ADDRESS}/64 dev eth0 nodad"));
+        let fresh = six.lab.alias(&next.interface, address);
+        assert!(!held.contains(&fresh), "round {round}: {fresh} was given before: {held:?}");
+        let resting = six.lab.workloads().into_iter().any(|view| {
+            view.state == "quarantined"
+                && view.addresses.get(ADDRESS).is_some_and(|resting| *resting == alias.to_string())
+        });
+        assert!(resting, "round {round}: {:?}", six.lab.workloads());
+        // Whoever called the service all the time is served by who has the address now.
+        wait_until("the engine knows", SETTLE, || {
+            open(&six.blue, vip, HOST).nonce("asks").is_ok_and(|answer| answer.server() == servers[1 - round].name)
+        });
+        for number in 0..20 {
+            let nonce = format!("after-{number}");
+            assert_eq!(called.nonce(&nonce).unwrap().server(), servers[1 - round].name, "round {round}");
+        }
+        open_from(next, ADDRESS, vip).nonce("its own").unwrap();
+        assert_eq!(six.lab.alias("dual1", "fd10::10".parse::<IpAddr>().unwrap()), own, "the other address stays");
+    }
+}
