@@ -196,10 +196,12 @@ pub(crate) fn workloads(workloads: &[WorkloadView], colours: bool) -> String {
         };
         let addresses: Vec<String> =
             workload.addresses.iter().map(|(real, alias)| format!("{real} → {alias}")).collect();
+        let of_host = workload.namespace.as_deref().is_some_and(|place| place.starts_with("cgroup "));
+        let interface = if workload.interface.is_empty() && of_host { "(host)" } else { &workload.interface };
         table.row(&[
             (workload.name.as_str(), Tone::Plain),
             (&workload.vpc, Tone::Plain),
-            (&workload.interface, Tone::Plain),
+            (interface, Tone::Plain),
             (workload.namespace.as_deref().unwrap_or(""), Tone::Plain),
             (&workload.state, tone),
             (&addresses.join(", "), Tone::Plain),

@@ -140,7 +140,10 @@ fn caller(out: &mut String, caller: &CallerView) {
     line(out, &format!("{name}{origin}{address}{alias}"));
     let mut known: Vec<String> = Vec::new();
     known.extend(caller.interface.as_ref().map(|interface| format!("interface {interface}")));
-    known.extend(caller.namespace.as_ref().map(|namespace| format!("namespace {namespace}")));
+    known.extend(caller.namespace.as_ref().map(|place| match &caller.interface {
+        None if place.starts_with("cgroup ") => format!("processes of the host, {place}"),
+        _ => format!("namespace {place}"),
+    }));
     known.extend(caller.state.clone());
     known.extend(caller.since.map(|since| format!("since {}", rfc3339(i64::try_from(since).unwrap_or(i64::MAX)))));
     if !known.is_empty() {

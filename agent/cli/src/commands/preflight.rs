@@ -240,7 +240,7 @@ async fn show_interfaces(model: Option<&Model>, out: &mut Out) -> Result<(), Fai
         let state = if decision.attached() { ("attach", Tone::Good) } else { ("refuse", Tone::Bad) };
         let addresses: Vec<String> = decision.addresses.iter().map(ToString::to_string).collect();
         table.row(&[
-            plain(&decision.interface),
+            plain(if decision.host.is_some() { "(host)" } else { &decision.interface }),
             (state.0.to_owned(), state.1),
             plain(&decision.vpc),
             plain(&decision.name),
