@@ -138,6 +138,34 @@ fn what_is_removed_under_load_is_mended_and_nothing_strays() {
 }
 
 #[test]
+fn nothing_strays_for_as_long_as_a_route_is_missing() {
+    use nix::sys::signal::{Signal, kill};
+
+    let mut retail = Retail::prepare(&service(&forward(1, 0)));
+    let neighbour = outside(&retail.lab);
+    retail.lab.start_agent();
+    let (lab, vip) = (&retail.lab, retail.orders());
+    assert!(retail.blue.connect_within(vip, SETTLE).is_ok(), "positive control");
+    // Frozen, so that the moment lasts.
+    let agent = nix::unistd::Pid::from_raw(lab.status().pid.cast_signed());
+    kill(agent, Signal::SIGSTOP).unwrap();
+    let call = || (0..5).all(|_| retail.blue.connect_within(vip, Duration::from_millis(100)).is_err());
+    let gone = strays(&neighbour);
+    lab.node.ip("route flush proto 187");
+    assert!(call(), "without the alias route");
+    lab.node.ip("route flush table local proto 187");
+    assert!(call(), "without both");
+    let strayed = strays(&neighbour) - gone;
+    // Without the table it is the default route that takes them: the control.
+    lab.node.sh("nft delete table inet brattice");
+    let unguarded = call() && strays(&neighbour) > gone + strayed;
+    kill(agent, Signal::SIGCONT).unwrap();
+    assert_eq!(strayed, 0, "something left by the default route");
+    assert!(unguarded, "the control");
+    wait_until("it is served again", SETTLE, || retail.blue.connect_within(vip, PATIENCE).is_ok());
+}
+
+#[test]
 fn removed_pins_are_put_back_and_a_restart_adopts_them_under_load() {
     let mut retail = Retail::start();
     let vip = retail.orders();

@@ -234,7 +234,7 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "loader/src/nft.rs",
         search: "iifname \\\"{DEVICE}\\\" counter drop;",
         replace: "iifname \\\"lo\\\" counter drop;",
-        tests: &[test("brattice-tests", "together", "mended::what_is_removed_under_load_is_mended_and_nothing_strays")],
+        tests: &[test("brattice-tests", "together", "mended::nothing_strays_for_as_long_as_a_route_is_missing")],
     },
     Fault {
         name: "namespace-symlink",
