@@ -31,8 +31,23 @@ pub(crate) const HOOKS: [(&str, u32); 6] = [
     (abi::HOST_BIND6, BIND6),
 ];
 
-/// The links of [`HOOKS`], by program.
-pub(crate) type Links = BTreeMap<&'static str, Link>;
+/// The links of [`HOOKS`], by program, and the id of the root that they are at. The root is not kept open: nobody could
+/// unmount it.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    root: Option<u64>,
+    by_program: BTreeMap<&'static str, Link>,
+}
+
+impl Links {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&&'static str, &Link)> {
+        self.by_program.iter()
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Link> {
+        self.by_program.values()
+    }
+}
 
 /// Inode of the root of all cgroups; that of a cgroup namespace or a container has another.
 const ROOT_INODE: u64 = 1;
@@ -88,7 +103,10 @@ fn mount_point(mounts: &str) -> Option<PathBuf> {
 /// Takes up the pinned links of these programs, and attaches those that are not attached, where there is a root; whether
 /// anything had to be done.
 pub(crate) fn ensure(programs: &[(&'static str, Loaded)], links: &mut Links, pins: &Pins) -> Result<bool> {
-    let Some(root) = Root::find()? else { return Ok(false) };
+    let root = Root::find()?;
+    links.root = root.as_ref().map(|root| root.id);
+    let Some(root) = root else { return Ok(false) };
+    let links = &mut links.by_program;
     let mut done = false;
     for ((name, loaded), (_, hook)) in programs.iter().zip(HOOKS) {
         let target = Target::Cgroup { id: root.id, hook };
@@ -109,12 +127,12 @@ pub(crate) fn ensure(programs: &[(&'static str, Loaded)], links: &mut Links, pin
     Ok(done)
 }
 
-/// Whether all that are held are attached, and none is missing where there is a root.
+/// Whether all are attached to the root that [`ensure`] found. Where it found none, whether there still is none.
 pub(crate) fn whole(programs: &[(&'static str, Loaded)], links: &Links) -> Result<bool> {
-    let Some(root) = Root::find()? else { return Ok(true) };
+    let Some(id) = links.root else { return Ok(Root::find()?.is_none()) };
     for ((name, loaded), (_, hook)) in programs.iter().zip(HOOKS) {
-        let target = Target::Cgroup { id: root.id, hook };
-        if !links.get(name).map_or(Ok(false), |link| link.works(loaded.id, target))? {
+        let target = Target::Cgroup { id, hook };
+        if !links.by_program.get(name).map_or(Ok(false), |link| link.works(loaded.id, target))? {
             return Ok(false);
         }
     }

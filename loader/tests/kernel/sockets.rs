@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use brattice_loader::sockets;
 
-use crate::room::{Room, room, sh};
+use crate::room::{Room, SOCKET_PROGRAMS, room, sh};
 
 #[test]
 fn the_dns_socket_belongs_to_the_engine() {
@@ -20,6 +20,23 @@ fn the_dns_socket_belongs_to_the_engine() {
         let error = sockets::dns_udp(address, 4711).unwrap_err();
         assert!(error.to_string().contains("169.254.64.17:53"), "{error}");
         drop(socket);
+    });
+}
+
+#[test]
+fn each_program_of_sockets_is_missed() {
+    room(async |room: Room| {
+        let datapath = room.start().await;
+        let at_cgroups = || datapath.attached().unwrap().into_iter().filter(|link| link.hook == "cgroup");
+        assert_eq!(at_cgroups().count(), SOCKET_PROGRAMS);
+        for link in at_cgroups() {
+            assert!(datapath.whole().unwrap(), "{}", link.program);
+            sh(&format!("bpftool link detach id {}", link.link_id));
+            assert!(!datapath.whole().unwrap(), "{}", link.program);
+            assert_eq!(datapath.repair().await.unwrap(), ["host"]);
+        }
+        assert!(datapath.whole().unwrap());
+        assert_eq!(at_cgroups().count(), SOCKET_PROGRAMS);
     });
 }
 

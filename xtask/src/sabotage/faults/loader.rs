@@ -18,6 +18,14 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[kernel("cleanup::cleanup_leaves_the_node_as_it_was")],
     },
     Fault {
+        name: "sockets-unwatched",
+        means: "nobody misses a program of sockets that was detached",
+        file: "loader/src/cgroups.rs",
+        search: "let Some(id) = links.root else { return Ok(Root::find()?.is_none()) };",
+        replace: "let Some(id) = links.root.filter(|id| *id == 0) else { return Ok(true) };",
+        tests: &[kernel("sockets::each_program_of_sockets_is_missed")],
+    },
+    Fault {
         name: "cleanup-foreign-route",
         means: "cleanup removes a foreign route with our protocol number",
         file: "loader/src/routes.rs",
