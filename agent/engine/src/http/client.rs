@@ -1,7 +1,7 @@
 //! Client connections: accepted, identified, served, swept, closed.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     convert::Infallible,
     future::{Future, poll_fn},
     net::SocketAddr,
@@ -162,6 +162,7 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
         vip,
         port,
         http2: false,
+        shown: OnceCell::new(),
         auth: auth::Session::default(),
         parties: parties.clone(),
         switched: RefCell::default(),

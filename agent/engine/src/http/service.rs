@@ -1,7 +1,7 @@
 //! One request: begun, decided about, sent to where it goes, answered.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     future::poll_fn,
     io,
     net::IpAddr,
@@ -27,7 +27,7 @@ use super::{
     decide::{self, Decision, Plan},
     filters::Filters,
     forward::{self, Failure, Lease, Noticed},
-    headers,
+    headers::{self, Shown},
     upgrade::{self, Upgrade},
 };
 use crate::{
@@ -52,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) vip: IpAddr,
     pub(crate) port: u16,
     pub(crate) http2: bool,
+    /// What targets are told of the caller; one generation of an alias stands for one address.
+    pub(crate) shown: OnceCell<Shown>,
     /// What policies said of it that holds for all of its requests.
     pub(crate) auth: auth::Session,
     /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.

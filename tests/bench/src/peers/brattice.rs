@@ -173,7 +173,7 @@ pub(crate) fn orders(features: Features, scale: &Scale, version: usize) -> Strin
     for rule in 0..scale.rules {
         let _ = writeln!(
             rules,
-            "      - {{name: rule-{rule}, priority: {}, match: {{httpMatch: {{pathMatch: {{match: {{exact: /rule/{rule}}}}}}}}}, action: {{fixedResponse: {{statusCode: 404}}}}}}",
+            "      - {{name: path-{rule}, priority: {}, match: {{httpMatch: {{pathMatch: {{match: {{exact: /rule/{rule}}}}}}}}}, action: {{fixedResponse: {{statusCode: 404}}}}}}",
             rule + 1
         );
     }
