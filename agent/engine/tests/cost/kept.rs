@@ -57,14 +57,22 @@ impl Kept {
         }
     }
 
-    /// Whether all that was counted went through the engine, met policies and was logged.
-    pub(crate) async fn check(self) {
-        assert_eq!(self.engine.stats().requests, BEFORE + REQUESTS, "all went through the engine");
+    /// More connections, each after one answered request.
+    pub(crate) fn more(&self, connections: u64) -> Vec<TcpStream> {
+        let mut all: Vec<TcpStream> = (0..connections).map(|_| connect(self.engine.port)).collect();
+        all.iter_mut().for_each(ask);
+        all
+    }
+
+    /// Whether all that was counted, and `more` requests, went through the engine, met policies and was logged.
+    pub(crate) async fn check(self, more: u64) {
+        let requests = BEFORE + REQUESTS + more;
+        assert_eq!(self.engine.stats().requests, requests, "all went through the engine");
         assert_eq!(self.engine.get("/private").await.0, 403, "policies are in force");
         let lines = || fs::read_to_string(&self.log).unwrap().lines().count() as u64;
         let started = Instant::now();
         // And one that was refused.
-        while lines() < BEFORE + REQUESTS + 1 {
+        while lines() < requests + 1 {
             assert!(started.elapsed() < Duration::from_secs(10), "{} lines in the log", lines());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
