@@ -139,19 +139,22 @@ fn text(options: &Options) -> String {
     //
     // Nothing that comes by brattice0 is for elsewhere, and nothing to an alias goes by another way. While somebody has
     // removed one of our routes, the host's default route would take it.
+    //
+    // Every packet passes here, and to compare an interface's name costs more than all else: it is done once where it can
+    // be, and last elsewhere.
     let (mut guard, mut output, mut astray) = (String::new(), String::new(), String::new());
     for Guarded { family, vip, alias, sources, errors, quoted } in guarded(options) {
         let (len, prefix) = (alias.prefix_len(), prefix(alias));
         guard += &format!(
-            "iifname != \"{DEVICE}\" iifname != \"lo\" {family} saddr {alias} {family} daddr {vip} counter drop;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" {errors} @th,{quoted},{len} {prefix} counter drop;\n"
+            "{family} saddr {alias} {family} daddr {vip} counter drop;\n\
+             {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
+             {errors} @th,{quoted},{len} {prefix} counter drop;\n"
         );
         output += &format!(
-            "oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
+            "tcp flags & (syn | ack) == syn oifname \"{DEVICE}\" {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
             options.engine_uid
         );
-        astray += &format!("oifname != \"{DEVICE}\" {family} daddr {alias} counter drop;\n");
+        astray += &format!("{family} daddr {alias} oifname != \"{DEVICE}\" counter drop;\n");
     }
     // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
     format!(
@@ -161,6 +164,8 @@ fn text(options: &Options) -> String {
            comment \"Brattice: service traffic is not tracked and comes by {DEVICE} only (brattice cleanup removes this)\"\n\
            chain guard {{\n\
              type filter hook prerouting priority {GUARD}; policy accept;\n\
+             iifname \"{DEVICE}\" accept;\n\
+             iifname \"lo\" accept;\n\
              {guard}\
            }}\n\
            chain prerouting {{\n\
@@ -205,7 +210,10 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
             && rule("output", &["skuid", &engine, &vip, "reject"])
             && rule("astray", &["oifname", &alias, "drop"])
     });
+    let ours = |device: &str| rule("guard", &["iifname", &format!("\"right\":\"{device}\""), "accept"]);
     Ok(families
+        && ours(DEVICE)
+        && ours("lo")
         && hook("prerouting")
         && hook("output")
         && rule("prerouting", &["notrack"])

@@ -44,9 +44,8 @@ struct Count {
     bytes: AtomicI64,
 }
 
-static COUNTS: [Count; THREADS] = [const {
-    Count { thread: AtomicU32::new(0), allocations: AtomicU64::new(0), bytes: AtomicI64::new(0) }
-}; THREADS];
+static COUNTS: [Count; THREADS] =
+    [const { Count { thread: AtomicU32::new(0), allocations: AtomicU64::new(0), bytes: AtomicI64::new(0) } }; THREADS];
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {

@@ -29,7 +29,8 @@ const MORE: u64 = REQUESTS / 10;
 async fn a_kept_get_calls_the_kernel_no_more_than_it_did() {
     let mut kept = Kept::start().await;
     let (worker, log) = (thread("worker-0"), thread("log"));
-    let calls = [libc::SYS_epoll_wait, libc::SYS_recvfrom, libc::SYS_writev].map(|call| Counter::of(worker, Some(call)));
+    let calls =
+        [libc::SYS_epoll_wait, libc::SYS_recvfrom, libc::SYS_writev].map(|call| Counter::of(worker, Some(call)));
     let all = Counter::of(worker, None);
     let woken = [worker, log].map(|thread| Counter::of(thread, Some(libc::SYS_futex)));
     kept.send(REQUESTS);
@@ -41,6 +42,9 @@ async fn a_kept_get_calls_the_kernel_no_more_than_it_did() {
     // They are counted at all.
     assert!(read >= 2 * REQUESTS && written >= 2 * REQUESTS, "{read} reads, {written} writes");
     assert!(all >= SYSTEM_CALLS * REQUESTS - MORE, "{all} system calls: lower the budget of {SYSTEM_CALLS} a request");
-    assert!(all <= SYSTEM_CALLS * REQUESTS + MORE, "{all} system calls, and no more than {SYSTEM_CALLS} a request are allowed");
+    assert!(
+        all <= SYSTEM_CALLS * REQUESTS + MORE,
+        "{all} system calls, and no more than {SYSTEM_CALLS} a request are allowed"
+    );
     assert_eq!(woken, 0, "nobody waits for a thread, or has to be woken");
 }

@@ -101,7 +101,10 @@ mod tests {
             .body(())
             .unwrap();
         let again = rooms.copy(&request).request(());
-        assert_eq!((again.method(), again.uri(), again.version()), (request.method(), request.uri(), request.version()));
+        assert_eq!(
+            (again.method(), again.uri(), again.version()),
+            (request.method(), request.uri(), request.version())
+        );
         assert_eq!(again.headers(), request.headers());
         assert_eq!(rooms.0.borrow().len(), 1, "the room is kept");
         let fewer = Request::get("/").header("host", "b").body(()).unwrap();

@@ -245,7 +245,8 @@ async fn greet(session: &Session, stream: TcpStream) -> Option<ClientIo> {
 /// Serves requests, each in a box of its own, which an idle connection does not keep.
 fn service(
     session: &Rc<Session>,
-) -> impl Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Closed, Future: Unpin + 'static> + use<> {
+) -> impl Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Closed, Future: Unpin + 'static> + use<>
+{
     let session = Rc::clone(session);
     service_fn(move |request| Box::pin(service::serve(Rc::clone(&session), request)))
 }

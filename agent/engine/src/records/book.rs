@@ -191,8 +191,7 @@ impl Book {
         replace(&mut last.request_id, known.request_id());
         replace(&mut last.rule, known.rule());
         last.named = Some(Rc::clone(&named));
-        (last.target, last.target_alias) =
-            (met.target.map(|(address, _)| address), met.target.map(|(_, alias)| alias));
+        (last.target, last.target_alias) = (met.target.map(|(address, _)| address), met.target.map(|(_, alias)| alias));
         *record.named.borrow_mut() = Some(named);
     }
 

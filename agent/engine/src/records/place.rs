@@ -4,12 +4,7 @@ use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use brattice_router::hash::FastMap;
 
-use super::{
-    json,
-    names::Names,
-    outlets::Outlets,
-    record::Met,
-};
+use super::{json, names::Names, outlets::Outlets, record::Met};
 use crate::metrics::series::{Labels, NONE, Series};
 
 /// Series and names that a worker finds without asking for them.

@@ -65,13 +65,8 @@ pub(super) fn run(peers: &mut Peers, plan: &Plan) -> Result<Vec<Table>> {
             drop(clients);
             let mut flood = flood(&peer, plan.length + MARGIN)?;
             let care = Care { beside: Some(flood.id().cast_signed()), ..plan.care };
-            let measured = measure(
-                &format!("beside a workload at full load, {FLOOD} connections"),
-                &peer,
-                plan,
-                care,
-                &mut table,
-            );
+            let measured =
+                measure(&format!("beside a workload at full load, {FLOOD} connections"), &peer, plan, care, &mut table);
             flood.wait()?;
             measured?;
         }
