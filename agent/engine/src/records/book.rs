@@ -17,13 +17,14 @@ use super::{
     flow::{Flow, millis, replace},
     line,
     names::Names,
-    outlets::{CHUNK_BYTES, CHUNK_TIME, Chunk, Outlets},
+    outlets::{CHUNK_BYTES, Chunk, Outlets},
     past,
     place::{Place, Places},
     record::{Known, Record},
     ring::Ring,
     time::Wall,
 };
+use crate::ticker::Ticker;
 
 /// Rooms for texts of requests that are kept for the next ones.
 const KEPT_ROOMS: usize = 1_024;
@@ -84,12 +85,10 @@ impl Book {
         })
     }
 
-    /// Hands lines on in time, for ever.
-    pub(crate) async fn run(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(CHUNK_TIME);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    /// Hands lines on in time, for ever. `ticker`: of [`CHUNK_TIME`].
+    pub(crate) async fn run(self: Rc<Self>, ticker: Ticker) {
         loop {
-            ticks.tick().await;
+            ticker.tick().await;
             self.flush();
         }
     }
