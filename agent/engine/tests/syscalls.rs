@@ -25,26 +25,35 @@ const SYSTEM_CALLS: u64 = 6;
 /// What else a worker calls: timers of its own, a request that came in two pieces. In 10,000 requests.
 const MORE: u64 = REQUESTS / 10;
 
+const CALLS: &str = "raw_syscalls/sys_enter";
+/// How the runtime waits for sockets.
+const WAITS: &str =
+    if cfg!(target_arch = "x86_64") { "syscalls/sys_enter_epoll_wait" } else { "syscalls/sys_enter_epoll_pwait" };
+
 #[tokio::test]
 async fn a_kept_get_calls_the_kernel_no_more_than_it_did() {
     let mut kept = Kept::start().await;
     let (worker, log) = (thread("worker-0"), thread("log"));
-    let calls =
-        [libc::SYS_epoll_wait, libc::SYS_recvfrom, libc::SYS_writev].map(|call| Counter::of(worker, Some(call)));
-    let all = Counter::of(worker, None);
-    let woken = [worker, log].map(|thread| Counter::of(thread, Some(libc::SYS_futex)));
+    let of = |thread, call: libc::c_long| Counter::of(thread, CALLS, Some(format!("id == {call}")));
+    let all = Counter::of(worker, CALLS, None);
+    let [read, written] = [libc::SYS_recvfrom, libc::SYS_writev].map(|call| of(worker, call));
+    let woken = [worker, log].map(|thread| of(thread, libc::SYS_futex));
+    let waits = Counter::of(worker, WAITS, None);
+    // Neither without end (-1) nor not at all.
+    let timed = Counter::of(worker, WAITS, Some("timeout > 0 && timeout <= 2147483647".into()));
     kept.send(REQUESTS);
-    let all = all.count();
-    let [waited, read, written] = calls.map(|counter| counter.count());
+    let [all, read, written, waits, timed] = [all, read, written, waits, timed].map(|counter| counter.count());
     let woken: u64 = woken.iter().map(Counter::count).sum();
     kept.check(0).await;
-    println!("{all} system calls for {REQUESTS} requests: epoll_wait {waited}, recvfrom {read}, writev {written}");
+    println!("{all} system calls for {REQUESTS} requests: waits {waits}, recvfrom {read}, writev {written}");
     // They are counted at all.
-    assert!(read >= 2 * REQUESTS && written >= 2 * REQUESTS, "{read} reads, {written} writes");
+    let least = read.min(written).min(waits);
+    assert!(least >= 2 * REQUESTS, "{read} reads, {written} writes, {waits} waits");
     assert!(all >= SYSTEM_CALLS * REQUESTS - MORE, "{all} system calls: lower the budget of {SYSTEM_CALLS} a request");
     assert!(
         all <= SYSTEM_CALLS * REQUESTS + MORE,
         "{all} system calls, and no more than {SYSTEM_CALLS} a request are allowed"
     );
     assert_eq!(woken, 0, "nobody waits for a thread, or has to be woken");
+    assert_eq!(timed, 0, "no wait sets a timer");
 }

@@ -19,8 +19,10 @@ use super::outlets::{Destination, Outlets, ToLog};
 const PIECE: usize = 4_096;
 /// How long a destination that takes nothing is waited for at once; in between, a new one is looked for.
 const LOOK_MS: u8 = 100;
-/// How often the queue is looked at while lines come: to be woken would cost a worker a system call each time.
-const LOOK: Duration = Duration::from_millis(10);
+/// The queue is looked at again after this, while lines come: to be woken would cost a worker a system call each time ...
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
+/// ... and where there were none, after twice as long, up to this.
+const LONGEST_LOOK: Duration = Duration::from_millis(8);
 /// After so long without any, the thread waits to be woken.
 const QUIET: Duration = Duration::from_secs(1);
 /// Pause after an error, and least time between two reports of it.
@@ -59,11 +61,15 @@ pub fn run(outlets: &Arc<Outlets>) -> Result<(), std::convert::Infallible> {
 /// The next message; none: the workers are gone.
 fn next(queue: &mpsc::Receiver<ToLog>) -> Option<ToLog> {
     let since = Instant::now();
+    let mut look = SHORTEST_LOOK;
     loop {
         match queue.try_recv() {
             Ok(message) => return Some(message),
             Err(mpsc::TryRecvError::Disconnected) => return None,
-            Err(mpsc::TryRecvError::Empty) if since.elapsed() < QUIET => std::thread::sleep(LOOK),
+            Err(mpsc::TryRecvError::Empty) if since.elapsed() < QUIET => {
+                std::thread::sleep(look);
+                look = LONGEST_LOOK.min(look * 2);
+            }
             Err(mpsc::TryRecvError::Empty) => return queue.recv().ok(),
         }
     }

@@ -1,14 +1,12 @@
-//! The kernel's count of a thread's system calls (perf_event_open(2), tracepoint `raw_syscalls:sys_enter`).
+//! The kernel's count of what a thread does (perf_event_open(2), tracepoints).
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::CString,
     fs::File,
     io::{self, Read},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-/// Where the tracepoint's number is, in tracefs.
-const ID: &CStr = c"events/raw_syscalls/sys_enter/id";
 const PERF_TYPE_TRACEPOINT: u32 = 2;
 /// `_IOW('$', 6, char *)`.
 const PERF_EVENT_IOC_SET_FILTER: libc::Ioctl = 0x4008_2406;
@@ -33,15 +31,16 @@ struct Attributes {
 pub(crate) struct Counter(File);
 
 impl Counter {
-    /// System calls of a thread; all, or only those of this number.
-    pub(crate) fn of(thread: u32, call: Option<libc::c_long>) -> Self {
+    /// Events of a thread, `group/name`: all, or only those that pass a filter of the kernel's.
+    pub(crate) fn of(thread: u32, event: &str, filter: Option<String>) -> Self {
         let size = u32::try_from(size_of::<Attributes>()).unwrap();
-        let attributes = Attributes { kind: PERF_TYPE_TRACEPOINT, size, config: tracepoint(), ..Attributes::default() };
+        let attributes =
+            Attributes { kind: PERF_TYPE_TRACEPOINT, size, config: tracepoint(event), ..Attributes::default() };
         // SAFETY: the kernel reads `size` bytes of the attributes, and nothing outlives the call.
         let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, thread, -1, -1, 0) };
-        let file = File::from(owned(fd, "system calls cannot be counted; this test needs root"));
-        if let Some(call) = call {
-            let filter = CString::new(format!("id == {call}")).unwrap();
+        let file = File::from(owned(fd, "nothing can be counted; this test needs root"));
+        if let Some(filter) = filter {
+            let filter = CString::new(filter).unwrap();
             // SAFETY: the kernel copies a text that ends with a zero byte.
             let set = unsafe { libc::ioctl(file.as_raw_fd(), PERF_EVENT_IOC_SET_FILTER, filter.as_ptr()) };
             assert!(set == 0, "the filter is refused: {}", io::Error::last_os_error());
@@ -49,7 +48,7 @@ impl Counter {
         Self(file)
     }
 
-    /// So many were made.
+    /// So many there were.
     pub(crate) fn count(&self) -> u64 {
         let mut bytes = [0; 8];
         (&self.0).read_exact(&mut bytes).unwrap();
@@ -57,8 +56,9 @@ impl Counter {
     }
 }
 
-/// The tracepoint's number. From a tracefs of our own, which is mounted nowhere: the host may have none.
-fn tracepoint() -> u64 {
+/// A tracepoint's number. From a tracefs of our own, which is mounted nowhere: the host may have none.
+fn tracepoint(event: &str) -> u64 {
+    let path = CString::new(format!("events/{event}/id")).unwrap();
     // SAFETY: texts that end with a zero byte, and numbers.
     let id = unsafe {
         let context = libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), 0);
@@ -67,8 +67,8 @@ fn tracepoint() -> u64 {
         let made = libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, 0, 0, 0);
         assert!(made == 0, "tracefs: {}", io::Error::last_os_error());
         let mount = owned(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, 0), "tracefs");
-        let id = libc::openat(mount.as_raw_fd(), ID.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        owned(id.into(), "the tracepoint")
+        let id = libc::openat(mount.as_raw_fd(), path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        owned(id.into(), event)
     };
     let mut text = String::new();
     File::from(id).read_to_string(&mut text).unwrap();
