@@ -23,7 +23,8 @@ type Dimension = (&'static str, &'static [usize], fn(usize) -> Scale);
 const DIMENSIONS: &[Dimension] = &[
     ("services x 10 targets", &[10, 1_000, 10_000], |services| Scale { services, ..Scale::default() }),
     ("rules", &[1, 100, 1_000], |rules| Scale { rules, ..Scale::default() }),
-    ("statements", &[1, 100, 1_000], |statements| Scale { statements, ..Scale::default() }),
+    // A policy may have 100 KiB.
+    ("statements", &[1, 100, 700], |statements| Scale { statements, ..Scale::default() }),
     ("workloads", &[1, 100, 1_000], |workloads| Scale { workloads, ..Scale::default() }),
 ];
 
