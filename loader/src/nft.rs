@@ -142,21 +142,24 @@ fn text(options: &Options) -> String {
     //
     // Aliases of processes of the host are addresses of the host: reached by lo only, by the engine, and not by the rest of
     // the world that sends its packets here.
+    //
+    // Every packet passes here, and to compare an interface's name costs more than all else: it is done once where it can
+    // be, and last elsewhere.
     let (mut guard, mut input, mut untracked, mut output, mut astray) =
         (String::new(), String::new(), String::new(), String::new(), String::new());
     for Guarded { family, vip, alias, sources, errors, quoted } in guarded(options) {
         let (len, prefix) = (alias.prefix_len(), prefix(alias));
         guard += &format!(
-            "iifname != \"{DEVICE}\" iifname != \"lo\" {family} saddr {alias} {family} daddr {vip} counter drop;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
-             iifname != \"{DEVICE}\" iifname != \"lo\" {errors} @th,{quoted},{len} {prefix} counter drop;\n"
+            "{family} saddr {alias} {family} daddr {vip} counter drop;\n\
+             {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
+             {errors} @th,{quoted},{len} {prefix} counter drop;\n"
         );
         output += &format!(
-            "oifname \"{DEVICE}\" tcp flags & (syn | ack) == syn {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
+            "tcp flags & (syn | ack) == syn oifname \"{DEVICE}\" {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
             options.engine_uid
         );
-        astray += &format!("oifname != {{ \"{DEVICE}\", \"lo\" }} {family} daddr {alias} counter drop;\n");
-        input += &format!("iifname != \"lo\" {family} daddr {alias} counter drop;\n");
+        astray += &format!("{family} daddr {alias} oifname != {{ \"{DEVICE}\", \"lo\" }} counter drop;\n");
+        input += &format!("{family} daddr {alias} iifname != \"lo\" counter drop;\n");
         untracked += &format!("{family} saddr {vip} notrack;\n{family} daddr {vip} notrack;\n");
     }
     // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
@@ -167,6 +170,8 @@ fn text(options: &Options) -> String {
            comment \"Brattice: service traffic is not tracked and comes by {DEVICE} only (brattice cleanup removes this)\"\n\
            chain guard {{\n\
              type filter hook prerouting priority {GUARD}; policy accept;\n\
+             iifname \"{DEVICE}\" accept;\n\
+             iifname \"lo\" accept;\n\
              {guard}\
            }}\n\
            chain own {{\n\
@@ -222,7 +227,10 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
             && rule("input", &["iifname", &alias, "drop"])
             && rule("own", &["notrack", &vip])
     });
+    let ours = |device: &str| rule("guard", &["iifname", &format!("\"right\":\"{device}\""), "accept"]);
     Ok(families
+        && ours(DEVICE)
+        && ours("lo")
         && hook("prerouting")
         && hook("output")
         && hook("input")

@@ -32,9 +32,7 @@ pub(crate) fn run(quick: bool, arguments: &[String]) -> Result<()> {
         command.env("ENVOY_BIN", envoy()?);
     }
     command.arg("--out").arg(paths::target().join("bench.json")).args(arguments);
-    run::run(&mut command)?;
-    println!("all samples: {}", paths::target().join("bench.json").display());
-    Ok(())
+    run::run(&mut command)
 }
 
 /// Envoy's program, in an environment of its own below `target/tools`.

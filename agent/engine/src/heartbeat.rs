@@ -15,6 +15,8 @@ use std::{
 
 use brattice_abi::{MAX_WORKERS, WorkerState};
 
+use crate::ticker::Ticker;
+
 /// Time between two heartbeats of a worker. The agent's patience is a multiple of it.
 pub const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -114,12 +116,10 @@ impl Slot {
     }
 
     /// Beats every [`INTERVAL`], for ever: a task of the worker's own runtime, so that it stops when the worker hangs.
-    pub async fn run(self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pub(crate) async fn run(self, ticker: Ticker) {
         loop {
-            ticks.tick().await;
             self.beat();
+            ticker.tick().await;
         }
     }
 }

@@ -5,7 +5,7 @@
 //! - [`link`], [`fds`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
 //! - [`state`], [`rules`], [`limits`], [`stats`]: what all threads share.
-//! - [`worker`]: one thread per core; [`relay`] is its path for bypassed connections.
+//! - [`worker`]: one thread per core, [`ticker`] its time; [`relay`] is its path for bypassed connections.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
 //! - [`auth`]: who may call what: identity, enforcement, revocation.
 //! - [`dns`]: the DNS server.
@@ -35,6 +35,7 @@ pub mod sandbox;
 pub mod state;
 pub mod stats;
 pub mod tasks;
+mod ticker;
 pub mod worker;
 
 pub use process::{Args, Error, run};

@@ -20,7 +20,7 @@ use crate::{
     dial::{self, Sources},
     flights::Flights,
     heartbeat::Slot,
-    http::Clients,
+    http::{Clients, again::Rooms},
     pool::Pool,
     random::Random,
     records::book::Book,
@@ -93,6 +93,8 @@ pub(crate) struct Local {
     /// Client connections, HTTP/2 streams, connects, connections to targets.
     pub(crate) tasks: Rc<Tasks>,
     pub(crate) pool: Pool,
+    /// For requests that may be sent again.
+    pub(crate) rooms: Rooms,
     pub(crate) copier: Copier,
     pub(crate) flights: Flights,
     pub(crate) authorizer: Authorizer,
@@ -131,6 +133,7 @@ impl Local {
             clock: Rc::new(Clock::new(&shared.settings.limits)),
             tasks: Rc::default(),
             pool: Pool::default(),
+            rooms: Rooms::default(),
             copier: Copier::default(),
             flights: Flights::default(),
             authorizer: Authorizer::default(),

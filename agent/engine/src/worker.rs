@@ -2,21 +2,19 @@
 
 use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
-use tokio::{
-    task::LocalSet,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::{task::LocalSet, time::Instant};
 
 use crate::{
     auth,
-    heartbeat::Slot,
+    heartbeat::{self, Slot},
     http::{self, control::Verdict},
     local::Local,
     orders::{Gate, Order, Orders},
-    records::book::Book,
+    records::{book::Book, outlets::CHUNK_TIME},
     relay::Relay,
     state::Shared,
     stats::Limit,
+    ticker::Ticker,
 };
 
 /// What a worker is started with.
@@ -48,10 +46,10 @@ pub fn serve(worker: Worker) -> std::io::Result<()> {
 }
 
 async fn run(mut worker: Worker) -> std::io::Result<()> {
-    tokio::task::spawn_local(worker.slot.clone().run());
+    tokio::task::spawn_local(worker.slot.clone().run(Ticker::every(heartbeat::INTERVAL)?));
     let gate = Gate::new(worker.shared.state.load().revision > 0);
     let book = Book::new(Arc::clone(&worker.shared.outlets), worker.index);
-    tokio::task::spawn_local(Rc::clone(&book).run());
+    tokio::task::spawn_local(Rc::clone(&book).run(Ticker::every(CHUNK_TIME)?));
     let relay = Relay::new(Arc::clone(&worker.shared), worker.index, worker.slot.clone(), Rc::clone(&book));
     let local = Local::new(worker.shared, worker.index, worker.slot, Rc::clone(&book));
     let relaying = tokio::task::spawn_local(
@@ -60,7 +58,7 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
     let accepting = tokio::task::spawn_local(
         gate.behind(http::accept(Rc::clone(&local), tokio::net::TcpListener::from_std(worker.http)?)),
     );
-    tokio::task::spawn_local(sweep(Rc::clone(&local)));
+    tokio::task::spawn_local(sweep(Rc::clone(&local), Ticker::every(local.clock.period())?));
     while let Some((order, confirm)) = worker.orders.recv().await {
         match order {
             Order::Applied => {
@@ -102,7 +100,7 @@ fn applied(local: &Local) {
 }
 
 /// Looks after everything that takes time, once per tick.
-async fn sweep(local: Rc<Local>) {
+async fn sweep(local: Rc<Local>, ticker: Ticker) {
     let limits = *local.limits();
     let clock = &local.clock;
     let [header, body, answer, pool] = [
@@ -112,10 +110,8 @@ async fn sweep(local: Rc<Local>) {
         limits.pool_idle_timeout_ms,
     ]
     .map(|ms| clock.ticks(ms));
-    let mut ticks = tokio::time::interval(clock.period());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        ticker.tick().await;
         clock.advance();
         let swept = local.flights.sweep(clock, answer, body);
         let counts = local.counts();

@@ -116,6 +116,8 @@ fn a_table_without_its_guards_is_written_anew() {
         let datapath = room.start().await;
         let whole = sh("nft list table inet brattice");
         let rules = [
+            ("guard", "\"brattice0\" accept"),
+            ("guard", "\"lo\" accept"),
             ("guard", "saddr"),
             ("guard", "l4proto"),
             ("prerouting", "notrack"),

@@ -64,6 +64,13 @@ impl Clock {
     }
 }
 
+/// Processors that are switched on, whichever of them the bench may use itself.
+pub(crate) fn online() -> usize {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let cores = text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
+    cores.max(1)
+}
+
 /// Seconds that the threads of a process have run. The kernel's work for packets that they send is in it, as far as it is
 /// done at once.
 fn ran(pid: i32) -> f64 {

@@ -5,6 +5,8 @@ use std::{fs, path::Path, process::Command};
 use brattice_tests::lab::output;
 use serde_json::{Value, json};
 
+use crate::cpu;
+
 /// Kernel, processor, versions, load.
 pub(crate) fn facts() -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -16,7 +18,7 @@ pub(crate) fn facts() -> Value {
     json!({
         "kernel": read("/proc/sys/kernel/osrelease"),
         "processor": model,
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "cores": cpu::online(),
         "load": read("/proc/loadavg"),
         "versions": {
             "brattice": version(&std::env::var("BRATTICE_BIN").unwrap_or_default(), "version"),

@@ -47,8 +47,8 @@ struct Arguments {
     /// Keeps samples during which other programs ran: for trying the bench out, not for figures.
     #[arg(long)]
     allow_noise: bool,
-    /// Where all samples are written, as JSON.
-    #[arg(long)]
+    /// Where all samples are written, as JSON; the last one counts.
+    #[arg(long, overrides_with = "out")]
     out: Option<PathBuf>,
 }
 
@@ -92,12 +92,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         rounds: arguments.rounds.unwrap_or(if arguments.quick { 3 } else { 5 }).max(1),
         length: Duration::from_secs(arguments.seconds.unwrap_or(2).max(1)),
         quick: arguments.quick,
-        care: Care { allow_noise: arguments.allow_noise },
+        care: Care { allow_noise: arguments.allow_noise, beside: None },
     };
     let machine = machine::facts();
     println!("{}", serde_json::to_string_pretty(&machine)?);
     // The bench itself stays off the measured core, where there is another.
-    let cores = std::thread::available_parallelism()?.get();
+    let cores = cpu::online();
     if cores > 1 {
         cpu::pin(&[std::process::id().cast_signed()].into(), (arguments.core + 1) % cores);
     }
@@ -122,6 +122,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             let text = serde_json::to_string_pretty(&json!({"machine": machine, "tables": tables, "failed": failed}))?;
             fs::write(out, text).with_context(|| out.display().to_string())?;
         }
+    }
+    if let Some(out) = &arguments.out {
+        println!("all samples: {}", out.display());
     }
     ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())

@@ -77,6 +77,8 @@ pub(crate) type Sample = BTreeMap<Figure, f64>;
 pub(crate) struct Care {
     /// Keep samples during which others ran.
     pub(crate) allow_noise: bool,
+    /// A process that runs beside what is measured on purpose, with all that it started.
+    pub(crate) beside: Option<i32>,
 }
 
 /// Runs a generator against a peer. Samples that say nothing are counted in `dropped` and taken again.
@@ -96,6 +98,7 @@ pub(crate) fn take(
         let own: i32 = std::process::id().cast_signed();
         let mut bystanders = peer.site.server_pids();
         bystanders.extend(peer.agent);
+        bystanders.extend(care.beside.map(cpu::with_children).unwrap_or_default());
         bystanders.insert(own);
         let groups = [peer.pids(), bystanders];
         let (begin, children) = (Clock::now(&groups), children());

@@ -6,7 +6,13 @@
 //! What is measured stands on the node and is called by the client; the server is nginx, which answers from memory. Every
 //! peer that would disturb another (its firewall rules, its data path) has a site of its own of the same shape.
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Result;
 use brattice_tests::lab::{Lab, Namespace, Wiring, Workload};
@@ -28,6 +34,11 @@ pub(crate) const LARGE: usize = 1 << 20;
 /// Path of the large answer.
 pub(crate) const LARGE_PATH: &str = "/large";
 
+/// Path that the server never answers.
+pub(crate) const STALLED_PATH: &str = "/stalled";
+/// Where the server asks for that: nobody accepts there.
+const NOBODY: u16 = 8084;
+
 /// Where a body may be sent.
 pub(crate) const UPLOAD_PATH: &str = "/upload";
 
@@ -39,6 +50,7 @@ pub(crate) struct Site {
     pub(crate) target: Workload,
     pub(crate) lab: Lab,
     pub(crate) core: usize,
+    _nobody: TcpListener,
 }
 
 impl Site {
@@ -54,7 +66,8 @@ impl Site {
             namespace.run(&["sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=1024 65000"]);
         }
         let server = backend(&lab, &target.namespace, core)?;
-        Ok(Self { server, client, target, lab, core })
+        let nobody = target.namespace.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, NOBODY)))?;
+        Ok(Self { server, client, target, lab, core, _nobody: nobody })
     }
 
     /// The server itself.
@@ -84,6 +97,7 @@ fn backend(lab: &Lab, namespace: &Namespace, core: usize) -> Result<Daemon> {
     // `return` alone would answer before it has read a body; asking itself makes it read the body first.
     let locations = format!(
         "location / {{ return 200 '{small}'; }} location = {LARGE_PATH} {{ root {}/files; }}
+    location = {STALLED_PATH} {{ proxy_read_timeout 1h; proxy_pass http://127.0.0.1:{NOBODY}/; }}
     location = {UPLOAD_PATH} {{ client_body_buffer_size 2m; proxy_pass_request_body off; proxy_set_header Content-Length ''; proxy_pass http://127.0.0.1:{HTTP1}/; }}",
         folder.display()
     );

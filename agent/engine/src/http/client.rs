@@ -1,25 +1,26 @@
 //! Client connections: accepted, identified, served, swept, closed.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, OnceCell, RefCell},
     convert::Infallible,
     future::{Future, poll_fn},
     net::SocketAddr,
     ops::Range,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
     task::Poll,
     time::Duration,
 };
 
-use brattice_wire::records::FlowProtocol;
+use brattice_wire::{engine::Limits, records::FlowProtocol};
 use futures_util::future::abortable;
-use http::StatusCode;
+use http::{Request, Response, StatusCode};
 use hyper::{
+    body::Incoming,
     rt::Executor,
     server::conn::{http1, http2},
-    service::service_fn,
+    service::{Service, service_fn},
 };
 use hyper_util::rt::TokioIo;
 use slab::Slab;
@@ -29,11 +30,12 @@ use tokio::{
 };
 
 use super::{
+    body::ResponseBody,
     control::{Control, Verdict},
     guard::Bounds,
     io::ClientIo,
-    service::{self, Session},
-    upgrade,
+    service::{self, Closed, Session},
+    upgrade::{self, Upgrade},
 };
 use crate::{
     auth,
@@ -112,6 +114,8 @@ impl Clients {
 
 /// Accepts for ever; dropping the future stops accepting and leaves what is open.
 pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> Infallible {
+    // Sockets have it of their listener. Only speed depends on it.
+    let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => begin(&local, stream, peer),
@@ -142,8 +146,6 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
         return refuse(stream);
     };
     let Ok(called) = stream.local_addr() else { return refuse(stream) };
-    // Only speed depends on it.
-    let _ = stream.set_nodelay(true);
     let (vip, port) = (called.ip().to_canonical(), called.port());
     let called = view.state.service_at(caller.vpc, vip, port).map(|(service, _)| service);
     let idle = called.map_or(FIRST_IDLE, |service| service.idle_timeout_seconds);
@@ -154,18 +156,19 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
     let open = Open::new(Rc::clone(local), Rc::clone(&control), taken);
     let parties = Parties::default();
     parties.set(0, alias, caller.generation);
-    let session = Session {
+    let session = Rc::new(Session {
         local: Rc::clone(local),
         control,
         alias,
         generation: caller.generation,
         vip,
         port,
-        http2: false,
+        http2: Cell::new(false),
+        shown: OnceCell::new(),
         auth: auth::Session::default(),
         parties: parties.clone(),
         switched: RefCell::default(),
-    };
+    });
     local.tasks.spawn(parties, async move {
         let _open = open;
         serve(session, stream).await;
@@ -199,12 +202,27 @@ impl Drop for Open {
     }
 }
 
-/// One connection, to its end.
-async fn serve(mut session: Session, stream: TcpStream) {
-    let (local, control) = (Rc::clone(&session.local), Rc::clone(&session.control));
-    let limits = *local.limits();
+/// One connection, to its end. What it does not need while it idles is out of scope by then: else each had room for it.
+async fn serve(session: Rc<Session>, stream: TcpStream) {
+    let (local, control) = (&session.local, &session.control);
+    let mut connection = match greet(&session, stream).await {
+        None => return,
+        Some(io) if session.http2.get() => return Box::pin(serve_http2(&session, io)).await,
+        Some(io) => http1_builder(local.limits()).serve_connection(TokioIo::new(io), service(&session)),
+    };
+    if !drive(local, control, Pin::new(&mut connection), http1::Connection::graceful_shutdown, false).await {
+        return;
+    }
+    let upgrade = session.switched.take();
+    Box::pin(after(connection.into_parts(), upgrade, &session)).await;
+}
+
+/// Waits for what the client begins with; `None`: it is not served.
+async fn greet(session: &Session, stream: TcpStream) -> Option<ClientIo> {
+    let (local, control) = (&session.local, &session.control);
+    let limits = local.limits();
     let bounds = Bounds { bytes: limits.header_bytes as usize, fields: limits.headers as usize };
-    let mut io = ClientIo::new(stream, Rc::clone(&control), Rc::clone(&local.clock));
+    let mut io = ClientIo::new(stream, Rc::clone(control), Rc::clone(&local.clock));
     let version = poll_fn(|cx| {
         control.park(cx);
         if control.verdict() > Verdict::Serve {
@@ -217,62 +235,68 @@ async fn serve(mut session: Session, stream: TcpStream) {
         if control.verdict() == Verdict::HeaderTimeout {
             local.counts().hit(Limit::HeaderTimeout);
         }
-        return;
+        return None;
     };
-    session.http2 = http2;
+    session.http2.set(http2);
     control.flow.protocol.set(if http2 { FlowProtocol::Http2 } else { FlowProtocol::Http1 });
-    let session = Rc::new(session);
-    let serving = Rc::clone(&session);
-    // In a box of its own, which an idle connection does not keep.
-    let service = service_fn(move |request| Box::pin(service::serve(Rc::clone(&serving), request)));
-    let io = TokioIo::new(io);
-    if http2 {
-        let executor = StreamTasks { local: Rc::clone(&local), parties: session.parties.clone() };
-        let mut builder = http2::Builder::new(executor);
-        builder
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-            .max_send_buf_size(HTTP2_SEND_BUFFER)
-            .max_concurrent_streams(limits.http2_streams)
-            .max_pending_accept_reset_streams(HTTP2_RESETS)
-            .max_local_error_reset_streams(HTTP2_LOCAL_RESETS)
-            // h2 answers beyond this by itself and uncounted; the service answers, and counts, from the limit on.
-            .max_header_list_size(limits.header_bytes.saturating_mul(2));
-        // In a box, or every HTTP/1 connection would have the room for it, too.
-        let mut connection = Box::pin(builder.serve_connection(io, service));
-        drive(&local, &control, connection.as_mut(), http2::Connection::graceful_shutdown, true).await;
-    } else {
-        let mut builder = http1::Builder::new();
-        builder
-            .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes as usize + 8 * 1024))
-            // The sweeper watches this.
-            .header_read_timeout(None);
-        if limits.headers > 100 {
-            // hyper's own bound is 100; the guard has refused what is beyond ours.
-            builder.max_headers(limits.headers as usize);
-        }
-        let mut connection = builder.serve_connection(io, service);
-        if !drive(&local, &control, Pin::new(&mut connection), http1::Connection::graceful_shutdown, false).await {
-            return;
-        }
-        let parts = connection.into_parts();
-        let mut io = parts.io.into_inner();
-        let upgrade = session.switched.take();
-        if let Some(upgrade) = upgrade {
-            Box::pin(upgrade::run(io, parts.read_buf, upgrade, &local.copier, &control)).await;
-        } else {
-            // hyper leaves it open where some request offered another protocol.
-            poll_fn(|cx| {
-                control.park(cx);
-                if control.verdict() == Verdict::Abort {
-                    return Poll::Ready(Ok(()));
-                }
-                Pin::new(&mut io).poll_shutdown(cx)
-            })
-            .await
-            .unwrap_or_default();
-        }
+    Some(io)
+}
+
+/// Serves requests, each in a box of its own, which an idle connection does not keep.
+fn service(
+    session: &Rc<Session>,
+) -> impl Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Closed, Future: Unpin + 'static> + use<>
+{
+    let session = Rc::clone(session);
+    service_fn(move |request| Box::pin(service::serve(Rc::clone(&session), request)))
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes as usize + 8 * 1024))
+        // The sweeper watches this.
+        .header_read_timeout(None);
+    if limits.headers > 100 {
+        // hyper's own bound is 100; the guard has refused what is beyond ours.
+        builder.max_headers(limits.headers as usize);
     }
+    builder
+}
+
+/// What comes after HTTP/1: another protocol, or the end.
+async fn after<S>(parts: http1::Parts<TokioIo<ClientIo>, S>, upgrade: Option<Upgrade>, session: &Session) {
+    let (control, mut io) = (&session.control, parts.io.into_inner());
+    if let Some(upgrade) = upgrade {
+        return upgrade::run(io, parts.read_buf, upgrade, &session.local.copier, control).await;
+    }
+    // hyper leaves it open where some request offered another protocol.
+    poll_fn(|cx| {
+        control.park(cx);
+        if control.verdict() == Verdict::Abort {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut io).poll_shutdown(cx)
+    })
+    .await
+    .unwrap_or_default();
+}
+
+async fn serve_http2(session: &Rc<Session>, io: ClientIo) {
+    let (local, limits) = (&session.local, session.local.limits());
+    let executor = StreamTasks { local: Rc::clone(local), parties: session.parties.clone() };
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
+        .max_concurrent_streams(limits.http2_streams)
+        .max_pending_accept_reset_streams(HTTP2_RESETS)
+        .max_local_error_reset_streams(HTTP2_LOCAL_RESETS)
+        // h2 answers beyond this by itself and uncounted; the service answers, and counts, from the limit on.
+        .max_header_list_size(limits.header_bytes.saturating_mul(2));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service(session)));
+    drive(local, &session.control, connection.as_mut(), http2::Connection::graceful_shutdown, true).await;
 }
 
 /// Runs a connection and carries out what is decided about it; true: it came to its own end, without an error.

@@ -184,8 +184,7 @@ fn decide_by(
     }
     let to_http2 = group.protocol == ProtocolVersion::Http2;
     let journey = Journey {
-        caller: caller.address,
-        port: session.port,
+        caller: session.shown.get_or_init(|| headers::Shown::new(caller.address, session.port)).clone(),
         forwarded: listener.forwarded_headers,
         to_http2,
         id: id.clone(),

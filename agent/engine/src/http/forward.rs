@@ -10,7 +10,7 @@ use std::{
 };
 
 use brattice_wire::snapshot::Target;
-use http::{Method, Request, Response, request};
+use http::{Method, Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
@@ -19,8 +19,9 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::sync::{oneshot, watch};
 
-use super::{body::RequestBody, control::Interim, upgrade::Socket};
+use super::{again::Again, body::RequestBody, control::Interim, upgrade::Socket};
 use crate::{
+    flights::Flight,
     local::{ConnectError, Local},
     pool::{Choice, Handover, Http1, Http2, Key, Meter, TargetIo},
     stats::Limit,
@@ -137,26 +138,13 @@ pub(crate) async fn send(local: &Rc<Local>, route: &Route, request: Request<Requ
     if route.key.http2 { over_http2(local, route, request).await } else { over_http1(local, route, request).await }
 }
 
-/// What a request needs to be sent a second time, if it may be.
-struct Again(Option<request::Parts>);
+/// A copy of a request that may be sent a second time. One with a body may not: the body is used up.
+fn copy<'a>(local: &'a Local, request: &Request<RequestBody>) -> Option<Again<'a>> {
+    request.body().is_empty().then(|| local.rooms.copy(request))
+}
 
-impl Again {
-    /// A request without a body; a body would be used up.
-    fn of(request: &Request<RequestBody>) -> Self {
-        if !request.body().is_empty() {
-            return Self(None);
-        }
-        let mut copy = Request::new(());
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.version_mut() = request.version();
-        *copy.headers_mut() = request.headers().clone();
-        Self(Some(copy.into_parts().0))
-    }
-
-    fn request(self, local: &Rc<Local>, flight: &Rc<crate::flights::Flight>) -> Option<Request<RequestBody>> {
-        Some(Request::from_parts(self.0?, RequestBody::empty(Rc::clone(flight), Rc::clone(local))))
-    }
+fn empty(local: &Rc<Local>, flight: &Rc<Flight>) -> RequestBody {
+    RequestBody::empty(Rc::clone(flight), Rc::clone(local))
 }
 
 /// Methods that a target may see twice (RFC 9110, 9.2.2).
@@ -166,7 +154,7 @@ fn idempotent(method: &Method) -> bool {
 
 async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<RequestBody>) -> Sent {
     if let Some(mut kept) = local.pool.take(&route.key) {
-        let again = if idempotent(request.method()) { Again::of(&request) } else { Again(None) };
+        let again = if idempotent(request.method()) { copy(local, &request) } else { None };
         let (flight, _) = request.body().parts();
         let before = kept.meter.bytes();
         let socket = route.may_switch.then(|| kept.may_switch());
@@ -180,7 +168,7 @@ async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<Reque
                 let retried = match unsent {
                     Some(unsent) => Some(unsent),
                     None if kept.meter.bytes() == before && flight.fault.get().is_none() => {
-                        again.request(local, &flight)
+                        again.map(|again| again.request(empty(local, &flight)))
                     }
                     None => None,
                 };
@@ -244,7 +232,7 @@ async fn over_http2(local: &Rc<Local>, route: &Route, mut request: Request<Reque
             }
         };
         let stream = Stream::new(&connection, local);
-        let again = if retried { Again(None) } else { Again::of(&request) };
+        let again = if retried { None } else { copy(local, &request) };
         let (flight, _) = request.body().parts();
         match connection.sender.try_send_request(request).await {
             Ok(response) => return Ok((response, Lease::Http2(stream))),
@@ -252,7 +240,7 @@ async fn over_http2(local: &Rc<Local>, route: &Route, mut request: Request<Reque
                 let unsent = error.take_message();
                 let next = match unsent {
                     Some(unsent) => Some(unsent),
-                    None if refused(&error) => again.request(local, &flight),
+                    None if refused(&error) => again.map(|again| again.request(empty(local, &flight))),
                     None => None,
                 };
                 match next {

@@ -48,12 +48,27 @@ fn remove_named(headers: &mut HeaderMap) {
     }
 }
 
+/// What is the same for all requests of a connection.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    /// The caller's real address.
+    address: HeaderValue,
+    /// The port that it called.
+    port: HeaderValue,
+}
+
+impl Shown {
+    pub(crate) fn new(address: IpAddr, port: u16) -> Self {
+        // The digits, dots and colons of an address can be a field's value.
+        let address = HeaderValue::try_from(address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        Self { address, port: port.into() }
+    }
+}
+
 /// What a request gets on its way.
 pub(crate) struct Journey {
-    /// The caller's real address.
-    pub(crate) caller: IpAddr,
-    /// The port that it called.
-    pub(crate) port: u16,
+    /// Whom the target is told to be called by.
+    pub(crate) caller: Shown,
     pub(crate) forwarded: ForwardedHeaders,
     /// The target speaks HTTP/2.
     pub(crate) to_http2: bool,
@@ -108,7 +123,7 @@ pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
         }
     }
     forwarded_for(headers, journey);
-    headers.insert(FORWARDED_PORT, journey.port.into());
+    headers.insert(FORWARDED_PORT, journey.caller.port.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     headers.insert(REQUEST_ID, journey.id.clone());
     let said = &journey.said;
@@ -142,13 +157,7 @@ pub(crate) fn is_ours(name: &HeaderName) -> bool {
 }
 
 fn forwarded_for(headers: &mut HeaderMap, journey: &Journey) {
-    use std::io::Write;
-    let mut room = [0; 48];
-    let mut rest = &mut room[..];
-    // 48 bytes hold every address.
-    let _ = write!(rest, "{}", journey.caller);
-    let left = rest.len();
-    let address = &room[..48 - left];
+    let address = &journey.caller.address;
     let mut value = Vec::new();
     if journey.forwarded == ForwardedHeaders::Append {
         for known in headers.get_all(FORWARDED_FOR) {
@@ -158,7 +167,11 @@ fn forwarded_for(headers: &mut HeaderMap, journey: &Journey) {
             }
         }
     }
-    value.extend_from_slice(address);
+    if value.is_empty() {
+        headers.insert(FORWARDED_FOR, address.clone());
+        return;
+    }
+    value.extend_from_slice(address.as_bytes());
     if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
         headers.insert(FORWARDED_FOR, value);
     }

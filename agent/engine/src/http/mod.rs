@@ -7,6 +7,7 @@
 //!                   after an accepted Upgrade:  socket ◄───────────── copy ─────────────► socket
 //! ```
 
+pub(crate) mod again;
 mod answer;
 pub(crate) mod body;
 mod client;

@@ -1,7 +1,7 @@
 //! One request: begun, decided about, sent to where it goes, answered.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io,
     net::IpAddr,
@@ -27,7 +27,7 @@ use super::{
     decide::{self, Decision, Plan},
     filters::Filters,
     forward::{self, Failure, Lease, Noticed},
-    headers,
+    headers::{self, Shown},
     upgrade::{self, Upgrade},
 };
 use crate::{
@@ -51,7 +51,9 @@ pub(crate) struct Session {
     pub(crate) generation: u32,
     pub(crate) vip: IpAddr,
     pub(crate) port: u16,
-    pub(crate) http2: bool,
+    pub(crate) http2: Cell<bool>,
+    /// What targets are told of the caller; one generation of an alias stands for one address.
+    pub(crate) shown: OnceCell<Shown>,
     /// What policies said of it that holds for all of its requests.
     pub(crate) auth: auth::Session,
     /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.
@@ -90,12 +92,12 @@ pub(crate) async fn serve(
             session.control.reset();
             return Err(Closed);
         }
-        Decision::Answer(problem) => answer::problem(problem, id, session.http2, head, finish),
+        Decision::Answer(problem) => answer::problem(problem, id, session.http2.get(), head, finish),
         Decision::Denied(denied) => answer::denied(*denied, id, head, finish),
         Decision::Own(own) => answer::own(*own, id, head, finish),
         Decision::Forward(mut plan) => match session.forward(&mut plan, request, &finish.flight).await {
             Ok((response, lease)) => session.answer(&plan, response, lease, finish),
-            Err(problem) => answer::problem(problem, id, session.http2, head, finish),
+            Err(problem) => answer::problem(problem, id, session.http2.get(), head, finish),
         },
     };
     counts.answered(response.status().as_u16());
@@ -121,7 +123,7 @@ impl Session {
         local.counts().requests.add(1);
         local.counts().requests_open.add(1);
         local.slot.requests().fetch_add(1, Relaxed);
-        if self.http2 && control.open.get() >= local.limits().http2_streams {
+        if self.http2.get() && control.open.get() >= local.limits().http2_streams {
             // h2 refuses the next one by itself.
             local.counts().hit(Limit::Http2Streams);
         }
@@ -147,7 +149,7 @@ impl Session {
             }
             return Some(Problem::closing(refusal.status(), refusal.text()));
         }
-        if self.http2 {
+        if self.http2.get() {
             let limits = self.local.limits();
             let (limit, text) = if request.headers().len() > limits.headers as usize {
                 (Limit::Headers, "there are too many header fields")
@@ -211,7 +213,7 @@ impl Session {
             if let Some(expired) = flight.poll_expired(cx) {
                 return Poll::Ready(Err(expired));
             }
-            if !self.http2 {
+            if !self.http2.get() {
                 self.control.interim.park(cx);
             }
             sending.as_mut().poll(cx).map(Ok)
@@ -234,7 +236,7 @@ impl Session {
         {
             return Err(Problem::new(StatusCode::BAD_GATEWAY, "the target changed the protocol without being asked"));
         }
-        if !self.http2 {
+        if !self.http2.get() {
             // Interim answers go first; the connection wakes this task when it has written them.
             let written = poll_fn(|cx| match flight.poll_expired(cx) {
                 Some(expired) => Poll::Ready(Err(expired)),
@@ -266,7 +268,7 @@ impl Session {
             headers.append(SET_COOKIE, cookie.clone());
         }
         headers.insert(headers::REQUEST_ID, plan.journey.id.clone());
-        *response.version_mut() = if self.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        *response.version_mut() = if self.http2.get() { Version::HTTP_2 } else { Version::HTTP_11 };
         let Some(protocol) = protocol else {
             return response.map(|body| ResponseBody::forwarded(body, lease, finish));
         };
@@ -294,10 +296,10 @@ impl Session {
     ///
     /// hyper tells of interim answers of HTTP/1 targets only, and can give them to no HTTP/2 client.
     fn noticed(&self, expects: bool, to_http2: bool, version: Version) -> Option<Noticed> {
-        if to_http2 || self.http2 && !expects {
+        if to_http2 || self.http2.get() && !expects {
             return None;
         }
-        let interim = if self.http2 { Arc::default() } else { Arc::clone(&self.control.interim) };
+        let interim = if self.http2.get() { Arc::default() } else { Arc::clone(&self.control.interim) };
         Some(Noticed { interim, forward: version == Version::HTTP_11 })
     }
 

@@ -2,35 +2,32 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::{IpAddr, SocketAddr},
-    ops::Range,
+    net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use brattice_router::hash::FastMap;
 use brattice_wire::records::{FailureReason, FlowProtocol, Past, Query};
 use http::Request;
-use serde::ser::{Serialize, SerializeStruct, Serializer};
 use slab::Slab;
 
 use super::{
     desk::Ask,
-    flow::{Flow, Last, millis, replace},
+    flow::{Flow, millis, replace},
     line,
     names::Names,
-    outlets::{CHUNK_BYTES, CHUNK_TIME, Chunk, Outlets},
+    outlets::{CHUNK_BYTES, Chunk, Outlets},
+    past,
+    place::{Place, Places},
     record::{Known, Record},
     ring::Ring,
     time::Wall,
 };
-use crate::metrics::series::{Labels, NONE, Series};
+use crate::ticker::Ticker;
 
 /// Rooms for texts of requests that are kept for the next ones.
 const KEPT_ROOMS: usize = 1_024;
-/// Series that a worker finds without asking the registry.
-const KEPT_SERIES: usize = 8_192;
 /// Rows that a worker gives for one question about flows.
 pub(crate) const MOST_FLOWS: usize = 4_096;
 /// Ids of flows begin so many for each second since 1970, so that they are not given again after a restart.
@@ -46,16 +43,6 @@ struct Lines {
     from: u64,
 }
 
-/// Which series a request belongs to, within one revision.
-type Place = (Option<u32>, u16, Option<u32>, Option<u32>);
-
-#[derive(Debug, Default)]
-struct Cache {
-    revision: u64,
-    places: FastMap<Place, Arc<Series>>,
-    known: FastMap<Labels, Arc<Series>>,
-}
-
 /// A worker's records.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -69,7 +56,7 @@ pub(crate) struct Book {
     log: RefCell<Lines>,
     told: RefCell<Lines>,
     sampled: Cell<u32>,
-    cache: RefCell<Cache>,
+    places: RefCell<Places>,
     flows: RefCell<Slab<Rc<Flow>>>,
     next_flow: Cell<u64>,
     wall: Wall,
@@ -91,19 +78,17 @@ impl Book {
             log: RefCell::default(),
             told: RefCell::default(),
             sampled: Cell::new(0),
-            cache: RefCell::default(),
+            places: RefCell::default(),
             flows: RefCell::default(),
             next_flow: Cell::new(first),
             wall: Wall::default(),
         })
     }
 
-    /// Hands lines on in time, for ever.
-    pub(crate) async fn run(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(CHUNK_TIME);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    /// Hands lines on in time, for ever. `ticker`: of [`CHUNK_TIME`].
+    pub(crate) async fn run(self: Rc<Self>, ticker: Ticker) {
         loop {
-            ticks.tick().await;
+            ticker.tick().await;
             self.flush();
         }
     }
@@ -123,7 +108,9 @@ impl Book {
         let id = self.next_flow.get();
         self.next_flow.set(id + 1);
         let began = Instant::now();
-        let vpc = names.caller(caller.0).map(|caller| caller.vpc);
+        let (service, group) = to;
+        let place = Place { alias: caller.0, generation: caller.1, port: called.1, service, group, network: None };
+        let named = self.places.borrow_mut().named(names, place, &self.outlets);
         let flow = Rc::new(Flow {
             id,
             key: Cell::new(0),
@@ -139,7 +126,7 @@ impl Book {
             sent: Cell::new(0),
             requests: Cell::new(0),
             open: Cell::new(0),
-            series: self.series(names, (to.0, called.1, to.1, vpc)),
+            series: Arc::clone(&named.series),
             last: RefCell::default(),
         });
         let row = flow.series.row(self.worker);
@@ -191,20 +178,20 @@ impl Book {
     pub(crate) fn settle(&self, record: &Record, names: &Names) {
         let flow = &*record.flow;
         let met = record.met.get();
-        let vpc = names.caller(flow.alias).map(|caller| caller.vpc);
-        *record.series.borrow_mut() = Some(self.series(names, (met.service, flow.port, met.group, vpc)));
-        let mut known = record.known.borrow_mut();
-        known.settle(names, &met, flow.alias, flow.generation, flow.port);
-        let Last { request_id, service, listener, rule, group, target, target_alias, target_vpc } =
-            &mut *flow.last.borrow_mut();
-        replace(request_id, known.request_id());
-        replace(service, known.service());
-        replace(listener, known.listener());
-        replace(rule, known.rule());
-        replace(group, known.group());
-        let vpc = met.group.and_then(|group| names.group(group)).and_then(|group| group.vpc);
-        replace(target_vpc, vpc.and_then(|vpc| names.vpc(vpc)).map_or("", |vpc| &vpc.name));
-        (*target, *target_alias) = (met.target.map(|(address, _)| address), met.target.map(|(_, alias)| alias));
+        let place = Place::of(flow.alias, flow.generation, flow.port, &met);
+        let known = record.known.borrow();
+        let last = &mut *flow.last.borrow_mut();
+        // Most requests of a connection meet what the one before met.
+        let same = last.named.as_ref().filter(|named| named.place == place && named.revision == names.revision);
+        let named = match same {
+            Some(named) => Rc::clone(named),
+            None => self.places.borrow_mut().named(names, place, &self.outlets),
+        };
+        replace(&mut last.request_id, known.request_id());
+        replace(&mut last.rule, known.rule());
+        last.named = Some(Rc::clone(&named));
+        (last.target, last.target_alias) = (met.target.map(|(address, _)| address), met.target.map(|(_, alias)| alias));
+        *record.named.borrow_mut() = Some(named);
     }
 
     /// From now on the request is a connection of another protocol, or a relayed one, which may last: it is remembered
@@ -217,7 +204,8 @@ impl Book {
         let now = Instant::now();
         let past = &mut *self.past.borrow_mut();
         let known = record.known.borrow();
-        self.remember(record, &known, past, None);
+        past.clear();
+        past::write(past, record, &known, self.wall.at(record.began), None);
         let ended = millis(self.wall.at(now));
         self.ring.borrow_mut().push(ended, record.flow.id, known.request_id().as_bytes(), past, &[]);
     }
@@ -236,8 +224,8 @@ impl Book {
         }
         let status = record.status.get();
         let duration = record.duration(end);
-        if let Some(series) = record.series.take() {
-            let row = series.row(self.worker);
+        if let Some(named) = &*record.named.borrow() {
+            let row = named.series.row(self.worker);
             row.moved(record.received.get(), record.sent.get());
             if !record.relayed {
                 row.ended(status, duration);
@@ -246,8 +234,10 @@ impl Book {
         let mut known = record.known.borrow_mut();
         let (line, past) = (&mut *self.line.borrow_mut(), &mut *self.past.borrow_mut());
         line.clear();
-        line::write(line, record, &known, self.wall.at(record.began), end);
-        self.remember(record, &known, past, Some(duration));
+        let began = self.wall.at(record.began);
+        line::write(line, record, &known, self.wall.text(began), end);
+        past.clear();
+        past::write(past, record, &known, began, Some(duration));
         let ended = millis(self.wall.at(end));
         let number = self.ring.borrow().next();
         self.ring.borrow_mut().push(ended, flow.id, known.request_id().as_bytes(), past, line);
@@ -276,14 +266,6 @@ impl Book {
         let turn = self.sampled.get();
         self.sampled.set(if turn + 1 >= self.outlets.sample() { 0 } else { turn + 1 });
         turn == 0
-    }
-
-    fn remember(&self, record: &Record, known: &Known, out: &mut Vec<u8>, duration: Option<Duration>) {
-        let past = PastOf { record, known, time: self.wall.at(record.began), duration };
-        let mut buffer = std::mem::take(out);
-        buffer.clear();
-        // Cannot fail: everything in it can be written, and memory grows.
-        *out = postcard::to_extend(&past, buffer).unwrap_or_default();
     }
 
     // ---- what leaves
@@ -337,7 +319,7 @@ impl Book {
             }
             Query::RecallFlow { flow } => {
                 let ring = self.ring.borrow();
-                if let Some(past) = ring.by_flow(*flow).find_map(|entry| read(entry.past)) {
+                if let Some(past) = ring.by_flow(*flow).find_map(|entry| past::read(entry.past)) {
                     ask.row(&past);
                 }
             }
@@ -347,58 +329,14 @@ impl Book {
     /// The latest request with this id.
     pub(super) fn recall(&self, request_id: &[u8]) -> Option<Past> {
         let ring = self.ring.borrow();
-        let mut found = ring.by_id(request_id).filter_map(|entry| read(entry.past));
+        let mut found = ring.by_id(request_id).filter_map(|entry| past::read(entry.past));
         found.find(|past| past.request_id.as_bytes() == request_id)
     }
 
-    /// A new snapshot is in force: series of services that are gone are let go of.
+    /// A new snapshot is in force.
     pub(crate) fn applied(&self, names: &Names) {
-        let cache = &mut *self.cache.borrow_mut();
-        cache.places.clear();
-        cache.revision = names.revision;
-        let services: std::collections::HashSet<&str> = names.service_names().collect();
-        cache.known.retain(|labels, _| &*labels.service == NONE || services.contains(&*labels.service));
+        self.places.borrow_mut().applied(names);
     }
-
-    fn series(&self, names: &Names, place: Place) -> Arc<Series> {
-        let cache = &mut *self.cache.borrow_mut();
-        if cache.revision != names.revision {
-            cache.places.clear();
-            cache.revision = names.revision;
-        }
-        if let Some(series) = cache.places.get(&place) {
-            return Arc::clone(series);
-        }
-        let (service, port, group, vpc) = place;
-        let service = service.and_then(|number| names.service(number));
-        let none = || Arc::from(NONE);
-        let labels = Labels {
-            service: service.map_or_else(none, |service| Arc::clone(&service.name)),
-            listener: service.and_then(|service| service.listener(port)).map_or_else(none, |l| Arc::clone(&l.name)),
-            target_group: group.and_then(|group| names.group(group)).map_or_else(none, |group| Arc::clone(&group.name)),
-            vpc: vpc.and_then(|vpc| names.vpc(vpc)).map_or_else(none, |vpc| Arc::clone(&vpc.name)),
-        };
-        if cache.places.len() >= KEPT_SERIES {
-            cache.places.clear();
-        }
-        if cache.known.len() >= KEPT_SERIES {
-            cache.known.clear();
-        }
-        let series = match cache.known.get(&labels) {
-            Some(series) => Arc::clone(series),
-            None => {
-                let series = self.outlets.series.series(&labels);
-                cache.known.insert(labels, Arc::clone(&series));
-                series
-            }
-        };
-        cache.places.insert(place, Arc::clone(&series));
-        series
-    }
-}
-
-fn read(past: &[u8]) -> Option<Past> {
-    postcard::from_bytes(past).ok()
 }
 
 impl Lines {
@@ -418,70 +356,6 @@ impl Lines {
     fn take(&mut self, worker: u32) -> Chunk {
         let Self { bytes, lines, from } = std::mem::take(self);
         Chunk { worker, from, lines, bytes }
-    }
-}
-
-/// A [`Past`], written without making one.
-struct PastOf<'a> {
-    record: &'a Record,
-    known: &'a Known,
-    time: Duration,
-    duration: Option<Duration>,
-}
-
-impl Serialize for PastOf<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { record, known, time, duration } = self;
-        let (flow, met) = (&*record.flow, record.met.get());
-        let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
-        let target: Option<SocketAddr> = met.target.map(|(address, _)| address);
-        // The fields of `Past` in their order; postcard has no names.
-        let mut past = serializer.serialize_struct("Past", 27)?;
-        past.serialize_field("requestId", known.request_id())?;
-        past.serialize_field("flow", &flow.id)?;
-        past.serialize_field("timeMs", &millis(*time))?;
-        past.serialize_field("durationMs", &duration.map(millis))?;
-        past.serialize_field("revision", &known.revision)?;
-        past.serialize_field("alias", &flow.alias)?;
-        past.serialize_field("generation", &flow.generation)?;
-        past.serialize_field("vpc", known.caller_vpc())?;
-        past.serialize_field("workload", known.caller())?;
-        past.serialize_field("vip", &flow.vip)?;
-        past.serialize_field("port", &flow.port)?;
-        past.serialize_field("http2", &record.http2)?;
-        past.serialize_field("method", known.method())?;
-        past.serialize_field("path", known.path())?;
-        past.serialize_field("query", known.query())?;
-        past.serialize_field("host", known.host())?;
-        past.serialize_field("headers", &Fields(known))?;
-        past.serialize_field("cut", &known.cut)?;
-        past.serialize_field("service", &given(known.service()))?;
-        past.serialize_field("listener", &given(known.listener()))?;
-        past.serialize_field("rule", &given(known.rule()))?;
-        past.serialize_field("targetGroup", &given(known.group()))?;
-        past.serialize_field("target", &target)?;
-        past.serialize_field("status", &Some(record.status.get()).filter(|status| *status > 0))?;
-        past.serialize_field("failure", &record.failure.get())?;
-        past.serialize_field("decisionId", &given(known.decision()))?;
-        past.serialize_field("deniedBy", &met.denied)?;
-        past.end()
-    }
-}
-
-struct Fields<'a>(&'a Known);
-
-impl Serialize for Fields<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let known = self.0;
-        serializer.collect_seq(known.fields().map(|(name, values)| (name, values.map(|values| Values(known, values)))))
-    }
-}
-
-struct Values<'a>(&'a Known, &'a [Range<usize>]);
-
-impl Serialize for Values<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.1.iter().map(|value| self.0.get(value)))
     }
 }
 

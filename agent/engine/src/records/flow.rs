@@ -3,13 +3,14 @@
 use std::{
     cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use brattice_wire::records::{self, FlowProtocol};
 
-use super::names::Names;
+use super::{names::Names, place::Named};
 use crate::metrics::series::Series;
 
 /// What is known of a connection while it lasts.
@@ -40,13 +41,10 @@ pub(crate) struct Flow {
 #[derive(Debug, Default)]
 pub(super) struct Last {
     pub(super) request_id: String,
-    pub(super) service: String,
-    pub(super) listener: String,
     pub(super) rule: String,
-    pub(super) group: String,
+    pub(super) named: Option<Rc<Named>>,
     pub(super) target: Option<SocketAddr>,
     pub(super) target_alias: Option<IpAddr>,
-    pub(super) target_vpc: String,
 }
 
 /// Puts a text in the place of another, without an allocation where there is room.
@@ -71,6 +69,7 @@ impl Flow {
     /// As a row of `brattice flows`. `now` is a moment, names are those of now.
     pub(super) fn row(&self, names: &Names, now: Instant) -> records::Flow {
         let last = self.last.borrow();
+        let named = last.named.as_deref();
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let caller = names.caller(self.alias).filter(|caller| caller.generation == self.generation);
         let vpc = caller.and_then(|caller| names.vpc(caller.vpc));
@@ -83,12 +82,12 @@ impl Flow {
             source_workload: caller.map(|caller| caller.name.to_string()).unwrap_or_default(),
             alias: self.alias,
             vip: SocketAddr::new(self.vip, self.port),
-            service: given(&last.service),
-            listener: given(&last.listener),
+            service: named.and_then(|named| given(&named.service)),
+            listener: named.and_then(|named| given(&named.listener)),
             rule: given(&last.rule),
-            target_group: given(&last.group),
+            target_group: named.and_then(|named| given(&named.group)),
             target: last.target,
-            target_vpc: given(&last.target_vpc),
+            target_vpc: named.and_then(|named| given(&named.target_vpc)),
             target_workload: target.map(|target| target.name.to_string()),
             since_ms: millis(self.since),
             age_ms: millis(now.saturating_duration_since(self.began)),

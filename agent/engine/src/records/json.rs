@@ -23,8 +23,14 @@ pub(crate) fn cut(text: &[u8]) -> &[u8] {
 
 /// A string with its quotes: escaped so that neither JSON nor a terminal takes it for something else, and cut.
 pub(crate) fn string(out: &mut Vec<u8>, text: &[u8]) {
+    let text = cut(text);
     out.push(b'"');
-    escape(out, cut(text));
+    // Nearly all are, and without a way out of the loop the processor compares many bytes at once.
+    if text.iter().fold(true, |all, byte| all & is_plain(*byte)) {
+        out.extend_from_slice(text);
+    } else {
+        escape(out, text);
+    }
     out.push(b'"');
 }
 
@@ -88,15 +94,16 @@ fn unicode(out: &mut Vec<u8>, unit: u32) {
 
 /// A number.
 pub(crate) fn number(out: &mut Vec<u8>, mut number: u64) {
+    if number < 10 {
+        out.push(b'0' + number as u8);
+        return;
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
-    loop {
+    while number > 0 {
         at -= 1;
         digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
-        if number == 0 {
-            break;
-        }
     }
     out.extend_from_slice(&digits[at..]);
 }

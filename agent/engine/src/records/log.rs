@@ -5,7 +5,7 @@ use std::{
     io::Write,
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering::Relaxed, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -19,6 +19,12 @@ use super::outlets::{Destination, Outlets, ToLog};
 const PIECE: usize = 4_096;
 /// How long a destination that takes nothing is waited for at once; in between, a new one is looked for.
 const LOOK_MS: u8 = 100;
+/// The queue is looked at again after this, while lines come: to be woken would cost a worker a system call each time ...
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
+/// ... and where there were none, after twice as long, up to this.
+const LONGEST_LOOK: Duration = Duration::from_millis(8);
+/// After so long without any, the thread waits to be woken.
+const QUIET: Duration = Duration::from_secs(1);
 /// Pause after an error, and least time between two reports of it.
 const ERROR_PAUSE: Duration = Duration::from_secs(10);
 
@@ -27,7 +33,7 @@ struct Writer<'a> {
     destination: Option<(File, bool)>,
     /// A line was written in part.
     torn: bool,
-    reported: Option<std::time::Instant>,
+    reported: Option<Instant>,
 }
 
 /// Writes until the workers are gone.
@@ -37,7 +43,7 @@ struct Writer<'a> {
 pub fn run(outlets: &Arc<Outlets>) -> Result<(), std::convert::Infallible> {
     let Some(queue) = outlets.log_queue() else { return Ok(()) };
     let mut writer = Writer { outlets, destination: None, torn: false, reported: None };
-    while let Ok(message) = queue.recv() {
+    while let Some(message) = next(&queue) {
         writer.renew();
         match message {
             ToLog::Wake => {}
@@ -50,6 +56,23 @@ pub fn run(outlets: &Arc<Outlets>) -> Result<(), std::convert::Infallible> {
         }
     }
     Ok(())
+}
+
+/// The next message; none: the workers are gone.
+fn next(queue: &mpsc::Receiver<ToLog>) -> Option<ToLog> {
+    let since = Instant::now();
+    let mut look = SHORTEST_LOOK;
+    loop {
+        match queue.try_recv() {
+            Ok(message) => return Some(message),
+            Err(mpsc::TryRecvError::Disconnected) => return None,
+            Err(mpsc::TryRecvError::Empty) if since.elapsed() < QUIET => {
+                std::thread::sleep(look);
+                look = LONGEST_LOOK.min(look * 2);
+            }
+            Err(mpsc::TryRecvError::Empty) => return queue.recv().ok(),
+        }
+    }
 }
 
 impl Writer<'_> {
@@ -97,7 +120,7 @@ impl Writer<'_> {
                 Err(error) => {
                     self.torn = rest.len() < bytes.len();
                     if self.reported.is_none_or(|reported| reported.elapsed() >= ERROR_PAUSE) {
-                        self.reported = Some(std::time::Instant::now());
+                        self.reported = Some(Instant::now());
                         tracing::error!(%error, "the access log cannot be written; its lines are lost and counted");
                     }
                     return false;
@@ -167,7 +190,7 @@ mod tests {
         let (outlets, _thread) = started();
         let (reader, writer) = nix::unistd::pipe().unwrap();
         outlets.set_log(Some((STREAM, writer)));
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let line = format!("{}\n", "x".repeat(1_023));
         let many = line.repeat(64);
         for _ in 0..LOTS {
@@ -193,6 +216,23 @@ mod tests {
     }
 
     const LOTS: usize = 400;
+
+    #[test]
+    fn lines_after_a_silence_are_written_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (outlets, _thread) = started();
+        outlets.set_log(Some((FILE, File::create(&path).unwrap().into())));
+        for (silence, lines) in [(Duration::ZERO, 1), (QUIET * 3 / 2, 2)] {
+            std::thread::sleep(silence);
+            outlets.log_lines(chunk("a\n"));
+            let begun = Instant::now();
+            while counts(&outlets)[0] < lines {
+                assert!(begun.elapsed() < QUIET, "neither looked at nor woken");
+                std::thread::yield_now();
+            }
+        }
+    }
 
     #[test]
     fn a_stuck_pipe_can_be_replaced() {

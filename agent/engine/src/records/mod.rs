@@ -9,8 +9,8 @@
 //! ```
 //!
 //! - [`record`], [`flow`]: what is known of a request and of a connection while it lasts.
-//! - [`names`]: the texts of a snapshot, escaped once.
-//! - [`line`], [`json`], [`time`]: a line of the access log.
+//! - [`names`]: the texts of a snapshot, escaped once; [`place`]: those of what a request met.
+//! - [`line`], [`json`], [`time`]: a line of the access log; [`past`]: what is remembered.
 //! - [`book`], [`ring`]: a worker's records; its thread alone touches them, and in a steady state they allocate nothing.
 //! - [`outlets`], [`log`], [`desk`]: what leaves the workers, and where it goes.
 
@@ -24,6 +24,8 @@ pub(crate) mod line;
 pub mod log;
 pub mod names;
 pub mod outlets;
+mod past;
+pub(crate) mod place;
 pub(crate) mod record;
 pub(crate) mod ring;
 pub(crate) mod time;

@@ -195,7 +195,9 @@ impl Outlets {
 
     /// An empty buffer, used before if possible, with room for a chunk and its last line.
     pub(crate) fn buffer(&self) -> Vec<u8> {
-        lock(&self.spare).pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4))
+        // A worker does not wait for the log thread.
+        let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.pop());
+        spare.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4))
     }
 
     /// A buffer that is of no use any more.

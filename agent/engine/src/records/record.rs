@@ -5,7 +5,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::Range,
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,11 +16,11 @@ use super::{
     flow::Flow,
     json::{self, MOST_TEXT},
     names::Names,
+    place::Named,
 };
 use crate::{
     auth::{Passed, Refusal, Revoked},
     http::head::Head,
-    metrics::series::Series,
 };
 
 /// Header values of a request that are remembered, bytes.
@@ -53,7 +52,8 @@ pub(crate) struct Record {
     pub(super) from_target: Cell<Option<Instant>>,
     pub(super) upgraded: Cell<bool>,
     pub(super) met: Cell<Met>,
-    pub(super) series: RefCell<Option<Arc<Series>>>,
+    /// What it met, in the documents' words.
+    pub(super) named: RefCell<Option<Rc<Named>>>,
     pub(super) known: Rc<RefCell<Known>>,
 }
 
@@ -76,7 +76,6 @@ pub(crate) struct Met {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     text: String,
-    pub(super) revision: u64,
     method: Range<usize>,
     raw_path: Range<usize>,
     path: Range<usize>,
@@ -87,17 +86,9 @@ pub(crate) struct Known {
     request_id: Range<usize>,
     rule: Range<usize>,
     decision: Range<usize>,
-    caller_vpc: Range<usize>,
-    caller: Range<usize>,
-    service: Range<usize>,
-    listener: Range<usize>,
-    group: Range<usize>,
-    pub(super) source: Option<IpAddr>,
     pub(super) cut: bool,
     fields: Vec<Field>,
     values: Vec<Range<usize>>,
-    /// Fields of the line that come from documents.
-    pub(super) json: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -109,15 +100,14 @@ struct Field {
 impl Known {
     /// Ready for another request; false: it grew too large to be kept.
     pub(super) fn clear(&mut self) -> bool {
-        let Self { text, fields, values, json, .. } = std::mem::take(self);
-        if text.capacity() > KEPT_BYTES || json.capacity() > KEPT_BYTES || values.capacity() > KEPT_BYTES / 16 {
+        let Self { text, fields, values, .. } = std::mem::take(self);
+        if text.capacity() > KEPT_BYTES || values.capacity() > KEPT_BYTES / 16 {
             return false;
         }
-        *self = Self { text, fields, values, json, ..Self::default() };
+        *self = Self { text, fields, values, ..Self::default() };
         self.text.clear();
         self.fields.clear();
         self.values.clear();
-        self.json.clear();
         true
     }
 
@@ -126,6 +116,10 @@ impl Known {
         let from = self.text.len();
         let cut = json::cut(bytes);
         self.cut |= cut.len() < bytes.len();
+        if let Ok(text) = std::str::from_utf8(cut) {
+            self.text.push_str(text);
+            return from..self.text.len();
+        }
         for chunk in cut.utf8_chunks() {
             self.text.push_str(chunk.valid());
             if !chunk.invalid().is_empty() {
@@ -176,78 +170,13 @@ impl Known {
         self.get(&self.decision)
     }
 
-    pub(super) fn caller_vpc(&self) -> &str {
-        self.get(&self.caller_vpc)
-    }
-
-    pub(super) fn caller(&self) -> &str {
-        self.get(&self.caller)
-    }
-
-    pub(super) fn service(&self) -> &str {
-        self.get(&self.service)
-    }
-
-    pub(super) fn listener(&self) -> &str {
-        self.get(&self.listener)
-    }
-
-    pub(super) fn group(&self) -> &str {
-        self.get(&self.group)
-    }
-
     /// Names of the fields that were asked for, and where their values are; none: secret.
     pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[Range<usize>]>)> {
         self.fields.iter().map(|field| {
             (self.get(&field.name), field.values.clone().map(|values| self.values.get(values).unwrap_or_default()))
         })
     }
-
-    /// What the documents call what a request met.
-    pub(super) fn settle(&mut self, names: &Names, met: &Met, alias: IpAddr, generation: u32, port: u16) {
-        self.revision = names.revision;
-        self.json.clear();
-        let caller = names.caller(alias).filter(|caller| caller.generation == generation);
-        match caller {
-            Some(caller) => {
-                self.source = Some(caller.address);
-                self.json.extend_from_slice(&caller.json);
-                self.caller = self.copy(caller.name.as_bytes());
-                if let Some(vpc) = names.vpc(caller.vpc) {
-                    self.caller_vpc = self.copy(vpc.name.as_bytes());
-                }
-            }
-            None => self.json.extend_from_slice(NO_CALLER),
-        }
-        let service = met.service.and_then(|number| names.service(number));
-        let common = || names.common(caller?.vpc, service?);
-        let network = met.network.or_else(common).and_then(|index| names.network(index));
-        let enforced =
-            service.is_some_and(|service| service.enforced) || network.is_some_and(|network| network.enforced);
-        self.json.extend_from_slice(b"\"resolvedUser\":");
-        let resolved = caller.filter(|_| enforced).map_or(json::ABSENT.as_bytes(), |caller| &caller.resolved);
-        self.json.extend_from_slice(resolved);
-        self.json.push(b',');
-        let listener = service.and_then(|service| service.listener(port));
-        self.json.extend_from_slice(listener.map_or(NO_LISTENER, |listener| &listener.json));
-        if let (Some(service), Some(listener)) = (service, listener) {
-            self.service = self.copy(service.name.as_bytes());
-            self.listener = self.copy(listener.name.as_bytes());
-        }
-        self.json.extend_from_slice(network.map_or(NO_NETWORK, |network| &network.json));
-        let group = met.group.and_then(|index| names.group(index));
-        self.json.extend_from_slice(group.map_or(NO_GROUP, |group| &group.json));
-        if let Some(group) = group {
-            self.group = self.copy(group.name.as_bytes());
-        }
-    }
 }
-
-const NO_CALLER: &[u8] = br#""sourceVpcArn":"-","sourceVpcId":"-","sourceWorkload":"-","attestedPrincipal":"-","callerPrincipal":"-","callerPrincipalTags":"-","#;
-const NO_LISTENER: &[u8] =
-    br#""serviceArn":"-","listenerId":"-","listenerType":"-","listenerName":"-","serviceName":"-","#;
-const NO_NETWORK: &[u8] = br#""serviceNetworkArn":"-","#;
-const NO_GROUP: &[u8] = br#""targetGroupArn":"-","destinationVpcId":"-","#;
 
 /// Fields as HTTP/1.1 writes them, in both versions: what HPACK makes of them is nobody's measure.
 fn fields_size(headers: &HeaderMap) -> usize {
@@ -305,7 +234,7 @@ impl Record {
             from_target: Cell::new(None),
             upgraded: Cell::new(false),
             met: Cell::default(),
-            series: RefCell::default(),
+            named: RefCell::default(),
             known,
         }
     }

@@ -10,25 +10,40 @@ const ANCHOR: Duration = Duration::from_secs(1);
 
 /// Wall-clock times of [`Instant`]s, without asking the system for both.
 #[derive(Debug)]
-pub(crate) struct Wall(Cell<(Instant, Duration)>);
+pub(crate) struct Wall {
+    anchor: Cell<(Instant, Duration)>,
+    /// The second that was written last.
+    text: Cell<(u64, [u8; 20])>,
+}
 
 impl Default for Wall {
     fn default() -> Self {
-        Self(Cell::new((Instant::now(), wall())))
+        Self { anchor: Cell::new((Instant::now(), wall())), text: Cell::new((0, iso(0))) }
     }
 }
 
 impl Wall {
     /// Since 1970, at a moment of about now.
     pub(crate) fn at(&self, moment: Instant) -> Duration {
-        let (anchor, since) = self.0.get();
+        let (anchor, since) = self.anchor.get();
         let elapsed = moment.saturating_duration_since(anchor);
         if elapsed < ANCHOR {
             return since + elapsed;
         }
         let now = (Instant::now(), wall());
-        self.0.set(now);
+        self.anchor.set(now);
         now.1.saturating_sub(now.0.saturating_duration_since(moment))
+    }
+
+    /// As [`iso`], of what [`Wall::at`] said.
+    pub(crate) fn text(&self, since: Duration) -> [u8; 20] {
+        let (known, text) = self.text.get();
+        if known == since.as_secs() {
+            return text;
+        }
+        let text = iso(since.as_secs());
+        self.text.set((since.as_secs(), text));
+        text
     }
 }
 
@@ -95,5 +110,8 @@ mod tests {
         assert_eq!(clock.at(begun + Duration::from_millis(300)), first + Duration::from_millis(300));
         let earlier = begun.checked_sub(Duration::from_millis(100)).unwrap_or(begun);
         assert!(clock.at(earlier) <= first);
+        for seconds in [7, 7, 1_795_478_461, 0] {
+            assert_eq!(clock.text(Duration::from_millis(seconds * 1_000 + 999)), iso(seconds));
+        }
     }
 }

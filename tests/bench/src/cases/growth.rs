@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use brattice_tests::lab::eventually;
 
 use super::Plan;
 use crate::{
     cpu,
     load::wrk::{self, Ask},
-    peers::{Features, Peer, Peers, Scale, orders},
+    peers::{Features, Peer, Peers, Scale, orders, sound},
     sample::{self, Figure},
     table::Table,
 };
@@ -23,7 +23,8 @@ type Dimension = (&'static str, &'static [usize], fn(usize) -> Scale);
 const DIMENSIONS: &[Dimension] = &[
     ("services x 10 targets", &[10, 1_000, 10_000], |services| Scale { services, ..Scale::default() }),
     ("rules", &[1, 100, 1_000], |rules| Scale { rules, ..Scale::default() }),
-    ("statements", &[1, 100, 1_000], |statements| Scale { statements, ..Scale::default() }),
+    // A policy may have 100 KiB.
+    ("statements", &[1, 100, 700], |statements| Scale { statements, ..Scale::default() }),
     ("workloads", &[1, 100, 1_000], |workloads| Scale { workloads, ..Scale::default() }),
 ];
 
@@ -74,6 +75,6 @@ fn change(peer: &Peer, scale: &Scale, round: usize) -> Result<f64> {
         let done = status.revision > before && status.engine.revision == status.revision;
         if done { Ok(begin.elapsed()) } else { Err(format!("revision {}", status.revision)) }
     });
-    ensure!(lab.status().owners.values().all(|owner| owner.errors.is_empty()), "the documents have errors");
+    sound(lab)?;
     Ok(took.as_secs_f64() * 1e3)
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{Plan, interleave, start};
 use crate::{
+    cpu,
     load::{
         open_loop,
         wrk::{self, Ask},
@@ -19,7 +20,7 @@ use crate::{
 const CONNECTIONS: usize = 32;
 
 pub(super) fn run(peers: &mut Peers, plan: &Plan) -> Result<Vec<Table>> {
-    ensure!(std::thread::available_parallelism()?.get() > 1, "the client needs a core of its own");
+    ensure!(cpu::online() > 1, "the client needs a core of its own");
     let peers = start(peers, plan)?;
     let mut rates = BTreeMap::new();
     for peer in &peers {

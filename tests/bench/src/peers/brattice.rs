@@ -2,8 +2,8 @@
 
 use std::{fmt::Write, fs, rc::Rc};
 
-use anyhow::{Context, Result};
-use brattice_tests::lab::{ALIAS_RANGE, AgentOptions, Namespace, sh};
+use anyhow::{Context, Result, ensure};
+use brattice_tests::lab::{ALIAS_RANGE, AgentOptions, Lab, Namespace, sh};
 
 use super::Peer;
 use crate::{
@@ -64,6 +64,7 @@ pub(super) fn start(core: usize, features: Features, scale: &Scale) -> Result<Pe
         within: std::time::Duration::from_secs(120),
     };
     site.lab.try_start_agent(&options).map_err(anyhow::Error::msg).with_context(|| site.lab.log())?;
+    sound(&site.lab)?;
     let http1 = site.lab.vip("shop/orders", 80);
     let engine = site.lab.engine_pid().as_raw();
     let agent = site.lab.agent().pid().as_raw();
@@ -73,6 +74,17 @@ pub(super) fn start(core: usize, features: Features, scale: &Scale) -> Result<Pe
     peer.others = cpu::with_children(engine);
     peer.agent = Some(agent);
     Ok(peer)
+}
+
+/// Whether all that was written is in force.
+///
+/// # Errors
+/// With the documents' errors.
+pub(crate) fn sound(lab: &Lab) -> Result<()> {
+    let owners = lab.status().owners;
+    let errors: Vec<String> = owners.into_values().flat_map(|owner| owner.errors).collect();
+    ensure!(errors.is_empty(), "the documents have {} errors; the first:\n{}", errors.len(), errors[0]);
+    Ok(())
 }
 
 /// More workloads of the VPC green, all in one namespace.
@@ -146,7 +158,7 @@ spec: {account: platform, trust: [{vpcIdentifier: platform/blue}]}
                 .collect();
             let _ = write!(
                 text,
-                "---\nkind: Service\nmetadata: {{name: s{number}}}\nspec: {{serviceNetworks: [platform/retail], listeners: [{{protocol: HTTP, port: 80, defaultAction: {{forward: {{targetGroups: [{{targetGroupIdentifier: t{number}}}]}}}}}}]}}\n---\nkind: TargetGroup\nmetadata: {{name: t{number}}}\nspec: {{config: {{vpcIdentifier: platform/green, port: {HTTP1}}}, targets: [{}]}}\n",
+                "---\nkind: Service\nmetadata: {{name: service-{number}}}\nspec: {{serviceNetworks: [platform/retail], listeners: [{{protocol: HTTP, port: 80, defaultAction: {{forward: {{targetGroups: [{{targetGroupIdentifier: targets-{number}}}]}}}}}}]}}\n---\nkind: TargetGroup\nmetadata: {{name: targets-{number}}}\nspec: {{config: {{vpcIdentifier: platform/green, port: {HTTP1}}}, targets: [{}]}}\n",
                 targets.join(", ")
             );
         }
@@ -161,7 +173,7 @@ pub(crate) fn orders(features: Features, scale: &Scale, version: usize) -> Strin
     for rule in 0..scale.rules {
         let _ = writeln!(
             rules,
-            "      - {{name: r{rule}, priority: {}, match: {{httpMatch: {{pathMatch: {{match: {{exact: /rule/{rule}}}}}}}}}, action: {{fixedResponse: {{statusCode: 404}}}}}}",
+            "      - {{name: path-{rule}, priority: {}, match: {{httpMatch: {{pathMatch: {{match: {{exact: /rule/{rule}}}}}}}}}, action: {{fixedResponse: {{statusCode: 404}}}}}}",
             rule + 1
         );
     }

@@ -18,7 +18,7 @@ use crate::{
     site::{self, Site},
 };
 
-pub(crate) use brattice::{Features, Scale, orders};
+pub(crate) use brattice::{Features, Scale, orders, sound};
 
 /// Something between a client and a server, or nothing.
 pub(crate) struct Peer {

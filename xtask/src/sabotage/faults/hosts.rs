@@ -77,8 +77,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "host-alias-world",
         means: "other hosts reach processes of the host by their aliases",
         file: "loader/src/nft.rs",
-        search: "input += &format!(\"iifname != \\\"lo\\\" {family} daddr {alias} counter drop;\\n\");",
-        replace: "input += &format!(\"iifname == \\\"brattice1\\\" {family} daddr {alias} counter drop;\\n\");",
+        search: "{family} daddr {alias} iifname != \\\"lo\\\" counter drop",
+        replace: "{family} daddr {alias} iifname == \\\"brattice1\\\" counter drop",
         tests: &[hosts("hosts::a_process_of_the_host_is_a_target_and_is_reached_by_the_engine_alone")],
     },
     Fault {

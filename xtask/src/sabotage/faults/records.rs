@@ -7,6 +7,9 @@ const fn node(name: &'static str) -> Test {
     test("brattice-tests", "together", name)
 }
 
+/// What a request costs in system calls.
+const KEPT_GET: Test = test("brattice-engine", "syscalls", "a_kept_get_calls_the_kernel_no_more_than_it_did");
+
 /// All of them.
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
@@ -102,5 +105,21 @@ pub(super) const FAULTS: &[Fault] = &[
         search: "if rooms.len() < KEPT_ROOMS && known.clear() {",
         replace: "if false && rooms.len() < KEPT_ROOMS && known.clear() {",
         tests: &[unit("brattice-engine", "records::allocations::a_request_costs_no_allocation")],
+    },
+    Fault {
+        name: "log-woken",
+        means: "a worker wakes the log thread for each chunk of lines",
+        file: "agent/engine/src/records/log.rs",
+        search: "Err(mpsc::TryRecvError::Empty) if since.elapsed() < QUIET =>",
+        replace: "Err(mpsc::TryRecvError::Empty) if false && since.elapsed() < QUIET =>",
+        tests: &[KEPT_GET],
+    },
+    Fault {
+        name: "timed-waits",
+        means: "each wait of a worker for sockets sets a timer of the kernel's",
+        file: "agent/engine/src/worker.rs",
+        search: "    loop {\n        ticker.tick().await;\n",
+        replace: "    loop {\n        drop(tokio::time::timeout(clock.period(), ticker.tick()).await);\n",
+        tests: &[KEPT_GET],
     },
 ];
