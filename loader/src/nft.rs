@@ -159,7 +159,7 @@ fn text(options: &Options) -> String {
             options.engine_uid
         );
         astray += &format!("{family} daddr {alias} oifname != {{ \"{DEVICE}\", \"lo\" }} counter drop;\n");
-        input += &format!("{family} daddr {alias} iifname != \"lo\" counter drop;\n");
+        input += &format!("{family} daddr {alias} iif != \"lo\" counter drop;\n");
         untracked += &format!("{family} saddr {vip} notrack;\n{family} daddr {vip} notrack;\n");
     }
     // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
@@ -184,12 +184,12 @@ fn text(options: &Options) -> String {
            chain prerouting {{\n\
              type filter hook prerouting priority raw; policy accept;\n\
              iifname \"{DEVICE}\" notrack;\n\
-             iifname \"lo\" jump own;\n\
+             iif \"lo\" jump own;\n\
            }}\n\
            chain output {{\n\
              type filter hook output priority raw; policy accept;\n\
              oifname \"{DEVICE}\" notrack;\n\
-             oifname \"lo\" jump own;\n\
+             oif \"lo\" jump own;\n\
              {output}\
            }}\n\
            chain forward {{\n\
@@ -224,7 +224,7 @@ pub(crate) fn present(options: &Options) -> Result<bool> {
             && rule("guard", &["\"base\":\"th\"", &prefix, "drop"])
             && rule("output", &["skuid", &engine, &vip, "reject"])
             && rule("astray", &["oifname", "\"lo\"", &alias, "drop"])
-            && rule("input", &["iifname", &alias, "drop"])
+            && rule("input", &["iif", &alias, "drop"])
             && rule("own", &["notrack", &vip])
     });
     let ours = |device: &str| rule("guard", &["iifname", &format!("\"right\":\"{device}\""), "accept"]);

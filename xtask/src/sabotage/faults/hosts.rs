@@ -77,8 +77,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "host-alias-world",
         means: "other hosts reach processes of the host by their aliases",
         file: "loader/src/nft.rs",
-        search: "{family} daddr {alias} iifname != \\\"lo\\\" counter drop",
-        replace: "{family} daddr {alias} iifname == \\\"brattice1\\\" counter drop",
+        search: "{family} daddr {alias} iif != \\\"lo\\\" counter drop",
+        replace: "{family} daddr {alias} iif == \\\"lo\\\" counter drop",
         tests: &[hosts("hosts::a_process_of_the_host_is_a_target_and_is_reached_by_the_engine_alone")],
     },
     Fault {
