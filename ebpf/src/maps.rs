@@ -6,9 +6,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
 };
 use brattice_abi::{
-    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpen, HalfOpenCount, Host, HostKey, InterceptKey, Listener, ListenerKey,
-    MAX_COUNTERS, MAX_HALF_OPEN, MAX_HOSTS, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS, MAX_WORKERS, MAX_WORKLOADS,
-    SLOTS, Switch, SwitchKey, TargetKey, WorkerState, Workload, WorkloadKey,
+    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpen, HalfOpenCount, Host, HostKey, InterceptKey, Listener,
+    ListenerKey, MAX_COUNTERS, MAX_HALF_OPEN, MAX_HOSTS, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS,
+    MAX_WORKERS, MAX_WORKLOADS, SLOTS, Switch, SwitchKey, TargetKey, WorkerState, Workload, WorkloadKey,
 };
 
 // Tables that only user space fills are not preallocated: their limits are far above what most nodes need.

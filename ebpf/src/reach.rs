@@ -31,7 +31,8 @@ pub(crate) fn may(call: &Call, config: &Config, wish: &Wish) -> bool {
         // What goes to a workload, `workload_egress` sees; to a process of the host, nobody else.
         // SAFETY: the value is only read.
         let host = unsafe { ALIASES.get(wish.to) }.filter(|alias| alias.ifindex == 0);
-        let detached = host.is_some_and(|alias| switches::all_detached() || switches::workload_detached(alias.workload_id));
+        let detached =
+            host.is_some_and(|alias| switches::all_detached() || switches::workload_detached(alias.workload_id));
         return !detached || refuse(DropReason::Detached, wish);
     }
     // The DNS socket answers whoever asked; what else it could say to a workload, `workload_egress` judges.
