@@ -16,8 +16,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/br
 /// Size of a `SOCKETS` value: only with 8 bytes does the kernel tell a slot's socket cookie.
 const COOKIE: u32 = 8;
 
-/// How often a program is loaded before a signal in between counts as a failure; as libbpf.
-const LOADS: usize = 5;
+/// How often a program is loaded before a signal in between counts as a failure. libbpf tries 5 times, which was not enough
+/// beside hundreds of processes that came and went.
+const LOADS: usize = 25;
 
 /// Sizes that both sides agreed on: name, key, value. `SOCKETS` and `EVENTS` have none that the programs define.
 const SIZES: [(&str, usize, usize); 11] = [

@@ -71,19 +71,19 @@ fn with_guest(test: impl FnOnce(&mut Scene) + Send) {
     ];
     lab.write("accounts/shop/services.yaml", &services.join("---"));
     lab.start_agent_with(&AgentOptions::recording());
+    // Here, as nothing can be fetched from within the node.
+    let kernel = Kernel::of("6.12", &Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kernels")).unwrap();
     let node = lab.node.clone();
     node.enter(|| {
-        let guest = boot();
+        let guest = boot(&kernel);
         let mut scene = Scene { guest, server, green, lab };
         scene.set_up();
         test(&mut scene);
     });
 }
 
-fn boot() -> Guest {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kernels");
-    let kernel = Kernel::of("6.12", &kernels).unwrap();
-    let mut files = Initramfs::new(&kernel).unwrap();
+fn boot(kernel: &Kernel) -> Guest {
+    let mut files = Initramfs::new(kernel).unwrap();
     files.modules(&["virtio_pci", "virtio_net"]).unwrap();
     for program in ["ip", "curl"] {
         files.program(program).unwrap();
@@ -95,7 +95,7 @@ fn boot() -> Guest {
         within: Duration::from_secs(150),
         ..Options::default()
     };
-    let guest = Guest::start(&kernel, &files, &options).unwrap();
+    let guest = Guest::start(kernel, &files, &options).unwrap();
     guest.ready().unwrap();
     guest
 }

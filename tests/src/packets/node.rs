@@ -458,9 +458,9 @@ impl Node {
     }
 }
 
-/// Loads again, at most 5 times, when a signal stopped the verifier (`EAGAIN`), as the loader does.
+/// Loads again, at most 25 times, when a signal stopped the verifier (`EAGAIN`), as the loader does.
 fn uninterrupted(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    for _ in 1..5 {
+    for _ in 1..25 {
         match load() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
             done => return done,
