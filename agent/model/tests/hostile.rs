@@ -158,6 +158,14 @@ const PIECES: [&str; 40] = [
     "\u{1b}[31m",
 ];
 
+/// A directive with a line separator in it: the parser counts a column that the line has not.
+#[test]
+fn a_place_lies_on_its_line() {
+    for text in ["%\u{2028}spec: \u{feff}\r", "%\u{2028}spec: \u{feff}\n", "%\u{2028}\u{2028}a: \u{feff}\r\nb: 1\n"] {
+        survives(text).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 

@@ -119,6 +119,19 @@ fn end_of(text: &str) -> Mark {
     Mark { line, column: u32::try_from(width).unwrap_or(u32::MAX).saturating_add(1), length: 1 }
 }
 
+/// The place, or the end of its line if it lies beyond: where the parser stops, it may have counted a character twice.
+fn on_its_line(text: &str, mark: Mark) -> Mark {
+    let mut rest = text;
+    for _ in 1..mark.line {
+        let Some(end) = rest.find(['\n', '\r']) else { return mark };
+        rest = &rest[end..];
+        rest = rest.strip_prefix("\r\n").unwrap_or_else(|| &rest[1..]);
+    }
+    let width = rest.split(['\n', '\r']).next().map_or(0, |line| line.chars().count());
+    let last = u32::try_from(width).unwrap_or(u32::MAX).saturating_add(1);
+    Mark { column: mark.column.min(last), ..mark }
+}
+
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
     text: &'t str,
@@ -144,7 +157,7 @@ impl<'t> Reader<'t> {
             }
             Some(Err(error)) => {
                 let marker = error.marker();
-                let mark = Mark::of(Span::empty(*marker)).at_most(self.end);
+                let mark = on_its_line(self.text, Mark::of(Span::empty(*marker)).at_most(self.end));
                 Err(Refusal { mark, message: format!("not YAML: {}", error.info()), help: "" })
             }
             None => Err(Refusal { mark: self.last, message: "not YAML: unexpected end".into(), help: "" }),
