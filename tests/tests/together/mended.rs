@@ -235,6 +235,12 @@ fn another_file_system_over_the_pins_is_noticed_and_taken_back() {
 fn programs_that_somebody_detaches_are_attached_again() {
     let retail = Retail::start();
     let (lab, vip) = (&retail.lab, retail.orders());
+    // New addresses of IPv6 become usable a second or two later; that is told, and would make the agent look.
+    let all =
+        [&lab.node, &retail.blue.namespace, &retail.green.namespace, &retail.green2.namespace, &retail.red.namespace];
+    wait_until("no address is tentative any more", SETTLE, || {
+        all.iter().all(|namespace| namespace.sh("ip -6 -o address show tentative").is_empty())
+    });
     while_calling(&retail.blue, vip, |answers| {
         for (program, place) in
             [("workload_ingress", "blue1"), ("workload_egress", "brattice0"), ("vip_listener", "network namespace")]
