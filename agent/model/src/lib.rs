@@ -20,7 +20,7 @@ mod nearest;
 mod plan;
 mod roles;
 mod vips;
-mod yaml;
+pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Located, Position, Severity};
 pub use diff::{Change, FieldChange, What, diff};
@@ -28,7 +28,7 @@ pub use documents::*;
 pub use ids::{IdKind, Identifier, OPERATOR_ACCOUNT_ID, arn, child_arn, derive};
 pub use link::{Linked, Settings, link};
 pub use model::*;
-pub use names::Glob;
+pub use names::{Glob, domain};
 pub use nearest::nearest;
 pub use plan::{Binding, ListenerTarget, Numbers, Plan, plan, session_arn, workload_arn};
 pub use roles::{NoRole, Roles};

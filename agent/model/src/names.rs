@@ -60,8 +60,11 @@ pub(crate) fn check(name: &str, rule: NameRule) -> Result<(), String> {
     Ok(())
 }
 
-/// A domain name in lower case without a trailing dot, or why it is none. A wildcard's `*.` is left to the caller.
-pub(crate) fn domain(text: &str) -> Result<String, String> {
+/// A domain name in lower case without a trailing dot. A wildcard's `*.` is left to the caller.
+///
+/// # Errors
+/// Says why it is none, for people.
+pub fn domain(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if name.is_empty() || name.len() > 253 {
         return Err("a domain name has 1 to 253 characters".into());

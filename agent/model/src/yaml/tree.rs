@@ -9,11 +9,13 @@ use crate::limits::{MAX_DEPTH, MAX_NODES_PER_OWNER};
 
 /// A place within one file; all 1-based.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub(crate) line: u32,
-    pub(crate) column: u32,
+pub struct Mark {
+    /// The line.
+    pub line: u32,
+    /// The column, in characters.
+    pub column: u32,
     /// Characters on the first line.
-    pub(crate) length: u32,
+    pub length: u32,
 }
 
 impl Mark {
@@ -34,10 +36,14 @@ impl Mark {
     }
 }
 
+/// A value and where it was written.
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) mark: Mark,
-    pub(crate) content: Content,
+pub struct Node {
+    /// Where it begins.
+    pub mark: Mark,
+    /// The value.
+    pub content: Content,
+    /// Where its text lies.
     pub(crate) inside: Inside,
 }
 
@@ -50,34 +56,47 @@ pub(crate) enum Inside {
     Unknown,
 }
 
+/// What a node holds.
 #[derive(Debug)]
-pub(crate) enum Content {
+pub enum Content {
+    /// A single value, as it was written: `007` and `1.0` stay what they are.
     Scalar {
+        /// Without quotes and escapes.
         text: String,
+        /// Whether it was written without quotes.
         plain: bool,
     },
+    /// A list.
     List(Vec<Node>),
+    /// A mapping, in the order in which it was written.
     Map(Vec<(Key, Node)>),
     /// Was refused and reported; nothing more is said about it.
     Refused,
 }
 
+/// The name of a field.
 #[derive(Debug)]
-pub(crate) struct Key {
-    pub(crate) name: String,
-    pub(crate) mark: Mark,
+pub struct Key {
+    /// Without quotes and escapes.
+    pub name: String,
+    /// Where it was written.
+    pub mark: Mark,
 }
 
 /// Something refused while reading.
 #[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) mark: Mark,
-    pub(crate) message: String,
-    pub(crate) help: &'static str,
+pub struct Refusal {
+    /// Where.
+    pub mark: Mark,
+    /// What is wrong.
+    pub message: String,
+    /// What to do; may be empty.
+    pub help: &'static str,
 }
 
-/// The documents of a file, those before a syntax error included; empty ones are left out. `nodes` counts the owner's.
-pub(crate) fn read(text: &str, nodes: &mut usize) -> (Vec<Node>, Vec<Refusal>) {
+/// The documents of a file, those before a syntax error included; empty ones are left out. `nodes` counts the values of
+/// all files that share the bound [`MAX_NODES_PER_OWNER`].
+pub fn read(text: &str, nodes: &mut usize) -> (Vec<Node>, Vec<Refusal>) {
     if let Some(refusal) = unprintable(text) {
         return (Vec::new(), vec![refusal]);
     }
@@ -144,7 +163,7 @@ struct Reader<'t> {
 }
 
 /// A scalar's content as a null of YAML's core schema.
-pub(crate) fn is_null(text: &str) -> bool {
+pub fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
