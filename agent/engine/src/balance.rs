@@ -56,10 +56,25 @@ impl Balance {
 
     /// The target of a group that comes next; `None` when it has none.
     pub(crate) fn target<'a>(&mut self, group: u32, targets: &'a [Target]) -> Option<&'a Target> {
-        let turn = self.turns.get_mut(group as usize)?;
-        let target = targets.get(turn.checked_rem(targets.len())?)?;
-        *turn = turn.wrapping_add(1);
-        Some(target)
+        self.targets(group, targets).next()
+    }
+
+    /// The target of a group that comes next, then those that follow it, each once.
+    pub(crate) fn targets<'a>(
+        &mut self,
+        group: u32,
+        targets: &'a [Target],
+    ) -> impl Iterator<Item = &'a Target> + use<'a> {
+        let first = match self.turns.get_mut(group as usize) {
+            Some(turn) => {
+                let first = turn.checked_rem(targets.len());
+                *turn = turn.wrapping_add(1);
+                first
+            }
+            None => None,
+        };
+        let (before, from) = targets.split_at(first.unwrap_or_default());
+        from.iter().chain(before)
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     ops::Range,
@@ -13,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use brattice_router::Shares;
 use brattice_wire::{records::FailureReason, snapshot::Target};
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable};
@@ -27,11 +25,11 @@ use crate::{
     auth::{self, Origin},
     copy::{Copier, End, Way},
     dial::{self, Sources},
-    heartbeat::Slot,
     limits::{Taken, Use},
-    records::{book::Book, record::Record},
+    local::{Local, View},
+    records::record::Record,
     rules::Action,
-    state::{Listener, Service, Shared, State},
+    state::{Listener, Service, State},
     stats::{Counts, Limit},
     tasks::{Parties, Tasks},
 };
@@ -43,14 +41,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The relay of one worker.
 pub struct Relay {
-    shared: Arc<Shared>,
-    index: u32,
-    slot: Slot,
+    local: Rc<Local>,
     tasks: Rc<Tasks>,
     sources: RefCell<Sources>,
-    balance: RefCell<Balance>,
     copier: Copier,
-    book: Rc<Book>,
     relayed: RefCell<Slab<Relayed>>,
 }
 
@@ -60,16 +54,6 @@ struct Relayed {
     /// [`Service::number`].
     service: u32,
     ends: AbortHandle,
-}
-
-/// Whose turn it is, for the revision that is in force.
-#[derive(Default)]
-struct Balance {
-    revision: u64,
-    /// By [`crate::rules::Forward::index`].
-    shares: HashMap<u32, Shares>,
-    /// By target group.
-    turns: HashMap<u32, usize>,
 }
 
 /// What a caller is connected to.
@@ -110,7 +94,7 @@ impl Open {
     fn new(relay: Rc<Relay>, relayed: Relayed, record: Record, taken: Taken) -> Self {
         relay.counts().connections_open.add(1);
         relay.counts().connections_relayed.add(1);
-        relay.slot.connections().fetch_add(1, Relaxed);
+        relay.local.slot.connections().fetch_add(1, Relaxed);
         let key = relay.relayed.borrow_mut().insert(relayed);
         Self { relay, key, record, complete: false, _taken: taken }
     }
@@ -119,10 +103,10 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.relay.counts().connections_open.sub(1);
-        self.relay.slot.connections().fetch_sub(1, Relaxed);
+        self.relay.local.slot.connections().fetch_sub(1, Relaxed);
         self.relay.relayed.borrow_mut().try_remove(self.key);
-        self.relay.book.end(&self.record, self.complete);
-        self.relay.book.disconnected(&self.record.flow);
+        self.relay.local.book.end(&self.record, self.complete);
+        self.relay.local.book.disconnected(&self.record.flow);
     }
 }
 
@@ -137,24 +121,20 @@ impl Relayed {
 }
 
 impl Relay {
-    /// For worker `index`.
-    pub(crate) fn new(shared: Arc<Shared>, index: u32, slot: Slot, book: Rc<Book>) -> Rc<Self> {
-        let sources = Sources::of(&shared.settings, index);
+    /// For a worker. Whose turn it is, is counted where requests count it, so that a bypass goes on where they were.
+    pub(crate) fn new(local: Rc<Local>) -> Rc<Self> {
+        let sources = Sources::of(&local.shared.settings, local.index);
         Rc::new(Self {
-            shared,
-            index,
-            slot,
+            local,
             tasks: Rc::default(),
             sources: RefCell::new(sources),
-            balance: RefCell::default(),
             copier: Copier::default(),
-            book,
             relayed: RefCell::default(),
         })
     }
 
     fn counts(&self) -> &Counts {
-        self.shared.counts.worker(self.index)
+        self.local.counts()
     }
 
     /// Accepts for ever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
@@ -189,13 +169,14 @@ impl Relay {
         let counts = self.counts();
         counts.connections_accepted.add(1);
         let client = Client { stream, finished: false };
-        let state = self.shared.state.load_full();
+        let view = self.local.view();
+        let state = &view.state;
         let alias = peer.ip().to_canonical();
         let Some(caller) = state.caller(alias) else {
             counts.unknown_peers.add(1);
             return;
         };
-        let limit = self.shared.settings.limits.connections_per_workload;
+        let limit = self.local.limits().connections_per_workload;
         let Some(taken) = caller.usage.take(Use::Connection, limit) else {
             counts.hit(Limit::ConnectionsPerWorkload);
             return;
@@ -210,7 +191,7 @@ impl Relay {
             counts.unrelayed.add(1);
             return;
         }
-        let Some(route) = self.route(&state, service, listener) else {
+        let Some(route) = self.route(&view, service, listener) else {
             counts.connect_errors.add(1);
             return;
         };
@@ -221,11 +202,12 @@ impl Relay {
             Origin { alias, generation: caller.generation, vip: local.ip().to_canonical(), port: local.port() };
         let called = (origin.vip, origin.port);
         let to = (Some(service.number), Some(route.group));
-        let flow = self.book.connected(&state.records, (alias, caller.generation), peer.port(), called, to);
-        let record = self.book.begin_relayed(&flow);
+        let flow = self.local.book.connected(&state.records, (alias, caller.generation), peer.port(), called, to);
+        let record = self.local.book.begin_relayed(&flow);
         record.meet(|met| (met.service, met.group) = to);
         let relayed = Relayed { origin, service: service.number, ends };
         let open = Open::new(Rc::clone(self), relayed, record, taken);
+        let state = Arc::clone(state);
         self.tasks.spawn(parties.clone(), async move {
             let mut open = open;
             match Abortable::new(open.relay.serve(client, route, &parties, &open.record, state), ended).await {
@@ -255,32 +237,19 @@ impl Relay {
     }
 
     /// The targets of the default action, in the order in which they are tried; `None` if there is nowhere to go.
-    fn route(&self, state: &State, service: &Service, listener: &Listener) -> Option<Route> {
+    fn route(&self, view: &View, service: &Service, listener: &Listener) -> Option<Route> {
         // A fixed response is HTTP, which is what a bypass leaves out.
         let Action::Forward(forward) = listener.default_action() else { return None };
-        let mut balance = self.balance.borrow_mut();
-        if balance.revision != state.revision {
-            *balance = Balance { revision: state.revision, ..Balance::default() };
-        }
-        let shares = balance.shares.entry(forward.index).or_insert_with(|| Shares::new(&forward.weights));
-        let number = *forward.groups.get(shares.choose()?)?;
-        let group = state.group(number)?;
-        let turn = balance.turns.entry(number).or_default();
-        let first = *turn;
-        *turn = turn.wrapping_add(1);
-        let count = group.targets.len();
-        let targets: Vec<_> =
-            (0..count.min(ATTEMPTS)).map(|n| group.targets[first.wrapping_add(n) % count].clone()).collect();
+        let mut balance = view.balance.borrow_mut();
+        let number = *forward.groups.get(balance.share(forward)?)?;
+        let group = view.state.group(number)?;
+        let targets: Vec<_> = balance.targets(number, &group.targets).take(ATTEMPTS).cloned().collect();
         if targets.is_empty() {
             return None;
         }
-        let limits = &self.shared.settings.limits;
+        let limits = self.local.limits();
         // What the L7 path would let idle must not end here.
-        let idle = [
-            limits.body_idle_timeout_ms,
-            limits.response_timeout_ms,
-            service.idle_timeout_seconds.saturating_mul(1000),
-        ];
+        let idle = [limits.body_idle_timeout_ms, limits.response_timeout_ms, service.idle_timeout_ms];
         Some(Route {
             group: number,
             targets,
@@ -304,9 +273,9 @@ impl Relay {
             match dial::workload(source, (target.alias, target.port).into(), route.timeout).await {
                 Ok(stream) => {
                     record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
-                    self.book.settle(record, &state.records);
+                    self.local.book.settle(record, &state.records);
                     drop(state);
-                    self.book.lasting(record);
+                    self.local.book.lasting(record);
                     let mut target = Client { stream, finished: false };
                     let copied = self.copy(&client.stream, &target.stream, route.idle, record).await;
                     (client.finished, target.finished) = (copied.is_ok(), copied.is_ok());
@@ -321,7 +290,7 @@ impl Relay {
                 }
             }
         }
-        self.book.settle(record, &state.records);
+        self.local.book.settle(record, &state.records);
         record.fail(FailureReason::TargetConnectionError);
         false
     }

@@ -50,8 +50,8 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
     let gate = Gate::new(worker.shared.state.load().revision > 0);
     let book = Book::new(Arc::clone(&worker.shared.outlets), worker.index);
     tokio::task::spawn_local(Rc::clone(&book).run(Ticker::every(CHUNK_TIME)?));
-    let relay = Relay::new(Arc::clone(&worker.shared), worker.index, worker.slot.clone(), Rc::clone(&book));
     let local = Local::new(worker.shared, worker.index, worker.slot, Rc::clone(&book));
+    let relay = Relay::new(Rc::clone(&local));
     let relaying = tokio::task::spawn_local(
         gate.behind(Rc::clone(&relay).accept(tokio::net::TcpListener::from_std(worker.relay)?)),
     );
@@ -86,30 +86,28 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
     Err(std::io::Error::other("the link is gone"))
 }
 
-/// A new state is in force: connections to targets that are in it no more are of no use.
+/// A new state is in force: connections to targets that are in it no more, or may idle for another time, are of no use.
 fn applied(local: &Local) {
     let view = local.view();
     let targets: std::collections::HashSet<_> = view
         .state
         .groups()
         .iter()
-        .flat_map(|group| group.targets.iter().map(|target| (target.alias, target.port, target.generation)))
+        .flat_map(|group| {
+            let idle_ms = group.idle_timeout_ms.unwrap_or(local.limits().pool_idle_timeout_ms);
+            group.targets.iter().map(move |target| (target.alias, target.port, target.generation, idle_ms))
+        })
         .collect();
     local.book.applied(&view.state.records);
-    local.pool.retain(|key| targets.contains(&(key.alias, key.port, key.generation)));
+    local.pool.retain(|key| targets.contains(&(key.alias, key.port, key.generation, key.idle_ms)));
 }
 
 /// Looks after everything that takes time, once per tick.
 async fn sweep(local: Rc<Local>, ticker: Ticker) {
     let limits = *local.limits();
     let clock = &local.clock;
-    let [header, body, answer, pool] = [
-        limits.header_timeout_ms,
-        limits.body_idle_timeout_ms,
-        limits.response_timeout_ms,
-        limits.pool_idle_timeout_ms,
-    ]
-    .map(|ms| clock.ticks(ms));
+    let [header, body, answer] =
+        [limits.header_timeout_ms, limits.body_idle_timeout_ms, limits.response_timeout_ms].map(|ms| clock.ticks(ms));
     loop {
         ticker.tick().await;
         clock.advance();
@@ -118,7 +116,7 @@ async fn sweep(local: Rc<Local>, ticker: Ticker) {
         counts.limits_hit[Limit::ResponseTimeout as usize].add(swept.answers);
         counts.limits_hit[Limit::BodyIdleTimeout as usize].add(swept.bodies);
         local.clients.sweep(&local, header);
-        let idled = local.pool.sweep(clock, pool);
+        let idled = local.pool.sweep(clock);
         counts.limits_hit[Limit::PoolIdleTimeout as usize].add(idled);
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
 use http::StatusCode;
 use http_body_util::BodyExt;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::*;
 
@@ -109,4 +110,37 @@ async fn a_canary_moves_without_a_lost_request() {
         assert_eq!(engine.get("/").await.0, StatusCode::OK);
     }
     assert_eq!(servers[0].seen(), before, "after the change nothing goes to the old version");
+}
+
+/// Requests and bypassed connections, in turn, a revision after each: every one goes where the cycle was.
+#[tokio::test]
+async fn a_bypass_and_new_revisions_go_on_where_requests_were() {
+    let servers = servers(4).await;
+    let engine = Engine::start(Limits::default());
+    let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
+    let world = |revision| {
+        let mut world = engine.world(ProtocolVersion::Http1, &addresses);
+        world.revision = revision;
+        world.services[0].listeners.push(listener(engine.relay, forward(&[(0, 1)])));
+        world
+    };
+    engine.apply(world(1)).await;
+    let seen = || servers.iter().map(Server::seen).collect::<Vec<_>>();
+    for round in 1..=6 {
+        for n in 0..4 {
+            if n % 2 == 0 {
+                assert_eq!(engine.get("/").await.0, StatusCode::OK);
+            } else {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.bind((CALLER, 0).into()).unwrap();
+                let mut relayed = socket.connect((VIP, engine.relay).into()).await.unwrap();
+                let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
+                relayed.write_all(request.as_bytes()).await.unwrap();
+                read_until(&mut relayed, "ok").await;
+            }
+            engine.apply(world(round * 10 + n)).await;
+        }
+        assert_eq!(seen(), [round; 4], "each target once per four calls");
+    }
+    assert_eq!(engine.stats().connections_relayed, 12, "half of them were bypassed");
 }
