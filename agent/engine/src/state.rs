@@ -198,8 +198,8 @@ pub struct Service {
     pub vip: IpAddr,
     /// IPv6 VIP.
     pub vip6: Option<IpAddr>,
-    /// Idle client connections are closed after this many seconds.
-    pub idle_timeout_seconds: u32,
+    /// Idle client connections are closed after so many ms, and so are requests of which nobody says a word.
+    pub idle_timeout_ms: u32,
     /// Names in lower case; behind those of DNS the VIPs themselves, as a `Host` field shows them.
     names: Vec<Box<str>>,
     /// How many are of DNS.
@@ -232,6 +232,8 @@ pub struct Group {
     pub targets: Vec<Target>,
     /// Time for a connect, ms.
     pub connect_timeout_ms: u32,
+    /// Time that a kept connection to a target may idle, ms, where it is not the engine's own.
+    pub idle_timeout_ms: Option<u32>,
 }
 
 impl State {
@@ -301,6 +303,7 @@ impl State {
                 protocol: group.protocol_version,
                 targets: group.targets,
                 connect_timeout_ms: group.connect_timeout_ms,
+                idle_timeout_ms: group.idle_timeout_ms,
             })
             .collect();
         Ok(state)
@@ -314,6 +317,11 @@ impl State {
     /// A VPC by its index, which comes from a [`Caller`] of the same state.
     pub fn vpc(&self, index: u32) -> Option<&Vpc> {
         self.vpcs.get(index as usize)
+    }
+
+    /// All VPCs.
+    pub fn vpcs(&self) -> &[Vpc] {
+        &self.vpcs
     }
 
     /// The service that a workload of this VPC means by VIP, port and host, its listener, and the name that it used.
@@ -443,7 +451,7 @@ fn compile(service: snapshot::Service, index: u32, compiler: &mut Compiler<'_>) 
         number: service.number,
         vip: service.vip,
         vip6: service.vip6,
-        idle_timeout_seconds: service.idle_timeout_seconds,
+        idle_timeout_ms: service.idle_timeout_ms,
         names,
         dns_names,
         listeners,

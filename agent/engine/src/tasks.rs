@@ -25,6 +25,11 @@ impl Parties {
         parties.push((alias, generation));
     }
 
+    /// The task talks with this alias as well from now on.
+    pub fn add(&self, alias: IpAddr, generation: u32) {
+        self.0.borrow_mut().push((alias, generation));
+    }
+
     /// Whether one of them is named, with this generation or a later one.
     fn any_of(&self, aliases: &[(IpAddr, u32)]) -> bool {
         self.0.borrow().iter().any(|(alias, generation)| {

@@ -1,17 +1,20 @@
 //! Questions about names that are not ours, to the resolvers of the asker's VPC.
 //!
-//! Every attempt has a socket of its own: a random port (the kernel's) and a random id, connected, so that a forged
+//! [`Race`] says when which one is asked, [`Standing`] who is asked first. Every attempt has a socket of its own: a random port (the kernel's) and a random id, connected, so that a forged
 //! answer must guess both. What comes back must repeat the question. Over UDP first; over TCP when the answer is cut, or
 //! when the asker came over TCP.
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
-    time::Duration,
+    rc::Rc,
+    task::Poll,
 };
 
 use brattice_wire::snapshot::Dns;
+use futures_util::{FutureExt, future::LocalBoxFuture};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
     rr::{
@@ -21,7 +24,8 @@ use hickory_proto::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, timeout_at},
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -30,22 +34,18 @@ use crate::{
     tasks::Parties,
 };
 
-use super::question::{Question, edns};
+use super::{
+    question::{Question, edns},
+    race::{HEAD_START, PATIENCE, Race, Step},
+    standing::{Order, Standing},
+};
 
-/// How long one resolver has to answer over UDP.
-const UDP_PATIENCE: Duration = Duration::from_millis(1_500);
-/// How long one resolver has to answer over TCP, connection included.
-const TCP_PATIENCE: Duration = Duration::from_secs(3);
-/// How long all of them together have: less than the five seconds after which a stub resolver asks again.
-const PATIENCE: Duration = Duration::from_millis(4_500);
-/// Resolvers of a VPC that are asked.
+/// Resolvers of a VPC that are asked; a question has at most so many sockets.
 const MOST_UPSTREAMS: usize = 4;
-/// Times the whole list is tried.
-const ROUNDS: usize = 2;
 /// Datagrams that are no answer to our question, before an attempt is given up.
 const MOST_STRAY: usize = 16;
 /// Larger than any answer to the payload that we offer.
-const UDP_BUFFER: usize = 4096;
+const UDP_BUFFER: usize = 2048;
 
 /// A resolver, and how it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,44 +70,132 @@ pub fn upstreams(state: &State, vpc: u32, sources: &RefCell<Sources>) -> Vec<Ups
     usable.take(MOST_UPSTREAMS).collect()
 }
 
-/// Asks until one answers, and makes the answer the asker's: its id, its question, nothing in our ranges.
-pub async fn ask(question: &Question, upstreams: &[Upstream], dns: &Dns, over_tcp: bool, parties: &Parties) -> Message {
-    if upstreams.is_empty() {
-        return question.answer(ResponseCode::Refused);
+/// Whoever was asked to see whether it answers again, and had no time to: waits a little for its word.
+pub type Trial = LocalBoxFuture<'static, ()>;
+
+/// A question for resolvers.
+pub struct Inquiry {
+    /// As it came.
+    pub question: Rc<Question>,
+    /// Whom to ask.
+    pub upstreams: Vec<Upstream>,
+    /// The question came over TCP.
+    pub over_tcp: bool,
+    /// Who asks; the resolvers that are workloads join.
+    pub parties: Parties,
+    /// Which resolvers answer.
+    pub standing: Rc<RefCell<Standing>>,
+}
+
+/// An attempt at one resolver, its number in the race, and what has it ask again.
+struct Attempt {
+    number: usize,
+    work: LocalBoxFuture<'static, io::Result<Message>>,
+    again: Rc<Notify>,
+}
+
+impl Inquiry {
+    /// Asks until one answers, and makes the answer the asker's: its id, its question, nothing in our ranges.
+    pub async fn ask(self, dns: &Dns) -> (Message, Option<Trial>) {
+        let now = Instant::now();
+        let Order { places, trial } = self.standing.borrow_mut().order(self.addresses(), now);
+        let asked: Vec<Upstream> = places.iter().filter_map(|place| self.upstreams.get(*place).copied()).collect();
+        let mut race = Race::new(asked.len(), if trial { 2 } else { 1 }, now);
+        let mut attempts: Vec<Attempt> = Vec::new();
+        let mut code = ResponseCode::ServFail;
+        let answer = loop {
+            let until = match race.step(Instant::now()) {
+                Step::Ask(number) => {
+                    attempts.push(self.attempt(number, asked[number]));
+                    continue;
+                }
+                Step::AskAgain(number) => {
+                    attempts.iter().filter(|one| one.number == number).for_each(|one| one.again.notify_one());
+                    continue;
+                }
+                Step::Wait(until) => until,
+                Step::GiveUp => break None,
+            };
+            let Ok((number, result)) = timeout_at(until, first(&mut attempts)).await else { continue };
+            let address = asked[number].address;
+            match result {
+                Ok(said) => {
+                    self.standing.borrow_mut().answered(address);
+                    if !is_failure(said.metadata.response_code) {
+                        break Some(said);
+                    }
+                    // Broken or unwilling: perhaps the next one is not.
+                    code = said.metadata.response_code;
+                }
+                Err(error) => {
+                    self.standing.borrow_mut().silent(address, Instant::now());
+                    tracing::debug!(%error, upstream = %address, name = self.question.name, "a resolver does not answer");
+                }
+            }
+            race.failed(number, Instant::now());
+        };
+        for number in race.silent(Instant::now()) {
+            self.standing.borrow_mut().silent(asked[number].address, Instant::now());
+        }
+        let trial = attempts.into_iter().find(|attempt| trial && attempt.number == 0);
+        let trial = trial.map(|attempt| self.watch(attempt, asked[0].address));
+        let answer = match answer {
+            Some(answer) => adopt(&self.question, answer, dns),
+            None => self.question.answer(code),
+        };
+        (answer, trial)
     }
-    let deadline = Instant::now() + PATIENCE;
-    let mut code = ResponseCode::ServFail;
-    for upstream in upstreams.iter().cycle().take(ROUNDS * upstreams.len()) {
-        if Instant::now() >= deadline {
-            break;
-        }
+
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.upstreams.iter().map(|upstream| upstream.address)
+    }
+
+    fn attempt(&self, number: usize, upstream: Upstream) -> Attempt {
         if let Some((generation, _)) = upstream.workload {
-            parties.set(1, upstream.address.ip(), generation);
+            self.parties.add(upstream.address.ip(), generation);
         }
-        match exchange(question, upstream, over_tcp, deadline).await {
-            // Broken or unwilling: perhaps the next one is not.
-            Ok(answer) if is_failure(answer.metadata.response_code) => code = answer.metadata.response_code,
-            Ok(answer) => return adopt(question, answer, dns),
-            Err(error) => {
-                tracing::debug!(%error, upstream = %upstream.address, name = question.name, "a resolver does not answer");
+        let again = Rc::new(Notify::new());
+        let (question, over_tcp, notified) = (Rc::clone(&self.question), self.over_tcp, Rc::clone(&again));
+        let work = async move { exchange(&question, upstream, over_tcp, &notified).await };
+        Attempt { number, work: Box::pin(work), again }
+    }
+
+    /// It counts as one that answers if it would have been in time by itself.
+    fn watch(&self, attempt: Attempt, address: SocketAddr) -> Trial {
+        let standing = Rc::clone(&self.standing);
+        Box::pin(async move {
+            if let Ok(Ok(_)) = timeout(HEAD_START, attempt.work).await {
+                standing.borrow_mut().answered(address);
+            }
+        })
+    }
+}
+
+/// The first attempt that comes to its end, which is taken out; never, where there is none.
+async fn first(attempts: &mut Vec<Attempt>) -> (usize, io::Result<Message>) {
+    poll_fn(|cx| {
+        for place in 0..attempts.len() {
+            if let Poll::Ready(result) = attempts[place].work.poll_unpin(cx) {
+                return Poll::Ready((attempts.swap_remove(place).number, result));
             }
         }
-    }
-    question.answer(code)
+        Poll::Pending
+    })
+    .await
 }
 
 fn is_failure(code: ResponseCode) -> bool {
     !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::YXDomain)
 }
 
-async fn exchange(question: &Question, upstream: &Upstream, over_tcp: bool, deadline: Instant) -> io::Result<Message> {
+async fn exchange(question: &Question, upstream: Upstream, over_tcp: bool, again: &Notify) -> io::Result<Message> {
     if !over_tcp {
-        let answer = over_datagrams(question, upstream, deadline).await?;
+        let answer = over_datagrams(question, upstream, again).await?;
         if !answer.metadata.truncation {
             return Ok(answer);
         }
     }
-    over_stream(question, upstream, deadline).await
+    over_stream(question, upstream).await
 }
 
 /// The question as we ask it.
@@ -121,39 +209,41 @@ fn query(question: &Question) -> io::Result<(u16, Vec<u8>)> {
     Ok((message.metadata.id, bytes))
 }
 
-async fn over_datagrams(question: &Question, upstream: &Upstream, deadline: Instant) -> io::Result<Message> {
+async fn over_datagrams(question: &Question, upstream: Upstream, again: &Notify) -> io::Result<Message> {
     let socket = dial::datagrams(upstream.workload.and_then(|(_, source)| source), upstream.address)?;
     let (id, bytes) = query(question)?;
     socket.send(&bytes).await?;
-    let deadline = deadline.min(Instant::now() + UDP_PATIENCE);
     let mut buffer = [0; UDP_BUFFER];
-    for _ in 0..MOST_STRAY {
-        let length = timeout_at(deadline, socket.recv(&mut buffer)).await??;
-        if let Some(answer) = accept(question, id, &buffer[..length]) {
-            return Ok(answer);
+    let mut stray = 0;
+    while stray < MOST_STRAY {
+        let length = tokio::select! {
+            received = socket.recv(&mut buffer) => received?,
+            () = again.notified() => {
+                socket.send(&bytes).await?;
+                continue;
+            }
+        };
+        match accept(question, id, &buffer[..length]) {
+            Some(answer) => return Ok(answer),
+            None => stray += 1,
         }
     }
     Err(io::Error::other("too many datagrams that are no answer"))
 }
 
-async fn over_stream(question: &Question, upstream: &Upstream, deadline: Instant) -> io::Result<Message> {
-    let deadline = deadline.min(Instant::now() + TCP_PATIENCE);
-    let left = deadline.saturating_duration_since(Instant::now());
+async fn over_stream(question: &Question, upstream: Upstream) -> io::Result<Message> {
     let mut stream = match upstream.workload {
-        Some((_, source)) => dial::workload(source, upstream.address, left).await?,
-        None => dial::outside(upstream.address, left).await?,
+        Some((_, source)) => dial::workload(source, upstream.address, PATIENCE).await?,
+        None => dial::outside(upstream.address, PATIENCE).await?,
     };
     let (id, bytes) = query(question)?;
-    let talk = async {
-        let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-        let mut frame = length.to_be_bytes().to_vec();
-        frame.extend(bytes);
-        stream.write_all(&frame).await?;
-        let mut answer = vec![0; stream.read_u16().await?.into()];
-        stream.read_exact(&mut answer).await?;
-        accept(question, id, &answer).ok_or_else(|| io::Error::other("what came is no answer to the question"))
-    };
-    timeout_at(deadline, talk).await?
+    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.extend(bytes);
+    stream.write_all(&frame).await?;
+    let mut answer = vec![0; stream.read_u16().await?.into()];
+    stream.read_exact(&mut answer).await?;
+    accept(question, id, &answer).ok_or_else(|| io::Error::other("what came is no answer to the question"))
 }
 
 /// The answer, if it is one to this question.

@@ -3,16 +3,21 @@
 //!
 //! - [`question`]: what came in; malformed and unwanted messages end there.
 //! - [`local`]: names of ours, as far as the asker's VPC may see them.
-//! - [`forward`]: all other names, to the resolvers of the asker's VPC; without any: REFUSED.
+//! - [`forward`]: all other names, to the resolvers of the asker's VPC; without any they do not exist (NXDOMAIN), as some
+//!   stub resolvers take any other code for a server that is broken, and give up their list of search domains.
+//! - [`race`], [`standing`]: when which resolver is asked, and who first.
 //! - [`stream`]: DNS over TCP.
 
 pub mod forward;
 pub mod local;
 pub mod question;
+pub mod race;
+pub mod standing;
 pub mod stream;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashSet,
     io,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     rc::Rc,
@@ -32,7 +37,9 @@ use crate::{
     tasks::{Parties, Tasks},
 };
 
-use question::{Question, Triage, triage};
+use forward::{Inquiry, Trial};
+use question::{Triage, triage};
+use standing::Standing;
 
 /// Larger than any question; a longer datagram is cut by the kernel and then malformed.
 const UDP_BUFFER: usize = 4096;
@@ -68,6 +75,7 @@ async fn run(server: Server) -> io::Result<()> {
         shared,
         tasks: Rc::default(),
         in_flight: Rc::default(),
+        standing: Rc::default(),
     });
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
     let mut serving = vec![tokio::task::spawn_local(gate.behind(stream::accept(Rc::clone(&resolver), tcp)))];
@@ -78,7 +86,10 @@ async fn run(server: Server) -> io::Result<()> {
     while let Some((order, confirm)) = orders.recv().await {
         match order {
             // Every question asks for the state anew.
-            Order::Applied => gate.open(),
+            Order::Applied => {
+                resolver.forget();
+                gate.open();
+            }
             // Nothing is written down about questions.
             Order::Ask(_) => {}
             Order::CloseAliases(aliases) => resolver.tasks.close(&aliases).await,
@@ -101,6 +112,7 @@ struct Resolver {
     tasks: Rc<Tasks>,
     sources: RefCell<Sources>,
     in_flight: Rc<Cell<u32>>,
+    standing: Rc<RefCell<Standing>>,
 }
 
 /// A place among the questions in flight, until it is dropped.
@@ -125,24 +137,34 @@ enum Plan {
 
 /// A question on its way.
 struct Forward {
-    question: Box<Question>,
-    upstreams: Vec<forward::Upstream>,
+    inquiry: Inquiry,
     state: Arc<State>,
-    parties: Parties,
-    over_tcp: bool,
     admitted: Admitted,
 }
 
 impl Forward {
-    async fn answer(self) -> Option<Vec<u8>> {
-        let Self { question, upstreams, state, parties, over_tcp, admitted } = self;
-        let answer = forward::ask(&question, &upstreams, &state.dns, over_tcp, &parties).await;
+    fn parties(&self) -> Parties {
+        self.inquiry.parties.clone()
+    }
+
+    /// The answer's bytes, and what is to be waited for when it is sent.
+    async fn answer(self) -> (Option<Vec<u8>>, Option<Trial>) {
+        let Self { inquiry, state, admitted } = self;
+        let (question, over_tcp) = (Rc::clone(&inquiry.question), inquiry.over_tcp);
+        let (answer, trial) = inquiry.ask(&state.dns).await;
         drop(admitted);
-        question.encode(&answer, !over_tcp)
+        (question.encode(&answer, !over_tcp), trial)
     }
 }
 
 impl Resolver {
+    /// Resolvers that no VPC has any more.
+    fn forget(&self) {
+        let state = self.shared.state.load();
+        let known: HashSet<SocketAddr> = state.vpcs().iter().flat_map(|vpc| &vpc.dns_upstreams).copied().collect();
+        self.standing.borrow_mut().retain(|resolver| known.contains(&resolver));
+    }
+
     fn counts(&self) -> &Counts {
         self.shared.counts.dns()
     }
@@ -179,8 +201,8 @@ impl Resolver {
         }
         let upstreams = forward::upstreams(state, caller.vpc, &self.sources);
         if upstreams.is_empty() {
-            refused.add(1);
-            return Plan::Answer(question.encode(&question.answer(ResponseCode::Refused), !over_tcp));
+            answered.add(1);
+            return Plan::Answer(question.encode(&question.answer(ResponseCode::NXDomain), !over_tcp));
         }
         let Some(admitted) = self.admit(caller) else {
             refused.add(1);
@@ -189,7 +211,9 @@ impl Resolver {
         forwarded.add(1);
         let parties = Parties::default();
         parties.set(0, caller.alias, caller.generation);
-        Plan::Forward(Forward { question, upstreams, state: Arc::clone(state), parties, over_tcp, admitted })
+        let (question, standing) = (Rc::from(question), Rc::clone(&self.standing));
+        let inquiry = Inquiry { question, upstreams, over_tcp, parties, standing };
+        Plan::Forward(Forward { inquiry, state: Arc::clone(state), admitted })
     }
 
     /// Answers datagrams for ever.
@@ -219,10 +243,14 @@ impl Resolver {
             Plan::Answer(Some(answer)) => drop(socket.try_send_to(&answer, peer)),
             Plan::Forward(forward) => {
                 let socket = Rc::clone(socket);
-                self.tasks.spawn(forward.parties.clone(), async move {
-                    if let Some(answer) = forward.answer().await {
+                self.tasks.spawn(forward.parties(), async move {
+                    let (answer, trial) = forward.answer().await;
+                    if let Some(answer) = answer {
                         // As above.
                         let _ = socket.send_to(&answer, peer).await;
+                    }
+                    if let Some(trial) = trial {
+                        trial.await;
                     }
                 });
             }

@@ -127,10 +127,14 @@ impl Asker {
             Plan::Forward(forward) => {
                 // A task of its own, so that it ends when the resolver's alias is closed, and the connection with it.
                 let (done, answer) = oneshot::channel();
-                self.resolver.tasks.spawn(forward.parties.clone(), async move {
-                    if let Some(answer) = forward.answer().await {
+                self.resolver.tasks.spawn(forward.parties(), async move {
+                    let (answer, trial) = forward.answer().await;
+                    if let Some(answer) = answer {
                         // Nobody waits where the connection has ended.
                         let _ = done.send(answer);
+                    }
+                    if let Some(trial) = trial {
+                        trial.await;
                     }
                 });
                 Box::pin(async move { answer.await.ok() })
