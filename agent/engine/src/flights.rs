@@ -61,6 +61,8 @@ pub(crate) struct Flight {
     key: Cell<usize>,
     waits: Cell<Waits>,
     touched: Cell<u32>,
+    /// Ticks without a word of client or target that its service allows, where these are more than the engine's own bound.
+    silence: Cell<u32>,
     expired: Cell<Option<Expired>>,
     /// Of the future that waits for the answer, or of the body that waits for the target.
     waker: RefCell<Option<Waker>>,
@@ -88,6 +90,11 @@ impl Flight {
     pub(crate) fn touch(&self, waits: Waits, clock: &Clock) {
         self.waits.set(waits);
         self.touched.set(clock.tick());
+    }
+
+    /// The service is known now, and with it how long client and target may be silent.
+    pub(crate) fn may_be_silent(&self, ticks: u32) {
+        self.silence.set(ticks);
     }
 
     /// No progress, but it is known now for whom the request waits.
@@ -201,6 +208,7 @@ impl Flights {
             key: Cell::new(0),
             waits: Cell::new(Waits::Answer),
             touched: Cell::new(clock.tick()),
+            silence: Cell::new(0),
             expired: Cell::new(None),
             waker: RefCell::default(),
             record,
@@ -242,16 +250,17 @@ impl Flights {
                 continue;
             }
             let since = flight.touched.get();
+            let silent = |ticks: u32| clock.over(since, ticks.max(flight.silence.get()));
             match flight.waits.get() {
-                Waits::Answer if clock.over(since, answer_ticks) => {
+                Waits::Answer if silent(answer_ticks) => {
                     swept.answers += 1;
                     flight.expire(Expired::Answer);
                 }
-                Waits::ClientBody if clock.over(since, body_ticks) => {
+                Waits::ClientBody if silent(body_ticks) => {
                     swept.bodies += 1;
                     flight.expire(Expired::ClientBody);
                 }
-                Waits::TargetBody if clock.over(since, body_ticks) => {
+                Waits::TargetBody if silent(body_ticks) => {
                     swept.bodies += 1;
                     flight.expire(Expired::TargetBody);
                 }

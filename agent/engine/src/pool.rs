@@ -41,6 +41,8 @@ pub(crate) struct Key {
     pub(crate) port: u16,
     pub(crate) generation: u32,
     pub(crate) http2: bool,
+    /// How long a connection may idle, ms; with 0 none is kept.
+    pub(crate) idle_ms: u32,
 }
 
 /// A connection to an HTTP/1.1 target, for one request at a time.
@@ -131,7 +133,7 @@ impl Pool {
     /// Keeps a connection for the next request. False: there is no room, or it is closed already.
     pub(crate) fn give(&self, key: Key, connection: Http1, clock: &Clock, limit: u32) -> Result<(), Full> {
         connection.handover.take();
-        if connection.sender.is_closed() {
+        if connection.sender.is_closed() || key.idle_ms == 0 {
             return Ok(());
         }
         let mut kept = self.kept.borrow_mut();
@@ -190,10 +192,11 @@ impl Pool {
     }
 
     /// Closes what idled for too long; the answer is how many connections.
-    pub(crate) fn sweep(&self, clock: &Clock, idle_ticks: u32) -> u64 {
+    pub(crate) fn sweep(&self, clock: &Clock) -> u64 {
         let mut closed = 0;
         let mut all = self.kept.borrow_mut();
-        all.retain(|_, kept| {
+        all.retain(|key, kept| {
+            let idle_ticks = clock.ticks(key.idle_ms);
             let before = kept.idle.len() + kept.http2.len();
             // What the target closed is not counted as timed out.
             kept.idle.retain(|(connection, _)| !connection.sender.is_closed());

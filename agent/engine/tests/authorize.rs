@@ -110,7 +110,7 @@ fn snapshot() -> Snapshot {
             policy: None,
             networks: vec![0, 1, 2],
             listeners: Vec::new(),
-            idle_timeout_seconds: 60,
+            idle_timeout_ms: 60_000,
             origin: Origin::default(),
         }],
         networks: vec![

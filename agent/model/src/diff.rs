@@ -169,6 +169,9 @@ fn flatten(model: &Model) -> BTreeMap<(u8, &'static str, String), Fields> {
         put(&mut fields, "vpcIdentifier", &group.vpc);
         put(&mut fields, "port", &group.port.to_string());
         put(&mut fields, "protocolVersion", &format!("{:?}", group.protocol_version).to_uppercase());
+        if let Some(seconds) = group.idle_timeout_seconds {
+            put(&mut fields, "connectionPool.idleTimeoutSeconds", &seconds.to_string());
+        }
         let targets: Vec<String> = group.targets.iter().map(|(address, port)| format!("{address}:{port}")).collect();
         put(&mut fields, "targets", &targets.join(", "));
         tags(&mut fields, &group.labels, &group.tags);

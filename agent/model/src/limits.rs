@@ -107,6 +107,8 @@ pub const VIP_REST_SECONDS: u64 = 600;
 pub const DNS_TTL_SECONDS: u32 = 30;
 /// How long the engine waits for a connection to a target, ms.
 pub const CONNECT_TIMEOUT_MS: u32 = 5_000;
+/// Longest time that a kept connection to a target may idle, seconds.
+pub const MAX_POOL_IDLE_SECONDS: u64 = 600;
 /// `idleTimeoutSeconds` where a service does not say: Lattice's default.
 pub const IDLE_TIMEOUT_SECONDS: u32 = 60;
 /// Type of a fixed response's body where it does not say.

@@ -482,6 +482,8 @@ pub struct TargetGroup {
     pub port: u16,
     /// What is spoken to targets.
     pub protocol_version: ProtocolVersion,
+    /// How long a kept connection to a target may idle, seconds, where the document says it; 0: none is kept.
+    pub idle_timeout_seconds: Option<u32>,
     /// In the order of the document.
     pub targets: Vec<(IpAddr, u16)>,
     /// For selection.

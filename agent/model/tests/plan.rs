@@ -354,3 +354,22 @@ proptest! {
         prop_assert_eq!(brattice_model::diff(&one.model, &two.model), vec![]);
     }
 }
+
+#[test]
+fn times_of_documents_reach_the_engine() {
+    let sources = world::sources();
+    let shop = sources.iter().find(|source| source.text.contains("name: orders-v1")).unwrap();
+    let idle = |text: &str| {
+        let snapshot = planned(&good(&[(&shop.path, text)]).model, &[]).snapshot;
+        let service = snapshot.services.iter().find(|service| service.name == "shop/orders").unwrap();
+        let group = snapshot.target_groups.iter().find(|group| group.name == "shop/orders-v1").unwrap();
+        (service.idle_timeout_ms, group.idle_timeout_ms)
+    };
+    assert_eq!(idle(&shop.text), (60_000, None), "Lattice's default; the engine's own");
+    let longer = shop
+        .text
+        .replace("metadata: {name: orders}\nspec:", "metadata: {name: orders}\nspec:\n  idleTimeoutSeconds: 600");
+    let longer = longer
+        .replace("targets: [{id: 10.0.0.10}]}", "targets: [{id: 10.0.0.10}], connectionPool: {idleTimeoutSeconds: 1}}");
+    assert_eq!(idle(&longer), (600_000, Some(1_000)));
+}

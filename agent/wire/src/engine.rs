@@ -27,7 +27,7 @@ use crate::records::{NodeMetrics, Query};
 use crate::snapshot::Snapshot;
 
 /// Raised when a message changes; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 /// Largest frame from the agent, bytes.
 pub const MAX_TO_ENGINE: usize = 512 * 1024 * 1024;
 /// Largest frame from the engine, bytes.
@@ -158,13 +158,14 @@ pub struct Limits {
     pub body_bytes: u64,
     /// Time for a client to send a whole header section, ms. Over it: 408, closed.
     pub header_timeout_ms: u32,
-    /// Time without a byte of body from client or target, ms. Over it: 408 or 504, closed.
+    /// Time without a byte of body from client or target, ms, where the service does not allow more. Over it: 408 or 504,
+    /// closed.
     pub body_idle_timeout_ms: u32,
-    /// Time for a target to begin its answer, ms. Over it: 504.
+    /// Time for a target to begin its answer, ms, where the service does not allow more. Over it: 504.
     pub response_timeout_ms: u32,
     /// Kept connections to one (service, target) that idle, per worker.
     pub idle_per_target: u32,
-    /// Time such a connection may idle, ms.
+    /// Time such a connection may idle, ms, where the target group does not say.
     pub pool_idle_timeout_ms: u32,
     /// Streams a client may open at once on an HTTP/2 connection.
     pub http2_streams: u32,

@@ -119,8 +119,9 @@ pub struct Service {
     pub networks: Vec<u32>,
     /// Its listeners, by port.
     pub listeners: Vec<Listener>,
-    /// A kept client connection without a request is closed after this many seconds (Lattice `idleTimeoutSeconds`).
-    pub idle_timeout_seconds: u32,
+    /// Lattice `idleTimeoutSeconds`, in ms: so long a kept client connection may have no request, a target may take until it begins
+    /// its answer, and client or target may be silent within a body.
+    pub idle_timeout_ms: u32,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -177,6 +178,9 @@ pub struct TargetGroup {
     pub configured: u32,
     /// How long to wait for a connection, ms.
     pub connect_timeout_ms: u32,
+    /// How long a kept connection to a target may idle, ms; 0: none is kept. `None`:
+    /// [`Limits::pool_idle_timeout_ms`](crate::engine::Limits::pool_idle_timeout_ms).
+    pub idle_timeout_ms: Option<u32>,
     /// Where it was written.
     pub origin: Origin,
 }

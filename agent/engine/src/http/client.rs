@@ -59,8 +59,8 @@ const HTTP2_RESETS: usize = 32;
 const HTTP2_LOCAL_RESETS: usize = 256;
 /// Pause after a failed accept (no descriptor left, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// How long a connection without a service, as yet, may idle, s; Lattice's shortest.
-const FIRST_IDLE: u32 = 60;
+/// How long a connection without a service, as yet, may idle, ms; Lattice's shortest.
+const FIRST_IDLE: u32 = 60_000;
 
 /// All client connections of a worker.
 #[derive(Default)]
@@ -148,8 +148,8 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
     let Ok(called) = stream.local_addr() else { return refuse(stream) };
     let (vip, port) = (called.ip().to_canonical(), called.port());
     let called = view.state.service_at(caller.vpc, vip, port).map(|(service, _)| service);
-    let idle = called.map_or(FIRST_IDLE, |service| service.idle_timeout_seconds);
-    let idle_ticks = local.clock.ticks(idle.saturating_mul(1_000));
+    let idle = called.map_or(FIRST_IDLE, |service| service.idle_timeout_ms);
+    let idle_ticks = local.clock.ticks(idle);
     let (called, names) = ((called.map(|service| service.number), None), &view.state.records);
     let flow = local.book.connected(names, (alias, caller.generation), peer.port(), (vip, port), called);
     let control = Rc::new(Control::new(flow, local.clock.tick(), idle_ticks));

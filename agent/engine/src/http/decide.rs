@@ -108,7 +108,9 @@ fn decide_by(
     };
     let record = &finish.flight.record;
     record.meet(|met| met.service = Some(service.number));
-    session.control.idle_ticks.set(local.clock.ticks(service.idle_timeout_seconds.saturating_mul(1_000)));
+    let silence = local.clock.ticks(service.idle_timeout_ms);
+    session.control.idle_ticks.set(silence);
+    finish.flight.may_be_silent(silence);
     let Ok(path) = path::normalize(request.uri().path()) else {
         return malformed(session, false, "the path is malformed or ambiguous");
     };
@@ -196,6 +198,7 @@ fn decide_by(
         port: target.port,
         generation: target.generation,
         http2: to_http2,
+        idle_ms: group.idle_timeout_ms.unwrap_or(limits.pool_idle_timeout_ms),
     };
     let offer = offer.filter(|_| !to_http2);
     let route = Route {

@@ -129,7 +129,7 @@ fn snapshot() -> Snapshot {
         policy: None,
         networks: Vec::new(),
         listeners: vec![listener],
-        idle_timeout_seconds: 60,
+        idle_timeout_ms: 60_000,
         origin: Origin::default(),
     };
     let group = TargetGroup {
@@ -141,6 +141,7 @@ fn snapshot() -> Snapshot {
         targets: Vec::new(),
         configured: 0,
         connect_timeout_ms: 1,
+        idle_timeout_ms: None,
         origin: Origin::default(),
     };
     Snapshot {

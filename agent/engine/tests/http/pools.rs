@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
+use brattice_wire::{
+    engine::Limits,
+    snapshot::{PathMatchKind, ProtocolVersion, TargetGroup},
+};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -91,6 +94,58 @@ async fn idle_connections_are_bounded_in_number_and_time() {
     engine.until("idle ones are closed", |stats| stats.limits_hit.contains(&("pool_idle_timeout_ms".into(), 2))).await;
     assert_eq!(engine.get("/").await.0, StatusCode::OK);
     assert_eq!(server.accepted(), 7, "a new one was needed");
+}
+
+/// A target that closes what idles for two seconds (gunicorn), in a group that says one; beside it groups that keep
+/// connections for longer, and not at all.
+#[tokio::test]
+async fn a_group_says_how_long_its_connections_idle() {
+    for http2 in [false, true] {
+        let mut servers = Vec::new();
+        for last in 1..=3 {
+            let target = std::net::Ipv4Addr::new(127, 40, 2, last);
+            servers.push(Server::start(http2, target, |_| async { Ok(Response::new(full("ok"))) }).await);
+        }
+        let engine = Engine::start(Limits::default());
+        let world = |revision, first| {
+            let mut world = engine.world(version(http2), &[]);
+            world.revision = revision;
+            world.target_groups = servers
+                .iter()
+                .zip([Some(first), None, Some(0)])
+                .enumerate()
+                .map(|(n, (server, idle_timeout_ms))| TargetGroup {
+                    idle_timeout_ms,
+                    ..group(&format!("g{n}"), version(http2), &[server.address])
+                })
+                .collect();
+            let path = |n| Some((PathMatchKind::Exact, ["/0", "/1", "/2"][n]));
+            world.services[0].listeners[0].rules =
+                (0..3).map(|n| rule(n as u16 + 1, path(n), None, forward(&[(n as u32, 1)]))).collect();
+            world
+        };
+        engine.apply(world(1, 1_000)).await;
+        let ask = async || {
+            // Of HTTP/2 a connection that is not kept is closed a little later.
+            for path in ["/0", "/1", "/2"].iter().take(if http2 { 2 } else { 3 }) {
+                assert_eq!(engine.get(path).await.0, StatusCode::OK);
+            }
+        };
+        let accepted = || servers.iter().map(Server::accepted).collect::<Vec<_>>();
+        ask().await;
+        ask().await;
+        assert_eq!(accepted()[..2], [1, 1], "kept for the next request; HTTP/2: {http2}");
+        if !http2 {
+            assert_eq!(accepted()[2], 2, "not kept at all");
+        }
+        engine.until("closed", |stats| stats.limits_hit.contains(&("pool_idle_timeout_ms".into(), 1))).await;
+        ask().await;
+        assert_eq!(accepted()[..2], [2, 1], "one was closed, one was kept; HTTP/2: {http2}");
+        // Another time holds at once for connections that are there.
+        engine.apply(world(2, 20_000)).await;
+        ask().await;
+        assert_eq!(accepted()[..2], [3, 1], "HTTP/2: {http2}");
+    }
 }
 
 /// Serves one request, then closes the idle connection when the second request has arrived, unanswered.

@@ -194,7 +194,7 @@ async fn failures_of_targets_are_named() {
         })
         .await;
         let limits = Limits { response_timeout_ms: SHORT, body_idle_timeout_ms: SHORT, ..Limits::default() };
-        let engine = Engine::serving(limits, ProtocolVersion::Http1, &[target]).await;
+        let engine = Engine::serving_impatiently(limits, ProtocolVersion::Http1, &[target]).await;
         let log = Log::of(&engine, 1);
         let text = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
         let mut client = engine.connect(CALLER).await;
@@ -226,7 +226,7 @@ async fn failures_of_callers_are_named() {
         (format!("{post}content-length: 3\r\n\r\na"), "ConnectionDurationExceeded", 408),
         (post.clone(), "ConnectionDurationExceeded", 408),
     ] {
-        let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+        let engine = Engine::serving_impatiently(limits, ProtocolVersion::Http1, &[server.address]).await;
         let log = Log::of(&engine, 1);
         assert_eq!(crate::support::status(&engine.raw(text.as_bytes()).await), status, "{text}");
         assert_eq!(log.only().await, (reason.to_owned(), status.into()), "{text}");

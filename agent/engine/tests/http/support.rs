@@ -127,6 +127,16 @@ impl Engine {
         engine
     }
 
+    /// As [`Engine::serving`], with a service that allows no silence beyond these limits.
+    #[allow(dead_code, reason = "the tests of policies have no use for it")]
+    pub(crate) async fn serving_impatiently(limits: Limits, protocol: ProtocolVersion, targets: &[SocketAddr]) -> Self {
+        let engine = Self::start(limits);
+        let mut world = engine.world(protocol, targets);
+        world.services[0].idle_timeout_ms = limits.response_timeout_ms.min(limits.body_idle_timeout_ms);
+        engine.apply(world).await;
+        engine
+    }
+
     pub(crate) async fn connect(&self, from: Ipv4Addr) -> TcpStream {
         self.connect_to(from, VIP).await
     }
@@ -250,7 +260,7 @@ pub(crate) fn service(name: &str, vip: Ipv4Addr, domains: &[&str], listeners: Ve
         policy: None,
         networks: Vec::new(),
         listeners,
-        idle_timeout_seconds: 60,
+        idle_timeout_ms: 60_000,
         origin: Origin::default(),
     }
 }
@@ -313,6 +323,7 @@ pub(crate) fn group(name: &str, protocol_version: ProtocolVersion, targets: &[So
             .collect(),
         configured: 1,
         connect_timeout_ms: 1_000,
+        idle_timeout_ms: None,
         origin: Origin::default(),
     }
 }

@@ -77,7 +77,7 @@ async fn a_target_must_begin_its_answer() {
         .await;
         let protocol = if http2 { ProtocolVersion::Http2 } else { ProtocolVersion::Http1 };
         let limits = Limits { response_timeout_ms: SHORT, ..Limits::default() };
-        let engine = Engine::serving(limits, protocol, &[server.address]).await;
+        let engine = Engine::serving_impatiently(limits, protocol, &[server.address]).await;
         let started = Instant::now();
         assert_eq!(engine.get("/slow").await.0, StatusCode::GATEWAY_TIMEOUT);
         within(started, "an answer");
@@ -120,7 +120,7 @@ async fn bodies_must_go_on() {
     let limits = Limits { body_idle_timeout_ms: SHORT, ..Limits::default() };
     // The client stops.
     let server = Server::echo(false).await;
-    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+    let engine = Engine::serving_impatiently(limits, ProtocolVersion::Http1, &[server.address]).await;
     let started = Instant::now();
     let half = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 10\r\n\r\nhalf");
     let answer = engine.raw(half.as_bytes()).await;
@@ -141,7 +141,7 @@ async fn bodies_must_go_on() {
         let _ = stream.read(&mut [0; 1]).await;
     })
     .await;
-    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[stops]).await;
+    let engine = Engine::serving_impatiently(limits, ProtocolVersion::Http1, &[stops]).await;
     for http2 in [false, true] {
         let started = Instant::now();
         let response = if http2 {
@@ -154,6 +154,70 @@ async fn bodies_must_go_on() {
     }
     assert_eq!(engine.hits("body_idle_timeout_ms"), 2);
     assert_eq!(engine.get("/slowly").await.2, "xxxxxxxxxx", "slow is not stopped");
+}
+
+/// `idleTimeoutSeconds`: long polls, event streams and slow uploads that are silent for longer than the engine's own bounds,
+/// and no longer than the service's.
+#[tokio::test]
+async fn a_service_allows_as_much_silence_as_it_says() {
+    const ALLOWED: Duration = Duration::from_millis(4 * SHORT as u64);
+    let target = raw_server(|mut stream| async move {
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        let silence = if head.contains("/longer") { 20 * ALLOWED } else { ALLOWED / 2 };
+        if head.starts_with("GET /poll") {
+            tokio::time::sleep(silence).await;
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n").await.unwrap();
+        for event in [b"a", b"b", b"c"] {
+            if head.starts_with("GET /events") {
+                tokio::time::sleep(silence).await;
+            }
+            stream.write_all(event).await.unwrap();
+        }
+        let _ = stream.read(&mut [0; 1]).await;
+    })
+    .await;
+    let limits = Limits { body_idle_timeout_ms: SHORT / 4, response_timeout_ms: SHORT / 4, ..Limits::default() };
+    for http2 in [false, true] {
+        let engine = Engine::start(limits);
+        let mut world = engine.world(ProtocolVersion::Http1, &[target]);
+        world.services[0].idle_timeout_ms = 4 * SHORT;
+        engine.apply(world).await;
+        let ask = async |path: &str| -> (StatusCode, Option<bytes::Bytes>) {
+            let response = if http2 {
+                engine.http2(CALLER).await.send_request(get2(path)).await.unwrap()
+            } else {
+                engine.http1(CALLER).await.send_request(get(path)).await.unwrap()
+            };
+            (response.status(), response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes))
+        };
+        for path in ["/poll", "/events"] {
+            assert_eq!(ask(path).await, (StatusCode::OK, Some("abc".into())), "{path}, HTTP/2: {http2}");
+        }
+        assert_eq!((engine.hits("response_timeout_ms"), engine.hits("body_idle_timeout_ms")), (0, 0));
+        let started = Instant::now();
+        assert_eq!(ask("/poll/longer").await.0, StatusCode::GATEWAY_TIMEOUT, "HTTP/2: {http2}");
+        assert_eq!(ask("/events/longer").await, (StatusCode::OK, None), "HTTP/2: {http2}");
+        let took = started.elapsed();
+        assert!((2 * ALLOWED..10 * ALLOWED).contains(&took), "{took:?}");
+        assert_eq!((engine.hits("response_timeout_ms"), engine.hits("body_idle_timeout_ms")), (1, 1));
+    }
+    // An upload that pauses.
+    let server = Server::echo(false).await;
+    let engine = Engine::start(limits);
+    let mut world = engine.world(ProtocolVersion::Http1, &[server.address]);
+    world.services[0].idle_timeout_ms = 4 * SHORT;
+    engine.apply(world).await;
+    let mut client = engine.connect(CALLER).await;
+    let head = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..2 {
+        tokio::time::sleep(ALLOWED / 2).await;
+        client.write_all(b"x").await.unwrap();
+    }
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(status(&answer), 200);
 }
 
 #[tokio::test]
@@ -200,7 +264,7 @@ async fn idle_connections_are_closed() {
     let server = Server::echo(false).await;
     let engine = Engine::start(Limits::default());
     let mut world = engine.world(ProtocolVersion::Http1, &[server.address]);
-    world.services[0].idle_timeout_seconds = 1;
+    world.services[0].idle_timeout_ms = 1_000;
     engine.apply(world).await;
     let started = Instant::now();
     let mut silent = engine.connect(CALLER).await;

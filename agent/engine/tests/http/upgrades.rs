@@ -97,7 +97,7 @@ async fn both_sides_talk_for_as_long_as_they_like() {
     };
     let engine = Engine::start(limits);
     let mut world = engine.world(ProtocolVersion::Http1, &[target]);
-    world.services[0].idle_timeout_seconds = 1;
+    world.services[0].idle_timeout_ms = 1_000;
     engine.apply(world).await;
     let mut client = engine.connect(CALLER).await;
     let fields = format!("{WEBSOCKET}keep-alive: 5\r\nx-amzn-lattice-identity: forged\r\n");

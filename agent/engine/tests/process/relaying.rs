@@ -91,7 +91,7 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
             auth_type: AuthType::None,
             policy: None,
             networks: Vec::new(),
-            idle_timeout_seconds: 60,
+            idle_timeout_ms: 60_000,
             origin: Origin::default(),
         }],
         target_groups: vec![TargetGroup {
@@ -106,6 +106,7 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
                 .collect(),
             configured: u32::try_from(targets.len()).unwrap(),
             connect_timeout_ms: 1000,
+            idle_timeout_ms: None,
             origin: Origin::default(),
         }],
         ..Snapshot::default()

@@ -8,7 +8,7 @@ use brattice_wire::snapshot::ProtocolVersion;
 use super::common::{Metadata, Tags};
 use crate::diagnostic::{Diagnostic, Located, Position};
 use crate::ids::{IdKind, Identifier};
-use crate::limits::MAX_TARGETS;
+use crate::limits::{MAX_POOL_IDLE_SECONDS, MAX_TARGETS};
 use crate::names;
 use crate::yaml::{Decoder, Fields, Node};
 
@@ -23,6 +23,8 @@ pub struct TargetGroupDocument {
     pub port: u16,
     /// What is spoken to targets.
     pub protocol_version: ProtocolVersion,
+    /// How long a kept connection to a target may idle; 0 to 600.
+    pub idle_timeout_seconds: Option<u32>,
     /// Its targets; (address, port) are unique.
     pub targets: Vec<TargetDocument>,
     /// Tags.
@@ -54,6 +56,7 @@ pub(super) fn decode(
         d.choice(node, "type", &[("IP", ())], &later);
     }
     let config = spec.need(d, "config").and_then(|node| config(d, node));
+    let idle_timeout_seconds = spec.take(d, "connectionPool").and_then(|node| connection_pool(d, node));
     let mut targets = Vec::new();
     if let Some(node) = spec.take(d, "targets") {
         let default = config.as_ref().map_or(80, |config| config.port);
@@ -93,6 +96,7 @@ pub(super) fn decode(
         vpc: config.vpc?,
         port: config.port,
         protocol_version: config.protocol_version,
+        idle_timeout_seconds,
         targets,
         tags,
     })
@@ -131,6 +135,15 @@ fn config(d: &mut Decoder<'_>, node: &Node) -> Option<Config> {
         protocol_version: version.unwrap_or(ProtocolVersion::Http1),
         only_ipv4,
     })
+}
+
+/// How connections to targets are kept: named as App Mesh and Istio name it.
+fn connection_pool(d: &mut Decoder<'_>, node: &Node) -> Option<u32> {
+    let mut fields = d.fields(node, "a connection pool")?;
+    let idle = fields.take(d, "idleTimeoutSeconds");
+    let idle = idle.and_then(|node| d.number(node, 0..=MAX_POOL_IDLE_SECONDS, "seconds"));
+    fields.finish(d);
+    idle.and_then(|n| u32::try_from(n).ok())
 }
 
 /// Health checks are not made yet, so only a target group that says it wants none is taken at its word.

@@ -246,6 +246,7 @@ impl Linker<'_> {
                     vpc,
                     port: doc.port,
                     protocol_version: doc.protocol_version,
+                    idle_timeout_seconds: doc.idle_timeout_seconds,
                     targets: doc.targets.iter().map(|target| (target.address, target.port)).collect(),
                     labels: doc.metadata.labels.clone(),
                     tags: doc.tags.clone(),

@@ -246,7 +246,7 @@ impl<'m> Planner<'m> {
                 policy: policies.of_resource(model, &PolicyResource::Service(service.name.clone()), service.auth_type),
                 networks: networks.of(AssociationKind::Service, &service.name),
                 listeners: service.listeners.iter().map(|listener| self.listener(listener)).collect(),
-                idle_timeout_seconds: service.idle_timeout_seconds,
+                idle_timeout_ms: service.idle_timeout_seconds.saturating_mul(1_000),
                 origin: service.origin.clone(),
             });
         }
@@ -275,6 +275,7 @@ impl<'m> Planner<'m> {
             targets,
             configured: number(group.targets.len()),
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
+            idle_timeout_ms: group.idle_timeout_seconds.map(|seconds| seconds.saturating_mul(1_000)),
             origin: group.origin.clone(),
         });
         self.groups.insert(name, index);
