@@ -108,7 +108,7 @@ pub(crate) struct AgentArguments {
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Option<String>,
     /// Engine workers, 1 to 64 [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(brattice_abi::MAX_WORKERS)))]
     pub(crate) workers: Option<u32>,
     /// VIP range [default: a free one, then kept]
     #[arg(long, value_name = "CIDR")]
@@ -123,10 +123,10 @@ pub(crate) struct AgentArguments {
     #[arg(long, value_name = "CIDR", help = format!("IPv6 alias range, a unique local /48 [default: {ALIAS6_RANGE}]"))]
     pub(crate) alias6_range: Option<Ipv6Net>,
     /// Suffix of generated names
-    #[arg(long, value_name = "NAME", help = format!("Suffix of generated names [default: {DNS_SUFFIX}]"))]
+    #[arg(long, value_name = "NAME", value_parser = brattice_model::domain, help = format!("Suffix of generated names [default: {DNS_SUFFIX}]"))]
     pub(crate) dns_suffix: Option<String>,
     /// Half-open connections a workload may have [default: 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) half_open_limit: Option<u32>,
     /// Access log, a line of JSON per request: stdout, a file (opened again at SIGHUP), or none [default: none]
     #[arg(long, value_name = "stdout|FILE|none")]
@@ -138,11 +138,33 @@ pub(crate) struct AgentArguments {
     #[arg(long, value_name = "ADDRESS:PORT|unix:PATH|none")]
     pub(crate) metrics: Option<MetricsAddress>,
     /// What is logged, such as info or brattice_control=debug [default: info]
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = log_filter)]
     pub(crate) log: Option<String>,
     /// Stop the engine when the agent ends (without it, the engine serves on)
     #[arg(long)]
     pub(crate) stop_engine_on_exit: bool,
+}
+
+/// Levels of a log filter.
+const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
+
+/// A log filter. `EnvFilter` takes a word that is no level for the name of a target, logs all of that and nothing else: a
+/// misspelt level would be silence, so a word alone is a level here.
+fn log_filter(text: &str) -> Result<String, String> {
+    for directive in text.split(',').map(str::trim) {
+        let (target, level) =
+            directive.split_once('=').map_or((None, directive), |(target, level)| (Some(target), level));
+        if LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+            continue;
+        }
+        let help = match (brattice_model::nearest(level, LEVELS), target) {
+            (Some(nearest), _) => format!("did you mean {nearest}?"),
+            (None, None) => format!("a target has a level: {directive}=debug"),
+            (None, Some(_)) => format!("levels are {}", LEVELS.join(", ")),
+        };
+        return Err(format!("{level:?} is no level; {help}"));
+    }
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
 /// `brattice engine`.
@@ -192,7 +214,7 @@ pub(crate) struct NodeArguments {
     #[arg(long, value_name = "CIDR", help = format!("IPv6 alias range, a unique local /48 [default: {ALIAS6_RANGE}]"))]
     pub(crate) alias6_range: Option<Ipv6Net>,
     /// Suffix of generated names
-    #[arg(long, value_name = "NAME", default_value = DNS_SUFFIX)]
+    #[arg(long, value_name = "NAME", value_parser = brattice_model::domain, default_value = DNS_SUFFIX)]
     pub(crate) dns_suffix: String,
     /// Directory of what must survive
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
@@ -286,7 +308,7 @@ pub(crate) struct BasisArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) policies: Option<PathBuf>,
     /// With --policies: suffix of generated names
-    #[arg(long, value_name = "NAME", default_value = DNS_SUFFIX)]
+    #[arg(long, value_name = "NAME", value_parser = brattice_model::domain, default_value = DNS_SUFFIX)]
     pub(crate) dns_suffix: String,
     /// With --policies: directory of what must survive, for ranges and VIPs
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]

@@ -1,9 +1,12 @@
-//! The agent's configuration file: the same settings as the flags of `brattice agent`, under the same names. Flags win; an
-//! unknown key is an error.
+//! The agent's configuration file: the same settings as the flags of `brattice agent`, under the same names, read by the
+//! same rules: each setting becomes the flag it is named after. Flags of the command line win.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
-use saphyr::{LoadableYamlNode as _, MarkedYaml};
+use brattice_model::nearest;
+use brattice_model::yaml::{self, Content, Mark, Node};
+use clap::{Arg, ArgAction, CommandFactory as _, Parser};
 
 use crate::Failure;
 use crate::arguments::AgentArguments;
@@ -12,27 +15,16 @@ use crate::arguments::AgentArguments;
 pub(crate) const DEFAULT: &str = "/etc/brattice/agent.yaml";
 /// Largest file, bytes.
 const MAX_BYTES: u64 = 64 * 1024;
-/// The keys.
-const KEYS: [&str; 18] = [
-    "policies",
-    "run-dir",
-    "state-dir",
-    "bpffs",
-    "engine-user",
-    "group",
-    "workers",
-    "vip-range",
-    "alias-range",
-    "vip6-range",
-    "alias6-range",
-    "dns-suffix",
-    "half-open-limit",
-    "access-log",
-    "access-log-sample",
-    "metrics",
-    "log",
-    "stop-engine-on-exit",
-];
+/// Names the file itself, and so is no setting in it.
+const CONFIG: &str = "config";
+
+/// The flags of `brattice agent`, alone.
+#[derive(Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct Flags {
+    #[command(flatten)]
+    settings: AgentArguments,
+}
 
 /// Fills in from the file what the flags left out.
 ///
@@ -45,7 +37,10 @@ pub(crate) fn complete(mut flags: AgentArguments) -> Result<AgentArguments, Fail
     };
     match read(&path) {
         Ok(text) => {
-            let file = parse(&text).map_err(|why| Failure::new(format!("{}:{why}", path.display())))?;
+            let file = parse(&text).map_err(|errors| {
+                let lines: Vec<String> = errors.iter().map(|why| format!("{}:{why}", path.display())).collect();
+                Failure::new(lines.join("\n"))
+            })?;
             merge(&mut flags, file);
             Ok(flags)
         }
@@ -71,96 +66,132 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
             *flag = file;
         }
     }
-    fill(&mut flags.policies, file.policies);
-    fill(&mut flags.run_dir, file.run_dir);
-    fill(&mut flags.state_dir, file.state_dir);
-    fill(&mut flags.bpffs, file.bpffs);
-    fill(&mut flags.engine_user, file.engine_user);
-    fill(&mut flags.group, file.group);
-    fill(&mut flags.workers, file.workers);
-    fill(&mut flags.vip_range, file.vip_range);
-    fill(&mut flags.alias_range, file.alias_range);
-    fill(&mut flags.vip6_range, file.vip6_range);
-    fill(&mut flags.alias6_range, file.alias6_range);
-    fill(&mut flags.dns_suffix, file.dns_suffix);
-    fill(&mut flags.half_open_limit, file.half_open_limit);
-    fill(&mut flags.access_log, file.access_log);
-    fill(&mut flags.access_log_sample, file.access_log_sample);
-    fill(&mut flags.metrics, file.metrics);
-    fill(&mut flags.log, file.log);
-    flags.stop_engine_on_exit |= file.stop_engine_on_exit;
+    // Without `..`, so that a new setting cannot be forgotten here.
+    let AgentArguments {
+        config: _,
+        policies,
+        run_dir,
+        state_dir,
+        bpffs,
+        engine_user,
+        group,
+        workers,
+        vip_range,
+        alias_range,
+        vip6_range,
+        alias6_range,
+        dns_suffix,
+        half_open_limit,
+        access_log,
+        access_log_sample,
+        metrics,
+        log,
+        stop_engine_on_exit,
+    } = file;
+    fill(&mut flags.policies, policies);
+    fill(&mut flags.run_dir, run_dir);
+    fill(&mut flags.state_dir, state_dir);
+    fill(&mut flags.bpffs, bpffs);
+    fill(&mut flags.engine_user, engine_user);
+    fill(&mut flags.group, group);
+    fill(&mut flags.workers, workers);
+    fill(&mut flags.vip_range, vip_range);
+    fill(&mut flags.alias_range, alias_range);
+    fill(&mut flags.vip6_range, vip6_range);
+    fill(&mut flags.alias6_range, alias6_range);
+    fill(&mut flags.dns_suffix, dns_suffix);
+    fill(&mut flags.half_open_limit, half_open_limit);
+    fill(&mut flags.access_log, access_log);
+    fill(&mut flags.access_log_sample, access_log_sample);
+    fill(&mut flags.metrics, metrics);
+    fill(&mut flags.log, log);
+    flags.stop_engine_on_exit |= stop_engine_on_exit;
 }
 
-/// An error begins with `line:column: `, the file's name goes before it.
-fn parse(text: &str) -> Result<AgentArguments, String> {
-    let documents = MarkedYaml::load_from_str(text)
-        .map_err(|e| format!("{}:{}: not YAML: {}", e.marker().line(), e.marker().col() + 1, e.info()))?;
-    let mut settings = AgentArguments::default();
-    let document = match &documents[..] {
-        [] => return Ok(settings),
-        [document] if document.data.is_null() => return Ok(settings),
-        [document] => document,
-        [_, second, ..] => return Err(at(second, "a second document; one is expected")),
-    };
-    let fields = document
-        .data
-        .as_mapping()
-        .ok_or_else(|| at(document, "expected `setting: value` lines, named like the flags of `brattice agent`"))?;
-    for (name, value) in fields {
-        let key = name.data.as_str().ok_or_else(|| at(name, "a setting's name is not text"))?;
-        let text = scalar(value).ok_or_else(|| at(value, &format!("{key}: expected a single value")))?;
-        set(&mut settings, key, text).map_err(|why| at(if KEYS.contains(&key) { value } else { name }, &why))?;
-    }
-    Ok(settings)
-}
-
-fn at(node: &MarkedYaml<'_>, why: &str) -> String {
-    format!("{}:{}: {why}", node.span.start.line(), node.span.start.col() + 1)
-}
-
-fn scalar(value: &MarkedYaml<'_>) -> Option<String> {
-    let value = &value.data;
-    value
-        .as_str()
-        .map(str::to_owned)
-        .or_else(|| value.as_integer().map(|number| number.to_string()))
-        .or_else(|| value.as_bool().map(|truth| truth.to_string()))
-}
-
-fn set(settings: &mut AgentArguments, key: &str, text: String) -> Result<(), String> {
-    fn number<T: std::str::FromStr>(key: &str, text: &str, expected: &str) -> Result<Option<T>, String> {
-        text.parse().map(Some).map_err(|_| format!("{key}: {text:?} is not {expected}"))
-    }
-    match key {
-        "policies" => settings.policies = Some(text.into()),
-        "run-dir" => settings.run_dir = Some(text.into()),
-        "state-dir" => settings.state_dir = Some(text.into()),
-        "bpffs" => settings.bpffs = Some(text.into()),
-        "engine-user" => settings.engine_user = Some(text),
-        "group" => settings.group = Some(text),
-        "workers" => settings.workers = number(key, &text, "a number of 1 to 64")?,
-        "vip-range" => settings.vip_range = number(key, &text, "a CIDR such as 169.254.64.0/20")?,
-        "alias-range" => settings.alias_range = number(key, &text, "a CIDR such as 100.127.0.0/16")?,
-        "vip6-range" => settings.vip6_range = Some(text.parse().map_err(|why| format!("{key}: {why}"))?),
-        "alias6-range" => settings.alias6_range = number(key, &text, "a CIDR such as fd00:1:2::/48")?,
-        "dns-suffix" => settings.dns_suffix = Some(text),
-        "half-open-limit" => settings.half_open_limit = number(key, &text, "a number")?,
-        "access-log" => settings.access_log = Some(text.parse().map_err(|why| format!("{key}: {why}"))?),
-        "access-log-sample" => {
-            let sample = number(key, &text, "a number from 1 on")?;
-            if sample == Some(0) {
-                return Err(format!("{key}: 0 would log nothing; leave access-log out for that"));
+/// The settings of a file, or everything that is wrong with it. An error begins with `line:column: `, the file's name goes
+/// before it.
+fn parse(text: &str) -> Result<AgentArguments, Vec<String>> {
+    let (documents, refusals) = yaml::read(text, &mut 0);
+    let mut errors: Vec<String> = refusals
+        .iter()
+        .map(|refusal| match refusal.help {
+            "" => at(refusal.mark, &refusal.message),
+            help => at(refusal.mark, &format!("{}; {help}", refusal.message)),
+        })
+        .collect();
+    let mut flags = Vec::new();
+    match &documents[..] {
+        [] => {}
+        [Node { content: Content::Map(fields), .. }] => {
+            for (key, value) in fields {
+                match flag(&key.name, value) {
+                    Ok(flag) => flags.extend(flag),
+                    Err((on_value, why)) => errors.push(at(if on_value { value.mark } else { key.mark }, &why)),
+                }
             }
-            settings.access_log_sample = sample;
         }
-        "metrics" => settings.metrics = Some(text.parse().map_err(|why| format!("{key}: {why}"))?),
-        "log" => settings.log = Some(text),
-        "stop-engine-on-exit" => {
-            settings.stop_engine_on_exit = text.parse().map_err(|_| format!("{key}: expected true or false"))?;
+        [document] => {
+            errors.push(at(document.mark, "expected `setting: value` lines, named like the flags of `brattice agent`"));
         }
-        unknown => return Err(format!("unknown setting {unknown:?}; there are {}", KEYS.join(", "))),
+        [_, second, ..] => errors.push(at(second.mark, "a second document; one is expected")),
     }
-    Ok(())
+    if errors.is_empty() {
+        // Each was read alone already.
+        return Flags::try_parse_from(flags)
+            .map(|flags| flags.settings)
+            .map_err(|e| vec![at(Mark { line: 1, column: 1, length: 1 }, &reason(&e))]);
+    }
+    Err(errors)
+}
+
+/// A setting as the flag it is named after; none where it is switched off. An error says whether the value is wrong, else
+/// the name is.
+fn flag(name: &str, value: &Node) -> Result<Option<String>, (bool, String)> {
+    let command = Flags::command();
+    let settings = || command.get_arguments().filter_map(Arg::get_long).filter(|long| *long != CONFIG);
+    let Some(argument) = command.get_arguments().find(|arg| arg.get_long() == Some(name) && name != CONFIG) else {
+        let help = match nearest(name, settings()) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => format!("there are {}", settings().collect::<Vec<_>>().join(", ")),
+        };
+        return Err((false, format!("unknown setting {name:?}; {help}")));
+    };
+    let (text, plain) = match &value.content {
+        Content::Scalar { text, plain } => (text, plain),
+        // Was told already.
+        Content::Refused => return Ok(None),
+        Content::List(_) | Content::Map(_) => return Err((true, format!("{name}: expected a single value"))),
+    };
+    if *plain && yaml::is_null(text) {
+        return Err((true, format!("{name}: expected a value; leave the line out for the default")));
+    }
+    if matches!(argument.get_action(), ArgAction::SetTrue) {
+        return match text.as_str() {
+            "true" => Ok(Some(format!("--{name}"))),
+            "false" => Ok(None),
+            other => Err((true, format!("{name}: expected true or false, not {other:?}"))),
+        };
+    }
+    let flag = format!("--{name}={text}");
+    match Flags::try_parse_from([&flag]) {
+        Ok(_) => Ok(Some(flag)),
+        Err(e) => {
+            let what = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            Err((true, format!("{name}: {}; it is: {what}", reason(&e))))
+        }
+    }
+}
+
+/// Why clap refused a value, without its hints for the command line.
+fn reason(error: &clap::Error) -> String {
+    match error.source() {
+        Some(source) => source.to_string(),
+        None => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    }
+}
+
+fn at(mark: Mark, why: &str) -> String {
+    format!("{}:{}: {why}", mark.line, mark.column)
 }
 
 #[cfg(test)]
@@ -169,9 +200,13 @@ mod tests {
 
     #[test]
     fn every_key_is_known() {
-        for key in KEYS {
+        let command = Flags::command();
+        let keys: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).filter(|key| *key != CONFIG).collect();
+        assert_eq!(keys.len(), 18, "{keys:?}");
+        for key in keys {
             let value = match key {
                 "workers" | "half-open-limit" | "access-log-sample" => "2",
+                "log" => "info",
                 "metrics" => "127.0.0.1:9464",
                 "vip-range" | "alias-range" => "10.0.0.0/16",
                 "vip6-range" | "alias6-range" => "fd00:1:2::/48",
@@ -190,8 +225,14 @@ mod tests {
         assert_eq!(flags.workers, Some(2));
         assert_eq!(flags.policies, Some("/a".into()));
         assert_eq!(flags.engine_user.as_deref(), Some("4711"));
-        assert!(parse("worker: 4").unwrap_err().contains("unknown setting \"worker\""));
-        assert!(parse("workers: many").unwrap_err().contains("1 to 64"));
+        let only = |text: &str| {
+            let errors = parse(text).unwrap_err();
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            errors[0].clone()
+        };
+        assert!(only("worker: 4").contains("unknown setting \"worker\"; did you mean workers?"));
+        assert!(only("config: /a").contains("unknown setting \"config\""));
+        assert!(only("workers: many").contains("1 to 64"));
         assert!(parse("- a").is_err() && parse("workers: [1]").is_err() && parse("a: 1\n---\nb: 2").is_err());
         assert!(parse("").is_ok());
     }
@@ -203,14 +244,43 @@ mod tests {
             ("policies: /a\nworkers:   many\n", "2:12: workers:"),
             ("metrics: 0.0.0.0:9464\n", "1:10: metrics: 0.0.0.0:9464 can be reached from outside"),
             ("access-log-sample: 0\n", "1:20: access-log-sample: 0"),
+            ("workers: 2\nworkers: 4\n", "2:1: the key `workers` is there twice; first at line 1, column 1"),
+            ("workers: 0\n", "1:10: workers: 0 is not in 1..=64"),
+            ("workers: 65\n", "1:10: workers: 65 is not in 1..=64"),
+            ("log: inof\n", "1:6: log: \"inof\" is no level; did you mean info?"),
+            ("log: brattice_control=debog\n", "1:6: log: "),
+            ("log: debug,inof\n", "1:6: log: \"inof\" is no level"),
+            ("dns-suffix: \"bad suffix\"\n", "1:13: dns-suffix: a domain name has only letters"),
+            ("dns-suffix: 10.0.0.1\n", "1:13: dns-suffix: the last part of a domain name is not a number"),
+            ("half-open-limit: 0\n", "1:18: half-open-limit: 0 is not in 1.."),
+            ("policies:\n", "1:9: policies: expected a value"),
+            ("stop-engine-on-exit: yes\n", "1:22: stop-engine-on-exit: expected true or false, not \"yes\""),
+            ("log: &a info\n", "1:6: anchors are not used here"),
             ("workers: [1]\n", "1:10: workers: expected a single value"),
             ("policies: \"a\n", "not YAML"),
             ("a: b: c\n", "1:"),
         ] {
-            let error = parse(text).unwrap_err();
+            let error = parse(text).unwrap_err().join("\n");
             assert!(error.contains(place), "{text:?}: {error}");
             assert!(error.starts_with(|c: char| c.is_ascii_digit()), "{error}");
         }
+    }
+
+    #[test]
+    fn values_are_taken_as_they_were_written() {
+        let file = parse("log: brattice_control=debug,info\ndns-suffix: Mesh.Internal.\nengine-user: 007\n").unwrap();
+        assert_eq!(file.log.as_deref(), Some("brattice_control=debug,info"));
+        assert_eq!(file.dns_suffix.as_deref(), Some("mesh.internal"));
+        assert_eq!(file.engine_user.as_deref(), Some("007"));
+        for log in ["off", "TRACE", "warn,brattice_engine=trace,hyper=off"] {
+            assert!(parse(&format!("log: {log}\n")).is_ok(), "{log}");
+        }
+    }
+
+    #[test]
+    fn every_error_is_told() {
+        let errors = parse("workers: 0\nlog: inof\nworkers: 2\n").unwrap_err();
+        assert_eq!(errors.len(), 3, "{errors:?}");
     }
 
     #[test]

@@ -36,11 +36,6 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
     }
     let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let workers = arguments.workers.unwrap_or_else(|| cores.min(brattice_abi::MAX_WORKERS));
-    if !(1..=brattice_abi::MAX_WORKERS).contains(&workers) {
-        return Err(
-            Failure::new(format!("--workers {workers}: 1 to {} are possible", brattice_abi::MAX_WORKERS)).code(2)
-        );
-    }
     Ok(Settings {
         policies: or(arguments.policies, settings::POLICIES)?,
         run_dir: or(arguments.run_dir, settings::RUN_DIR)?,
@@ -52,11 +47,7 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
         vip_range: arguments.vip_range.map(|range| range.trunc()),
         alias_range: arguments.alias_range.map(|range| range.trunc()),
         ipv6: settings::ipv6_ranges(arguments.vip6_range, arguments.alias6_range),
-        dns_suffix: arguments
-            .dns_suffix
-            .unwrap_or_else(|| settings::DNS_SUFFIX.to_owned())
-            .trim_matches('.')
-            .to_lowercase(),
+        dns_suffix: arguments.dns_suffix.unwrap_or_else(|| settings::DNS_SUFFIX.to_owned()),
         half_open_limit: arguments.half_open_limit.unwrap_or(settings::HALF_OPEN_LIMIT),
         limits: Limits::default(),
         access_log: match arguments.access_log.unwrap_or_default() {
