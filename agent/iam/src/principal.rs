@@ -163,6 +163,21 @@ impl Named {
         }
     }
 
+    /// Whether it is a session of the caller's role. `arn:aws:sts::…:assumed-role/<role>/<session>` leaves out the path of
+    /// `arn:aws:iam::…:role/<path>/<role>`.
+    fn is_session_of(&self, caller: &Caller<'_>) -> bool {
+        let (Self::Session(session), CallerKind::Role) = (self, caller.kind) else { return false };
+        let mut own = session.splitn(6, ':');
+        let mut role = caller.name.splitn(6, ':');
+        // Partition and account are the same; the services are not, and there is no region.
+        let alike = (0..5).all(|part| match (own.next(), role.next()) {
+            (Some(own), Some(role)) => part == 2 || own == role,
+            _ => false,
+        });
+        let name = role.next().and_then(|role| role.rsplit('/').next());
+        alike && own.next().and_then(|own| own.split('/').nth(1)) == name
+    }
+
     /// What an index holds it by; everyone has no name.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
@@ -193,9 +208,19 @@ impl Principals {
         match self {
             Self::Holder => true,
             Self::Listed(names) => names.iter().any(|named| named.matches(caller)),
-            Self::Except(names) => !names.iter().any(|named| named.is_exactly(caller)),
+            Self::Except(names) => !exempt(names, caller),
         }
     }
+}
+
+/// Whether `NotPrincipal` leaves the caller out. Of a role whose sessions are listed only those are left out, though the
+/// role stands beside them: AWS wants it there, and the role alone exempts all its sessions.
+fn exempt(names: &[Named], caller: &Caller<'_>) -> bool {
+    let mut sessions = names.iter().filter(|named| named.is_session_of(caller)).peekable();
+    if sessions.peek().is_some() {
+        return sessions.any(|session| session.is_exactly(caller));
+    }
+    names.iter().any(|named| named.is_exactly(caller))
 }
 
 /// Why a text under `AWS` names no principal.

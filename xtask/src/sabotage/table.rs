@@ -52,6 +52,7 @@ mod tests {
             "brattice-cli" => "agent/cli",
             "brattice-control" => "agent/control",
             "brattice-engine" => "agent/engine",
+            "brattice-iam" => "agent/iam",
             "brattice-model" => "agent/model",
             "brattice-router" => "agent/router",
             other => panic!("the folder of package {other} is not known here"),

@@ -23,6 +23,7 @@ const CALLERS: &[&str] = &[
     "caller=role:green!s2@123456789012",
     "caller=role:green!s1@210987654321",
     "caller=role:p/blue!s1@210987654321 provider=cognito-identity.amazonaws.com",
+    "caller=role:p/blue!s2@210987654321",
     "caller=federated:fed@123456789012",
     "caller=service:lambda.amazonaws.com",
 ];
@@ -245,6 +246,9 @@ fn principal() -> BoxedStrategy<Value> {
     ]));
     prop_oneof![
         4 => aws.prop_map(|aws| json!({"AWS": aws})),
+        // A session beside its role, as NotPrincipal wants them.
+        1 => Just(json!({"AWS": [A, "arn:aws:iam::123456789012:role/green", "arn:aws:sts::123456789012:assumed-role/green/s1"]})),
+        1 => Just(json!({"AWS": ["arn:aws:iam::210987654321:role/p/blue", "arn:aws:sts::210987654321:assumed-role/blue/s2"]})),
         1 => Just(json!({"Service": "lambda.amazonaws.com"})),
         1 => Just(json!({"Federated": "cognito-identity.amazonaws.com", "AWS": B})),
     ]

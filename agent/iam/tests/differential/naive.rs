@@ -93,7 +93,7 @@ fn is_about(statement: &Value, line: &Line, keys: &Keys, variables: bool) -> boo
         if statement.get("Resource").is_some() { resources("Resource") } else { !resources("NotResource") };
     let principal_fits = match (statement.get("Principal"), statement.get("NotPrincipal")) {
         (Some(principal), _) => names(principal, line, true),
-        (None, Some(principal)) => !names(principal, line, false),
+        (None, Some(principal)) => !exempt(principal, line),
         (None, None) => true,
     };
     let deny = statement["Effect"] == "Deny";
@@ -128,6 +128,21 @@ fn names(principal: &Value, line: &Line, members: bool) -> bool {
             }
         })
     })
+}
+
+/// Whether `NotPrincipal` leaves the caller out. AWS asks for every name that a caller goes by (its account aside): the
+/// session must be there where the list tells the sessions of its role apart.
+fn exempt(principal: &Value, line: &Line) -> bool {
+    if let (Some(account), true) = (&line.account, line.kind == CallerKind::Role) {
+        let role = line.name.split('/').next_back().unwrap();
+        let of_role = format!(":sts::{account}:assumed-role/{role}/");
+        let sessions: Vec<String> =
+            list(&principal["AWS"]).into_iter().map(text).filter(|entry| entry.contains(&of_role)).collect();
+        if !sessions.is_empty() {
+            return line.session.as_ref().is_some_and(|own| sessions.contains(own));
+        }
+    }
+    names(principal, line, false)
 }
 
 fn holds(operator: &str, key: &str, values: &Value, keys: &Keys, variables: bool, deny: bool) -> bool {

@@ -7,6 +7,7 @@ mod engine;
 mod hosts;
 mod ipv6;
 mod loader;
+mod policy;
 mod records;
 mod router;
 
@@ -90,6 +91,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
         engine::FAULTS,
         router::FAULTS,
         auth::FAULTS,
+        policy::FAULTS,
         records::FAULTS,
     ]
     .into_iter()
