@@ -4,8 +4,8 @@
 //! - [`sandbox`]: what it gives up before it reads anything.
 //! - [`link`], [`fds`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
-//! - [`state`], [`rules`], [`limits`], [`stats`]: what all threads share.
-//! - [`worker`]: one thread per core, [`ticker`] its time; [`relay`] is its path for bypassed connections.
+//! - [`state`], [`rules`], [`limits`], [`descriptors`], [`stats`]: what all threads share.
+//! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets; [`relay`] is its path for bypassed connections.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
 //! - [`auth`]: who may call what: identity, enforcement, revocation.
 //! - [`dns`]: the DNS server.
@@ -14,6 +14,7 @@
 pub mod auth;
 mod balance;
 pub mod copy;
+mod descriptors;
 pub mod dial;
 pub mod dns;
 pub mod fds;
@@ -36,6 +37,7 @@ pub mod state;
 pub mod stats;
 pub mod tasks;
 mod ticker;
+mod turn;
 pub mod worker;
 
 pub use process::{Args, Error, run};

@@ -17,6 +17,7 @@ use crate::{
     auth::{Authorizer, Reviews},
     balance::Balance,
     copy::Copier,
+    descriptors::Held,
     dial::{self, Sources},
     flights::Flights,
     heartbeat::Slot,
@@ -44,9 +45,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let shortest = limits.header_timeout_ms.min(limits.body_idle_timeout_ms).min(limits.response_timeout_ms);
-        let shortest = shortest.min(limits.pool_idle_timeout_ms);
+        let shortest = shortest.min(limits.pool_idle_timeout_ms).min(limits.write_timeout_ms);
         let period = Duration::from_millis((shortest / TICKS).into()).clamp(SHORTEST_TICK, LONGEST_TICK);
         Self { tick: Cell::new(0), period }
     }
@@ -101,6 +102,8 @@ pub(crate) struct Local {
     pub(crate) reviews: Reviews,
     pub(crate) clients: Clients,
     pub(crate) book: Rc<Book>,
+    /// Only the descriptors that are kept are left, as the sweeper saw it.
+    pub(crate) crowded: Cell<bool>,
     pub(crate) random: RefCell<Random>,
     /// Set by an HTTP/2 stream's task when it is polled for the first time, taken by its request.
     pub(crate) stream: RefCell<Option<AbortHandle>>,
@@ -130,7 +133,7 @@ impl Local {
         Rc::new(Self {
             index,
             slot,
-            clock: Rc::new(Clock::new(&shared.settings.limits)),
+            clock: Rc::new(Clock::new(&shared.limits)),
             tasks: Rc::default(),
             pool: Pool::default(),
             rooms: Rooms::default(),
@@ -140,6 +143,7 @@ impl Local {
             reviews: Reviews::default(),
             clients: Clients::default(),
             book,
+            crowded: Cell::default(),
             random: RefCell::new(random),
             stream: RefCell::default(),
             view: RefCell::new(Rc::new(View { state, balance })),
@@ -154,7 +158,12 @@ impl Local {
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.shared.settings.limits
+        &self.shared.limits
+    }
+
+    /// Counts a socket towards a target.
+    pub(crate) fn held(&self) -> Held {
+        Held::new(&self.shared, self.index)
     }
 
     /// The state in force now. A request keeps what it got.

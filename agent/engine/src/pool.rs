@@ -9,20 +9,28 @@ use std::{
     net::IpAddr,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use brattice_router::hash::FastMap;
 use hyper::client::conn::{http1, http2};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::{oneshot, watch},
 };
 
 use crate::{
-    http::{Socket, body::RequestBody},
-    local::{Clock, ConnectError},
+    descriptors::Held,
+    http::{
+        Socket,
+        body::RequestBody,
+        frames::{Allowance, Frames},
+        interim::{Heads, TooMany},
+    },
+    local::{Clock, ConnectError, Local},
+    stats::Limit,
+    turn::Turn,
 };
 
 /// Targets that a worker keeps connections to.
@@ -219,26 +227,113 @@ impl Pool {
 #[derive(Debug)]
 pub(crate) struct Full;
 
-/// How much came from a target.
+/// What a connection to a target and the requests on it know of each other.
 #[derive(Debug, Default)]
-pub(crate) struct Meter(Cell<u64>);
+pub(crate) struct Meter {
+    bytes: Cell<u64>,
+    heads: RefCell<Heads>,
+    hit: Cell<Option<Limit>>,
+}
 
 impl Meter {
-    /// Bytes so far.
+    /// Bytes that came from the target so far.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.get()
+        self.bytes.get()
+    }
+
+    /// A request is sent, to which so many interim responses may come.
+    pub(crate) fn begin(&self, interim: u32) {
+        self.heads.borrow_mut().begin(interim);
+    }
+
+    /// The bound over which the target's connection was ended.
+    pub(crate) fn hit(&self) -> Option<Limit> {
+        self.hit.get()
     }
 }
+
+/// Read at once while a head is waited for, and of HTTP/2: what has many pieces has a bounded number of them.
+const PIECE: u64 = 8 * 1024;
 
 /// A target's socket.
 pub(crate) struct TargetIo {
     stream: TcpStream,
     meter: Rc<Meter>,
+    turn: Turn,
+    http2: Option<Box<TargetFrames>>,
+    _held: Held,
+}
+
+/// Frames to and from a target.
+struct TargetFrames {
+    read: Frames,
+    written: Frames,
+    allowance: Allowance,
+    /// Requests that the target has not answered to the end.
+    open: u32,
+    /// Header sections that it may send still: for each open request a final response, trailers and ...
+    sections: u32,
+    /// ... so many interim responses, which h2 takes without end.
+    interim: u32,
+    clock: Rc<Clock>,
+}
+
+impl TargetFrames {
+    /// Counts what was read; an error: it is more than the target may send.
+    fn admit(&mut self, new: &[u8]) -> Result<usize, Limit> {
+        let written = self.written.seen();
+        self.open = self.open.saturating_add(written.headers).saturating_sub(written.resets);
+        let each = self.interim.saturating_add(2);
+        let earned = self.sections.saturating_add(written.headers.saturating_mul(each));
+        self.sections = earned.min(self.open.saturating_mul(each));
+        self.allowance.earn(written.message);
+        self.read.scan(new);
+        let seen = self.read.seen();
+        self.open = self.open.saturating_sub(seen.ends);
+        self.sections = self.sections.checked_sub(seen.headers).ok_or(Limit::InterimResponses)?;
+        if self.allowance.spend(seen, &self.clock) { Ok(seen.frames()) } else { Err(Limit::Http2ControlFrames) }
+    }
 }
 
 impl TargetIo {
-    pub(crate) fn new(stream: TcpStream, meter: Rc<Meter>) -> Self {
-        Self { stream, meter }
+    pub(crate) fn new(stream: TcpStream, meter: Rc<Meter>, held: Held) -> Self {
+        Self { stream, meter, turn: Turn::default(), http2: None, _held: held }
+    }
+
+    /// For HTTP/2.
+    pub(crate) fn http2(stream: TcpStream, meter: Rc<Meter>, local: &Local) -> Self {
+        let (limits, clock) = (local.limits(), &local.clock);
+        let frames = TargetFrames {
+            read: Frames::default(),
+            written: Frames::behind_preface(),
+            allowance: Allowance::new(limits.http2_control_frames, clock),
+            open: 0,
+            sections: 0,
+            interim: limits.interim_responses,
+            clock: Rc::clone(clock),
+        };
+        Self { http2: Some(Box::new(frames)), ..Self::new(stream, meter, local.held()) }
+    }
+
+    /// Counts what was read; an error: it is too much.
+    fn admit(&mut self, new: &[u8]) -> io::Result<()> {
+        self.meter.bytes.set(self.meter.bytes.get() + new.len() as u64);
+        let admitted = match &mut self.http2 {
+            None => self.meter.heads.borrow_mut().scan(new).map_err(|TooMany| Limit::InterimResponses),
+            Some(frames) => frames.admit(new),
+        };
+        let pieces = admitted.map_err(|limit| {
+            self.meter.hit.set(Some(limit));
+            io::Error::new(io::ErrorKind::InvalidData, "the target sends what has no end")
+        })?;
+        self.turn.spend(new.len(), pieces);
+        Ok(())
+    }
+
+    fn wrote<'a>(&mut self, count: usize, bufs: impl Iterator<Item = &'a [u8]>) {
+        if let Some(frames) = &mut self.http2 {
+            frames.written.scan_first(count, bufs);
+        }
     }
 
     /// The socket, once HTTP has ended on it.
@@ -250,16 +345,27 @@ impl TargetIo {
 impl AsyncRead for TargetIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.turn.poll(cx));
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        this.meter.0.set(this.meter.0.get() + (buf.filled().len() - before) as u64);
-        read
+        let bounded = this.http2.is_some() || this.meter.heads.borrow().waits();
+        let most = if bounded { PIECE } else { u64::MAX };
+        match Pin::new(&mut (&mut this.stream).take(most)).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => Poll::Ready(this.admit(&buf.filled()[before..])),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                this.turn.end();
+                Poll::Pending
+            }
+        }
     }
 }
 
 impl AsyncWrite for TargetIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
+        this.wrote(count, std::iter::once(buf));
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(
@@ -267,7 +373,10 @@ impl AsyncWrite for TargetIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+        this.wrote(count, bufs.iter().map(|buf| &**buf));
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use brattice_wire::{
-    engine::{AccessLog, Settings, Stats},
+    engine::{AccessLog, Limits, Settings, Stats},
     records::{NodeMetrics, Query},
     snapshot::Snapshot,
 };
@@ -130,6 +130,12 @@ fn raise_file_limit() {
     }
 }
 
+/// Descriptors that the process may have; 0: nobody says.
+fn file_limit() -> u32 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| u32::try_from(soft).unwrap_or(u32::MAX))
+}
+
 struct Engine {
     missing: Vec<String>,
     ended: mpsc::UnboundedSender<String>,
@@ -149,7 +155,8 @@ impl Core for Engine {
         let sockets = Sockets::check(&settings, &descriptors)?;
         // The last queue is the DNS thread's.
         let (workers, mut queues) = Dispatcher::new(settings.workers as usize + 1);
-        let shared = Shared::new(settings.clone());
+        let files = if settings.limits.descriptors == 0 { file_limit() } else { settings.limits.descriptors };
+        let shared = Shared::within(settings.clone(), Limits { descriptors: files, ..settings.limits });
         let dns = queues.pop().ok_or("no queue for the DNS thread")?;
         let mut work = Vec::new();
         for (index, (((http, relay), orders), slot)) in

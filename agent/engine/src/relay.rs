@@ -25,12 +25,12 @@ use crate::{
     auth::{self, Origin},
     copy::{Copier, End, Way},
     dial::{self, Sources},
-    limits::{Taken, Use},
+    limits::Taken,
     local::{Local, View},
     records::record::Record,
     rules::Action,
     state::{Listener, Service, State},
-    stats::{Counts, Limit},
+    stats::Counts,
     tasks::{Parties, Tasks},
 };
 
@@ -176,11 +176,7 @@ impl Relay {
             counts.unknown_peers.add(1);
             return;
         };
-        let limit = self.local.limits().connections_per_workload;
-        let Some(taken) = caller.usage.take(Use::Connection, limit) else {
-            counts.hit(Limit::ConnectionsPerWorkload);
-            return;
-        };
+        let Some(taken) = self.local.shared.admit(&caller.usage, counts) else { return };
         let Ok(local) = client.stream.local_addr() else { return };
         let Some((service, listener)) = state.service_at(caller.vpc, local.ip().to_canonical(), local.port()) else {
             counts.unknown_service.add(1);
@@ -276,6 +272,7 @@ impl Relay {
                     self.local.book.settle(record, &state.records);
                     drop(state);
                     self.local.book.lasting(record);
+                    let _held = self.local.held();
                     let mut target = Client { stream, finished: false };
                     let copied = self.copy(&client.stream, &target.stream, route.idle, record).await;
                     (client.finished, target.finished) = (copied.is_ok(), copied.is_ok());

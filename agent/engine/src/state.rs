@@ -8,12 +8,13 @@ use std::{
 use arc_swap::ArcSwap;
 use brattice_router::{RequestHead, Router, hash::FastMap};
 use brattice_wire::{
-    engine::{Settings, Stats},
+    engine::{Limits, Settings, Stats},
     snapshot::{self, ForwardedHeaders, ProtocolVersion, Snapshot, Target},
 };
 
 use crate::{
     auth::{GuardError, Guards},
+    descriptors,
     limits::{Registry, Usage},
     records::{names::Names, outlets::Outlets},
     rules::{Action, Compiler, Forward, Rule},
@@ -29,6 +30,8 @@ pub struct Shared {
     pub counts: AllCounts,
     /// What the engine was started with.
     pub settings: Settings,
+    /// Its bounds, as they fit to what the process may have.
+    pub limits: Limits,
     /// What leaves the workers beside traffic.
     pub outlets: Arc<Outlets>,
     registry: Registry,
@@ -37,7 +40,14 @@ pub struct Shared {
 impl Shared {
     /// Without any service, at revision 0.
     pub fn new(settings: Settings) -> Arc<Self> {
+        let limits = settings.limits;
+        Self::within(settings, limits)
+    }
+
+    /// As [`Shared::new`], within other bounds than those that the agent knows of.
+    pub fn within(settings: Settings, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
+            limits: descriptors::fit(limits),
             state: ArcSwap::from_pointee(State::default()),
             counts: AllCounts::new(settings.workers),
             outlets: Arc::new(Outlets::new(settings.workers)),
@@ -63,7 +73,14 @@ impl Shared {
     /// Counts since the start.
     pub fn stats(&self, sandbox_missing: Vec<String>) -> Stats {
         let stats = self.counts.sum(self.state.load().revision, self.registry.busiest(), sandbox_missing);
-        Stats { log_lines: self.outlets.log_lines_so_far(), metrics_overflow: self.outlets.series.overflow(), ..stats }
+        let limits = &self.limits;
+        Stats {
+            log_lines: self.outlets.log_lines_so_far(),
+            metrics_overflow: self.outlets.series.overflow(),
+            descriptors: self.descriptors(),
+            most: [limits.connections_per_workload, limits.requests_per_workload, limits.dns_in_flight_per_workload],
+            ..stats
+        }
     }
 }
 

@@ -10,6 +10,8 @@ use brattice_wire::engine::{Limits, Stats};
 /// A bound of [`Limits`], for counting how often it was hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
+    /// `descriptors`
+    Descriptors,
     /// `connections_per_workload`
     ConnectionsPerWorkload,
     /// `requests_per_workload`
@@ -24,6 +26,8 @@ pub enum Limit {
     HeaderTimeout,
     /// `body_idle_timeout_ms`
     BodyIdleTimeout,
+    /// `write_timeout_ms`
+    WriteTimeout,
     /// `response_timeout_ms`
     ResponseTimeout,
     /// `idle_per_target`
@@ -32,14 +36,24 @@ pub enum Limit {
     PoolIdleTimeout,
     /// `http2_streams`
     Http2Streams,
+    /// `interim_responses`
+    InterimResponses,
+    /// `http2_control_frames`
+    Http2ControlFrames,
     /// `dns_in_flight`
     DnsInFlight,
     /// `dns_in_flight_per_workload`
     DnsInFlightPerWorkload,
 }
 
+impl Limit {
+    /// How many there are.
+    pub const COUNT: usize = Self::DnsInFlightPerWorkload as usize + 1;
+}
+
 /// Field names of [`Limits`], in the order of [`Limit`].
-pub const LIMIT_NAMES: [&str; 13] = [
+pub const LIMIT_NAMES: [&str; Limit::COUNT] = [
+    "descriptors",
     "connections_per_workload",
     "requests_per_workload",
     "header_bytes",
@@ -47,10 +61,13 @@ pub const LIMIT_NAMES: [&str; 13] = [
     "body_bytes",
     "header_timeout_ms",
     "body_idle_timeout_ms",
+    "write_timeout_ms",
     "response_timeout_ms",
     "idle_per_target",
     "pool_idle_timeout_ms",
     "http2_streams",
+    "interim_responses",
+    "http2_control_frames",
     "dns_in_flight",
     "dns_in_flight_per_workload",
 ];
@@ -85,6 +102,8 @@ pub struct Counts {
     pub connections_accepted: Count,
     /// Client connections open now.
     pub connections_open: Count,
+    /// Sockets towards targets that are open now.
+    pub targets_open: Count,
     /// Connections relayed without L7.
     pub connections_relayed: Count,
     /// Requests whose head was read.
@@ -109,7 +128,7 @@ pub struct Counts {
     /// Connections whose peer was no known alias.
     pub unknown_peers: Count,
     /// Times each [`Limit`] was hit.
-    pub limits_hit: [Count; 13],
+    pub limits_hit: [Count; Limit::COUNT],
     /// DNS questions answered by us, forwarded, refused.
     pub dns: [Count; 3],
 }
@@ -138,6 +157,15 @@ impl AllCounts {
     /// For `workers` workers and the DNS thread.
     pub fn new(workers: u32) -> Self {
         Self { blocks: (0..=workers).map(|_| Counts::default()).collect() }
+    }
+
+    /// Sockets of clients and towards targets that are open now.
+    pub fn descriptors(&self) -> u64 {
+        let sum = self.blocks.iter().fold(0u64, |sum, counts| {
+            sum.wrapping_add(counts.connections_open.get()).wrapping_add(counts.targets_open.get())
+        });
+        // As in `sum`.
+        if sum > u64::MAX / 2 { 0 } else { sum }
     }
 
     /// The block of a worker.
@@ -181,6 +209,8 @@ impl AllCounts {
                 .map(|(n, name)| ((*name).to_owned(), sum(&|c| c.limits_hit[n].get())))
                 .collect(),
             busiest,
+            most: [0; 3],
+            descriptors: [0; 2],
             dns: std::array::from_fn(|n| sum(&|c| c.dns[n].get())),
             sandbox_missing,
             log_lines: [0; 3],
@@ -192,6 +222,7 @@ impl AllCounts {
 // A bound added to `Limits` needs a name and a counter here.
 const _: fn(Limits) = |limits| {
     let Limits {
+        descriptors: _,
         connections_per_workload: _,
         requests_per_workload: _,
         header_bytes: _,
@@ -199,10 +230,13 @@ const _: fn(Limits) = |limits| {
         body_bytes: _,
         header_timeout_ms: _,
         body_idle_timeout_ms: _,
+        write_timeout_ms: _,
         response_timeout_ms: _,
         idle_per_target: _,
         pool_idle_timeout_ms: _,
         http2_streams: _,
+        interim_responses: _,
+        http2_control_frames: _,
         dns_in_flight: _,
         dns_in_flight_per_workload: _,
     } = limits;

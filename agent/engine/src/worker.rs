@@ -106,16 +106,25 @@ fn applied(local: &Local) {
 async fn sweep(local: Rc<Local>, ticker: Ticker) {
     let limits = *local.limits();
     let clock = &local.clock;
-    let [header, body, answer] =
-        [limits.header_timeout_ms, limits.body_idle_timeout_ms, limits.response_timeout_ms].map(|ms| clock.ticks(ms));
+    let [header, write, body, answer] = [
+        limits.header_timeout_ms,
+        limits.write_timeout_ms,
+        limits.body_idle_timeout_ms,
+        limits.response_timeout_ms,
+    ]
+    .map(|ms| clock.ticks(ms));
     loop {
         ticker.tick().await;
         clock.advance();
+        local.crowded.set(local.shared.crowded());
+        if local.crowded.get() {
+            local.pool.retain(|key| key.http2);
+        }
         let swept = local.flights.sweep(clock, answer, body);
         let counts = local.counts();
         counts.limits_hit[Limit::ResponseTimeout as usize].add(swept.answers);
         counts.limits_hit[Limit::BodyIdleTimeout as usize].add(swept.bodies);
-        local.clients.sweep(&local, header);
+        local.clients.sweep(&local, header, write);
         let idled = local.pool.sweep(clock);
         counts.limits_hit[Limit::PoolIdleTimeout as usize].add(idled);
     }

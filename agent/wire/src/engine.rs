@@ -146,6 +146,10 @@ impl Settings {
 /// Bounds of the engine, each with a counter in [`Stats::limits_hit`] under its field name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
+    /// Descriptors of the process; 0 = as many as RLIMIT_NOFILE allows. A part is kept for who has few connections, for DNS
+    /// and for metrics, and no workload may have over half of the rest: bounds below that would allow more are lowered.
+    /// When only the reserve is left, connections of who has more than a few: reset.
+    pub descriptors: u32,
     /// Client connections of a workload, over all workers. Over it: reset.
     pub connections_per_workload: u32,
     /// Requests in flight of a workload, over all workers. Over it: 503.
@@ -161,6 +165,8 @@ pub struct Limits {
     /// Time without a byte of body from client or target, ms, where the service does not allow more. Over it: 408 or 504,
     /// closed.
     pub body_idle_timeout_ms: u32,
+    /// Time that a client may take none of the bytes that wait for it, ms. Over it: reset.
+    pub write_timeout_ms: u32,
     /// Time for a target to begin its answer, ms, where the service does not allow more. Over it: 504.
     pub response_timeout_ms: u32,
     /// Kept connections to one (service, target) that idle, per worker.
@@ -169,6 +175,10 @@ pub struct Limits {
     pub pool_idle_timeout_ms: u32,
     /// Streams a client may open at once on an HTTP/2 connection.
     pub http2_streams: u32,
+    /// Interim responses (1xx) of a target to one request. Over it: 502.
+    pub interim_responses: u32,
+    /// Frames of an HTTP/2 peer that carry no part of a message, a second, beside four for each that does. Over it: reset.
+    pub http2_control_frames: u32,
     /// DNS questions in flight, over all callers. Over it: SERVFAIL.
     pub dns_in_flight: u32,
     /// DNS questions in flight of a workload. Over it: SERVFAIL.
@@ -178,6 +188,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            descriptors: 0,
             connections_per_workload: 10_000,
             requests_per_workload: 10_000,
             header_bytes: 60 * 1024,
@@ -185,10 +196,13 @@ impl Default for Limits {
             body_bytes: 0,
             header_timeout_ms: 10_000,
             body_idle_timeout_ms: 60_000,
+            write_timeout_ms: 60_000,
             response_timeout_ms: 60_000,
             idle_per_target: 1_024,
             pool_idle_timeout_ms: 30_000,
             http2_streams: 256,
+            interim_responses: 32,
+            http2_control_frames: 1_000,
             dns_in_flight: 4_096,
             dns_in_flight_per_workload: 256,
         }
@@ -231,6 +245,10 @@ pub struct Stats {
     pub limits_hit: Vec<(String, u64)>,
     /// Client connections, requests in flight and DNS questions in flight now, each of the workload that has most.
     pub busiest: [u32; 3],
+    /// What a workload may have of each.
+    pub most: [u32; 3],
+    /// Descriptors in use, and how many there may be before those that are kept are touched; 0: without a bound.
+    pub descriptors: [u32; 2],
     /// DNS questions answered by us, forwarded, refused.
     pub dns: [u64; 3],
     /// Lines of the access log: written, dropped because the destination was too slow or failed, left out by sampling.

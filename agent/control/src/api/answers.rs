@@ -8,7 +8,6 @@ use brattice_abi::HALF_OPEN_WINDOW_NS;
 use brattice_explain::{Attached, AttachedState, Engine, EngineState, Facts, Refused, World};
 use brattice_model::Model;
 use brattice_wire::api::{Answer, ErrorCode, Subject};
-use brattice_wire::engine::Limits;
 use brattice_wire::explain::Question;
 use brattice_wire::snapshot::Snapshot;
 use tokio::sync::oneshot;
@@ -35,7 +34,6 @@ pub(crate) struct Inquiry {
     model: Arc<Model>,
     snapshot: Arc<Snapshot>,
     facts: Result<Facts, String>,
-    limits: Limits,
     engine: Asker,
 }
 
@@ -47,7 +45,6 @@ impl Inquiry {
             model: node.model.clone(),
             snapshot: node.snapshot.clone(),
             facts: facts(node),
-            limits: node.settings.limits,
             engine: node.engine.asker(),
         }
     }
@@ -60,7 +57,7 @@ impl Inquiry {
     }
 
     async fn answer(self) -> Answer {
-        let Self { asked, model, snapshot, facts, limits, engine } = self;
+        let Self { asked, model, snapshot, facts, engine } = self;
         let mut facts = match facts {
             Ok(facts) => facts,
             Err(message) => return Answer::Error { code: ErrorCode::Failed, message },
@@ -68,8 +65,8 @@ impl Inquiry {
         if let Some(stats) = engine.stats().await {
             let [connections, requests, _] = stats.busiest;
             facts.busiest = vec![
-                ("connections".to_owned(), connections, limits.connections_per_workload),
-                ("requests in flight".to_owned(), requests, limits.requests_per_workload),
+                ("connections".to_owned(), connections, stats.most[0]),
+                ("requests in flight".to_owned(), requests, stats.most[1]),
             ];
         }
         let decided = tokio::task::spawn_blocking(move || {

@@ -220,13 +220,15 @@ fn busiest(node: &Node, stats: Option<&Stats>) -> Vec<(String, (u64, u64))> {
         half_open.iter().filter(|(_, window)| window.window_ns >= oldest).map(|(_, window)| window.count.cast_signed());
     let mut fill = vec![("half-open", half_open.max().unwrap_or(0).max(0).unsigned_abs(), options.half_open_limit)];
     if let Some(stats) = stats {
-        let limits = node.settings.limits;
-        fill.push(("connections", stats.busiest[0], limits.connections_per_workload));
-        fill.push(("requests", stats.busiest[1], limits.requests_per_workload));
-        fill.push(("DNS questions", stats.busiest[2], limits.dns_in_flight_per_workload));
+        let names = ["connections", "requests", "DNS questions"];
+        fill.extend(names.into_iter().enumerate().map(|(n, what)| (what, stats.busiest[n], stats.most[n])));
     }
     fill.into_iter()
         .map(|(what, used, limit)| (format!("{what} (busiest workload)"), (u64::from(used), u64::from(limit))))
+        .chain(stats.map(|stats| {
+            let [used, most] = stats.descriptors;
+            ("descriptors of the engine".to_owned(), (u64::from(used), u64::from(most)))
+        }))
         .collect()
 }
 

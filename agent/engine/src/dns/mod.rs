@@ -171,7 +171,7 @@ impl Resolver {
 
     /// A place among the questions in flight, if there is one for this workload.
     fn admit(&self, caller: &Caller) -> Option<Admitted> {
-        let limits = &self.shared.settings.limits;
+        let limits = &self.shared.limits;
         if self.in_flight.get() >= limits.dns_in_flight {
             self.counts().hit(Limit::DnsInFlight);
             return None;

@@ -234,12 +234,15 @@ impl ResponseBody {
     pub(crate) fn own(text: Bytes, mut finish: Finish) -> Self {
         finish.complete = true;
         finish.flight.record.sent(text.len());
+        // A client whose window is closed has it waited for.
+        finish.flight.touch(Waits::ClientReading, &finish.local.clock);
         Self::Own(Some(text).filter(|text| !text.is_empty()), finish)
     }
 
     /// A target's answer; `lease` is the connection that it comes on.
     pub(crate) fn forwarded(inner: Incoming, lease: Lease, finish: Finish) -> Self {
-        finish.flight.touch(Waits::TargetBody, &finish.local.clock);
+        // Until it is asked for, the client's window is closed.
+        finish.flight.touch(Waits::ClientReading, &finish.local.clock);
         let mut body = Forwarded { inner, lease: Some(lease), finish };
         if body.inner.is_end_stream() {
             body.completed();

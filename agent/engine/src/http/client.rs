@@ -37,14 +37,7 @@ use super::{
     service::{self, Closed, Session},
     upgrade::{self, Upgrade},
 };
-use crate::{
-    auth,
-    limits::{Taken, Use},
-    local::Local,
-    records::flow::Flow,
-    stats::Limit,
-    tasks::Parties,
-};
+use crate::{auth, limits::Taken, local::Local, records::flow::Flow, stats::Limit, tasks::Parties};
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
 const HTTP1_BUFFER: usize = 64 * 1024;
@@ -91,10 +84,14 @@ impl Clients {
     }
 
     /// Ends what idles or begins too slowly.
-    pub(crate) fn sweep(&self, local: &Local, header_ticks: u32) {
+    pub(crate) fn sweep(&self, local: &Local, header_ticks: u32, write_ticks: u32) {
         let clock = &local.clock;
         for (_, control) in self.0.borrow().iter() {
-            if let Some(since) = control.head_since.get() {
+            if control.stalled.get().is_some_and(|since| clock.over(since, write_ticks)) {
+                control.stalled.set(None);
+                local.counts().hit(Limit::WriteTimeout);
+                control.reset();
+            } else if let Some(since) = control.head_since.get() {
                 if clock.over(since, header_ticks) {
                     control.decide(Verdict::HeaderTimeout);
                 }
@@ -141,10 +138,7 @@ fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
         counts.unknown_peers.add(1);
         return refuse(stream);
     };
-    let Some(taken) = caller.usage.take(Use::Connection, local.limits().connections_per_workload) else {
-        counts.hit(Limit::ConnectionsPerWorkload);
-        return refuse(stream);
-    };
+    let Some(taken) = local.shared.admit(&caller.usage, counts) else { return refuse(stream) };
     let Ok(called) = stream.local_addr() else { return refuse(stream) };
     let (vip, port) = (called.ip().to_canonical(), called.port());
     let called = view.state.service_at(caller.vpc, vip, port).map(|(service, _)| service);
@@ -228,7 +222,7 @@ async fn greet(session: &Session, stream: TcpStream) -> Option<ClientIo> {
         if control.verdict() > Verdict::Serve {
             return Poll::Ready(None);
         }
-        io.poll_version(cx, bounds).map(Result::ok)
+        io.poll_version(cx, bounds, limits.http2_control_frames).map(Result::ok)
     })
     .await;
     let Some(http2) = version else {
@@ -326,6 +320,10 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
         }
         connection.as_mut().poll(cx).map(|ended| {
+            if control.flooded.get() {
+                local.counts().hit(Limit::Http2ControlFrames);
+                control.reset.set(true);
+            }
             if let Some(error) = ended.as_ref().err().filter(|error| malformed(error)) {
                 local.counts().refused_requests.add(1);
                 if error.is_parse() && !http2 {

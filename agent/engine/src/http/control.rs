@@ -47,6 +47,8 @@ pub(crate) struct Control {
     pub(crate) touched: Cell<u32>,
     /// Tick of the last byte that the client's socket took.
     pub(crate) wrote: Cell<u32>,
+    /// Tick since when the client's socket has no room for what waits for it.
+    pub(crate) stalled: Cell<Option<u32>>,
     /// Tick since when a header section is incomplete.
     pub(crate) head_since: Cell<Option<u32>>,
     /// Ticks that the connection may idle.
@@ -59,6 +61,8 @@ pub(crate) struct Control {
     pub(crate) offer: Cell<Option<u64>>,
     /// The body that is being read is refused.
     pub(crate) refused_body: Cell<Option<Refusal>>,
+    /// The client sent too many frames that carry nothing.
+    pub(crate) flooded: Cell<bool>,
     /// HTTP/2 requests that the client took back before they were answered.
     pub(crate) cancelled: Cell<u64>,
     /// The latest request that was let through.
@@ -80,12 +84,14 @@ impl Control {
             open: Cell::new(0),
             touched: Cell::new(tick),
             wrote: Cell::new(tick),
+            stalled: Cell::new(None),
             head_since: Cell::new(None),
             idle_ticks: Cell::new(idle_ticks),
             requests: Cell::new(0),
             refused: Cell::new(None),
             offer: Cell::new(None),
             refused_body: Cell::new(None),
+            flooded: Cell::new(false),
             cancelled: Cell::new(0),
             latest: Latest::default(),
             revoked: Cell::new(0),

@@ -116,9 +116,13 @@ impl Lease {
     pub(crate) fn give_back(self, local: &Local) {
         if let Self::Http1(key, connection, _) = self
             && local.allows(key.alias, key.generation)
-            && local.pool.give(key, connection, &local.clock, local.limits().idle_per_target).is_err()
         {
-            local.counts().hit(Limit::IdlePerTarget);
+            if local.crowded.get() {
+                // Whoever needs it next makes it anew.
+                local.counts().hit(Limit::Descriptors);
+            } else if local.pool.give(key, connection, &local.clock, local.limits().idle_per_target).is_err() {
+                local.counts().hit(Limit::IdlePerTarget);
+            }
         }
     }
 
@@ -159,6 +163,7 @@ async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<Reque
         let before = kept.meter.bytes();
         let socket = route.may_switch.then(|| kept.may_switch());
         route.notice(&mut request);
+        kept.meter.begin(local.limits().interim_responses);
         match kept.sender.try_send_request(request).await {
             Ok(response) => return Ok((response, Lease::Http1(route.key, kept, socket))),
             Err(mut error) => {
@@ -182,6 +187,7 @@ async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<Reque
     let mut new = open_http1(local, route).await?;
     let socket = route.may_switch.then(|| new.may_switch());
     route.notice(&mut request);
+    new.meter.begin(local.limits().interim_responses);
     match new.sender.try_send_request(request).await {
         Ok(response) => Ok((response, Lease::Http1(route.key, new, socket))),
         Err(error) => Err(Failure::Target(error.into_error())),
@@ -197,14 +203,15 @@ async fn open_http1(local: &Rc<Local>, route: &Route) -> Result<Http1, Failure> 
         }
     };
     let meter = Rc::<Meter>::default();
-    let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter)));
+    let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), local.held()));
     let (sender, mut connection) =
         http1::Builder::new().max_buf_size(HTTP1_BUFFER).handshake(io).await.map_err(Failure::Target)?;
     let handover = Handover::default();
-    let given = Rc::clone(&handover);
+    let (given, counts, followed) = (Rc::clone(&handover), Rc::clone(local), Rc::clone(&meter));
     local.tasks.spawn(parties(&route.key), async move {
         // Its requests and bodies are told what went wrong.
         let _ = (&mut connection).await;
+        count_hit(&counts, &followed);
         if let Some(wanted) = given.take() {
             let parts = connection.into_parts();
             // Whoever wanted it may be gone: then it is closed.
@@ -285,7 +292,8 @@ fn open_http2(local: &Rc<Local>, route: &Route) -> crate::pool::Opened {
 
 async fn connect_http2(local: &Rc<Local>, key: Key, target: &Target, timeout_ms: u32) -> Result<Http2, ConnectError> {
     let stream = local.connect(target, timeout_ms).await?;
-    let io = TokioIo::new(TargetIo::new(stream, Rc::default()));
+    let meter = Rc::<Meter>::default();
+    let io = TokioIo::new(TargetIo::http2(stream, Rc::clone(&meter), local));
     let executor = TargetTasks { local: Rc::clone(local), parties: parties(&key) };
     let handshake = http2::Builder::new(executor)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
@@ -304,10 +312,11 @@ async fn connect_http2(local: &Rc<Local>, key: Key, target: &Target, timeout_ms:
     }
     // The task owns the connection; the pool only asks it for its settings.
     let connection = Rc::new(RefCell::new(Box::pin(connection)));
-    let weak = Rc::downgrade(&connection);
+    let (weak, counts) = (Rc::downgrade(&connection), Rc::clone(local));
     local.tasks.spawn(parties(&key), async move {
         // Its requests and bodies are told what went wrong.
         let _ = poll_fn(|cx| connection.borrow_mut().as_mut().poll(cx)).await;
+        count_hit(&counts, &meter);
     });
     let room = Rc::new(move || {
         let connection = weak.upgrade();
@@ -323,6 +332,13 @@ async fn connect_http2(local: &Rc<Local>, key: Key, target: &Target, timeout_ms:
         return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
     }
     Ok(Http2 { sender, streams: Rc::default(), room, since: Rc::new(local.clock.tick().into()) })
+}
+
+/// Counts the bound over which a target's connection was ended, if there is one.
+fn count_hit(local: &Local, meter: &Meter) {
+    if let Some(limit) = meter.hit() {
+        local.counts().hit(limit);
+    }
 }
 
 fn parties(key: &Key) -> Parties {

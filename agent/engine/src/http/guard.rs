@@ -14,6 +14,8 @@ use super::{
 const CHUNK_LINE: usize = 256;
 /// Digits of a chunk's size: 15 hold any length below 2^60, far from the end of u64.
 const CHUNK_DIGITS: usize = 15;
+/// Heads passed on at once: a parser deals with all that it is given before others have their turn.
+const HEADS: u64 = 8;
 /// Empty lines before a request line that are skipped (RFC 9112, 2.2 asks for at least one).
 const EMPTY_LINES: usize = 2;
 
@@ -99,6 +101,8 @@ enum TrailerPart {
 pub struct Scan {
     /// So many may be passed on.
     pub accepted: usize,
+    /// What follows them may be passed on as well, after others had their turn: there are many heads.
+    pub more: bool,
     /// What follows them is refused, and with it the rest of the connection.
     pub refused: Option<Refusal>,
 }
@@ -133,14 +137,18 @@ impl Guard {
     /// Reads on. Bytes that were not accepted are to be given again, with more after them, unless they are refused.
     pub fn scan(&mut self, input: &[u8]) -> Scan {
         let mut at = 0;
+        let last = self.heads + HEADS;
         while at < input.len() && !self.offered {
+            if self.heads == last && self.in_head() {
+                return Scan { accepted: at, more: true, refused: None };
+            }
             match self.step(&input[at..]) {
                 Ok(0) => break,
                 Ok(count) => at += count,
-                Err((count, refusal)) => return Scan { accepted: at + count, refused: Some(refusal) },
+                Err((count, refusal)) => return Scan { accepted: at + count, more: false, refused: Some(refusal) },
             }
         }
-        Scan { accepted: at, refused: None }
+        Scan { accepted: at, more: false, refused: None }
     }
 
     /// Some of the input, which is not empty; 0: more is needed.

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -10,23 +11,28 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Sleep,
 };
 
 use super::{
     control::{Control, Verdict},
-    frames::Frames,
+    frames::{Allowance, Frames},
     guard::{Bounds, Guard},
     refusal::Refusal,
 };
-use crate::local::Clock;
+use crate::{
+    local::Clock,
+    turn::{self, Turn},
+};
 
 /// The first bytes of HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Given to hyper in place of a refused request; see [`Control::refused`].
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
+/// Read at once of HTTP/2: as much as a frame has (RFC 9113, 4.2), and as many frames as a turn has.
+const HTTP2_PIECE: usize = 16 * 1024;
 /// Read at once while a head is incomplete.
 const PIECE: usize = 4 * 1024;
 /// After an answer to a request that was not read to its end, what the client still sends is thrown away for so long,
@@ -41,9 +47,12 @@ pub(crate) struct ClientIo {
     control: Rc<Control>,
     clock: Rc<Clock>,
     reader: Reader,
+    turn: Turn,
     /// Read and not passed on yet: `ready` bytes that may be, then a head that is not complete.
     held: BytesMut,
     ready: usize,
+    /// What follows the `ready` bytes may have whole heads, too.
+    more: bool,
     stand_in: &'static [u8],
     /// A refusal: nothing more is read.
     refused: bool,
@@ -55,7 +64,14 @@ pub(crate) struct ClientIo {
 enum Reader {
     Unknown,
     Http1(Guard),
-    Http2(Frames),
+    Http2(Box<Http2>),
+}
+
+/// The frames of both directions.
+struct Http2 {
+    read: Frames,
+    written: Frames,
+    allowance: Allowance,
 }
 
 impl ClientIo {
@@ -65,8 +81,10 @@ impl ClientIo {
             control,
             clock,
             reader: Reader::Unknown,
+            turn: Turn::default(),
             held: BytesMut::new(),
             ready: 0,
+            more: false,
             stand_in: &[],
             refused: false,
             ended: false,
@@ -79,7 +97,12 @@ impl ClientIo {
     ///
     /// # Errors
     /// When the socket fails, or ends before anything came.
-    pub(crate) fn poll_version(&mut self, cx: &mut Context<'_>, bounds: Bounds) -> Poll<io::Result<bool>> {
+    pub(crate) fn poll_version(
+        &mut self,
+        cx: &mut Context<'_>,
+        bounds: Bounds,
+        control_frames: u32,
+    ) -> Poll<io::Result<bool>> {
         loop {
             let known = self.held.len().min(PREFACE.len());
             if self.held[..known] != PREFACE[..known] {
@@ -89,10 +112,10 @@ impl ClientIo {
                 return Poll::Ready(Ok(false));
             }
             if known == PREFACE.len() {
-                let mut frames = Frames::default();
-                let open = frames.scan(&self.held[known..]);
-                self.head(open);
-                self.reader = Reader::Http2(frames);
+                let allowance = Allowance::new(control_frames, &self.clock);
+                let mut http2 = Box::new(Http2 { read: Frames::default(), written: Frames::default(), allowance });
+                self.scanned_http2(&mut http2, known..self.held.len());
+                self.reader = Reader::Http2(http2);
                 self.ready = self.held.len();
                 return Poll::Ready(Ok(true));
             }
@@ -112,11 +135,62 @@ impl ClientIo {
         }
     }
 
+    /// Reads at most so many bytes in this turn.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<()>> {
+        ready!(self.turn.poll(cx));
+        let before = buf.filled().len();
+        let read = Pin::new(&mut (&mut self.stream).take(most as u64)).poll_read(cx, buf);
+        match read {
+            Poll::Pending => self.turn.end(),
+            Poll::Ready(_) => self.turn.spend(buf.filled().len() - before, 0),
+        }
+        read
+    }
+
+    /// Follows frames that are in `held`.
+    fn scanned_http2(&mut self, http2: &mut Http2, place: Range<usize>) {
+        let open = http2.read.scan(&self.held[place]);
+        self.head(open);
+        self.admit(http2);
+    }
+
+    /// Counts the frames that were read against those that the client may send.
+    fn admit(&mut self, http2: &mut Http2) {
+        let seen = http2.read.seen();
+        self.turn.spend(0, seen.frames().saturating_add((seen.headers as usize).saturating_mul(turn::REQUEST)));
+        http2.allowance.earn(http2.written.seen().message);
+        if !http2.allowance.spend(seen, &self.clock) {
+            self.control.flooded.set(true);
+        }
+    }
+
+    fn poll_http2(&mut self, http2: &mut Http2, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.control.flooded.get() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        if self.ready > 0 {
+            let count = self.ready.min(buf.remaining());
+            buf.put_slice(&self.held[..count]);
+            self.held.advance(count);
+            self.ready -= count;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(self.poll_socket(cx, buf, HTTP2_PIECE))?;
+        let new = &buf.filled()[before..];
+        if !new.is_empty() {
+            let open = http2.read.scan(new);
+            self.head(open);
+            self.admit(http2);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads into `held`.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut room = [0; PIECE];
         let mut buf = ReadBuf::new(&mut room);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+        ready!(self.poll_socket(cx, &mut buf, PIECE))?;
         self.held.extend_from_slice(buf.filled());
         self.control.flow.read(buf.filled().len());
         Poll::Ready(Ok(buf.filled().len()))
@@ -124,20 +198,24 @@ impl ClientIo {
 
     /// Gives the guard what is held.
     fn rescan(&mut self, guard: &mut Guard) {
+        let before = guard.heads();
         let scan = guard.scan(&self.held[self.ready..]);
         self.ready += scan.accepted;
-        self.scanned(guard, scan.refused);
+        self.more = scan.more;
+        self.scanned(guard, before, scan.refused);
     }
 
     /// What the guard found, after what it accepted was taken out of `held` or is `ready`.
-    fn scanned(&mut self, guard: &Guard, refused: Option<Refusal>) {
+    fn scanned(&mut self, guard: &Guard, heads_before: u64, refused: Option<Refusal>) {
+        let heads = usize::try_from(guard.heads() - heads_before).unwrap_or(usize::MAX);
+        self.turn.spend(0, heads.saturating_mul(turn::REQUEST));
         match refused {
             Some(refusal) => self.refuse(guard, refusal),
             None if guard.offered() => {
                 self.head(false);
                 self.control.offer.set(Some(guard.heads() - 1));
             }
-            None => self.head(self.held.len() > self.ready),
+            None => self.head(self.held.len() > self.ready && !self.more),
         }
     }
 
@@ -207,6 +285,11 @@ impl ClientIo {
                 // The service wakes the connection with its answer, and hyper closes then.
                 return Poll::Pending;
             }
+            if self.more {
+                ready!(self.turn.poll(cx));
+                self.rescan(guard);
+                continue;
+            }
             if self.control.verdict() == Verdict::HeaderTimeout && guard.in_head() && !self.held.is_empty() {
                 self.refuse(guard, Refusal::HeaderTimeout);
                 continue;
@@ -220,19 +303,39 @@ impl ClientIo {
                 continue;
             }
             let before = buf.filled().len();
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            ready!(self.poll_socket(cx, buf, usize::MAX))?;
             let new = &buf.filled()[before..];
             if new.is_empty() {
                 self.ended = true;
                 return Poll::Ready(Ok(()));
             }
+            let heads = guard.heads();
             let scan = guard.scan(new);
             self.held.extend_from_slice(&new[scan.accepted..]);
             buf.set_filled(before + scan.accepted);
-            self.scanned(guard, scan.refused);
+            self.more = scan.more;
+            self.scanned(guard, heads, scan.refused);
             if scan.accepted > 0 {
                 return Poll::Ready(Ok(()));
             }
+        }
+    }
+
+    /// Notes that the socket takes nothing.
+    fn or_stalled<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() && self.control.stalled.get().is_none() {
+            self.control.stalled.set(Some(self.clock.tick()));
+        }
+        written
+    }
+
+    /// The socket took so many of these bytes.
+    fn wrote<'a>(&mut self, count: usize, bufs: impl Iterator<Item = &'a [u8]>) {
+        self.control.flow.wrote(count);
+        self.control.wrote.set(self.clock.tick());
+        self.control.stalled.set(None);
+        if let Reader::Http2(http2) = &mut self.reader {
+            http2.written.scan_first(count, bufs);
         }
     }
 
@@ -255,24 +358,9 @@ impl AsyncRead for ClientIo {
                 this.reader = Reader::Http1(guard);
                 read
             }
-            Reader::Http2(mut frames) => {
-                let read = if this.ready > 0 {
-                    let count = this.ready.min(buf.remaining());
-                    buf.put_slice(&this.held[..count]);
-                    this.held.advance(count);
-                    this.ready -= count;
-                    Poll::Ready(Ok(()))
-                } else {
-                    let before = buf.filled().len();
-                    let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-                    let new = &buf.filled()[before..];
-                    if !new.is_empty() {
-                        let open = frames.scan(new);
-                        this.head(open);
-                    }
-                    read
-                };
-                this.reader = Reader::Http2(frames);
+            Reader::Http2(mut http2) => {
+                let read = this.poll_http2(&mut http2, cx, buf);
+                this.reader = Reader::Http2(http2);
                 read
             }
             Reader::Unknown => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -283,9 +371,9 @@ impl AsyncRead for ClientIo {
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let count = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-        this.control.flow.wrote(count);
-        this.control.wrote.set(this.clock.tick());
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        let count = ready!(this.or_stalled(written))?;
+        this.wrote(count, std::iter::once(buf));
         Poll::Ready(Ok(count))
     }
 
@@ -295,9 +383,9 @@ impl AsyncWrite for ClientIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        this.control.flow.wrote(count);
-        this.control.wrote.set(this.clock.tick());
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let count = ready!(this.or_stalled(written))?;
+        this.wrote(count, bufs.iter().map(|buf| &**buf));
         Poll::Ready(Ok(count))
     }
 
@@ -314,11 +402,14 @@ impl AsyncWrite for ClientIo {
             while let Some(mut bytes) = interim.next() {
                 while !bytes.is_empty() {
                     match Pin::new(&mut this.stream).poll_write(cx, &bytes) {
-                        Poll::Ready(Ok(count)) => bytes.advance(count),
+                        Poll::Ready(Ok(count)) => {
+                            this.control.stalled.set(None);
+                            bytes.advance(count);
+                        }
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                         Poll::Pending => {
                             interim.put_back(Bytes::clone(&bytes));
-                            return Poll::Pending;
+                            return this.or_stalled(Poll::Pending);
                         }
                     }
                 }

@@ -143,6 +143,10 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
     for (limit, count) in &stats.limits_hit {
         page.sample(name, "", &[("limit", limit)], count);
     }
+    let [used, most] = stats.descriptors;
+    page.single("brattice_engine_descriptors", Kind::Gauge, "Descriptors in use.", used);
+    let name = "brattice_engine_descriptors_limit";
+    page.single(name, Kind::Gauge, "Descriptors before those that are kept are touched; 0: without a bound.", most);
     let name = "brattice_dns_questions_total";
     page.family(name, Kind::Counter, "DNS questions.");
     for (result, count) in ["answered", "forwarded", "refused"].iter().zip(stats.dns) {

@@ -35,6 +35,41 @@ async fn connections_of_a_workload() {
     assert_eq!(engine.get("/").await.0, StatusCode::OK, "room again");
 }
 
+/// Four workloads take all that there is; a fifth still comes in and is served.
+#[tokio::test]
+async fn descriptors_are_kept_for_others() {
+    const FEW: usize = 8;
+    let server = Server::echo(false).await;
+    let engine = Engine::start(Limits { descriptors: 256, ..Limits::default() });
+    let mut world = engine.world(ProtocolVersion::Http1, &[server.address]);
+    let callers: Vec<_> = (1..=5).map(|n| std::net::Ipv4Addr::new(127, 10, 1, n)).collect();
+    world.workloads.extend((10..).zip(&callers).map(|(number, alias)| workload(*alias, REAL, 0, number)));
+    engine.apply(world).await;
+    let each = engine.stats().most[0] as usize;
+    let [idle, most] = engine.stats().descriptors;
+    assert!((FEW..(most - idle) as usize).contains(&each), "{each} connections a workload, of {most}");
+    let mut kept = Vec::new();
+    for caller in &callers[..4] {
+        for _ in 0..each {
+            kept.push(engine.connect(*caller).await);
+        }
+    }
+    let refused = |stats: &brattice_wire::engine::Stats| {
+        stats.limits_hit.iter().find(|(name, _)| name == "descriptors").map_or(0, |(_, hits)| *hits)
+    };
+    engine.until("all have come", |stats| stats.connections_open + refused(stats) == 4 * each as u64).await;
+    let [used, _] = engine.stats().descriptors;
+    assert!(used >= most && refused(&engine.stats()) > 0, "{used} of {most} used, and the rest was refused");
+    assert!(used < most + FEW as u32, "{used} of {most} used: the reserve is for who has few");
+    let mut other = engine.http1(callers[4]).await;
+    assert_eq!(other.send_request(get("/")).await.unwrap().status(), StatusCode::OK);
+    assert!(engine.resets(callers[3]).await, "who has many has no more");
+    kept.truncate(each);
+    engine.until("closed", |stats| stats.connections_open == each as u64 + 1).await;
+    let mut again = engine.http1(callers[3]).await;
+    assert_eq!(again.send_request(get("/")).await.unwrap().status(), StatusCode::OK, "room again");
+}
+
 #[tokio::test]
 async fn requests_of_a_workload() {
     let server = slow_server().await;

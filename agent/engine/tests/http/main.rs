@@ -6,6 +6,7 @@ mod bounds;
 mod exchange;
 mod fields;
 mod filters;
+mod floods;
 mod identity;
 mod normalise;
 mod pools;

@@ -260,6 +260,66 @@ async fn a_client_that_stops_reading_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_client_that_pipelines_and_reads_nothing_is_given_up() {
+    let limits = Limits { write_timeout_ms: SHORT, ..Limits::default() };
+    let server = Server::echo(false).await;
+    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+    let request = format!("GET /{} HTTP/1.1\r\nhost: {HOST}\r\n\r\n", "x".repeat(4_000));
+    let client = engine.connect(CALLER).await;
+    let (mut reader, mut writer) = client.into_split();
+    let written = tokio::spawn(async move {
+        for _ in 0..20_000 {
+            if writer.write_all(request.as_bytes()).await.is_err() {
+                return true;
+            }
+        }
+        false
+    });
+    engine.until("given up", |stats| stats.requests > 10 && stats.connections_open == 0).await;
+    assert_eq!(engine.hits("write_timeout_ms"), 1);
+    assert!(written.await.unwrap(), "reset while it wrote");
+    drop(reader.read(&mut [0; 1]).await);
+    // One that reads all the time, slowly, is served.
+    let mut slow = engine.connect(CALLER).await;
+    let request = format!("GET /{} HTTP/1.1\r\nhost: {HOST}\r\n\r\n", "x".repeat(40_000));
+    for _ in 0..8 {
+        slow.write_all(request.as_bytes()).await.unwrap();
+        tokio::time::sleep(EARLIEST / 4).await;
+        let mut left = 40_000;
+        while left > 0 {
+            left -= slow.read(&mut vec![0; 8_000]).await.unwrap().min(left);
+        }
+    }
+    assert_eq!(engine.hits("write_timeout_ms"), 1);
+}
+
+/// An answer of ours, and a target's, for a stream whose window never opens.
+#[tokio::test]
+async fn streams_without_a_window_are_given_up() {
+    let limits = Limits { body_idle_timeout_ms: SHORT, ..Limits::default() };
+    let server = Server::echo(false).await;
+    let engine = Engine::serving(limits, ProtocolVersion::Http1, &[server.address]).await;
+    let stream = engine.connect(CALLER).await;
+    let mut builder = h2::client::Builder::new();
+    let (mut client, connection) = builder.initial_window_size(0).handshake::<_, bytes::Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let started = Instant::now();
+    let mut bodies = Vec::new();
+    for host in [HOST, "unknown.example"] {
+        client = client.ready().await.unwrap();
+        let request = http::Request::get(format!("http://{host}/")).body(()).unwrap();
+        bodies.push(client.send_request(request, true).unwrap().0.await.unwrap().into_body());
+    }
+    for body in &mut bodies {
+        assert!(matches!(body.data().await, Some(Err(_))), "reset");
+    }
+    within(started, "a closed window");
+    engine.until("given up", |stats| stats.requests_open == 0).await;
+    assert_eq!(engine.hits("body_idle_timeout_ms"), 2);
+    assert_eq!(engine.stats().connections_open, 1, "the connection serves on");
+}
+
+#[tokio::test]
 async fn idle_connections_are_closed() {
     let server = Server::echo(false).await;
     let engine = Engine::start(Limits::default());
