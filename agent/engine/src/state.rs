@@ -408,6 +408,12 @@ impl State {
 }
 
 impl Service {
+    /// What a caller that gives no name is taken to mean: the first of the service's own names, else the generated one.
+    pub(crate) fn usual_name(&self) -> &str {
+        let own = self.names[..self.dns_names].get(1).or_else(|| self.names.first());
+        own.map_or("", AsRef::as_ref)
+    }
+
     /// The name of the service that a host (without port and trailing dot) is, in any case; an IPv6 VIP in any spelling.
     fn called(&self, host: &str) -> Option<&str> {
         if let Some(literal) = host.strip_prefix('[') {

@@ -106,13 +106,9 @@ fn applied(local: &Local) {
 async fn sweep(local: Rc<Local>, ticker: Ticker) {
     let limits = *local.limits();
     let clock = &local.clock;
-    let [header, write, body, answer] = [
-        limits.header_timeout_ms,
-        limits.write_timeout_ms,
-        limits.body_idle_timeout_ms,
-        limits.response_timeout_ms,
-    ]
-    .map(|ms| clock.ticks(ms));
+    let [header, write, body, answer] =
+        [limits.header_timeout_ms, limits.write_timeout_ms, limits.body_idle_timeout_ms, limits.response_timeout_ms]
+            .map(|ms| clock.ticks(ms));
     loop {
         ticker.tick().await;
         clock.advance();

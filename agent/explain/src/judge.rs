@@ -77,6 +77,10 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
         case.asked.vpc = caller.vpc;
         case.asked.source = caller.address.map(|address| (caller.from.id.clone(), address));
     }
+    let listener = service.and_then(|service| service.listeners.iter().find(|own| own.port == case.asked.port));
+    if let (Some((_, address)), Some(listener)) = (case.asked.source.clone(), listener) {
+        case.asked.introduce(address, listener.forwarded_headers);
+    }
     let networks = networks(world.model, &case.found.vpc_name, case.service);
     judge.attachment(&case, caller.as_ref());
     judge.vpc(case.found.vpc, &case.found.vpc_name);

@@ -1,12 +1,13 @@
 //! The request that is asked about, as rules and policies see it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use brattice_iam::Lookup;
-use brattice_router::RequestHead;
 use brattice_router::fields::{self, Message};
+use brattice_router::{RequestHead, authority, path};
 use brattice_wire::explain::{Question, RequestView};
 use brattice_wire::records::Past;
+use brattice_wire::snapshot::ForwardedHeaders;
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -26,6 +27,12 @@ pub(crate) struct Asked {
     pub(crate) hidden: Vec<String>,
     /// Names of fields that neither rules, policies nor targets see.
     pub(crate) dropped: Vec<String>,
+    /// Fields that Brattice writes in place of the caller's, see [`Asked::introduce`].
+    own: Vec<(&'static str, String)>,
+    /// The host as it was sent, port and all: the value of the field `host`.
+    authority: Option<String>,
+    /// It was sent: its fields are as rules and policies saw them.
+    sent: bool,
     /// Number of the caller's VPC.
     pub(crate) vpc: u32,
     /// Id of the caller's VPC, and its address there: the key of stickiness by source.
@@ -33,31 +40,38 @@ pub(crate) struct Asked {
 }
 
 /// The path as rules, policies and targets see it.
-fn normal(raw: &str) -> Result<String, String> {
-    brattice_router::path::normalize(raw).map(std::borrow::Cow::into_owned).map_err(|refused| refused.to_string())
+fn normal(method: &str, raw: &str, query: &str) -> Result<String, String> {
+    let path = path::requested(method, raw).and_then(|path| path::check_query(query).map(|()| path));
+    path.map(std::borrow::Cow::into_owned).map_err(|refused| refused.to_string())
 }
 
 impl Asked {
     /// A made-up request; host and port as far as they were given.
     pub(crate) fn of(question: &Question) -> Self {
         let (raw_path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
-        let mut host = question.host.clone();
+        let mut host = question.host.as_deref().map(|host| fields::trim(host.as_bytes()).to_vec());
         let mut headers = Vec::with_capacity(question.headers.len());
         for (name, value) in &question.headers {
             let name = name.to_ascii_lowercase();
+            // As HTTP/1 has it; in HTTP/2 blanks around a value are refused with 400.
+            let value = fields::trim(value.as_bytes());
             if name == "host" && host.is_none() {
-                host = Some(value.clone());
+                host = Some(value.to_vec());
             } else {
-                headers.push((name, value.clone()));
+                headers.push((name, String::from_utf8_lossy(value).into_owned()));
             }
         }
+        let host = host.map(|host| String::from_utf8_lossy(&host).into_owned());
         let (headers, dropped) = passing(headers);
         Self {
             method: question.method.clone(),
             raw_path: raw_path.to_owned(),
-            path: normal(raw_path),
+            path: normal(&question.method, raw_path, query),
             query: query.to_owned(),
             host: host.as_deref().map(host_name).unwrap_or_default(),
+            own: Vec::new(),
+            authority: host,
+            sent: false,
             port: question.port.unwrap_or_default(),
             headers,
             hidden: Vec::new(),
@@ -80,9 +94,12 @@ impl Asked {
         Self {
             method: past.method.clone(),
             raw_path: past.path.clone(),
-            path: normal(&past.path),
+            path: normal(&past.method, &past.path, &past.query),
             query: past.query.clone(),
             host: past.host.clone(),
+            own: Vec::new(),
+            authority: None,
+            sent: true,
             port: past.port,
             headers,
             hidden,
@@ -105,8 +122,63 @@ impl Asked {
         if let Some((name, _)) = wrong {
             return Some(format!("the header field {name:?} is malformed"));
         }
-        let hosts = self.headers.iter().filter(|(name, _)| name == "host").count();
-        (hosts > 0).then(|| "the host is given twice: it is answered with 400".to_owned())
+        let (mut hosts, mut lengths) = (0, Vec::new());
+        for (name, value) in &self.headers {
+            match name.as_str() {
+                "host" => hosts += 1,
+                "content-length" => lengths.push(value),
+                _ => {}
+            }
+        }
+        if hosts > 0 {
+            return Some("the host is given twice: it is answered with 400".to_owned());
+        }
+        if let Some(host) = self.authority.as_ref().filter(|host| !host.is_empty() && authority::host(host).is_none()) {
+            return Some(format!("{host:?} is no host, with or without a port: it is answered with 400"));
+        }
+        let sound = lengths.len() < 2 && lengths.iter().all(|length| fields::length(length.as_bytes()).is_some());
+        (!sound).then(|| "content-length is not one number: it is answered with 400".to_owned())
+    }
+
+    /// Adds what the engine writes before it asks anybody: who called, the length of no body.
+    pub(crate) fn introduce(&mut self, caller: IpAddr, forwarded: ForwardedHeaders) {
+        let known = |name: &str| {
+            let values = self.headers.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
+            values.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(", ")
+        };
+        let caller = match known("x-forwarded-for") {
+            before if forwarded == ForwardedHeaders::Append && !before.is_empty() => format!("{before}, {caller}"),
+            _ => caller.to_string(),
+        };
+        let id = Some(known("x-amzn-requestid")).filter(|id| !id.is_empty());
+        let mut own = vec![
+            ("x-forwarded-for", caller),
+            ("x-forwarded-port", self.port.to_string()),
+            ("x-forwarded-proto", "http".to_owned()),
+            // Another one each time.
+            ("x-amzn-requestid", id.unwrap_or_else(|| "00000000-0000-4000-8000-000000000000".to_owned())),
+        ];
+        match known("content-length").as_str() {
+            "" if self.dropped.iter().any(|name| name == "transfer-encoding") => {}
+            "" if fields::says_no_body(&self.method) => own.push(("content-length", "0".to_owned())),
+            "" => {}
+            length => {
+                let length = fields::length(length.as_bytes());
+                own.extend(length.map(|length| ("content-length", length.to_string())));
+            }
+        }
+        own.retain(|(name, _)| !self.sent || !self.headers.iter().any(|(own, _)| own == name));
+        self.own = own;
+    }
+
+    /// The fields as rules and policies see them.
+    fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let host = self.authority.as_deref().unwrap_or(&self.host);
+        let replaced = |name: &str| self.own.iter().any(|(own, _)| *own == name) || name == "host";
+        let sent = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        sent.filter(move |(name, _)| !replaced(name))
+            .chain(self.own.iter().map(|(name, value)| (*name, value.as_str())))
+            .chain(Some(("host", host)).filter(|(_, host)| !host.is_empty()))
     }
 
     pub(crate) fn view(&self) -> RequestView {
@@ -153,21 +225,29 @@ fn passing(headers: Vec<(String, String)>) -> (Vec<(String, String)>, Vec<String
             passed.push((name.to_owned(), value));
         }
     }
+    let cookies = passed.iter().filter(|(name, _)| name == "cookie").map(|(_, value)| value.as_bytes());
+    if let Some(cookie) = fields::cookie(cookies) {
+        passed.retain(|(name, _)| name != "cookie");
+        passed.push(("cookie".to_owned(), String::from_utf8_lossy(&cookie).into_owned()));
+    }
     dropped.sort_unstable();
     dropped.dedup();
     (passed, dropped)
 }
 
-/// Lower case, without port and trailing dot.
+/// Lower case, without port and trailing dot; what is no host as it is.
 fn host_name(host: &str) -> String {
-    let from = if host.starts_with('[') { host.find(']').unwrap_or(0) } else { 0 };
-    let name = host[from..].find(':').map_or(host, |colon| &host[..from + colon]);
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+    let name = authority::host(host).unwrap_or(host);
+    let literal = name.strip_prefix('[').and_then(|literal| literal.strip_suffix(']'));
+    match literal.and_then(|literal| literal.parse::<Ipv6Addr>().ok()) {
+        Some(address) => format!("[{address}]"),
+        None => name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase(),
+    }
 }
 
-/// Whether a field's name is no token, or its value would end its line.
+/// Whether a field's name is no token, or its value has a control character.
 fn is_malformed((name, value): &(String, String)) -> bool {
-    !is_token(name) || value.contains(['\r', '\n', '\0'])
+    !is_token(name) || value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control())
 }
 
 /// RFC 9110, 5.6.2.
@@ -194,7 +274,7 @@ impl RequestHead for Asked {
     }
 
     fn header(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        self.headers.iter().filter(|(own, _)| own == name).for_each(|(_, value)| each(value.as_bytes()));
+        self.fields().filter(|(own, _)| *own == name).for_each(|(_, value)| each(value.as_bytes()));
     }
 
     fn port(&self) -> u16 {
@@ -211,11 +291,7 @@ pub(crate) struct Headers<'a>(pub(crate) &'a Asked);
 
 impl Lookup for Headers<'_> {
     fn each(&self, name: &str, found: &mut dyn FnMut(&str)) {
-        let own = self.0.headers.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
-        own.for_each(|(_, value)| found(value));
-        if name.eq_ignore_ascii_case("host") {
-            found(&self.0.host);
-        }
+        self.0.fields().filter(|(own, _)| own.eq_ignore_ascii_case(name)).for_each(|(_, value)| found(value));
     }
 }
 
@@ -245,7 +321,7 @@ mod tests {
     #[test]
     fn hosts_lose_port_case_and_dot() {
         for (host, name) in
-            [("A.Example:80", "a.example"), ("a.example.", "a.example"), ("[FD00::1]:80", "[fd00::1]"), ("", "")]
+            [("A.Example:80", "a.example"), ("a.example.", "a.example"), ("[FD00::0:1]:80", "[fd00::1]"), ("", "")]
         {
             assert_eq!(host_name(host), name);
         }

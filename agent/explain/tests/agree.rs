@@ -8,9 +8,10 @@ mod world;
 use std::fmt::Write as _;
 
 use brattice_engine::auth::{Authorizer, Call, Fields, Guards, Parties, Session};
+use brattice_engine::http::canonical;
 use brattice_explain::{explain, route};
 use brattice_iam::{Http, Query};
-use brattice_router::{RequestHead, Router};
+use brattice_router::{RequestHead, Router, path};
 use brattice_wire::api::Subject;
 use brattice_wire::explain::{Explanation, Outcome, Question, Reason};
 use brattice_wire::snapshot::{Action, Listener, Service, Snapshot};
@@ -28,7 +29,7 @@ const PRINCIPALS: [&str; 6] = [
     "{AWS: ['222222222222', 'arn:aws:iam::111111111111:role/reader']}",
 ];
 const RESOURCES: [&str; 5] = ["*", "*/admin", "*/a/*", "*/a", "*/service/*"];
-const CONDITIONS: [&str; 14] = [
+const CONDITIONS: [&str; 18] = [
     "",
     "",
     "StringEquals: {vpc-lattice-svcs:RequestMethod: [GET, HEAD]}",
@@ -43,8 +44,12 @@ const CONDITIONS: [&str; 14] = [
     "StringEquals: {aws:PrincipalType: Anonymous}",
     "ArnLike: {vpc-lattice-svcs:ServiceNetworkArn: 'arn:aws:vpc-lattice:*:*:servicenetwork/sn-*0*'}",
     "'ForAnyValue:StringEquals': {brattice:Evidence: namespace}",
+    "StringEquals: {vpc-lattice-svcs:RequestHeader/cookie: 'a=1; b=2'}",
+    "StringNotEquals: {vpc-lattice-svcs:RequestHeader/x-forwarded-for: 1.2.3.4}",
+    "StringEquals: {vpc-lattice-svcs:RequestHeader/host: www.shop.internal}",
+    "\"Null\": {vpc-lattice-svcs:RequestHeader/content-length: \"true\"}",
 ];
-const MATCHES: [&str; 12] = [
+const MATCHES: [&str; 14] = [
     "pathMatch: {match: {exact: /a}}",
     "pathMatch: {match: {prefix: /a}}",
     "pathMatch: {match: {prefix: /a/b}}",
@@ -57,14 +62,45 @@ const MATCHES: [&str; 12] = [
     "headerMatches: [{name: x-team, match: {prefix: r}}]",
     "queryParameters: [{name: q, match: {exact: '1'}}]",
     "sourceVpcs: [platform/blue]",
+    "headerMatches: [{name: cookie, match: {exact: 'a=1; b=2'}}]",
+    "headerMatches: [{name: x-forwarded-for, match: {contains: '1.2.3.4'}}]",
 ];
 const ACTIONS: [&str; 3] = [
     "{fixedResponse: {statusCode: 204}}",
     "{forward: {targetGroups: [{targetGroupIdentifier: orders-v1}]}}",
     "{redirect: {hostname: other.example}}",
 ];
-const PATHS: [&str; 9] =
-    ["/", "/a", "/A", "/a/b", "/a/../admin", "//a//x", "/admin", "/a/%2e%2e%2fadmin", "/%61/b?q=1&q=2"];
+const PATHS: [&str; 14] = [
+    "/",
+    "/a",
+    "/A",
+    "/a/b",
+    "/a/../admin",
+    "//a//x",
+    "/admin",
+    "/a/%2e%2e%2fadmin",
+    "/%61/b?q=1&q=2",
+    "*",
+    "?q=1",
+    "/a<b",
+    "/a?q=<",
+    "/a?q={1}",
+];
+/// Fields, as HTTP/1.1 clients write them.
+const FIELDS: [(&str, &str); 12] = [
+    ("X-Team", "red"),
+    ("x-team", "RED"),
+    ("x-team", " red\t"),
+    ("x-team", "blue"),
+    ("cookie", "a=1"),
+    ("Cookie", "b=2"),
+    ("cookie", "a=1; b=2"),
+    ("x-forwarded-for", "1.2.3.4"),
+    ("x-forwarded-port", "1"),
+    ("connection", "x-team"),
+    ("x_forwarded_for", "1.2.3.4"),
+    ("host", "WWW.shop.internal:80"),
+];
 
 #[derive(Clone, Debug)]
 struct Statement {
@@ -223,17 +259,24 @@ struct Asked {
     from: &'static str,
     method: &'static str,
     path: &'static str,
-    team: Option<&'static str>,
+    fields: Vec<(&'static str, &'static str)>,
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
     (
         select(&["web", "batch", "safe"][..]),
-        select(&["GET", "POST"][..]),
+        select(&["GET", "POST", "OPTIONS"][..]),
         select(&PATHS[..]),
-        prop::option::of(select(&["red", "RED", "blue"][..])),
+        prop::collection::vec(select(&FIELDS[..]), 0..4),
     )
-        .prop_map(|(from, method, path, team)| Asked { from, method, path, team })
+        .prop_map(|(from, method, path, mut fields)| {
+            let mut hosts = 0;
+            fields.retain(|(name, _)| {
+                hosts += usize::from(*name == "host");
+                *name != "host" || hosts == 1
+            });
+            Asked { from, method, path, fields }
+        })
 }
 
 /// What the engine makes of a request.
@@ -251,6 +294,7 @@ enum Enforced {
 
 struct Head<'a> {
     asked: &'a Asked,
+    fields: &'a HeaderMap,
     path: &'a str,
     query: &'a str,
     port: u16,
@@ -275,9 +319,7 @@ impl RequestHead for Head<'_> {
     }
 
     fn header(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        if let Some(team) = self.asked.team.filter(|_| name == "x-team") {
-            each(team.as_bytes());
-        }
+        self.fields.get_all(name).iter().for_each(|value| each(value.as_bytes()));
     }
 
     fn port(&self) -> u16 {
@@ -287,6 +329,25 @@ impl RequestHead for Head<'_> {
     fn source_vpc(&self) -> u32 {
         self.vpc
     }
+}
+
+/// The fields as the engine makes them.
+fn canonical(asked: &Asked, caller: std::net::IpAddr, listener: &Listener) -> HeaderMap {
+    let mut request = http::Request::builder().method(asked.method).body(()).unwrap();
+    let headers = request.headers_mut();
+    for (name, value) in &asked.fields {
+        // The parser of HTTP/1 trims.
+        let value = HeaderValue::from_static(value.trim());
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+    }
+    canonical::request(headers, http::Version::HTTP_11).unwrap();
+    if !headers.contains_key("host") {
+        headers.insert("host", HeaderValue::from_static("www.shop.internal"));
+    }
+    canonical::length(headers, &asked.method.parse().unwrap(), true).unwrap();
+    let shown = canonical::Shown::new(caller, listener.port);
+    canonical::introduce(headers, &shown, listener.forwarded_headers, &HeaderValue::from_static("id"));
+    request.into_parts().0.headers
 }
 
 fn enforced(snapshot: &Snapshot, asked: &Asked) -> Enforced {
@@ -302,18 +363,16 @@ fn enforced(snapshot: &Snapshot, asked: &Asked) -> Enforced {
         return Enforced::Unknown;
     }
     let (raw, query) = asked.path.split_once('?').unwrap_or((asked.path, ""));
-    let Ok(path) = brattice_router::path::normalize(raw) else { return Enforced::Malformed };
-    let mut fields = HeaderMap::new();
-    if let Some(team) = asked.team {
-        fields.insert(HeaderName::from_static("x-team"), HeaderValue::from_static(team));
-    }
+    let path = path::requested(asked.method, raw);
+    let Some(path) = path.ok().filter(|_| path::check_query(query).is_ok()) else { return Enforced::Malformed };
+    let fields = canonical(asked, own.address, listener);
     let (headers, parameters) = (Fields(&fields), Query(query));
     let http = Http { method: asked.method, path: &path, headers: &headers, query: &parameters };
     let call = Call { address: own.address, port: listener.port, http };
     if let Err(refusal) = Authorizer::default().authorize(&guards, &Session::default(), &parties, &call) {
         return Enforced::Denied(refusal.level.denied_reason().to_owned(), refusal.decision.to_string());
     }
-    let head = Head { asked, path: &path, query, port: listener.port, vpc: own.vpc };
+    let head = Head { asked, fields: &fields, path: &path, query, port: listener.port, vpc: own.vpc };
     let rule = Router::compile(listener.precedence, &listener.rules).unwrap().find(&head);
     let action = rule.map_or(&listener.default_action, |rule| &listener.rules[rule].action);
     let answered = match action {
@@ -361,7 +420,7 @@ proptest! {
                 service: "www.shop.internal".to_owned(),
                 method: asked.method.to_owned(),
                 path: asked.path.to_owned(),
-                headers: asked.team.iter().map(|team| ("X-Team".to_owned(), (*team).to_owned())).collect(),
+                headers: asked.fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
                 ..Question::default()
             };
             let wanted = enforced(&node.snapshot, asked);

@@ -1,6 +1,6 @@
 //! Values of header fields and query parameters, without an allocation in the usual case.
 
-use crate::{RequestHead, scratch};
+use crate::{RequestHead, fields, scratch};
 
 /// Calls `look` with the value of a header field: several of one name are their list joined by `, ` (RFC 9110, 5.3), those
 /// of a cookie, which HTTP/2 may cut, by `; ` (RFC 9113, 8.2.3).
@@ -21,7 +21,7 @@ pub(crate) fn header<R: RequestHead + ?Sized, T>(
     if count <= 1 {
         return first;
     }
-    let between: &[u8] = if name == "cookie" { b"; " } else { b", " };
+    let between = if name == "cookie" { fields::BETWEEN_COOKIES } else { b", " };
     scratch::with(|joined| {
         let mut later = false;
         request.header(name, &mut |value| {

@@ -82,6 +82,49 @@ fn is_http(protocol: &[u8]) -> bool {
     HTTP.iter().any(|name| protocol.get(..name.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(name)))
 }
 
+/// Digits of a length: 18 hold any below 2^59.
+const DIGITS: usize = 18;
+
+/// A `Content-Length`: digits only, no sign, no list, no other base.
+pub fn length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > DIGITS || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+/// Whether a request of this method without a body says so (RFC 9110, 8.6).
+pub fn says_no_body(method: &str) -> bool {
+    !matches!(method, "GET" | "HEAD" | "DELETE" | "CONNECT")
+}
+
+/// Between the parts of a cookie that came in several fields, once they are one (RFC 9113, 8.2.3).
+pub const BETWEEN_COOKIES: &[u8] = b"; ";
+
+/// Without the spaces and tabs around it, which are no part of a field's value (RFC 9110, 5.5).
+pub fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// A cookie's fields as the one that the target gets, if there are several: HTTP/2 may cut it, HTTP/1 may not.
+pub fn cookie<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    let (first, second) = (values.next()?, values.next()?);
+    let mut joined = Vec::new();
+    for value in [first, second].into_iter().chain(values).filter(|value| !value.is_empty()) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(BETWEEN_COOKIES);
+        }
+        joined.extend_from_slice(value);
+    }
+    Some(joined)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +148,25 @@ mod tests {
     fn connection_names_fields_but_not_those_that_frame() {
         let all = b"close, X-Team,Keep-Alive,,TE , host,transfer-encoding, upgrade";
         assert_eq!(named(all).collect::<Vec<_>>(), [&b"X-Team"[..], b"upgrade"]);
+    }
+
+    #[test]
+    fn a_cookie_in_parts_becomes_one() {
+        let joined = |values: &[&'static str]| cookie(values.iter().map(|value| value.as_bytes()));
+        assert_eq!(joined(&[]), None);
+        assert_eq!(joined(&["a=1"]), None);
+        assert_eq!(joined(&["a=1", "b=2; c", "d"]).unwrap(), b"a=1; b=2; c; d");
+        // No blank at either end.
+        assert_eq!(joined(&["", "a=1", "", "b", ""]).unwrap(), b"a=1; b");
+        assert_eq!(joined(&["", ""]).unwrap(), b"");
+    }
+
+    #[test]
+    fn only_spaces_and_tabs_are_no_part_of_a_value() {
+        for (value, trimmed) in
+            [(" \ta b\t ", "a b"), ("", ""), (" \t", ""), ("a", "a"), ("\u{a0}a\u{85}", "\u{a0}a\u{85}")]
+        {
+            assert_eq!(trim(value.as_bytes()), trimmed.as_bytes(), "{value:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Which rule of a listener a request meets, what the rule makes of it, and which target group gets it. Pure: no I/O, no
 //! clock.
 //!
+//! - [`authority`]: the host that a request names.
 //! - [`path`]: the one form in which paths are compared and sent on.
 //! - [`Router`]: the rules of a listener, indexed so that a look-up costs the same with 10 rules as with 10,000.
 //! - [`explain`]: why a rule was taken; [`shadowed`]: which rules never will be.
@@ -10,6 +11,7 @@
 //! - [`fields`]: header fields that do not pass.
 //! - [`hash`]: the hasher of the tables, for keys that only the operator writes.
 
+pub mod authority;
 mod condition;
 mod explain;
 mod field;

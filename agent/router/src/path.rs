@@ -25,6 +25,15 @@ pub enum Refused {
     /// A byte above 127 as it is.
     #[error("the path contains a character that is not ASCII; write it percent-encoded")]
     NonAscii,
+    /// A character that browsers percent-encode in paths, and that a URI may not have (RFC 3986, 2).
+    #[error("the path contains `<`, `>` or a grave accent; write them `%3C`, `%3E` and `%60`")]
+    Unencoded,
+    /// `*` of another method than `OPTIONS` (RFC 9112, 3.2.4).
+    #[error("the path is `*`, which only OPTIONS may ask about")]
+    Star,
+    /// A character that a query may not have, or a fragment, which clients keep to themselves (RFC 9110, 7.1).
+    #[error("the query contains a control character, a blank, `\"`, `<`, `>` or `#`; write it percent-encoded")]
+    Query,
     /// `%` without two hexadecimal digits.
     #[error("the path contains a `%` that is not followed by two hexadecimal digits; write it `%25`")]
     MalformedEscape,
@@ -79,6 +88,26 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, Refused> {
     Ok(normal.finish())
 }
 
+/// The path of a request, as [`normalize`] leaves it.
+///
+/// # Errors
+/// As [`normalize`], and for `*` unless the method is `OPTIONS`.
+pub fn requested<'a>(method: &str, raw: &'a str) -> Result<Cow<'a, str>, Refused> {
+    if raw == "*" && method != "OPTIONS" {
+        return Err(Refused::Star);
+    }
+    normalize(raw)
+}
+
+/// Whether a query, without its `?`, may be sent on, which is done as it came.
+///
+/// # Errors
+/// When it contains what ends a query, or what browsers percent-encode there.
+pub fn check_query(query: &str) -> Result<(), Refused> {
+    let refused = |byte| matches!(byte, 0..=b' ' | 0x7f | b'"' | b'<' | b'>' | b'#');
+    if query.bytes().any(refused) { Err(Refused::Query) } else { Ok(()) }
+}
+
 /// What has been written: as long as it is how the raw path begins, only its length.
 struct Normal<'a> {
     raw: &'a str,
@@ -129,6 +158,7 @@ impl<'a> Normal<'a> {
             match bytes[at] {
                 b'\\' => return Err(Refused::Backslash),
                 b'?' | b'#' => return Err(Refused::Delimiter),
+                b'<' | b'>' | b'`' => return Err(Refused::Unencoded),
                 0..=b' ' | 0x7f => return Err(Refused::Control),
                 0x80.. => return Err(Refused::NonAscii),
                 b'%' => {
@@ -169,7 +199,7 @@ impl<'a> Normal<'a> {
 
 /// Whether a byte stands for itself, and may stand in a path.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b'?' | b'#')
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b'?' | b'#' | b'<' | b'>' | b'`')
 }
 
 fn is_unreserved(byte: u8) -> bool {

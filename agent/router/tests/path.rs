@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use brattice_router::path::{Refused, normalize};
+use brattice_router::path::{Refused, check_query, normalize, requested};
 use proptest::prelude::*;
 
 #[test]
@@ -19,7 +19,7 @@ fn one_form_for_each_path() {
         ("/...", "/..."),
         ("/.a/..b/c./d..", "/.a/..b/c./d.."),
         ("/a;v=1/b,c:d@e!f$g&h'(i)*+=", "/a;v=1/b,c:d@e!f$g&h'(i)*+="),
-        ("/{a}|^`\"<>[]", "/{a}|^`\"<>[]"),
+        ("/{a}|^\"[]", "/{a}|^\"[]"),
         ("/!~", "/!~"),
         // Escapes.
         ("/%41%7a%30%2D%5F%7E", "/Az0-_~"),
@@ -71,7 +71,9 @@ fn one_form_for_each_path() {
 
 #[test]
 fn what_can_be_misunderstood_is_refused() {
-    use Refused::{Backslash, Control, Delimiter, EncodedControl, HiddenDots, MalformedEscape, NonAscii, Relative};
+    use Refused::{
+        Backslash, Control, Delimiter, EncodedControl, HiddenDots, MalformedEscape, NonAscii, Relative, Unencoded,
+    };
     for (raw, refused, accepted) in [
         ("", Relative, "/"),
         ("a", Relative, "/a"),
@@ -81,6 +83,9 @@ fn what_can_be_misunderstood_is_refused() {
         ("/a\\b", Backslash, "/a%5Cb"),
         ("/a?b", Delimiter, "/a%3Fb"),
         ("/a#b", Delimiter, "/a%23b"),
+        ("/a<b", Unencoded, "/a%3Cb"),
+        ("/a>b", Unencoded, "/a=b"),
+        ("/a`b", Unencoded, "/a%60b"),
         ("/a b", Control, "/a!b"),
         ("/a\0", Control, "/a"),
         ("/a\tb", Control, "/a%20b"),
@@ -114,6 +119,25 @@ fn what_can_be_misunderstood_is_refused() {
         assert_eq!(normalize(raw), Err(refused), "{raw:?}");
         assert!(normalize(accepted).is_ok(), "{accepted:?}: {:?}", normalize(accepted));
         assert!(refused.to_string().starts_with("the path "), "{refused}");
+    }
+}
+
+#[test]
+fn only_options_asks_about_a_star() {
+    assert_eq!(requested("OPTIONS", "*").as_deref(), Ok("*"));
+    for method in ["GET", "HEAD", "options", "PURGE"] {
+        assert_eq!(requested(method, "*"), Err(Refused::Star), "{method}");
+        assert_eq!(requested(method, "/a/../*").as_deref(), Ok("/*"), "{method}");
+    }
+}
+
+#[test]
+fn a_query_has_what_browsers_leave_in_it() {
+    for query in ["", "a=1&b", "a={b:[1]}|^`'\\", "q=é", "/../%2e%00?", "%"] {
+        assert_eq!(check_query(query), Ok(()), "{query}");
+    }
+    for query in ["a=\"b\"", "a<b", "a>b", "a#b", "#", "a b", "a\tb", "a\0", "\u{7f}"] {
+        assert_eq!(check_query(query), Err(Refused::Query), "{query}");
     }
 }
 

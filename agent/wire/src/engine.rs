@@ -156,7 +156,7 @@ pub struct Limits {
     pub requests_per_workload: u32,
     /// Bytes of a request's header section (Lattice: 60 KB). Over it: 431.
     pub header_bytes: u32,
-    /// Header fields of a request (Lattice: 100). Over it: 431.
+    /// Header fields of a request (Lattice: 100), and of a target's response. Over it: 431, or 502.
     pub headers: u32,
     /// Bytes of a request body; 0 = unlimited. Over it: 413.
     pub body_bytes: u64,

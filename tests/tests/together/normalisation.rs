@@ -1,5 +1,10 @@
 //! Paths: what rules see is what targets get, whatever the spelling.
 
+#[path = "../../../agent/router/tests/requests/mod.rs"]
+mod requests;
+
+use std::io::{Read, Write};
+
 use brattice_tests::{
     client::HOST,
     lab::{Retail, forward, service},
@@ -132,4 +137,39 @@ fn options_star_is_no_path() {
     let answer = open.request("OPTIONS", "*", "").unwrap();
     assert_eq!((answer.status, answer.server()), (200, "v1"), "{answer:?}");
     assert_eq!(answer.json()["method"], "OPTIONS");
+}
+
+#[test]
+fn the_page_route_and_traffic_agree() {
+    let retail = guarded();
+    let (mut served, mut refused) = (0, 0);
+    for case in requests::shown() {
+        let host = case.host.to_ascii_lowercase().replace(requests::OWN, HOST);
+        let target = String::from_utf8(case.target).unwrap();
+        let mut stream = retail.blue.connect(retail.orders()).unwrap();
+        let request = format!("{} {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n", case.method);
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let line = ["route", "--from", "platform/blue", "--service", "shop/orders", "--method", case.method];
+        let said =
+            retail.lab.brattice(&[&line[..], &["--path", &target, "--host", &host, "--output", "json"]].concat());
+        let said: serde_json::Value =
+            serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{request:?}: {error}: {}", said.text()));
+        match case.path {
+            Some(path) => {
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{request:?}: {answer}");
+                assert_eq!(said["request"]["normalPath"], *path, "{request:?}: {said}");
+                assert_eq!(said["outcome"], "allowed", "{request:?}: {said}");
+                served += 1;
+            }
+            None => {
+                assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
+                let reason = said["reason"].as_str().unwrap();
+                assert!(["path-refused", "request-refused"].contains(&reason), "{request:?}: {said}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(served > 8 && refused > 12, "{served} served, {refused} refused");
 }

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::{
+    canonical,
     control::{Control, Interim},
     forward::Lease,
     headers,
@@ -40,6 +41,9 @@ pub(crate) enum BodyError {
     /// It is longer than allowed.
     #[error("the request body is too long")]
     TooLarge,
+    /// Its trailers are malformed.
+    #[error("a trailer field is malformed")]
+    Trailers,
     /// It stopped.
     #[error("the body stopped for too long")]
     Stopped,
@@ -159,7 +163,9 @@ impl Body for RequestBody {
                         this.flight.sent.set(true);
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
-                    headers::clean_request_trailers(trailers);
+                    if canonical::request_trailers(trailers).is_err() {
+                        return this.fail(Fault::Client, BodyError::Trailers);
+                    }
                     this.flight.sent.set(true);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -197,7 +203,7 @@ impl Drop for Finish {
     fn drop(&mut self) {
         self.local.flights.end(&self.flight);
         self.flight.cut();
-        self.control.open.set(self.control.open.get() - 1);
+        self.control.ended();
         self.control.touched.set(self.local.clock.tick());
         self.control.latest.ended();
         if let Some(revoked) = self.flight.revoked() {

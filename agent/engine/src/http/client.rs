@@ -32,6 +32,7 @@ use tokio::{
 use super::{
     body::ResponseBody,
     control::{Control, Verdict},
+    forward::HTTP1_FIELDS,
     guard::Bounds,
     io::ClientIo,
     service::{self, Closed, Session},
@@ -50,6 +51,9 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_RESETS: usize = 32;
 /// Resets of ours that a client may cause.
 const HTTP2_LOCAL_RESETS: usize = 256;
+/// How long a half-closed client waits for the beginning of its answer, ms. One that is gone altogether looks the same until
+/// it is sent something, and must not keep a target busy.
+const HALF_CLOSED_MS: u32 = 5_000;
 /// Pause after a failed accept (no descriptor left, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long a connection without a service, as yet, may idle, ms; Lattice's shortest.
@@ -87,6 +91,12 @@ impl Clients {
     pub(crate) fn sweep(&self, local: &Local, header_ticks: u32, write_ticks: u32) {
         let clock = &local.clock;
         for (_, control) in self.0.borrow().iter() {
+            if let Some(since) = control.half_closed.get()
+                && clock.over(since, clock.ticks(HALF_CLOSED_MS))
+                && control.is_silent()
+            {
+                control.give_up();
+            }
             if control.stalled.get().is_some_and(|since| clock.over(since, write_ticks)) {
                 control.stalled.set(None);
                 local.counts().hit(Limit::WriteTimeout);
@@ -251,8 +261,8 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
         .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes as usize + 8 * 1024))
         // The sweeper watches this.
         .header_read_timeout(None);
-    if limits.headers > 100 {
-        // hyper's own bound is 100; the guard has refused what is beyond ours.
+    if limits.headers as usize > HTTP1_FIELDS {
+        // The guard has refused what is beyond ours.
         builder.max_headers(limits.headers as usize);
     }
     builder

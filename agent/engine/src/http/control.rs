@@ -63,6 +63,10 @@ pub(crate) struct Control {
     pub(crate) refused_body: Cell<Option<Refusal>>,
     /// The client sent too many frames that carry nothing.
     pub(crate) flooded: Cell<bool>,
+    /// Tick since when the client sends no more, and perhaps waits for answers ...
+    pub(crate) half_closed: Cell<Option<u32>>,
+    /// ... or is gone.
+    pub(crate) gone: Cell<bool>,
     /// HTTP/2 requests that the client took back before they were answered.
     pub(crate) cancelled: Cell<u64>,
     /// The latest request that was let through.
@@ -92,6 +96,8 @@ impl Control {
             offer: Cell::new(None),
             refused_body: Cell::new(None),
             flooded: Cell::new(false),
+            half_closed: Cell::new(None),
+            gone: Cell::new(false),
             cancelled: Cell::new(0),
             latest: Latest::default(),
             revoked: Cell::new(0),
@@ -143,6 +149,26 @@ impl Control {
         match waker.as_mut() {
             Some(known) => known.clone_from(cx.waker()),
             None => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Whether nothing was written since the client sent no more.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.half_closed.get().is_some_and(|since| self.wrote.get().wrapping_sub(since).cast_signed() <= 0)
+    }
+
+    /// A half-closed client is taken to be gone.
+    pub(crate) fn give_up(&self) {
+        self.gone.set(true);
+        self.wake();
+    }
+
+    /// A request has ended.
+    pub(crate) fn ended(&self) {
+        self.open.set(self.open.get() - 1);
+        if self.half_closed.get().is_some() {
+            // The reader tells hyper of the end now.
+            self.wake();
         }
     }
 
@@ -228,6 +254,7 @@ fn written(status: StatusCode, headers: &HeaderMap) -> Option<Bytes> {
     }
     let mut headers = headers.clone();
     super::headers::clean_response(&mut headers);
+    headers.remove(http::header::CONTENT_LENGTH);
     let mut bytes =
         format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).into_bytes();
     for (name, value) in &headers {

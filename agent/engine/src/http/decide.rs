@@ -1,7 +1,7 @@
 //! What becomes of a request. Everything here needs no waiting; the order is part of what is promised:
 //!
 //! ```text
-//! caller ─► its limits ─► fields that do not pass ─► host ─► service and listener ─► path ─► policies
+//! caller ─► its limits ─► fields in their one form ─► host ─► service and listener ─► path ─► policies
 //!        ─► rule ─► filters ─► action
 //! ```
 
@@ -11,21 +11,35 @@ use brattice_iam::{Http, Query};
 use brattice_router::{RequestHead, path, rewrite::Target};
 use brattice_wire::{records::FailureReason, snapshot::ProtocolVersion};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header::UPGRADE, uri::PathAndQuery};
+use http::{
+    HeaderValue, Method, Request, StatusCode, Uri, Version,
+    header::{HOST, UPGRADE},
+    uri::PathAndQuery,
+};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{
     answer::{self, Denied, Own, Problem, TOO_LARGE, UNKNOWN},
     body::Finish,
+    canonical::{self, Shown},
     filters::Filters,
     forward::Route,
+    framing,
     head::{self, Head},
-    headers::{self, Journey},
+    headers::Journey,
     service::Session,
     sticky, upgrade,
 };
-use crate::{auth, limits::Use, local::View, pool::Key, rules::Action, stats::Limit};
+use crate::{
+    auth,
+    limits::Use,
+    local::View,
+    pool::Key,
+    rules::Action,
+    state::{Listener, Service},
+    stats::Limit,
+};
 
 const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";
 
@@ -95,30 +109,37 @@ fn decide_by(
         return Decision::Answer(Problem::closing(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"));
     }
     let offer = (session.control.offer.get() == Some(number)).then(|| upgrade::offered(request.headers())).flatten();
-    headers::clean_request(request.headers_mut());
+    let version = request.version();
+    if let Err(why) = canonical::request(request.headers_mut(), version).and_then(|()| framing::request(request)) {
+        return malformed(session, true, why);
+    }
     if let Some(offer) = &offer {
         request.headers_mut().insert(UPGRADE, offer.clone());
     }
-    let Some(host) = head::host(request.headers(), request.uri()) else {
-        return malformed(session, true, "the host is missing, malformed or contradictory");
+    let uri = request.uri().clone();
+    let (service, listener, name) = match called(view, session, caller.vpc, request, &uri) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            counts.unknown_service.add(1);
+            return Decision::Answer(UNKNOWN);
+        }
+        Err(why) => return malformed(session, true, why),
     };
-    let Some((service, listener, name)) = state.service(caller.vpc, session.vip, session.port, host) else {
-        counts.unknown_service.add(1);
-        return Decision::Answer(UNKNOWN);
-    };
+    let shown = session.shown.get_or_init(|| Shown::new(caller.address, session.port));
+    canonical::introduce(request.headers_mut(), shown, listener.forwarded_headers, id);
     let record = &finish.flight.record;
     record.meet(|met| met.service = Some(service.number));
     let silence = local.clock.ticks(service.idle_timeout_ms);
     session.control.idle_ticks.set(silence);
     finish.flight.may_be_silent(silence);
-    let Ok(path) = path::normalize(request.uri().path()) else {
-        return malformed(session, false, "the path is malformed or ambiguous");
+    let Some((path, query)) = path_and_query(request.method(), &uri, version) else {
+        return malformed(session, false, "the path or the query is malformed or ambiguous");
     };
     let head = Head {
         method: request.method().as_str(),
         host: name,
         path,
-        query: request.uri().query(),
+        query,
         headers: request.headers(),
         port: session.port,
         vpc: caller.vpc,
@@ -186,8 +207,6 @@ fn decide_by(
     }
     let to_http2 = group.protocol == ProtocolVersion::Http2;
     let journey = Journey {
-        caller: session.shown.get_or_init(|| headers::Shown::new(caller.address, session.port)).clone(),
-        forwarded: listener.forwarded_headers,
         to_http2,
         id: id.clone(),
         said: local.authorizer.said(&state.guards, &parties, passed.network, number),
@@ -223,6 +242,52 @@ fn decide_by(
         },
     };
     Decision::Forward(Box::new(Plan { route, journey, target, filters, cookie, offer }))
+}
+
+/// The service and listener that a request calls, and by which name; `Ok(None)`: there is none for its caller. Has the field
+/// `host` say what the target is told.
+///
+/// # Errors
+/// What is wrong, for the client.
+fn called<'v>(
+    view: &'v View,
+    session: &Session,
+    vpc: u32,
+    request: &mut Request<Incoming>,
+    uri: &Uri,
+) -> Result<Option<(&'v Service, &'v Listener, &'v str)>, &'static str> {
+    let state = &view.state;
+    let found = match head::called(request.headers(), uri)? {
+        Some(host) => state.service(vpc, session.vip, session.port, host),
+        // The only one there is.
+        None if request.version() == Version::HTTP_10 => state
+            .service_at(vpc, session.vip, session.port)
+            .map(|(service, listener)| (service, listener, service.usual_name())),
+        None => return Err("the host is missing"),
+    };
+    if let Some((.., name)) = found {
+        let whole = match uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None if request.headers().contains_key(HOST) => None,
+            None => Some(name),
+        };
+        whole.map_or(Ok(()), |whole| canonical::host(request.headers_mut(), whole))?;
+    }
+    Ok(found)
+}
+
+/// The path in its normal form, which is borrowed only where it is the one that came, and the query. `None`: they are
+/// refused.
+fn path_and_query<'u>(method: &Method, uri: &'u Uri, version: Version) -> Option<(Cow<'u, str>, Option<&'u str>)> {
+    let (raw, query) = (uri.path(), uri.query());
+    path::check_query(query.unwrap_or_default()).ok()?;
+    let path = path::requested(method.as_str(), raw).ok()?;
+    // An absolute URI may lack the path (RFC 9110, 4.2.3), and is sent on with one; `:path` may not (RFC 9113, 8.3.1).
+    match uri.path_and_query().is_none_or(|target| target.as_str().starts_with('?')) {
+        true if version == Version::HTTP_2 => None,
+        true => Some((Cow::Owned(path.into_owned()), query)),
+        false => Some((path, query)),
+    }
 }
 
 fn unavailable(text: &'static str) -> Decision {

@@ -1,12 +1,15 @@
 //! The lines of a request's head, one at a time.
 
+use brattice_router::fields::{length, trim};
+
 use super::refusal::Refusal;
 
 const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const TARGET: u8 = 4;
 
-/// Classes of bytes: of a token (RFC 9110, 5.6.2), of a field value (5.5), of a request target.
+/// Classes of bytes: of a token (RFC 9110, 5.6.2), of a field value (5.5), of a request target: no fragment, which
+/// a client keeps to itself; what else may not be there is looked at when path and query are known.
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
     let mut byte = 0;
@@ -24,7 +27,7 @@ const CLASS: [u8; 256] = {
         if b == b'\t' || b >= b' ' && b != 0x7f {
             of |= VALUE;
         }
-        if b > b' ' && b < 0x7f {
+        if b > b' ' && b != 0x7f && b != b'#' {
             of |= TARGET;
         }
         class[byte] = of;
@@ -154,23 +157,4 @@ impl Fields {
         }
         Ok(())
     }
-}
-
-/// Without spaces and tabs around it.
-fn trim(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = value {
-        value = rest;
-    }
-    while let [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
-}
-
-/// Digits only, at most 18 of them: below 2^60, and no `+`, list or sign.
-fn length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }

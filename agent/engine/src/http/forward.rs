@@ -31,6 +31,8 @@ use crate::{
 /// Most that hyper buffers of an HTTP/1 connection in each direction: what a slow side costs. Bounds a target's header
 /// section, too.
 const HTTP1_BUFFER: usize = 128 * 1024;
+/// Fields of a header section that hyper reads unless it is told otherwise, which costs allocations.
+pub(super) const HTTP1_FIELDS: usize = 100;
 /// What a target may send on a stream, and on a connection, before the client has taken it.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -204,8 +206,7 @@ async fn open_http1(local: &Rc<Local>, route: &Route) -> Result<Http1, Failure> 
     };
     let meter = Rc::<Meter>::default();
     let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), local.held()));
-    let (sender, mut connection) =
-        http1::Builder::new().max_buf_size(HTTP1_BUFFER).handshake(io).await.map_err(Failure::Target)?;
+    let (sender, mut connection) = http1_builder(local).handshake(io).await.map_err(Failure::Target)?;
     let handover = Handover::default();
     let (given, counts, followed) = (Rc::clone(&handover), Rc::clone(local), Rc::clone(&meter));
     local.tasks.spawn(parties(&route.key), async move {
@@ -219,6 +220,20 @@ async fn open_http1(local: &Rc<Local>, route: &Route) -> Result<Http1, Failure> 
         }
     });
     Ok(Http1 { sender, meter, handover })
+}
+
+/// What a target's response may look like: what RFC 9112 has a proxy mend is mended (5.1 and 5.2).
+fn http1_builder(local: &Local) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(HTTP1_BUFFER)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true);
+    let fields = local.limits().headers as usize;
+    if fields > HTTP1_FIELDS {
+        builder.max_headers(fields);
+    }
+    builder
 }
 
 async fn over_http2(local: &Rc<Local>, route: &Route, mut request: Request<RequestBody>) -> Sent {

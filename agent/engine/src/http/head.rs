@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use brattice_router::RequestHead;
+use brattice_router::{RequestHead, authority};
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::HOST,
@@ -56,39 +56,25 @@ impl RequestHead for Head<'_> {
     }
 }
 
-/// The host that a request names, without the port; empty where HTTP/1.0 names none. `None`: there is none where one
-/// must be, several, or two different ones.
-pub(crate) fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
+/// The host that a request calls, without the port; `Ok(None)`: it says none.
+///
+/// # Errors
+/// When it names several, two different ones, or none that can be.
+pub(crate) fn called<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Result<Option<&'a str>, &'static str> {
+    const WRONG: &str = "the host is malformed or contradictory";
     let mut fields = headers.get_all(HOST).iter();
-    let field = match fields.next() {
-        Some(field) => Some(field.to_str().ok()?),
-        None => None,
-    };
-    if fields.next().is_some() {
-        return None;
+    let field = fields.next().map(|field| field.to_str().map_err(|_| WRONG)).transpose()?;
+    if fields.next().is_some() || matches!(uri.scheme_str(), Some(scheme) if !scheme.eq_ignore_ascii_case("http")) {
+        return Err(WRONG);
     }
     let whole = match (uri.authority().map(Authority::as_str), field) {
-        (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => return None,
+        (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => return Err(WRONG),
         (Some(authority), _) => authority,
         (None, Some(field)) => field,
-        (None, None) => return Some(""),
+        (None, None) => return Ok(None),
     };
-    if matches!(uri.scheme_str(), Some(scheme) if !scheme.eq_ignore_ascii_case("http")) {
-        return None;
-    }
-    without_port(whole)
-}
-
-/// The host of `host` or `host:port`.
-fn without_port(whole: &str) -> Option<&str> {
-    let from = if whole.starts_with('[') { whole.find(']')? } else { 0 };
-    match whole[from..].find(':') {
-        None => Some(whole),
-        Some(colon) => {
-            let port = &whole[from + colon + 1..];
-            (port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit())).then(|| &whole[..from + colon])
-        }
-    }
+    // Which names nobody.
+    if whole.is_empty() { Ok(Some("")) } else { authority::host(whole).map(Some).ok_or(WRONG) }
 }
 
 /// A path and a query as a request target. `None`: they are none.
@@ -107,34 +93,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_cut_off() {
-        for (whole, host) in [
-            ("a.example", Some("a.example")),
-            ("a.example:80", Some("a.example")),
-            ("a.example:", Some("a.example")),
-            ("[fd00::1]", Some("[fd00::1]")),
-            ("[fd00::1]:80", Some("[fd00::1]")),
-            ("a:b", None),
-            ("a:1:2", None),
-            ("a:123456", None),
-            ("[fd00::1", None),
-            ("", Some("")),
-        ] {
-            assert_eq!(without_port(whole), host, "{whole}");
-        }
-    }
-
-    #[test]
     fn hosts_must_agree() {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("A.example:80"));
-        assert_eq!(host(&headers, &Uri::from_static("/x")), Some("A.example"));
-        assert_eq!(host(&headers, &Uri::from_static("http://a.example:80/x")), Some("a.example"));
-        assert_eq!(host(&headers, &Uri::from_static("http://b.example/x")), None);
-        assert_eq!(host(&headers, &Uri::from_static("https://a.example:80/x")), None);
+        for (uri, expected) in [
+            ("/x", Ok(Some("A.example"))),
+            ("http://a.example:80/x", Ok(Some("a.example"))),
+            ("http://b.example/x", Err(())),
+            ("https://a.example:80/x", Err(())),
+        ] {
+            assert_eq!(called(&headers, &Uri::from_static(uri)).map_err(|_| ()), expected, "{uri}");
+        }
         headers.append(HOST, HeaderValue::from_static("a.example:80"));
-        assert_eq!(host(&headers, &Uri::from_static("/x")), None);
-        assert_eq!(host(&HeaderMap::new(), &Uri::from_static("/x")), Some(""));
+        assert!(called(&headers, &Uri::from_static("/x")).is_err());
+        assert_eq!(called(&HeaderMap::new(), &Uri::from_static("/x")), Ok(None));
     }
 
     #[test]

@@ -1,21 +1,18 @@
 //! What happens to header fields and trailers on their way.
 
-use std::net::IpAddr;
-
 use brattice_router::fields::{self, Message};
-use brattice_wire::snapshot::ForwardedHeaders;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, UPGRADE},
 };
 
 use crate::{auth::Said, random::Random};
 
 /// Identifies a request; ours unless the client sent one.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const IDENTITY: HeaderName = HeaderName::from_static("x-amzn-lattice-identity");
 const IDENTITY_TAGS: HeaderName = HeaderName::from_static("x-amzn-lattice-identity-tags");
 const NETWORK: HeaderName = HeaderName::from_static("x-amzn-lattice-network");
@@ -48,28 +45,8 @@ fn remove_named(headers: &mut HeaderMap) {
     }
 }
 
-/// What is the same for all requests of a connection.
-#[derive(Clone)]
-pub(crate) struct Shown {
-    /// The caller's real address.
-    address: HeaderValue,
-    /// The port that it called.
-    port: HeaderValue,
-}
-
-impl Shown {
-    pub(crate) fn new(address: IpAddr, port: u16) -> Self {
-        // The digits, dots and colons of an address can be a field's value.
-        let address = HeaderValue::try_from(address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("-"));
-        Self { address, port: port.into() }
-    }
-}
-
 /// What a request gets on its way.
 pub(crate) struct Journey {
-    /// Whom the target is told to be called by.
-    pub(crate) caller: Shown,
-    pub(crate) forwarded: ForwardedHeaders,
     /// The target speaks HTTP/2.
     pub(crate) to_http2: bool,
     pub(crate) id: HeaderValue,
@@ -108,7 +85,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a client's cleaned header fields those for the target.
+/// Adds what the target is told of the way, and what belongs to the connection to it, once it is known which target.
 pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
     if !journey.to_http2 {
         // The recipient must know which fields are for it (RFC 9110, 7.8 and 10.1.4).
@@ -122,10 +99,6 @@ pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
             headers.insert(CONNECTION, HeaderValue::from_static(named));
         }
     }
-    forwarded_for(headers, journey);
-    headers.insert(FORWARDED_PORT, journey.caller.port.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    headers.insert(REQUEST_ID, journey.id.clone());
     let said = &journey.said;
     let fields = [
         (IDENTITY, &said.identity),
@@ -139,13 +112,6 @@ pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
             headers.insert(name, value.clone());
         }
     }
-    if !journey.to_http2 && headers.get_all(COOKIE).iter().nth(1).is_some() {
-        // HTTP/2 may split it, HTTP/1 may not have it split (RFC 9113, 8.2.3).
-        let joined = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
-        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-            headers.insert(COOKIE, joined);
-        }
-    }
 }
 
 /// Whether a field is none that a rule may change: it frames the message, belongs to one connection, or says what only
@@ -156,29 +122,9 @@ pub(crate) fn is_ours(name: &HeaderName) -> bool {
         || [FORWARDED_FOR, FORWARDED_PORT, FORWARDED_PROTO].contains(name)
 }
 
-fn forwarded_for(headers: &mut HeaderMap, journey: &Journey) {
-    let address = &journey.caller.address;
-    let mut value = Vec::new();
-    if journey.forwarded == ForwardedHeaders::Append {
-        for known in headers.get_all(FORWARDED_FOR) {
-            if !known.is_empty() {
-                value.extend_from_slice(known.as_bytes());
-                value.extend_from_slice(b", ");
-            }
-        }
-    }
-    if value.is_empty() {
-        headers.insert(FORWARDED_FOR, address.clone());
-        return;
-    }
-    value.extend_from_slice(address.as_bytes());
-    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
-        headers.insert(FORWARDED_FOR, value);
-    }
-}
-
 /// Makes a target's header fields those for the client.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
+    trim(headers);
     clean(headers, Message::Response);
 }
 
@@ -200,7 +146,21 @@ pub(crate) fn clean_request_trailers(trailers: &mut HeaderMap) {
 
 /// See [`clean_trailers`].
 pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
+    trim(trailers);
     clean_trailers(trailers, Message::Response);
+}
+
+/// Takes blanks from the ends of values, which HTTP/2 targets send, although they may not, and which must not be passed on
+/// (RFC 9113, 8.2.1).
+fn trim(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        let trimmed = fields::trim(value.as_bytes());
+        if trimmed.len() < value.len()
+            && let Ok(trimmed) = HeaderValue::from_bytes(trimmed)
+        {
+            *value = trimmed;
+        }
+    }
 }
 
 /// Bytes of a header section as HTTP/2 counts them (RFC 9113, 6.5.2), the target included.

@@ -21,6 +21,7 @@ use super::{
     frames::{Allowance, Frames},
     guard::{Bounds, Guard},
     refusal::Refusal,
+    sections::{self, Malformed, Sections},
 };
 use crate::{
     local::Clock,
@@ -72,6 +73,7 @@ struct Http2 {
     read: Frames,
     written: Frames,
     allowance: Allowance,
+    sections: Sections,
 }
 
 impl ClientIo {
@@ -113,10 +115,13 @@ impl ClientIo {
             }
             if known == PREFACE.len() {
                 let allowance = Allowance::new(control_frames, &self.clock);
-                let mut http2 = Box::new(Http2 { read: Frames::default(), written: Frames::default(), allowance });
+                let sections = Sections::new(bounds.bytes);
+                let (read, written) = (Frames::default(), Frames::default());
+                let mut http2 = Box::new(Http2 { read, written, allowance, sections });
                 self.scanned_http2(&mut http2, known..self.held.len());
+                self.ready = known;
+                self.resection(&mut http2.sections);
                 self.reader = Reader::Http2(http2);
-                self.ready = self.held.len();
                 return Poll::Ready(Ok(true));
             }
             if ready!(self.poll_more(cx))? == 0 {
@@ -165,25 +170,70 @@ impl ClientIo {
     }
 
     fn poll_http2(&mut self, http2: &mut Http2, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.control.flooded.get() {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
-        if self.ready > 0 {
-            let count = self.ready.min(buf.remaining());
-            buf.put_slice(&self.held[..count]);
-            self.held.advance(count);
-            self.ready -= count;
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        ready!(self.poll_socket(cx, buf, HTTP2_PIECE))?;
-        let new = &buf.filled()[before..];
-        if !new.is_empty() {
+        loop {
+            if self.control.flooded.get() {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            if self.ready > 0 {
+                let count = self.ready.min(buf.remaining());
+                buf.put_slice(&self.held[..count]);
+                self.held.advance(count);
+                self.ready -= count;
+                return Poll::Ready(Ok(()));
+            }
+            if !self.stand_in.is_empty() {
+                let count = self.stand_in.len().min(buf.remaining());
+                buf.put_slice(&self.stand_in[..count]);
+                self.stand_in = &self.stand_in[count..];
+                return Poll::Ready(Ok(()));
+            }
+            if self.refused {
+                // The library ends the connection.
+                return Poll::Pending;
+            }
+            if !self.held.is_empty() {
+                let before = self.held.len();
+                if ready!(self.poll_more(cx))? == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                self.scanned_http2(http2, before..self.held.len());
+                self.resection(&mut http2.sections);
+                continue;
+            }
+            let before = buf.filled().len();
+            ready!(self.poll_socket(cx, buf, HTTP2_PIECE))?;
+            let new = &buf.filled()[before..];
+            if new.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
             let open = http2.read.scan(new);
+            let (accepted, sound) = http2.sections.scan(new);
+            self.held.extend_from_slice(&new[accepted..]);
+            buf.set_filled(before + accepted);
             self.head(open);
             self.admit(http2);
+            self.sectioned(sound);
+            if accepted > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the reader of header sections what is held.
+    fn resection(&mut self, sections: &mut Sections) {
+        let (accepted, sound) = sections.scan(&self.held[self.ready..]);
+        self.ready += accepted;
+        self.sectioned(sound);
+    }
+
+    /// What the reader of header sections found, after what it accepted was taken out of `held` or is `ready`.
+    fn sectioned(&mut self, sound: Result<(), Malformed>) {
+        if sound.is_err() {
+            self.refused = true;
+            self.head(false);
+            self.held.truncate(self.ready);
+            self.stand_in = sections::STAND_IN;
+        }
     }
 
     /// Reads into `held`.
@@ -224,6 +274,7 @@ impl ClientIo {
     fn poll_offered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.held.len() < PIECE {
             if ready!(self.poll_more(cx))? == 0 {
+                // Who wanted another protocol and sends no more wants nothing more.
                 self.ended = true;
                 return Poll::Ready(Ok(()));
             }
@@ -253,6 +304,19 @@ impl ClientIo {
         } else {
             self.control.refused_body.set(Some(refusal));
         }
+    }
+
+    /// The client sends no more. What it sent before is answered (RFC 9112, 9.6), so hyper, which would let go of a request
+    /// whose client is gone, hears of it only between requests, or where bytes are missing. A client that is gone altogether
+    /// is noticed by what it is sent, or by the sweeper.
+    fn poll_end(&mut self, guard: &Guard) -> Poll<io::Result<()>> {
+        self.ended = true;
+        if self.control.half_closed.get().is_none() {
+            self.control.half_closed.set(Some(self.clock.tick()));
+        }
+        let waits = self.control.open.get() > 0 || guard.heads() > self.control.requests.get();
+        let whole = guard.in_head() && !guard.offered();
+        if waits && whole && !self.control.gone.get() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_guarded(&mut self, guard: &mut Guard, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -290,14 +354,16 @@ impl ClientIo {
                 self.rescan(guard);
                 continue;
             }
+            if self.ended {
+                return self.poll_end(guard);
+            }
             if self.control.verdict() == Verdict::HeaderTimeout && guard.in_head() && !self.held.is_empty() {
                 self.refuse(guard, Refusal::HeaderTimeout);
                 continue;
             }
             if !self.held.is_empty() {
                 if ready!(self.poll_more(cx))? == 0 {
-                    self.ended = true;
-                    return Poll::Ready(Ok(()));
+                    return self.poll_end(guard);
                 }
                 self.rescan(guard);
                 continue;
@@ -306,8 +372,7 @@ impl ClientIo {
             ready!(self.poll_socket(cx, buf, usize::MAX))?;
             let new = &buf.filled()[before..];
             if new.is_empty() {
-                self.ended = true;
-                return Poll::Ready(Ok(()));
+                return self.poll_end(guard);
             }
             let heads = guard.heads();
             let scan = guard.scan(new);
@@ -344,7 +409,8 @@ impl ClientIo {
         !self.ended
             && match &self.reader {
                 Reader::Http1(guard) => self.refused || !guard.in_head() || !self.held.is_empty(),
-                Reader::Http2(_) | Reader::Unknown => false,
+                Reader::Http2(_) => self.refused,
+                Reader::Unknown => false,
             }
     }
 }

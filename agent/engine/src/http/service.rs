@@ -14,20 +14,20 @@ use std::{
 use brattice_wire::records::FailureReason;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{
     answer::{self, Problem, TOO_LARGE},
     body::{Finish, RequestBody, ResponseBody, limit_of},
+    canonical::Shown,
     control::Control,
     decide::{self, Decision, Plan},
     filters::Filters,
     forward::{self, Failure, Lease, Noticed},
-    headers::{self, Shown},
+    framing, headers,
     upgrade::{self, Upgrade},
 };
 use crate::{
@@ -42,6 +42,9 @@ use crate::{
 const CANCELLED: u64 = 200;
 /// ... without having this share of all that it made answered: one of so many.
 const CANCELLED_SHARE: u64 = 2;
+
+/// The same bound as for requests, so that what a target takes it may also say.
+const TOO_MANY_FIELDS: &str = "the target's answer has too many header fields, or bytes of them";
 
 /// One client connection: who is at its other end, and what it called.
 pub(crate) struct Session {
@@ -193,20 +196,12 @@ impl Session {
         *request.version_mut() = if plan.journey.to_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         // Extensions are hyper's own notes about the client's connection.
         request.extensions_mut().clear();
-        if version == Version::HTTP_10 {
-            request.headers_mut().remove(EXPECT);
-        }
         let expects = request.headers().contains_key(EXPECT);
         plan.route.noticed = self.noticed(expects, plan.journey.to_http2, version);
         let gate = plan.route.noticed.as_ref().filter(|_| expects).map(|noticed| Arc::clone(&noticed.interim));
         let mut request = request.map(|body| RequestBody::new(body, Rc::clone(flight), Rc::clone(local), gate));
-        if !plan.journey.to_http2
-            && !request.body().is_empty()
-            && request.body().size_hint().exact().is_none()
-            && !request.headers().contains_key(CONTENT_LENGTH)
-        {
-            // hyper would send a GET without its body otherwise.
-            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        if !plan.journey.to_http2 {
+            framing::to_http1(&mut request);
         }
         let mut sending = pin!(forward::send(local, &plan.route, request));
         let sent = poll_fn(|cx| {
@@ -219,7 +214,7 @@ impl Session {
             sending.as_mut().poll(cx).map(Ok)
         })
         .await;
-        let (response, lease) = match sent {
+        let (mut response, lease) = match sent {
             Ok(Ok(sent)) => sent,
             Ok(Err(failure)) => {
                 if let Failure::Connect(_) | Failure::Busy = failure {
@@ -231,6 +226,16 @@ impl Session {
             Err(expired) => return Err(self.expired(expired)),
         };
         flight.record.target_answers();
+        let fields = response.headers().len();
+        let framed = if fields > local.limits().headers as usize {
+            Err(TOO_MANY_FIELDS)
+        } else {
+            framing::response(&mut response)
+        };
+        if let Err(why) = framed {
+            flight.record.fail(FailureReason::TargetProtocolError);
+            return Err(Problem::new(StatusCode::BAD_GATEWAY, why));
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && plan.offer.as_ref().and_then(|offer| upgrade::chosen(offer, response.headers())).is_none()
         {
@@ -337,7 +342,9 @@ impl Session {
             Failure::Target(error) => {
                 flight.record.fail(target_failure(&error));
                 tracing::debug!(%error, "a target did not answer");
-                Problem::new(StatusCode::BAD_GATEWAY, "the target did not answer as HTTP says")
+                let text =
+                    if error.is_parse_too_large() { TOO_MANY_FIELDS } else { "the target did not answer as HTTP says" };
+                Problem::new(StatusCode::BAD_GATEWAY, text)
             }
             Failure::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the target has no room for a request"),
         }

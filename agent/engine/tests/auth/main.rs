@@ -14,6 +14,7 @@ mod naive;
 #[allow(dead_code, reason = "these tests need a part of it")]
 mod support;
 
+mod decided;
 mod enforced;
 mod property;
 mod relayed;

@@ -66,8 +66,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "path-as-it-came",
         means: "rules are asked about the path as it came",
         file: "agent/engine/src/http/decide.rs",
-        search: "let Ok(path) = path::normalize(request.uri().path()) else {",
-        replace: "let Ok(path) = path::normalize(request.uri().path()).map(|_| Cow::Borrowed(request.uri().path())) else {",
+        search: "let path = path::requested(method.as_str(), raw).ok()?;",
+        replace: "let path = path::requested(method.as_str(), raw).map(|_| Cow::Borrowed(raw)).ok()?;",
         tests: &[http("normalise::a_rule_for_a_place_cannot_be_walked_around")],
     },
     Fault {
@@ -81,8 +81,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "rules-see-everything",
         means: "rules and policies are asked about fields that do not pass",
-        file: "agent/engine/src/http/decide.rs",
-        search: "    headers::clean_request(request.headers_mut());\n",
+        file: "agent/engine/src/http/canonical.rs",
+        search: "    headers::clean_request(headers);\n",
         replace: "    let _ = headers::clean_request;\n",
         tests: &[http("routing::rules_see_only_what_passes")],
     },
@@ -250,9 +250,9 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "forwarded-for",
         means: "what a client claims in x-forwarded-for is kept",
-        file: "agent/engine/src/http/headers.rs",
-        search: "if journey.forwarded == ForwardedHeaders::Append {",
-        replace: "if true || journey.forwarded == ForwardedHeaders::Append {",
+        file: "agent/engine/src/http/canonical.rs",
+        search: "if forwarded == ForwardedHeaders::Append {",
+        replace: "if true || forwarded == ForwardedHeaders::Append {",
         tests: &[http("fields::who_is_said_as_the_listener_says")],
     },
     Fault {

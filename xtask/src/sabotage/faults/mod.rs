@@ -5,6 +5,7 @@ mod auth;
 mod ebpf;
 mod engine;
 mod hosts;
+mod http;
 mod ipv6;
 mod loader;
 mod policy;
@@ -86,6 +87,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
         ebpf::FAULTS,
         ipv6::FAULTS,
         hosts::FAULTS,
+        http::FAULTS,
         loader::FAULTS,
         agent::FAULTS,
         engine::FAULTS,

@@ -1,0 +1,51 @@
+//! Explanations say of the requests of the table what traffic shows.
+
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+#[path = "../../router/tests/requests/mod.rs"]
+mod requests;
+mod world;
+
+use brattice_explain::{explain, route};
+use brattice_wire::{
+    api::Subject,
+    explain::{Question, Reason},
+};
+use world::{KNOWN, Node};
+
+/// The service of the world that stands for the table's.
+const SERVICE: &str = "www.shop.internal";
+
+#[test]
+fn made_up_requests_become_what_the_table_says() {
+    let node = Node::new(world::model(&[], true), KNOWN);
+    let (mut served, mut refused) = (0, 0);
+    for case in requests::all() {
+        // Questions are text.
+        let Ok(path) = String::from_utf8(case.target.clone()) else { continue };
+        let question = Question {
+            from: "web".into(),
+            service: SERVICE.into(),
+            method: case.method.into(),
+            path,
+            host: Some(case.host.to_ascii_lowercase().replace(requests::OWN, SERVICE)),
+            ..Question::default()
+        };
+        let explained = explain(&node.world(), &Subject::MadeUp(question.clone())).unwrap();
+        for explanation in [explained, route(&node.world(), &question).unwrap()] {
+            let is_refused = matches!(explanation.reason, Reason::PathRefused | Reason::RequestRefused);
+            match &case.path {
+                Some(path) => {
+                    assert!(!is_refused && explanation.reason != Reason::UnknownHost, "{case:?}: {explanation:#?}");
+                    assert_eq!(explanation.request.normal_path.as_ref(), Some(path), "{case:?}");
+                    served += 1;
+                }
+                None => {
+                    assert!(is_refused, "{case:?}: {explanation:#?}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(served > 300 && refused > 20, "{served} served, {refused} refused");
+}
