@@ -156,6 +156,11 @@ impl Flight {
         true
     }
 
+    /// Whether it is a stream of HTTP/2.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Why it was ended although it had been let through.
     pub(crate) fn revoked(&self) -> Option<&Revoked> {
         self.revoked.get()

@@ -6,17 +6,53 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        Arc, LazyLock, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
-/// What a workload has open now, over all its addresses and all workers.
+/// Requests that were taken back are counted for so long.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// What a workload has open now, and did lately, over all its addresses and all workers.
 #[derive(Debug, Default)]
 pub struct Usage {
     connections: AtomicU32,
     requests: AtomicU32,
     dns: AtomicU32,
+    cancelled: Lately,
+}
+
+/// Counts what happened in a window of time: the window's number in the upper half, the count in the lower.
+#[derive(Debug, Default)]
+struct Lately(AtomicU64);
+
+impl Lately {
+    /// One more, in this window.
+    fn add(&self, window: u32) {
+        let more = |both| {
+            let count = Self::of(both, window).saturating_add(1);
+            Some(u64::from(window) << 32 | u64::from(count))
+        };
+        // It never refuses.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, more);
+    }
+
+    fn count(&self, window: u32) -> u32 {
+        Self::of(self.0.load(Relaxed), window)
+    }
+
+    fn of(both: u64, window: u32) -> u32 {
+        if both >> 32 == u64::from(window) { (both & u64::from(u32::MAX)) as u32 } else { 0 }
+    }
+}
+
+/// Number of the window that it is now.
+fn window() -> u32 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // As many as fit last 1,300 years.
+    u32::try_from(START.elapsed().as_secs() / WINDOW.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// Which of the numbers in [`Usage`].
@@ -49,6 +85,16 @@ impl Usage {
         Some(Taken { usage: Arc::clone(self), which })
     }
 
+    /// It took an HTTP/2 request back before it was answered.
+    pub fn cancelled(&self) {
+        self.cancelled.add(window());
+    }
+
+    /// So many did it take back lately.
+    pub fn cancelled_lately(&self) -> u32 {
+        self.cancelled.count(window())
+    }
+
     /// Open now.
     pub fn open(&self, which: Use) -> u32 {
         self.number(which).load(Relaxed)
@@ -60,6 +106,13 @@ impl Usage {
 pub struct Taken {
     usage: Arc<Usage>,
     which: Use,
+}
+
+impl Taken {
+    /// Whose it is.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
 }
 
 impl Drop for Taken {
@@ -113,6 +166,18 @@ mod tests {
         assert!(usage.take(Use::Connection, 1).is_some(), "kinds are counted apart");
         drop(first);
         assert!(usage.take(Use::Request, 2).is_some());
+    }
+
+    #[test]
+    fn what_happened_lately_is_forgotten() {
+        let lately = Lately::default();
+        assert_eq!(lately.count(0), 0);
+        for _ in 0..3 {
+            lately.add(7);
+        }
+        assert_eq!((lately.count(7), lately.count(8)), (3, 0));
+        lately.add(8);
+        assert_eq!((lately.count(7), lately.count(8)), (0, 1));
     }
 
     #[test]

@@ -75,7 +75,12 @@ impl Clock {
 
     /// Whether so many ticks have passed since `since`.
     pub(crate) fn over(&self, since: u32, ticks: u32) -> bool {
-        self.tick.get().wrapping_sub(since) >= ticks
+        self.since(since) >= ticks
+    }
+
+    /// Ticks that have passed since `since`.
+    pub(crate) fn since(&self, since: u32) -> u32 {
+        self.tick.get().wrapping_sub(since)
     }
 }
 
@@ -193,7 +198,10 @@ impl Local {
                 *known = (*known).max(*generation);
             }
         }
-        self.pool.retain(|key| self.allows(key.alias, key.generation));
+        self.pool.retain(
+            |key| self.allows(key.alias, key.generation),
+            |(alias, generation)| self.allows(*alias, *generation),
+        );
         self.tasks.close(aliases).await;
     }
 

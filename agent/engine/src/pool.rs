@@ -1,7 +1,10 @@
 //! Kept connections to targets, of one worker.
 //!
 //! A connection belongs to one service and one generation of one alias: two services never share one, and a workload
-//! that gets an alias anew never meets its predecessor's.
+//! that gets an alias anew never meets its predecessor's. One of HTTP/1.1 carries one request at a time, whoever makes it;
+//! one of HTTP/2 carries many, of one caller.
+
+mod http2;
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,13 +16,14 @@ use std::{
 };
 
 use brattice_router::hash::FastMap;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{oneshot, watch},
+    sync::oneshot,
 };
 
+pub(crate) use self::http2::{Caller, Choice, Http2, Http2Pool, Opened};
 use crate::{
     descriptors::Held,
     http::{
@@ -27,8 +31,9 @@ use crate::{
         body::RequestBody,
         frames::{Allowance, Frames},
         interim::{Heads, TooMany},
+        said::{Follower, Said},
     },
-    local::{Clock, ConnectError, Local},
+    local::{Clock, Local},
     stats::Limit,
     turn::Turn,
 };
@@ -37,8 +42,6 @@ use crate::{
 const MOST_KEYS: usize = 16_384;
 /// Idle connections that a worker keeps, over all targets.
 const MOST_IDLE: usize = 65_536;
-/// HTTP/2 connections to one target; when all have as many streams as the target allows, requests wait in the last.
-const MOST_HTTP2: usize = 16;
 
 /// Whose connections they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,58 +75,22 @@ impl Http1 {
     }
 }
 
-/// A connection to an HTTP/2 target.
-#[derive(Clone)]
-pub(crate) struct Http2 {
-    pub(crate) sender: http2::SendRequest<RequestBody>,
-    /// Streams of ours that are open.
-    pub(crate) streams: Rc<Cell<usize>>,
-    /// As many may be open, as the target's settings say now.
-    pub(crate) room: Rc<dyn Fn() -> usize>,
-    /// Tick when the last one ended.
-    pub(crate) since: Rc<Cell<u32>>,
-}
-
-/// What a connect in progress came to; those who wait for it share it.
-pub(crate) type Opened = watch::Receiver<Option<Result<(), Rc<ConnectError>>>>;
-
-#[derive(Default)]
-struct Kept {
-    /// The latest last: it is the likeliest to live.
-    idle: Vec<(Http1, u32)>,
-    http2: Vec<Http2>,
-    /// An HTTP/2 connection is being made.
-    opening: Option<Opened>,
-}
-
-impl Kept {
-    fn is_empty(&self) -> bool {
-        self.idle.is_empty() && self.http2.is_empty() && self.opening.is_none()
-    }
-}
+/// Idle ones of one key, the latest last: it is the likeliest to live.
+type Idle = Vec<(Http1, u32)>;
 
 /// All kept connections of a worker.
 #[derive(Default)]
 pub(crate) struct Pool {
-    kept: RefCell<FastMap<Key, Kept>>,
+    kept: RefCell<FastMap<Key, Idle>>,
     idle: Cell<usize>,
-}
-
-/// What to do for an HTTP/2 request.
-pub(crate) enum Choice {
-    /// Use this one.
-    Use(Http2),
-    /// Somebody makes one: wait, then ask again.
-    Wait(Opened),
-    /// Make one.
-    Open,
+    pub(crate) http2: Http2Pool,
 }
 
 impl Pool {
     /// An idle connection that is alive, the one that idled for the shortest time.
     pub(crate) fn take(&self, key: &Key) -> Option<Http1> {
         let mut kept = self.kept.borrow_mut();
-        let idle = &mut kept.get_mut(key)?.idle;
+        let idle = kept.get_mut(key)?;
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
@@ -148,7 +115,7 @@ impl Pool {
         if self.idle.get() >= MOST_IDLE || kept.len() >= MOST_KEYS && !kept.contains_key(&key) {
             return Err(Full);
         }
-        let idle = &mut kept.entry(key).or_default().idle;
+        let idle = kept.entry(key).or_default();
         if idle.len() >= limit as usize {
             return Err(Full);
         }
@@ -157,69 +124,32 @@ impl Pool {
         Ok(())
     }
 
-    /// An HTTP/2 connection with room for a stream, or what to do to get one.
-    pub(crate) fn choose(&self, key: &Key) -> Choice {
-        let mut all = self.kept.borrow_mut();
-        let Some(kept) = all.get_mut(key) else { return Choice::Open };
-        kept.http2.retain(|connection| !connection.sender.is_closed());
-        let room = |connection: &&Http2| connection.streams.get() < (connection.room)();
-        if let Some(connection) = kept.http2.iter().find(room) {
-            return Choice::Use(connection.clone());
-        }
-        if let Some(opening) = &kept.opening {
-            return Choice::Wait(opening.clone());
-        }
-        match kept.http2.iter().min_by_key(|connection| connection.streams.get()) {
-            Some(connection) if kept.http2.len() >= MOST_HTTP2 => Choice::Use(connection.clone()),
-            _ => Choice::Open,
-        }
-    }
-
-    /// Says that an HTTP/2 connection is being made.
-    pub(crate) fn opening(&self, key: Key, opened: Opened) {
-        self.kept.borrow_mut().entry(key).or_default().opening = Some(opened);
-    }
-
-    /// The HTTP/2 connection was made, or not.
-    pub(crate) fn opened(&self, key: &Key, connection: Option<Http2>) {
-        let mut all = self.kept.borrow_mut();
-        if let Some(kept) = all.get_mut(key) {
-            kept.opening = None;
-            kept.http2.extend(connection);
-            if kept.is_empty() {
-                all.remove(key);
-            }
-        }
-    }
-
-    /// Closes idle connections of keys that are not wanted any more, and gives nobody their HTTP/2 connections.
-    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool) {
+    /// Closes idle connections of keys that are not wanted any more, and gives nobody their HTTP/2 connections, nor those
+    /// of callers that may not call any more.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&Caller) -> bool) {
         let mut all = self.kept.borrow_mut();
         all.retain(|key, _| wanted(key));
-        self.idle.set(all.values().map(|kept| kept.idle.len()).sum());
+        self.idle.set(all.values().map(Vec::len).sum());
+        self.http2.retain(wanted, may_call);
     }
 
-    /// Closes what idled for too long; the answer is how many connections.
-    pub(crate) fn sweep(&self, clock: &Clock) -> u64 {
+    /// Closes what idled for too long, or is too much; the answer is how many connections of each. `crowded`: descriptors
+    /// are few.
+    pub(crate) fn sweep(&self, clock: &Clock, crowded: bool) -> (u64, u64) {
         let mut closed = 0;
         let mut all = self.kept.borrow_mut();
-        all.retain(|key, kept| {
+        all.retain(|key, idle| {
             let idle_ticks = clock.ticks(key.idle_ms);
-            let before = kept.idle.len() + kept.http2.len();
             // What the target closed is not counted as timed out.
-            kept.idle.retain(|(connection, _)| !connection.sender.is_closed());
-            kept.http2.retain(|connection| !connection.sender.is_closed());
-            let living = kept.idle.len() + kept.http2.len();
-            kept.idle.retain(|(_, since)| !clock.over(*since, idle_ticks));
-            kept.http2
-                .retain(|connection| connection.streams.get() > 0 || !clock.over(connection.since.get(), idle_ticks));
-            let left = kept.idle.len() + kept.http2.len();
-            debug_assert!(before >= living);
-            closed += (living - left) as u64;
-            !kept.is_empty()
+            idle.retain(|(connection, _)| !connection.sender.is_closed());
+            let living = idle.len();
+            idle.retain(|(_, since)| !clock.over(*since, idle_ticks));
+            closed += (living - idle.len()) as u64;
+            !idle.is_empty()
         });
-        self.idle.set(all.values().map(|kept| kept.idle.len()).sum());
-        closed
+        self.idle.set(all.values().map(Vec::len).sum());
+        let (timed_out, surplus) = self.http2.sweep(clock, crowded);
+        (closed + timed_out, surplus)
     }
 }
 
@@ -261,11 +191,14 @@ pub(crate) struct TargetIo {
     meter: Rc<Meter>,
     turn: Turn,
     http2: Option<Box<TargetFrames>>,
+    /// The target takes no more bytes; what is still written is thrown away.
+    deaf: bool,
     _held: Held,
 }
 
 /// Frames to and from a target.
 struct TargetFrames {
+    follower: Follower,
     read: Frames,
     written: Frames,
     allowance: Allowance,
@@ -287,6 +220,7 @@ impl TargetFrames {
         let earned = self.sections.saturating_add(written.headers.saturating_mul(each));
         self.sections = earned.min(self.open.saturating_mul(each));
         self.allowance.earn(written.message);
+        self.follower.scan(new);
         self.read.scan(new);
         let seen = self.read.seen();
         self.open = self.open.saturating_sub(seen.ends);
@@ -297,13 +231,14 @@ impl TargetFrames {
 
 impl TargetIo {
     pub(crate) fn new(stream: TcpStream, meter: Rc<Meter>, held: Held) -> Self {
-        Self { stream, meter, turn: Turn::default(), http2: None, _held: held }
+        Self { stream, meter, turn: Turn::default(), http2: None, deaf: false, _held: held }
     }
 
-    /// For HTTP/2.
-    pub(crate) fn http2(stream: TcpStream, meter: Rc<Meter>, local: &Local) -> Self {
+    /// For HTTP/2; what the target says of the connection is noted.
+    pub(crate) fn http2(stream: TcpStream, meter: Rc<Meter>, said: Rc<Said>, local: &Local) -> Self {
         let (limits, clock) = (local.limits(), &local.clock);
         let frames = TargetFrames {
+            follower: Follower::new(said),
             read: Frames::default(),
             written: Frames::behind_preface(),
             allowance: Allowance::new(limits.http2_control_frames, clock),
@@ -340,6 +275,26 @@ impl TargetIo {
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
+
+    /// A target that closes with bytes unread has its kernel reset the connection, often right behind an answer, which can
+    /// still be read. So it is the reader who learns that the connection has ended.
+    fn written<'a>(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        bufs: impl Iterator<Item = &'a [u8]>,
+    ) -> Poll<io::Result<usize>> {
+        match ready!(written) {
+            Ok(count) => {
+                self.wrote(count, bufs);
+                Poll::Ready(Ok(count))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                self.deaf = true;
+                Poll::Ready(Ok(bufs.map(<[u8]>::len).sum()))
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
 }
 
 impl AsyncRead for TargetIo {
@@ -363,9 +318,11 @@ impl AsyncRead for TargetIo {
 impl AsyncWrite for TargetIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let count = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-        this.wrote(count, std::iter::once(buf));
-        Poll::Ready(Ok(count))
+        if this.deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.written(written, [buf].into_iter())
     }
 
     fn poll_write_vectored(
@@ -374,9 +331,11 @@ impl AsyncWrite for TargetIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        this.wrote(count, bufs.iter().map(|buf| &**buf));
-        Poll::Ready(Ok(count))
+        if this.deaf {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.written(written, bufs.iter().map(|buf| &**buf))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -40,6 +40,10 @@ pub enum Limit {
     InterimResponses,
     /// `http2_control_frames`
     Http2ControlFrames,
+    /// `http2_connections_per_workload`
+    Http2ConnectionsPerWorkload,
+    /// `http2_cancelled_per_workload`
+    Http2CancelledPerWorkload,
     /// `dns_in_flight`
     DnsInFlight,
     /// `dns_in_flight_per_workload`
@@ -68,6 +72,8 @@ pub const LIMIT_NAMES: [&str; Limit::COUNT] = [
     "http2_streams",
     "interim_responses",
     "http2_control_frames",
+    "http2_connections_per_workload",
+    "http2_cancelled_per_workload",
     "dns_in_flight",
     "dns_in_flight_per_workload",
 ];
@@ -237,6 +243,8 @@ const _: fn(Limits) = |limits| {
         http2_streams: _,
         interim_responses: _,
         http2_control_frames: _,
+        http2_connections_per_workload: _,
+        http2_cancelled_per_workload: _,
         dns_in_flight: _,
         dns_in_flight_per_workload: _,
     } = limits;

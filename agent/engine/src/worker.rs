@@ -10,6 +10,7 @@ use crate::{
     http::{self, control::Verdict},
     local::Local,
     orders::{Gate, Order, Orders},
+    pool::Key,
     records::{book::Book, outlets::CHUNK_TIME},
     relay::Relay,
     state::Shared,
@@ -99,7 +100,8 @@ fn applied(local: &Local) {
         })
         .collect();
     local.book.applied(&view.state.records);
-    local.pool.retain(|key| targets.contains(&(key.alias, key.port, key.generation, key.idle_ms)));
+    let wanted = |key: &Key| targets.contains(&(key.alias, key.port, key.generation, key.idle_ms));
+    local.pool.retain(wanted, |_| true);
 }
 
 /// Looks after everything that takes time, once per tick.
@@ -114,15 +116,16 @@ async fn sweep(local: Rc<Local>, ticker: Ticker) {
         clock.advance();
         local.crowded.set(local.shared.crowded());
         if local.crowded.get() {
-            local.pool.retain(|key| key.http2);
+            local.pool.retain(|key| key.http2, |_| true);
         }
         let swept = local.flights.sweep(clock, answer, body);
         let counts = local.counts();
         counts.limits_hit[Limit::ResponseTimeout as usize].add(swept.answers);
         counts.limits_hit[Limit::BodyIdleTimeout as usize].add(swept.bodies);
         local.clients.sweep(&local, header, write);
-        let idled = local.pool.sweep(clock);
+        let (idled, surplus) = local.pool.sweep(clock, local.crowded.get());
         counts.limits_hit[Limit::PoolIdleTimeout as usize].add(idled);
+        counts.limits_hit[Limit::IdlePerTarget as usize].add(surplus);
     }
 }
 
@@ -134,6 +137,6 @@ async fn finish(local: &Local, grace: Duration) {
         tokio::time::sleep(LOOK.min(grace)).await;
     }
     local.clients.decide(Verdict::Abort);
-    local.pool.retain(|_| false);
+    local.pool.retain(|_| false, |_| false);
     local.tasks.finish(Duration::ZERO).await;
 }

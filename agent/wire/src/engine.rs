@@ -179,6 +179,12 @@ pub struct Limits {
     pub interim_responses: u32,
     /// Frames of an HTTP/2 peer that carry no part of a message, a second, beside four for each that does. Over it: reset.
     pub http2_control_frames: u32,
+    /// HTTP/2 connections of a workload's address to targets, per worker; its idle ones are closed for new ones. Over it,
+    /// requests share those there are; 503 where none leads to the target.
+    pub http2_connections_per_workload: u32,
+    /// HTTP/2 requests that a workload may take back within 10 s, over all its connections. Over it, a connection is reset
+    /// on which most requests were taken back.
+    pub http2_cancelled_per_workload: u32,
     /// DNS questions in flight, over all callers. Over it: SERVFAIL.
     pub dns_in_flight: u32,
     /// DNS questions in flight of a workload. Over it: SERVFAIL.
@@ -203,6 +209,8 @@ impl Default for Limits {
             http2_streams: 256,
             interim_responses: 32,
             http2_control_frames: 1_000,
+            http2_connections_per_workload: 1_024,
+            http2_cancelled_per_workload: 200,
             dns_in_flight: 4_096,
             dns_in_flight_per_workload: 256,
         }

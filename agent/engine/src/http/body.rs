@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::{
+    again::{Rest, Sent},
     canonical,
     control::{Control, Interim},
     forward::Lease,
@@ -66,6 +67,8 @@ pub(crate) struct RequestBody {
     gate: Option<Gate>,
     /// Bytes that may still come.
     left: u64,
+    /// Keeps what is sent, where it may have to be sent again.
+    kept: Option<Sent>,
 }
 
 impl RequestBody {
@@ -76,17 +79,36 @@ impl RequestBody {
         let inner = if inner.is_end_stream() { None } else { Some(inner) };
         flight.sent.set(inner.is_none());
         let gate = gate.filter(|_| inner.is_some()).map(|interim| Gate { interim, patience: None });
-        Self { inner, flight, local, gate, left }
+        Self { inner, flight, local, gate, left, kept: None }
     }
 
     /// For sending a request without a body again.
     pub(crate) fn empty(flight: Rc<Flight>, local: Rc<Local>) -> Self {
-        Self { inner: None, flight, local, gate: None, left: 0 }
+        Self { inner: None, flight, local, gate: None, left: 0, kept: None }
+    }
+
+    /// Once more from its beginning: what is kept, then the rest.
+    pub(crate) fn again(sent: Sent, rest: Rest, flight: Rc<Flight>, local: Rc<Local>) -> Self {
+        sent.restart();
+        Self { inner: rest.inner, flight, local, gate: None, left: rest.left, kept: Some(sent) }
+    }
+
+    /// From now on what is sent is kept; `None`: there is nothing to send.
+    pub(crate) fn keep(&mut self) -> Option<Sent> {
+        if self.kept.is_none() && self.inner.is_some() {
+            self.kept = Some(Sent::default());
+        }
+        self.kept.clone()
+    }
+
+    /// Frames that were kept are still to be sent.
+    fn repeats(&self) -> bool {
+        self.kept.as_ref().is_some_and(Sent::repeats)
     }
 
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inner.is_none()
+        self.inner.is_none() && !self.repeats()
     }
 
     /// What the request has.
@@ -113,6 +135,9 @@ impl Drop for RequestBody {
         // hyper lets go of a body when it has written all of it.
         if self.flight.sent.get() {
             self.flight.record.reached_target();
+        }
+        if let Some(kept) = self.kept.take() {
+            kept.returned(Rest { inner: self.inner.take(), left: self.left });
         }
     }
 }
@@ -142,6 +167,10 @@ impl Body for RequestBody {
             }
             this.gate = None;
         }
+        if let Some(frame) = this.kept.as_ref().and_then(Sent::next) {
+            this.progress(Waits::Answer);
+            return Poll::Ready(Some(Ok(frame)));
+        }
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
         match Pin::new(inner).poll_frame(cx) {
             Poll::Pending => {
@@ -168,6 +197,9 @@ impl Body for RequestBody {
                     }
                     this.flight.sent.set(true);
                 }
+                if let Some(kept) = &this.kept {
+                    kept.keep(&frame);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => this.fail(Fault::Client, error.into()),
@@ -181,10 +213,14 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        !self.repeats() && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.repeats() {
+            // The request says its length itself, if it is known.
+            return SizeHint::default();
+        }
         self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
@@ -209,8 +245,11 @@ impl Drop for Finish {
         if let Some(revoked) = self.flight.revoked() {
             self.flight.record.revoked(revoked);
             self.control.revoked.set(self.control.revoked.get() - 1);
-        } else if !self.complete {
+        } else if !self.complete && self.flight.is_stream() && !self.flight.record.failed() {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
+            if let Some(taken) = &self.taken {
+                taken.usage().cancelled();
+            }
         }
         self.local.book.end(&self.flight.record, self.complete);
         self.local.counts().requests_open.sub(1);

@@ -222,6 +222,7 @@ fn decide_by(
     let offer = offer.filter(|_| !to_http2);
     let route = Route {
         key,
+        caller: (session.alias, session.generation),
         target: target.clone(),
         connect_timeout_ms: group.connect_timeout_ms,
         may_switch: offer.is_some(),

@@ -1,29 +1,20 @@
 //! A request to a target, over a kept connection or a new one.
 
-use std::{
-    cell::RefCell,
-    future::{Future, poll_fn},
-    io,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+mod http2;
+
+use std::{rc::Rc, sync::Arc};
 
 use brattice_wire::snapshot::Target;
 use http::{Method, Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{TrySendError, http1, http2},
-    rt::Executor,
-};
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::{again::Again, body::RequestBody, control::Interim, upgrade::Socket};
 use crate::{
     flights::Flight,
     local::{ConnectError, Local},
-    pool::{Choice, Handover, Http1, Http2, Key, Meter, TargetIo},
+    pool::{Caller, Handover, Http1, Key, Meter, TargetIo},
     stats::Limit,
     tasks::Parties,
 };
@@ -33,21 +24,12 @@ use crate::{
 const HTTP1_BUFFER: usize = 128 * 1024;
 /// Fields of a header section that hyper reads unless it is told otherwise, which costs allocations.
 pub(super) const HTTP1_FIELDS: usize = 100;
-/// What a target may send on a stream, and on a connection, before the client has taken it.
-const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
-const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What waits on a stream for the target's window.
-const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-/// Header section of an HTTP/2 target's answer.
-const HTTP2_HEADERS: u32 = 128 * 1024;
-/// How often a new connection is asked whether the target's settings came; hyper does not tell.
-const GREETING_LOOK: Duration = Duration::from_millis(1);
-/// Times that a request may look for an HTTP/2 connection with room.
-const HTTP2_LOOKS: usize = 64;
 
 /// Where a request goes.
 pub(crate) struct Route {
     pub(crate) key: Key,
+    /// Whose request it is.
+    pub(crate) caller: Caller,
     pub(crate) target: Target,
     pub(crate) connect_timeout_ms: u32,
     /// The target may change the protocol.
@@ -83,6 +65,8 @@ pub(crate) enum Failure {
     Target(hyper::Error),
     /// No HTTP/2 connection had room.
     Busy,
+    /// The header section is longer than the target takes.
+    TooLong,
 }
 
 /// A connection while a request uses it.
@@ -90,27 +74,7 @@ pub(crate) enum Lease {
     /// To be kept afterwards, unless its socket comes out because the protocol was changed.
     Http1(Key, Http1, Option<oneshot::Receiver<Socket>>),
     /// A stream of a shared one, given back when dropped.
-    Http2(#[allow(dead_code, reason = "counts the stream until it is dropped")] Stream),
-}
-
-/// Counts a stream of ours.
-pub(crate) struct Stream {
-    connection: Http2,
-    local: Rc<Local>,
-}
-
-impl Stream {
-    fn new(connection: &Http2, local: &Rc<Local>) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
-        Self { connection: connection.clone(), local: Rc::clone(local) }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.connection.streams.set(self.connection.streams.get() - 1);
-        self.connection.since.set(self.local.clock.tick());
-    }
+    Http2(#[allow(dead_code, reason = "counts the stream until it is dropped")] http2::Stream),
 }
 
 impl Lease {
@@ -141,7 +105,7 @@ type Sent = Result<(Response<Incoming>, Lease), Failure>;
 
 /// Sends a request, whose fields are those for the target, and waits for the head of the answer.
 pub(crate) async fn send(local: &Rc<Local>, route: &Route, request: Request<RequestBody>) -> Sent {
-    if route.key.http2 { over_http2(local, route, request).await } else { over_http1(local, route, request).await }
+    if route.key.http2 { http2::send(local, route, request).await } else { over_http1(local, route, request).await }
 }
 
 /// A copy of a request that may be sent a second time. One with a body may not: the body is used up.
@@ -236,119 +200,6 @@ fn http1_builder(local: &Local) -> http1::Builder {
     builder
 }
 
-async fn over_http2(local: &Rc<Local>, route: &Route, mut request: Request<RequestBody>) -> Sent {
-    let mut retried = false;
-    for _ in 0..HTTP2_LOOKS {
-        let mut connection = match local.pool.choose(&route.key) {
-            Choice::Use(connection) => connection,
-            choice => {
-                let mut opened = match choice {
-                    Choice::Wait(opened) => opened,
-                    _ => open_http2(local, route),
-                };
-                match opened.wait_for(Option::is_some).await.as_deref() {
-                    Ok(Some(Err(error))) => return Err(Failure::Connect(Rc::clone(error))),
-                    // Made, or the task that made it is gone; both show at the next look.
-                    _ => continue,
-                }
-            }
-        };
-        let stream = Stream::new(&connection, local);
-        let again = if retried { None } else { copy(local, &request) };
-        let (flight, _) = request.body().parts();
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, Lease::Http2(stream))),
-            Err(mut error) => {
-                let unsent = error.take_message();
-                let next = match unsent {
-                    Some(unsent) => Some(unsent),
-                    None if refused(&error) => again.map(|again| again.request(empty(local, &flight))),
-                    None => None,
-                };
-                match next {
-                    Some(next) if !retried => request = next,
-                    _ => return Err(Failure::Target(error.into_error())),
-                }
-                retried = true;
-            }
-        }
-    }
-    Err(Failure::Busy)
-}
-
-/// Whether the target said that it did nothing with the request (RFC 9113, 8.7).
-fn refused<T>(error: &TrySendError<T>) -> bool {
-    std::error::Error::source(error.error())
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
-}
-
-/// Makes an HTTP/2 connection in a task of its own, as others may wait for it, too.
-fn open_http2(local: &Rc<Local>, route: &Route) -> crate::pool::Opened {
-    let (sender, opened) = watch::channel(None);
-    local.pool.opening(route.key, opened.clone());
-    let (local, key, target, timeout_ms) =
-        (Rc::clone(local), route.key, route.target.clone(), route.connect_timeout_ms);
-    tokio::task::spawn_local(async move {
-        let made = connect_http2(&local, key, &target, timeout_ms).await;
-        let (connection, result) = match made {
-            Ok(connection) => (Some(connection), Ok(())),
-            Err(error) => {
-                local.counts().connect_errors.add(1);
-                (None, Err(Rc::new(error)))
-            }
-        };
-        local.pool.opened(&key, connection);
-        // Nobody may be waiting any more.
-        let _ = sender.send(Some(result));
-    });
-    opened
-}
-
-async fn connect_http2(local: &Rc<Local>, key: Key, target: &Target, timeout_ms: u32) -> Result<Http2, ConnectError> {
-    let stream = local.connect(target, timeout_ms).await?;
-    let meter = Rc::<Meter>::default();
-    let io = TokioIo::new(TargetIo::http2(stream, Rc::clone(&meter), local));
-    let executor = TargetTasks { local: Rc::clone(local), parties: parties(&key) };
-    let handshake = http2::Builder::new(executor)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .max_send_buf_size(HTTP2_SEND_BUFFER)
-        .max_header_list_size(HTTP2_HEADERS)
-        // None until the target has said how many it takes: those beyond it would be refused.
-        .initial_max_send_streams(0)
-        .handshake(io);
-    let timeout = Duration::from_millis(timeout_ms.into());
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let (sender, connection) =
-        tokio::time::timeout(timeout, handshake).await.map_err(late)?.map_err(io::Error::other)?;
-    if !local.allows(key.alias, key.generation) {
-        return Err(ConnectError::Retired);
-    }
-    // The task owns the connection; the pool only asks it for its settings.
-    let connection = Rc::new(RefCell::new(Box::pin(connection)));
-    let (weak, counts) = (Rc::downgrade(&connection), Rc::clone(local));
-    local.tasks.spawn(parties(&key), async move {
-        // Its requests and bodies are told what went wrong.
-        let _ = poll_fn(|cx| connection.borrow_mut().as_mut().poll(cx)).await;
-        count_hit(&counts, &meter);
-    });
-    let room = Rc::new(move || {
-        let connection = weak.upgrade();
-        connection.map_or(0, |connection| connection.try_borrow().map_or(0, |open| open.current_max_send_streams()))
-    });
-    let greeted = async {
-        while room() == 0 && !sender.is_closed() {
-            tokio::time::sleep(GREETING_LOOK).await;
-        }
-    };
-    tokio::time::timeout(timeout, greeted).await.map_err(late)?;
-    if sender.is_closed() {
-        return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
-    }
-    Ok(Http2 { sender, streams: Rc::default(), room, since: Rc::new(local.clock.tick().into()) })
-}
-
 /// Counts the bound over which a target's connection was ended, if there is one.
 fn count_hit(local: &Local, meter: &Meter) {
     if let Some(limit) = meter.hit() {
@@ -360,20 +211,4 @@ fn parties(key: &Key) -> Parties {
     let parties = Parties::default();
     parties.set(0, key.alias, key.generation);
     parties
-}
-
-/// Runs what hyper needs for a connection to a target, findable by the target's alias.
-#[derive(Clone)]
-struct TargetTasks {
-    local: Rc<Local>,
-    parties: Parties,
-}
-
-impl<F> Executor<F> for TargetTasks
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, task: F) {
-        self.local.tasks.spawn(self.parties.clone(), task);
-    }
 }

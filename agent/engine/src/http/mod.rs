@@ -26,6 +26,7 @@ mod hpack;
 pub(crate) mod interim;
 mod io;
 pub mod refusal;
+pub(crate) mod said;
 mod sections;
 mod service;
 mod sticky;

@@ -38,10 +38,8 @@ use crate::{
     tasks::Parties,
 };
 
-/// HTTP/2 requests that a client may take back ...
-const CANCELLED: u64 = 200;
-/// ... without having this share of all that it made answered: one of so many.
-const CANCELLED_SHARE: u64 = 2;
+/// A connection is not reset for requests that were taken back if this share of all on it was answered: one of so many.
+const ANSWERED_SHARE: u64 = 2;
 
 /// The same bound as for requests, so that what a target takes it may also say.
 const TOO_MANY_FIELDS: &str = "the target's answer has too many header fields, or bytes of them";
@@ -159,9 +157,9 @@ impl Session {
             } else if headers::size(request.headers(), request.uri()) > limits.header_bytes as usize {
                 (Limit::HeaderBytes, "the header section is too long")
             } else {
-                let (cancelled, all) = (self.control.cancelled.get(), self.control.requests.get());
-                if cancelled > CANCELLED && cancelled > all / CANCELLED_SHARE {
+                if self.takes_back_too_much() {
                     counts.refused_requests.add(1);
+                    counts.hit(Limit::Http2CancelledPerWorkload);
                     self.control.reset();
                 }
                 return None;
@@ -170,6 +168,17 @@ impl Session {
             return Some(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text));
         }
         None
+    }
+
+    /// Whether most requests of the connection were taken back, and its workload takes back more than it may.
+    fn takes_back_too_much(&self) -> bool {
+        let (cancelled, all) = (self.control.cancelled.get(), self.control.requests.get());
+        if cancelled <= all / ANSWERED_SHARE {
+            return false;
+        }
+        let view = self.local.view();
+        let lately = view.state.caller(self.alias).map_or(0, |caller| caller.usage.cancelled_lately());
+        lately > self.local.limits().http2_cancelled_per_workload
     }
 
     async fn forward(
@@ -217,9 +226,13 @@ impl Session {
         let (mut response, lease) = match sent {
             Ok(Ok(sent)) => sent,
             Ok(Err(failure)) => {
-                if let Failure::Connect(_) | Failure::Busy = failure {
-                    flight.record.unreached();
-                    flight.record.fail(FailureReason::TargetConnectionError);
+                match failure {
+                    Failure::Connect(_) | Failure::Busy => {
+                        flight.record.unreached();
+                        flight.record.fail(FailureReason::TargetConnectionError);
+                    }
+                    Failure::TooLong => flight.record.unreached(),
+                    Failure::Target(_) => {}
                 }
                 return Err(self.failed(failure, flight));
             }
@@ -347,6 +360,10 @@ impl Session {
                 Problem::new(StatusCode::BAD_GATEWAY, text)
             }
             Failure::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the target has no room for a request"),
+            Failure::TooLong => Problem::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "the header section is longer than the target takes",
+            ),
         }
     }
 

@@ -336,6 +336,11 @@ impl Record {
         }
     }
 
+    /// Whether it is known why it failed.
+    pub(crate) fn failed(&self) -> bool {
+        self.failure.get().is_some()
+    }
+
     /// Why an answer of ours with this status is no proper one, where nothing more precise is known.
     pub(crate) fn fail_by_status(&self, status: u16) {
         let reason = match status {

@@ -195,3 +195,47 @@ async fn rapid_resets_end_the_connection() {
     engine.until("all ended", |stats| stats.requests_open == 0 && stats.connections_open == 0).await;
     assert!(engine.stats().requests <= 1_000, "{} requests were begun", engine.stats().requests);
 }
+
+/// Fewer on each connection than are too many, and then another connection.
+#[tokio::test]
+async fn paced_resets_are_counted_over_all_connections() {
+    const CONNECTIONS: u64 = 8;
+    const EACH: u64 = 150;
+    let server = Server::start(false, TARGET, |request| async move {
+        if request.uri().path() == "/slow" {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        Ok(Response::new(full("ok")))
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[server.address]).await;
+    let cancel = async || {
+        let (mut client, connection) = h2::client::handshake(engine.connect(CALLER).await).await.unwrap();
+        let connection = tokio::spawn(connection);
+        for _ in 0..EACH {
+            let Ok(ready) = client.ready().await else { break };
+            client = ready;
+            let request = Request::get(format!("http://{HOST}/slow")).body(()).unwrap();
+            let Ok((answer, mut stream)) = client.send_request(request, true) else { break };
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            stream.send_reset(h2::Reason::CANCEL);
+            drop(answer);
+        }
+        connection.abort();
+    };
+    // One that is answered meanwhile, now and later.
+    let mut honest = engine.http2(CALLER).await;
+    for number in 0..CONNECTIONS {
+        cancel().await;
+        assert_eq!(honest.send_request(get2("/")).await.unwrap().status(), StatusCode::OK, "connection {number}");
+    }
+    engine.until("all ended", |stats| stats.requests_open == 0).await;
+    let begun = engine.stats().requests - CONNECTIONS;
+    assert!(begun >= EACH, "{begun}: below the bound they are begun");
+    assert!(begun <= 3 * EACH, "{begun} requests were begun on {CONNECTIONS} connections");
+    assert!(engine.hits("http2_cancelled_per_workload") > 0);
+    let mut new = engine.http2(CALLER).await;
+    for _ in 0..5 {
+        assert_eq!(new.send_request(get2("/")).await.unwrap().status(), StatusCode::OK, "it is not locked out");
+    }
+}

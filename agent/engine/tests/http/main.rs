@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test, also in its helpers")]
 
 mod bounds;
+mod early;
 mod exchange;
 mod fields;
 mod filters;
 mod floods;
 mod frames;
 mod framing;
+mod goodbye;
 mod identity;
+mod neighbours;
 mod normalise;
 mod old;
 mod pools;

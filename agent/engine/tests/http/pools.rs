@@ -346,3 +346,71 @@ async fn targets_that_left_the_state_lose_their_connections() {
     assert_eq!(engine.get("/").await.0, StatusCode::OK);
     assert_eq!(server.accepted(), 2);
 }
+
+#[tokio::test]
+async fn callers_never_share_an_http2_connection() {
+    let server = Server::echo(true).await;
+    let engine = Engine::start(Limits::default());
+    let mut world = engine.world(ProtocolVersion::Http2, &[server.address]);
+    world.vpcs[1].services = vec![0];
+    engine.apply(world).await;
+    for _ in 0..3 {
+        for from in [CALLER, STRANGER] {
+            let mut client = engine.http1(from).await;
+            assert_eq!(client.send_request(get("/")).await.unwrap().status(), StatusCode::OK);
+        }
+    }
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn http2_connections_of_a_caller_are_bounded() {
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let server = Server::start(true, TARGET, |request| async move {
+            if request.uri().path() == "/slow" {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            Ok(Response::new(full("ok")))
+        });
+        servers.push(server.await);
+    }
+    let targets: Vec<_> = servers.iter().map(|server| server.address).collect();
+    let limits = Limits { http2_connections_per_workload: 2, ..Limits::default() };
+    let engine = Engine::start(limits);
+    let mut world = engine.world(ProtocolVersion::Http2, &targets);
+    world.vpcs[1].services = vec![0];
+    engine.apply(world).await;
+    let accepted = || servers.iter().map(Server::accepted).sum::<u64>();
+    // Idle ones go for new ones.
+    for _ in 0..6 {
+        assert_eq!(engine.get("/").await.0, StatusCode::OK);
+    }
+    assert!(accepted() > 3, "each target in turn, and two are kept: {}", accepted());
+    assert_eq!(engine.hits("http2_connections_per_workload"), 0);
+    // Those in use stay: the third target cannot be reached, the other two can.
+    let client = engine.http2(CALLER).await;
+    for held in 1..=2 {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.send_request(get2("/slow")).await.is_ok() });
+        engine.until("held", |stats| stats.requests_open == held).await;
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while servers.iter().filter(|server| server.last().uri.path() == "/slow").count() < 2 {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(engine.get("/").await.0.as_u16());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 503]);
+    assert_eq!(engine.hits("http2_connections_per_workload"), 1);
+    // Another caller has its own.
+    let mut other = engine.http1(STRANGER).await;
+    for _ in 0..3 {
+        other.ready().await.unwrap();
+        assert_eq!(other.send_request(get("/")).await.unwrap().status(), StatusCode::OK);
+    }
+}

@@ -1,0 +1,214 @@
+//! HTTP/2 connections to targets. Each belongs to one caller: streams of a connection share its flow control, its frame
+//! budgets and its end, so nobody else's may be on it (RFC 9113, 5.2).
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    rc::Rc,
+};
+
+use brattice_router::hash::FastMap;
+use hyper::client::conn::http2;
+use tokio::sync::watch;
+
+use super::Key;
+use crate::{
+    http::{body::RequestBody, said::Said},
+    local::{Clock, ConnectError},
+};
+
+/// Connections of a caller to one target; when all have as many streams as the target allows, requests wait in the one
+/// that has fewest.
+const MOST_PER_TARGET: usize = 16;
+/// Idle connections that a worker keeps, over all callers and targets; of more, those that idle longest are closed.
+const MOST_IDLE: usize = 8_192;
+
+/// Whose connections they are: an alias in its generation.
+pub(crate) type Caller = (IpAddr, u32);
+
+/// A connection.
+#[derive(Clone)]
+pub(crate) struct Http2 {
+    pub(crate) sender: http2::SendRequest<RequestBody>,
+    /// Streams of ours that are open.
+    pub(crate) streams: Rc<Cell<usize>>,
+    /// As many may be open, as the target's settings say now.
+    pub(crate) room: Rc<dyn Fn() -> usize>,
+    /// What else the target said of it.
+    pub(crate) said: Rc<Said>,
+    /// Tick when the last one ended.
+    pub(crate) since: Rc<Cell<u32>>,
+}
+
+impl Http2 {
+    /// Whether it takes requests.
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed() && !self.said.leaving()
+    }
+
+    fn idles(&self) -> bool {
+        self.streams.get() == 0
+    }
+}
+
+/// What a connect in progress came to; those who wait for it share it.
+pub(crate) type Opened = watch::Receiver<Option<Result<(), Rc<ConnectError>>>>;
+
+/// What to do for a request.
+pub(crate) enum Choice {
+    /// Use this one.
+    Use(Http2),
+    /// Somebody makes one: wait, then ask again.
+    Wait(Opened),
+    /// Make one.
+    Open,
+    /// The caller has as many as it may, all of them in use; this one leads to the target.
+    Full(Option<Http2>),
+}
+
+/// A caller's, to one target.
+#[derive(Default)]
+struct Kept {
+    connections: Vec<Http2>,
+    /// One is being made.
+    opening: Option<Opened>,
+}
+
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.opening.is_none()
+    }
+
+    /// How many there are, and will be.
+    fn len(&self) -> usize {
+        self.connections.len() + usize::from(self.opening.is_some())
+    }
+
+    /// The one with the fewest streams.
+    fn least(&self) -> Option<&Http2> {
+        self.connections.iter().min_by_key(|connection| connection.streams.get())
+    }
+}
+
+/// A caller's, to all targets.
+#[derive(Default)]
+struct Own(FastMap<Key, Kept>);
+
+impl Own {
+    fn len(&self) -> usize {
+        self.0.values().map(Kept::len).sum()
+    }
+
+    /// Forgets what is closed, as far as `keep` says, and what is empty then.
+    fn retain(&mut self, mut keep: impl FnMut(&Key, &Http2) -> bool) {
+        self.0.retain(|key, kept| {
+            kept.connections.retain(|connection| keep(key, connection));
+            !kept.is_empty()
+        });
+    }
+
+    /// Closes the one that idles longest, if any does.
+    fn evict(&mut self, clock: &Clock) -> bool {
+        let idle = self.0.values().flat_map(|kept| &kept.connections).filter(|connection| connection.idles());
+        let Some(oldest) = idle.max_by_key(|connection| clock.since(connection.since.get())) else { return false };
+        let oldest = Rc::clone(&oldest.streams);
+        self.retain(|_, connection| !Rc::ptr_eq(&connection.streams, &oldest));
+        true
+    }
+}
+
+/// All HTTP/2 connections of a worker.
+#[derive(Default)]
+pub(crate) struct Http2Pool(RefCell<FastMap<Caller, Own>>);
+
+impl Http2Pool {
+    /// A connection of the caller's with room for a stream, or what to do to get one. `limit`: of its connections to
+    /// all targets.
+    pub(crate) fn choose(&self, caller: &Caller, key: &Key, clock: &Clock, limit: u32) -> Choice {
+        let mut all = self.0.borrow_mut();
+        let Some(own) = all.get_mut(caller) else { return Choice::Open };
+        if let Some(kept) = own.0.get_mut(key) {
+            kept.connections.retain(Http2::is_open);
+            let room = |connection: &&Http2| connection.streams.get() < (connection.room)();
+            if let Some(connection) = kept.connections.iter().find(room) {
+                return Choice::Use(connection.clone());
+            }
+            if let Some(opening) = &kept.opening {
+                return Choice::Wait(opening.clone());
+            }
+            if kept.connections.len() >= MOST_PER_TARGET
+                && let Some(connection) = kept.least()
+            {
+                return Choice::Use(connection.clone());
+            }
+        }
+        if own.len() >= limit as usize {
+            own.retain(|_, connection| connection.is_open());
+            if own.len() >= limit as usize && !own.evict(clock) {
+                return Choice::Full(own.0.get(key).and_then(Kept::least).cloned());
+            }
+        }
+        Choice::Open
+    }
+
+    /// Says that a connection is being made.
+    pub(crate) fn opening(&self, caller: Caller, key: Key, opened: Opened) {
+        self.0.borrow_mut().entry(caller).or_default().0.entry(key).or_default().opening = Some(opened);
+    }
+
+    /// The connection was made, or not.
+    pub(crate) fn opened(&self, caller: &Caller, key: &Key, connection: Option<Http2>) {
+        let mut all = self.0.borrow_mut();
+        let Some(own) = all.get_mut(caller) else { return };
+        if let Some(kept) = own.0.get_mut(key) {
+            kept.opening = None;
+            kept.connections.extend(connection);
+            if kept.is_empty() {
+                own.0.remove(key);
+            }
+        }
+        if own.0.is_empty() {
+            all.remove(caller);
+        }
+    }
+
+    /// Gives nobody the connections that are not wanted any more.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&Caller) -> bool) {
+        self.0.borrow_mut().retain(|caller, own| {
+            own.0.retain(|key, _| wanted(key));
+            may_call(caller) && !own.0.is_empty()
+        });
+    }
+
+    /// Closes what idled for too long, or is too much; the answer is how many of each. `crowded`: descriptors are few.
+    pub(crate) fn sweep(&self, clock: &Clock, crowded: bool) -> (u64, u64) {
+        let mut all = self.0.borrow_mut();
+        // What the target closed is not counted as timed out.
+        all.values_mut().for_each(|own| own.retain(|_, connection| connection.is_open()));
+        let most_ticks = most_ticks(&all, clock, if crowded { 0 } else { MOST_IDLE });
+        let (mut timed_out, mut surplus) = (0, 0);
+        all.retain(|_, own| {
+            own.retain(|key, connection| {
+                let idle_ticks = clock.ticks(key.idle_ms);
+                let idle = if connection.idles() { clock.since(connection.since.get()) } else { 0 };
+                timed_out += u64::from(idle >= idle_ticks);
+                surplus += u64::from(idle >= most_ticks && idle < idle_ticks);
+                idle < idle_ticks.min(most_ticks)
+            });
+            !own.0.is_empty()
+        });
+        (timed_out, surplus)
+    }
+}
+
+/// How long connections may idle, in ticks, so that about `most` of them are left.
+fn most_ticks(all: &FastMap<Caller, Own>, clock: &Clock, most: usize) -> u32 {
+    let idle =
+        || all.values().flat_map(|own| own.0.values()).flat_map(|kept| &kept.connections).filter(|held| held.idles());
+    if idle().count() <= most {
+        return u32::MAX;
+    }
+    let mut ticks: Vec<u32> = idle().map(|held| clock.since(held.since.get())).collect();
+    // Those of this tick stay until the next one.
+    (*ticks.select_nth_unstable(most).1).max(1)
+}
