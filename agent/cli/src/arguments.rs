@@ -184,9 +184,6 @@ pub(crate) enum EngineVerb {
 /// `brattice engine run`.
 #[derive(Debug, Args)]
 pub(crate) struct EngineArguments {
-    /// The agent's socket for engines
-    #[arg(long)]
-    pub(crate) socket: PathBuf,
     /// The engine's user
     #[arg(long)]
     pub(crate) uid: u32,

@@ -16,6 +16,7 @@ use brattice_loader::interfaces::{Interface, PlaceWatch, Watch as NetworkWatch, 
 use brattice_loader::{Datapath, Ipv6, PinWatch, ipv6};
 use brattice_model::{Diagnostic, Model, Owner};
 use brattice_wire::api::{Answer, ErrorCode, Mode, Recalled, Request, Scope};
+use brattice_wire::rarely;
 use brattice_wire::records::{MAX_BACKLOG, MAX_REQUEST_ID, Query};
 use brattice_wire::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
@@ -279,7 +280,7 @@ impl Node {
                     self.maps.refresh();
                 }
                 for what in mended {
-                    warn!(what, "somebody removed or changed it; it was put back");
+                    rarely!(warn, what, "somebody removed or changed it; it was put back");
                     *self.repairs.entry(what.to_owned()).or_default() += 1;
                 }
                 self.unmended = None;

@@ -1,37 +1,41 @@
 //! The engine's side of the connection to the agent; `brattice_wire::engine` has the protocol.
 //!
-//! The engine outlives agents: when the connection ends it serves on and connects again, to whatever socket then lies at
-//! the path, and hands the new agent its descriptors. It obeys root only.
+//! The first connection is what the engine was started with. With its start comes a listening Unix socket, on which later
+//! agents call: the engine itself cannot make a Unix socket, so it reaches nobody's. It outlives agents, serves on
+//! without one, and shows the next one its descriptors. It obeys root only, and of two agents the one that called last.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
 use brattice_wire::{
     engine::{
-        AccessLog, FrameError, FromEngine, MAX_FROM_ENGINE, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, Settings, Stats,
-        ToEngine, decode, encode,
+        AccessLog, FrameError, FromEngine, MAX_FROM_ENGINE, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, SILENT, Settings,
+        Stats, ToEngine, decode, encode,
     },
+    rarely,
     records::{NodeMetrics, Query},
     snapshot::Snapshot,
 };
-use tokio::{net::UnixStream, time::Instant};
+use nix::sys::socket::{UnixAddr, getsockname, getsockopt, sockopt};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
 
 use crate::{
     fds::{self, StreamError},
     orders::{Dispatcher, Order, OrderError},
 };
 
-/// Time between two attempts to reach an agent.
-pub const RECONNECT: Duration = Duration::from_millis(50);
-/// How long a new engine waits for an agent that starts it, before it exits: nobody wants it.
+/// How long a new engine waits for its start, before it exits: nobody wants it.
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a new engine waits where the socket is out of its reach: an agent may be about to set its owner.
-pub const REACH_PATIENCE: Duration = Duration::from_secs(1);
 /// How long all workers have to confirm an order, before the engine exits as broken.
 pub const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause after a failed accept (no descriptor left, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Added to the grace period of a shutdown for closing what is left.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
 /// Longest reason of a [`FromEngine::Refused`], bytes.
@@ -86,35 +90,22 @@ pub struct Started<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Nobody started this engine.
-    #[error("no agent started this engine through {path} within {START_PATIENCE:?}: {last}")]
-    NoAgent {
-        /// The socket.
-        path: String,
-        /// The last failure.
-        last: String,
-    },
-    /// The socket is out of the engine's reach, and will be after a restart of the agent.
-    #[error(
-        "the engine's user may not reach {path}: {error}; its directory must be searchable and the socket writable for this user"
-    )]
-    Unreachable {
-        /// The socket.
-        path: String,
-        /// What the kernel said.
-        error: std::io::Error,
-    },
+    #[error("the agent did not start this engine: {0}")]
+    NotStarted(String),
     /// A worker is broken.
     #[error(transparent)]
     Worker(#[from] OrderError),
 }
 
-/// Why a connection was given up. The next one is tried.
+/// Why a connection was given up. The next one is waited for.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
-    #[error("cannot connect: {0}")]
-    Connect(std::io::Error),
-    #[error("the socket belongs to user {0}, not to root: nobody else may command the engine")]
+    #[error("user {0} holds its other end, not root: nobody else may command the engine")]
     NotRoot(u32),
+    #[error("the agent said nothing for {0:?}")]
+    Silent(Duration),
+    #[error("another agent has called")]
+    Replaced,
     #[error(transparent)]
     Stream(#[from] StreamError),
     #[error("the agent broke the protocol: {0}")]
@@ -129,8 +120,8 @@ impl From<FrameError> for Lost {
 
 enum End {
     Lost(Lost),
+    Newer(UnixStream),
     Broken(OrderError),
-    Shutdown,
 }
 
 impl<E: Into<Lost>> From<E> for End {
@@ -139,60 +130,78 @@ impl<E: Into<Lost>> From<E> for End {
     }
 }
 
-/// Serves agents until one says shutdown.
+/// Obeys the agent at the other end of `first`, then those that call, until one says shutdown.
 ///
 /// # Errors
-/// When no agent starts the engine, or a worker is broken.
-pub async fn run(path: &Path, core: &mut impl Core) -> Result<(), LinkError> {
-    let begun = Instant::now();
-    let mut patience = begun + START_PATIENCE;
-    let mut reported = String::new();
+/// When the first one does not start the engine, or a worker is broken.
+pub async fn run(first: UnixStream, core: &mut impl Core) -> Result<(), LinkError> {
+    let mut door = None;
+    let mut next = Some(first);
     loop {
-        let lost = match session(path, core).await {
-            End::Shutdown => return Ok(()),
-            End::Broken(error) => return Err(error.into()),
-            End::Lost(lost) => lost,
+        let stream = match next.take() {
+            Some(stream) => stream,
+            None => caller(door.as_ref()).await,
         };
-        let last = lost.to_string();
-        if core.started().is_some() {
-            patience = Instant::now() + START_PATIENCE;
-        } else {
-            match lost {
-                Lost::Connect(error)
-                    if error.kind() == std::io::ErrorKind::PermissionDenied && begun.elapsed() >= REACH_PATIENCE =>
-                {
-                    return Err(LinkError::Unreachable { path: path.display().to_string(), error });
-                }
-                _ if Instant::now() >= patience => {
-                    return Err(LinkError::NoAgent { path: path.display().to_string(), last });
-                }
-                _ => {}
+        let lost = match converse(&stream, &mut door, core).await {
+            Ok(()) => return Ok(()),
+            Err(End::Broken(error)) => return Err(error.into()),
+            Err(End::Newer(newer)) => {
+                next = Some(newer);
+                Lost::Replaced
+            }
+            Err(End::Lost(lost)) => lost,
+        };
+        if door.is_none() {
+            return Err(LinkError::NotStarted(lost.to_string()));
+        }
+        rarely!(warn, cause = %lost, "no connection to the agent; serving on until one calls");
+    }
+}
+
+/// The next agent; never, without a door.
+async fn caller(door: Option<&UnixListener>) -> UnixStream {
+    let Some(door) = door else { return std::future::pending().await };
+    loop {
+        match door.accept().await {
+            Ok((stream, _)) => match of_root(&stream) {
+                Ok(()) => return stream,
+                Err(lost) => rarely!(warn, %lost, "a caller is turned away"),
+            },
+            Err(error) => {
+                rarely!(warn, %error, "a connection of an agent cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-        // Once per cause, or a missing agent would fill the log at 20 lines a second.
-        if last != reported {
-            tracing::warn!(cause = %last, "no connection to the agent; serving on and trying again");
-            reported = last;
-        }
-        tokio::time::sleep(RECONNECT).await;
     }
+}
+
+/// The kernel's word on who made the connection.
+fn of_root(stream: &UnixStream) -> Result<(), Lost> {
+    let peer = stream.peer_cred().map_err(StreamError::Io)?;
+    if peer.uid() != 0 {
+        return Err(Lost::NotRoot(peer.uid()));
+    }
+    Ok(())
+}
+
+/// The agent's next message. A frame that was begun is given up where another agent calls, or none ends it in time.
+async fn receive(
+    stream: &UnixStream,
+    door: Option<&UnixListener>,
+    patience: Duration,
+) -> Result<(ToEngine, Vec<OwnedFd>), End> {
+    let received = tokio::select! {
+        biased;
+        newer = caller(door) => return Err(End::Newer(newer)),
+        received = timeout(patience, fds::receive(stream, MAX_TO_ENGINE)) => received,
+    };
+    let (body, descriptors) = received.map_err(|_| Lost::Silent(patience))?.map_err(Lost::from)?;
+    Ok((decode(&body).map_err(Lost::from)?, descriptors))
 }
 
 /// One connection, from hello to its end.
-async fn session(path: &Path, core: &mut impl Core) -> End {
-    match converse(path, core).await {
-        Ok(()) => End::Shutdown,
-        Err(end) => end,
-    }
-}
-
-async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
-    let stream = UnixStream::connect(path).await.map_err(Lost::Connect)?;
-    // The credentials of the listener: who called listen(2) on the path.
-    let peer = stream.peer_cred().map_err(Lost::Connect)?;
-    if peer.uid() != 0 {
-        return Err(Lost::NotRoot(peer.uid()).into());
-    }
+async fn converse(stream: &UnixStream, door: &mut Option<UnixListener>, core: &mut impl Core) -> Result<(), End> {
+    of_root(stream)?;
     let (running, descriptors): (_, Vec<BorrowedFd<'_>>) = match core.started() {
         Some(started) => (
             Some(Running {
@@ -204,12 +213,11 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
         ),
         None => (None, Vec::new()),
     };
-    answer(&stream, &FromEngine::Hello { version: PROTOCOL_VERSION, running }, &descriptors).await?;
-    tracing::info!(socket = %path.display(), running = core.started().is_some(), "connected to the agent");
+    answer(stream, &FromEngine::Hello { version: PROTOCOL_VERSION, running }, &descriptors).await?;
+    tracing::info!(running = core.started().is_some(), "connected to the agent");
     loop {
-        let (body, mut descriptors) = fds::receive(&stream, MAX_TO_ENGINE).await.map_err(Lost::from)?;
-        let message: ToEngine = decode(&body).map_err(Lost::from)?;
-        drop(body);
+        let patience = if door.is_some() { SILENT } else { START_PATIENCE };
+        let (message, mut descriptors) = receive(stream, door.as_ref(), patience).await?;
         let due = match &message {
             // Counted where they are used.
             ToEngine::Start(_) => descriptors.len(),
@@ -225,7 +233,11 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
                 if core.started().is_some() {
                     return Err(Lost::Protocol("start was said to a running engine".into()).into());
                 }
+                let listener =
+                    descriptors.pop().ok_or_else(|| Lost::Protocol("start came without descriptors".into()))?;
+                let listener = listening(listener).map_err(Lost::Protocol)?;
                 core.start(settings, descriptors).map_err(Lost::Protocol)?;
+                *door = Some(listener);
             }
             ToEngine::Snapshot(snapshot) => {
                 let revision = snapshot.revision;
@@ -241,11 +253,11 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
                         FromEngine::Refused { revision, reason: shortened(reason) }
                     }
                 };
-                answer(&stream, &reply, &[]).await?;
+                answer(stream, &reply, &[]).await?;
             }
             ToEngine::CloseAliases { token, aliases } => {
                 order(&workers(core)?, &Order::CloseAliases(aliases.into()), CONFIRM_PATIENCE).await?;
-                answer(&stream, &FromEngine::AliasesClosed { token }, &[]).await?;
+                answer(stream, &FromEngine::AliasesClosed { token }, &[]).await?;
             }
             ToEngine::AccessLog(log) => core.access_log(log.zip(descriptors.pop())),
             ToEngine::Metrics(_) => core.metrics(descriptors.pop()).map_err(Lost::Protocol)?,
@@ -255,7 +267,8 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
                     core.attend(query, connection);
                 }
             }
-            ToEngine::Stats => answer(&stream, &FromEngine::Stats(core.stats()), &[]).await?,
+            ToEngine::Ping => answer(stream, &FromEngine::Pong, &[]).await?,
+            ToEngine::Stats => answer(stream, &FromEngine::Stats(core.stats()), &[]).await?,
             ToEngine::Shutdown { grace_ms } => {
                 let grace = Duration::from_millis(grace_ms.into());
                 tracing::info!(?grace, "the agent says shutdown");
@@ -273,6 +286,21 @@ async fn converse(path: &Path, core: &mut impl Core) -> Result<(), End> {
     }
 }
 
+/// The socket on which later agents call.
+fn listening(socket: OwnedFd) -> Result<UnixListener, String> {
+    let listens = getsockopt(&socket, sockopt::AcceptConn).map_err(|error| format!("no socket: {error}"))?;
+    let family = getsockname::<UnixAddr>(socket.as_raw_fd());
+    if !listens || family.is_err() {
+        return Err("what came in the place of the socket for later agents is none".to_owned());
+    }
+    let made = || -> io::Result<UnixListener> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    };
+    made().map_err(|error| format!("the socket for later agents cannot be used: {error}"))
+}
+
 fn workers(core: &impl Core) -> Result<Dispatcher, Lost> {
     let started = core.started().ok_or_else(|| Lost::Protocol("the engine was not started yet".into()))?;
     Ok(started.workers.clone())
@@ -284,7 +312,9 @@ async fn order(workers: &Dispatcher, order: &Order, patience: Duration) -> Resul
 
 async fn answer(stream: &UnixStream, message: &FromEngine, descriptors: &[BorrowedFd<'_>]) -> Result<(), Lost> {
     let frame = encode(message, MAX_FROM_ENGINE)?;
-    Ok(fds::send(stream, &frame, descriptors).await?)
+    // An agent that does not read is as good as silent.
+    let sent = timeout(SILENT, fds::send(stream, &frame, descriptors)).await.map_err(|_| Lost::Silent(SILENT))?;
+    Ok(sent?)
 }
 
 /// At most [`MAX_REASON`] bytes, cut between characters.
@@ -295,4 +325,75 @@ fn shortened(mut reason: String) -> String {
     }
     reason.truncate(end);
     reason
+}
+
+#[cfg(test)]
+mod tests {
+    use brattice_wire::engine::PING;
+
+    use super::*;
+
+    /// One that was started.
+    struct Started;
+
+    impl Core for Started {
+        fn start(&mut self, _: Settings, _: Vec<OwnedFd>) -> Result<(), String> {
+            Ok(())
+        }
+        fn started(&self) -> Option<super::Started<'_>> {
+            None
+        }
+        fn publish(&self, _: Snapshot) -> Result<(), String> {
+            Ok(())
+        }
+        fn revision(&self) -> u64 {
+            7
+        }
+        fn stats(&self) -> Stats {
+            Stats::default()
+        }
+        fn access_log(&self, _: Option<(AccessLog, OwnedFd)>) {}
+        fn metrics(&mut self, _: Option<OwnedFd>) -> Result<(), String> {
+            Ok(())
+        }
+        fn node_metrics(&self, _: NodeMetrics) {}
+        fn attend(&self, _: Query, _: OwnedFd) {}
+        fn drain(&self) {}
+    }
+
+    /// What becomes of a link whose agent pings as often as `pings` says, each a pause after the one before, and then says
+    /// nothing more; and after how long.
+    async fn silence(pings: u32, pause: Duration) -> (End, Duration) {
+        let (agent, engine) = UnixStream::pair().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut door = Some(UnixListener::bind(folder.path().join("door")).unwrap());
+        let begun = tokio::time::Instant::now();
+        let pinging = tokio::spawn(async move {
+            let frame = encode(&ToEngine::Ping, MAX_TO_ENGINE).unwrap();
+            for _ in 0..pings {
+                tokio::time::sleep(pause).await;
+                fds::send(&agent, &frame, &[]).await.unwrap();
+                loop {
+                    let (body, _) = fds::receive(&agent, MAX_FROM_ENGINE).await.unwrap();
+                    if decode::<FromEngine>(&body).unwrap() == FromEngine::Pong {
+                        break;
+                    }
+                }
+            }
+            agent
+        });
+        let end = converse(&engine, &mut door, &mut Started).await.unwrap_err();
+        drop(pinging);
+        (end, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_agent_is_given_up_and_one_that_pings_is_not() {
+        let (end, after) = silence(0, Duration::ZERO).await;
+        assert!(matches!(end, End::Lost(Lost::Silent(SILENT))));
+        assert!((SILENT..SILENT + Duration::from_secs(1)).contains(&after), "{after:?}");
+        let (end, after) = silence(1_000, PING).await;
+        assert!(matches!(end, End::Lost(Lost::Silent(SILENT))));
+        assert!(after >= 1_000 * PING + SILENT, "{after:?}");
+    }
 }

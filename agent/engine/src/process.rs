@@ -10,19 +10,19 @@
 
 use std::{
     net::{TcpListener, UdpSocket},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::Arc,
     thread,
 };
 
 use brattice_wire::{
     engine::{AccessLog, Limits, Settings, Stats},
+    rarely,
     records::{NodeMetrics, Query},
     snapshot::Snapshot,
 };
-use nix::sys::socket::{SockType, getsockopt, sockopt};
-use tokio::sync::mpsc;
+use nix::sys::socket::{SockType, UnixAddr, getsockname, getsockopt, sockopt};
+use tokio::{net::UnixStream, sync::mpsc};
 
 use crate::{
     dns,
@@ -46,9 +46,6 @@ const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 /// How the engine is started.
 #[derive(Clone, Debug)]
 pub struct Args {
-    /// The agent's Unix socket for engines. The engine's user must be able to reach it, also later: each directory on
-    /// the way searchable, the socket writable.
-    pub socket: PathBuf,
     /// The engine's user; not 0, and nobody else's.
     pub uid: u32,
     /// Its group; not 0.
@@ -77,18 +74,19 @@ pub enum Error {
     Thread(String),
 }
 
-/// The whole engine process: sandbox, link, workers. Call it while the process has one thread. Returns when the agent
-/// says shutdown.
+/// The whole engine process: sandbox, link, workers. Call it while the process has one thread, with the connection to the
+/// agent as its standard input. Returns when the agent says shutdown.
 ///
 /// # Errors
 /// See [`Error`]; the process is to exit then, it cannot be used for anything else.
 pub fn run(args: Args) -> Result<(), Error> {
-    let Args { socket, uid, gid } = args;
+    let Args { uid, gid } = args;
     close_strays();
     raise_file_limit();
-    // Before the sandbox: it asks for the working directory.
-    let socket = std::path::absolute(socket)
-        .map_err(|error| Error::Start { what: "make the path of the agent's socket absolute", error })?;
+    let link = link_of_stdin().map_err(|error| Error::Start {
+        what: "use standard input as the connection to the agent (the agent starts engines, nobody else does)",
+        error,
+    })?;
     let missing = sandbox::enter(uid, gid)?;
     for what in &missing {
         tracing::warn!(what, "a part of the sandbox is missing");
@@ -101,9 +99,11 @@ pub fn run(args: Args) -> Result<(), Error> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let mut engine = Engine { missing, ended, running: None };
     runtime.block_on(async {
+        let link = UnixStream::from_std(link)
+            .map_err(|error| Error::Start { what: "wait for the connection to the agent", error })?;
         tokio::select! {
             biased;
-            ended = link::run(&socket, &mut engine) => Ok(ended?),
+            ended = link::run(link, &mut engine) => Ok(ended?),
             Some(thread) = ends.recv() => Err(Error::Thread(thread)),
         }
     })
@@ -116,6 +116,17 @@ fn close_strays() {
     unsafe {
         libc::close_range(3, u32::MAX, 0);
     }
+}
+
+/// The agent's end of a socket pair is what the engine is started with: it cannot make a Unix socket by itself.
+fn link_of_stdin() -> std::io::Result<std::os::unix::net::UnixStream> {
+    let stdin = std::io::stdin();
+    getsockname::<UnixAddr>(stdin.as_raw_fd())?;
+    let link = std::os::unix::net::UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
+    link.set_nonblocking(true)?;
+    // Its only descriptor: it is closed when the link is given up.
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(link)
 }
 
 /// As many files as allowed; where root starts us, up to [`MOST_FILES`]. A lower bound shows as refused connections.
@@ -242,7 +253,7 @@ impl Core for Engine {
 /// Without waiting: who asks too much is not answered.
 fn tell(desk: &mpsc::Sender<ToDesk>, order: ToDesk) {
     if desk.try_send(order).is_err() {
-        tracing::warn!("the desk has too many callers waiting; one is turned away");
+        rarely!(warn, "the desk has too many callers waiting; one is turned away");
     }
 }
 

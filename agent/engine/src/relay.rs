@@ -143,7 +143,7 @@ impl Relay {
             match listener.accept().await {
                 Ok((stream, peer)) => self.begin(stream, peer),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
+                    brattice_wire::rarely!(warn, %error, "a connection cannot be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -3,23 +3,27 @@
 //! A frame is a 4-byte length in network order and that many bytes of postcard. The agent trusts nothing in
 //! [`FromEngine`]: it is bounded by [`MAX_FROM_ENGINE`] and every field is checked. File descriptors travel with
 //! `SCM_RIGHTS` on the first byte of a frame: those of a [`ToEngine::Start`] or [`FromEngine::Hello`] in the order of
-//! [`descriptor_count`], one each with [`ToEngine::AccessLog`], [`ToEngine::Metrics`] and [`ToEngine::Attend`].
+//! [`descriptor_count`], one each with [`ToEngine::AccessLog`], [`ToEngine::Metrics`] and [`ToEngine::Attend`]. With a
+//! start comes one more, the last: a listening Unix socket, on which later agents call the engine.
 //!
 //! ```text
 //! agent                                    engine
-//!   │  spawn with one end of nothing: the engine connects to <run>/engine.sock
+//!   │  spawn, with one end of a socket pair as its standard input
 //!   │◄── Hello { running: None } ─────────────┤   a new engine
-//!   ├─── Start { settings } + descriptors ───►│
+//!   ├─── Start { settings } + descriptors ───►│   among them the socket at <run>/engine.sock
 //!   ├─── AccessLog, Metrics + descriptor ────►│
 //!   ├─── Snapshot(..) ───────────────────────►│
 //!   │◄── Applied { revision } ────────────────┤
 //!   ├─── CloseAliases { .. } ────────────────►│
 //!   │◄── AliasesClosed { .. } ────────────────┤
-//!   ✗ agent dies; the engine serves on and connects again every 50 ms
+//!   ├─── Ping ───────────────────────────────►│   every 2 s: either side gives up a link that is silent
+//!   │◄── Pong ────────────────────────────────┤
+//!   ✗ agent dies; the engine serves on, and the next agent connects to <run>/engine.sock
 //!   │◄── Hello { running: Some } + the same descriptors ─┤
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -27,7 +31,11 @@ use crate::records::{NodeMetrics, Query};
 use crate::snapshot::Snapshot;
 
 /// Raised when a message changes; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
+/// Time between two [`ToEngine::Ping`]s.
+pub const PING: Duration = Duration::from_secs(2);
+/// An engine that hears nothing of its agent for so long gives the link up and waits for the next call.
+pub const SILENT: Duration = Duration::from_secs(30);
 /// Largest frame from the agent, bytes.
 pub const MAX_TO_ENGINE: usize = 512 * 1024 * 1024;
 /// Largest frame from the engine, bytes.
@@ -42,7 +50,8 @@ pub const fn descriptor_count(workers: u32, ipv6: bool) -> usize {
 /// From the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToEngine {
-    /// Once, as the first message to an engine that is not running yet; carries the descriptors.
+    /// Once, as the first message to an engine that is not running yet; carries the descriptors, and behind them the
+    /// listening Unix socket for later agents.
     Start(Settings),
     /// The state to serve from now on.
     Snapshot(Box<Snapshot>),
@@ -56,6 +65,8 @@ pub enum ToEngine {
     },
     /// Ask for [`FromEngine::Stats`].
     Stats,
+    /// Ask for [`FromEngine::Pong`]. Answered in turn, so its answer says that what was asked before is done.
+    Ping,
     /// Where the access log goes from now on; with a descriptor that can be written. `None`, without one: nowhere.
     AccessLog(Option<AccessLog>),
     /// Serve metrics on the listening socket (TCP or Unix) that comes with it, instead of any before; false, without
@@ -101,6 +112,8 @@ pub enum FromEngine {
     },
     /// Answer to [`ToEngine::Stats`].
     Stats(Stats),
+    /// Answer to [`ToEngine::Ping`].
+    Pong,
 }
 
 /// What a running engine tells a new agent.

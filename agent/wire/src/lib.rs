@@ -6,12 +6,15 @@
 //! - [`records`]: what the engine tells of its work, to callers whom the agent hands over.
 //! - [`api`]: the requests and answers between the CLI and the agent; [`explain`] of them what becomes of a request.
 //!
-//! Types only: no I/O, so that every side can be tested without the other.
+//! - [`rarely`]: how often both may log what a stranger brings about.
+//!
+//! Types only, but for that: no I/O, so that every side can be tested without the other.
 
 pub mod api;
 pub mod auth;
 pub mod engine;
 pub mod explain;
+pub mod rarely;
 pub mod records;
 pub mod rules;
 pub mod snapshot;

@@ -124,10 +124,10 @@ fn without_a_successor_clients_are_reset_at_once() {
     let retail = Retail::start();
     let vip = retail.orders();
     retail.blue.http(vip).unwrap().nonce("before").unwrap();
-    // The successor cannot reach the agent: its socket is out of the way.
+    // No successor can be started: something lies where its socket belongs.
     let socket = retail.lab.run_dir().join("engine.sock");
-    let away = socket.with_extension("away");
-    fs::rename(&socket, &away).unwrap();
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
     let engine = retail.lab.engine_pid();
     kill(engine, Signal::SIGKILL).unwrap();
     let killed = Instant::now();
@@ -151,7 +151,7 @@ fn without_a_successor_clients_are_reset_at_once() {
     }
     retail.lab.dropped("EngineDown", 1);
     assert_ne!(retail.lab.status().health, brattice_wire::api::Health::Ok);
-    fs::rename(&away, &socket).unwrap();
+    fs::remove_dir(&socket).unwrap();
     wait_until("a successor serves", Duration::from_secs(10), || {
         retail.blue.http(vip).and_then(|mut open| open.nonce("n")).is_ok()
     });

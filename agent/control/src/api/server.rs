@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brattice_wire::api::{Answer, ErrorCode, MAX_REQUEST, Request};
+use brattice_wire::rarely;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::{info, warn};
 
-/// Most connections of root at once; as many again of everybody else, who thus cannot lock root out.
+/// Most connections of root at once; as many again of those who may ask, who thus cannot lock root out; and as many of
+/// those who may not, who thus lock nobody out.
 pub const MAX_CONNECTIONS: usize = 16;
 /// Time to send a request.
 pub const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -139,11 +140,12 @@ pub fn bind(socket: &Path, group: u32) -> io::Result<UnixListener> {
 pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<Call>) {
     let root = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let others = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let refused = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(e) => {
-                warn!(error = %e, "the API socket does not accept");
+                rarely!(warn, error = %e, "the API socket does not accept");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -151,13 +153,17 @@ pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<C
         let caller = match caller(&stream) {
             Ok(caller) => caller,
             Err(e) => {
-                warn!(error = %e, "a caller of the API whom the kernel does not know");
+                rarely!(warn, error = %e, "a caller of the API whom the kernel does not know");
                 continue;
             }
         };
-        let places = if caller.uid == 0 { &root } else { &others };
+        let places = match access.connect(&caller) {
+            Ok(()) if caller.uid == 0 => &root,
+            Ok(()) => &others,
+            Err(_) => &refused,
+        };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            warn!(uid = caller.uid, "too many callers of the API at once");
+            rarely!(warn, uid = caller.uid, "too many callers of the API at once");
             continue;
         };
         let calls = calls.clone();
@@ -171,7 +177,7 @@ pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<C
 async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls: mpsc::Sender<Call>) {
     let answer = match access.connect(caller) {
         Err(why) => {
-            info!(uid = caller.uid, why, "a caller of the API was refused");
+            rarely!(info, uid = caller.uid, why, "a caller of the API was refused");
             Answer::Error { code: ErrorCode::Forbidden, message: why }
         }
         Ok(()) => match tokio::time::timeout(REQUEST_TIME, read(&mut stream)).await {
@@ -206,7 +212,7 @@ async fn answer(line: &[u8], access: Access, caller: &Caller, stream: &UnixStrea
     };
     if let Err(why) = access.check(caller, &request) {
         // Without its content: paths and header values are nobody's business in a log.
-        info!(uid = caller.uid, why, "a request was refused");
+        rarely!(info, uid = caller.uid, why, "a request was refused");
         return Answer::Error { code: ErrorCode::Forbidden, message: why }.into();
     }
     let connection = match request.is_for_engine().then(|| stream.as_fd().try_clone_to_owned()).transpose() {

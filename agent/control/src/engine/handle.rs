@@ -20,7 +20,7 @@ pub struct Supervision {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Where the engine connects to.
+    /// Where later agents call the engine.
     pub socket: PathBuf,
     /// Where the process is recorded for later agents.
     pub record: PathBuf,
@@ -30,6 +30,8 @@ pub struct Supervision {
     pub gid: u32,
     /// A worker whose heartbeat is older than this is stuck.
     pub stuck: Duration,
+    /// An engine that does not answer for so long cannot be told anything.
+    pub silent: Duration,
     /// What it is started with.
     pub settings: Settings,
     /// Where the access log goes.

@@ -44,6 +44,17 @@ pub struct Received {
     pub message: FromEngine,
     /// Descriptors sent with its first byte.
     pub descriptors: Vec<OwnedFd>,
+    /// The kernel's word on who sent it; only where the socket asks for it (`SO_PASSCRED`).
+    pub sender: Option<Sender>,
+}
+
+/// A process at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its id.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
 }
 
 /// Reads messages.
@@ -51,12 +62,13 @@ pub struct Reader {
     stream: Arc<UnixStream>,
     buffer: Vec<u8>,
     descriptors: Vec<OwnedFd>,
+    sender: Option<Sender>,
 }
 
 impl Reader {
     /// Reads from `stream`.
     pub fn new(stream: Arc<UnixStream>) -> Self {
-        Self { stream, buffer: Vec::new(), descriptors: Vec::new() }
+        Self { stream, buffer: Vec::new(), descriptors: Vec::new(), sender: None }
     }
 
     /// The next message.
@@ -70,7 +82,8 @@ impl Reader {
                 if self.buffer.len() >= end {
                     let message = decode(&self.buffer[4..end])?;
                     self.buffer.drain(..end);
-                    return Ok(Received { message, descriptors: std::mem::take(&mut self.descriptors) });
+                    let descriptors = std::mem::take(&mut self.descriptors);
+                    return Ok(Received { message, descriptors, sender: self.sender });
                 }
             }
             self.fill().await?;
@@ -78,11 +91,12 @@ impl Reader {
     }
 
     async fn fill(&mut self) -> Result<(), LinkError> {
-        let Self { stream, buffer, descriptors } = self;
+        let Self { stream, buffer, descriptors, sender } = self;
         let (read, flags) = stream
             .async_io(Interest::READABLE, || {
                 let mut bytes = [0; 16 * 1024];
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+                let mut space =
+                    [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1))];
                 let mut control = RecvAncillaryBuffer::new(&mut space);
                 let result = rustix::net::recvmsg(
                     &**stream,
@@ -91,8 +105,13 @@ impl Reader {
                     RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
                 )?;
                 for message in control.drain() {
-                    if let RecvAncillaryMessage::ScmRights(received) = message {
-                        descriptors.extend(received);
+                    match message {
+                        RecvAncillaryMessage::ScmRights(received) => descriptors.extend(received),
+                        RecvAncillaryMessage::ScmCredentials(of) => {
+                            let pid = u32::try_from(of.pid.as_raw_nonzero().get()).ok();
+                            *sender = pid.map(|pid| Sender { pid, uid: of.uid.as_raw() });
+                        }
+                        _ => {}
                     }
                 }
                 buffer.extend_from_slice(&bytes[..result.bytes]);

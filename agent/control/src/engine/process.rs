@@ -67,22 +67,18 @@ impl Process {
         Ok(Self { pid, since: Instant::now(), pidfd, child })
     }
 
-    /// Starts the engine. It outlives the agent: own process group, no terminal, no inherited descriptors but stderr.
+    /// Starts the engine, with `link` as its standard input. It outlives the agent: own process group, no terminal, no
+    /// other inherited descriptors but stderr.
     ///
     /// # Errors
     /// When the program cannot be executed.
-    pub fn start(program: &Path, arguments: &[std::ffi::OsString]) -> io::Result<Self> {
+    pub fn start(program: &Path, arguments: &[std::ffi::OsString], link: impl Into<Stdio>) -> io::Result<Self> {
         let mut command = Command::new(program);
         for name in crate::notify::ENVIRONMENT {
             command.env_remove(name);
         }
-        let child = command
-            .args(arguments)
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()?;
+        let child =
+            command.args(arguments).current_dir("/").stdin(link).stdout(Stdio::null()).process_group(0).spawn()?;
         let pid = Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
         Self::new(child.id(), pidfd, Some(child))
@@ -140,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn a_record_finds_its_process_and_no_other() {
         let uid = rustix::process::geteuid().as_raw();
-        let mut process = Process::start(Path::new("/bin/sleep"), &["60".into()]).unwrap();
+        let mut process = Process::start(Path::new("/bin/sleep"), &["60".into()], Stdio::null()).unwrap();
         let record = process.record().unwrap();
         assert!(record.running(uid).is_some());
         assert!(Record { start_ticks: record.start_ticks + 1, ..record }.running(uid).is_none());
@@ -151,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_of_somebody_else_is_not_adopted() {
-        let mut process = Process::start(Path::new("/bin/sleep"), &["60".into()]).unwrap();
+        let mut process = Process::start(Path::new("/bin/sleep"), &["60".into()], Stdio::null()).unwrap();
         assert!(Process::adopt(process.pid, 4_242).is_err());
         process.kill();
         process.ended().await;

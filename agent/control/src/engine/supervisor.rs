@@ -7,6 +7,7 @@
 //! An engine that fails again and again stays down ([`failures`]): what waits is reset at once, and so is everything new,
 //! until the documents change or an operator restarts it. A new binary comes with a new agent, which starts afresh.
 
+mod calling;
 pub mod failures;
 mod greeting;
 mod messages;
@@ -16,35 +17,41 @@ mod telling;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use brattice_wire::engine::{AccessLog, Stats, ToEngine};
 use brattice_wire::records::NodeMetrics;
 use brattice_wire::snapshot::Snapshot;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::handle::{Event, Handle, Order, Supervision, View};
-use super::link::{LinkError, Reader, Received};
+use super::link::{LinkError, Received};
 use super::outputs::{Metrics, open_log};
 use super::process::{Process, Record};
 use super::sockets::{Slots, Sockets};
+use calling::Calls;
 use failures::{FAILURE_WINDOW, Failures, MAX_FAILURES, Next};
+use greeting::{Greeting, Origin, Unstarted};
 
 /// From an engine's death until clients are reset instead of kept waiting.
 pub const GRACE: Duration = Duration::from_millis(100);
-/// How long a running engine has to connect to a new agent; it tries every 50 ms.
+/// How long the running engine of an earlier agent is called, before it is replaced.
 pub const ADOPTION: Duration = Duration::from_secs(2);
 /// How long a new engine has from its start to its first `Applied`.
 pub const START: Duration = Duration::from_secs(20);
 /// A worker whose heartbeat is older is stuck, and the engine is replaced ...
 pub const STUCK: Duration = Duration::from_secs(10);
-/// ... if it is so at this many looks in a row, half a second apart: after the machine slept every heartbeat is old.
+/// ... if it is so at this many looks in a row, [`HEARTBEAT`] apart: after the machine slept every heartbeat is old.
 pub const STUCK_LOOKS: u32 = 4;
+/// How often it is looked whether the engine lives.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// An engine that has not answered for so long cannot be told anything, and is replaced. Longer than it may take to put a
+/// snapshot in force, as it answers in turn.
+pub const UNANSWERED: Duration = Duration::from_secs(30);
 /// After a start that did not succeed at all, the next one waits this long at least.
 const CANNOT_START_PAUSE: Duration = Duration::from_millis(100);
 /// An engine that served this long did not crash at its start.
@@ -53,25 +60,14 @@ pub const STABLE: Duration = Duration::from_secs(1);
 pub const MAX_MESSAGES_PER_SECOND: u32 = 2_000;
 /// Most frames that wait for an engine that does not read.
 pub const MAX_WAITING_FRAMES: usize = 64;
-/// Most connections to the engine's socket that have not said hello yet.
+/// Greetings that wait to be looked at; there are never more than two.
 const MAX_GREETINGS: usize = 4;
-/// Time for a hello.
-const GREETING: Duration = Duration::from_secs(2);
 
 /// Starts supervising.
 ///
 /// # Errors
-/// When the engine's socket cannot be made.
+/// When the access log cannot be opened.
 pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result<Handle> {
-    // A socket file of an earlier agent: the listener behind it is gone, or it is not ours to take.
-    match std::fs::remove_file(&supervision.socket) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&supervision.socket)?;
-    std::os::unix::fs::chown(&supervision.socket, Some(supervision.uid), Some(supervision.gid))?;
-    std::fs::set_permissions(&supervision.socket, std::fs::Permissions::from_mode(0o600))?;
-
     let (orders, orders_in) = mpsc::channel(256);
     let (events_out, events) = mpsc::channel(256);
     let (view_out, view) = watch::channel(View { state: "starting", ..View::default() });
@@ -89,7 +85,8 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
         numbers: None,
         supervision,
         slots,
-        listener,
+        calls: Calls::new(adoption),
+        unstarted: None,
         sockets: None,
         process: None,
         link: None,
@@ -109,7 +106,6 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
         overdue: 0,
         stats: Vec::new(),
         stopping: None,
-        greeting: 0,
         messages: (Instant::now(), 0),
         events: events_out,
         view: view_out,
@@ -121,14 +117,6 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
 }
 
 type Incoming = (u64, Result<Received, LinkError>);
-
-/// A connection that said its first word.
-struct Greeting {
-    pid: u32,
-    stream: Arc<UnixStream>,
-    reader: Reader,
-    first: Result<Received, String>,
-}
 
 /// A message with what travels with it.
 type Frame = (Vec<u8>, Vec<OwnedFd>);
@@ -151,7 +139,8 @@ impl Drop for Link {
 struct Supervisor {
     supervision: Supervision,
     slots: Arc<dyn Slots>,
-    listener: UnixListener,
+    calls: Calls,
+    unstarted: Option<Unstarted>,
     sockets: Option<Sockets>,
     process: Option<Process>,
     link: Option<Link>,
@@ -161,7 +150,7 @@ struct Supervisor {
     applied: u64,
     sent: u64,
     refused: u64,
-    /// Until when an engine of an earlier agent may still connect.
+    /// Until when an engine of an earlier agent may still answer.
     adoption: Option<Instant>,
     /// Since when no engine serves; `None` while one does.
     down_since: Option<Instant>,
@@ -179,7 +168,6 @@ struct Supervisor {
     overdue: u32,
     stats: Vec<oneshot::Sender<Option<Stats>>>,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
-    greeting: usize,
     messages: (Instant, u32),
     /// The access log as it is open now, for engines to come.
     log: Option<(AccessLog, OwnedFd)>,
@@ -202,19 +190,12 @@ impl Supervisor {
         mut incoming: mpsc::Receiver<Incoming>,
         mut greetings: mpsc::Receiver<Greeting>,
     ) {
-        let mut heartbeat = tokio::time::interval(Duration::from_millis(500));
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let deadline = self.deadline();
             tokio::select! {
                 ended = ended(&mut self.process) => self.died(&ended).await,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => self.accepted(stream),
-                    Err(e) => {
-                        warn!(error = %e, "the engine's socket does not accept");
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                },
                 Some(greeting) = greetings.recv() => self.greeted(greeting),
                 Some((number, received)) = incoming.recv() => {
                     if self.link.as_ref().is_some_and(|link| link.number == number) {
@@ -228,6 +209,7 @@ impl Supervisor {
                 },
                 _ = heartbeat.tick() => {
                     self.check_heartbeat();
+                    self.check_link();
                     self.give_metrics();
                 }
                 () = sleep_until(deadline) => self.due(),
@@ -247,6 +229,8 @@ impl Supervisor {
         let mut deadlines = vec![Instant::now() + Duration::from_secs(3600)];
         deadlines.extend(self.stopping.as_ref().map(|(at, _)| *at));
         deadlines.extend(self.restarting.filter(|_| !self.killed));
+        deadlines.extend(self.calls.deadline());
+        deadlines.extend(self.start_again_at());
         match &self.process {
             None => deadlines.extend(self.adoption.or(self.start_at)),
             Some(process) if self.applied == 0 && self.latest.is_some() => deadlines.push(process.since + START),
@@ -275,6 +259,8 @@ impl Supervisor {
         if self.restarting.is_some_and(|at| now >= at) {
             self.kill("it is restarted, and did not finish in time");
         }
+        self.call_when_due(now);
+        self.start_again(now);
         match &self.process {
             Some(process) if self.applied == 0 && self.latest.is_some() && now >= process.since + START => {
                 self.kill("it did not apply a snapshot in time");
@@ -292,10 +278,10 @@ impl Supervisor {
         }
     }
 
-    /// An earlier agent's engine did not connect: it ends, so that its addresses and sockets are free.
+    /// An earlier agent's engine did not answer: it ends, so that its addresses and sockets are free.
     fn abandon(&self) {
         if let Some(process) = Record::read(&self.supervision.record).and_then(|r| r.running(self.supervision.uid)) {
-            warn!(pid = process.pid, "the engine of an earlier agent does not connect; it is replaced");
+            warn!(pid = process.pid, "the engine of an earlier agent does not answer; it is replaced");
             process.kill();
         }
     }
@@ -307,9 +293,16 @@ impl Supervisor {
                 Err(e) => return self.cannot_start(&format!("its sockets cannot be made: {e}")),
             }
         }
-        match Process::start(&self.supervision.program, &self.supervision.arguments) {
-            Ok(process) => {
+        let started = UnixStream::pair().and_then(|(ours, its)| {
+            let its = its.into_std()?;
+            // Its own end: what it does with it is its affair.
+            its.set_nonblocking(false)?;
+            Ok((ours, Process::start(&self.supervision.program, &self.supervision.arguments, OwnedFd::from(its))?))
+        });
+        match started {
+            Ok((link, process)) => {
                 info!(pid = process.pid, "engine started");
+                self.greet(link, Origin::Started(process.pid));
                 self.took(process);
             }
             Err(e) => self.cannot_start(&format!("{} cannot be started: {e}", self.supervision.program.display())),
@@ -356,6 +349,8 @@ impl Supervisor {
     async fn died(&mut self, how: &str) {
         let Some(process) = self.process.take() else { return };
         self.link = None;
+        self.calls = Calls::default();
+        self.unstarted = None;
         for waiting in self.stats.drain(..) {
             let _ = waiting.send(None);
         }

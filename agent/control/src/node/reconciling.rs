@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use brattice_model::{Binding, Plan, plan};
+use brattice_wire::rarely;
 use brattice_wire::snapshot::Snapshot;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error};
 
 use super::{ENGINE_PATIENCE, Node, Pending};
 use crate::aliases::{Claim, Identity, MAX_PER_INTERFACE};
@@ -75,7 +76,7 @@ impl Node {
             .collect();
         let assigned = self.aliases.assign(&wanted);
         if !gone.is_empty() {
-            info!(aliases = gone.len(), "workloads are gone; their aliases are closed");
+            rarely!(info, aliases = gone.len(), "workloads are gone; their aliases are closed");
             let is_gone = |alias: &brattice_abi::Address| gone.contains(&IpAddr::from(*alias));
             let mut failed = self.maps.workloads.remove_if(|_, workload| is_gone(&workload.alias));
             failed.extend(self.maps.hosts.remove_if(|_, host| is_gone(&host.alias) || is_gone(&host.alias6)));
@@ -108,7 +109,8 @@ impl Node {
             if !self.decisions.iter().any(|old| old.ifindex == decision.ifindex && old.refused == decision.refused)
                 && let Some(reason) = decision.reason()
             {
-                warn!(
+                rarely!(
+                    warn,
                     workload = decision.name,
                     vpc = decision.vpc,
                     interface = decision.interface,
@@ -178,7 +180,8 @@ impl Node {
         }
         self.state.revision += 1;
         snapshot.revision = self.state.revision;
-        info!(
+        rarely!(
+            info,
             revision = snapshot.revision,
             workloads = snapshot.workloads.len(),
             services = snapshot.services.len(),
@@ -267,7 +270,7 @@ impl Node {
                     self.attached.insert(ifindex);
                 }
                 Err(e) => {
-                    warn!(ifindex, error = %e, "an interface cannot be attached");
+                    rarely!(warn, ifindex, error = %e, "an interface cannot be attached");
                     self.attach_errors.insert(ifindex, e.to_string());
                 }
             }

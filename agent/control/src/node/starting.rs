@@ -223,8 +223,7 @@ pub(crate) fn dns_vip(vip: Ipv4Net) -> Ipv4Addr {
 }
 
 fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>, sources6: Vec<Ipv6Addr>) -> Supervision {
-    let mut arguments: Vec<OsString> =
-        vec!["engine".into(), "run".into(), "--socket".into(), settings.engine_socket().into()];
+    let mut arguments: Vec<OsString> = vec!["engine".into(), "run".into()];
     arguments.extend(["--uid".into(), settings.engine_uid.to_string().into()]);
     arguments.extend(["--gid".into(), settings.group.to_string().into()]);
     if let Some(log) = &settings.log {
@@ -238,6 +237,7 @@ fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>, sources6: Vec<Ipv6Ad
         uid: settings.engine_uid,
         gid: settings.group,
         stuck: supervisor::STUCK,
+        silent: supervisor::UNANSWERED,
         settings: engine::Settings { workers: settings.workers, sources, sources6, limits: settings.limits },
         access_log: settings.access_log.clone(),
         access_log_sample: settings.access_log_sample,

@@ -123,7 +123,7 @@ async fn review(local: &Local, relay: &Relay) {
             if control.retire() {
                 connections += 1;
                 if connections <= MOST_TOLD as u64 {
-                    tracing::info!(reason = revoked.why(), "a client connection is closed");
+                    brattice_wire::rarely!(info, reason = revoked.why(), "a client connection is closed");
                 }
             }
         });

@@ -223,7 +223,7 @@ impl Resolver {
             match socket.recv_from(&mut buffer).await {
                 Ok((length, peer)) => self.datagram(&socket, &buffer[..length], peer),
                 Err(error) => {
-                    tracing::warn!(%error, "a question cannot be received");
+                    brattice_wire::rarely!(warn, %error, "a question cannot be received");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -30,7 +30,7 @@ pub(super) async fn accept(resolver: Rc<Resolver>, listener: TcpListener) {
         match listener.accept().await {
             Ok((stream, peer)) => begin(&resolver, stream, peer),
             Err(error) => {
-                tracing::warn!(%error, "a DNS connection cannot be accepted");
+                brattice_wire::rarely!(warn, %error, "a DNS connection cannot be accepted");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -127,7 +127,7 @@ pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> Infallibl
         match listener.accept().await {
             Ok((stream, peer)) => begin(&local, stream, peer),
             Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
+                brattice_wire::rarely!(warn, %error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -65,7 +65,7 @@ pub(crate) async fn serve(listener: Listener, page: Rc<dyn Fn() -> String>) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the metrics' socket does not accept");
+                brattice_wire::rarely!(warn, %error, "the metrics' socket does not accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -1,8 +1,7 @@
 //! Landlock: no file at all, no TCP port of one's own, no signal and no abstract socket outside (landlock(7)).
 //!
-//! Connecting stays allowed: that is the engine's work, and `workload_egress` decides where to. The agent's socket is
-//! reached by connect(2) on its path, which Landlock does not restrict up to ABI 8; from ABI 9 on it can, and the engine
-//! does not ask for that, since a new agent's socket is a new file that no rule of today could name.
+//! Connecting stays allowed: that is the engine's work, and `workload_egress` decides where to. Unix sockets of the host are
+//! out of reach by the system call filter: there is no socket to connect.
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, Ruleset, RulesetAttr,

@@ -8,7 +8,7 @@
 //! 3. [`allowed`]: everything else that is not in the list answers `EPERM`. Not a kill: a library that asks for
 //!    something harmless in a corner (a memory setting in /proc, say) must not take the node's traffic down; it gets
 //!    nothing, which is all that is needed. No call that opens, makes or changes a file is in the list, memory can not
-//!    become executable, no process can be started, and sockets are TCP, UDP and Unix streams only.
+//!    become executable, no process can be started, and sockets are TCP and UDP only.
 //!
 //! Calls without a condition on arguments cost nothing: the kernel keeps them in a bitmap.
 
@@ -190,7 +190,7 @@ fn allowed(pid: u32) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
         FREE.iter().chain(FREE_HERE).map(|&call| (call, Vec::new())).collect();
 
-    // socket(2): TCP and UDP over IPv4 and IPv6, and Unix streams (to the agent).
+    // socket(2): TCP and UDP over IPv4 and IPv6. No Unix socket: daemons of the host listen on those, for everybody.
     let kind_mask = MaskedEq(!u64::from((libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).cast_unsigned()) & 0xffff_ffff);
     let mut sockets = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
@@ -204,16 +204,11 @@ fn allowed(pid: u32) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::
             }
         }
     }
-    let unix = || -> Result<_, seccompiler::BackendError> {
-        SeccompRule::new(vec![
-            int(0, Eq, libc::AF_UNIX)?,
-            int(1, kind_mask.clone(), libc::SOCK_STREAM)?,
-            int(2, Eq, 0)?,
-        ])
-    };
-    sockets.push(unix()?);
     rules.insert(libc::SYS_socket, sockets);
-    rules.insert(libc::SYS_socketpair, vec![unix()?]);
+    // The runtime makes one for signals. A stream of a pair is connected to the other one for good, and sends to nobody
+    // else, which a datagram socket could.
+    let pair = vec![int(0, Eq, libc::AF_UNIX)?, int(1, kind_mask, libc::SOCK_STREAM)?, int(2, Eq, 0)?];
+    rules.insert(libc::SYS_socketpair, vec![SeccompRule::new(pair)?]);
 
     let mut options = Vec::new();
     for (level, names) in [

@@ -21,7 +21,7 @@ use brattice_wire::{
     },
     snapshot::Snapshot,
 };
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 
 /// Users that nothing else on the machine has.
 pub(crate) const ENGINE_UID: u32 = 61_234;
@@ -132,33 +132,39 @@ pub(crate) fn settings() -> Settings {
 pub(crate) struct Engine {
     pub(crate) child: Child,
     pub(crate) directory: tempfile::TempDir,
-    pub(crate) listener: Option<UnixListener>,
+    /// Our end of what it was started with, until its hello.
+    first: Option<UnixStream>,
 }
 
 impl Engine {
-    /// A directory with a listening socket, and an engine that is told of it.
+    /// An engine with a connection, and a directory for its socket that everybody may enter.
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
-        let path = directory.path().join("engine.sock");
-        let listener = Some(listen(&path));
-        Self { child: spawn(&path), directory, listener }
+        let (ours, its) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let first = Some(UnixStream::from_std(ours).unwrap());
+        Self { child: spawn(its.into()), directory, first }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("engine.sock")
     }
 
-    /// A new agent's socket at the same path.
-    pub(crate) fn listen(&mut self) {
-        self.listener = Some(listen(&self.path()));
+    /// The socket for later agents, which goes with a start.
+    pub(crate) fn door(&self) -> OwnedFd {
+        let listener = std::os::unix::net::UnixListener::bind(self.path()).unwrap();
+        // Anybody may connect: whom it obeys is the engine's own affair.
+        std::fs::set_permissions(self.path(), PermissionsExt::from_mode(0o666)).unwrap();
+        listener.into()
     }
 
-    /// The next connection of the engine, and what it says first.
-    pub(crate) async fn hello(&self) -> (Agent, Option<Running>, Vec<OwnedFd>) {
-        let accept = self.listener.as_ref().unwrap().accept();
-        let (stream, _) = tokio::time::timeout(PATIENCE, accept).await.expect("no engine connects").unwrap();
-        assert_eq!(stream.peer_cred().unwrap().uid(), ENGINE_UID);
+    /// A connection, the first one or one of a later agent, and what the engine says first on it.
+    pub(crate) async fn hello(&mut self) -> (Agent, Option<Running>, Vec<OwnedFd>) {
+        let stream = match self.first.take() {
+            Some(first) => first,
+            None => UnixStream::connect(self.path()).await.unwrap(),
+        };
         let agent = Agent { stream };
         let (message, descriptors) = agent.receive().await;
         let FromEngine::Hello { version, running } = message else { panic!("{message:?}") };
@@ -173,10 +179,13 @@ impl Engine {
 
     /// As [`Engine::serving`], with settings of the test's own.
     pub(crate) async fn serving_with(settings: Settings, kit: &Kit, snapshot: Snapshot) -> (Self, Agent) {
-        let engine = Self::start();
+        let mut engine = Self::start();
         let (agent, running, none) = engine.hello().await;
         assert!(running.is_none() && none.is_empty());
-        agent.send_with(&ToEngine::Start(settings), &kit.descriptors()).await;
+        let door = engine.door();
+        let mut descriptors = kit.descriptors();
+        descriptors.push(door.as_fd());
+        agent.send_with(&ToEngine::Start(settings), &descriptors).await;
         let revision = snapshot.revision;
         agent.send(&ToEngine::Snapshot(Box::new(snapshot))).await;
         assert_eq!(agent.answer().await, FromEngine::Applied { revision });
@@ -206,16 +215,9 @@ impl Drop for Engine {
     }
 }
 
-fn listen(path: &std::path::Path) -> UnixListener {
-    // There may be none.
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o666)).unwrap();
-    listener
-}
-
-pub(crate) fn spawn(socket: &std::path::Path) -> Child {
-    crate::sandbox::start(&format!("engine {}", socket.display()))
+/// An engine with this as its standard input.
+pub(crate) fn spawn(link: OwnedFd) -> Child {
+    crate::sandbox::start_with("engine", link.into())
 }
 
 /// The agent's end of a connection.

@@ -1,7 +1,10 @@
 //! The connection to the agent, from hello to shutdown.
 #![allow(unsafe_code, reason = "one thread becomes another user, which only the raw call does")]
 
-use std::{os::fd::AsRawFd, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
 
 use brattice_engine::fds;
 use brattice_wire::{
@@ -9,9 +12,11 @@ use brattice_wire::{
     snapshot::{Snapshot, Vpc},
 };
 
+use tokio::net::UnixStream;
+
 use crate::{
     Test,
-    agent::{Engine, Kit, assert_unprivileged, block_on, settings, spawn},
+    agent::{Agent, Engine, Kit, assert_unprivileged, block_on, settings, spawn},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -21,7 +26,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("lifecycle::junk_costs_a_connection", junk_costs_a_connection),
     ("lifecycle::wrong_descriptors_do_not_start_it", wrong_descriptors_do_not_start_it),
     ("lifecycle::obeys_root_only", obeys_root_only),
-    ("lifecycle::says_when_the_socket_is_out_of_reach", says_when_the_socket_is_out_of_reach),
+    ("lifecycle::the_agent_that_calls_last_is_obeyed", the_agent_that_calls_last_is_obeyed),
+    ("lifecycle::nobody_starts_it_twice_or_without_a_connection", nobody_starts_it_twice_or_without_a_connection),
 ];
 
 fn snapshot(revision: u64) -> Snapshot {
@@ -94,24 +100,20 @@ fn survives_its_agent() {
     block_on(async {
         let kit = Kit::new();
         let (mut engine, agent) = Engine::serving(&kit, snapshot(4)).await;
+        let mut agent = agent;
         for _ in 0..3 {
-            // The agent is gone, its socket still there; then not even that; then a new one.
-            drop(engine.listener.take());
-            tokio::time::sleep(Duration::from_millis(120)).await;
-            std::fs::remove_file(engine.path()).unwrap();
+            drop(agent);
             tokio::time::sleep(Duration::from_millis(120)).await;
             assert!(engine.is_running());
-            engine.listen();
-            // The old connection is still open the first time: the engine comes when it is closed.
-            if agent.stream.writable().await.is_ok() {
-                nix::sys::socket::shutdown(agent.stream.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
-            }
             let (again, running, descriptors) = engine.hello().await;
             let running = running.expect("it runs");
             assert_eq!((running.revision, &running.settings), (4, &settings()));
             assert_eq!(inodes(&descriptors), inodes(&kit.descriptors()));
             again.send(&ToEngine::Stats).await;
             assert!(matches!(again.answer().await, FromEngine::Stats(_)));
+            again.send(&ToEngine::Ping).await;
+            assert_eq!(again.answer().await, FromEngine::Pong);
+            agent = again;
         }
         assert_unprivileged(engine.child.id());
     });
@@ -152,24 +154,31 @@ fn junk_costs_a_connection() {
 fn wrong_descriptors_do_not_start_it() {
     block_on(async {
         let kit = Kit::new();
-        let mut engine = Engine::start();
         let all = kit.descriptors();
         let mut swapped = all.clone();
         swapped.swap(0, 4);
         let mut no_map = all.clone();
         no_map[6] = all[0];
-        for wrong in [&all[..6], &[], &swapped, &no_map] {
+        // Of the last all are right but the socket for later agents: one of TCP is none.
+        let cases = [(&all[..6], true), (&[], true), (&swapped, true), (&no_map, true), (&all, false)];
+        for (wrong, with_door) in cases {
+            let mut engine = Engine::start();
             let (agent, running, _) = engine.hello().await;
             assert!(running.is_none());
-            agent.send_with(&ToEngine::Start(settings()), wrong).await;
+            let door = engine.door();
+            let mut descriptors = wrong.to_vec();
+            descriptors.push(if with_door { door.as_fd() } else { all[0] });
+            agent.send_with(&ToEngine::Start(settings()), &descriptors).await;
             agent.closed().await;
+            assert_eq!(engine.exit().await.code(), Some(3), "it cannot be started any more");
         }
-        let (agent, running, _) = engine.hello().await;
-        assert!(running.is_none());
+        let mut engine = Engine::start();
+        let (agent, ..) = engine.hello().await;
         agent.send(&ToEngine::Snapshot(Box::default())).await;
         agent.closed().await;
-        let (agent, ..) = engine.hello().await;
-        agent.send_with(&ToEngine::Start(settings()), &all).await;
+        assert_eq!(engine.exit().await.code(), Some(3), "a snapshot is no start");
+        // The control.
+        let (mut engine, agent) = Engine::serving(&kit, snapshot(1)).await;
         agent.send(&ToEngine::Stats).await;
         assert!(matches!(agent.answer().await, FromEngine::Stats(_)));
         assert!(engine.is_running());
@@ -180,26 +189,22 @@ fn obeys_root_only() {
     block_on(async {
         let kit = Kit::new();
         let (mut engine, agent) = Engine::serving(&kit, snapshot(1)).await;
-        drop(engine.listener.take());
-        std::fs::remove_file(engine.path()).unwrap();
-        std::fs::set_permissions(engine.directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
         let path = engine.path();
         // The raw call changes this thread only.
         let foreign = std::thread::spawn(move || {
             // SAFETY: takes integers only.
             assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 61_300, 61_300, 61_300) }, 0);
-            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
-            listener.set_nonblocking(true).unwrap();
-            listener
+            let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
         });
-        let foreign = tokio::net::UnixListener::from_std(foreign.join().unwrap()).unwrap();
+        let foreign = Agent { stream: UnixStream::from_std(foreign.join().unwrap()).unwrap() };
+        // Not a byte, not a descriptor.
+        foreign.closed().await;
+        // And the agent did not lose its place.
+        agent.send(&ToEngine::Stats).await;
+        assert!(matches!(agent.answer().await, FromEngine::Stats(_)));
         drop(agent);
-        let (stream, _) = tokio::time::timeout(Duration::from_secs(5), foreign.accept()).await.unwrap().unwrap();
-        let nothing = tokio::time::timeout(Duration::from_secs(5), fds::receive(&stream, MAX_FROM_ENGINE)).await;
-        assert!(nothing.expect("it hangs up").is_err(), "not a byte, not a descriptor");
-        drop(foreign);
-        engine.listen();
         let (agent, running, _) = engine.hello().await;
         assert!(running.is_some());
         agent.send(&ToEngine::Stats).await;
@@ -207,11 +212,28 @@ fn obeys_root_only() {
     });
 }
 
-fn says_when_the_socket_is_out_of_reach() {
-    let directory = tempfile::tempdir().unwrap();
-    let _listener = std::os::unix::net::UnixListener::bind(directory.path().join("engine.sock")).unwrap();
-    let output = spawn(&directory.path().join("engine.sock")).wait_with_output().unwrap();
+/// An agent that hangs keeps its connection open: its successor is obeyed all the same.
+fn the_agent_that_calls_last_is_obeyed() {
+    block_on(async {
+        let kit = Kit::new();
+        let (mut engine, first) = Engine::serving(&kit, snapshot(1)).await;
+        let (second, running, _) = engine.hello().await;
+        assert_eq!(running.expect("it runs").revision, 1);
+        first.closed().await;
+        second.send(&ToEngine::Snapshot(Box::new(snapshot(2)))).await;
+        assert_eq!(second.answer().await, FromEngine::Applied { revision: 2 });
+    });
+}
+
+fn nobody_starts_it_twice_or_without_a_connection() {
+    // Whatever is not a socket.
+    let output = crate::sandbox::start("engine").wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("may not reach") && text.contains("engine.sock"), "{text}");
+    assert!(text.contains("standard input") && text.contains("the agent starts"), "{text}");
+    // Whose other end is closed.
+    let (_, its) = std::os::unix::net::UnixStream::pair().unwrap();
+    let output = spawn(its.into()).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("did not start this engine"));
 }

@@ -138,7 +138,6 @@ fn metrics_are_served_and_handed_back() {
         // The next agent is shown the socket and can keep it.
         drop(agent);
         drop(unix);
-        engine.listen();
         let (agent, running, mut descriptors) = engine.hello().await;
         let running = running.unwrap();
         assert!(running.metrics && running.settings == settings());

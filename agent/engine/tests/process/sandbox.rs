@@ -4,7 +4,7 @@
 use std::{
     ffi::CString,
     io::Write,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     process::{Child, Command, ExitCode, Stdio},
 };
 
@@ -23,22 +23,22 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Starts this program again in a role.
 pub(crate) fn start(role: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .env(CHILD, role)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+    start_with(role, Stdio::piped())
 }
 
-/// What this program does in a role: `engine <socket>`, `probe`, `fatal <call>` or `root`; `free` and `harmless <call>` are
+/// As [`start`], with this as its standard input.
+pub(crate) fn start_with(role: &str, stdin: Stdio) -> Child {
+    Command::new(std::env::current_exe().unwrap()).env(CHILD, role).stdin(stdin).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// What this program does in a role: `engine`, `probe <socket>`, `fatal <call>` or `root`; `free` and `harmless <call>` are
 /// `probe` and `fatal` without the sandbox.
 pub(crate) fn child(role: &str) -> ExitCode {
     let (what, argument) = role.split_once(' ').unwrap_or((role, ""));
     match what {
         "engine" => {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
-            let args = brattice_engine::Args { socket: argument.into(), uid: ENGINE_UID, gid: ENGINE_GID };
+            let args = brattice_engine::Args { uid: ENGINE_UID, gid: ENGINE_GID };
             match brattice_engine::run(args) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -54,7 +54,7 @@ pub(crate) fn child(role: &str) -> ExitCode {
         }
         // The controls: the same calls before anything is given up.
         "free" => {
-            probe();
+            probe(argument);
             ExitCode::SUCCESS
         }
         "harmless" => {
@@ -78,7 +78,7 @@ pub(crate) fn child(role: &str) -> ExitCode {
                     unsafe { libc::syscall(call, 0, 0, 0, 0, 0, 0) };
                 }
                 "needs" => needs(),
-                _ => probe(),
+                _ => probe(argument),
             }
             println!("end");
             std::io::stdout().flush().unwrap();
@@ -104,7 +104,11 @@ const REFUSED: &[(&str, i32)] = &[
     ("socket_packet", libc::EPERM),
     ("socket_raw", libc::EPERM),
     ("socket_netlink", libc::EPERM),
+    ("socket_unix_stream", libc::EPERM),
     ("socket_unix_datagram", libc::EPERM),
+    ("socket_unix_seqpacket", libc::EPERM),
+    ("socketpair_unix_datagram", libc::EPERM),
+    ("host_takes_a_byte", libc::EPERM),
     ("socket_vsock", libc::EPERM),
     ("listen", libc::EPERM),
     ("bind_port", libc::EACCES),
@@ -123,7 +127,8 @@ const REFUSED: &[(&str, i32)] = &[
     ("setrlimit", libc::EPERM),
 ];
 
-fn probe() {
+/// `socket`: where root of the host listens, for everybody.
+fn probe(socket: &str) {
     let name = |kind: &str| CString::new(format!("/tmp/brattice-{kind}-{}", std::process::id())).unwrap();
     let (file, folder) = (name("file"), name("folder"));
     // SAFETY: plain calls with valid pointers; without the sandbox they do no harm either.
@@ -139,6 +144,12 @@ fn probe() {
         report("socket_raw", libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP).into());
         report("socket_netlink", libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0).into());
         report("socket_unix_datagram", libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0).into());
+        report("socket_unix_stream", libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0).into());
+        report("socket_unix_seqpacket", libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0).into());
+        let mut pair = [0; 2];
+        let made = libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM, 0, pair.as_mut_ptr());
+        report("socketpair_unix_datagram", made.into());
+        report("host_takes_a_byte", speak(socket));
         report("socket_vsock", libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0).into());
         let tcp = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         report("listen", libc::listen(tcp, 1).into());
@@ -168,6 +179,31 @@ fn probe() {
         report("chdir", libc::chdir(c"/".as_ptr()).into());
         let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
         report("setrlimit", libc::setrlimit(libc::RLIMIT_CPU, &raw const limit).into());
+    }
+}
+
+/// A byte for whoever listens at a Unix socket; -1 and `errno` where it cannot be given.
+unsafe fn speak(path: &str) -> libc::c_long {
+    // SAFETY: a valid address for the length of the calls.
+    unsafe {
+        let mut address: libc::sockaddr_un = std::mem::zeroed();
+        address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap();
+        for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
+            *to = from.cast_signed();
+        }
+        let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap();
+        let connect = |socket| libc::connect(socket, (&raw const address).cast(), size);
+        // What it may make is connected to itself, and to nobody else.
+        let mut pair = [0; 2];
+        assert_eq!(libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, pair.as_mut_ptr()), 0);
+        assert_eq!(connect(pair[0]), -1);
+        let to = (&raw const address).cast();
+        assert_eq!(libc::sendto(pair[0], c"x".as_ptr().cast(), 1, libc::MSG_NOSIGNAL, to, size), -1);
+        let socket = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0);
+        if socket < 0 || connect(socket) < 0 {
+            return -1;
+        }
+        libc::send(socket, c"x".as_ptr().cast(), 1, libc::MSG_NOSIGNAL) as libc::c_long
     }
 }
 
@@ -217,7 +253,7 @@ fn output(role: &str) -> String {
 }
 
 fn everything_is_given_up() {
-    let mut child = start("probe");
+    let mut child = start("probe /nowhere");
     let mut seen = String::new();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
     while let Some(Ok(line)) = lines.next() {
@@ -234,11 +270,25 @@ fn everything_is_given_up() {
 }
 
 fn calls_beyond_need_fail() {
-    let output = output("probe");
+    // As a daemon of root's that talks with everybody: journald, D-Bus.
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = directory.path().join("daemon.sock");
+    let daemon = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    daemon.set_nonblocking(true).unwrap();
+    let output = output(&format!("probe {}", path.display()));
+    assert!(daemon.accept().is_err(), "nobody called");
     for (name, errno) in REFUSED {
         assert!(output.lines().any(|line| line == format!("{name} {errno}")), "{name} is not refused:\n{output}");
     }
-    let free = self::output("free");
+    let free = self::output(&format!("free {}", path.display()));
+    let mut heard = [0; 2];
+    assert_eq!(
+        std::io::Read::read(&mut daemon.accept().unwrap().0, &mut heard).unwrap(),
+        1,
+        "without the sandbox it heard"
+    );
     for (name, errno) in REFUSED {
         let other = free.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<i32>().ok());
         let other: Vec<i32> = other.collect();

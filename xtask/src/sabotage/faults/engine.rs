@@ -444,11 +444,27 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "engine-obeys-anybody",
-        means: "the engine obeys whoever holds its socket",
+        means: "the engine obeys whoever calls it",
         file: "agent/engine/src/link.rs",
         search: "    if peer.uid() != 0 {",
         replace: "    if false && peer.uid() != 0 {",
         tests: &[process("lifecycle::obeys_root_only")],
+    },
+    Fault {
+        name: "agent-silent",
+        means: "an engine waits for a silent agent for ever",
+        file: "agent/engine/src/link.rs",
+        search: "let patience = if door.is_some() { SILENT } else { START_PATIENCE };",
+        replace: "let patience = if door.is_some() { SILENT * 1_000 } else { START_PATIENCE };",
+        tests: &[unit("brattice-engine", "link::tests::a_silent_agent_is_given_up_and_one_that_pings_is_not")],
+    },
+    Fault {
+        name: "unix-sockets",
+        means: "the engine may make Unix sockets",
+        file: "agent/engine/src/sandbox/seccomp.rs",
+        search: "    rules.insert(libc::SYS_socket, sockets);",
+        replace: "    sockets.push(SeccompRule::new(vec![int(0, Eq, libc::AF_UNIX)?])?);\n    rules.insert(libc::SYS_socket, sockets);",
+        tests: &[process("sandbox::calls_beyond_need_fail")],
     },
     Fault {
         name: "dns-families",

@@ -239,3 +239,88 @@ async fn users_and_groups() {
     is_error(&as_user(&socket, ENGINE, GROUP, &[], status).unwrap(), ErrorCode::Forbidden, "engine's user");
     assert!(matches!(as_user(&socket, 0, 0, &[], &switch), Some(Answer::Done { .. })));
 }
+
+/// Opens a connection to the API as another user: the raw calls change the thread alone.
+fn connect_as(socket: &Path, uid: u32, gid: u32) -> Client {
+    let socket = socket.to_owned();
+    let connect = move || {
+        #[allow(unsafe_code, reason = "one thread becomes another user, which only the raw calls do")]
+        // SAFETY: integers only, and a list of length 0.
+        unsafe {
+            assert_eq!(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()), 0);
+            assert_eq!(libc::syscall(libc::SYS_setresgid, gid, gid, gid), 0);
+            assert_eq!(libc::syscall(libc::SYS_setresuid, uid, uid, uid), 0);
+        }
+        Client::connect(socket).unwrap()
+    };
+    std::thread::spawn(connect).join().unwrap()
+}
+
+/// Says "status" and nothing more; `None`: it was turned away without a word.
+async fn asks(mut stream: Client) -> Option<Answer> {
+    let ask = move || {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let _ = stream.write_all(b"{\"verb\":\"status\"}\n");
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        serde_json::from_str(&answer).ok()
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_callers_take_nobodys_place() {
+    let (_root, socket) = server().await;
+    std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let mut refused = Vec::new();
+    for round in 0..10 {
+        // None of them hangs up.
+        refused.extend((0..2 * MAX_CONNECTIONS).map(|_| connect_as(&socket, STRANGER, STRANGER)));
+        let member = asks(connect_as(&socket, STRANGER, GROUP)).await;
+        assert!(matches!(member, Some(Answer::Done { .. })), "round {round}: {member:?}");
+        assert!(matches!(asks(Client::connect(&socket).unwrap()).await, Some(Answer::Done { .. })), "round {round}");
+    }
+    // The control: those who may ask do take places of each other.
+    let idle: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect_as(&socket, STRANGER, GROUP)).collect();
+    assert!(asks(connect_as(&socket, STRANGER, GROUP)).await.is_none());
+    assert!(matches!(asks(Client::connect(&socket).unwrap()).await, Some(Answer::Done { .. })), "but not root's");
+    drop(idle);
+}
+
+/// Counts the lines that are logged.
+struct Lines(Arc<std::sync::atomic::AtomicUsize>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("brattice")
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// On one thread, as the lines are counted there.
+#[tokio::test]
+async fn refused_callers_do_not_fill_the_log() {
+    let lines = Arc::<std::sync::atomic::AtomicUsize>::default();
+    let _counted = tracing::subscriber::set_default(Lines(lines.clone()));
+    let (_root, socket) = server().await;
+    std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let mut forbidden = 0;
+    for _ in 0..200 {
+        forbidden += usize::from(asks(connect_as(&socket, STRANGER, STRANGER)).await.is_some());
+    }
+    assert!(forbidden > 10, "they are told why: {forbidden}");
+    let written = lines.load(std::sync::atomic::Ordering::Relaxed);
+    // Of two places that log, for the time that this takes.
+    assert!((1..=40).contains(&written), "{written} lines of 200 callers");
+}

@@ -22,9 +22,9 @@ impl Supervisor {
         let received = match received {
             Ok(received) => received,
             Err(LinkError::Closed | LinkError::Io(_)) => {
-                // It connects again, or its end is about to be noticed.
+                // Its end is about to be noticed, or it answers a call.
                 self.link = None;
-                return;
+                return self.calls.lost();
             }
             Err(e) => return self.kill(&e.to_string()),
         };
@@ -51,6 +51,7 @@ impl Supervisor {
                 self.refused = revision;
                 let _ = self.events.send(Event::Refused { revision, reason }).await;
             }
+            FromEngine::Pong if self.calls.answered() => {}
             FromEngine::AliasesClosed { token } => match self.closes.remove(&token) {
                 Some(aliases) => {
                     let _ = self.events.send(Event::Closed(aliases)).await;

@@ -21,8 +21,9 @@ const METRICS_RETRY: Duration = Duration::from_secs(5);
 
 impl Supervisor {
     /// Begins to read and write; a new engine is started, then every engine gets its outputs and the latest snapshot.
-    pub(super) fn connect(&mut self, stream: Arc<UnixStream>, mut reader: Reader, first: Option<&ToEngine>) {
+    pub(super) fn connect(&mut self, stream: Arc<UnixStream>, mut reader: Reader, first: Option<(ToEngine, OwnedFd)>) {
         self.links += 1;
+        self.calls.linked();
         // What the one before sent is not held against this one.
         self.messages = (Instant::now(), 0);
         let number = self.links;
@@ -48,11 +49,14 @@ impl Supervisor {
             }
         });
         self.link = Some(Link { number, frames, tasks: [write.abort_handle(), read.abort_handle()] });
-        if let Some(first) = first
+        if let Some((first, door)) = first
             && let Some(sockets) = &self.sockets
         {
-            match sockets.all().iter().map(BorrowedFd::try_clone_to_owned).collect::<Result<_, _>>() {
-                Ok(descriptors) => self.tell_with(first, descriptors),
+            match sockets.all().iter().map(BorrowedFd::try_clone_to_owned).collect::<Result<Vec<_>, _>>() {
+                Ok(mut descriptors) => {
+                    descriptors.push(door);
+                    self.tell_with(&first, descriptors);
+                }
                 Err(e) => return self.kill(&format!("no descriptors are left: {e}")),
             }
         }

@@ -93,6 +93,7 @@ fn supervision(root: &std::path::Path, behaviour: &str) -> Supervision {
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
         stuck: STUCK,
+        silent: UNANSWERED,
         settings: settings(),
         access_log: LogDestination::None,
         access_log_sample: 1,
@@ -106,10 +107,13 @@ impl Bench {
     }
 
     async fn start_with(behaviour: &str, stuck: Duration) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), behaviour, stuck, UNANSWERED).await
+    }
+
+    async fn start_in(root: tempfile::TempDir, behaviour: &str, stuck: Duration, silent: Duration) -> Self {
         let slots = Arc::new(FakeSlots::default());
         let mut supervision = supervision(root.path(), behaviour);
-        supervision.stuck = stuck;
+        (supervision.stuck, supervision.silent) = (stuck, silent);
         supervision.arguments.pop();
         // A test program takes no arguments of ours: the folder travels as a filter that matches nothing.
         supervision.arguments.extend(["--skip".into(), root.path().join("folder").into_os_string()]);
@@ -344,6 +348,63 @@ async fn a_stuck_engine_is_replaced() {
     bench.end().await;
 }
 
+/// Its heart beats and it serves, but it would never take a revocation.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_cannot_be_told_anything_is_replaced() {
+    for (behaviour, why) in [("good hangs-up", "its link is closed"), ("good mute", "it does not answer")] {
+        let root = tempfile::tempdir().unwrap();
+        let mut bench = Bench::start_in(root, behaviour, STUCK, Duration::from_secs(1)).await;
+        assert_eq!(bench.event().await, Event::Applied(1));
+        let first = bench.pid();
+        let began = std::time::Instant::now();
+        bench.behave("good");
+        // Asked of an engine that never answers: its end is the answer.
+        let aliases = vec![(IpAddr::from([100, 127, 0, 9]), 1)];
+        bench.handle.close(aliases.clone()).await;
+        bench.until(&Event::Closed(aliases)).await;
+        bench.running(first).await;
+        assert!(began.elapsed() < Duration::from_secs(9), "{behaviour}: {:?}", began.elapsed());
+        let view = bench.handle.view.borrow().clone();
+        assert!(view.last_error.as_ref().is_some_and(|error| error.contains(why)), "{behaviour}: {view:?}");
+        assert_eq!(view.restarts, 1);
+        bench.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_loses_its_link_and_answers_a_call_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start_in(root, "good redial", STUCK, Duration::from_secs(1)).await;
+    assert_eq!(bench.event().await, Event::Applied(1));
+    let first = bench.pid();
+    // Said on the second link, as the first one is closed by now or soon.
+    let aliases = vec![(IpAddr::from([100, 127, 0, 9]), 1)];
+    bench.handle.close(aliases.clone()).await;
+    bench.until(&Event::Closed(aliases)).await;
+    // It is asked for signs of life, and gives them.
+    tokio::time::sleep(brattice_wire::engine::PING * 2).await;
+    let view = bench.handle.view.borrow().clone();
+    assert_eq!((view.pid, view.restarts, view.state), (Some(first), 0, "running"), "{view:?}");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_waits_where_its_socket_cannot_be_made() {
+    let root = tempfile::tempdir().unwrap();
+    let obstacle = root.path().join("engine.sock");
+    std::fs::create_dir(&obstacle).unwrap();
+    let mut bench = Bench::start_in(root, "good", STUCK, UNANSWERED).await;
+    let waits =
+        bench.handle.view.wait_for(|view| view.last_error.as_ref().is_some_and(|why| why.contains("engine.sock")));
+    tokio::time::timeout(Duration::from_secs(10), waits).await.expect("it says why").unwrap();
+    let pid = bench.pid();
+    std::fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(bench.running(0).await, pid, "the same one is started");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&obstacle).unwrap());
+    assert_eq!(mode & 0o777, 0o600, "for root alone");
+    bench.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_agent_takes_the_running_engine_over() {
     let mut bench = Bench::start("good").await;
@@ -481,15 +542,24 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
     let mut sockets: Vec<OwnedFd> = Vec::new();
     let mut metrics: Option<OwnedFd> = None;
     let mut revision = 0;
+    let first = std::os::unix::net::UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    first.set_nonblocking(true).unwrap();
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null").unwrap()).unwrap();
+    let mut next = Some(UnixStream::from_std(first).unwrap());
+    let mut door: Option<tokio::net::UnixListener> = None;
+    let mut redials = has("redial");
     loop {
         // Descriptors whose message has not been read yet.
         let mut arrived: Vec<OwnedFd> = Vec::new();
-        let Ok(stream) = UnixStream::connect(folder.join("engine.sock")).await else {
-            if !folder.exists() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
+        let stream = match (next.take(), &door) {
+            (Some(first), _) => first,
+            // Nobody started it.
+            (None, None) => return,
+            (None, Some(door)) => match tokio::time::timeout(Duration::from_millis(200), door.accept()).await {
+                Ok(accepted) => accepted.unwrap().0,
+                Err(_) if folder.exists() => continue,
+                Err(_) => return,
+            },
         };
         let running =
             (!sockets.is_empty()).then(|| Running { settings: settings(), revision, metrics: metrics.is_some() });
@@ -510,7 +580,12 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
                     let message: ToEngine = decode(&buffer[4..end]).unwrap();
                     buffer.drain(..end);
                     match &message {
-                        ToEngine::Start(_) => sockets = arrived.drain(..descriptor_count(WORKERS, false)).collect(),
+                        ToEngine::Start(_) => {
+                            sockets = arrived.drain(..descriptor_count(WORKERS, false)).collect();
+                            let listener = std::os::unix::net::UnixListener::from(arrived.remove(0));
+                            listener.set_nonblocking(true).unwrap();
+                            door = Some(tokio::net::UnixListener::from_std(listener).unwrap());
+                        }
                         ToEngine::Snapshot(snapshot) => revision = snapshot.revision,
                         ToEngine::AccessLog(Some(log)) => {
                             assert!(log.file && log.sample == 3);
@@ -521,6 +596,18 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
                         _ => {}
                     }
                     respond(&stream, &message, behaviour).await;
+                    if matches!(message, ToEngine::Snapshot(_)) {
+                        if has("hangs-up") {
+                            drop((stream, door));
+                            while folder.exists() {
+                                tokio::time::sleep(Duration::from_millis(200)).await;
+                            }
+                            return;
+                        }
+                        if std::mem::take(&mut redials) {
+                            break;
+                        }
+                    }
                     continue;
                 }
             }
@@ -585,7 +672,8 @@ async fn respond(stream: &UnixStream, message: &ToEngine, behaviour: &str) {
                 _ => say(&FromEngine::Applied { revision }).await,
             }
         }
-        ToEngine::CloseAliases { token, .. } if !has("silent") => {
+        ToEngine::Ping if !has("mute") => say(&FromEngine::Pong).await,
+        ToEngine::CloseAliases { token, .. } if !has("silent") && !has("mute") => {
             say(&FromEngine::AliasesClosed { token: *token }).await;
         }
         ToEngine::Stats => say(&FromEngine::Stats(Stats { requests: 42, ..Stats::default() })).await,
