@@ -44,7 +44,7 @@ const MOST_FILES: u64 = 1_048_576;
 const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How the engine is started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Args {
     /// The engine's user; not 0, and nobody else's.
     pub uid: u32,
