@@ -11,14 +11,16 @@
 //!   level: Service                               # authDeniedReason; may be left out
 //!   by: default-deny:service:shop/orders         # what refuses; may be left out
 //! ```
+//!
+//! Values are the text that is written: `1.0` is no number, and `yes` no truth.
 
 use std::io::Read as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use brattice_model::yaml::{self, Content, Key, Node};
 use brattice_model::{Evidence, workload_arn};
 use brattice_router::path::normalize;
-use saphyr::{LoadableYamlNode as _, MarkedYaml};
 
 use super::world::{Call, HttpCall, Who, World};
 use super::{Case, Expected, MAX_BYTES, Undecided};
@@ -40,11 +42,17 @@ pub(super) fn read(path: &Path, world: &World<'_>) -> Result<Vec<Case>, Failure>
 }
 
 fn parse(text: &str, file: &str, world: &World<'_>) -> Result<Vec<Case>, String> {
-    let documents = MarkedYaml::load_from_str(text)
-        .map_err(|e| format!("line {}, column {}: not YAML: {}", e.marker().line(), e.marker().col() + 1, e.info()))?;
+    let (documents, refusals) = yaml::read(text, &mut 0);
+    let first = refusals.into_iter().min_by_key(|refusal| (refusal.mark.line, refusal.mark.column));
+    if let Some(refusal) = first {
+        let help = if refusal.help.is_empty() { String::new() } else { format!(" ({})", refusal.help) };
+        return Err(format!("line {}, column {}: {}{help}", refusal.mark.line, refusal.mark.column, refusal.message));
+    }
     let mut cases = Vec::new();
-    for document in documents.iter().filter(|document| !document.data.is_null()) {
-        let items = document.data.as_sequence().ok_or("expected a list of cases, each beginning with `- name:`")?;
+    for document in documents {
+        let Content::List(items) = &document.content else {
+            return Err("expected a list of cases, each beginning with `- name:`".into());
+        };
         cases.extend(items.iter().map(|item| case(item, file, world)));
     }
     if cases.is_empty() {
@@ -53,8 +61,8 @@ fn parse(text: &str, file: &str, world: &World<'_>) -> Result<Vec<Case>, String>
     Ok(cases)
 }
 
-fn case(node: &MarkedYaml<'_>, file: &str, world: &World<'_>) -> Case {
-    let place = format!("{file}:{}", node.span.start.line());
+fn case(node: &Node, file: &str, world: &World<'_>) -> Case {
+    let place = format!("{file}:{}", node.mark.line);
     let read = || -> Result<(String, Call, Expected), String> {
         let fields =
             Fields::of(node, "a case", &["name", "from", "to", "request", "time", "tls", "expect", "level", "by"])?;
@@ -68,7 +76,7 @@ fn case(node: &MarkedYaml<'_>, file: &str, world: &World<'_>) -> Case {
     }
 }
 
-fn expected(fields: &Fields<'_, '_>) -> Result<Expected, String> {
+fn expected(fields: &Fields<'_>) -> Result<Expected, String> {
     let allow = match fields.need("expect")?.as_str() {
         "allow" => true,
         "deny" => false,
@@ -85,7 +93,7 @@ fn expected(fields: &Fields<'_, '_>) -> Result<Expected, String> {
     Ok(Expected { allow, level, by })
 }
 
-fn call(fields: &Fields<'_, '_>, world: &World<'_>) -> Result<Call, String> {
+fn call(fields: &Fields<'_>, world: &World<'_>) -> Result<Call, String> {
     let to = fields.map("to", &["service", "port"])?.ok_or("`to` is missing")?;
     let service = to.need("service")?;
     let service = world
@@ -109,7 +117,7 @@ fn call(fields: &Fields<'_, '_>, world: &World<'_>) -> Result<Call, String> {
         service: service.name.clone(),
         port,
         now,
-        tls: fields.text("tls")?.as_deref() == Some("true"),
+        tls: truth(fields, "tls")?,
         http: fields.map("request", &["method", "path", "headers"])?.map(|request| http(&request)).transpose()?,
         ..Call::default()
     };
@@ -117,7 +125,7 @@ fn call(fields: &Fields<'_, '_>, world: &World<'_>) -> Result<Call, String> {
     Ok(call)
 }
 
-fn http(request: &Fields<'_, '_>) -> Result<HttpCall, String> {
+fn http(request: &Fields<'_>) -> Result<HttpCall, String> {
     let target = request.text("path")?.unwrap_or_else(|| "/".into());
     if !target.starts_with('/') {
         return Err(format!("the path {target:?} does not begin with `/`"));
@@ -125,13 +133,13 @@ fn http(request: &Fields<'_, '_>) -> Result<HttpCall, String> {
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let mut headers = Vec::new();
     if let Some(node) = request.node("headers") {
-        let lines = node.data.as_mapping().ok_or("headers: expected names with values")?;
+        let Content::Map(lines) = &node.content else { return Err("headers: expected names with values".into()) };
         for (name, value) in lines {
-            let name = scalar(name).ok_or("headers: a name is not text")?;
-            let values = value.data.as_sequence().map_or(std::slice::from_ref(value), |values| values.as_slice());
+            let values = if let Content::List(values) = &value.content { values } else { std::slice::from_ref(value) };
             for value in values {
-                let value = scalar(value).ok_or_else(|| format!("the header {name} has a value that is not text"))?;
-                headers.push((name.clone(), value));
+                let value =
+                    scalar(value).ok_or_else(|| format!("the header {} has a value that is not text", name.name))?;
+                headers.push((name.name.clone(), value));
             }
         }
     }
@@ -142,7 +150,7 @@ fn http(request: &Fields<'_, '_>) -> Result<HttpCall, String> {
 }
 
 /// The caller: a workload, or a VPC and what is in it.
-fn from(fields: &Fields<'_, '_>, world: &World<'_>, call: &mut Call) -> Result<(), String> {
+fn from(fields: &Fields<'_>, world: &World<'_>, call: &mut Call) -> Result<(), String> {
     let from = fields.map("from", &["workload", "vpc", "role", "session", "address"])?.ok_or("`from` is missing")?;
     let workload = match from.text("workload")? {
         Some(name) => Some(world.workload(&name).ok_or_else(|| format!("there is no workload {name:?}"))?),
@@ -191,35 +199,37 @@ fn from(fields: &Fields<'_, '_>, world: &World<'_>, call: &mut Call) -> Result<(
     Ok(())
 }
 
-fn scalar(value: &MarkedYaml<'_>) -> Option<String> {
-    let value = &value.data;
-    value
-        .as_str()
-        .map(str::to_owned)
-        .or_else(|| value.as_integer().map(|number| number.to_string()))
-        .or_else(|| value.as_floating_point().map(|number| number.to_string()))
-        .or_else(|| value.as_bool().map(|truth| truth.to_string()))
+/// `true` or `false`; false where it is left out.
+fn truth(fields: &Fields<'_>, name: &str) -> Result<bool, String> {
+    match fields.text(name)?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(format!("{name} is {other:?}; it is `true` or `false`")),
+    }
+}
+
+/// The text as it was written, whatever type other readers of YAML would take it for; nothing at all is no text.
+fn scalar(value: &Node) -> Option<String> {
+    match &value.content {
+        Content::Scalar { text, plain } if !*plain || !text.is_empty() => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// A mapping with known fields.
-struct Fields<'n, 't>(Vec<(String, &'n MarkedYaml<'t>)>);
+struct Fields<'n>(&'n [(Key, Node)]);
 
-impl<'n, 't> Fields<'n, 't> {
-    fn of(node: &'n MarkedYaml<'t>, what: &str, known: &[&str]) -> Result<Self, String> {
-        let mapping = node.data.as_mapping().ok_or_else(|| format!("{what} is no mapping"))?;
-        let mut fields = Vec::with_capacity(mapping.len());
-        for (name, value) in mapping {
-            let name = scalar(name).ok_or_else(|| format!("a field of {what} has no name"))?;
-            if !known.contains(&name.as_str()) {
-                return Err(format!("unknown field {name:?} in {what}; there are {}", known.join(", ")));
-            }
-            fields.push((name, value));
+impl<'n> Fields<'n> {
+    fn of(node: &'n Node, what: &str, known: &[&str]) -> Result<Self, String> {
+        let Content::Map(fields) = &node.content else { return Err(format!("{what} is no mapping")) };
+        match fields.iter().find(|(key, _)| !known.contains(&key.name.as_str())) {
+            Some((key, _)) => Err(format!("unknown field {:?} in {what}; there are {}", key.name, known.join(", "))),
+            None => Ok(Self(fields)),
         }
-        Ok(Self(fields))
     }
 
-    fn node(&self, name: &str) -> Option<&'n MarkedYaml<'t>> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, node)| *node)
+    fn node(&self, name: &str) -> Option<&'n Node> {
+        self.0.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, String> {

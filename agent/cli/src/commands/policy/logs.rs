@@ -3,10 +3,11 @@
 //! A log says less than a policy may ask: where a policy of the levels concerned asks about something that logs lack, or
 //! caller, VPC or service are not in the directory, the line is skipped with that reason.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-use brattice_iam::Key;
+use brattice_iam::{Key, Named, Policy, Principals};
 use brattice_model::Evidence;
 use brattice_router::path::normalize;
 use serde_json::{Map, Value};
@@ -94,7 +95,7 @@ fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
     let listener = record.text("listenerId");
     let listener =
         service.listeners.iter().find(|own| Some(own.id.as_str()) == listener || service.listeners.len() == 1);
-    let who = who(record)?;
+    let who = with_path(who(record)?, &world.policies_of(&vpc.name, &service.name, None), world)?;
     let role = match &who {
         Who::Recorded { arn, .. } => world.role(arn).map(|role| role.name.clone()),
         _ => None,
@@ -169,13 +170,47 @@ fn who(record: &Record) -> Result<Who, String> {
         ("iam", "role") => (Kind::Role, arn.to_owned(), None),
         ("sts", "federated-user") => (Kind::FederatedUser, arn.to_owned(), None),
         ("sts", "assumed-role") => {
-            // The ARN of a session leaves the path of its role out; roles here have none.
+            // The ARN of a session leaves the path of its role out; see `with_path`.
             let role = name.split('/').next().unwrap_or(name);
             (Kind::Role, format!("arn:{partition}:iam::{account}:role/{role}"), Some(arn.to_owned()))
         }
         _ => return Err(format!("the caller {arn:?} is no principal")),
     };
     Ok(Who::Recorded { kind, arn, session, tags: tags(record)? })
+}
+
+/// The caller with the whole ARN of its role: that of a session leaves the path out, and policies name roles with it. No two
+/// roles of an account have one name, so the one that policies name by it is meant.
+fn with_path(who: Who, policies: &[&Policy], world: &World<'_>) -> Result<Who, String> {
+    let Who::Recorded { kind: Kind::Role, arn, session: Some(session), tags } = who else { return Ok(who) };
+    let recorded =
+        |arn| Ok(Who::Recorded { kind: Kind::Role, arn, session: Some(session.clone()), tags: tags.clone() });
+    let (account, name) = arn.rsplit_once('/').unwrap_or_default();
+    if world.role(&arn).is_some() {
+        return recorded(arn);
+    }
+    let mut named = BTreeSet::new();
+    let mut wildcards = false;
+    for statement in policies.iter().flat_map(|policy| &policy.statements) {
+        if let Principals::Listed(names) | Principals::Except(names) = &statement.principals {
+            named.extend(
+                names.iter().filter_map(|named| if let Named::Role(arn) = named { Some(&**arn) } else { None }),
+            );
+        }
+        for condition in statement.conditions.iter().filter(|condition| condition.key == Key::PrincipalArn) {
+            wildcards |= condition.values.iter().any(|value| value.contains(['*', '?', '$']));
+            named.extend(condition.values.iter().map(|value| &**value));
+        }
+    }
+    named.retain(|own| own.starts_with(&format!("{account}/")) && own.rsplit('/').next() == Some(name));
+    match named.iter().collect::<Vec<_>>()[..] {
+        [only] => recorded((*only).to_owned()),
+        [] if !wildcards => recorded(arn),
+        [] => Err("the line leaves the path of the caller's role out, and a policy asks about aws:PrincipalArn".into()),
+        _ => {
+            Err(format!("the line leaves the path of the caller's role out, and policies name several roles {name:?}"))
+        }
+    }
 }
 
 /// `callerPrincipalTags`: an object, or JSON text of one.

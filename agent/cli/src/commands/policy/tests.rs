@@ -214,12 +214,18 @@ fn what_differs_is_told_with_its_reasons() {
         "         near miss, service line 16 (readers): line 21: StringEquals vpc-lattice-svcs:RequestMethod wants one of \
          `GET`, `HEAD`, and the request has `PUT`",
         "         to allow it: add to the service policy of shop/orders (accounts/shop/orders.yaml): {\"Effect\": \"Allow\", \
-         \"Principal\": {\"AWS\": \"arn:aws:iam::111111111111:role/reader\"}, \"Action\": \"vpc-lattice-svcs:Invoke\", \
-         \"Resource\": \"ORDERS/\"}",
+         \"Principal\": {\"AWS\": \"arn:aws:sts::111111111111:assumed-role/reader/web\"}, \"Action\": \
+         \"vpc-lattice-svcs:Invoke\", \"Resource\": \"ORDERS/\", \"Condition\": {\"StringEquals\": \
+         {\"vpc-lattice-svcs:RequestMethod\": \"PUT\"}}}",
         "DIFFERS  admin: expected deny (other), is deny (Service, accounts/shop/orders.yaml:22#no-admin)",
-        "         to allow it: exempt the caller from the denial at accounts/shop/orders.yaml:22 in the service policy of \
-         shop/orders: {\"Sid\": \"no-admin\", \"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": \"*\", \"Resource\": \
-         \"*/admin\", \"Condition\": {\"StringNotEquals\": {\"aws:PrincipalArn\": \"arn:aws:iam::111111111111:role/reader\"}}}",
+        "         to allow it: exempt this call from the denial at accounts/shop/orders.yaml:22 in the service policy of \
+         shop/orders, by these in its place: {\"Sid\": \"no-admin-others\", \"Effect\": \"Deny\", \"Principal\": \"*\", \
+         \"Action\": \"*\", \"Resource\": \"*/admin\", \"Condition\": {\"StringNotEquals\": \
+         {\"brattice:AttestedPrincipalArn\": \"arn:aws:sts::111111111111:assumed-role/reader/web\"}}}, {\"Sid\": \
+         \"no-admin-other-methods\", \"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": \"*\", \"Resource\": \
+         \"*/admin\", \"Condition\": {\"StringNotEquals\": {\"vpc-lattice-svcs:RequestMethod\": \"GET\"}}}, {\"Sid\": \
+         \"no-admin-other-paths\", \"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": \"*\", \"Resource\": \
+         \"*/admin\", \"Condition\": {\"StringNotEquals\": {\"vpc-lattice-svcs:RequestPath\": \"/admin\"}}}",
         "DIFFERS  all: expected deny, is allow",
         "3 cases: 0 as expected, 3 differ, 0 wrong, 0 skipped",
     ];
@@ -281,6 +287,113 @@ fn log(fields: &str) -> String {
         record[name] = value.clone();
     }
     record.to_string()
+}
+
+#[test]
+fn values_are_the_text_that_is_written() {
+    let with = |value: &str| {
+        SERVICE.replace("aws:PrincipalTag/Team: red", &format!("vpc-lattice-svcs:RequestHeader/x-v: '{value}'"))
+    };
+    let case = |written: &str| {
+        format!(
+            "- {{name: a, from: {{workload: web}}, to: {{service: orders}}, request: {{headers: {{x-v: {written}}}}}, expect: allow}}\n"
+        )
+    };
+    for (written, value, other) in
+        [("1.0", "1.0", "1"), ("007", "007", "7"), ("yes", "yes", "true"), ("0x1F", "0x1F", "31"), ("'5'", "5", "'5'")]
+    {
+        assert_eq!(printed(&with(value), "cases.yml", &case(written)).0[0], "ok       a: allow", "{written}");
+        assert!(!printed(&with(&other.replace('\'', "''")), "cases.yml", &case(written)).1, "{written} is not {other}");
+    }
+}
+
+#[test]
+fn a_truth_is_true_or_false() {
+    let tls = |written: &str| {
+        let text = format!(
+            "- {{name: a, from: {{workload: web}}, to: {{service: orders}}, request: {{}}, tls: {written}, expect: allow}}\n"
+        );
+        printed(SERVICE, "cases.yml", &text).0[0].clone()
+    };
+    for good in ["true", "false"] {
+        assert_eq!(tls(good), "ok       a: allow");
+    }
+    for bad in ["yes", "1", "True", "on"] {
+        assert_eq!(tls(bad), format!("WRONG    cases.yml:1: tls is {bad:?}; it is `true` or `false`"));
+    }
+}
+
+#[test]
+fn what_documents_refuse_is_refused_in_cases() {
+    let (directory, policies) = directory(NODE, NETWORK, SERVICE);
+    let run = |text: &str| {
+        let path = directory.path().join("cases.yaml");
+        fs::write(&path, text).expect("a file");
+        let state = StateDirectory::existing(&directory.path().join("state")).peek();
+        let node = NodeArguments {
+            vip_range: None,
+            alias_range: None,
+            vip6_range: None,
+            alias6_range: None,
+            dns_suffix: "svc.test".into(),
+            state_dir: directory.path().join("state"),
+        };
+        let checked = check(&policies, &node, &state, &BTreeMap::new()).unwrap_or_else(|e| panic!("{}", e.text));
+        match cases::read(&path, &World::new(&checked.linked.model)) {
+            Ok(cases) => format!("{} cases", cases.len()),
+            Err(failure) => failure.text.rsplit("cases.yaml: ").next().unwrap_or_default().to_owned(),
+        }
+    };
+    let good = "- {name: a, from: {workload: web}, to: {service: orders}, expect: deny}\n";
+    assert_eq!(run(good), "1 cases");
+    let twice = run("- name: a\n  expect: deny\n  expect: allow\n");
+    assert!(twice.starts_with("line 3, column 3: the key `expect` is there twice"), "{twice}");
+    let headers = run(&good.replace("expect", "request: {headers: {x-v: a, x-v: b}}, expect"));
+    assert!(headers.contains("the key `x-v` is there twice"), "{headers}");
+    for (text, why) in [
+        ("- &a {name: a}\n- *a\n", "anchors are not used here"),
+        ("- {<<: {name: a}, expect: deny}\n", "merge keys are not used here"),
+        ("- !x {name: a}\n", "tags are not used here"),
+    ] {
+        let found = run(text);
+        assert!(found.contains(why), "{text}: {found}");
+    }
+    // Each line is nine of the line before: read out, 297 bytes would be gigabytes.
+    let nine = |name: &str| vec![format!("*{name}"); 9].join(",");
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let lines = names.windows(2).map(|pair| format!("- &{} [{}]\n", pair[1], nine(pair[0])));
+    let bomb: String = std::iter::once("- &a [x]\n".to_owned()).chain(lines).collect();
+    assert!(run(&bomb).contains("anchors are not used here"), "{bomb}");
+}
+
+#[test]
+fn roles_with_a_path_are_those_that_policies_name() {
+    let service = |role: &str, condition: &str| {
+        let asked =
+            "Condition: {StringEquals: {vpc-lattice-svcs:RequestMethod: [GET, HEAD], aws:PrincipalTag/Team: red}}";
+        assert!(SERVICE.contains(asked));
+        SERVICE.replace("role/reader'", role).replace(asked, condition)
+    };
+    let line = log(r#"{"resolvedUser":"arn:aws:sts::111111111111:assumed-role/auditor/i-1"}"#);
+    let decided = |service: &str| {
+        let network = NETWORK.replace("AWS_IAM", "NONE");
+        printed_on([NODE, &network, service], "access.log", &line).0[0].clone()
+    };
+    let everyone = |condition: &str| {
+        service("role/auditor'", condition).replace("{AWS: 'arn:aws:iam::111111111111:role/auditor'}", "'*'")
+    };
+    let refused = "DIFFERS  access.log:1: expected allow, is deny (Service, default-deny:service:shop/orders)";
+    assert_eq!(decided(&service("role/team/a/auditor'", "")), "ok       access.log:1: allow");
+    assert_eq!(decided(&service("role/auditor'", "")), "ok       access.log:1: allow");
+    assert_eq!(decided(&service("role/team/a/other'", "")), refused);
+    assert_eq!(decided(&service("role/team/my-auditor'", "")), refused);
+    let arn = |value: &str| format!("Condition: {{ArnLike: {{aws:PrincipalArn: '{value}'}}}}");
+    assert_eq!(decided(&everyone(&arn("arn:aws:iam::111111111111:role/team/auditor"))), "ok       access.log:1: allow");
+    let skipped = decided(&everyone(&arn("arn:aws:iam::111111111111:role/team/*")));
+    assert!(
+        skipped.starts_with("skipped  access.log:1: the line leaves the path of the caller's role out"),
+        "{skipped}"
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use brattice_iam::{
-    Caller, CallerKind, Chain, Compiled, Guard, Http, Key, Level, Mode, NOTHING, Network, Pairs, Query, Request,
-    Scratch,
+    Caller, CallerKind, Chain, Compiled, Guard, Http, Key, Level, Mode, NOTHING, Network, Pairs, Policy, Query,
+    Request, Scratch,
 };
 use brattice_model::{
     AssociationKind, Evidence, Model, NoRole, OPERATOR_ACCOUNT_ID, PolicyResource, Role, Roles, Service, Vpc, Workload,
@@ -89,7 +89,7 @@ pub(super) struct Refusal {
 
 impl<'m> World<'m> {
     pub(super) fn new(model: &'m Model) -> Self {
-        let compile = |policy: &brattice_iam::Policy, name: &str, mode| Compiled::new(policy.clone(), name, mode);
+        let compile = |policy: &Policy, name: &str, mode| Compiled::new(policy.clone(), name, mode);
         let policies = model
             .policies
             .iter()
@@ -137,6 +137,11 @@ impl<'m> World<'m> {
 
     /// Keys that some policy that counts for the call asks about.
     pub(super) fn keys_of(&self, vpc: &str, service: &str, role: Option<&str>) -> Vec<&Key> {
+        self.policies_of(vpc, service, role).into_iter().flat_map(Policy::keys).collect()
+    }
+
+    /// The policies that count for a call.
+    pub(super) fn policies_of(&self, vpc: &str, service: &str, role: Option<&str>) -> Vec<&Policy> {
         let networks = self.networks(vpc, service).into_iter().filter_map(|name| self.model.network(name));
         let networks = networks.map(|own| (own.auth_type, PolicyResource::ServiceNetwork(own.name.clone())));
         let service = self.model.service(service);
@@ -144,7 +149,7 @@ impl<'m> World<'m> {
         let resources = networks.chain(service).filter(|(auth_type, _)| *auth_type == AuthType::AwsIam);
         let policies = resources.filter_map(|(_, resource)| self.policies.get(&resource));
         let role = role.and_then(|role| self.roles.get(role));
-        policies.chain(role).flat_map(|compiled| compiled.policy().keys()).collect()
+        policies.chain(role).map(Compiled::policy).collect()
     }
 
     /// The service networks that a VPC and a service share, by qualified name.
@@ -203,7 +208,8 @@ impl<'m> World<'m> {
             networks: &networks,
             service: self.guard(service.auth_type, &PolicyResource::Service(service.name.clone()), &service.name),
         };
-        let owner = self.account_id(vpc.account.as_deref());
+        // The operator's VPCs are of no account, as in the engine.
+        let owner = vpc.account.as_deref().map(|account| self.account_id(Some(account)));
         let principal = Principal::of(&call.who, role, model);
         let account_id = principal.account_id().to_owned();
         let account = model.accounts.iter().find(|account| account.id == account_id);
@@ -239,7 +245,7 @@ impl<'m> World<'m> {
             service_tags: &service.tags,
             port,
             source_vpc: Some(&vpc.id),
-            source_vpc_account: Some(owner),
+            source_vpc_account: owner,
             source_ip: call.address,
             secure: call.tls,
             now: call.now,
@@ -273,7 +279,7 @@ fn verdict(chain: &Chain<'_>, request: &Request<'_>) -> Verdict {
             for near in &report.near {
                 let sid = near.sid.as_deref().map_or(String::new(), |sid| format!(" ({sid})"));
                 for failed in &near.failed {
-                    why.push(format!("near miss, {}{name} line {}{sid}: {failed}", report.level.word(), near.at.line));
+                    why.push(format!("near miss, {}{name} line {}{sid}: {failed}", report.level.word(), near.place));
                 }
             }
         }

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use brattice_model::yaml::{self, Content, Node, is_null};
 use regex_lite::Regex;
-use saphyr::{LoadableYamlNode as _, MarkedYaml};
 
 /// What stands in its place.
 const MARK: &str = "[redacted]";
@@ -40,6 +40,14 @@ const PATTERNS: [&str; 4] = [
     r#"(?i)((?:authorization|passw(?:or)?d|secret|token|cookie|api-?key|private-?key)["']?\s*[:=]\s*["']?(?:bearer |basic )?)[^\s"',;}\]]{4,}"#,
 ];
 
+/// Whether a text without quotes is a number, a truth or nothing, which tell nothing.
+fn is_word(text: &str) -> bool {
+    is_null(text)
+        || text.parse::<f64>().is_ok()
+        || text.eq_ignore_ascii_case("true")
+        || text.eq_ignore_ascii_case("false")
+}
+
 /// Knows what to remove.
 pub(super) struct Redactor {
     values: BTreeSet<String>,
@@ -58,13 +66,15 @@ impl Redactor {
         if !yaml {
             return text.lines().for_each(|line| self.value(line));
         }
-        match MarkedYaml::load_from_str(&text) {
-            Ok(documents) if !wrong => documents.iter().for_each(|document| self.walk(document, false, "")),
-            // Nobody knows which of it is secret.
-            _ => text.lines().for_each(|line| {
-                self.value(line.split_once(": ").map_or(line, |(_, value)| value));
-                line.split(['"', '\'']).skip(1).step_by(2).for_each(|quoted| self.value(quoted));
-            }),
+        // As documents are read, which takes no aliases: read out, a small file may be gigabytes.
+        let (documents, refusals) = if wrong { (Vec::new(), Vec::new()) } else { yaml::read(&text, &mut 0) };
+        if !wrong && refusals.is_empty() {
+            return documents.iter().for_each(|document| self.walk(document, false, ""));
+        }
+        // Nobody knows which of it is secret.
+        for line in text.lines() {
+            self.value(line.split_once(": ").map_or(line, |(_, value)| value));
+            line.split(['"', '\'']).skip(1).step_by(2).for_each(|quoted| self.value(quoted));
         }
     }
 
@@ -73,24 +83,23 @@ impl Redactor {
         self.values.len() >= MAX_VALUES
     }
 
-    fn walk(&mut self, node: &MarkedYaml<'_>, secret: bool, key: &str) {
-        if let Some(fields) = node.data.as_mapping() {
-            for (name, value) in fields {
-                let name = name.data.as_str().unwrap_or_default();
-                self.walk(value, secret || SENSITIVE.contains(&name), name);
-            }
-        } else if let Some(items) = node.data.as_sequence() {
-            items.iter().for_each(|item| self.walk(item, secret, key));
-        } else if let Some(text) = node.data.as_str() {
-            if key == "policy" && text.trim_start().starts_with('{') {
-                // A policy as JSON text.
-                for document in MarkedYaml::load_from_str(text).unwrap_or_default() {
-                    self.walk(&document, secret, "");
+    fn walk(&mut self, node: &Node, secret: bool, key: &str) {
+        match &node.content {
+            Content::Map(fields) => {
+                for (name, value) in fields {
+                    self.walk(value, secret || SENSITIVE.contains(&name.name.as_str()), &name.name);
                 }
-            } else if secret && key != "name" {
+            }
+            Content::List(items) => items.iter().for_each(|item| self.walk(item, secret, key)),
+            // A policy as JSON text, which is YAML as well.
+            Content::Scalar { text, .. } if key == "policy" && text.trim_start().starts_with('{') => {
+                yaml::read(text, &mut 0).0.iter().for_each(|document| self.walk(document, secret, ""));
+            }
+            Content::Scalar { text, plain } if secret && key != "name" && !(*plain && is_word(text)) => {
                 self.value(text);
                 text.lines().for_each(|line| self.value(line));
             }
+            Content::Scalar { .. } | Content::Refused => {}
         }
     }
 
@@ -137,6 +146,19 @@ kind: AuthPolicy
 spec:
   policy: '{\"Statement\": [{\"Condition\": {\"StringEquals\": {\"aws:PrincipalTag/team\": \"night-owls\"}}}]}'
 ";
+
+    #[test]
+    fn a_small_file_that_would_be_gigabytes_is_read_line_by_line() {
+        let nine = |name: &str| vec![format!("*{name}"); 9].join(",");
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        let lines = names.windows(2).map(|pair| format!("{}: &{} [{}]\n", pair[1], pair[1], nine(pair[0])));
+        let bomb: String = std::iter::once("a: &a ['night-owls']\n".to_owned()).chain(lines).collect();
+        for wrong in [true, false] {
+            let mut redactor = Redactor::new();
+            redactor.learn(Path::new("orders.yaml"), bomb.as_bytes(), wrong);
+            assert!(!redactor.clean("of the night-owls").contains("night-owls"));
+        }
+    }
 
     #[test]
     fn values_of_documents_are_removed_wherever_they_turn_up_and_names_stay() {
