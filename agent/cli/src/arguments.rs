@@ -25,7 +25,7 @@ pub(crate) enum Verb {
     /// Replace the engine
     #[command(subcommand)]
     Engine(EngineVerb),
-    /// Check a policies directory; exit code 1 where it has errors
+    /// Check a policies directory; exit code 1 where it has errors, with --strict also where it has warnings
     Validate(ValidateArguments),
     /// Show what a policies directory would change
     Diff(DiffArguments),
@@ -224,6 +224,9 @@ pub(crate) struct ValidateArguments {
     /// The policies directory
     #[arg(value_name = "DIR", default_value = POLICIES)]
     pub(crate) directory: PathBuf,
+    /// Take warnings for errors
+    #[arg(long)]
+    pub(crate) strict: bool,
     #[command(flatten)]
     pub(crate) node: NodeArguments,
     /// Tables or JSON

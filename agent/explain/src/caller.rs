@@ -188,7 +188,7 @@ fn of_snapshot(role: &auth::Role) -> As {
 }
 
 /// A role that no workload of the node has.
-fn as_role(model: &Model, role: &Role) -> As {
+pub(crate) fn as_role(model: &Model, role: &Role) -> As {
     let account = model.account(&role.account);
     let path = account.and_then(|account| account.organization_path.clone());
     As {

@@ -13,6 +13,7 @@ use brattice_wire::{auth, snapshot};
 
 use crate::caller::Caller;
 use crate::request::{Asked, Headers};
+use crate::roles;
 use crate::world::World;
 
 /// What was decided, for the rest of the explanation.
@@ -75,8 +76,14 @@ fn guard<'p>(auth: AuthType, policy: Option<&'p Compiled>, name: &'p str) -> Gua
     }
 }
 
-/// Decides about a call and says why.
-pub(crate) fn decide(world: &World<'_>, caller: &Caller<'_>, service: &snapshot::Service, asked: &Asked) -> Decided {
+/// Hands the policies that a call passes, and the call, to `use_it`.
+fn with_chain<R>(
+    world: &World<'_>,
+    caller: &Caller<'_>,
+    service: &snapshot::Service,
+    asked: &Asked,
+    use_it: impl FnOnce(&Levels<'_>, &Chain<'_>, &Request<'_>) -> R,
+) -> R {
     let levels = Levels::new(world, caller, service);
     let networks: Vec<Network<'_>> = levels
         .networks
@@ -131,19 +138,39 @@ pub(crate) fn decide(world: &World<'_>, caller: &Caller<'_>, service: &snapshot:
             query: &query,
         }),
     };
-    let explanation = chain.explain(&request);
-    // What is shown is what is enforced: the engine's way of deciding has the last word.
-    debug_assert_eq!(explanation.decision, chain.decide(&request, &mut Scratch::default()));
-    let names: Vec<&str> = levels.networks.iter().map(|(network, _)| network.name.as_str()).collect();
-    let teller = Teller { chain: &chain, networks: &names, caller, service: &service.name };
-    let view = teller.view(&explanation, &request);
-    let summary = teller.summary(&explanation);
-    Decided {
-        view,
-        summary,
-        remedy: explanation.remedy.iter().map(|change| teller.remedy(world.model, change)).collect(),
-        asks: asks(&levels),
+    use_it(&levels, &chain, &request)
+}
+
+/// Decides about a call and says why.
+pub(crate) fn decide(world: &World<'_>, caller: &Caller<'_>, service: &snapshot::Service, asked: &Asked) -> Decided {
+    let mut decided = with_chain(world, caller, service, asked, |levels, chain, request| {
+        let explanation = chain.explain(request);
+        // What is shown is what is enforced: the engine's way of deciding has the last word.
+        debug_assert_eq!(explanation.decision, chain.decide(request, &mut Scratch::default()));
+        let names: Vec<&str> = levels.networks.iter().map(|(network, _)| network.name.as_str()).collect();
+        let teller = Teller { chain, networks: &names, caller, service: &service.name };
+        Decided {
+            view: teller.view(&explanation, request),
+            summary: teller.summary(&explanation),
+            remedy: explanation.remedy.iter().map(|change| teller.remedy(world.model, change)).collect(),
+            asks: asks(levels),
+        }
+    });
+    if !decided.view.allowed && caller.role.is_none() {
+        let roles = roles::that_may(world, caller, |caller| {
+            with_chain(world, caller, service, asked, |_, chain, request| {
+                chain.decide(request, &mut Scratch::default()).is_allowed()
+            })
+        });
+        // The least change comes first: no policy is touched where the workload can be somebody who may.
+        if !roles.is_empty()
+            && let Some(first) = decided.remedy.first_mut()
+        {
+            *first = format!("or, for this workload alone and without a role: {first}");
+        }
+        decided.remedy.splice(0..0, roles);
     }
+    decided
 }
 
 /// Header fields that the policies ask about.
@@ -264,15 +291,7 @@ impl Teller<'_, '_> {
 
 /// `file:line#Sid`, as decisions name it.
 fn statement(compiled: &Compiled, position: u32) -> String {
-    let policy = compiled.policy();
-    let found = usize::try_from(position).ok().and_then(|position| policy.statements.get(position));
-    match found {
-        Some(own) => match &own.sid {
-            Some(sid) => format!("{}:{}#{sid}", policy.file, own.at.line),
-            None => format!("{}:{}", policy.file, own.at.line),
-        },
-        None => policy.file.to_string(),
-    }
+    compiled.policy().statement_id(usize::try_from(position).unwrap_or(usize::MAX))
 }
 
 fn mismatch(failed: &Failed) -> MismatchView {
@@ -280,7 +299,15 @@ fn mismatch(failed: &Failed) -> MismatchView {
         Failed::Principal { expected, actual } => {
             MismatchView { what: "Principal".to_owned(), expected: expected.clone(), actual: actual.clone() }
         }
-        Failed::Condition { key, operator, negated, expected, actual, at } => {
+        Failed::Action { expected, actual } => {
+            MismatchView { what: "Action".to_owned(), expected: expected.clone(), actual: (*actual).to_owned() }
+        }
+        Failed::Resource { expected, actual, .. } => MismatchView {
+            what: "Resource".to_owned(),
+            expected: format!("{expected}{}", failed.note()),
+            actual: actual.clone(),
+        },
+        Failed::Condition { key, operator, negated, expected, actual, at, .. } => {
             let list =
                 |values: &[String]| values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ");
             let wants = match (operator.as_str(), *negated, expected.len()) {
@@ -291,7 +318,7 @@ fn mismatch(failed: &Failed) -> MismatchView {
             };
             MismatchView {
                 what: format!("{operator} {key} (line {})", at.line),
-                expected: wants,
+                expected: format!("{wants}{}", failed.note()),
                 actual: if actual.is_empty() { "nothing".to_owned() } else { list(actual) },
             }
         }

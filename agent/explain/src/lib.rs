@@ -18,6 +18,7 @@ mod networks;
 mod notes;
 mod past;
 mod request;
+mod roles;
 mod route;
 mod text;
 mod time;

@@ -21,6 +21,8 @@ pub struct Condition {
     pub values: Vec<Box<str>>,
     /// Where the key stands.
     pub at: Mark,
+    /// Where the values stand.
+    pub(crate) marks: Vec<Mark>,
     pub(crate) test: Test,
 }
 
@@ -87,7 +89,7 @@ impl Condition {
 impl Test {
     /// Whether one value of the request fits one of the policy's. A value that cannot be read as what the operator
     /// compares fits none.
-    fn fits(&self, value: Value<'_>, facts: &Facts<'_>, work: &mut Work) -> bool {
+    pub(crate) fn fits(&self, value: Value<'_>, facts: &Facts<'_>, work: &mut Work) -> bool {
         match (self, value) {
             (Self::Strings(literals, patterns), Value::Text(text)) => {
                 literals.binary_search_by(|literal| (**literal).cmp(text)).is_ok()

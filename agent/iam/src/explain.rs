@@ -8,7 +8,7 @@ use crate::compiled::{Compiled, Mode};
 use crate::condition::Test;
 use crate::finding::{Mark, quote};
 use crate::limits::{MAX_NEAR_MISSES, MAX_SHOWN_VALUES};
-use crate::policy::{Effect, Statement};
+use crate::policy::{Effect, Statement, Version};
 use crate::principal::Principals;
 use crate::remedy::{Change, Needs, changes};
 use crate::request::{Facts, Request, Work};
@@ -54,13 +54,15 @@ pub enum State {
     Missing,
 }
 
-/// An Allow statement with the right action and resource that is not about the request.
+/// An Allow statement that is nearly about the request.
 #[derive(Clone, Debug)]
 pub struct NearMiss {
     /// Position in the policy.
     pub position: u32,
     /// Where it begins.
     pub at: Mark,
+    /// The same for people, see [`crate::Policy::place`].
+    pub place: String,
     /// `Sid`.
     pub sid: Option<String>,
     /// Why not.
@@ -77,6 +79,22 @@ pub enum Failed {
         /// Who calls.
         actual: String,
     },
+    /// Another action.
+    Action {
+        /// Those it is about.
+        expected: String,
+        /// What is done.
+        actual: &'static str,
+    },
+    /// Another resource.
+    Resource {
+        /// Those it is about.
+        expected: String,
+        /// What is called.
+        actual: String,
+        /// Whether one of them has a variable that this version of the language takes for text.
+        literal: bool,
+    },
     /// A condition.
     Condition {
         /// The key.
@@ -89,9 +107,24 @@ pub enum Failed {
         expected: Vec<String>,
         /// The request's values, a few of them; none: it has no such key.
         actual: Vec<String>,
+        /// Whether one of the policy's values has a variable that this version of the language takes for text.
+        literal: bool,
         /// Where it was written.
         at: Mark,
     },
+}
+
+/// What to say of variables in an old policy.
+const LITERAL: &str = " (`${` is literal text here: variables work since \"Version\": \"2012-10-17\")";
+
+impl Failed {
+    /// What to say beside the values: that variables were taken for text.
+    pub const fn note(&self) -> &'static str {
+        match self {
+            Self::Resource { literal: true, .. } | Self::Condition { literal: true, .. } => LITERAL,
+            _ => "",
+        }
+    }
 }
 
 impl fmt::Display for Failed {
@@ -99,7 +132,11 @@ impl fmt::Display for Failed {
         let list = |values: &[String]| values.iter().map(|value| quote(value)).collect::<Vec<_>>().join(", ");
         match self {
             Self::Principal { expected, actual } => write!(f, "it is about {expected}, and the caller is {actual}"),
-            Self::Condition { key, operator, negated, expected, actual, at } => {
+            Self::Action { expected, actual } => write!(f, "it is about {expected}, and the call is a {actual}"),
+            Self::Resource { expected, actual, .. } => {
+                write!(f, "it is about {expected}, and the call is for {}{}", quote(actual), self.note())
+            }
+            Self::Condition { key, operator, negated, expected, actual, at, .. } => {
                 let actual = if actual.is_empty() { "nothing".into() } else { list(actual) };
                 let wants = match (operator.as_str(), *negated, expected.len()) {
                     ("Null", ..) => expected.join(" or "),
@@ -107,7 +144,8 @@ impl fmt::Display for Failed {
                     (_, false, 1) => list(expected),
                     (_, false, _) => format!("one of {}", list(expected)),
                 };
-                write!(f, "line {}: {operator} {key} wants {wants}, and the request has {actual}", at.line)
+                let note = self.note();
+                write!(f, "line {}: {operator} {key} wants {wants}, and the request has {actual}{note}", at.line)
             }
         }
     }
@@ -298,34 +336,51 @@ fn hear(guard: &Guard<'_>, resource: &str, facts: &Facts<'_>) -> Heard {
 }
 
 fn near_misses(compiled: &Compiled, resource: &str, facts: &Facts<'_>) -> Vec<NearMiss> {
-    let mut work = Work::default();
+    let policy = compiled.policy();
     let mut misses: Vec<NearMiss> = (0u32..)
-        .zip(&compiled.policy().statements)
-        .filter(|(_, statement)| {
-            statement.effect == Effect::Allow
-                && statement.actions.include(facts.request.action())
-                && statement.resources.include(resource, facts, &mut work)
-        })
+        .zip(&policy.statements)
+        .filter(|(_, statement)| statement.effect == Effect::Allow)
         .map(|(position, statement)| NearMiss {
             position,
             at: statement.at,
+            place: policy.place(usize::try_from(position).unwrap_or(usize::MAX)),
             sid: statement.sid.clone(),
-            failed: failed(statement, facts),
+            failed: failed(statement, policy.version, resource, facts),
         })
         .collect();
-    // The fewer reasons, the nearer.
+    // The fewer reasons, the nearer. Of those with many only the nearest are worth a look.
     misses.sort_by_key(|miss| miss.failed.len());
+    let least = misses.first().map_or(0, |miss| miss.failed.len());
+    misses.retain(|miss| miss.failed.len() <= least.max(NEAR));
     misses.truncate(MAX_NEAR_MISSES);
     misses
 }
 
-fn failed(statement: &Statement, facts: &Facts<'_>) -> Vec<Failed> {
+/// Reasons that a near miss may have.
+const NEAR: usize = 2;
+
+fn failed(statement: &Statement, version: Version, resource: &str, facts: &Facts<'_>) -> Vec<Failed> {
     let mut failed = Vec::new();
+    let mut work = Work::default();
+    let literal = |text: &str| version == Version::V2008 && text.contains("${");
     let caller = &facts.request.caller;
     if !statement.principals.include(caller) {
         failed.push(Failed::Principal { expected: whom(&statement.principals), actual: caller.display().into() });
     }
-    let mut work = Work::default();
+    let action = facts.request.action();
+    if !statement.actions.include(action) {
+        let actions = &statement.actions;
+        let expected = some(actions.negated, actions.written.iter().map(|text| &**text));
+        failed.push(Failed::Action { expected, actual: action.name() });
+    }
+    if !statement.resources.include(resource, facts, &mut work) {
+        let texts = || statement.resources.patterns.iter().map(|pattern| &*pattern.text);
+        failed.push(Failed::Resource {
+            expected: some(statement.resources.negated, texts()),
+            actual: resource.to_owned(),
+            literal: texts().any(literal),
+        });
+    }
     for condition in &statement.conditions {
         if condition.holds(statement.effect, facts, &mut work) {
             continue;
@@ -349,10 +404,19 @@ fn failed(statement: &Statement, facts: &Facts<'_>) -> Vec<Failed> {
                 _ => condition.values.iter().take(MAX_SHOWN_VALUES).map(ToString::to_string).collect(),
             },
             actual,
+            literal: condition.values.iter().any(|text| literal(text)),
             at: condition.at,
         });
     }
     failed
+}
+
+/// A few texts, perhaps negated.
+fn some<'t>(negated: bool, texts: impl ExactSizeIterator<Item = &'t str>) -> String {
+    let more = texts.len().saturating_sub(MAX_SHOWN_VALUES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown: Vec<String> = texts.take(MAX_SHOWN_VALUES).map(quote).collect();
+    format!("{}{}{more}", if negated { "all but " } else { "" }, shown.join(", "))
 }
 
 fn whom(principals: &Principals) -> String {

@@ -42,11 +42,13 @@ pub struct Finding {
     pub expected: Option<String>,
     /// The nearest name, or what to do.
     pub help: Option<String>,
+    /// Of what is there twice: the first place.
+    pub first: Option<Mark>,
 }
 
 impl Finding {
     pub(crate) fn error(at: Mark, message: impl Into<String>) -> Self {
-        Self { at, severity: Severity::Error, message: message.into(), expected: None, help: None }
+        Self { at, severity: Severity::Error, message: message.into(), expected: None, help: None, first: None }
     }
 
     pub(crate) fn warning(at: Mark, message: impl Into<String>) -> Self {
@@ -71,6 +73,24 @@ impl Finding {
         }
     }
 
+    /// Says in which statement it is, by its number from 1.
+    pub(crate) fn of_statement(self, number: usize) -> Self {
+        Self { message: format!("statement {number}: {}", self.message), ..self }
+    }
+
+    /// Of what is there twice, where it was before.
+    pub(crate) fn first(mut self, first: Mark) -> Self {
+        // Where only one place is known for all, it says nothing.
+        self.first = Some(first).filter(|first| *first != self.at);
+        self
+    }
+
+    /// What is wrong, with the first place of what is there twice.
+    pub fn text(&self) -> String {
+        let first = |first: Mark| format!("; first at line {}, column {}", first.line, first.column);
+        format!("{}{}", self.message, self.first.map_or(String::new(), first))
+    }
+
     /// Whether it is an error.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -80,7 +100,7 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let warning = if self.is_error() { "" } else { "warning: " };
-        write!(f, "{}:{}: {warning}{}", self.at.line, self.at.column, self.message)?;
+        write!(f, "{}:{}: {warning}{}", self.at.line, self.at.column, self.text())?;
         if let Some(expected) = &self.expected {
             write!(f, "; expected {expected}")?;
         }
@@ -119,7 +139,7 @@ impl Sink {
         if let (Some(last), true) = (self.list.last(), self.more > 0) {
             let severity = if self.errors { Severity::Error } else { Severity::Warning };
             let message = format!("and {} more findings that are not shown", self.more);
-            self.list.push(Finding { at: last.at, severity, message, expected: None, help: None });
+            self.list.push(Finding { at: last.at, severity, message, expected: None, help: None, first: None });
         }
         self.list
     }

@@ -161,13 +161,8 @@ impl Reader<'_> {
             self.space()?;
             let value = self.value(depth + 1)?;
             if let Some(first) = seen.insert(text.clone(), at) {
-                let message = format!(
-                    "the name {} is there twice; first at line {}, column {}",
-                    quote(&text),
-                    first.line,
-                    first.column
-                );
-                return Err(Box::new(Finding::error(at, message).help("keep one of them, or make its value a list")));
+                let finding = Finding::error(at, format!("the name {} is there twice", quote(&text))).first(first);
+                return Err(Box::new(finding.help("keep one of them, or make its value a list")));
             }
             entries.push((Name { text, at }, value));
             if !self.more(b'}')? {

@@ -24,12 +24,8 @@ impl Denial {
     /// An id for logs and metrics: the statement's place, with its Sid, or the default denial's own id.
     pub fn id(&self, chain: &Chain<'_>) -> String {
         let level = self.level.word();
-        if let Some((compiled, statement)) = chain.statement(self) {
-            let place = format!("{}:{}", compiled.policy().file, statement.at.line);
-            return match &statement.sid {
-                Some(sid) => format!("{place}#{sid}"),
-                None => place,
-            };
+        if let (Cause::Statement(position), Some((compiled, _))) = (self.cause, chain.statement(self)) {
+            return compiled.policy().statement_id(usize::try_from(position).unwrap_or(usize::MAX));
         }
         let name = match chain.guard(self.level, self.network) {
             Some(Guard::Policy(compiled)) => compiled.name(),

@@ -133,6 +133,12 @@ impl Operator {
         Ok(Self { base, set, if_exists })
     }
 
+    /// Whether it wants no particular value: another than those named, or one below or above.
+    pub(crate) fn is_range(self) -> bool {
+        self.base.negated
+            || matches!(self.base.comparison, Comparison::Ordered(orders) if orders != [Ordering::Equal].as_slice())
+    }
+
     /// The operator without its prefix and suffix.
     pub(crate) const fn base(self) -> &'static Base {
         self.base

@@ -91,6 +91,38 @@ impl Pattern {
         })
     }
 
+    /// Keys of its variables without a default.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &Key> {
+        let tokens: &[Token] = if let Form::Template(tokens) = &self.form { tokens } else { &[] };
+        tokens.iter().filter_map(|token| match token {
+            Token::Variable { key, default: None } => Some(key),
+            _ => None,
+        })
+    }
+
+    /// As [`glob`] wants it, with `*` for every variable.
+    pub(crate) fn outline(&self) -> Vec<u8> {
+        match &self.form {
+            Form::Anything => vec![ANY],
+            Form::Literal(bytes) | Form::Glob(bytes) => bytes.to_vec(),
+            Form::Template(tokens) => tokens.iter().fold(Vec::new(), |mut out, token| {
+                match token {
+                    Token::Bytes(bytes) => out.extend_from_slice(bytes),
+                    Token::Variable { .. } => out.push(ANY),
+                }
+                out
+            }),
+        }
+    }
+
+    /// As [`glob`] wants it, with the values of the variables; none: one has none.
+    pub(crate) fn filled(&self, facts: &Facts<'_>, work: &mut Work) -> Option<Vec<u8>> {
+        match &self.form {
+            Form::Template(tokens) => expand(tokens, facts, work).then(|| work.pattern.clone()),
+            _ => Some(self.outline()),
+        }
+    }
+
     /// Whether the text fits. A variable without value makes that nothing fits; its value is literal, wildcards in it
     /// stand for themselves.
     pub(crate) fn matches(&self, text: &str, facts: &Facts<'_>, work: &mut Work) -> bool {

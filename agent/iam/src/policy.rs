@@ -106,6 +106,24 @@ impl Policy {
         format!("{{\"Version\": \"{version}\", {id}\"Statement\": [{}]}}", statements.join(", "))
     }
 
+    /// Where a statement is, for people: its line, and its number from 1 behind a dot where others begin on that line.
+    pub fn place(&self, position: usize) -> String {
+        let line = |position: usize| self.statements.get(position).map(|statement| statement.at.line);
+        let own = line(position);
+        let number = own.map_or(String::new(), |line| line.to_string());
+        let beside = [position.checked_sub(1), position.checked_add(1)].into_iter().flatten();
+        let crowded = own.is_some() && beside.map(line).any(|other| other == own);
+        if crowded { format!("{number}.{}", position.saturating_add(1)) } else { number }
+    }
+
+    /// What names a statement: `<file>:<line>#<Sid>`, or without a Sid `<file>:<place>`.
+    pub fn statement_id(&self, position: usize) -> String {
+        match self.statements.get(position) {
+            Some(Statement { sid: Some(sid), at, .. }) => format!("{}:{}#{sid}", self.file, at.line),
+            _ => format!("{}:{}", self.file, self.place(position)),
+        }
+    }
+
     /// The condition keys that it asks about, in conditions and variables.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         let conditions = self.statements.iter().flat_map(|statement| &statement.conditions);
@@ -131,6 +149,8 @@ pub struct Statement {
     pub conditions: Vec<Condition>,
     /// Where it begins.
     pub at: Mark,
+    /// Where its principals stand.
+    pub(crate) principals_at: Vec<Mark>,
 }
 
 /// `Action` or `NotAction`.
@@ -157,6 +177,8 @@ pub struct Resources {
     /// Whether it is `NotResource`.
     pub negated: bool,
     pub(crate) patterns: Vec<Pattern>,
+    /// Where they stand.
+    pub(crate) marks: Vec<Mark>,
 }
 
 impl Resources {

@@ -4,10 +4,11 @@ use std::fmt;
 
 use crate::chain::{Chain, Guard, Level};
 use crate::compiled::{Compiled, Mode};
+use crate::key::Key;
 use crate::policy::{Effect, Statement, Version};
-use crate::principal::{Caller, CallerKind, Named, Principals};
+use crate::principal::{CallerKind, Named, Principals};
 use crate::render::{Draft, literal};
-use crate::request::Request;
+use crate::request::{Action, Request};
 
 /// One change. All changes of a remedy together let the request pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,16 +20,16 @@ pub enum Change {
         /// JSON.
         statement: String,
     },
-    /// Put another statement in the place of one.
+    /// Put others in the place of a statement.
     Replace {
         /// Which policy.
         policy: Place,
         /// Position of the statement.
         position: u32,
-        /// Its line.
-        line: u32,
-        /// JSON.
-        statement: String,
+        /// Its place, see [`crate::Policy::place`].
+        line: String,
+        /// JSON, of each.
+        statements: Vec<String>,
     },
     /// Take a statement away that cannot be made to exempt the caller.
     Remove {
@@ -36,8 +37,8 @@ pub enum Change {
         policy: Place,
         /// Position of the statement.
         position: u32,
-        /// Its line.
-        line: u32,
+        /// Its place, see [`crate::Policy::place`].
+        line: String,
     },
     /// Make a policy where there is none.
     Create {
@@ -69,8 +70,10 @@ impl fmt::Display for Change {
         let of = |place: &Place| format!("the {} policy of {}", place.level.word(), place.name);
         match self {
             Self::Add { policy, statement } => write!(f, "add to {} ({}): {statement}", of(policy), policy.file),
-            Self::Replace { policy, line, statement, .. } => {
-                write!(f, "exempt the caller from the denial at {}:{line} in {}: {statement}", policy.file, of(policy))
+            Self::Replace { policy, line, statements, .. } => {
+                let place = format!("the denial at {}:{line} in {}", policy.file, of(policy));
+                let several = if statements.len() > 1 { ", by these in its place" } else { "" };
+                write!(f, "exempt this call from {place}{several}: {}", statements.join(", "))
             }
             Self::Remove { policy, line, .. } => {
                 write!(
@@ -111,7 +114,7 @@ pub(crate) fn changes(chain: &Chain<'_>, request: &Request<'_>, needs: &[Needs])
             Some(Guard::Policy(compiled)) if compiled.mode() == Mode::Enforce => {
                 let place = place(compiled.name(), &compiled.policy().file);
                 for position in &need.denying {
-                    changes.extend(exempting(compiled, *position, &request.caller, &place));
+                    changes.extend(exempting(compiled, *position, request, &place));
                 }
                 if !need.allowed {
                     let statement = allowing(request, need.level, compiled.policy().version).json();
@@ -124,48 +127,113 @@ pub(crate) fn changes(chain: &Chain<'_>, request: &Request<'_>, needs: &[Needs])
     changes
 }
 
-/// A statement that allows this request and no more than the caller, action and resource tell apart.
+/// The caller's attested identity: who it is among all that call by the same name.
+const ATTESTED: &str = "brattice:AttestedPrincipalArn";
+const METHOD: &str = "vpc-lattice-svcs:RequestMethod";
+const PATH: &str = "vpc-lattice-svcs:RequestPath";
+
+/// A statement that allows this caller this method on this path, and nothing else.
 fn allowing(request: &Request<'_>, level: Level, version: Version) -> Draft {
     let caller = &request.caller;
-    let principals = match (level, caller.kind) {
-        (Level::Identity, _) => Principals::Holder,
-        (_, CallerKind::Anonymous) => Principals::Listed(vec![Named::Everyone]),
-        (_, CallerKind::Account) => {
-            Principals::Listed(vec![Named::Account(caller.account.unwrap_or(caller.name).into())])
-        }
-        (_, CallerKind::User) => Principals::Listed(vec![Named::User(caller.name.into())]),
-        (_, CallerKind::Role) => Principals::Listed(vec![Named::Role(caller.name.into())]),
-        (_, CallerKind::FederatedUser) => Principals::Listed(vec![Named::FederatedUser(caller.name.into())]),
-        (_, CallerKind::Service) => Principals::Listed(vec![Named::Service(caller.name.into())]),
+    let named = match (caller.kind, caller.session) {
+        (CallerKind::Anonymous, _) => Named::Everyone,
+        (CallerKind::Account, _) => Named::Account(caller.account.unwrap_or(caller.name).into()),
+        (CallerKind::User, _) => Named::User(caller.name.into()),
+        (CallerKind::Role, Some(session)) => Named::Session(session.into()),
+        (CallerKind::Role, None) => Named::Role(caller.name.into()),
+        (CallerKind::FederatedUser, _) => Named::FederatedUser(caller.name.into()),
+        (CallerKind::Service, _) => Named::Service(caller.name.into()),
     };
+    // A role's policy is about all its sessions.
+    let exact =
+        level != Level::Identity && matches!(named, Named::Session(_) | Named::User(_) | Named::FederatedUser(_));
+    let principals = if level == Level::Identity { Principals::Holder } else { Principals::Listed(vec![named]) };
+    let resource = request.resource();
     let mut draft = Draft {
         sid: None,
         effect: Effect::Allow,
         principals,
         actions: (false, vec![request.action().name().into()]),
-        resources: (false, vec![literal(&request.resource(), true, version)]),
+        resources: (false, vec![literal(&resource, true, version)]),
         conditions: Vec::new(),
     };
-    if caller.kind == CallerKind::Anonymous && level != Level::Identity {
-        draft.condition("StringEquals", "aws:PrincipalType", ["Anonymous".to_owned()]);
+    let mut equals = |key: &str, value: &str| draft.condition("StringEquals", key, [literal(value, false, version)]);
+    if !exact {
+        // Others go by the same name: all that is known of this one is said.
+        if matches!(caller.kind, CallerKind::Anonymous | CallerKind::Account) && level != Level::Identity {
+            equals("aws:PrincipalType", caller.kind.principal_type().unwrap_or_default());
+        }
+        match (request.attested, request.source_vpc) {
+            (Some(attested), _) => equals(ATTESTED, attested),
+            (None, Some(vpc)) if caller.kind == CallerKind::Anonymous => equals("vpc-lattice-svcs:SourceVpc", vpc),
+            _ => {}
+        }
+    }
+    if let Some(http) = request.http {
+        equals(METHOD, http.method);
+        // Where wildcards cannot be escaped, the path is said again where there are none.
+        if version == Version::V2008 && http.path.contains(['*', '?']) {
+            equals(PATH, http.path);
+        }
     }
     draft
 }
 
-/// The Deny statement with the caller exempted.
-fn exempting(compiled: &Compiled, position: u32, caller: &Caller<'_>, place: &Place) -> Option<Change> {
+/// The Deny statement without this caller's method on this path: it stays for all other callers, for this one's other
+/// methods, and for its other paths, which takes a statement each.
+fn exempting(compiled: &Compiled, position: u32, request: &Request<'_>, place: &Place) -> Option<Change> {
     let policy = compiled.policy();
     let statement: &Statement = policy.statements.get(usize::try_from(position).ok()?)?;
-    let line = statement.at.line;
-    let mut draft = Draft::of(statement);
-    match (caller.arn(), caller.kind) {
-        (Some(arn), _) => {
-            draft.condition("StringNotEquals", "aws:PrincipalArn", [literal(arn, false, policy.version)]);
+    let line = policy.place(usize::try_from(position).ok()?);
+    let caller = &request.caller;
+    let (key, who) = match (request.attested, caller.arn()) {
+        (Some(attested), _) => (ATTESTED, attested),
+        (None, Some(arn)) => ("aws:PrincipalArn", arn),
+        (None, None) => return Some(Change::Remove { policy: place.clone(), position, line }),
+    };
+    let mut others = vec![("others", key, who)];
+    if let Some(http) = request.http {
+        if !only(statement, &Key::RequestMethod) {
+            others.push(("other-methods", METHOD, http.method));
         }
-        (None, CallerKind::Anonymous) => {
-            draft.condition("StringNotEquals", "aws:PrincipalType", ["Anonymous".to_owned()]);
+        let whole = statement.resources.patterns.iter().all(|pattern| pattern.literal().is_some());
+        if !only(statement, &Key::RequestPath)
+            && (statement.resources.negated || !whole || statement.resources.patterns.len() != 1)
+        {
+            others.push(("other-paths", PATH, http.path));
         }
-        (None, _) => return Some(Change::Remove { policy: place.clone(), position, line }),
     }
-    Some(Change::Replace { policy: place.clone(), position, line, statement: draft.json() })
+    let sids: Vec<&str> = policy.statements.iter().filter_map(|other| other.sid.as_deref()).collect();
+    let requests = request.http.is_none() && statement.actions.include(Action::Invoke);
+    let several = others.len() > 1 || requests;
+    let draft = |what: &str| {
+        let mut draft = Draft::of(statement);
+        if several {
+            draft.sid = draft.sid.map(|sid| format!("{sid}-{what}")).filter(|sid| !sids.contains(&sid.as_str()));
+        }
+        draft
+    };
+    let mut statements = Vec::with_capacity(others.len() + 1);
+    for (what, key, value) in others {
+        let mut draft = draft(what);
+        draft.condition("StringNotEquals", key, [literal(value, false, policy.version)]);
+        statements.push(draft.json());
+    }
+    if requests {
+        // A connection has no method that would tell it from requests.
+        let mut draft = draft("requests");
+        draft.actions = (false, vec![Action::Invoke.name().to_owned()]);
+        statements.push(draft.json());
+    }
+    Some(Change::Replace { policy: place.clone(), position, line, statements })
+}
+
+/// Whether a statement is about one value of a key alone.
+fn only(statement: &Statement, key: &Key) -> bool {
+    statement.conditions.iter().any(|condition| {
+        condition.key == *key
+            && condition.operator.to_string() == "StringEquals"
+            && condition.values.len() == 1
+            && condition.keys().count() == 1
+    })
 }

@@ -206,6 +206,16 @@ impl Block {
         Some(Self { address, length })
     }
 
+    /// The addresses that share the first `length` bits with one.
+    pub(crate) const fn new(address: IpAddr, length: u32) -> Self {
+        Self { address, length }
+    }
+
+    /// An address in it.
+    pub(crate) const fn first(&self) -> IpAddr {
+        self.address
+    }
+
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {

@@ -104,7 +104,7 @@ fn answer(chain: &Chain<'_>, request: &Request<'_>, explained: bool, texts: &Tex
         for level in &explanation.levels {
             for near in &level.near {
                 for failed in &near.failed {
-                    let at = format!("{}:{}", level.level.word(), near.at.line);
+                    let at = format!("{}:{}", level.level.word(), near.place);
                     writeln!(out, "  near {at} {}: {failed}", near.sid.as_deref().unwrap_or("-")).unwrap();
                 }
             }

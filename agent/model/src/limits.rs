@@ -32,6 +32,9 @@ pub const MAX_LISTENERS_PER_ACCOUNT: usize = 4_000;
 pub const MAX_RULES_PER_ACCOUNT: usize = 10_000;
 /// Most targets of all target groups of an account; the kernel has room for 262,144.
 pub const MAX_TARGETS_PER_ACCOUNT: usize = 20_000;
+/// Most decisions that the search for calls that policies are about takes per owner, about a tenth of a second. Of what
+/// was not looked at nothing is said.
+pub const MAX_POLICY_CHECKS_PER_OWNER: u32 = 100_000;
 /// Most statements of all policies of an account.
 pub const MAX_STATEMENTS_PER_ACCOUNT: usize = 10_000;
 

@@ -105,3 +105,50 @@ fn changes_are_told_statement_by_statement() {
     );
     assert_eq!(diff(&before, &before), []);
 }
+
+/// What is said of a policy that stands behind `policy: `, its later lines as they are.
+fn said(policy: &str) -> Vec<String> {
+    let text = format!("kind: AuthPolicy\nspec:\n  resourceIdentifier: orders\n  policy: {policy}\n");
+    let mut sources = world::sources();
+    sources.push(world::source("accounts/shop/policy.yaml", &text));
+    let outcome = world::read(&sources, &brattice_model::VipState::default(), 0);
+    outcome.errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn policies_in_one_line_name_the_statement() {
+    let one = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}"#;
+    let two = format!(r#"{{"Statement": [{one}, {}]}}"#, one.replace("Allow", "allow"));
+    let escaped = format!("\"{}\"", two.replace('"', "\\\""));
+    // As written, every place is known; where only the beginning is, the number tells the statements apart.
+    let found = said(&format!("'{two}'"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("accounts/shop/policy.yaml:4:"), "{found:?}");
+    assert!(!found[0].starts_with("accounts/shop/policy.yaml:4:11:"), "{found:?}");
+    for text in [format!("'{two}'"), escaped, format!(">\n    {two}")] {
+        let found = said(&text);
+        assert!(found.len() == 1 && found[0].contains(": statement 2: unknown Effect `allow`"), "{text}: {found:?}");
+    }
+    // Each on lines of its own: their places say it all.
+    let lines = said(&format!("|\n    {}", two.replace("}, {", "},\n    {")));
+    assert!(lines.len() == 1 && lines[0].contains(":6:") && !lines[0].contains("statement 2"), "{lines:?}");
+}
+
+#[test]
+fn the_first_of_two_is_where_it_is_in_the_file() {
+    let member = "{\"Version\": \"2012-10-17\",\n    \"Statement\": [],\n    \"Version\": \"2012-10-17\"}";
+    let found = said(&format!("|\n    {member}"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let expected = "accounts/shop/policy.yaml:7:5: the name `Version` is there twice; first at line 5, column 6";
+    assert!(found[0].starts_with(expected), "{found:?}");
+    // Folded, the lines are those of the text alone, and it is said so.
+    let found = said(&format!(">\n    {member}"));
+    assert!(
+        found[0].contains("line 1, column ")
+            && found[0].contains(" of the policy: the name `Version` is there twice; first at line 1, column 2"),
+        "{found:?}"
+    );
+    let one = r#"{"Sid": "a", "Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}"#;
+    let found = said(&format!("|\n    {{\"Statement\": [\n    {one},\n    {one}]}}"));
+    assert!(found[0].contains("policy.yaml:7:5: the Sid `a` is there twice; first in statement 1"), "{found:?}");
+}

@@ -113,11 +113,23 @@ impl Checked {
     pub(crate) fn errors(&self) -> usize {
         self.findings.iter().filter(|finding| finding.is_error()).count()
     }
+
+    /// Makes errors of the warnings.
+    fn strict(&mut self) {
+        for finding in &mut self.findings {
+            if let FindingKind::Document(diagnostic) = &mut finding.kind {
+                diagnostic.severity = Severity::Error;
+            }
+        }
+    }
 }
 
 pub(crate) fn validate(arguments: &ValidateArguments) -> Outcome {
     let state = StateDirectory::existing(&arguments.node.state_dir).peek();
-    let checked = check(&arguments.directory, &arguments.node, &state, &BTreeMap::new())?;
+    let mut checked = check(&arguments.directory, &arguments.node, &state, &BTreeMap::new())?;
+    if arguments.strict {
+        checked.strict();
+    }
     let errors = checked.errors();
     match arguments.output {
         Format::Json => print_json(&findings_json(&checked)),
@@ -216,4 +228,38 @@ fn findings_text(checked: &Checked, colours: bool) -> String {
         out.push('\n');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_takes_warnings_for_errors() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let run = |text: &str, strict| {
+            std::fs::write(directory.path().join("node.yaml"), text).expect("a file");
+            let node = NodeArguments {
+                vip_range: None,
+                alias_range: None,
+                vip6_range: None,
+                alias6_range: None,
+                dns_suffix: "svc.test".into(),
+                state_dir: directory.path().join("state"),
+            };
+            let directory = directory.path().to_owned();
+            let outcome = validate(&ValidateArguments { directory, strict, node, output: Format::Json });
+            outcome.map_or_else(|failure| panic!("{}", failure.text), |code| format!("{code:?}"))
+        };
+        let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::from(1)));
+        let right = "kind: Account\nmetadata: {name: shop}\nspec: {id: '222222222222'}\n";
+        assert_eq!((run(right, false), run(right, true)), (good.clone(), good.clone()));
+        // A trust that names no workload is a warning.
+        let warned = format!(
+            "{right}---\nkind: Role\nmetadata: {{name: r}}\nspec: {{account: shop, trust: [{{workloads: [web]}}]}}\n"
+        );
+        assert_eq!((run(&warned, false), run(&warned, true)), (good, bad.clone()));
+        let wrong = right.replace("222222222222", "2");
+        assert_eq!((run(&wrong, false), run(&wrong, true)), (bad.clone(), bad));
+    }
 }

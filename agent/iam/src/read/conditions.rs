@@ -30,13 +30,9 @@ impl Reader {
             for (name, values) in keys {
                 let Some(condition) = self.condition(operator, name, values) else { continue };
                 if let Some(first) = seen.insert(condition.key.clone(), name.at) {
-                    let message = format!(
-                        "the condition key {} is there twice in other letters; first at line {}, column {}",
-                        quote(&name.text),
-                        first.line,
-                        first.column
-                    );
-                    self.report(Finding::error(name.at, message).help("keep one of them, with all values"));
+                    let message = format!("the condition key {} is there twice in other letters", quote(&name.text));
+                    let finding = Finding::error(name.at, message).first(first);
+                    self.report(finding.help("keep one of them, with all values"));
                 }
                 conditions.push(condition);
             }
@@ -80,8 +76,9 @@ impl Reader {
             }
         }
         let test = self.test(operator, &texts)?;
+        let marks = texts.iter().map(|(at, _)| *at).collect();
         let values = texts.into_iter().map(|(_, text)| text.into()).collect();
-        Some(Condition { operator, key, values, at: name.at, test })
+        Some(Condition { operator, key, values, at: name.at, marks, test })
     }
 
     /// Whether the operator's prefix fits the number of values that the key may have.
@@ -110,7 +107,7 @@ impl Reader {
         }
     }
 
-    fn test(&mut self, operator: Operator, texts: &[(Mark, &str)]) -> Option<Test> {
+    pub(super) fn test(&mut self, operator: Operator, texts: &[(Mark, &str)]) -> Option<Test> {
         let base = operator.base();
         let orders = match base.comparison {
             Comparison::Ordered(orders) => orders,

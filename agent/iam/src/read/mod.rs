@@ -6,9 +6,11 @@ mod principals;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::condition::Test;
 use crate::finding::{Finding, Mark, Sink, nearest, quote};
 use crate::glob;
 use crate::limits::{AWS_POLICY_BYTES, MAX_POLICY_BYTES, MAX_SID};
+use crate::operator::Operator;
 use crate::pattern::{Pattern, Reading};
 use crate::policy::{Actions, Attachment, Effect, Policy, Read, Resources, Statement, Version};
 use crate::principal::Principals;
@@ -20,7 +22,7 @@ const IN_STATEMENT: [&str; 9] =
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
 
 pub(crate) fn policy(tree: &Tree, file: Arc<str>, attachment: Attachment) -> Read {
-    let mut reader = Reader { sink: Sink::default(), attachment, version: Version::V2008 };
+    let mut reader = Reader { sink: Sink::default(), attachment, version: Version::V2008, statement: None };
     let bytes = tree.compact_bytes();
     let policy = if bytes > MAX_POLICY_BYTES {
         let message = format!("the policy has {bytes} bytes as compact JSON; at most {MAX_POLICY_BYTES} are allowed");
@@ -37,10 +39,18 @@ pub(crate) fn policy(tree: &Tree, file: Arc<str>, attachment: Attachment) -> Rea
     Read { policy, findings: reader.sink.finish() }
 }
 
+/// A condition's test with one value alone, of a condition that was read before.
+pub(crate) fn alone(operator: Operator, text: &str, version: Version) -> Option<Test> {
+    let mut reader = Reader { sink: Sink::default(), attachment: Attachment::ServiceNetwork, version, statement: None };
+    reader.test(operator, &[(Mark::START, text)]).filter(|_| !reader.sink.has_errors())
+}
+
 pub(super) struct Reader {
     sink: Sink,
     attachment: Attachment,
     version: Version,
+    /// The number of the statement that is read, where its place does not tell it from others.
+    statement: Option<usize>,
 }
 
 /// Members of an object by their known names.
@@ -48,7 +58,10 @@ type Members<'t> = HashMap<&'static str, &'t Tree>;
 
 impl Reader {
     fn report(&mut self, finding: Finding) {
-        self.sink.push(finding);
+        self.sink.push(match self.statement {
+            Some(number) => finding.of_statement(number),
+            None => finding,
+        });
     }
 
     fn wrong(&mut self, tree: &Tree, expected: impl Into<String>) {
@@ -117,18 +130,21 @@ impl Reader {
             return None;
         };
         let mut statements = Vec::new();
-        let mut sids: HashMap<String, Mark> = HashMap::new();
-        for item in self.one_or_more(list, "a statement") {
+        let mut sids: HashMap<String, usize> = HashMap::new();
+        let items = self.one_or_more(list, "a statement");
+        let crowded = items.windows(2).any(|pair| pair[0].at.line == pair[1].at.line);
+        for (number, item) in (1..).zip(items) {
+            self.statement = Some(number).filter(|_| crowded);
             let Some(statement) = self.statement(item) else { continue };
             if let Some(sid) = &statement.sid
-                && let Some(first) = sids.insert(sid.clone(), statement.at)
+                && let Some(first) = sids.insert(sid.clone(), number)
             {
-                let message =
-                    format!("the Sid {} is there twice; first in the statement at line {}", quote(sid), first.line);
+                let message = format!("the Sid {} is there twice; first in statement {first}", quote(sid));
                 self.report(Finding::error(statement.at, message).help("give each statement its own"));
             }
             statements.push(statement);
         }
+        self.statement = None;
         Some(Policy { file, version: self.version, id, statements })
     }
 
@@ -167,14 +183,16 @@ impl Reader {
             .either(tree, &members, "Resource", "NotResource")
             .and_then(|(negated, tree)| self.resources(negated, tree));
         let conditions = members.get("Condition").map_or(Some(Vec::new()), |tree| self.conditions(tree));
+        let (principals, principals_at) = principals?;
         Some(Statement {
             sid,
             effect: effect?,
-            principals: principals?,
+            principals,
             actions: actions?,
             resources: resources?,
             conditions: conditions?,
             at: tree.at,
+            principals_at,
         })
     }
 
@@ -214,7 +232,13 @@ impl Reader {
         None
     }
 
-    fn principals(&mut self, statement: &Tree, members: &Members<'_>, effect: Option<Effect>) -> Option<Principals> {
+    /// The principals, and where each stands.
+    fn principals(
+        &mut self,
+        statement: &Tree,
+        members: &Members<'_>,
+        effect: Option<Effect>,
+    ) -> Option<(Principals, Vec<Mark>)> {
         if self.attachment == Attachment::Role {
             for name in ["Principal", "NotPrincipal"] {
                 if let Some(tree) = members.get(name) {
@@ -222,7 +246,7 @@ impl Reader {
                     self.report(Finding::error(tree.at, message).help("leave it out"));
                 }
             }
-            return Some(Principals::Holder);
+            return Some((Principals::Holder, Vec::new()));
         }
         let (negated, tree) = self.either(statement, members, "Principal", "NotPrincipal")?;
         if negated && effect == Some(Effect::Allow) {
@@ -232,8 +256,8 @@ impl Reader {
                     .help("name with `Principal` whom to allow; NotPrincipal goes with Deny"),
             );
         }
-        let names = self.named(tree, negated)?;
-        Some(if negated { Principals::Except(names) } else { Principals::Listed(names) })
+        let (names, marks) = self.named(tree, negated)?;
+        Some((if negated { Principals::Except(names) } else { Principals::Listed(names) }, marks))
     }
 
     fn actions(&mut self, negated: bool, tree: &Tree) -> Option<Actions> {
@@ -282,7 +306,7 @@ impl Reader {
 
     fn resources(&mut self, negated: bool, tree: &Tree) -> Option<Resources> {
         let items = self.one_or_more(tree, "a resource");
-        let mut patterns = Vec::with_capacity(items.len());
+        let (mut patterns, mut marks) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
         for item in items {
             let Some(text) = self.string(item, "a resource") else { continue };
             self.resource_form(item.at, text);
@@ -291,11 +315,12 @@ impl Reader {
                 Ok(pattern) => {
                     pattern.variables().for_each(|key| self.check_http(item.at, key));
                     patterns.push(pattern);
+                    marks.push(item.at);
                 }
                 Err(fault) => self.fault(item.at, fault),
             }
         }
-        Some(Resources { negated, patterns })
+        Some(Resources { negated, patterns, marks })
     }
 
     /// That a resource can be one at all.

@@ -1,7 +1,7 @@
 //! `Principal` and `NotPrincipal`.
 
 use super::Reader;
-use crate::finding::{Finding, nearest, quote};
+use crate::finding::{Finding, Mark, nearest, quote};
 use crate::principal::Named;
 use crate::tree::{Content, Tree};
 
@@ -9,10 +9,13 @@ const CLASSES: [&str; 3] = ["AWS", "Service", "Federated"];
 
 impl Reader {
     /// The principals named; with `NotPrincipal` everyone must not be among them.
-    pub(super) fn named(&mut self, tree: &Tree, negated: bool) -> Option<Vec<Named>> {
-        let mut names = Vec::new();
+    pub(super) fn named(&mut self, tree: &Tree, negated: bool) -> Option<(Vec<Named>, Vec<Mark>)> {
+        let (mut names, mut marks) = (Vec::new(), Vec::new());
         match &tree.content {
-            Content::String(text) if text == "*" => names.push(Named::Everyone),
+            Content::String(text) if text == "*" => {
+                names.push(Named::Everyone);
+                marks.push(tree.at);
+            }
             Content::String(text) => {
                 let finding = Finding::error(tree.at, format!("{} is no principal", quote(text)));
                 self.report(finding.expected("`*`, or an object such as {\"AWS\": …}"));
@@ -42,7 +45,10 @@ impl Reader {
                     for item in self.one_or_more(value, "a principal") {
                         let Some(text) = self.string(item, "a principal") else { continue };
                         match parse(text) {
-                            Ok(named) => names.push(named),
+                            Ok(named) => {
+                                names.push(named);
+                                marks.push(item.at);
+                            }
                             Err((why, expected)) => {
                                 let message = format!("{}: {why}", quote(text));
                                 self.report(Finding::error(item.at, message).expected(expected));
@@ -62,6 +68,6 @@ impl Reader {
                 Finding::error(tree.at, message).help("name the principals to exempt, or remove the statement"),
             );
         }
-        Some(names)
+        Some((names, marks))
     }
 }

@@ -270,8 +270,9 @@ impl Texts {
             let index = |position: &u32| usize::try_from(*position).unwrap();
             match change {
                 Change::Add { statement, .. } => list.push(serde_json::from_str(statement).unwrap()),
-                Change::Replace { position, statement, .. } => {
-                    list[index(position)] = serde_json::from_str(statement).unwrap();
+                Change::Replace { position, statements, .. } => {
+                    let statements = statements.iter().map(|statement| serde_json::from_str(statement).unwrap());
+                    list.splice(index(position)..=index(position), statements);
                 }
                 Change::Remove { position, .. } => {
                     // A policy needs a statement, so it stays as one that never applies.

@@ -14,7 +14,7 @@ fn text(of: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 /// A caller and what it carries.
-const CALLERS: &[&str] = &[
+pub(crate) const CALLERS: &[&str] = &[
     "caller=anonymous",
     "caller=account:123456789012",
     "caller=user:ann@123456789012",
@@ -68,6 +68,7 @@ const FACTS: &[&str] = &[
 pub(crate) fn line() -> impl Strategy<Value = Line> {
     let target = select(&[
         "GET /a",
+        "GET /a*",
         "POST /a",
         "GET /a/b",
         "GET /admin",

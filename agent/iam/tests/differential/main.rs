@@ -6,6 +6,7 @@
 mod common;
 mod generate;
 mod naive;
+mod remedy;
 
 use brattice_iam::{Attachment, Change, Policy, Scratch};
 use proptest::prelude::*;

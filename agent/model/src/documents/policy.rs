@@ -74,6 +74,8 @@ pub struct Trust {
     pub workloads: Vec<Located<String>>,
     /// Labels that a `Workload` document must have.
     pub labels: Tags,
+    /// Where it was written.
+    pub at: Position,
     /// By what the workload must be known; empty = by anything.
     pub evidence: Vec<Evidence>,
 }
@@ -214,5 +216,5 @@ fn selector(d: &mut Decoder<'_>, node: &Node) -> Option<Trust> {
         let diagnostic = d.error(node.mark, "the trust selects nothing, so every workload could be the role");
         d.report(diagnostic.expected("`vpcIdentifier`, `workloads`, `labels`, or several of them"));
     }
-    Some(Trust { vpc, workloads, labels, evidence })
+    Some(Trust { vpc, workloads, labels, at: d.at(node.mark), evidence })
 }

@@ -8,6 +8,7 @@ mod associations;
 mod entities;
 mod index;
 mod policies;
+mod reach;
 mod rules;
 mod services;
 
@@ -109,6 +110,7 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
     };
     associations::name_conflicts(&model, &mut warnings);
     policies::without_role(&model, documents, &mut warnings);
+    reach::unreachable(&model, documents, settings.now, &mut warnings);
     let finish = |sinks: BTreeMap<Owner, Sink>| sinks.into_iter().map(|(owner, sink)| (owner, sink.finish())).collect();
     Linked { model, errors: finish(errors), warnings: finish(warnings), vips }
 }
@@ -190,6 +192,11 @@ impl<'a> Linker<'a> {
             None => self.account_ids.get(text).map(String::as_str),
         }
     }
+}
+
+/// A file, for findings that know their place in it.
+fn place_in(file: &std::sync::Arc<str>) -> crate::diagnostic::Position {
+    crate::diagnostic::Position { file: std::sync::Arc::clone(file), line: 1, column: 1, length: 1 }
 }
 
 fn sink<'s>(sinks: &'s mut BTreeMap<Owner, Sink>, owner: &Owner) -> &'s mut Sink {

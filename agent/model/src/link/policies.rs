@@ -1,6 +1,6 @@
 //! Auth policies and roles: whose they are, and what the policy language says about them there.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use brattice_iam as iam;
@@ -183,10 +183,46 @@ impl Linker<'_> {
         let names: HashSet<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
         let mut roles = Vec::new();
         for doc in self.operator().map_or(&[][..], |documents| &documents.roles) {
-            roles.push(self.role(doc, &names));
+            let role = self.role(doc, &names);
+            self.trusted(doc, &role, workloads);
+            roles.push(role);
         }
         roles.sort_by(|a: &Role, b: &Role| a.name.cmp(&b.name));
         roles
+    }
+
+    /// Tells of labels that no workload has, and of what selects none in another way.
+    fn trusted(&mut self, doc: &RoleDocument, role: &Role, workloads: &[Workload]) {
+        let names: HashSet<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
+        for (own, trusted) in doc.trust.iter().zip(&role.trust) {
+            let warning = |message: String| Diagnostic::warning(&own.at, message);
+            let mut told = own.workloads.iter().any(|workload| !names.contains(workload.value.as_str()));
+            told |= own.vpc.is_some()
+                && trusted.vpc.as_ref().is_none_or(|vpc| self.vpcs.iter().all(|own| own.name != *vpc));
+            for (key, value) in &own.labels {
+                if workloads.iter().any(|workload| workload.labels.get(key) == Some(value)) {
+                    continue;
+                }
+                told = true;
+                let label = format!("{key}: {value}");
+                let finding =
+                    warning(format!("no Workload has the label {}, so none can be the role by it", quote(&label)));
+                let there: BTreeSet<String> = workloads
+                    .iter()
+                    .flat_map(|workload| workload.labels.iter().map(|(key, value)| format!("{key}: {value}")))
+                    .collect();
+                let near =
+                    if self.hints(&Owner::Operator) { nearest(&label, there.iter().map(String::as_str)) } else { None };
+                self.warning(&Owner::Operator, finding.nearest(near));
+            }
+            if !told && !selects(trusted, workloads) {
+                let message = "the trust selects no workload: none has all that it asks for".to_owned();
+                self.warning(
+                    &Owner::Operator,
+                    warning(message).help("look at the workload's VPC, labels and evidence"),
+                );
+            }
+        }
     }
 
     /// `roleIdentifier` of workloads, once the roles are known.
@@ -277,6 +313,22 @@ impl Linker<'_> {
             origin: doc.metadata.name.at.origin(),
         }
     }
+}
+
+/// Whether some workload can be a role by this: with all evidence there can be.
+fn selects(trusted: &Trusted, workloads: &[Workload]) -> bool {
+    let by_interface = [Evidence::Interface, Evidence::Namespace];
+    let known = |evidence: &[Evidence]| trusted.evidence.iter().all(|wanted| evidence.contains(wanted));
+    // Of those without a document nothing but the VPC is known.
+    let unnamed = trusted.workloads.is_empty() && trusted.labels.is_empty() && known(&by_interface);
+    unnamed
+        || workloads.iter().any(|workload| {
+            let evidence = if workload.cgroup.is_some() { workload.evidence() } else { by_interface.to_vec() };
+            trusted.vpc.as_ref().is_none_or(|vpc| workload.vpc == *vpc)
+                && (trusted.workloads.is_empty() || trusted.workloads.contains(&workload.name))
+                && trusted.labels.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
+                && known(&evidence)
+        })
 }
 
 /// Workloads that some role was meant for and that call as anonymous all the same. With all evidence there can be: how a

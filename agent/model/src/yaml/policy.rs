@@ -19,11 +19,13 @@ impl Decoder<'_> {
                 }
                 Err(mut finding) => {
                     let at = finding.at;
-                    finding.at = placed(at, node);
                     if node.inside == Inside::Unknown {
                         finding.message =
-                            format!("line {}, column {} of the policy: {}", at.line, at.column, finding.message);
+                            format!("line {}, column {} of the policy: {}", at.line, at.column, finding.text());
+                        finding.first = None;
                     }
+                    finding.at = placed(at, node);
+                    finding.first = finding.first.map(|first| placed(first, node));
                     let diagnostic = diagnostic(&self.at(node.mark), &finding);
                     self.report(diagnostic);
                     None
@@ -54,7 +56,7 @@ fn placed(mark: iam::Mark, node: &Node) -> iam::Mark {
 pub(crate) fn diagnostic(within: &Position, finding: &iam::Finding) -> Diagnostic {
     let iam::Mark { line, column, length } = finding.at;
     let at = Position { line, column, length, ..within.clone() };
-    let diagnostic = Diagnostic::error(&at, finding.message.clone());
+    let diagnostic = Diagnostic::error(&at, finding.text());
     Diagnostic {
         expected: finding.expected.clone(),
         help: finding.help.clone(),
