@@ -34,6 +34,15 @@ pub(crate) enum Verdict {
     Abort,
 }
 
+/// What the guard refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The request of this number is none: the guard put it there to have the refusal answered in its turn.
+    Request(u64),
+    /// The body that is being read.
+    Body,
+}
+
 /// Shared by everything that serves one client connection, on one thread.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -55,12 +64,10 @@ pub(crate) struct Control {
     pub(crate) idle_ticks: Cell<u32>,
     /// Requests that the service was given.
     pub(crate) requests: Cell<u64>,
-    /// The request of this number is none: the guard put it there to have this refusal answered in its turn.
-    pub(crate) refused: Cell<Option<(u64, Refusal)>>,
+    /// What is refused. Behind it nothing is read, so there is one.
+    refused: Cell<Option<(Refused, Refusal)>>,
     /// The request of this number offers another protocol, and is not answered yet.
     pub(crate) offer: Cell<Option<u64>>,
-    /// The body that is being read is refused.
-    pub(crate) refused_body: Cell<Option<Refusal>>,
     /// The client sent too many frames that carry nothing.
     pub(crate) flooded: Cell<bool>,
     /// Tick since when the client sends no more, and perhaps waits for answers ...
@@ -94,7 +101,6 @@ impl Control {
             requests: Cell::new(0),
             refused: Cell::new(None),
             offer: Cell::new(None),
-            refused_body: Cell::new(None),
             flooded: Cell::new(false),
             half_closed: Cell::new(None),
             gone: Cell::new(false),
@@ -117,6 +123,16 @@ impl Control {
             self.verdict.set(verdict);
             self.wake();
         }
+    }
+
+    /// The guard refuses something.
+    pub(crate) fn refuse(&self, what: Refused, refusal: Refusal) {
+        self.refused.set(Some((what, refusal)));
+    }
+
+    /// Why this was refused, if it was.
+    pub(crate) fn refused(&self, what: Refused) -> Option<Refusal> {
+        self.refused.get().filter(|(refused, _)| *refused == what).map(|(_, refusal)| refusal)
     }
 
     /// Closes with a reset.

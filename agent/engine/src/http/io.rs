@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    control::{Control, Verdict},
+    control::{Control, Refused, Verdict},
     frames::{Allowance, Frames},
     guard::{Bounds, Guard},
     refusal::Refusal,
@@ -299,10 +299,10 @@ impl ClientIo {
         self.head(false);
         self.held.truncate(self.ready);
         if guard.in_head() {
-            self.control.refused.set(Some((guard.heads(), refusal)));
+            self.control.refuse(Refused::Request(guard.heads()), refusal);
             self.stand_in = STAND_IN;
         } else {
-            self.control.refused_body.set(Some(refusal));
+            self.control.refuse(Refused::Body, refusal);
         }
     }
 
@@ -328,7 +328,7 @@ impl ClientIo {
                 self.ready -= count;
                 return Poll::Ready(Ok(()));
             }
-            if self.control.refused_body.get().is_some() {
+            if self.control.refused(Refused::Body).is_some() {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             if !self.stand_in.is_empty() {

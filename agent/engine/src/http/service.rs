@@ -23,7 +23,7 @@ use super::{
     answer::{self, Problem, TOO_LARGE},
     body::{Finish, RequestBody, ResponseBody, limit_of},
     canonical::Shown,
-    control::Control,
+    control::{Control, Refused},
     decide::{self, Decision, Plan},
     filters::Filters,
     forward::{self, Failure, Lease, Noticed},
@@ -141,9 +141,7 @@ impl Session {
     /// What is wrong with the request itself.
     fn refused(&self, number: u64, request: &Request<Incoming>) -> Option<Problem> {
         let counts = self.local.counts();
-        if let Some((refused, refusal)) = self.control.refused.get()
-            && refused == number
-        {
+        if let Some(refusal) = self.control.refused(Refused::Request(number)) {
             match refusal.limit() {
                 Some(limit) => counts.hit(limit),
                 None => counts.refused_requests.add(1),
@@ -327,7 +325,7 @@ impl Session {
             if let Some(limit) = limit_of(fault) {
                 counts.hit(limit);
             }
-            return match (fault, self.control.refused_body.get()) {
+            return match (fault, self.control.refused(Refused::Body)) {
                 (Fault::TooLarge, _) => TOO_LARGE,
                 (Fault::Client, Some(refusal)) => {
                     match refusal.limit() {
