@@ -21,6 +21,19 @@ pub(crate) fn add(world: &World<'_>, case: &Case<'_>, caller: Option<&Caller<'_>
             case.asked.dropped.join(", ")
         ));
     }
+    if !case.asked.trimmed.is_empty() {
+        notes.push(format!(
+            "blanks around a value are no part of it in HTTP/1, and are refused with 400 in HTTP/2: {}",
+            case.asked.trimmed.join(", ")
+        ));
+    }
+    let replaced = case.asked.replaced();
+    if !replaced.is_empty() {
+        notes.push(format!(
+            "rules, policies and targets see these header fields as Brattice writes them, not as the caller does: {}",
+            replaced.join(", ")
+        ));
+    }
     let Some(facts) = world.facts else {
         notes.push(
             "by documents alone: every workload and target in them is taken to be there, and the node to be well"

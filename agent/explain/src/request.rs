@@ -27,6 +27,8 @@ pub(crate) struct Asked {
     pub(crate) hidden: Vec<String>,
     /// Names of fields that neither rules, policies nor targets see.
     pub(crate) dropped: Vec<String>,
+    /// Names of fields whose values had blanks around them.
+    pub(crate) trimmed: Vec<String>,
     /// Fields that Brattice writes in place of the caller's, see [`Asked::introduce`].
     own: Vec<(&'static str, String)>,
     /// The host as it was sent, port and all: the value of the field `host`.
@@ -51,10 +53,15 @@ impl Asked {
         let (raw_path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
         let mut host = question.host.as_deref().map(|host| fields::trim(host.as_bytes()).to_vec());
         let mut headers = Vec::with_capacity(question.headers.len());
+        let mut trimmed = Vec::new();
         for (name, value) in &question.headers {
             let name = name.to_ascii_lowercase();
             // As HTTP/1 has it; in HTTP/2 blanks around a value are refused with 400.
+            let sent = value.len();
             let value = fields::trim(value.as_bytes());
+            if value.len() < sent {
+                trimmed.push(name.clone());
+            }
             if name == "host" && host.is_none() {
                 host = Some(value.to_vec());
             } else {
@@ -69,6 +76,7 @@ impl Asked {
             path: normal(&question.method, raw_path, query),
             query: query.to_owned(),
             host: host.as_deref().map(host_name).unwrap_or_default(),
+            trimmed,
             own: Vec::new(),
             authority: host,
             sent: false,
@@ -97,6 +105,7 @@ impl Asked {
             path: normal(&past.method, &past.path, &past.query),
             query: past.query.clone(),
             host: past.host.clone(),
+            trimmed: Vec::new(),
             own: Vec::new(),
             authority: None,
             sent: true,
@@ -169,6 +178,15 @@ impl Asked {
         }
         own.retain(|(name, _)| !self.sent || !self.headers.iter().any(|(own, _)| own == name));
         self.own = own;
+    }
+
+    /// Names of fields that the caller gave and Brattice writes otherwise.
+    pub(crate) fn replaced(&self) -> Vec<&str> {
+        let other = |(name, value): &(&'static str, String)| {
+            let mut given = self.headers.iter().filter(|(own, _)| own == name).peekable();
+            given.peek().is_some() && given.any(|(_, own)| own != value)
+        };
+        self.own.iter().filter(|field| other(field)).map(|(name, _)| *name).collect()
     }
 
     /// The fields as rules and policies see them.

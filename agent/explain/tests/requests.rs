@@ -49,3 +49,24 @@ fn made_up_requests_become_what_the_table_says() {
     }
     assert!(served > 300 && refused > 20, "{served} served, {refused} refused");
 }
+
+#[test]
+fn what_is_decided_on_otherwise_than_it_was_given_is_told() {
+    let node = Node::new(world::model(&[], true), KNOWN);
+    let notes = |headers: &[(&str, &str)]| {
+        let question = Question {
+            from: "web".into(),
+            service: SERVICE.into(),
+            method: "GET".into(),
+            path: "/".into(),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Question::default()
+        };
+        explain(&node.world(), &Subject::MadeUp(question)).unwrap().notes.join("\n")
+    };
+    let told = notes(&[("X-Team", " red"), ("x-forwarded-for", "1.2.3.4"), ("x-amzn-requestid", "mine")]);
+    assert!(told.contains("refused with 400 in HTTP/2: x-team"), "{told}");
+    assert!(told.contains("as Brattice writes them, not as the caller does: x-forwarded-for"), "{told}");
+    let control = notes(&[("x-team", "red"), ("x-amzn-requestid", "mine")]);
+    assert!(!control.contains("x-team") && !control.contains("as Brattice writes"), "{control}");
+}
