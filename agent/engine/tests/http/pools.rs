@@ -414,3 +414,27 @@ async fn http2_connections_of_a_caller_are_bounded() {
         assert_eq!(other.send_request(get("/")).await.unwrap().status(), StatusCode::OK);
     }
 }
+
+#[tokio::test]
+async fn idle_http2_connections_are_closed_when_descriptors_are_few() {
+    let server = Server::echo(true).await;
+    let engine = Engine::start(Limits { descriptors: 128, ..Limits::default() });
+    let mut world = engine.world(ProtocolVersion::Http2, &[server.address]);
+    let crowd: Vec<_> = (1..=5).map(|n| std::net::Ipv4Addr::new(127, 10, 1, n)).collect();
+    world.workloads.extend((10..).zip(&crowd).map(|(number, alias)| workload(*alias, REAL, 0, number)));
+    engine.apply(world).await;
+    for _ in 0..3 {
+        assert_eq!(engine.get("/").await.0, StatusCode::OK);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    assert_eq!((server.accepted(), engine.hits("idle_per_target")), (1, 0), "it is kept while there are enough");
+    let mut held = Vec::new();
+    for alias in crowd {
+        for _ in 0..8 {
+            held.push(engine.connect(alias).await);
+        }
+    }
+    engine.until("closed", |stats| stats.limits_hit.contains(&("idle_per_target".into(), 1))).await;
+    assert_eq!(engine.get("/").await.0, StatusCode::OK, "another is made");
+    assert_eq!(server.accepted(), 2);
+}
