@@ -153,12 +153,17 @@ impl Engine {
     }
 
     pub(crate) async fn connect_to(&self, from: Ipv4Addr, vip: Ipv4Addr) -> TcpStream {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((from, 0).into()).unwrap();
-        let stream = socket.connect((vip, self.port).into()).await.unwrap();
+        self.try_connect(from, vip).await.unwrap()
+    }
+
+    /// A connection that the engine refuses may be reset before it is known here.
+    pub(crate) async fn try_connect(&self, from: Ipv4Addr, vip: Ipv4Addr) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect((vip, self.port).into()).await?;
         // Fails where the engine has reset it already.
         let _ = stream.set_nodelay(true);
-        stream
+        Ok(stream)
     }
 
     /// Sends bytes, and answers with all that comes until the engine closes (at most 15 s).
