@@ -12,7 +12,7 @@ use crate::netlink::route;
 use crate::netlink::{Family, Socket, link};
 use crate::pins::{self, Pins};
 use crate::preflight::TRACE_TABLE;
-use crate::{Error, Hook, Result, device, filters, interfaces, nft, routes};
+use crate::{Error, Hook, Result, device, filters, interfaces, nft, routes, rules};
 
 /// Removes the data path of this network namespace and the pins below `bpffs`, in the reverse order of start, also where
 /// a start ended half-way or nothing runs; what was removed, a line each (none: there was nothing). Pins of other schemas
@@ -60,6 +60,10 @@ pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
     links(&|_, name| pins::workload_link_ifindex(name).is_some(), &mut removed)?;
     drop_routes(&mut socket, route::LOCAL, &mut removed)?;
     drop_routes(&mut socket, route::UNICAST, &mut removed)?;
+    for range in rules::present(&mut socket)? {
+        rules::remove(&mut socket, range)?;
+        removed.push(rules::describe(range));
+    }
     links(&|_, name| name.starts_with(pins::EGRESS_LINK), &mut removed)?;
     removed.extend(filters::sweep(&mut socket)?);
     for table in [TRACE_TABLE, nft::TABLE] {
@@ -82,7 +86,8 @@ pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
         clear_schema(&pins, schema, &mut removed)?;
     }
     // Foreign pins in it keep the directory; the mount point itself cannot be removed either.
-    if lock.is_some() && remove_directory(pins.root())? {
+    remove_directory(&pins.root().join(pins::LOCK))?;
+    if remove_directory(pins.root())? {
         removed.push(format!("directory {}", pins.root().display()));
     }
     drop(lock);

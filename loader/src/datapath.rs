@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipnet::IpNet;
+
 use crate::aside::aside;
 use crate::events::Events;
 use crate::hook::Hook;
@@ -17,7 +19,7 @@ use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
 use crate::pins::{Lock, Pins};
 use crate::sys;
-use crate::{Error, Result, adopt, cgroups, device, nft, preflight, probe, routes};
+use crate::{Error, Result, adopt, astray, cgroups, device, nft, preflight, probe, routes, rules};
 
 mod attaching;
 mod footprint;
@@ -203,7 +205,7 @@ impl Datapath {
     }
 
     /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
-    /// `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `host-aliases`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
+    /// `rules`, `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `host-aliases`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
     /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
@@ -212,6 +214,16 @@ impl Datapath {
     pub async fn repair(&self) -> Result<Vec<&'static str>> {
         let inner = Arc::clone(&self.inner);
         aside("repair", move || inner.establish(&mut inner.state(), true)).await
+    }
+
+    /// What goes to aliases and VIPs by another way than ours, by whose rule or route, and what to do, a line each: the kernel
+    /// is asked which way packets would take. None: all is well.
+    ///
+    /// # Errors
+    /// When the kernel refuses to list routes.
+    pub fn astray(&self) -> Result<Vec<String>> {
+        let brattice0 = self.device()?.0;
+        astray::astray(&mut routing()?, &self.inner.options, self.inner.serves_ipv6().is_some(), brattice0)
     }
 
     /// Whether every program is attached where it should be. No event tells when somebody detaches a link by force, so this
@@ -369,6 +381,10 @@ impl Inner {
         if self.ensure_egress(state, device.ifindex)? {
             state.mended.push("workload_egress");
         }
+        // The rules first: they change nothing where there is no route yet.
+        if rules::ensure(&mut socket, &self.ranges())? {
+            state.mended.push("rules");
+        }
         if routes::ensure(&mut socket, &routes::alias(self.options.alias.into(), device.ifindex, state.mtu))? {
             state.mended.push("alias-route");
         }
@@ -388,6 +404,13 @@ impl Inner {
             state.mended.push("workload_ingress");
         }
         pins.and(table).and(hosts).map(|_| std::mem::take(&mut state.mended))
+    }
+
+    /// All ranges that have routes now.
+    fn ranges(&self) -> Vec<IpNet> {
+        let mut all = vec![self.options.alias.into(), self.options.vip.into()];
+        all.extend(self.serves_ipv6().into_iter().flat_map(|ipv6| [IpNet::from(ipv6.alias), IpNet::from(ipv6.vip)]));
+        all
     }
 
     /// The ranges of IPv6, while the host does it: it takes no such routes meanwhile.

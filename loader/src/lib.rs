@@ -5,7 +5,9 @@
 //! All functions act in the calling thread's network namespace; the agent is started inside the node's.
 
 mod adopt;
+pub mod announce;
 mod aside;
+mod astray;
 pub mod cgroups;
 pub mod cleanup;
 pub mod coexistence;
@@ -30,6 +32,7 @@ pub mod preflight;
 pub mod probe;
 mod readiness;
 pub mod routes;
+mod rules;
 pub mod sockets;
 mod sys;
 

@@ -1,4 +1,10 @@
 //! Our two routes of each family: the alias pool through `brattice0`, the VIP range to ourselves.
+//!
+//! Both are in the table `local`, which is asked before all others: a VPN's rule may lead everything to a table with a
+//! default route of its own, and into `main` the kernel writes what router advertisements tell, which everybody on a link may
+//! send: a workload would take others' aliases by a longer prefix. Where the table `local` is not asked first, see
+//! [`crate::rules`]. (Of IPv4, `local` and `main` are one trie while there is no rule but the kernel's own: a longer prefix in
+//! `main` counts then. [`crate::astray`] tells.)
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,18 +30,11 @@ fn gateway(destination: IpNet) -> IpAddr {
     if destination.addr().is_ipv4() { GATEWAY.into() } else { GATEWAY6.into() }
 }
 
-/// Where the alias pool's route is. Into the main table the kernel writes what router advertisements tell, and everybody on a
-/// link may send them: a workload would take others' aliases by a longer prefix. The table `local` is asked first. (Of IPv4,
-/// where nobody else writes routes, both are one trie to the kernel, and the longest prefix counts.)
-fn alias_table(pool: IpNet) -> u32 {
-    if pool.addr().is_ipv4() { route::TABLE_MAIN } else { route::TABLE_LOCAL }
-}
-
 /// The alias pool's route. A workload with an MTU too small for IPv6 has no IPv6.
 pub(crate) fn alias(pool: IpNet, device: u32, mtu: u32) -> NewRoute {
     NewRoute {
         destination: pool.trunc(),
-        table: alias_table(pool),
+        table: route::TABLE_LOCAL,
         kind: route::UNICAST,
         protocol: PROTOCOL,
         interface: device,
@@ -79,27 +78,40 @@ fn same(wanted: &NewRoute, found: &Route) -> bool {
         && found.mtu == wanted.mtu
 }
 
-/// Whether a route is one of ours.
+/// Whether a route is one of ours. Those of IPv4 aliases were in the table `main` once.
 pub(crate) fn ours(route: &Route) -> bool {
     route.protocol == PROTOCOL
         && match route.kind {
             route::LOCAL => route.table == route::TABLE_LOCAL,
             route::UNICAST => {
-                route.table == alias_table(route.destination) && route.gateway == Some(gateway(route.destination))
+                [route::TABLE_LOCAL, route::TABLE_MAIN].contains(&route.table)
+                    && route.gateway == Some(gateway(route.destination))
             }
             _ => false,
         }
 }
 
-/// Writes the route unless it is there as wanted; whether it was written. A route of somebody else's to the very same
-/// range is left alone and is an error.
+/// Writes the route unless it is there as wanted, and removes what an older version wrote to another table; whether anything
+/// had to be done. A route of somebody else's to the very same range is left alone and is an error.
 pub(crate) fn ensure(socket: &mut Socket, wanted: &NewRoute) -> Result<bool> {
     let all = route::list(socket).map_err(Error::netlink("listing routes"))?;
-    let table = wanted.table;
-    let there: Vec<_> = all.iter().filter(|r| r.table == table && r.destination == wanted.destination).collect();
+    let (there, elsewhere): (Vec<_>, Vec<_>) =
+        all.iter().filter(|r| r.destination == wanted.destination).partition(|r| r.table == wanted.table);
+    // The new one first, so that there is always one.
+    let mut changed = write(socket, wanted, &there)?;
+    for old in elsewhere.into_iter().filter(|r| ours(r)) {
+        remove(socket, old)?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// Writes the route unless it is among those in its table; whether it was written.
+fn write(socket: &mut Socket, wanted: &NewRoute, there: &[&Route]) -> Result<bool> {
     if there.iter().any(|r| same(wanted, r)) {
         return Ok(false);
     }
+    let table = wanted.table;
     if let Some(foreign) = there.iter().find(|r| r.protocol != PROTOCOL) {
         return Err(Error::RouteTaken { range: wanted.destination.to_string(), table, protocol: foreign.protocol });
     }

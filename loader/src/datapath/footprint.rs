@@ -2,13 +2,15 @@
 
 use super::{Inner, routing};
 use crate::ipv6::{Ipv6, ipv6};
-use crate::{cgroups, device, nft, pins, routes};
+use crate::{cgroups, device, nft, pins, routes, rules};
 
 impl Inner {
     pub(super) fn footprint(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        match routing().and_then(|mut socket| Ok((device::find(&mut socket)?, routes::list(&mut socket)?))) {
-            Ok((device, routes)) => {
+        match routing().and_then(|mut socket| {
+            Ok((device::find(&mut socket)?, routes::list(&mut socket)?, rules::present(&mut socket)?))
+        }) {
+            Ok((device, routes, rules)) => {
                 lines.extend(device.map(|d| {
                     let state = if d.up() { "up" } else { "DOWN" };
                     format!("device {} (veth pair with {}), index {}, {state}", device::DEVICE, device::PEER, d.ifindex)
@@ -18,6 +20,7 @@ impl Inner {
                     format!("address {alias}/{prefix} dev {} (a process of the host)", device::DEVICE)
                 }));
                 lines.extend(routes.iter().map(routes::describe));
+                lines.extend(rules.into_iter().map(rules::describe));
                 if self.options.ipv6.is_some() && ipv6() != Ipv6::On {
                     lines.push(format!("no IPv6 routes: IPv6 is {}", ipv6().text()));
                 }

@@ -12,8 +12,8 @@ use crate::netlink::{Family, Socket};
 use crate::readiness::{Owned, readable};
 use crate::{Error, Result};
 
-/// Multicast groups of routing netlink: links, traffic control, IPv4 and IPv6 addresses and routes, namespace ids.
-const ROUTING_GROUPS: [u32; 7] = [1, 4, 5, 7, 9, 11, 28];
+/// Multicast groups of routing netlink: links, traffic control, IPv4 and IPv6 addresses, routes and rules, namespace ids.
+const ROUTING_GROUPS: [u32; 9] = [1, 4, 5, 7, 8, 9, 11, 19, 28];
 /// Multicast group of nftables changes.
 const NFTABLES_GROUPS: [u32; 1] = [7];
 /// Changes come in bursts (a namespace with its veth, address and route); one notice for all that comes within this time.
@@ -31,7 +31,7 @@ pub struct Change {
     pub links: bool,
     /// Addresses, likewise.
     pub addresses: bool,
-    /// Routes, likewise.
+    /// Routes and policy rules, likewise.
     pub routes: bool,
     /// Names in `/run/netns`.
     pub namespaces: bool,
@@ -58,7 +58,9 @@ impl Change {
             | libc::RTM_DELQDISC
             | libc::RTM_DELTFILTER => self.links = true,
             libc::RTM_NEWADDR | libc::RTM_DELADDR => self.addresses = true,
-            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.routes = true,
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE | libc::RTM_NEWRULE | libc::RTM_DELRULE => {
+                self.routes = true;
+            }
             libc::RTM_NEWNSID | libc::RTM_DELNSID => self.namespaces = true,
             _ => {}
         }

@@ -12,12 +12,16 @@ use super::{Message, Socket, attributes, u32_at};
 const HEADER: usize = 12;
 
 const RTA_DST: u16 = 1;
+const RTA_SRC: u16 = 2;
+const RTA_IIF: u16 = 3;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
+const RTA_UID: u16 = 25;
+const RTA_IP_PROTO: u16 = 27;
 const RTAX_MTU: u16 = 2;
 const RTNH_F_ONLINK: u32 = 4;
 /// Bytes of `struct rtnexthop`.
@@ -122,7 +126,45 @@ pub(crate) struct NewRoute {
     pub(crate) mtu: Option<u32>,
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+/// A question to the kernel: which way would a TCP segment take?
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lookup {
+    pub(crate) destination: IpAddr,
+    pub(crate) source: Option<IpAddr>,
+    /// The interface that it comes in by; `None`: this host sends it.
+    pub(crate) from: Option<u32>,
+    /// Whose socket sends it.
+    pub(crate) user: u32,
+}
+
+/// Asks for the way: the route, with the table it was found in. (Of IPv4, while no rule but the kernel's own exists, that is
+/// `main` for what is in the table `local`, too.) Where there is none, the error says why.
+pub(crate) fn lookup(socket: &mut Socket, wanted: &Lookup) -> io::Result<Route> {
+    const RTM_F_LOOKUP_TABLE: u32 = 0x1000;
+    const RTM_F_FIB_MATCH: u32 = 0x2000;
+    let (family, bits, flags) = match wanted.destination {
+        IpAddr::V4(_) => (libc::AF_INET, 32, RTM_F_LOOKUP_TABLE),
+        IpAddr::V6(_) => (libc::AF_INET6, 128, RTM_F_FIB_MATCH),
+    };
+    let mut head = [0; HEADER];
+    head[0] = u8::try_from(family).unwrap_or(0);
+    (head[1], head[2]) = (bits, if wanted.source.is_some() { bits } else { 0 });
+    head[8..12].copy_from_slice(&flags.to_ne_bytes());
+    let mut message = Message::new(libc::RTM_GETROUTE, &head)
+        .attribute(RTA_DST, &octets(wanted.destination))
+        .attribute(RTA_IP_PROTO, &[u8::try_from(libc::IPPROTO_TCP).unwrap_or(0)]);
+    if let Some(source) = wanted.source {
+        message = message.attribute(RTA_SRC, &octets(source));
+    }
+    message = match wanted.from {
+        Some(interface) => message.number(RTA_IIF, interface),
+        None => message.number(RTA_UID, wanted.user),
+    };
+    let answer = socket.ask(message)?;
+    Route::parse(&answer).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

@@ -382,6 +382,7 @@ fn run(datapath: &Datapath) -> Result<Report> {
     if report.passed() {
         return Ok(report);
     }
+    report.hints.extend(datapath.astray()?);
     if report.culprits.is_empty() {
         for chain in dropping_chains()? {
             report.hints.push(format!(

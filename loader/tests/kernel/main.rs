@@ -14,5 +14,6 @@ mod pins;
 mod places;
 mod preflight;
 mod room;
+mod rules;
 mod sockets;
 mod start;

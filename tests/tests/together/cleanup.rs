@@ -116,7 +116,7 @@ fn what_others_remove_of_ours_is_put_back_and_counted() {
     assert!(works());
     let acts: &[(&str, &[&str])] = &[
         ("the local VIP route is deleted", &["ip", "route", "del", "local", "169.254.64.0/20", "dev", "lo"]),
-        ("the alias route is deleted", &["ip", "route", "del", "100.127.0.0/16"]),
+        ("the alias route is deleted", &["ip", "route", "del", "100.127.0.0/16", "table", "local"]),
         ("brattice0 goes down", &["ip", "link", "set", "brattice0", "down"]),
         ("its peer goes down", &["ip", "link", "set", "brattice1", "down"]),
         ("brattice0 is deleted", &["ip", "link", "del", "brattice0"]),
@@ -137,7 +137,7 @@ fn what_others_remove_of_ours_is_put_back_and_counted() {
                     .contains("169.254.64.0/20")
         });
         wait_until(&format!("{what}: put back"), Duration::from_secs(5), || {
-            retail.lab.node.ip("route show").contains("100.127.0.0/16")
+            retail.lab.node.ip("route show table local").contains("100.127.0.0/16")
                 && retail.lab.node.run(&["nft", "list", "table", "inet", "brattice"]).ok()
         });
         if *what != "IPv6 is toggled" {

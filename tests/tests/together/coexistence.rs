@@ -398,3 +398,78 @@ fn dns_is_answered_behind_somebodys_port_53_rules() {
     let (status, answers) = retail.blue.dig(&["orders.shop.internal"]);
     assert_eq!((status.as_str(), answers.len()), ("NOERROR", 1), "{DNS_VIP} answers: {answers:?}");
 }
+
+#[test]
+fn a_vpn_that_takes_every_route_takes_nothing_of_ours() {
+    let retail = Retail::start();
+    let (lab, node) = (&retail.lab, &retail.lab.node);
+    let problems = || lab.status().problems;
+    let before = problems();
+    // As Tailscale leaves a host that uses an exit node.
+    node.ip("link add tailscale0 type veth peer name ts1");
+    node.ip("addr add 100.101.102.103/32 dev tailscale0");
+    node.ip("link set tailscale0 up");
+    node.ip("link set ts1 up");
+    node.ip("route add default dev tailscale0 table 52");
+    node.ip("-6 route add default dev tailscale0 table 52");
+    node.ip("rule add pref 5270 lookup 52");
+    node.ip("-6 rule add pref 5270 lookup 52");
+    assert!(node.ip("route get 203.0.113.9").contains("dev tailscale0"), "control: it takes everything else");
+    serves(&retail, 20);
+    let (code, said) = report(lab, &[]);
+    assert_eq!((code, verdict(&said, "Tailscale")), (0, Some("works")), "{said}");
+    // Somebody moves the table `local` behind it.
+    node.ip("rule add pref 32765 lookup local");
+    node.ip("rule del pref 0");
+    wait_until("our rules lead there", Duration::from_secs(5), || node.ip("rule").contains("from all to "));
+    serves(&retail, 20);
+    assert_eq!(problems(), before);
+    node.ip("rule add pref 0 lookup local");
+    node.ip("rule del pref 32765");
+    wait_until("our rules go", Duration::from_secs(5), || !node.ip("rule").contains("from all to "));
+    serves(&retail, 3);
+    // What comes before ours all the same is named, with its device, table and what to do.
+    let alias = lab.alias("green1", retail.green.address);
+    node.ip(&format!("route add {alias}/32 dev tailscale0 table local"));
+    assert!(
+        !retail.blue.http(retail.orders()).and_then(|mut c| c.nonce("n")).is_ok_and(|a| a.server() == "v1"),
+        "control"
+    );
+    let told = lab.brattice(&["status"]);
+    assert_eq!(told.code, 1, "{}", told.text());
+    let named = |problem: &String| {
+        ["goes out by tailscale0", "table local", &alias.to_string()].iter().all(|word| problem.contains(word))
+    };
+    assert!(problems().iter().any(named), "{:?}", problems());
+    node.ip(&format!("route del {alias}/32 dev tailscale0 table local"));
+    serves(&retail, 3);
+    assert_eq!(problems(), before);
+}
+
+/// A range that ends within a byte is as good as any: the table is written once.
+#[test]
+fn a_range_of_any_length_is_written_once() {
+    let mut retail = Retail::prepare(&service(&forward(1, 0)));
+    let options = AgentOptions { alias_range: Some("198.18.0.0/15"), ..AgentOptions::default() };
+    retail.lab.start_agent_with(&options);
+    retail.lab.alias("blue1", retail.blue.address);
+    serves(&retail, 3);
+    let handle = || {
+        let table = retail.lab.node.sh("nft -a list table inet brattice");
+        table.lines().next().expect("its name").to_owned()
+    };
+    let first = handle();
+    // Each change of the host's network makes the agent look.
+    for number in 0..5 {
+        retail.lab.node.ip(&format!("link add other{number} type veth peer name another{number}"));
+        retail.lab.node.ip(&format!("link delete other{number}"));
+    }
+    retail.lab.node.sh("nft flush ruleset");
+    wait_until("it is written", Duration::from_secs(5), || retail.lab.status().repairs.get("nft") == Some(&1));
+    assert_ne!(handle(), first, "control: a table that is written anew has another handle");
+    let written = handle();
+    retail.lab.node.ip("link add other9 type veth peer name another9");
+    retail.lab.node.ip("link delete other9");
+    serves(&retail, 20);
+    assert_eq!((handle(), retail.lab.status().repairs.get("nft")), (written, Some(&1)));
+}

@@ -102,21 +102,20 @@ fn what_is_removed_under_load_is_mended_and_nothing_strays() {
     retail.lab.start_agent();
     let (lab, vip) = (&retail.lab, retail.orders());
     let (hits, gone) = (daemons.hits(), strays(&neighbour));
-    let routes =
-        || lab.node.ip("route show").contains(ALIAS_RANGE) && lab.node.ip("route show table local").contains(VIP_RANGE);
+    let routes = || [ALIAS_RANGE, VIP_RANGE].iter().all(|range| lab.node.ip("route show table local").contains(range));
     let table = || lab.node.run(&["nft", "list", "chain", "inet", "brattice", "guard"]).stdout.contains("drop");
     let up = || lab.node.ip("-o link show brattice0").contains("UP");
     let whole = || routes() && table() && up();
     let acts: &[(&str, &str)] = &[
-        ("ip route flush proto 187", "alias-route"),
-        ("ip route flush table local proto 187", "vip-route"),
+        ("ip route flush table local proto 187 dev brattice0", "alias-route"),
+        ("ip route flush table local proto 187 dev lo", "vip-route"),
         ("ip link set brattice0 down", "brattice0"),
         ("ip link set brattice0 down; ip link set brattice0 up", "alias-route"),
         ("ip link set brattice1 down", "brattice0"),
         ("ip link delete brattice0", "brattice0"),
         ("nft flush ruleset", "nft"),
         ("nft flush table inet brattice", "nft"),
-        ("ip route flush proto 187; nft flush ruleset", "nft"),
+        ("ip route flush table local proto 187; nft flush ruleset", "nft"),
     ];
     while_calling(&retail.blue, vip, |answers| {
         for (act, what) in acts {
@@ -151,7 +150,7 @@ fn nothing_strays_for_as_long_as_a_route_is_missing() {
     kill(agent, Signal::SIGSTOP).unwrap();
     let call = || (0..5).all(|_| retail.blue.connect_within(vip, Duration::from_millis(100)).is_err());
     let gone = strays(&neighbour);
-    lab.node.ip("route flush proto 187");
+    lab.node.ip("route flush table local proto 187 dev brattice0");
     assert!(call(), "without the alias route");
     lab.node.ip("route flush table local proto 187");
     assert!(call(), "without both");
@@ -182,7 +181,7 @@ fn removed_pins_are_put_back_and_a_restart_adopts_them_under_load() {
     assert!(links > 2);
     let blue = retail.blue.clone();
     while_calling(&blue, vip, |answers| {
-        for act in ["rm links/vip_listener", "rm links/*", "rm -r maps programs links", "rm -r ../v4"] {
+        for act in ["rm links/vip_listener", "rm links/*", "rm -r maps programs links", "rm -r ../v5"] {
             let counted = repairs(&retail.lab).get("pins").copied().unwrap_or(0);
             shell(&retail.lab.node, &format!("cd {} && {act}", pins.display()));
             let took = mended(&retail.lab, act, "pins", counted, BY_EVENT, || {
@@ -346,7 +345,7 @@ fn what_changed_while_no_agent_ran_is_followed_by_the_next() {
         &retail.lab.node,
         &format!(
             "ip link delete blue1; ip link add blue1 index {index} type veth peer name eth0 netns {}; ip link set blue1 up; \
-         ip route flush proto 187; nft delete table inet brattice; rm {}/v4/links/workload_egress",
+         ip route flush table local proto 187 dev brattice0; nft delete table inet brattice; rm {}/v5/links/workload_egress",
             retail.blue.namespace.name,
             retail.lab.bpffs().display()
         ),

@@ -65,6 +65,12 @@ pub(crate) async fn status(node: &Node) -> Status {
     }
     problems.extend(node.failures.iter().chain(&node.places.problem).cloned());
     problems.extend(node.unmended.iter().map(|why| format!("what vanished cannot be put back: {why}")));
+    match node.datapath.astray() {
+        Ok(found) => problems.extend(found),
+        Err(e) => {
+            problems.insert(format!("whether the kernel finds our routes cannot be asked: {e}"));
+        }
+    }
     for decision in node.decisions.iter().filter(|decision| !decision.refused.is_empty()) {
         // A document for what is not there (yet) is a wish, not a problem.
         let awaited = |refusal: &Refusal| matches!(refusal.code, Code::NoInterface | Code::NoCgroup);

@@ -178,6 +178,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         engine,
         refused: None,
         repairs: BTreeMap::new(),
+        astray: Vec::new(),
         unmended: None,
         failures: BTreeSet::new(),
         unkept: BTreeMap::new(),

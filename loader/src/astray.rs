@@ -1,0 +1,127 @@
+//! Does the kernel find our routes? Whoever may write routes and rules can lead what goes to aliases and VIPs elsewhere, and
+//! nothing of ours is missing then. So the kernel is asked for the way that packets would take.
+
+use std::net::IpAddr;
+
+use brattice_abi as abi;
+use ipnet::IpNet;
+
+use crate::netlink::Socket;
+use crate::netlink::link;
+use crate::netlink::route::{self, Lookup, Route};
+use crate::options::Options;
+use crate::{Error, Result, device, routes, rules};
+
+/// Most addresses that are asked for, of each range.
+const MOST_ASKED: usize = 16;
+
+/// What goes somewhere.
+struct Way {
+    what: &'static str,
+    question: Lookup,
+    kind: u8,
+    /// Index of the interface it should leave by; `None`: it stays here.
+    out: Option<u32>,
+}
+
+/// What goes elsewhere than it should, by whose rule and route, and what to do: a line each. None: all is well.
+pub(crate) fn astray(socket: &mut Socket, options: &Options, ipv6: bool, brattice0: u32) -> Result<Vec<String>> {
+    let all = route::list(socket).map_err(Error::netlink("listing routes"))?;
+    let mut found = Vec::new();
+    for way in ways(options, ipv6, brattice0, &all) {
+        let answer = route::lookup(socket, &way.question);
+        let well = answer
+            .as_ref()
+            .is_ok_and(|route| route.kind == way.kind && way.out.is_none_or(|out| route.interfaces.contains(&out)));
+        if !well {
+            found.push(blame(socket, &way, answer)?);
+        }
+    }
+    Ok(found)
+}
+
+fn ways(options: &Options, ipv6: bool, brattice0: u32, all: &[Route]) -> Vec<Way> {
+    let at = |offset: u32| std::net::Ipv4Addr::from(options.vip.network().to_bits() + offset);
+    let (source, vip) = (abi::FIRST_ENGINE_SOURCE, abi::PROBE_VIP_OFFSET);
+    let mut families =
+        vec![(IpNet::V4(options.alias), IpNet::V4(options.vip), IpAddr::V4(at(source)), IpAddr::V4(at(vip)))];
+    families.extend(
+        options
+            .ipv6
+            .filter(|_| ipv6)
+            .map(|six| (IpNet::V6(six.alias), IpNet::V6(six.vip), IpAddr::V6(six.at(source)), IpAddr::V6(six.at(vip)))),
+    );
+    let user = options.engine_uid;
+    let mut ways = Vec::new();
+    for (aliases, vips, source, vip) in families {
+        let alias = aliases.broadcast();
+        for destination in asked(aliases, alias, all) {
+            let question = Lookup { destination, source: Some(source), from: None, user };
+            ways.push(Way {
+                what: "the engine sends to aliases",
+                question,
+                kind: route::UNICAST,
+                out: Some(brattice0),
+            });
+        }
+        for destination in asked(vips, vip, all) {
+            let question = Lookup { destination, source: Some(alias), from: Some(brattice0), user };
+            ways.push(Way { what: "workloads send to VIPs", question, kind: route::LOCAL, out: None });
+        }
+    }
+    ways
+}
+
+/// Addresses of a range to ask for: one that nobody uses, and one of each route of somebody else's within it.
+fn asked(range: IpNet, unused: IpAddr, all: &[Route]) -> impl Iterator<Item = IpAddr> {
+    let others = all
+        .iter()
+        .filter(move |r| r.protocol != routes::PROTOCOL && r.kind != route::LOCAL)
+        .filter(move |r| range.contains(&r.destination) && r.destination != range)
+        .map(|r| r.destination.network());
+    std::iter::once(unused).chain(others).take(MOST_ASKED)
+}
+
+fn blame(socket: &mut Socket, way: &Way, answer: std::io::Result<Route>) -> Result<String> {
+    let destination = way.question.destination;
+    let (ip, family) = if destination.is_ipv4() { ("ip", "IPv4") } else { ("ip -6", "IPv6") };
+    let rules = rules::list(socket, destination.is_ipv4())?;
+    let begin = format!("what {} ({family}, to {destination})", way.what);
+    // What a host does not forward is refused; the way out is the same.
+    let answer = answer.or_else(|error| {
+        let out = Lookup { source: None, from: None, ..way.question };
+        route::lookup(socket, &out).ok().filter(|route| route.kind != way.kind).ok_or(error)
+    });
+    Ok(match answer {
+        Ok(route) => {
+            let device = match route.interfaces.first() {
+                Some(index) => {
+                    link::by_index(socket, *index).ok().flatten().map_or_else(|| index.to_string(), |l| l.name)
+                }
+                None => "no interface".to_owned(),
+            };
+            // Both are asked for by the rule of `main` while the kernel keeps them as one.
+            let by = rules.iter().find(|rule| rule.table == route.table && rule.table != 0);
+            let by = by.map_or_else(String::new, |rule| format!(", by rule {}", rule.priority));
+            let table = match route.table {
+                route::TABLE_LOCAL => "local".to_owned(),
+                route::TABLE_MAIN => "main".to_owned(),
+                number => number.to_string(),
+            };
+            format!(
+                "{begin} goes out by {device}: a route of table {table}{by} comes before those of Brattice; find it by `{ip} rule` and \
+                 `{ip} route show table {table}`, and remove it or give the rule a priority above 0"
+            )
+        }
+        Err(error) => {
+            let first = rules.iter().find(|rule| !rules::is_ours(rule));
+            let first =
+                first.map_or_else(String::new, |rule| format!(" (the first one has priority {})", rule.priority));
+            format!(
+                "{begin} is refused ({error}): a rule{first} or a route of somebody else's comes before those of Brattice; find it by \
+                 `{ip} rule` and `{ip} route show table all`, and remove it. The device is {}",
+                device::DEVICE
+            )
+        }
+    })
+}
