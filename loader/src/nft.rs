@@ -3,6 +3,7 @@
 //! Written by the `nft` command: it knows the kernel's netlink dialect of its time, and what it does can be repeated by
 //! hand.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
@@ -92,6 +93,8 @@ struct Guarded {
     sources: String,
     /// Matches ICMP errors and redirects.
     errors: &'static str,
+    /// Matches fragments.
+    fragment: &'static str,
     /// Where the destination lies in the header that one quotes, in bits from the start of the ICMP header.
     quoted: u32,
 }
@@ -105,6 +108,7 @@ fn guarded(options: &Options) -> Vec<Guarded> {
         alias: IpNet::V4(options.alias.trunc()),
         sources: format!("{}-{}", at(first), at(last)),
         errors: "icmp type { destination-unreachable, redirect, time-exceeded, parameter-problem }",
+        fragment: "ip frag-off & 0x3fff != 0",
         quoted: 8 * (8 + 16),
     }];
     all.extend(options.ipv6.map(|ipv6| Guarded {
@@ -113,6 +117,7 @@ fn guarded(options: &Options) -> Vec<Guarded> {
         alias: IpNet::V6(ipv6.alias.trunc()),
         sources: format!("{}-{}", ipv6.at(first), ipv6.at(last)),
         errors: "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-redirect }",
+        fragment: "exthdr frag exists",
         quoted: 8 * (8 + 24),
     }));
     all
@@ -134,6 +139,9 @@ fn text(options: &Options) -> String {
     // this host's own; also the RST of the last rule.) An error to the host itself about what went to an alias, of a router
     // as it were, would teach the stack a small MTU of that alias, or end a connection: but no router ever sees such packets.
     //
+    // Of an error in fragments the first one may be too short to show what it is about; later ones are nothing without it. (None
+    // of a sound router is in fragments: at most 576 and 1280 bytes, RFC 1812, 4.3.2.3 and RFC 4443, 2.4.)
+    //
     // Who connects from a service's address and port to an alias gets a RST: else that socket would wait, and eat the SYN
     // of a workload that calls the service from just that port.
     //
@@ -147,12 +155,14 @@ fn text(options: &Options) -> String {
     // be, and last elsewhere.
     let (mut guard, mut input, mut untracked, mut output, mut astray) =
         (String::new(), String::new(), String::new(), String::new(), String::new());
-    for Guarded { family, vip, alias, sources, errors, quoted } in guarded(options) {
+    for Guarded { family, vip, alias, sources, errors, fragment, quoted } in guarded(options) {
         let (len, prefix) = (alias.prefix_len(), prefix(alias));
         guard += &format!(
             "{family} saddr {alias} {family} daddr {vip} counter drop;\n\
              {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
-             {errors} @th,{quoted},{len} {prefix} counter drop;\n"
+             {errors} @th,{quoted},{len} {prefix} counter drop;\n\
+             {errors} {fragment} @th,{quoted},{len} != {prefix} accept;\n\
+             {errors} {fragment} counter drop;\n"
         );
         output += &format!(
             "tcp flags & (syn | ack) == syn oifname \"{DEVICE}\" {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
@@ -204,42 +214,74 @@ fn text(options: &Options) -> String {
     )
 }
 
-/// Whether the table is there with its chains and their rules.
-pub(crate) fn present(options: &Options) -> Result<bool> {
-    let Some(items) = list(&["table", "inet", "brattice"])? else { return Ok(false) };
-    let hook = |hook: &str| items.iter().any(|i| i.pointer("/chain/hook").and_then(Value::as_str) == Some(hook));
-    let rule = |chain: &str, words: &[&str]| {
-        items.iter().filter(|i| i.pointer("/rule/chain").and_then(Value::as_str) == Some(chain)).any(|i| {
-            let text = i.pointer("/rule/expr").map(Value::to_string).unwrap_or_default();
-            words.iter().all(|word| text.contains(word))
-        })
+/// The chain without a hook whose one rule carries [`mark`]'s word for all others.
+const MARK: &str = "loaded";
+
+/// What of a listing tells one table from another. Nothing is understood of it: it is compared with what the same table showed
+/// when it had just been loaded, as nft writes many things otherwise than they were said.
+fn essence(item: &Value) -> Option<Value> {
+    let (kind, fields) = item.as_object()?.iter().next()?;
+    let chain = match kind.as_str() {
+        "metainfo" => return None,
+        "chain" => fields.get("name"),
+        _ => fields.get("chain"),
     };
-    let net = |net: IpNet| format!("{{\"addr\":\"{}\",\"len\":{}}}", net.network(), net.prefix_len());
-    let engine = format!("\"right\":{}}}", options.engine_uid);
-    let families = guarded(options).into_iter().all(|Guarded { vip, alias, .. }| {
-        let prefix = format!("\"right\":{}}}", prefix(alias));
-        let (vip, alias) = (net(vip), net(alias));
-        rule("guard", &["saddr", &alias, &vip, "drop"])
-            && rule("guard", &["l4proto", &vip, "drop"])
-            && rule("guard", &["\"base\":\"th\"", &prefix, "drop"])
-            && rule("output", &["skuid", &engine, &vip, "reject"])
-            && rule("astray", &["oifname", "\"lo\"", &alias, "drop"])
-            && rule("input", &["iif", &alias, "drop"])
-            && rule("own", &["notrack", &vip])
-    });
-    let ours = |device: &str| rule("guard", &["iifname", &format!("\"right\":\"{device}\""), "accept"]);
-    Ok(families
-        && ours(DEVICE)
-        && ours("lo")
-        && hook("prerouting")
-        && hook("output")
-        && hook("input")
-        && rule("prerouting", &["notrack"])
-        && rule("prerouting", &["own"])
-        && rule("output", &["notrack"])
-        && rule("output", &["own"])
-        && hook("forward")
-        && rule("forward", &["iifname", "drop"]))
+    if chain.and_then(Value::as_str) == Some(MARK) {
+        return None;
+    }
+    let mut item = item.clone();
+    settle(&mut item);
+    Some(item)
+}
+
+/// Takes away what changes by itself: what counters count, and the order in sets.
+fn settle(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::Object(counter)) = fields.get_mut("counter") {
+                counter.remove("packets");
+                counter.remove("bytes");
+            }
+            fields.values_mut().for_each(settle);
+            if let Some(Value::Array(elements)) = fields.get_mut("set") {
+                elements.sort_by_key(Value::to_string);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(settle),
+        _ => {}
+    }
+}
+
+/// Tells what was loaded, and what the kernel then shows of it, from anything else; kept in a comment of the table itself.
+fn mark(text: &str, items: &[Value]) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    for item in items.iter().filter_map(essence) {
+        item.to_string().hash(&mut hasher);
+    }
+    format!("as loaded: {:016x}", hasher.finish())
+}
+
+fn table() -> Result<Option<Vec<Value>>> {
+    list(&["table", "inet", "brattice"])
+}
+
+/// Whether the table is there as it was loaded for these options: no rule, chain or flag more, less or other.
+pub(crate) fn present(options: &Options) -> Result<bool> {
+    let Some(items) = table()? else { return Ok(false) };
+    let mark = mark(&text(options), &items);
+    let is_mark = |item: &Value| {
+        item.pointer("/rule/chain").and_then(Value::as_str) == Some(MARK)
+            && item.pointer("/rule/comment").and_then(Value::as_str) == Some(&mark)
+    };
+    Ok(items.iter().any(is_mark))
+}
+
+/// Rules in a script of ours: a line each.
+fn rules(text: &str) -> usize {
+    text.lines()
+        .filter(|line| line.trim_end().ends_with(';') && !line.trim_start().starts_with("type filter hook"))
+        .count()
 }
 
 /// Writes the table unless it is there; whether it was written.
@@ -247,7 +289,18 @@ pub(crate) fn ensure(options: &Options) -> Result<bool> {
     if present(options)? {
         return Ok(false);
     }
-    script("the table inet brattice", &text(options))?;
+    let text = text(options);
+    script("the table inet brattice", &text)?;
+    let items = table()?.unwrap_or_default();
+    if items.iter().filter(|item| item.get("rule").is_some()).count() != rules(&text) {
+        return Err(Error::Nft {
+            what: "the table inet brattice",
+            output: "somebody changed it at the very moment it was loaded; it is loaded again".into(),
+        });
+    }
+    let mark = mark(&text, &items);
+    let marked = format!("add chain {TABLE} {MARK}\nadd rule {TABLE} {MARK} return comment \"{mark}\"\n");
+    script("the mark of the table inet brattice", &marked)?;
     Ok(true)
 }
 
@@ -264,4 +317,60 @@ pub(crate) fn remove(table: &'static str) -> Result<bool> {
     }
     script("to remove a table", &format!("delete table {table}\n"))?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::options::Ipv6Ranges;
+
+    /// In a network namespace of its own. Needs root.
+    fn apart(test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let test = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).expect("root, for a network namespace");
+                test();
+            });
+            test.join().expect("the test");
+        });
+    }
+
+    fn options(vip: &str, alias: &str) -> Options {
+        let ipv6 =
+            Ipv6Ranges { vip: "fd00:a9fe::/64".parse().expect("a net"), alias: "fd00:64::/48".parse().expect("a net") };
+        Options {
+            bpffs: PathBuf::new(),
+            vip: vip.parse().expect("a net"),
+            alias: alias.parse().expect("a net"),
+            ipv6: Some(ipv6),
+            engine_uid: 47_811,
+            workers: 1,
+            half_open_limit: 1,
+        }
+    }
+
+    /// nft shows bits that end within a byte in another way than it takes them.
+    #[test]
+    fn ranges_of_every_length_are_written_once() {
+        apart(|| {
+            let aliases = (8..=29).map(|length| options("169.254.64.0/20", &format!("198.18.0.0/{length}")));
+            let vips = (8..=26).map(|length| options(&format!("10.64.0.0/{length}"), "100.127.0.0/16"));
+            for options in aliases.chain(vips) {
+                let what = format!("{} {}", options.vip, options.alias);
+                assert!(ensure(&options).expect(&what), "{what}: others were there");
+                assert!(!ensure(&options).expect(&what), "{what}: it is there");
+            }
+        });
+    }
+
+    #[test]
+    fn the_rules_of_a_script_are_counted() {
+        let text = "table inet x {\n comment \"a; b\"\n chain c {\n type filter hook input priority 0; policy accept;\n \
+                    iif \"lo\" accept;\n counter drop;\n\n}\n}\n";
+        assert_eq!(rules(text), 2);
+    }
 }

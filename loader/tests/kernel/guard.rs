@@ -14,6 +14,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
+use brattice_loader::{Datapath, Options};
+
 use crate::room::{inside, room, sh};
 
 const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 64, 40), 5000);
@@ -114,7 +116,9 @@ fn nobody_waits_at_the_address_of_a_service() {
 fn a_table_without_its_guards_is_written_anew() {
     room(async |room| {
         let datapath = room.start().await;
-        let whole = sh("nft list table inet brattice");
+        // The mark is of this very table: its handles are in it.
+        let unmarked = || sh("nft list table inet brattice | grep -v 'as loaded'");
+        let whole = unmarked();
         let rules = [
             ("guard", "\"brattice0\" accept"),
             ("guard", "\"lo\" accept"),
@@ -132,7 +136,97 @@ fn a_table_without_its_guards_is_written_anew() {
                 .unwrap();
             sh(&format!("nft delete rule inet brattice {chain} handle {handle}"));
             assert_eq!(datapath.repair().await.unwrap(), ["nft"], "{rule}");
-            assert_eq!(sh("nft list table inet brattice"), whole);
+            assert_eq!(unmarked(), whole);
         }
+        // A guard that is there, and does not guard.
+        for change in [
+            "nft insert rule inet brattice guard accept",
+            "nft add rule inet brattice guard counter",
+            "nft add table inet brattice '{ flags dormant ; }'",
+            "nft add chain inet brattice guard '{ policy drop ; }'",
+            "nft add chain inet brattice more",
+            "nft flush chain inet brattice loaded",
+            "nft delete table inet brattice; nft add table inet brattice",
+        ] {
+            sh(change);
+            assert_eq!(datapath.repair().await.unwrap(), ["nft"], "{change}");
+            assert_eq!(unmarked(), whole);
+            assert_eq!(datapath.repair().await.unwrap(), Vec::<&str>::new(), "control: once");
+        }
+        // What it counts is no change.
+        sh("ip link add v0 type veth peer name v1 && ip link set v0 up && ip address add 10.0.0.1/24 dev v0");
+        sh("ip route add 100.127.9.0/24 dev v0 table local && bash -c 'echo > /dev/udp/100.127.9.9/9' || true");
+        assert!(unmarked().contains("packets 1 "), "control: {}", unmarked());
+        assert_eq!(datapath.repair().await.unwrap(), Vec::<&str>::new());
+    });
+}
+
+/// An ICMP error "fragmentation needed" with MTU 600, about a packet to an address, in fragments of so many bytes.
+fn too_big(id: u8, about: Ipv4Addr, fragments_of: usize) -> Vec<Vec<u8>> {
+    let mut quote = vec![0x45, 0, 0x05, 0xdc, 0, 1, 0x40, 0, 64, 6, 0, 0];
+    quote.extend([169, 254, 64, 1]);
+    quote.extend(about.octets());
+    quote.extend([0; 8]);
+    let mut icmp = vec![3, 4, 0, 0, 0, 0, 0x02, 0x58];
+    icmp.extend(quote);
+    let sum = icmp.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    icmp[2..4].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let count = icmp.len().div_ceil(fragments_of);
+    let packet = |(number, data): (usize, &[u8])| {
+        let more = if number + 1 < count { 0x2000 } else { 0 };
+        let offset = (more | number * fragments_of / 8) as u16;
+        // The kernel fills in length and checksum.
+        let mut packet = vec![0x45, 0, 0, 0, 77, id];
+        packet.extend(offset.to_be_bytes());
+        packet.extend([64, 1, 0, 0, 10, 0, 0, 10, 10, 0, 0, 1]);
+        packet.extend(data);
+        packet
+    };
+    icmp.chunks(fragments_of).enumerate().map(packet).collect()
+}
+
+/// The table's bits of an address are right for any length of prefix, and in fragments.
+#[test]
+fn errors_about_aliases_are_dropped_whole_and_in_fragments_with_any_prefix() {
+    room(async |room| {
+        let netns = room.workload("v0", "10.0.0.10/24");
+        sh("ip address add 10.0.0.1/24 dev v0");
+        let datapath =
+            Datapath::start(Options { alias: "198.18.0.0/15".parse().unwrap(), ..room.options() }).await.unwrap();
+        let dropped = || {
+            let chain = sh("nft list chain inet brattice guard");
+            let packets = chain
+                .lines()
+                .filter(|line| line.contains("icmp type"))
+                .filter_map(|line| line.split("packets ").nth(1)?.split(' ').next()?.parse::<u32>().ok());
+            packets.sum::<u32>()
+        };
+        let raw = there(&netns, || {
+            socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap().into()
+        });
+        let received = || sh("nstat -asz IcmpInMsgs | tail -1").split_whitespace().nth(1).unwrap().to_owned();
+        let mut id = 0;
+        // Whole; a first fragment that shows the quoted address, and ones that do not.
+        for size in [64, 32, 16, 8] {
+            for (about, ours) in
+                [("198.18.0.1", true), ("198.19.255.254", true), ("198.20.0.1", false), ("198.17.255.255", false)]
+            {
+                let (before, heard) = (dropped(), received());
+                id += 1;
+                for packet in too_big(id, about.parse().unwrap(), size) {
+                    raw.send_to(&packet, ("10.0.0.1", 0)).unwrap();
+                }
+                // One that shows nothing is dropped whatever it is about.
+                let drop = ours || size < 32;
+                let arrived = || dropped() > before || received() != heard;
+                let since = Instant::now();
+                while !arrived() && since.elapsed() < Duration::from_secs(5) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                assert_eq!((dropped() - before, received() != heard), (u32::from(drop), !drop), "{about} in {size}");
+            }
+        }
+        drop(datapath);
     });
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use brattice_abi::DropReason::{FromReserved, IcmpForeign, IcmpQuote, UnsupportedProtocol};
 use brattice_tests::{
     packets::icmp::{Error, Quote},
-    raw::mac,
+    raw::{checksum, mac},
 };
 
 use super::{
@@ -63,11 +63,42 @@ fn learnt(scene: &Scene, to: IpAddr, from: IpAddr) -> Option<u32> {
     text.contains("expires").then(|| words.find(|w| *w == "mtu").and_then(|_| words.next()?.parse().ok())).flatten()
 }
 
+/// The frame's packet in fragments of so many bytes.
+fn fragments(frame: &[u8], size: usize, id: u8) -> Vec<Vec<u8>> {
+    let ipv4 = frame[12..14] == [0x08, 0];
+    let (head, body) = frame.split_at(if ipv4 { 34 } else { 54 });
+    let count = body.len().div_ceil(size);
+    let build = |(number, data): (usize, &[u8])| {
+        let mut fragment = head.to_vec();
+        let offset = (number * size) as u16;
+        if ipv4 {
+            let flags = (offset / 8) | if number + 1 < count { 0x2000 } else { 0 };
+            fragment[16..18].copy_from_slice(&(20 + data.len() as u16).to_be_bytes());
+            fragment[18..20].copy_from_slice(&[77, id]);
+            fragment[20..22].copy_from_slice(&flags.to_be_bytes());
+            fragment[24..26].copy_from_slice(&[0, 0]);
+            let sum = checksum(&fragment[14..34], 0);
+            fragment[24..26].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            let flags = offset | u16::from(number + 1 < count);
+            fragment[18..20].copy_from_slice(&(8 + data.len() as u16).to_be_bytes());
+            let next = std::mem::replace(&mut fragment[20], 44);
+            fragment.extend([next, 0]);
+            fragment.extend(flags.to_be_bytes());
+            fragment.extend([0, 0, 77, id]);
+        }
+        fragment.extend(data);
+        fragment
+    };
+    body.chunks(size).enumerate().map(build).collect()
+}
+
 /// "Too big" to the host itself, about a ping that it answered: the stack looks for no socket then, and remembers the MTU. It
 /// learns none of an alias this way, which would make every packet to that workload small.
 pub(super) fn errors_to_the_host(scene: &Scene) {
     let bridge = mac(&scene.lab.node, BRIDGE);
-    let lie = |family: &Family, from: IpAddr, to: IpAddr| {
+    let id = std::cell::Cell::new(0);
+    let lie = |family: &Family, from: IpAddr, to: IpAddr, mtu: u32, size: usize| {
         // Echo replies, as the kernel sends them.
         let (icmp, reply, host): (_, _, IpAddr) =
             if family.own.is_ipv4() { (1, 0, GATEWAY.into()) } else { (58, 129, GATEWAY6.into()) };
@@ -75,19 +106,28 @@ pub(super) fn errors_to_the_host(scene: &Scene) {
         quote.payload = vec![reply, 0, 0, 0, 0, 1, 0, 1];
         let error = Error::too_big(quote).with(|e| {
             (e.to, e.from, e.source, e.destination) = (bridge, scene.sender.mac, family.own, host);
+            e.rest = mtu;
         });
-        scene.sender.send(&error.build());
+        id.set(id.get() + 1);
+        for fragment in fragments(&error.build(), size, id.get()) {
+            scene.sender.send(&fragment);
+        }
         scene.sender.fence(super::scene::OWN);
     };
     let engine: [IpAddr; 2] = ["169.254.64.1".parse().unwrap(), "fd8b:2a77:1c51::1".parse().unwrap()];
     for (family, engine) in scene.families().into_iter().zip(engine) {
         let host: IpAddr = if family.own.is_ipv4() { GATEWAY.into() } else { GATEWAY6.into() };
-        lie(&family, host, family.neighbour);
-        assert_eq!(learnt(scene, family.neighbour, host), Some(1280), "it believes what is told of the bridge");
-        scene.guarded_against(2, || {
+        // In fragments of which the first shows what it is about, and whole.
+        for (mtu, size) in [(1380, 48), (1280, 1_500)] {
+            lie(&family, host, family.neighbour, mtu, size);
+            assert_eq!(learnt(scene, family.neighbour, host), Some(mtu), "it believes what is told of the bridge");
+        }
+        scene.guarded_against(8, || {
             for alias in [family.alias, family.own_alias] {
-                lie(&family, engine, alias);
-                assert_eq!(learnt(scene, alias, engine), None, "{alias}");
+                for size in [1_500, 48, 16, 8] {
+                    lie(&family, engine, alias, 1280, size);
+                    assert_eq!(learnt(scene, alias, engine), None, "{alias} in {size}");
+                }
             }
         });
     }
