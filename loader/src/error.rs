@@ -204,6 +204,19 @@ pub enum Error {
         /// The pin directory.
         path: PathBuf,
     },
+    /// Others could put something among the pins.
+    #[error(
+        "{path} is no folder that root alone can change (owner {uid}, mode {mode:o}): whoever can, takes the data path over; \
+         remove it (rm -r {path}), or use another --bpffs"
+    )]
+    PinsForeign {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// Its mode.
+        mode: u32,
+    },
     /// `nft` is not installed.
     #[error(
         "the nft command was not found: install the package nftables (it is needed to keep brattice0 out of connection tracking)"

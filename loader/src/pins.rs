@@ -1,8 +1,11 @@
-//! The pin directory: `<bpffs>/v<schema>/{maps,programs,links}`.
+//! The pin directory: `<bpffs>/v<schema>/{maps,programs,links}`, and `<bpffs>/lock`, which the running agent holds.
+//!
+//! A BPF file system may let everybody write (`mode=1777`). So what is there must be root's, with no way for others to put
+//! anything into it, and the lock is a folder that nobody else can open: a lock needs no more than that.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use brattice_abi as abi;
@@ -34,6 +37,13 @@ pub(crate) const FOLDERS: [&str; 4] = ["links", FILTERS, "programs", "maps"];
 pub(crate) const ATTACHING: [&str; 2] = ["links", FILTERS];
 /// On kernels without TCX: a pin for each filter, and for each `clsact` that was made here.
 const FILTERS: &str = "filters";
+/// Below the pin directory: what the agent holds.
+pub(crate) const LOCK: &str = "lock";
+/// Of the folders that are made.
+const ROOT_ONLY: u32 = 0o700;
+/// The sticky bit, and those that let group and others write.
+const STICKY: u32 = 0o1000;
+const WRITABLE: u32 = 0o022;
 
 /// Held while an agent uses the directory; the kernel lets it go when the process ends, however it ends.
 pub(crate) type Lock = Flock<File>;
@@ -126,11 +136,37 @@ impl Pins {
         if system.filesystem_type() != BPF_FS_MAGIC {
             return Err(Error::NotBpffs { path: there.to_owned() });
         }
+        self.check_owners()?;
         let known = format!("v{}", abi::SCHEMA_VERSION);
         match self.schemas()?.into_iter().find(|name| *name != known) {
             Some(found) => Err(Error::UnknownSchema { path: self.root.clone(), found, known: abi::SCHEMA_VERSION }),
             None => Ok(()),
         }
+    }
+
+    /// Refuses folders of the file system on the way to the pins that others can put something into, or in place of.
+    fn check_owners(&self) -> Result<()> {
+        let mut device = None;
+        let below = [self.root.join(LOCK), self.schema()];
+        let folders = FOLDERS.map(|folder| self.schema().join(folder));
+        for path in below.iter().chain(&folders).map(PathBuf::as_path).chain(self.root.ancestors()) {
+            let found = match path.symlink_metadata() {
+                Ok(found) => found,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::io(format!("looking at {}", path.display()))(error)),
+            };
+            if *device.get_or_insert(found.dev()) != found.dev() {
+                break;
+            }
+            // In a folder with the sticky bit others cannot touch what is root's, but may add to it: not below ours.
+            let inside = path != self.root && path.starts_with(&self.root);
+            let open = found.mode() & WRITABLE != 0 && (inside || found.mode() & STICKY == 0);
+            if found.uid() != 0 || open || !found.is_dir() {
+                let (uid, mode) = (found.uid(), found.mode() & 0o7777);
+                return Err(Error::PinsForeign { path: path.to_owned(), uid, mode });
+            }
+        }
+        Ok(())
     }
 
     /// Names of the schema directories, ours and others.
@@ -144,15 +180,20 @@ impl Pins {
     /// Makes the directories.
     pub(crate) fn create(&self) -> Result<()> {
         for folder in FOLDERS.into_iter().filter(|folder| *folder != FILTERS || self.hook == Hook::Clsact) {
-            let path = self.schema().join(folder);
-            fs::create_dir_all(&path).map_err(Error::io(format!("making {}", path.display())))?;
+            self.make(&self.schema().join(folder))?;
         }
-        Ok(())
+        self.make(&self.root.join(LOCK))
     }
 
-    /// Takes the directory for this process. `None`: there is no directory.
+    fn make(&self, path: &Path) -> Result<()> {
+        let made = fs::DirBuilder::new().recursive(true).mode(ROOT_ONLY).create(path);
+        made.map_err(Error::io(format!("making {}", path.display())))
+    }
+
+    /// Takes the directory for this process. `None`: there is no directory, or none that an agent ever took.
     pub(crate) fn lock(&self) -> Result<Option<Lock>> {
-        let file = match File::open(&self.root) {
+        self.check_owners()?;
+        let file = match File::open(self.root.join(LOCK)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(format!("opening {}", self.root.display()))(error)),
@@ -166,9 +207,9 @@ impl Pins {
 
     /// Whether this lock is of the directory that the path leads to now.
     pub(crate) fn is_locked_by(&self, lock: &Lock) -> Result<bool> {
-        let what = || format!("looking at {}", self.root.display());
-        let (held, there) =
-            (lock.metadata().map_err(Error::io(what()))?, self.root.metadata().map_err(Error::io(what()))?);
+        let path = self.root.join(LOCK);
+        let what = || format!("looking at {}", path.display());
+        let (held, there) = (lock.metadata().map_err(Error::io(what()))?, path.metadata().map_err(Error::io(what()))?);
         Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
     }
 

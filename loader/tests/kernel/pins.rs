@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use brattice_loader::PinWatch;
+use brattice_loader::{Datapath, Error, PinWatch, cleanup};
 use tokio::time::timeout;
 
-use crate::room::{Room, SOCKET_PROGRAMS, ifindex, room, sh, tree};
+use crate::room::{Room, SOCKET_PROGRAMS, ifindex, room, sh, tree, try_sh};
 
 /// Unmounts what a test mounted, also when it fails.
 struct Mounted(String);
@@ -13,6 +13,12 @@ struct Mounted(String);
 impl Mounted {
     fn bpffs(place: &str) -> Self {
         sh(&format!("mkdir -p {place} && mount -t bpf none {place}"));
+        Self(place.to_owned())
+    }
+
+    /// One that everybody may write, as `mount -t bpf -o mode=1777` makes it.
+    fn everybodys(place: &str) -> Self {
+        sh(&format!("mkdir -p {place} && chmod a+rx {place}/.. && mount -t bpf -o mode=1777 none {place}"));
         Self(place.to_owned())
     }
 }
@@ -36,7 +42,7 @@ fn a_removed_pin_is_told_and_put_back() {
         let before = (datapath.attached().unwrap(), tree(&room.bpffs));
         let mut watch = PinWatch::open(&room.bpffs).unwrap();
         let root = room.bpffs.display();
-        for what in ["v4/links/vip_listener", "v4/maps/WORKLOADS", "v4/programs/workload_ingress", "v4/links", "v4"] {
+        for what in ["v5/links/vip_listener", "v5/maps/WORKLOADS", "v5/programs/workload_ingress", "v5/links", "v5"] {
             sh(&format!("rm -r {root}/{what}"));
             told(&mut watch, what).await;
             // The burst may be told in parts; after the last there is nothing left to mend.
@@ -86,8 +92,8 @@ fn without_its_file_system_the_data_path_works_on_and_is_pinned_when_it_is_back(
         assert_eq!(datapath.repair().await.unwrap(), ["nft", "pins"]);
         assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before);
         // The directory is another one, and ours alone all the same.
-        let error = brattice_loader::Datapath::start(room.options()).await.unwrap_err();
-        assert!(matches!(error, brattice_loader::Error::InUse { .. }), "{error}");
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(matches!(error, Error::InUse { .. }), "{error}");
         drop(datapath);
         let next = room.start().await;
         assert!(next.adopted());
@@ -121,5 +127,58 @@ fn an_interface_in_another_namespace_is_let_go_even_where_its_index_is_taken_ane
         sh(&format!("ip -n {elsewhere} link set v0 netns {here}"));
         datapath.repair().await.unwrap();
         assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
+    });
+}
+
+/// Runs a command as a user without any privilege; whether it succeeded.
+fn as_stranger(command: &str) -> bool {
+    try_sh(&format!("setpriv --reuid 47822 --regid 47822 --clear-groups -- {command}")).0
+}
+
+#[test]
+fn where_everybody_may_write_nobody_else_takes_the_lock_or_makes_the_folder() {
+    room(async |mut room: Room| {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("bpf").display().to_string();
+        let _mount = Mounted::everybodys(&path);
+        room.bpffs = format!("{path}/brattice").into();
+        let root = room.bpffs.display().to_string();
+        let refused = async |what: &str| {
+            let error = Datapath::start(room.options()).await.unwrap_err();
+            let foreign = matches!(&error, Error::PinsForeign { .. });
+            assert!(foreign && error.to_string().contains("rm -r"), "{what}: {error}");
+            let error = cleanup::run(&room.bpffs).await.unwrap_err();
+            assert!(matches!(error, Error::PinsForeign { .. }), "{what}: {error}");
+        };
+        // Made by somebody else, or where somebody else points to.
+        assert!(as_stranger(&format!("mkdir {root}")), "control: there they may");
+        refused("another's folder").await;
+        assert!(as_stranger(&format!("rmdir {root}")));
+        assert!(as_stranger(&format!("mkdir {path}/theirs")) && as_stranger(&format!("ln -s {path}/theirs {root}")));
+        refused("another's link").await;
+        assert!(as_stranger(&format!("rm {root}")));
+        // Root's, but open to all; as the lock in it.
+        for open in [root.clone(), format!("{root}/lock")] {
+            sh(&format!("mkdir -p {root} && mkdir -p -m 777 {open} && chmod 777 {open}"));
+            refused("a folder for everybody").await;
+            sh(&format!("rm -r {root}"));
+        }
+        // A folder of root's that others may look into is theirs to lock, as the pin directory of older versions.
+        sh(&format!("mkdir -m 755 {root}"));
+        assert!(as_stranger(&format!("flock -n {root} true")), "control");
+        let datapath = room.start().await;
+        assert!(!as_stranger(&format!("flock -n {root}/lock true")), "nobody else can hold the lock");
+        assert!(!as_stranger(&format!("mkdir {root}/x")) && !as_stranger(&format!("mkdir {root}/v5/x")));
+        let error = Datapath::start(room.options()).await.unwrap_err();
+        assert!(matches!(error, Error::InUse { .. }), "{error}");
+        drop(datapath);
+        assert!(room.start().await.adopted());
+        cleanup::run(&room.bpffs).await.unwrap();
+        assert!(!room.bpffs.exists());
+        // Made by us, it is for nobody else.
+        let datapath = room.start().await;
+        assert_eq!(sh(&format!("stat -c '%u %a' {root} {root}/lock")), "0 700\n0 700\n");
+        drop(datapath);
+        cleanup::run(&room.bpffs).await.unwrap();
     });
 }
