@@ -169,6 +169,22 @@ fn verdict(log: &str) -> &str {
         .unwrap_or("refused")
 }
 
+/// Name of the check of a program.
+fn program_check(program: &str) -> &'static str {
+    match program {
+        abi::WORKLOAD_INGRESS => "program workload_ingress",
+        abi::WORKLOAD_EGRESS => "program workload_egress",
+        abi::VIP_LISTENER => "program vip_listener",
+        abi::HOST_CONNECT4 => "program host_connect4",
+        abi::HOST_CONNECT6 => "program host_connect6",
+        abi::HOST_SENDMSG4 => "program host_sendmsg4",
+        abi::HOST_SENDMSG6 => "program host_sendmsg6",
+        abi::HOST_BIND4 => "program host_bind4",
+        abi::HOST_BIND6 => "program host_bind6",
+        _ => "program of another name",
+    }
+}
+
 /// Whether the programs load, and what the verifier had to look at.
 fn programs() -> Vec<Check> {
     let refused = |name, error: &Error| {
@@ -182,11 +198,7 @@ fn programs() -> Vec<Check> {
         Ok(all) => all
             .into_iter()
             .map(|(program, info)| {
-                let name = match program {
-                    abi::WORKLOAD_INGRESS => "program workload_ingress",
-                    abi::WORKLOAD_EGRESS => "program workload_egress",
-                    _ => "program vip_listener",
-                };
+                let name = program_check(program);
                 match info {
                     Ok(info) => {
                         let found = format!(

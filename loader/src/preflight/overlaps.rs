@@ -92,6 +92,11 @@ fn occupied(cidrs: &[(String, IpNet)]) -> Result<Vec<Occupied>> {
         if routes::ours(&found) || found.destination.prefix_len() == 0 || found.protocol == routes::PROTOCOL {
             continue;
         }
+        // The kernel's own routes to aliases of processes of the host.
+        let ours = |ifindex: &u32| interfaces.iter().any(|i| i.ifindex == *ifindex && i.ours);
+        if !found.interfaces.is_empty() && found.interfaces.iter().all(ours) {
+            continue;
+        }
         let through: Vec<String> = found.interfaces.iter().map(name).collect();
         // A route in another table is asked by a rule before ours is.
         let main = found.table == route::TABLE_MAIN || found.table == route::TABLE_LOCAL;

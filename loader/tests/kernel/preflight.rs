@@ -19,6 +19,12 @@ fn this_kernel_has_all_that_is_required() {
         for check in checks.iter().filter(|c| c.required) {
             assert!(check.ok, "{check:?}");
         }
+        // Each program under its own name, with what the verifier had to look at.
+        let programs: Vec<_> = checks.iter().filter(|c| c.name.starts_with("program ")).collect();
+        let names: std::collections::BTreeSet<_> = programs.iter().map(|c| c.name).collect();
+        assert_eq!((programs.len(), names.len()), (3 + SOCKET_PROGRAMS, 3 + SOCKET_PROGRAMS), "{programs:#?}");
+        assert!(names.contains("program vip_listener") && names.contains("program host_bind6"), "{names:?}");
+        assert!(programs.iter().all(|c| c.found.contains("instructions verified")), "{programs:#?}");
         assert!(!room.bpffs.exists(), "nothing is made");
         let wrong = probe::kernel(std::path::Path::new("/tmp"));
         assert!(wrong.iter().any(|c| c.name == "bpffs" && !c.ok && c.mend.is_some()));
@@ -46,6 +52,11 @@ fn collisions_are_found_and_a_free_range_chosen() {
         assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), []);
         let datapath = room.start().await;
         assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), [], "ours are no collision");
+        // Nor are the aliases of processes of the host, for which the kernel writes routes of its own.
+        datapath.set_host_aliases([std::net::IpAddr::from([100, 127, 0, 1])].into()).await.unwrap();
+        assert!(sh("ip route show table local").contains("100.127.0.1 dev brattice0"), "control");
+        assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), [], "ours are no collision");
+        datapath.set_host_aliases(Default::default()).await.unwrap();
         drop(datapath);
 
         sh("ip route add 169.254.0.0/16 dev v0");
@@ -86,7 +97,7 @@ async fn nothing_stays(datapath: &Datapath) {
     assert!(maps.workloads().is_empty().unwrap() && maps.aliases().is_empty().unwrap());
     assert!(maps.targets().is_empty().unwrap() && maps.listeners().is_empty().unwrap());
     assert_eq!(maps.socket_cookie(brattice_loader::abi::SLOT_DNS_TCP).unwrap(), None);
-    let pins = tree(&datapath.options().bpffs.join("v4")).into_iter().map(|pin| pin.display().to_string());
+    let pins = tree(&datapath.options().bpffs.join("v5")).into_iter().map(|pin| pin.display().to_string());
     let attached = pins.filter(|pin| pin.contains("/links/") || pin.contains("/filters/workload"));
     assert_eq!(attached.count(), 2 + SOCKET_PROGRAMS);
     assert!(!try_sh("nft list table inet brattice-probe").0);
