@@ -13,7 +13,7 @@
 //!
 //! # What is ours, and what is not
 //!
-//! `workload_ingress` takes a packet only when it is untagged IPv4 or IPv6 (where the node has that) and its
+//! `workload_ingress` takes a packet only when it is IPv4 or IPv6 (where the node has that) without a tag of another VLAN and its
 //! destination lies in the VIP range, or in the alias range, or its source lies in either, or (workloads with `dns:
 //! intercept`) it goes to port 53. Everything else gets `TCX_NEXT` with not a byte changed, so that other TCX programs
 //! and the host see it as it came: VLAN, other ethertypes, broken headers of foreign traffic, ARP and NDP for other
@@ -73,8 +73,10 @@ mod reach;
 mod report;
 mod rewrite;
 mod switches;
+mod tags;
 mod too_large;
 mod vip_listener;
+mod window;
 mod workload_egress;
 mod workload_ingress;
 

@@ -6,9 +6,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
 };
 use brattice_abi::{
-    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpen, HalfOpenCount, Host, HostKey, InterceptKey, Listener,
-    ListenerKey, MAX_COUNTERS, MAX_HALF_OPEN, MAX_HOSTS, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES, MAX_TARGETS,
-    MAX_WORKERS, MAX_WORKLOADS, SLOTS, Switch, SwitchKey, TargetKey, WorkerState, Workload, WorkloadKey,
+    Address, Alias, Config, EVENTS_BYTES, FlowKey, HalfOpen, HalfOpenCount, Host, HostKey, Intercept, InterceptKey,
+    Listener, ListenerKey, MAX_COUNTERS, MAX_HALF_OPEN, MAX_HOSTS, MAX_INTERCEPTS, MAX_LISTENERS, MAX_SWITCHES,
+    MAX_TARGETS, MAX_WORKERS, MAX_WORKLOADS, SLOTS, Switch, SwitchKey, TargetKey, WorkerState, Workload, WorkloadKey,
 };
 
 // Tables that only user space fills are not preallocated: their limits are far above what most nodes need.
@@ -41,7 +41,10 @@ pub(crate) static SOCKETS: SockMap = SockMap::with_max_entries(SLOTS, 0);
 pub(crate) static SWITCHES: HashMap<SwitchKey, Switch> = HashMap::with_max_entries(MAX_SWITCHES, BPF_F_NO_PREALLOC);
 
 #[map]
-pub(crate) static INTERCEPTS: LruHashMap<InterceptKey, Address> = LruHashMap::with_max_entries(MAX_INTERCEPTS, 0);
+pub(crate) static INTERCEPTS: LruHashMap<InterceptKey, Intercept> = LruHashMap::with_max_entries(MAX_INTERCEPTS, 0);
+
+#[map]
+pub(crate) static INTERCEPT_COUNTS: LruHashMap<u32, HalfOpenCount> = LruHashMap::with_max_entries(MAX_WORKLOADS, 0);
 
 #[map]
 pub(crate) static HALF_OPEN: LruHashMap<FlowKey, HalfOpen> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);

@@ -27,6 +27,11 @@ pub(crate) const ETH_P_IPV6: u32 = 0x86ddu16.to_be() as u32;
 /// ethertype of ARP, as `__sk_buff.protocol` holds it.
 pub(crate) const ETH_P_ARP: u32 = 0x0806u16.to_be() as u32;
 
+/// ethertype of a VLAN tag (IEEE 802.1Q), as `__sk_buff.protocol` holds it.
+pub(crate) const ETH_P_8021Q: u32 = 0x8100u16.to_be() as u32;
+/// ethertype of a provider's VLAN tag (IEEE 802.1ad), likewise.
+pub(crate) const ETH_P_8021AD: u32 = 0x88a8u16.to_be() as u32;
+
 /// Bytes before the IP header.
 pub(crate) const ETH_LEN: u32 = 14;
 /// Least bytes of a TCP header.
@@ -61,6 +66,10 @@ context_field! {
     protocol: protocol,
     /// Not 0 when a VLAN tag was taken off the frame.
     vlan: vlan_present,
+    /// Tag control information of that tag.
+    vlan_tci: vlan_tci,
+    /// Its ethertype, network order.
+    vlan_proto: vlan_proto,
     /// The interface the program sits on.
     ifindex: ifindex,
     /// Where the packet came in; 0 for what this host made.

@@ -115,7 +115,7 @@ where
                 answers(alias, &to, source.key(), ports);
             }
             if ports.source == intercept::DNS_PORT && source.is(config.dns_vip()) {
-                asked = intercept::asked(ctx, &checked, to, ports);
+                asked = intercept::answered(ctx, &checked, alias.workload_id, to, ports);
             }
         }
         // Without its first fragment, which is judged as a whole packet is, a later one is worth nothing.

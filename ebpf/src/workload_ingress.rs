@@ -19,11 +19,11 @@ use crate::{
     ndp,
     packet::{
         ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Header, ICMP_ERROR, TCP_ACK, TCP_SYN, TCX_DROP, TCX_NEXT, ifindex, protocol,
-        vlan,
     },
     report::{self, Program, Seen, count},
     rewrite::{self, Place},
     switches,
+    tags::Taken,
 };
 
 /// `__sk_buff.pkt_type` of a packet for this host.
@@ -35,8 +35,15 @@ const SOURCE_MAC: usize = 6;
 /// workload's alias. What is not service traffic gets `TCX_NEXT`, unchanged.
 #[classifier]
 pub fn workload_ingress(ctx: TcContext) -> i32 {
+    // A tag belongs to another network than the one the workload is known by; with none of ours behind it, a VIP in
+    // there is refused by `vip_listener`. One that only gives a priority does not.
+    let tags = match Taken::off(&ctx) {
+        Ok(tags) => tags,
+        Err(verdict) => return verdict,
+    };
     match judge(ctx.skb.skb) {
         ICMP_ERROR => icmp::from_workload(ctx.skb.skb),
+        TCX_NEXT => tags.put_back(&ctx),
         verdict => verdict,
     }
 }
@@ -46,11 +53,6 @@ pub fn workload_ingress(ctx: TcContext) -> i32 {
 fn judge(skb: *mut __sk_buff) -> i32 {
     let ctx = TcContext::new(skb);
     let Some(config) = config::get() else { return TCX_NEXT };
-    // A tag belongs to another network than the one the workload is known by; with none of ours behind it, a VIP in
-    // there is refused by `vip_listener`.
-    if vlan(&ctx) != 0 {
-        return TCX_NEXT;
-    }
     let mut seen = Seen::NOTHING;
     let verdict = match protocol(&ctx) {
         ETH_P_IP => ipv4(&ctx, config, &mut seen),
@@ -156,9 +158,9 @@ where
             }
         }
         if !to_vip {
-            intercept::remember(ctx, &checked, alias_key, ports, destination_key)?;
+            intercept::remember(ctx, &checked, workload.workload_id, alias_key, ports, destination_key)?;
         } else if ports.destination == intercept::DNS_PORT && destination.is(dns_vip) {
-            intercept::forget(ctx, &checked, alias_key, ports);
+            intercept::forget(ctx, &checked, workload.workload_id, alias_key, ports);
         }
     }
 

@@ -173,7 +173,7 @@ pub struct Maps {
     workers: Arc<Handle>,
     hosts: Arc<Handle>,
     /// Only the programs use these.
-    kernel_only: [Arc<Handle>; 2],
+    kernel_only: [Arc<Handle>; 3],
     /// CPUs that per-CPU values have room for.
     cpus: usize,
 }
@@ -193,7 +193,11 @@ impl Maps {
             events: Handle::open(pins, abi::EVENTS)?,
             workers: Handle::open(pins, abi::WORKERS)?,
             hosts: Handle::open(pins, abi::HOSTS)?,
-            kernel_only: [Handle::open(pins, abi::INTERCEPTS)?, Handle::open(pins, abi::HALF_OPEN)?],
+            kernel_only: [
+                Handle::open(pins, abi::INTERCEPTS)?,
+                Handle::open(pins, abi::INTERCEPT_COUNTS)?,
+                Handle::open(pins, abi::HALF_OPEN)?,
+            ],
             cpus: aya::util::nr_cpus().map_err(|(path, e)| Error::io(format!("reading {path}"))(e))?,
         })
     }

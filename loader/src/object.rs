@@ -21,14 +21,15 @@ const COOKIE: u32 = 8;
 const LOADS: usize = 25;
 
 /// Sizes that both sides agreed on: name, key, value. `SOCKETS` and `EVENTS` have none that the programs define.
-const SIZES: [(&str, usize, usize); 11] = [
+const SIZES: [(&str, usize, usize); 12] = [
     (abi::CONFIG, 4, size_of::<abi::Config>()),
     (abi::WORKLOADS, size_of::<abi::WorkloadKey>(), size_of::<abi::Workload>()),
     (abi::ALIASES, size_of::<abi::Address>(), size_of::<abi::Alias>()),
     (abi::TARGETS, size_of::<abi::TargetKey>(), 4),
     (abi::LISTENERS, size_of::<abi::ListenerKey>(), size_of::<abi::Listener>()),
     (abi::SWITCHES, size_of::<abi::SwitchKey>(), size_of::<abi::Switch>()),
-    (abi::INTERCEPTS, size_of::<abi::InterceptKey>(), size_of::<abi::Address>()),
+    (abi::INTERCEPTS, size_of::<abi::InterceptKey>(), size_of::<abi::Intercept>()),
+    (abi::INTERCEPT_COUNTS, 4, size_of::<abi::HalfOpenCount>()),
     (abi::HALF_OPEN, size_of::<abi::FlowKey>(), size_of::<abi::HalfOpen>()),
     (abi::HALF_OPEN_COUNTS, 4, size_of::<abi::HalfOpenCount>()),
     (abi::COUNTERS, 4, 8),

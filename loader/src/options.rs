@@ -133,6 +133,13 @@ impl Options {
         if self.half_open_limit == 0 {
             return refuse("half-open limit", "0".into(), "nothing could ever connect");
         }
+        if self.half_open_limit > abi::MAX_HALF_OPEN_OF_WORKLOAD {
+            return refuse(
+                "half-open limit",
+                self.half_open_limit.to_string(),
+                "it must be at most 1024: a workload with more could push others' out of the table that all share",
+            );
+        }
         Ok(())
     }
 

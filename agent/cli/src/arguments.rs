@@ -125,8 +125,8 @@ pub(crate) struct AgentArguments {
     /// Suffix of generated names
     #[arg(long, value_name = "NAME", value_parser = brattice_model::domain, help = format!("Suffix of generated names [default: {DNS_SUFFIX}]"))]
     pub(crate) dns_suffix: Option<String>,
-    /// Half-open connections a workload may have [default: 256]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Half-open connections a workload may have, at most 1024 [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) half_open_limit: Option<u32>,
     /// Access log, a line of JSON per request: stdout, a file (opened again at SIGHUP), or none [default: none]
     #[arg(long, value_name = "stdout|FILE|none")]

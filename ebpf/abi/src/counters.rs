@@ -95,6 +95,10 @@ reasons! {
         UnattestedHost = 27 => "a process of the host called a VIP, and is no workload: no Workload document names its cgroup and user (or its socket was bound before)",
         /// Not an address that anybody may bind.
         HostBind = 28 => "a process of the host tried to bind an alias, which only the kernel gives to those who are attested",
+        /// More than [`crate::MAX_TAGS`], all with VLAN id 0.
+        TooManyTags = 29 => "the frame has more VLAN tags of id 0, which only give a priority, than are looked behind",
+        /// More than [`crate::MAX_INTERCEPTS_OF_WORKLOAD`].
+        InterceptLimit = 30 => "the workload has too many unanswered DNS questions to other resolvers (dns: intercept)",
     }
 }
 

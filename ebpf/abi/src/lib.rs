@@ -16,7 +16,7 @@ pub use counters::{Counter, DropEvent, DropReason, EVENT_BURST, EVENT_SAMPLE_MAS
 pub use maps::*;
 
 /// Version of every layout in this crate. Pins live under `<bpffs>/v<SCHEMA_VERSION>/`.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 
 /// IP protocol number of TCP (RFC 9293).
 pub const IPPROTO_TCP: u8 = 6;

@@ -16,8 +16,10 @@ pub const LISTENERS: &str = "LISTENERS";
 pub const SOCKETS: &str = "SOCKETS";
 /// `HASH` [`SwitchKey`] → [`Switch`]: `brattice bypass` and `detach`.
 pub const SWITCHES: &str = "SWITCHES";
-/// `LRU_HASH` [`InterceptKey`] → [`Address`]: the resolver a workload asked, for `dns: intercept`.
+/// `LRU_HASH` [`InterceptKey`] → [`Intercept`]: the resolver a workload asked, for `dns: intercept`.
 pub const INTERCEPTS: &str = "INTERCEPTS";
+/// `LRU_HASH` `u32` (workload id) → [`HalfOpenCount`]: its questions in [`INTERCEPTS`] that are not answered yet.
+pub const INTERCEPT_COUNTS: &str = "INTERCEPT_COUNTS";
 /// `LRU_HASH` [`FlowKey`] → `u64` (epoch start, ns): SYNs not yet followed by an ACK.
 pub const HALF_OPEN: &str = "HALF_OPEN";
 /// `LRU_HASH` `u32` (workload id) → [`HalfOpenCount`]; LRU, so that numbers of workloads that are gone never fill it.
@@ -42,6 +44,7 @@ pub const ALL_MAPS: &[&str] = &[
     SOCKETS,
     SWITCHES,
     INTERCEPTS,
+    INTERCEPT_COUNTS,
     HALF_OPEN,
     HALF_OPEN_COUNTS,
     COUNTERS,
@@ -84,8 +87,12 @@ pub const MAX_HOSTS: u32 = 16_384;
 pub const MAX_CGROUP_DEPTH: i32 = 16;
 /// DNS questions in flight to intercepted resolvers.
 pub const MAX_INTERCEPTS: u32 = 65_536;
+/// Of these, unanswered ones of a workload in [`INTERCEPT_WINDOW_NS`]: a 64th, so that one pushes out nobody else's.
+pub const MAX_INTERCEPTS_OF_WORKLOAD: u32 = 1024;
 /// Half-open connections remembered on a node.
 pub const MAX_HALF_OPEN: u32 = 65_536;
+/// Of these, the most of a workload: a 64th, likewise. [`Config::half_open_limit`] is no more.
+pub const MAX_HALF_OPEN_OF_WORKLOAD: u32 = 1024;
 /// Bytes of the event ring buffer.
 pub const EVENTS_BYTES: u32 = 256 * 1024;
 /// Entries of [`COUNTERS`]: drop reasons from 0, counters from 64.
@@ -127,6 +134,9 @@ pub const FIRST_SERVICE_VIP: u32 = 32;
 
 /// Most IPv6 extension headers of a packet that are read to find TCP or UDP behind them.
 pub const MAX_EXTENSION_HEADERS: u32 = 8;
+
+/// Most VLAN tags of a frame that are looked behind, if they only give a priority (id 0).
+pub const MAX_TAGS: u32 = 6;
 
 /// Prefix length of the IPv6 VIP range. Its first addresses are our own at the same offsets as in the IPv4 range; a
 /// service's has the highest bit of its interface identifier (the lower 64 bits) set, so that the two never meet.
@@ -345,6 +355,20 @@ pub struct InterceptKey {
     pub protocol: u32,
 }
 
+/// What is kept of a DNS exchange with a resolver that is not ours.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(Debug))]
+pub struct Intercept {
+    /// The resolver.
+    pub resolver: Address,
+    /// The window it is counted in: [`HalfOpenCount::window_ns`] of its workload in [`INTERCEPT_COUNTS`].
+    pub window_ns: u64,
+}
+
+/// Length of a window of [`INTERCEPT_COUNTS`]: who asks waits no longer.
+pub const INTERCEPT_WINDOW_NS: u64 = 5_000_000_000;
+
 /// A TCP flow of a workload.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -374,7 +398,7 @@ pub struct HalfOpen {
 /// Set in [`HalfOpen::answer`] once there was a SYN-ACK.
 pub const HALF_OPEN_ANSWERED: u64 = 1 << 32;
 
-/// Half-open connections of a workload in the present window.
+/// Half-open connections (or unanswered DNS questions) of a workload in the present window.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(Debug))]
@@ -418,6 +442,7 @@ crate::pod!(
     SwitchKey,
     Switch,
     InterceptKey,
+    Intercept,
     FlowKey,
     HalfOpen,
     HalfOpenCount,
@@ -436,6 +461,7 @@ const _: () = assert!(size_of::<Listener>() == 8);
 const _: () = assert!(size_of::<SwitchKey>() == 8);
 const _: () = assert!(size_of::<Switch>() == 16);
 const _: () = assert!(size_of::<InterceptKey>() == 24);
+const _: () = assert!(size_of::<Intercept>() == 24);
 const _: () = assert!(size_of::<FlowKey>() == 36);
 const _: () = assert!(size_of::<HalfOpen>() == 16);
 const _: () = assert!(size_of::<HalfOpenCount>() == 16);

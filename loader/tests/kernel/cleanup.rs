@@ -129,15 +129,15 @@ fn cleanup_of_half_a_data_path() {
             // Pins alone; everything but pins; a start that failed; pieces.
             "ip link delete brattice0; nft delete table inet brattice; ip route del local 169.254.64.0/20 dev lo"
                 .to_owned(),
-            format!("rm -r {}/v4", room.bpffs.display()),
-            format!("rm {}/v4/links/* {}/v4/programs/*", room.bpffs.display(), room.bpffs.display()),
+            format!("rm -r {}/v5", room.bpffs.display()),
+            format!("rm {}/v5/links/* {}/v5/programs/*", room.bpffs.display(), room.bpffs.display()),
             "ip link set brattice0 down".to_owned(),
             "nft delete table inet brattice".to_owned(),
-            format!("rm {0}/v4/links/vip_listener && mkdir {0}/v4/links/x; true", room.bpffs.display()),
+            format!("rm {0}/v5/links/vip_listener && mkdir {0}/v5/links/x; true", room.bpffs.display()),
         ] {
             drop(room.start().await);
             sh(&damage);
-            let _ = std::fs::remove_dir(room.bpffs.join("v4/links/x"));
+            let _ = std::fs::remove_dir(room.bpffs.join("v5/links/x"));
             cleanup::run(&room.bpffs).await.unwrap();
             same(&before, &state(&room));
             assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
@@ -154,7 +154,7 @@ fn cleanup_of_half_a_data_path() {
 fn cleanup_is_the_way_out_of_another_schema() {
     room(async |room: Room| {
         drop(room.start().await);
-        sh(&format!("mv {0}/v4 {0}/v5", room.bpffs.display()));
+        sh(&format!("mv {0}/v5 {0}/v6", room.bpffs.display()));
         assert!(matches!(Datapath::start(room.options()).await, Err(Error::UnknownSchema { .. })));
         cleanup::run(&room.bpffs).await.unwrap();
         assert!(!room.bpffs.exists());

@@ -127,12 +127,12 @@ fn what_others_take_away_is_noticed_and_put_back() {
         let mended = datapath.repair().await.unwrap();
         assert!(mended.contains(&"workload_egress"), "{mended:?}");
         assert_eq!(datapath.attached().unwrap().len(), 3 + SOCKET_PROGRAMS);
-        let pins = tree(&room.bpffs.join("v4/filters"));
+        let pins = tree(&room.bpffs.join("v5/filters"));
         let egress = pins.iter().filter(|pin| pin.to_string_lossy().contains("workload_egress")).count();
         assert_eq!(egress, 1, "no pin is left for the device that is gone: {pins:?}");
         // Pins that somebody removes detach nothing, and are put back.
         let before = tree(&room.bpffs);
-        sh(&format!("rm -r {}/v4", room.bpffs.display()));
+        sh(&format!("rm -r {}/v5", room.bpffs.display()));
         assert_eq!(datapath.repair().await.unwrap(), ["pins"]);
         assert_eq!(tree(&room.bpffs), before);
     });
@@ -155,7 +155,7 @@ fn clsact_goes_only_if_it_was_made_here_and_nobody_uses_it() {
         assert!(has_clsact("v0"), "it was there before");
         assert!(has_clsact("v1") && filters("v1").contains("u32"), "somebody uses it");
         assert!(!has_clsact("v2"), "made here, and empty");
-        assert_eq!(tree(&room.bpffs.join("v4/filters")).len(), 2, "those of brattice0");
+        assert_eq!(tree(&room.bpffs.join("v5/filters")).len(), 2, "those of brattice0");
         // Made here, though by an agent before.
         datapath.attach(ifindex("v2")).await.unwrap();
         drop(datapath);
@@ -224,7 +224,7 @@ fn cleanup_takes_filters_and_our_clsact_and_nothing_else() {
         for damage in [
             "true".to_owned(),
             // The agent's records are gone, and one with them of what it made.
-            format!("rm -r {}/v4 && tc qdisc add dev v1 clsact; true", room.bpffs.display()),
+            format!("rm -r {}/v5 && tc qdisc add dev v1 clsact; true", room.bpffs.display()),
             "tc qdisc del dev v1 clsact".to_owned(),
         ] {
             let datapath = room.start_with_clsact().await;

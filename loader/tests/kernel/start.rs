@@ -109,8 +109,8 @@ fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
         sh("ip route add local 169.254.64.0/20 dev lo proto static");
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::RouteTaken { table: 255, protocol: 4, .. }), "{error}");
-        assert!(room.bpffs.join("v4/links/vip_listener").exists());
-        let guards = tree(&room.bpffs.join("v4")).into_iter().map(|pin| pin.display().to_string());
+        assert!(room.bpffs.join("v5/links/vip_listener").exists());
+        let guards = tree(&room.bpffs.join("v5")).into_iter().map(|pin| pin.display().to_string());
         assert_eq!(
             guards.filter(|pin| pin.contains("s/workload_egress")).count(),
             2,
@@ -134,7 +134,10 @@ fn what_vanishes_is_put_back_by_its_event() {
             ("ip link set brattice0 down; ip link set brattice0 up", vec!["alias-route"]),
             ("ip link set brattice0 down", vec!["brattice0", "alias-route"]),
             ("ip route del local 169.254.64.0/20 dev lo proto 187", vec!["vip-route"]),
-            ("ip route replace 100.127.0.0/16 via 192.0.0.8 dev brattice0 onlink proto 187", vec!["alias-route"]),
+            (
+                "ip route replace 100.127.0.0/16 via 192.0.0.8 dev brattice0 onlink table local proto 187",
+                vec!["alias-route"],
+            ),
             ("nft delete table inet brattice", vec!["nft"]),
             ("nft flush ruleset", vec!["nft"]),
             ("ip link delete brattice0", vec!["brattice0", "config", "workload_egress", "alias-route"]),
@@ -164,7 +167,7 @@ fn removed_pins_do_not_detach_and_are_put_back() {
         let datapath = room.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
         let before = (datapath.attached().unwrap(), tree(&room.bpffs));
-        sh(&format!("rm -r {}/v4", room.bpffs.display()));
+        sh(&format!("rm -r {}/v5", room.bpffs.display()));
         assert_eq!(datapath.attached().unwrap(), before.0);
         assert_eq!(datapath.repair().await.unwrap(), ["pins"]);
         assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before);
@@ -204,7 +207,7 @@ fn a_pinned_link_is_not_adopted_for_another_interface_of_the_same_index() {
         sh("ip link add w0 index 777 type veth peer name w1");
         let datapath = room.start().await;
         assert_eq!(datapath.steps(), ["workload_ingress"], "its link was let go");
-        assert!(!room.bpffs.join("v4/links/workload_ingress-777").exists());
+        assert!(!room.bpffs.join("v5/links/workload_ingress-777").exists());
         assert_eq!(datapath.attached().unwrap().len(), 2 + SOCKET_PROGRAMS);
         datapath.attach(777).await.unwrap();
         let attached = datapath.attached().unwrap();
@@ -234,7 +237,7 @@ fn detaching_takes_the_program_away() {
         let datapath = room.start().await;
         datapath.detach(v0).await.unwrap();
         assert_eq!(attached("v0"), []);
-        assert!(!room.bpffs.join(format!("v4/links/workload_ingress-{v0}")).exists());
+        assert!(!room.bpffs.join(format!("v5/links/workload_ingress-{v0}")).exists());
     });
 }
 
@@ -258,7 +261,7 @@ fn pins_of_another_schema_are_refused_untouched() {
 fn a_map_of_another_layout_is_refused() {
     room(async |room: Room| {
         drop(room.start().await);
-        let map = room.bpffs.join("v4/maps/SWITCHES");
+        let map = room.bpffs.join("v5/maps/SWITCHES");
         sh(&format!("rm {}", map.display()));
         sh(&format!("bpftool map create {} type hash key 8 value 8 entries 16 name SWITCHES", map.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
@@ -271,10 +274,10 @@ fn a_map_of_another_layout_is_refused() {
 fn missing_pins_below_attached_programs_are_an_error_and_below_none_a_fresh_start() {
     room(async |room: Room| {
         drop(room.start().await);
-        sh(&format!("rm {}/v4/programs/workload_ingress", room.bpffs.display()));
+        sh(&format!("rm {}/v5/programs/workload_ingress", room.bpffs.display()));
         let error = Datapath::start(room.options()).await.unwrap_err();
         assert!(matches!(error, Error::PinsIncomplete { .. }), "{error}");
-        sh(&format!("rm -f {0}/v4/links/* {0}/v4/filters/*", room.bpffs.display()));
+        sh(&format!("rm -f {0}/v5/links/* {0}/v5/filters/*", room.bpffs.display()));
         if Hook::of_this_kernel() == Hook::Clsact {
             // A filter stays where its pin is gone.
             let error = Datapath::start(room.options()).await.unwrap_err();

@@ -15,9 +15,9 @@ use aya::{
 };
 use brattice_abi::{
     ALIASES, Address, Alias, CONFIG, COUNTERS, Config, Counter, DropEvent, DropReason, EVENTS, HALF_OPEN_COUNTS,
-    HalfOpenCount, LISTENER_DNS, LISTENER_HTTP, LISTENERS, Listener, ListenerKey, SOCKETS, SWITCHES, Switch, SwitchKey,
-    TARGETS, TargetKey, VIP_LISTENER, WORKERS, WORKLOAD_EGRESS, WORKLOAD_INGRESS, WORKLOADS, WorkerState, Workload,
-    WorkloadKey,
+    HalfOpenCount, INTERCEPT_COUNTS, LISTENER_DNS, LISTENER_HTTP, LISTENERS, Listener, ListenerKey, SOCKETS, SWITCHES,
+    Switch, SwitchKey, TARGETS, TargetKey, VIP_LISTENER, WORKERS, WORKLOAD_EGRESS, WORKLOAD_INGRESS, WORKLOADS,
+    WorkerState, Workload, WorkloadKey,
 };
 
 /// `TCX_NEXT`, as the programs return it.
@@ -351,6 +351,19 @@ impl Node {
     /// Half-open connections that are counted for a workload.
     pub fn half_open(&mut self, workload_id: u32) -> Option<HalfOpenCount> {
         self.table(HALF_OPEN_COUNTS).get(&workload_id, 0).ok()
+    }
+
+    /// What is counted of a workload's unanswered questions to other resolvers.
+    pub fn unanswered(&mut self, workload_id: u32) -> Option<HalfOpenCount> {
+        self.table(INTERCEPT_COUNTS).get(&workload_id, 0).ok()
+    }
+
+    /// Writes it.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn set_unanswered(&mut self, workload_id: u32, count: HalfOpenCount) {
+        self.table(INTERCEPT_COUNTS).insert(workload_id, count, 0).expect("count is written");
     }
 
     /// Writes what is counted for a workload.

@@ -2,10 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use brattice_abi::{Counter, DropReason, WORKLOAD_INTERCEPT_DNS};
+use brattice_abi::{
+    Counter, DropReason, HalfOpenCount, INTERCEPT_WINDOW_NS, MAX_INTERCEPTS, MAX_INTERCEPTS_OF_WORKLOAD, VIRTUAL_MAC,
+    WORKLOAD_INTERCEPT_DNS,
+};
 use brattice_tests::packets::{
     frame::Frame,
-    node::{BRATTICE0_MAC, Context, Hook, IFINDEX, Node},
+    node::{BRATTICE0_MAC, Context, Hook, IFINDEX, Node, TCX_REDIRECT, WORKLOAD_MAC, boot_time},
 };
 
 use crate::scene::*;
@@ -199,4 +202,67 @@ fn the_mac_is_brattice0s() {
     let mut node = intercepting();
     let outcome = node.run(Hook::Ingress, &question(5000, RESOLVER, 7).build(), Context::default());
     assert_eq!(outcome.frame[..6], BRATTICE0_MAC);
+}
+
+/// Questions of a flood that were taken.
+fn flood(node: &mut Node, ids: std::ops::Range<u32>) -> u32 {
+    let taken = |n: &u32| {
+        let frame = question((n >> 16) as u16 + 6000, RESOLVER, *n as u16).build();
+        node.run(Hook::Ingress, &frame, Context::default()).verdict == TCX_REDIRECT
+    };
+    ids.filter(taken).count() as u32
+}
+
+/// The table of questions is one for all. As many as a workload may have unanswered push out nobody else's.
+#[test]
+fn a_flood_by_one_workload_pushes_out_nobody_elses() {
+    let mut node = intercepting();
+    let (real, alias) = (Ipv4Addr::new(10, 0, 0, 11), Ipv4Addr::new(100, 127, 0, 3));
+    node.add_workload(IFINDEX, real, alias, 6, WORKLOAD_INTERCEPT_DNS);
+    let other = Frame::udp((real, 5000), (OTHER, 53), b"\0\x07?").build();
+    assert_eq!(node.run(Hook::Ingress, &other, Context::default()).verdict, TCX_REDIRECT);
+    assert_eq!(flood(&mut node, 0..2 * MAX_INTERCEPTS), MAX_INTERCEPTS_OF_WORKLOAD);
+    assert_eq!(
+        node.dropped(DropReason::InterceptLimit),
+        u64::from(2 * MAX_INTERCEPTS - MAX_INTERCEPTS_OF_WORKLOAD),
+        "the rest is counted"
+    );
+    let answer = Frame::udp((DNS_VIP, 53), (alias, 5000), b"\0\x07!");
+    let expected = answer.clone().with(|f| {
+        (f.source, f.destination) = (OTHER, real);
+        (f.to, f.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
+    });
+    delivers_as(&mut node, &answer.build(), Context::default(), &expected.build());
+}
+
+/// A place is given back by the answer, over UDP; by a question to the DNS VIP; and when the window ends.
+#[test]
+fn answered_questions_hold_no_place() {
+    let mut node = intercepting();
+    let count = |node: &mut Node| node.unanswered(WORKLOAD).map_or(0, |c| c.count);
+    for id in 0..3 * MAX_INTERCEPTS_OF_WORKLOAD as u16 {
+        intercepted(&mut node, &question(5000, RESOLVER, id));
+        answered_by(&mut node, &answer(5000, id), RESOLVER);
+    }
+    assert_eq!(count(&mut node), 0);
+    // The same question again is one; over TCP it keeps its place.
+    for _ in 0..3 {
+        intercepted(&mut node, &question(5000, RESOLVER, 7));
+        intercepted(&mut node, &Frame::tcp((REAL, 5001), (RESOLVER, 53), SYN, b""));
+    }
+    assert_eq!(count(&mut node), 2);
+    answered_by(&mut node, &Frame::tcp((DNS_VIP, 53), (ALIAS, 5001), ACK | SYN, b""), RESOLVER);
+    assert_eq!(count(&mut node), 2);
+    takes(&mut node, &question(5000, DNS_VIP, 7));
+    assert_eq!(count(&mut node), 1);
+    // A full window, and its end.
+    let full = MAX_INTERCEPTS_OF_WORKLOAD - 1;
+    assert_eq!(flood(&mut node, 0..MAX_INTERCEPTS_OF_WORKLOAD + 5), full);
+    drops(&mut node, Hook::Ingress, &question(7000, RESOLVER, 1).build(), DropReason::InterceptLimit);
+    // What was asked already may be asked again.
+    assert_eq!(flood(&mut node, 0..1), 1);
+    let window_ns = boot_time().as_nanos() as u64 - INTERCEPT_WINDOW_NS;
+    node.set_unanswered(WORKLOAD, HalfOpenCount { window_ns, count: MAX_INTERCEPTS_OF_WORKLOAD, pad: 0 });
+    intercepted(&mut node, &question(7000, RESOLVER, 1));
+    assert_eq!(count(&mut node), 1);
 }

@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use brattice_abi::{Counter, DropReason, HALF_OPEN_WINDOW_NS, HalfOpenCount};
+use brattice_abi::{
+    Config, Counter, DropReason, HALF_OPEN_WINDOW_NS, HalfOpenCount, MAX_HALF_OPEN, MAX_HALF_OPEN_OF_WORKLOAD,
+};
 use brattice_tests::packets::{
     frame::Frame,
-    node::{Context, Hook, IFINDEX, Node, TCX_REDIRECT, boot_time},
+    node::{Context, Hook, IFINDEX, Node, TCX_REDIRECT, boot_time, config},
 };
 
 use crate::scene::*;
@@ -186,4 +188,38 @@ fn a_count_below_zero_blocks_nobody() {
         takes(&mut node, &segment(1000 + port, SYN));
     }
     drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
+}
+
+/// Another workload behind the same interface.
+const OTHER: (Ipv4Addr, Ipv4Addr, u32) = (Ipv4Addr::new(10, 0, 0, 11), Ipv4Addr::new(100, 127, 0, 3), 6);
+
+/// Places of the other workload that are left after a flood and the ACK that gives its one back.
+fn left_after_a_flood(limit: u32) -> (u32, u32) {
+    let (real, alias, workload) = OTHER;
+    let mut node = node();
+    node.configure(Config { half_open_limit: limit, ..config() });
+    node.add_workload(IFINDEX, real, alias, workload, 0);
+    let other = |flags| Frame::tcp((real, 40_000), (VIP, 80), flags, b"");
+    taken(&mut node, &other(SYN).build());
+    let answer = Frame::tcp((VIP, 80), (alias, 40_000), SYN | ACK, b"").build();
+    assert_eq!(node.run(Hook::Egress, &answer, Context::default()).verdict, TCX_REDIRECT);
+    let mut flooded = 0;
+    for port in 1..=2 * MAX_HALF_OPEN {
+        let (source, destination) = ((port & 0xffff) as u16, (port >> 16) as u16 + 1);
+        let syn = Frame::tcp((REAL, source), (VIP, destination), SYN, b"").build();
+        // Twice: what was asked for again goes last.
+        node.run(Hook::Ingress, &syn, Context::default());
+        flooded += u32::from(node.run(Hook::Ingress, &syn, Context::default()).verdict == TCX_REDIRECT);
+    }
+    let mut ack = other(ACK).build();
+    ack[42..46].copy_from_slice(&0x0102_0305u32.to_be_bytes());
+    taken(&mut node, &ack);
+    (flooded, node.half_open(workload).map_or(0, |c| c.count))
+}
+
+/// The table is one for all. As many SYNs as a workload may have at most push out nobody else's.
+#[test]
+fn a_flood_by_one_workload_pushes_out_nobody_elses() {
+    assert_eq!(left_after_a_flood(MAX_HALF_OPEN_OF_WORKLOAD), (MAX_HALF_OPEN_OF_WORKLOAD, 0));
+    assert_eq!(left_after_a_flood(u32::MAX >> 1), (2 * MAX_HALF_OPEN, 1), "control: without a limit they do");
 }

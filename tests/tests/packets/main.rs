@@ -19,5 +19,6 @@ mod pmtu;
 mod posing;
 mod scene;
 mod switches;
+mod tags;
 mod verifier;
 mod world;

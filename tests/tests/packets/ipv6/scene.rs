@@ -28,7 +28,7 @@ pub(super) const DNS_VIP6: Ipv6Addr = vip(17);
 /// The engine's first source address.
 pub(crate) const ENGINE6: Ipv6Addr = vip(1);
 /// Nobody of ours.
-pub(super) const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+pub(crate) const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 
 /// One workload with an address of each family, which is also a target at both; DNS on its VIPs.
 pub(super) fn node() -> Node {

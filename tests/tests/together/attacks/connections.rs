@@ -9,6 +9,7 @@ use brattice_tests::{
 };
 
 use super::{
+    link::{PRIORITY, tagged},
     scene::Scene,
     sender::{ACK, PSH, RST, Segment, Sender, host},
 };
@@ -38,13 +39,20 @@ pub(super) fn segments_into_them(scene: &Scene) {
                 [(RST | ACK, &b""[..]), (ACK, b""), (ACK | PSH, b"GET /forged HTTP/1.1\r\n")]
                     .map(|(flags, data)| Segment { flags, data: data.to_vec(), ..segment.clone() })
             };
-        scene.refused(&[(SpoofedSource, 3), (FromReserved, 3)], || {
-            for segment in forged(&of_client) {
-                scene.sender.send_segment(&segment, |_| {});
-            }
-            let to_neighbour = |frame: &mut Vec<u8>| frame[..6].copy_from_slice(&scene.neighbour_watch.mac);
-            for segment in forged(&of_service) {
-                scene.sender.send_segment(&segment, to_neighbour);
+        // As they are, and behind tags that only give a priority.
+        let times = 3 * (1 + PRIORITY.len() as u64);
+        scene.refused(&[(SpoofedSource, times), (FromReserved, times)], || {
+            for tags in PRIORITY.into_iter().chain([&[][..]]) {
+                for segment in forged(&of_client) {
+                    scene.sender.send_segment(&segment, |frame| tagged(frame, tags));
+                }
+                let to_neighbour = |frame: &mut Vec<u8>| {
+                    frame[..6].copy_from_slice(&scene.neighbour_watch.mac);
+                    tagged(frame, tags);
+                };
+                for segment in forged(&of_service) {
+                    scene.sender.send_segment(&segment, to_neighbour);
+                }
             }
         });
         // With an address of its own it is another peer: its alias.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use brattice_abi::DropReason::{FromReserved, UnattestedPeer};
+use brattice_abi::DropReason::{FromReserved, SpoofedSource, ToAlias, TooManyTags};
 use brattice_tests::{
     lab::wait_until,
     packets::{
@@ -18,7 +18,7 @@ use brattice_tests::{
 
 use super::{
     scene::{BRIDGE, NEIGHBOUR, NEIGHBOUR6, OWN, OWN6, Scene},
-    sender::{SHORT, SYN, Segment, VIRTUAL_MAC, tcp},
+    sender::{SHORT, Segment, VIRTUAL_MAC, host, udp},
 };
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -116,7 +116,14 @@ pub(super) fn advertisements_of_a_vip(scene: &Scene) {
     let vip = scene.vips[1];
     let IpAddr::V6(address) = vip.ip() else { panic!("{vip}") };
     scene.neighbour_calls(vip);
-    scene.refused(&[(FromReserved, 1)], || scene.sender.send(&advertisement(scene, address, address)));
+    scene.refused(&[(FromReserved, 1 + PRIORITY.len() as u64)], || {
+        scene.sender.send(&advertisement(scene, address, address));
+        for tags in PRIORITY {
+            let mut frame = advertisement(scene, address, address);
+            tagged(&mut frame, tags);
+            scene.sender.send(&frame);
+        }
+    });
     assert!(
         !scene.neighbour.namespace.ip(&format!("neigh show {address}")).contains(&shown(scene.sender.mac)),
         "the neighbour heard nothing of it"
@@ -161,43 +168,86 @@ pub(super) fn router_advertisements(scene: &Scene) {
     node.ip(&format!("-6 route flush dev {BRIDGE} proto kernel root {nobody}/64"));
 }
 
-/// Puts a tag into a frame.
-fn tagged(frame: &mut Vec<u8>, vlan: u16) {
-    let tag = [[0x81, 0], vlan.to_be_bytes()].concat();
-    frame.splice(12..12, tag);
+/// Tags, the outermost first: ethertype, and VLAN id with priority.
+type Tags = &'static [(u16, u16)];
+
+/// Puts tags into a frame.
+pub(super) fn tagged(frame: &mut Vec<u8>, tags: &[(u16, u16)]) {
+    let tags = tags.iter().flat_map(|(ethertype, control)| [ethertype.to_be_bytes(), control.to_be_bytes()].concat());
+    frame.splice(12..12, tags.collect::<Vec<u8>>());
 }
 
-/// Tagged frames, to whoever answers for VIPs and to the host. A tag of VLAN 0 is none to the stack, so what is in there comes
-/// by the bridge: an interface that is nobody's.
+const Q: u16 = 0x8100;
+const AD: u16 = 0x88a8;
+
+/// Tags of VLAN id 0 only give a priority. Every stack takes them off, here and behind the bridge, and looks at what is left.
+pub(super) const PRIORITY: [Tags; 4] = [&[(Q, 0)], &[(AD, 0)], &[(Q, 0xe000), (Q, 0)], &[(AD, 0), (Q, 0x2000)]];
+
+/// Tagged frames, to whoever answers for VIPs, to the host and to the neighbour: of another VLAN they are not taken; with
+/// priority alone they are looked at as what they become.
 pub(super) fn vlan_tags(scene: &Scene) {
+    const MARK: &[u8] = b"behind a tag";
     let bridge = mac(&scene.lab.node, BRIDGE);
-    let refused = |frame: &mut Vec<u8>, vlan: u16, to: [u8; 6]| {
-        frame[..6].copy_from_slice(&to);
-        tagged(frame, vlan);
-    };
+    let neighbour = scene.neighbour_watch.mac;
     scene.refused(&[], || {
         for family in scene.families() {
-            for (vlan, to) in [(7, VIRTUAL_MAC), (7, bridge), (0, VIRTUAL_MAC)] {
-                let answer = scene.sender.handshake(family.own, family.vip, |frame| refused(frame, vlan, to));
-                assert!(answer.is_none(), "VLAN {vlan}: {answer:?}");
+            let frames: [(Tags, [u8; 6]); 4] =
+                [(&[(Q, 7)], VIRTUAL_MAC), (&[(Q, 7)], bridge), (&[(AD, 7)], bridge), (&[(Q, 0), (Q, 7)], bridge)];
+            for (tags, to) in frames {
+                let answer = scene.sender.handshake(family.own, family.vip, |frame| {
+                    frame[..6].copy_from_slice(&to);
+                    tagged(frame, tags);
+                });
+                assert!(answer.is_none(), "{tags:04x?}: {answer:?}");
             }
         }
     });
-    scene.refused(&[(UnattestedPeer, 2)], || {
+    let each = 2 * PRIORITY.len() as u64;
+    scene.neighbour_watch.all();
+    scene.refused(&[(SpoofedSource, each), (FromReserved, 4 * each), (ToAlias, each), (TooManyTags, 2)], || {
         for family in scene.families() {
-            let answer = scene.sender.handshake(family.own, family.vip, |frame| refused(frame, 0, bridge));
-            assert!(answer.is_none(), "{answer:?}");
-        }
-    });
-    // With an alias as source it would be somebody's segment.
-    scene.guarded_against(4, || {
-        for family in scene.families() {
-            for alias in [family.alias, family.own_alias] {
-                let mut frame = scene.sender.frame(alias, family.vip.ip(), tcp(4_000, 80, SYN));
-                refused(&mut frame, 0, bridge);
-                scene.sender.send(&frame);
+            let (vip, lie) = (family.vip.ip(), || udp(53, 4_000, MARK));
+            for tags in PRIORITY {
+                for (from, to, mac) in [
+                    (family.neighbour, vip, bridge),
+                    (vip, family.neighbour, neighbour),
+                    (family.alias, family.neighbour, neighbour),
+                    // With an alias as source it would be somebody's segment.
+                    (family.alias, vip, bridge),
+                    (family.own_alias, vip, bridge),
+                    (family.own, family.alias, bridge),
+                ] {
+                    let mut frame = scene.sender.frame(from, to, lie());
+                    frame[..6].copy_from_slice(&mac);
+                    tagged(&mut frame, tags);
+                    scene.sender.send(&frame);
+                }
             }
+            let mut frame = scene.sender.frame(vip, family.neighbour, lie());
+            frame[..6].copy_from_slice(&neighbour);
+            tagged(&mut frame, &[(Q, 0); 7]);
+            scene.sender.send(&frame);
         }
         assert!(scene.sender.receive(SHORT, |_| None::<()>).is_none());
+    });
+    let seen = scene.neighbour_watch.all();
+    let forged = seen.iter().filter(|frame| frame.windows(MARK.len()).any(|part| part == MARK)).count();
+    assert_eq!(forged, 0, "the neighbour saw what came from a VIP");
+    // What is honest is served; and to the neighbour itself it goes on.
+    for family in scene.families() {
+        for tags in PRIORITY {
+            scene.sender.call(family.own, family.vip, host(family.vip), |frame| tagged(frame, tags)).unwrap();
+            let mut frame = scene.sender.frame(family.own, family.neighbour, udp(9, 9, MARK));
+            frame[..6].copy_from_slice(&neighbour);
+            tagged(&mut frame, tags);
+            scene.sender.send(&frame);
+        }
+    }
+    let mut forged = 0;
+    wait_until("the neighbour sees what is its own", PATIENCE, || {
+        let seen = scene.neighbour_watch.all();
+        forged += seen.iter().filter(|frame| frame.windows(MARK.len()).any(|part| part == MARK)).count() as u64;
+        // Its stack tells of closed ports, and quotes them.
+        forged >= each
     });
 }

@@ -6,6 +6,7 @@ use brattice_abi::DropReason::{FromReserved, SpoofedSource};
 use brattice_tests::lab::{DNS_VIP, DNS_VIP6, SETTLE, wait_until};
 
 use super::{
+    link::{PRIORITY, tagged},
     scene::Scene,
     sender::{ACK, SHORT, SYN, Segment, host, tcp, udp},
 };
@@ -81,12 +82,15 @@ pub(super) fn a_vip(scene: &Scene) {
     let sources =
         [[four.vip.ip(), parse(ENGINE[0]), DNS_VIP.into()], [six.vip.ip(), parse(ENGINE[1]), DNS_VIP6.into()]];
     scene.neighbour_watch.arrived();
-    scene.refused(&[(FromReserved, 18 + 6)], || {
+    // As they are, and behind tags that only give a priority.
+    let stacks = [&[][..], PRIORITY[0], PRIORITY[3]];
+    scene.refused(&[(FromReserved, 18 + 6 * stacks.len() as u64)], || {
         from_each(scene, [&sources[0], &sources[1]]);
         for (family, sources) in scene.families().into_iter().zip(sources) {
-            for source in sources {
+            for (source, tags) in sources.into_iter().flat_map(|source| stacks.map(|tags| (source, tags))) {
                 let mut frame = scene.sender.frame(source, family.neighbour, tcp(80, 40_000, SYN | ACK));
                 frame[..6].copy_from_slice(&scene.neighbour_watch.mac);
+                tagged(&mut frame, tags);
                 scene.sender.send(&frame);
             }
         }
