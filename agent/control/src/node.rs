@@ -43,10 +43,15 @@ pub use starting::{AgentError, run};
 
 /// What comes after the engine waits for it this long at most: a change of the documents is live within a second.
 pub const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
-/// Least time between two looks at the host's interfaces, so that a host with busy routes keeps its cores.
+/// From one look at the host's interfaces to the next, so that a host with busy routes keeps its cores: twice what the look
+/// took, within these bounds. A new workload's first call waits for it.
 pub const INVENTORY_PAUSE: Duration = Duration::from_millis(50);
+/// See [`INVENTORY_PAUSE`].
+const LEAST_INVENTORY_PAUSE: Duration = Duration::from_millis(10);
 /// What the kernel or the disk refused is tried again after this long.
 pub const RETRY: Duration = Duration::from_secs(5);
+/// Most VIPs of services that are announced to workloads that are attached at once; they ask for others again after a second.
+pub const MAX_ANNOUNCED: usize = 16_384;
 /// Time that requests in flight have when the engine is stopped with the agent.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
@@ -127,6 +132,8 @@ pub(crate) struct Node {
     pub(crate) repairs: BTreeMap<String, u64>,
     /// Why something that vanished could not be put back last time.
     pub(crate) unmended: Option<String>,
+    /// What others' routes and rules lead elsewhere, as logged.
+    astray: Vec<String>,
     /// What could not be written to the kernel, or the disk, last time.
     pub(crate) failures: BTreeSet<String>,
     /// Last good documents that are not on disk yet; none = to be removed there.
@@ -152,7 +159,7 @@ impl Node {
         let mut notifier = Notifier::default();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut looked = Instant::now();
+        let (mut looked, mut pause) = (Instant::now(), LEAST_INVENTORY_PAUSE);
         loop {
             let deadline = self.pending.as_ref().map(|pending| pending.deadline);
             tokio::select! {
@@ -176,9 +183,10 @@ impl Node {
                 },
                 () = policies.changed() => self.follow_documents(None).await,
                 () = network.notified() => {
-                    tokio::time::sleep(INVENTORY_PAUSE.saturating_sub(looked.elapsed())).await;
+                    tokio::time::sleep(pause.saturating_sub(looked.elapsed())).await;
                     looked = Instant::now();
                     self.look_at_network().await;
+                    pause = (looked.elapsed() * 2).clamp(LEAST_INVENTORY_PAUSE, INVENTORY_PAUSE);
                 }
                 heard = self.place_watch.changed() => {
                     if let Err(e) = heard {
@@ -274,6 +282,8 @@ impl Node {
 
     /// Interfaces, routes or rules changed, here or in a workload's namespace.
     async fn look_at_network(&mut self) {
+        // First, as somebody may wait for it.
+        self.look_at_interfaces().await;
         match self.datapath.repair().await {
             Ok(mended) => {
                 if !mended.is_empty() {
@@ -293,6 +303,7 @@ impl Node {
                 self.unmended = Some(text);
             }
         }
+        self.look_for_strays();
         let now = ipv6();
         if now != self.ipv6 {
             self.ipv6 = now;
@@ -303,6 +314,13 @@ impl Node {
                 self.reconcile().await;
             }
         }
+        if self.attachments_differ() || self.something_to_do() {
+            self.reconcile().await;
+        }
+    }
+
+    /// Workloads that came, went or changed.
+    async fn look_at_interfaces(&mut self) {
         match inventory().await {
             Ok(interfaces) => {
                 let places = self.places.clone();
@@ -311,12 +329,27 @@ impl Node {
                 if differ {
                     self.look_at_places();
                 }
-                if differ || places != self.places || self.attachments_differ() || self.something_to_do() {
+                if differ || places != self.places {
                     self.reconcile().await;
                 }
             }
             Err(e) => error!(error = %e, "the interfaces cannot be listed"),
         }
+    }
+
+    /// Logs who leads elsewhere what goes to aliases and VIPs.
+    fn look_for_strays(&mut self) {
+        let found = self
+            .datapath
+            .astray()
+            .unwrap_or_else(|e| vec![format!("whether the kernel finds our routes cannot be asked: {e}")]);
+        for text in found.iter().filter(|text| !self.astray.contains(text)) {
+            error!("{text}");
+        }
+        if found.is_empty() && !self.astray.is_empty() {
+            info!("the kernel finds our routes again");
+        }
+        self.astray = found;
     }
 
     /// Looks where the namespaces are that documents find by path or cgroup.

@@ -10,7 +10,7 @@ use brattice_wire::rarely;
 use brattice_wire::snapshot::Snapshot;
 use tracing::{debug, error};
 
-use super::{ENGINE_PATIENCE, Node, Pending};
+use super::{ENGINE_PATIENCE, MAX_ANNOUNCED, Node, Pending};
 use crate::aliases::{Claim, Identity, MAX_PER_INTERFACE};
 use crate::attachments::{Code, Refusal, Wishes, aliases, decide, identity_of};
 use crate::clock::unix_seconds;
@@ -260,6 +260,7 @@ impl Node {
     async fn attach(&mut self) {
         self.refresh_attached();
         self.attach_errors.clear();
+        let mut new = Vec::new();
         for ifindex in self.desired.interfaces.keys().copied().collect::<Vec<_>>() {
             if self.attached.contains(&ifindex) {
                 continue;
@@ -268,6 +269,7 @@ impl Node {
                 Ok(()) => {
                     debug!(ifindex, "attached");
                     self.attached.insert(ifindex);
+                    new.push(ifindex);
                 }
                 Err(e) => {
                     rarely!(warn, ifindex, error = %e, "an interface cannot be attached");
@@ -275,9 +277,37 @@ impl Node {
                 }
             }
         }
+        let mut left = MAX_ANNOUNCED;
+        for ifindex in new {
+            left = left.saturating_sub(self.announce(ifindex, left));
+        }
         for decision in &mut self.decisions {
             if let Some(text) = self.attach_errors.get(&decision.ifindex) {
                 decision.refused.push(Refusal { address: None, code: Code::AttachFailed, text: text.clone() });
+            }
+        }
+    }
+
+    /// Tells a workload that was just attached what it may have asked before, when nobody answered.
+    fn announce(&self, ifindex: u32, most: usize) -> usize {
+        let Some(decision) = self.decisions.iter().find(|decision| decision.ifindex == ifindex) else { return 0 };
+        let mut vips = vec![self.model.dns_vip()];
+        vips.extend(self.model.dns_vip6());
+        let vpc = self.snapshot.vpcs.iter().find(|vpc| vpc.name == decision.vpc);
+        let services = vpc
+            .into_iter()
+            .flat_map(|vpc| &vpc.services)
+            .filter_map(|at| self.snapshot.services.get(usize::try_from(*at).ok()?));
+        vips.extend(services.flat_map(|service| std::iter::once(service.vip).chain(service.vip6)).take(most));
+        match brattice_loader::announce::announce(ifindex, decision.mac, &decision.addresses, &vips) {
+            Ok(count) => {
+                debug!(ifindex, count, "VIPs announced");
+                count
+            }
+            // It asks again after a second.
+            Err(e) => {
+                warn!(ifindex, error = %e, "the VIPs cannot be announced to a new workload");
+                0
             }
         }
     }

@@ -133,3 +133,55 @@ fn an_address_that_changes_hands_takes_no_connection_and_no_alias_along() {
         assert_eq!(six.lab.alias("dual1", "fd10::10".parse::<IpAddr>().unwrap()), own, "the other address stays");
     }
 }
+
+/// Packets that a counter in a namespace has seen.
+fn seen(workload: &Workload, table: &str) -> u64 {
+    let text = workload.namespace.sh(&format!("nft list table {table}"));
+    text.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).expect("a counter")
+}
+
+/// What a workload asks before it is attached, nobody answers. It is told unasked, so it need not ask again, a second later.
+#[test]
+fn a_new_workload_is_told_what_it_asked_before_it_was_attached() {
+    use nix::sys::signal::{Signal, kill};
+
+    let six = Six::start();
+    // Else the host answers for its own, which VIPs are, and refuses what comes before the workload is attached.
+    six.lab.node.sh("sysctl -qw net.ipv4.conf.all.arp_ignore=1");
+    let vips = [six.lab.vip("shop/prices", 80), six.lab.vip6("shop/orders", 80)];
+    let agent = nix::unistd::Pid::from_raw(six.lab.status().pid.cast_signed());
+    kill(agent, Signal::SIGSTOP).unwrap();
+    let fresh = six.lab.workload("dual2", "10.0.0.77", Wiring::Bridged("brfresh"));
+    six.lab.also(&fresh, "fd10::77", Wiring::Bridged("brfresh"));
+    let count = |table: &str, hook: &str, rule: String| {
+        fresh.namespace.sh(&format!("nft add table {table}"));
+        fresh.namespace.sh(&format!("nft add chain {table} c {{ type filter hook {hook} priority 0 ; }}"));
+        fresh.namespace.sh(&format!("nft add rule {table} c {rule} counter"));
+    };
+    let vip6 = match vips[1].ip() {
+        IpAddr::V6(address) => address.to_bits(),
+        IpAddr::V4(_) => panic!("{vips:?}"),
+    };
+    count("arp asked", "output", format!("arp operation request arp daddr ip {}", vips[0].ip()));
+    count("arp told", "input", format!("arp operation reply arp saddr ip {}", vips[0].ip()));
+    count("ip6 asked", "output", format!("icmpv6 type nd-neighbor-solicit @th,64,128 {vip6:#x}"));
+    count("ip6 told", "input", format!("icmpv6 type nd-neighbor-advert @th,64,128 {vip6:#x}"));
+    let counts = |what: &str| [seen(&fresh, &format!("arp {what}")), seen(&fresh, &format!("ip6 {what}"))];
+    std::thread::scope(|scope| {
+        let calls = vips.map(|vip| {
+            let fresh = &fresh;
+            scope.spawn(move || fresh.connect_within(vip, Duration::from_secs(20)))
+        });
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_until("it has asked", SETTLE, || counts("asked").iter().all(|asked| *asked > 0));
+            assert_eq!(counts("told"), [0, 0], "control: nobody answers");
+        }));
+        kill(agent, Signal::SIGCONT).unwrap();
+        asked.unwrap();
+        for call in calls {
+            call.join().unwrap().unwrap();
+        }
+    });
+    // Asked while nobody answered, and told all the same: an answer for each question, however often it had to ask.
+    wait_until("each question is answered", SETTLE, || counts("told") == counts("asked"));
+}
