@@ -403,4 +403,16 @@ pub(super) const FAULTS: &[Fault] = &[
         replace: "if interface.kind == \"tap\" && decision.mac == [1; 6] =>",
         tests: &[control("attachments::tests::a_tap_takes_addresses_and_link_address_from_its_document_alone")],
     },
+    Fault {
+        name: "vips-not-announced",
+        means: "what a new workload asked before it was attached is not answered",
+        file: "agent/control/src/node/reconciling.rs",
+        search: "        let mut left = MAX_ANNOUNCED;\n",
+        replace: "        let mut left = MAX_ANNOUNCED - MAX_ANNOUNCED;\n",
+        tests: &[test(
+            "brattice-tests",
+            "together",
+            "ipv6::comings::a_new_workload_is_told_what_it_asked_before_it_was_attached",
+        )],
+    },
 ];
