@@ -306,7 +306,7 @@ impl Node {
             }
             // It asks again after a second.
             Err(e) => {
-                warn!(ifindex, error = %e, "the VIPs cannot be announced to a new workload");
+                rarely!(warn, ifindex, error = %e, "the VIPs cannot be announced to a new workload");
                 0
             }
         }
