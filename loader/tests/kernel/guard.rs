@@ -175,7 +175,7 @@ fn too_big(id: u8, about: Ipv4Addr, fragments_of: usize) -> Vec<Vec<u8>> {
     let count = icmp.len().div_ceil(fragments_of);
     let packet = |(number, data): (usize, &[u8])| {
         let more = if number + 1 < count { 0x2000 } else { 0 };
-        let offset = (more | number * fragments_of / 8) as u16;
+        let offset = (more | (number * fragments_of / 8)) as u16;
         // The kernel fills in length and checksum.
         let mut packet = vec![0x45, 0, 0, 0, 77, id];
         packet.extend(offset.to_be_bytes());

@@ -128,6 +128,8 @@ pub(super) fn advertisements_of_a_vip(scene: &Scene) {
         !scene.neighbour.namespace.ip(&format!("neigh show {address}")).contains(&shown(scene.sender.mac)),
         "the neighbour heard nothing of it"
     );
+    // Known anew: it is told only of what it knows.
+    scene.neighbour_calls(vip);
     scene.refused(&[], || poison(scene, vip.ip(), &advertisement(scene, OWN6, address)));
     called_past_the_attacker(scene, vip);
     scene.neighbour.namespace.ip(&format!("neigh del {address} dev eth0"));
@@ -203,7 +205,7 @@ pub(super) fn vlan_tags(scene: &Scene) {
         }
     });
     let each = 2 * PRIORITY.len() as u64;
-    scene.neighbour_watch.all();
+    scene.neighbour_watch.everything();
     scene.refused(&[(SpoofedSource, each), (FromReserved, 4 * each), (ToAlias, each), (TooManyTags, 2)], || {
         for family in scene.families() {
             let (vip, lie) = (family.vip.ip(), || udp(53, 4_000, MARK));
@@ -230,7 +232,7 @@ pub(super) fn vlan_tags(scene: &Scene) {
         }
         assert!(scene.sender.receive(SHORT, |_| None::<()>).is_none());
     });
-    let seen = scene.neighbour_watch.all();
+    let seen = scene.neighbour_watch.everything();
     let forged = seen.iter().filter(|frame| frame.windows(MARK.len()).any(|part| part == MARK)).count();
     assert_eq!(forged, 0, "the neighbour saw what came from a VIP");
     // What is honest is served; and to the neighbour itself it goes on.
@@ -245,7 +247,7 @@ pub(super) fn vlan_tags(scene: &Scene) {
     }
     let mut forged = 0;
     wait_until("the neighbour sees what is its own", PATIENCE, || {
-        let seen = scene.neighbour_watch.all();
+        let seen = scene.neighbour_watch.everything();
         forged += seen.iter().filter(|frame| frame.windows(MARK.len()).any(|part| part == MARK)).count() as u64;
         // Its stack tells of closed ports, and quotes them.
         forged >= each

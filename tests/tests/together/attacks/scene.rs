@@ -51,14 +51,17 @@ impl Watch {
 
     /// IP packets in and out since the last time, but for neighbour discovery.
     pub(super) fn all(&self) -> Vec<Vec<u8>> {
-        let mut frames = Vec::new();
-        while let Some(frame) = self.socket.receive(Duration::from_millis(1)) {
+        let mut frames = self.everything();
+        frames.retain(|frame| {
             let icmpv6 = frame[12..14] == [0x86, 0xdd] && frame[20] == 58 && frame[54] >= 130;
-            if matches!(frame[12..14], [0x08, 0] | [0x86, 0xdd]) && !icmpv6 {
-                frames.push(frame);
-            }
-        }
+            matches!(frame[12..14], [0x08, 0] | [0x86, 0xdd]) && !icmpv6
+        });
         frames
+    }
+
+    /// All frames in and out since the last time, less the tag that the kernel takes off first.
+    pub(super) fn everything(&self) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.socket.receive(Duration::from_millis(1))).collect()
     }
 
     /// Waits until nothing more comes: acknowledgments that were delayed.
