@@ -55,7 +55,7 @@ mod tests {
             "brattice-iam" => "agent/iam",
             "brattice-model" => "agent/model",
             "brattice-router" => "agent/router",
-        "brattice-wire" => "agent/wire",
+            "brattice-wire" => "agent/wire",
             other => panic!("the folder of package {other} is not known here"),
         })
     }
