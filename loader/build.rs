@@ -9,7 +9,8 @@ fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let workspace = manifest.parent().unwrap_or(Path::new("."));
     let object = workspace.join("target/bpf/brattice.bpf.o");
-    println!("cargo::rerun-if-changed={}", object.display());
+    // From the crate's folder, so that a clone that was moved needs no new build.
+    println!("cargo::rerun-if-changed=../target/bpf/brattice.bpf.o");
     let copy = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("brattice.bpf.o");
     if let Err(error) = fs::copy(&object, &copy) {
         println!(

@@ -1,10 +1,18 @@
 //! The binary as operators and scripts see it, where no kernel is needed: exit codes and output.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn brattice(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_brattice")).args(arguments).output().expect("brattice runs")
+    Command::new(binary()).args(arguments).output().expect("brattice runs")
+}
+
+/// `BRATTICE_BIN`, else the one built beside this test program: found at run time, as a clone may have moved since.
+fn binary() -> PathBuf {
+    std::env::var_os("BRATTICE_BIN").map_or_else(
+        || std::env::current_exe().expect("a program has a path").with_file_name("../brattice"),
+        PathBuf::from,
+    )
 }
 
 fn text(output: &Output) -> String {

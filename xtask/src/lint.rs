@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
         ("format", format),
         ("file lengths", lengths),
         ("scripts and units", scripts),
+        ("paths of the build", paths_of_the_build),
         ("clippy", clippy),
         ("licences, bans, sources", licences),
         ("advisories", advisories),
@@ -92,7 +93,7 @@ fn advisories() -> Result<()> {
 
 /// Shell scripts, the service's unit and vagrant's files, which no test runs.
 fn scripts() -> Result<()> {
-    let listed = run::capture(Command::new("git").current_dir(paths::root()).args([
+    let listed = run::capture(run::git().args([
         "ls-files",
         "--",
         "*.sh",
@@ -106,10 +107,22 @@ fn scripts() -> Result<()> {
     Ok(())
 }
 
+/// A path that the compiler writes into a program is wrong once the clone has moved: cargo does not build it anew. Tests run in
+/// their crate's folder, and find programs beside themselves.
+fn paths_of_the_build() -> Result<()> {
+    let mut found = Vec::new();
+    for name in run::capture(run::git().args(["ls-files", "--", "*.rs", ":!xtask/src"]))?.lines() {
+        let Ok(text) = fs::read_to_string(paths::root().join(name)) else { continue };
+        let bad = |line: &str| {
+            ["CARGO_MANIFEST_DIR", "CARGO_BIN_EXE_"].iter().any(|name| line.contains(&format!("env!(\"{name}")))
+        };
+        found.extend(text.lines().zip(1..).filter(|(line, _)| bad(line)).map(|(_, number)| format!("{name}:{number}")));
+    }
+    if found.is_empty() { Ok(()) } else { bail!("env! with a path of the build: {}", found.join(", ")) }
+}
+
 fn lengths() -> Result<()> {
-    let listed = run::capture(
-        Command::new("git").current_dir(paths::root()).args(["ls-files", "--", "*.rs", "*.md", "*.toml", "*.yaml"]),
-    )?;
+    let listed = run::capture(run::git().args(["ls-files", "--", "*.rs", "*.md", "*.toml", "*.yaml"]))?;
     let mut long = Vec::new();
     for name in listed.lines() {
         // A file that was just removed is still listed.

@@ -5,6 +5,7 @@ mod bench;
 mod compile;
 mod demo;
 mod ebpf;
+mod elsewhere;
 mod expected;
 mod kernels;
 mod lint;
@@ -17,7 +18,7 @@ mod setup;
 mod test;
 mod toolchain;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -84,6 +85,13 @@ enum Verb {
         #[arg(long, conflicts_with = "check")]
         for_tests: bool,
     },
+    /// What `cargo xtask test` starts to run some tests from another place.
+    #[command(hide = true)]
+    Elsewhere {
+        /// It is there already: what is to be hidden.
+        #[arg(long)]
+        hide: Option<PathBuf>,
+    },
     /// Format, clippy, licences and advisories, file lengths.
     Lint,
     /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
@@ -107,6 +115,8 @@ fn main() -> ExitCode {
         Verb::Kernels { series } => kernels::run(series.as_deref()),
         Verb::Package { check: true, .. } => package::check(),
         Verb::Package { for_tests, .. } => package::package(for_tests).map(drop),
+        Verb::Elsewhere { hide: None } => elsewhere::enter(),
+        Verb::Elsewhere { hide: Some(own) } => elsewhere::inside(&own),
         Verb::Lint => lint::run(),
         Verb::Mutants { only } => mutants::run(only.as_deref()),
     };

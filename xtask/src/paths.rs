@@ -1,17 +1,21 @@
 //! Where things lie.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 /// The workspace's root: the directory that holds `ebpf/`, `agent/`, `xtask/`.
 pub(crate) fn root() -> PathBuf {
     // cargo run sets it; falling back to the path at compile time keeps a copied xtask binary usable.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    PathBuf::from(manifest).parent().map(PathBuf::from).expect("a crate of the workspace has a parent directory")
+    let root =
+        PathBuf::from(manifest).parent().map(PathBuf::from).expect("a crate of the workspace has a parent directory");
+    // Without symlinks, as an inner cargo names it in what it prints.
+    fs::canonicalize(&root).unwrap_or(root)
 }
 
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    // A relative one is meant from where cargo runs, which is the root.
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
 /// Where the eBPF object always lies, also with another `CARGO_TARGET_DIR`: `loader/build.rs` looks for it here.

@@ -45,6 +45,13 @@ pub(crate) fn clean_environment(command: &mut Command) {
     }
 }
 
+/// git in the workspace's root, which another user than root may own.
+pub(crate) fn git() -> Command {
+    let mut command = Command::new("git");
+    command.current_dir(paths::root()).args(["-c", "safe.directory=*"]);
+    command
+}
+
 /// How a command looks to people.
 pub(crate) fn shown(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();

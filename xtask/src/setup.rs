@@ -353,7 +353,7 @@ fn cargo_install(name: &str, version: &str) -> Command {
     let mut command = run::cargo();
     command.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(paths::tools()).arg(name);
     // Its own target directory is thrown away: nothing of it is needed again.
-    command.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+    command.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
 }
 

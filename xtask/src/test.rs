@@ -6,10 +6,13 @@ use anyhow::{Result, bail};
 
 use crate::{
     artifacts::{self, Artifact},
-    ebpf,
+    ebpf, elsewhere,
     expected::{self, Counts},
     kernels, run, setup,
 };
+
+/// Tests of another kind, with what was built.
+type More = fn(&[Artifact]) -> Result<Counts>;
 
 /// A part of the test run.
 struct Stage {
@@ -21,8 +24,8 @@ struct Stage {
     takes: fn(&Artifact) -> bool,
     /// For the harness.
     harness: &'static [&'static str],
-    /// Whether other kernels are booted as well, each with some tests inside.
-    guests: bool,
+    /// What is run after them, with what was built.
+    also: Option<More>,
 }
 
 /// Time a build from nothing may take on two cores.
@@ -34,21 +37,21 @@ const STAGES: &[Stage] = &[
         budget: Duration::from_secs(180),
         takes: |artifact| !artifact.folder.starts_with("tests") && artifact.folder != "loader",
         harness: &[],
-        guests: false,
+        also: None,
     },
     Stage {
         name: "eBPF packets",
         budget: Duration::from_secs(60),
         takes: |artifact| artifact.folder == "tests" && artifact.name == "packets",
         harness: &[],
-        guests: false,
+        also: None,
     },
     Stage {
         name: "loader",
         budget: Duration::from_secs(60),
         takes: |artifact| artifact.folder == "loader",
         harness: &[],
-        guests: false,
+        also: None,
     },
     // Measures time or load: one at a time.
     Stage {
@@ -56,7 +59,7 @@ const STAGES: &[Stage] = &[
         budget: Duration::from_secs(180),
         takes: |artifact| artifact.integration && artifact.name == "alone",
         harness: &["--test-threads=1"],
-        guests: false,
+        also: None,
     },
     Stage {
         name: "kernels",
@@ -65,14 +68,21 @@ const STAGES: &[Stage] = &[
             artifact.folder == "tests/machine" || (artifact.folder == "tests" && artifact.name == "guests")
         },
         harness: &[],
-        guests: true,
+        also: Some(kernels::short),
     },
     Stage {
         name: "end to end",
         budget: Duration::from_secs(300),
         takes: |_| true,
         harness: &["--test-threads=4"],
-        guests: false,
+        also: None,
+    },
+    Stage {
+        name: "elsewhere",
+        budget: Duration::from_secs(120),
+        takes: |_| false,
+        harness: &[],
+        also: Some(|_| elsewhere::run()),
     },
 ];
 
@@ -89,10 +99,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     ebpf::build()?;
     let start = Instant::now();
     let built = run::timed("building everything", || artifacts::build(None))?;
-    let program = |artifact: &&Artifact| artifact.folder == "agent" && !artifact.test;
-    let Some(binary) = built.iter().find(program).map(|artifact| artifact.executable.clone()) else {
-        bail!("the build made no binary `brattice`")
-    };
+    let binary = artifacts::binary(&built)?;
     let mut tests: Vec<Artifact> = built.iter().filter(|artifact| artifact.test).cloned().collect();
     let mut report = vec![line("build", start.elapsed(), COLD_BUILD, "")];
     let mut total = Counts::default();
@@ -114,10 +121,8 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
             counts.add(own);
         }
         // A filter names tests, which may be none of those inside.
-        if stage.guests && filter.is_none() {
-            let rows = kernels::short(&built)?;
-            rows.iter().for_each(|row| counts.add(row.counts()));
-            println!("\n{}", kernels::table(&rows));
+        if let (Some(also), None) = (stage.also, filter) {
+            counts.add(also(&built)?);
         }
         let took = start.elapsed();
         let wanted = expected.get(stage.name).copied();

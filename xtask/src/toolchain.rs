@@ -36,7 +36,8 @@ impl Compiler {
 
     /// `cargo build` with everything set that the programs need, in no directory yet.
     pub(crate) fn cargo_build(&self, linker: &Path) -> Command {
-        let flags = format!("-C linker={} -C link-arg=--btf", linker.display());
+        // Separated by what no path holds: RUSTFLAGS would be split at the blanks of a path.
+        let flags = format!("-Clinker={}\x1f-Clink-arg=--btf", linker.display());
         let mut command = match self {
             Self::Debian { prefix } => {
                 let mut command = Command::new(prefix.join("bin/cargo"));
@@ -62,7 +63,7 @@ impl Compiler {
             }
         };
         run::clean_environment(&mut command);
-        command.env_remove("RUSTUP_TOOLCHAIN").env("RUSTFLAGS", flags);
+        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags);
         command
     }
 
@@ -135,5 +136,58 @@ pub(crate) fn both() -> Result<(Compiler, PathBuf)> {
             "no compiler for eBPF here (Debian's rustc-web, or rustup's nightly with rust-src).\nRun `cargo xtask setup` as root."
         ),
         (_, None) => bail!("bpf-linker is missing.\nRun `cargo xtask setup` as root."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const PROGRAM: &str = "\
+#![no_std]
+#![no_main]
+#[no_mangle]
+#[link_section = \"socket\"]
+pub extern \"C\" fn nothing() -> i32 {
+    0
+}
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+";
+    const MANIFEST: &str = "\
+[package]
+name = \"nothing\"
+edition = \"2021\"
+[workspace]
+[profile.release]
+panic = \"abort\"
+";
+
+    /// Removed when dropped.
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_linker_whose_path_has_blanks_links() {
+        let (compiler, linker) = both().expect("`cargo xtask setup` was run");
+        let folder = Folder(std::env::temp_dir().join(format!("brattice linker-{}", std::process::id())));
+        fs::create_dir_all(folder.0.join("src")).expect("a folder");
+        fs::write(folder.0.join("src/main.rs"), PROGRAM).expect("a file");
+        fs::write(folder.0.join("Cargo.toml"), MANIFEST).expect("a file");
+        let there = folder.0.join("bpf-linker");
+        std::os::unix::fs::symlink(linker, &there).expect("a link");
+        let target = folder.0.join("target");
+        let mut build = compiler.cargo_build(&there);
+        run::capture(build.current_dir(&folder.0).env("CARGO_TARGET_DIR", &target)).expect("it is built");
+        assert!(target.join(TARGET).join("release/nothing").is_file());
     }
 }

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use brattice_machine::{Guest, Initramfs, Kernel, Options};
 
 fn kernel() -> Kernel {
-    Kernel::of("6.1", &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/kernels")).expect("a kernel")
+    Kernel::of("6.1", Path::new("../../target/kernels")).expect("a kernel")
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The real agent, in the node's namespace.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
@@ -111,13 +112,27 @@ pub(super) fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("BRATTICE_BIN") {
         return path.into();
     }
+    beside("brattice")
+}
+
+/// The program `probe` of `tests/src/bin`, for the command line of another program.
+///
+/// # Panics
+/// When it was not built.
+pub fn probe() -> String {
+    beside("probe").to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// A program that was built with this test program. Found at run time: a clone may have moved since, and a guest has it
+/// at another place.
+fn beside(name: &str) -> PathBuf {
     let mut folder = std::env::current_exe().expect("a program has a path");
     folder.pop();
     if folder.ends_with("deps") {
         folder.pop();
     }
-    let path = folder.join("brattice");
-    assert!(path.is_file(), "no {}: run the tests with `cargo xtask test`, or set BRATTICE_BIN", path.display());
+    let path = folder.join(name);
+    assert!(path.is_file(), "no {}: run the tests with `cargo xtask test`", path.display());
     path
 }
 
@@ -129,6 +144,28 @@ impl Lab {
     pub fn brattice_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.node.command(&binary().to_string_lossy());
         command.args(arguments);
+        command
+    }
+
+    /// The same command as another user without any privilege. Its program is copied to where everybody reaches it: the
+    /// clone may lie below a folder that is root's alone.
+    ///
+    /// # Panics
+    /// When the command is none of [`super::Namespace::command`], or cannot be copied.
+    pub fn as_user(&self, uid: u32, gid: u32, plain: &Command) -> Command {
+        let words: Vec<&OsStr> = plain.get_args().collect();
+        let [namespace, program, arguments @ ..] = words.as_slice() else {
+            panic!("{plain:?} is no command of a namespace")
+        };
+        let copy = self.folder.join("for-all").join(Path::new(program).file_name().expect("a program has a name"));
+        if !copy.is_file() {
+            // Not by this process: a child that another thread forks would hold the file open, and it could not be run.
+            let copied = output(Command::new("install").args(["-D", "-m", "755"]).arg(program).arg(&copy));
+            assert!(copied.ok(), "{}", copied.text());
+        }
+        let mut command = Command::new(plain.get_program());
+        command.arg(namespace).arg("setpriv").arg(format!("--reuid={uid}")).arg(format!("--regid={gid}"));
+        command.args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]).arg(copy).args(arguments);
         command
     }
 

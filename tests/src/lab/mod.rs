@@ -23,7 +23,7 @@ use std::{
 };
 
 pub use self::{
-    agent::{Agent, AgentOptions},
+    agent::{Agent, AgentOptions, probe},
     api::SETTLE,
     cgroup::{Cgroup, cgroup_root},
     commands::{Output, output, sh},

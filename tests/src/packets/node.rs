@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -34,9 +34,9 @@ pub const WORKLOAD_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x10];
 /// Interface that test packets come from unless a test says otherwise: the loopback device of every namespace.
 pub const IFINDEX: u32 = 1;
 
-/// Where the object lies: `target/bpf/brattice.bpf.o` of the workspace.
+/// Where the object lies: `target/bpf/brattice.bpf.o` of the workspace, from the tests' folder.
 pub fn object_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/brattice.bpf.o")
+    PathBuf::from("../target/bpf/brattice.bpf.o")
 }
 
 /// Loads the object; nothing is pinned, so all of it goes away with the result.

@@ -13,15 +13,7 @@ fn json(output: &Output) -> Value {
 
 /// `brattice status` as another user.
 fn status_as(lab: &Lab, uid: u32, gid: u32, verb: &[&str]) -> Output {
-    let plain = lab.brattice_command(verb);
-    let words: Vec<String> = plain.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-    // `nsenter --net=… brattice …` becomes `nsenter --net=… setpriv … brattice …`.
-    let mut command = std::process::Command::new("nsenter");
-    command
-        .arg(&words[0])
-        .args(["setpriv", &format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups"])
-        .args(&words[1..]);
-    output(command.arg("--run-dir").arg(lab.run_dir()))
+    output(lab.as_user(uid, gid, &lab.brattice_command(verb)).arg("--run-dir").arg(lab.run_dir()))
 }
 
 #[test]
@@ -281,10 +273,7 @@ fn untrusted_text_is_escaped() {
 fn an_agent_without_rights_says_so() {
     let lab = Lab::new();
     let plain = lab.agent_command(&brattice_tests::lab::AgentOptions::default());
-    let words: Vec<String> = plain.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-    let mut command = std::process::Command::new("nsenter");
-    command.arg(&words[0]).args(["setpriv", "--reuid=65001", "--regid=65001", "--clear-groups"]).args(&words[1..]);
-    let refused = output(&mut command);
+    let refused = output(&mut lab.as_user(65_001, 65_001, &plain));
     assert!(!refused.ok());
     assert!(
         refused.stderr.contains("root") || refused.stderr.contains("CAP_") || refused.stderr.contains("ermi"),

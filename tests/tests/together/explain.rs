@@ -374,13 +374,8 @@ fn only_those_who_may_ask_see_flows_and_logs() {
         &["route", "--from", "platform/blue", "--service", "shop/orders"],
     ] {
         let as_user = |uid: u32, gid: u32| {
-            let plain = lab.brattice_command(verb);
-            let words: Vec<String> = plain.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-            let mut command = std::process::Command::new("nsenter");
-            command.arg(&words[0]);
-            command.args(["setpriv", &format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups"]);
-            command.args(&words[1..]).arg("--run-dir").arg(lab.run_dir());
-            brattice_tests::lab::output(&mut command)
+            let mut command = lab.as_user(uid, gid, &lab.brattice_command(verb));
+            brattice_tests::lab::output(command.arg("--run-dir").arg(lab.run_dir()))
         };
         let reader = as_user(65_001, brattice_tests::lab::READERS_GID);
         assert_eq!(reader.code, 0, "{verb:?}: the group reads: {}", reader.text());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use brattice_tests::{
-    lab::{ALIAS_RANGE, ENGINE_UID, Namespace, Output, Retail, VIP_RANGE, Wiring, output, wait_until},
+    lab::{ALIAS_RANGE, ENGINE_UID, Lab, Namespace, Output, Retail, VIP_RANGE, Wiring, output, probe, wait_until},
     server::{BANNER, Server, WildcardServices},
 };
 use nix::{sys::signal::Signal, sys::signal::kill};
@@ -144,22 +144,12 @@ fn whoever_has_the_engines_ports_gains_nothing() {
 }
 
 /// Runs `probe` in the node as another user.
-fn probe(node: &Namespace, uid: u32, words: &[&str]) -> Output {
-    output(&mut probe_command(node, uid, words))
+fn probe_as(lab: &Lab, uid: u32, words: &[&str]) -> Output {
+    output(&mut probe_command(lab, uid, words))
 }
 
-fn probe_command(node: &Namespace, uid: u32, words: &[&str]) -> Command {
-    let mut command = node.command("setpriv");
-    command.args([
-        &format!("--reuid={uid}"),
-        &format!("--regid={uid}"),
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-        env!("CARGO_BIN_EXE_probe"),
-    ]);
-    command.args(words);
-    command
+fn probe_command(lab: &Lab, uid: u32, words: &[&str]) -> Command {
+    lab.as_user(uid, uid, lab.node.command(&probe()).args(words))
 }
 
 #[test]
@@ -174,7 +164,7 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     let drops = |reason: &str| retail.lab.drops(reason);
 
     // The engine's user, from an engine source, to a registered target: the way that is open.
-    let open = probe(node, ENGINE_UID, &["tcp", "169.254.64.1:0", &target]);
+    let open = probe_as(&retail.lab, ENGINE_UID, &["tcp", "169.254.64.1:0", &target]);
     assert!(open.ok() && open.stdout.contains("200"), "the positive control: {}", open.text());
     let reached = retail.v1.counters.connections();
 
@@ -189,7 +179,7 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     ];
     for (who, uid, from, to, reason) in cases {
         let before = drops(reason);
-        let tried = probe(node, uid, &["tcp", from, &to]);
+        let tried = probe_as(&retail.lab, uid, &["tcp", from, &to]);
         assert!(!tried.ok(), "{who}: {}", tried.text());
         if reason != "SourceNotVip" {
             wait_until(&format!("{who} is counted as {reason}"), Duration::from_secs(3), || drops(reason) > before);
@@ -201,20 +191,20 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     // UDP to an alias.
     let listening = |port: u16| {
         let at = format!("0.0.0.0:{port}");
-        let mut command = retail.green.namespace.command(env!("CARGO_BIN_EXE_probe"));
+        let mut command = retail.green.namespace.command(&probe());
         command.args(["listen-udp", &at, "1500"]).stdout(Stdio::piped()).spawn().unwrap()
     };
     let waiting = listening(9_000);
     std::thread::sleep(Duration::from_millis(200));
     let before = drops("NotEngine");
-    probe(node, user, &["udp", "169.254.64.1:0", &format!("{alias}:9000")]);
+    probe_as(&retail.lab, user, &["udp", "169.254.64.1:0", &format!("{alias}:9000")]);
     wait_until("UDP of a user is counted", Duration::from_secs(3), || drops("NotEngine") > before);
     let result = waiting.wait_with_output().unwrap();
     assert!(!result.status.success(), "a datagram arrived: {}", String::from_utf8_lossy(&result.stdout));
 
     // A user who listens on a VIP.
     let free = "169.254.70.1:7777";
-    let mut thief = probe_command(node, user, &["listen", free, "2500"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut thief = probe_command(&retail.lab, user, &["listen", free, "2500"]).stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
     for _ in 0..3 {
         assert!(retail.blue.connect_within(free.parse().unwrap(), SHORT).is_err());
@@ -222,7 +212,7 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     assert!(!thief.wait().unwrap().success(), "a workload reached a host user through a VIP");
     // (Listening there works as such: a workload reaches the same program by the node's own address.)
     let honest =
-        probe_command(node, user, &["listen", "10.0.0.1:7777", "3000"]).stdout(Stdio::piped()).spawn().unwrap();
+        probe_command(&retail.lab, user, &["listen", "10.0.0.1:7777", "3000"]).stdout(Stdio::piped()).spawn().unwrap();
     wait_until("the node's own address answers", Duration::from_secs(3), || {
         retail.blue.connect_within("10.0.0.1:7777".parse().unwrap(), SHORT).is_ok()
     });
@@ -261,7 +251,7 @@ fn a_second_host_with_routes_to_our_ranges_gets_nothing() {
     retail.lab.dropped("UnattestedPeer", 1);
     // Also with a source inside our ranges.
     neighbour.ip("addr add 169.254.64.1/32 dev lo");
-    let forged = neighbour.run(&[env!("CARGO_BIN_EXE_probe"), "tcp", "169.254.64.1:0", &format!("{alias}:8080")]);
+    let forged = neighbour.run(&[&probe(), "tcp", "169.254.64.1:0", &format!("{alias}:8080")]);
     assert!(!forged.ok(), "{}", forged.text());
     assert_eq!(retail.v1.counters.connections(), before, "nothing reached the target");
     assert_eq!(retail.blue.http(retail.orders()).unwrap().nonce("n").unwrap().server(), "v1");
@@ -273,8 +263,7 @@ fn a_workload_cannot_reach_aliases_nor_lend_addresses() {
     let alias = retail.lab.alias("green1", retail.green.address);
     let vip = retail.orders();
     retail.lab.node.sh("sysctl -qw net.ipv4.ip_forward=1");
-    let probe = env!("CARGO_BIN_EXE_probe");
-    let tried = |from: &str, to: &str| retail.blue.namespace.run(&[probe, "tcp", from, to]);
+    let tried = |from: &str, to: &str| retail.blue.namespace.run(&[&probe(), "tcp", from, to]);
 
     let control = tried("10.0.0.10:0", &vip.to_string());
     assert!(control.ok(), "its own address is fine: {}", control.text());

@@ -18,7 +18,7 @@ const PYTHON: &str = "/usr/bin/python3";
 
 /// Where they are unpacked.
 fn unpacked() -> PathBuf {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/firewalls");
+    let place = Path::new("../target/tools/firewalls");
     assert!(place.join("usr/sbin/ufw").is_file(), "no {}: run cargo xtask setup", place.display());
     place.canonicalize().unwrap()
 }
@@ -115,7 +115,7 @@ fn firewalld_is_mended_by_firewall_cmd_and_stays_so() {
     script(
         lab,
         "firewall-cmd",
-        &format!("DBUS_SYSTEM_BUS_ADDRESS={address} exec {PYTHON} {} \"$@\"", client.display()),
+        &format!("DBUS_SYSTEM_BUS_ADDRESS='{address}' exec {PYTHON} '{}' \"$@\"", client.display()),
     );
     wait_until("firewalld runs", Duration::from_secs(30), || run(lab, "firewall-cmd --state").ok());
     is_mended_by_its_own_command(&retail, "firewalld", "firewall-cmd ");
@@ -155,7 +155,7 @@ fn ufw_is_mended_by_ufw() {
         lab,
         "ufw",
         &format!(
-            "PYTHONPATH={root}/usr/lib/python3/dist-packages exec {PYTHON} {root}/usr/sbin/ufw --rootdir={root} --datadir={root} \"$@\""
+            "PYTHONPATH='{root}/usr/lib/python3/dist-packages' exec {PYTHON} '{root}/usr/sbin/ufw' --rootdir='{root}' --datadir='{root}' \"$@\""
         ),
     );
     let enabled = run(lab, "ufw --force enable");

@@ -6,7 +6,6 @@ mod names;
 use std::{
     io::Read,
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream},
-    process::Command,
     sync::Barrier,
     time::Duration,
 };
@@ -15,7 +14,7 @@ use brattice_tests::{
     client::{Connection, HOST, connect_from},
     lab::{
         ALIAS6_RANGE, DNS_VIP6, ENGINE_UID, Lab, NETWORK, Namespace, Output, SETTLE, VIP6_RANGE, Wiring, Workload,
-        eventually, output, wait_until,
+        eventually, output, probe, wait_until,
     },
     server::{BANNER, Server, WildcardServices},
 };
@@ -284,17 +283,8 @@ fn port_53_of_any_ipv6_address_is_taken_where_it_is_wished() {
 }
 
 /// A program of ours in a namespace, as a user without any privilege.
-fn probe(node: &Namespace, uid: u32, words: &[&str]) -> Output {
-    let mut command: Command = node.command("setpriv");
-    command.args([
-        &format!("--reuid={uid}"),
-        &format!("--regid={uid}"),
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-        env!("CARGO_BIN_EXE_probe"),
-    ]);
-    output(command.args(words))
+fn probe_as(lab: &Lab, uid: u32, words: &[&str]) -> Output {
+    output(&mut lab.as_user(uid, uid, lab.node.command(&probe()).args(words)))
 }
 
 #[test]
@@ -303,7 +293,7 @@ fn a_workload_can_neither_lend_addresses_nor_reach_aliases() {
     let vip = six.lab.vip6("shop/orders", 80);
     let alias = six.lab.alias("green1", six.green.address);
     six.lab.node.sh("sysctl -qw net.ipv6.conf.all.forwarding=1");
-    let tried = |from: &str, to: &str| six.blue.namespace.run(&[env!("CARGO_BIN_EXE_probe"), "tcp", from, to]);
+    let tried = |from: &str, to: &str| six.blue.namespace.run(&[&probe(), "tcp", from, to]);
     let control = tried("[fd10::10]:0", &vip.to_string());
     assert!(control.ok(), "its own address is fine: {}", control.text());
     let reached = six.orders.counters.connections();
@@ -328,7 +318,7 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     let six = Six::start();
     let alias = six.lab.alias("green1", six.green.address);
     let (source, target) = ("[fd8b:2a77:1c51::1]:0", format!("[{alias}]:8080"));
-    let control = probe(&six.lab.node, ENGINE_UID, &["tcp", source, &target]);
+    let control = probe_as(&six.lab, ENGINE_UID, &["tcp", source, &target]);
     assert!(control.ok() && control.stdout.contains("200"), "the way that is open: {}", control.text());
     let reached = six.orders.counters.connections();
     let cases: [(&str, u32, &str, String, &str); 5] = [
@@ -340,7 +330,7 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     ];
     for (who, uid, from, to, reason) in cases {
         let before = six.lab.drops(reason);
-        let tried = probe(&six.lab.node, uid, &["tcp", from, &to]);
+        let tried = probe_as(&six.lab, uid, &["tcp", from, &to]);
         assert!(!tried.ok(), "{who}: {}", tried.text());
         wait_until(&format!("{who} is counted as {reason}"), Duration::from_secs(3), || six.lab.drops(reason) > before);
     }
@@ -348,7 +338,7 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     // A VIP answers workloads only.
     let vip = six.lab.vip6("shop/orders", 80);
     let before = six.lab.drops("UnattestedHost");
-    assert!(!probe(&six.lab.node, 65_000, &["tcp", "[::]:0", &vip.to_string()]).ok());
+    assert!(!probe_as(&six.lab, 65_000, &["tcp", "[::]:0", &vip.to_string()]).ok());
     assert!(six.lab.drops("UnattestedHost") > before);
 }
 

@@ -59,7 +59,7 @@ const LATTICE: &[&str] = &[
 
 /// The fields that docs/observability.md has a row for.
 fn documented() -> BTreeSet<String> {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/observability.md");
+    let page = "../docs/observability.md";
     let text = fs::read_to_string(page).unwrap_or_else(|error| panic!("{page}: {error}"));
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     rows.map(|(name, _)| name.to_owned()).collect()

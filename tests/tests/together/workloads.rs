@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brattice_tests::lab::{Lab, NETWORK, NODE, Namespace, Retail, SETTLE, Wiring, forward, service, wait_until};
+use brattice_tests::lab::{Lab, NETWORK, NODE, Namespace, Retail, SETTLE, Wiring, forward, probe, service, wait_until};
 
 /// By the event, not by the next look.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ fn the_later_of_two_with_the_same_address_is_refused() {
     // Another address of the VPC is its own.
     twin.namespace.ip("addr add 10.0.0.40/16 dev eth0");
     retail.lab.alias("blue2", Ipv4Addr::new(10, 0, 0, 40));
-    let answer = twin.namespace.run(&[env!("CARGO_BIN_EXE_probe"), "tcp", "10.0.0.40:0", &vip.to_string()]);
+    let answer = twin.namespace.run(&[&probe(), "tcp", "10.0.0.40:0", &vip.to_string()]);
     assert!(answer.ok(), "{}", answer.text());
 }
 
@@ -76,8 +76,7 @@ fn a_document_names_a_workload_and_its_addresses() {
     assert_eq!(retail.red.http(retail.orders()).unwrap().nonce("n").unwrap().server(), "v1");
     // The document is authoritative: an address it does not name is not the workload's.
     retail.red.namespace.ip("addr add 10.0.0.77/16 dev eth0");
-    let answer =
-        retail.red.namespace.run(&[env!("CARGO_BIN_EXE_probe"), "tcp", "10.0.0.77:0", &retail.orders().to_string()]);
+    let answer = retail.red.namespace.run(&[&probe(), "tcp", "10.0.0.77:0", &retail.orders().to_string()]);
     assert!(!answer.ok(), "{}", answer.text());
     retail.lab.dropped("SpoofedSource", 1);
 }

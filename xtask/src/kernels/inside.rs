@@ -5,7 +5,7 @@ use std::{path::Path, process::Command, time::Duration};
 use anyhow::{Context, Result};
 use brattice_machine::{Initramfs, Kernel};
 
-use crate::{artifacts::Artifact, compile, paths, run};
+use crate::{artifacts::Artifact, paths, run};
 
 /// A guest that takes longer is ended.
 pub(crate) const LIMIT: Duration = Duration::from_secs(900);
@@ -45,6 +45,11 @@ const END_TO_END_MORE: &[&str] = &[
     "workloads::an_interface_that_appears_is_attached_by_the_event",
 ];
 
+/// Loads the object from its file.
+const LOADS: &str = "verifier::few_steps_are_needed";
+/// Starts a program that was built beside the test.
+const STARTS: &str = "exposed::a_workload_cannot_reach_aliases_nor_lend_addresses";
+
 /// What is built for it, as cargo names it.
 pub(crate) const TARGETS: &[&str] = &["--bins", "--test", "together", "--test", "packets", "--test", "kernel"];
 
@@ -55,6 +60,8 @@ pub(crate) enum Depth {
     Part,
     /// All packet tests and all loader tests as well.
     All,
+    /// A test that starts a program beside it, and one that loads the object.
+    Place,
     /// The agent must refuse to start.
     Refusal,
 }
@@ -78,17 +85,16 @@ pub(crate) fn files(kernel: &Kernel, built: &[Artifact], depth: Depth) -> Result
     };
     let binary = find("binary brattice", &|a| a.folder == "agent" && !a.test)?;
     add(&binary.executable, "/usr/bin/brattice")?;
-    // Tests name it by its path on this host.
-    let probe = paths::target().join(compile::TEST_PROFILE).join("probe");
-    add(&probe, &probe.to_string_lossy())?;
+    // Where tests look for it: beside themselves.
+    let probe = find("program probe", &|a| a.folder == "tests" && a.name == "probe" && !a.test)?;
+    add(&probe.executable, "/tests/probe")?;
     for (folder, name) in [("tests", "together"), ("tests", "packets"), ("loader", "kernel")] {
         let test = find(name, &|a| a.folder == folder && a.name == name && a.integration)?;
         add(&test.executable, &format!("/tests/{name}"))?;
     }
-    // The packet tests load the object themselves, from `tests/..`.
-    let object = paths::object();
-    files.file(&object.to_string_lossy(), 0o644, std::fs::read(&object)?);
-    files.file(&paths::root().join("tests/.folder").to_string_lossy(), 0o644, "");
+    // The packet tests load the object themselves, from the folder they run in. No path of this host is used inside,
+    // where /tmp, /run and /dev are other file systems.
+    files.file("/target/bpf/brattice.bpf.o", 0o644, std::fs::read(paths::object())?);
     files.script(&script(depth));
     Ok(files)
 }
@@ -96,6 +102,7 @@ pub(crate) fn files(kernel: &Kernel, built: &[Artifact], depth: Depth) -> Result
 fn script(depth: Depth) -> String {
     let mut text = String::from(
         "export BRATTICE_BIN=/usr/bin/brattice NO_COLOR=1\n\
+         cd /tests\n\
          echo \"== preflight\"\n\
          mkdir -p /policies\n\
          brattice preflight --no-probe --policies /policies\n\
@@ -116,7 +123,11 @@ fn script(depth: Depth) -> String {
         // Later: one of them needs a clock, which counts from boot, that is past a window of 30 s.
         stage("packets", "/tests/packets --test-threads=1");
     }
-    if depth != Depth::Refusal {
+    if depth == Depth::Place {
+        stage("packets", &format!("/tests/packets --exact {LOADS}"));
+        stage("end to end", &format!("/tests/together --exact {STARTS}"));
+    }
+    if matches!(depth, Depth::Part | Depth::All) {
         let mut names = END_TO_END.to_vec();
         if depth == Depth::All {
             names.extend(END_TO_END_MORE);
@@ -131,6 +142,7 @@ fn script(depth: Depth) -> String {
 pub(crate) fn tests(depth: Depth) -> usize {
     match depth {
         Depth::Part => END_TO_END.len(),
+        Depth::Place => 2,
         // Those of `tests/expected.txt` for packets and loader are compared on this host's own kernel.
         Depth::All => END_TO_END.len() + END_TO_END_MORE.len() + 2,
         Depth::Refusal => 1,

@@ -10,12 +10,14 @@ use brattice_machine::{Guest, Kernel, Options};
 
 use crate::{
     artifacts::{self, Artifact},
-    ebpf, paths, run, setup,
+    ebpf,
+    expected::Counts,
+    paths, run, setup,
 };
 
 pub(crate) use inside::Depth;
 use report::Row;
-pub(crate) use report::table;
+use report::table;
 
 /// The kernels, oldest first: the oldest that Brattice runs on, which has no TCX, and one with it. The host's own is what
 /// all other tests run on.
@@ -45,9 +47,24 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
 ///
 /// # Errors
 /// When a guest cannot be had.
-pub(crate) fn short(built: &[Artifact]) -> Result<Vec<Row>> {
+pub(crate) fn short(built: &[Artifact]) -> Result<Counts> {
     let series: Vec<&str> = std::iter::once(TOO_OLD).chain(SERIES).collect();
-    all(&series, built, Depth::Part)
+    shown(&all(&series, built, Depth::Part)?)
+}
+
+/// One guest with what depends on where the clone lies.
+///
+/// # Errors
+/// When a guest cannot be had.
+pub(crate) fn elsewhere(built: &[Artifact]) -> Result<Counts> {
+    shown(&[one(SERIES[1], built, Depth::Place)?])
+}
+
+fn shown(rows: &[Row]) -> Result<Counts> {
+    println!("\n{}", table(rows));
+    let mut counts = Counts::default();
+    rows.iter().for_each(|row| counts.add(row.counts()));
+    Ok(counts)
 }
 
 /// One after the other: a guest has as many processors as this machine.

@@ -66,7 +66,7 @@ pub(crate) fn pack(binary: &Path, version: &str) -> Result<PathBuf> {
     let architecture = run::capture(Command::new("dpkg").arg("--print-architecture"))?;
     let deb = folder.join(format!("brattice_{version}_{architecture}.deb"));
     // The time of the latest commit, for every file: the same sources, the same package.
-    let time = run::capture(Command::new("git").current_dir(paths::root()).args(["log", "-1", "--format=%ct"]))?;
+    let time = run::capture(run::git().args(["log", "-1", "--format=%ct"]))?;
     let mut build = Command::new("dpkg-deb");
     build.env("SOURCE_DATE_EPOCH", &time).args(["--root-owner-group", "-Zxz", "--build"]).arg(&root).arg(&deb);
     set_times(&root, &time)?;

@@ -121,12 +121,7 @@ fn object(tree: &Path) -> PathBuf {
 /// The files git knows or would know, without history or build results.
 fn copy_tree() -> Result<PathBuf> {
     let tree = scratch().join("tree");
-    let listed = run::capture(Command::new("git").current_dir(paths::root()).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]))?;
+    let listed = run::capture(run::git().args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
     let mut wanted = BTreeMap::new();
     for name in listed.lines() {
         // A file that was just removed is still listed.

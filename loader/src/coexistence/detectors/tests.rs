@@ -194,7 +194,7 @@ fn the_table_is_whole() {
 
 #[test]
 fn the_page_has_every_neighbour_and_its_verdict() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/coexistence.md")).unwrap();
+    let page = std::fs::read_to_string("../docs/coexistence.md").unwrap();
     let rows: Vec<(&str, &str)> = page
         .lines()
         .skip_while(|line| !line.starts_with("| neighbour |"))
