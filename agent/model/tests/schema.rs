@@ -96,7 +96,7 @@ impl Validator<'_> {
         let size = || usize::try_from(rule.as_u64().unwrap()).unwrap();
         let all = |list: &Value| list.as_array().unwrap().clone();
         match keyword {
-            "$schema" | "$id" | "$defs" | "title" | "description" | "default" => true,
+            "$schema" | "$id" | "$defs" | "title" | "description" | "default" | "x-lattice" => true,
             "$ref" => {
                 let pointer = rule.as_str().unwrap().strip_prefix('#').unwrap();
                 self.accepts(self.root.pointer(pointer).expect("a definition"), value)
@@ -184,6 +184,67 @@ fn the_examples_are_right_and_red_sees_nothing() {
     for example in examples.iter().chain(&sources()) {
         assert_eq!(accepted(&schema, &example.text), Some(true), "{}", example.path);
     }
+}
+
+#[test]
+fn every_property_is_described() {
+    fn walk(schema: &Value, place: &str, found: &mut usize, bare: &mut Vec<String>) {
+        match schema {
+            Value::Object(members) => {
+                for (name, property) in members.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                    let place = format!("{place}.{name}");
+                    *found += 1;
+                    if property.get("description").and_then(Value::as_str).is_none_or(str::is_empty) {
+                        bare.push(place.clone());
+                    }
+                    walk(property, &place, found, bare);
+                }
+                for (name, value) in members.iter().filter(|(name, _)| *name != "properties") {
+                    walk(value, &format!("{place}/{name}"), found, bare);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, place, found, bare)),
+            _ => {}
+        }
+    }
+    let (mut found, mut bare) = (0, Vec::new());
+    walk(&schema(), "", &mut found, &mut bare);
+    assert!(found >= 240, "{found}");
+    assert!(bare.is_empty(), "without a description: {bare:#?}");
+}
+
+#[test]
+fn the_example_of_each_use_case_is_right_and_listed() {
+    let root = Path::new("../../examples");
+    let page = fs::read_to_string(root.join("README.md")).unwrap();
+    let schema = schema();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir()) {
+        let name = entry.file_name().into_string().unwrap();
+        let mut example = Vec::new();
+        files(&entry.path(), "", &mut example);
+        assert!(!example.is_empty(), "{name} is empty");
+        let outcome = read(&example, &VipState::default(), 0);
+        assert!(
+            outcome.errors.is_empty() && outcome.warnings.is_empty(),
+            "{name}: {:?} {:?}",
+            outcome.errors,
+            outcome.warnings
+        );
+        let model = outcome.linked.unwrap().model;
+        assert!(!model.services.is_empty() && !model.associations.is_empty(), "{name}");
+        assert!(model.associations.iter().all(|association| association.status.is_active()), "{name}");
+        for file in &example {
+            assert_eq!(accepted(&schema, &file.text), Some(true), "{name}/{}", file.path);
+        }
+        names.push(name);
+    }
+    let mut listed: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| [")?.split_once(']')).map(|(name, _)| name).collect();
+    names.sort();
+    listed.sort_unstable();
+    assert_eq!(names, listed, "examples/README.md lists them");
+    assert!(names.len() >= 10);
 }
 
 #[test]
