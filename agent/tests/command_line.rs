@@ -262,3 +262,41 @@ fn version_and_completions() {
     let completions = brattice(&["completions", "bash"]);
     assert!(text(&completions).contains("complete -F _brattice"), "{}", text(&completions));
 }
+
+#[test]
+fn a_directory_is_begun_with_and_never_overwritten() {
+    let root = tempfile::tempdir().expect("a folder");
+    let new = root.path().join("a b/policies");
+    let path = new.display().to_string();
+    let made = brattice(&["init", &path]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made));
+    let valid = brattice(&["validate", &path, "--state-dir", "/nonexistent"]);
+    assert_eq!(valid.status.code(), Some(0), "{}", text(&valid));
+    assert!(text(&valid).contains("no errors, 0 warnings"), "{}", text(&valid));
+    let comments = std::fs::read_to_string(new.join("accounts/shop/orders.yaml")).expect("a service");
+    assert!(comments.lines().filter(|line| line.trim_start().starts_with('#')).count() > 5, "{comments}");
+
+    write(&new, "accounts.yaml", "# mine\n");
+    std::fs::remove_file(new.join("vpcs.yaml")).expect("it is there");
+    let again = brattice(&["init", &path]);
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again));
+    assert!(text(&again).contains("accounts.yaml"), "{}", text(&again));
+    assert_eq!(std::fs::read_to_string(new.join("accounts.yaml")).expect("kept"), "# mine\n");
+    assert!(!new.join("vpcs.yaml").exists(), "all or nothing");
+}
+
+#[test]
+fn fields_are_explained_and_printed_as_wanted() {
+    let listeners = brattice(&["explain-field", "service.spec.listeners"]);
+    assert_eq!(listeners.status.code(), Some(0), "{}", text(&listeners));
+    for word in ["Service.spec.listeners", "1 to 20 items", "CreateListener", "defaultAction"] {
+        assert!(text(&listeners).contains(word), "{word} in {}", text(&listeners));
+    }
+    let wrong = brattice(&["explain-field", "Service.spec.listners"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong).contains("did you mean listeners?"), "{}", text(&wrong));
+    let json = brattice(&["explain-field", "Vpc.spec.dns", "-o", "json"]);
+    assert!(text(&json).contains("\"default\": \"vip\""), "{}", text(&json));
+    let yaml = brattice(&["explain-field", "Vpc.spec.dns", "-o", "yaml"]);
+    assert!(text(&yaml).lines().any(|line| line == "default: vip"), "{}", text(&yaml));
+}

@@ -6,8 +6,15 @@ use brattice_control::engine::outputs::{LogDestination, MetricsAddress};
 use brattice_control::settings::{
     ALIAS6_RANGE, BPFFS, DNS_SUFFIX, POLICIES, RUN_DIR, STATE_DIR, VIP6_RANGE, Vip6Range,
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
+
+mod views;
+
+pub(crate) use views::{
+    FlowsArguments, Format, ListArguments, ListFormat, LogsArguments, ServicesArguments, StatusArguments,
+    WorkloadsArguments,
+};
 
 /// A service network for Linux hosts without sidecars.
 #[derive(Debug, Parser)]
@@ -25,6 +32,10 @@ pub(crate) enum Verb {
     /// Replace the engine
     #[command(subcommand)]
     Engine(EngineVerb),
+    /// Write a commented policies directory to begin with
+    Init(InitArguments),
+    /// Show what a field of a document means: type, default, range, description, VPC Lattice's name
+    ExplainField(ExplainFieldArguments),
     /// Check a policies directory; exit code 1 where it has errors, with --strict also where it has warnings
     Validate(ValidateArguments),
     /// Show what a policies directory would change
@@ -33,12 +44,15 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Policy(PolicyVerb),
     /// Show how the node is; exit code 0 well, 1 needs attention, 2 not serving
-    Status(AskArguments),
-    /// List services
-    Services(AskArguments),
-    /// List workloads
-    Workloads(AskArguments),
-    /// List live connections
+    Status(StatusArguments),
+    /// List services, or show some of them
+    #[command(visible_alias = "service")]
+    Services(ServicesArguments),
+    /// List workloads, or show some of them
+    #[command(visible_alias = "workload")]
+    Workloads(WorkloadsArguments),
+    /// List live connections, or show some of them
+    #[command(visible_alias = "flow")]
     Flows(FlowsArguments),
     /// Show lines of the access log, the latest or as they come
     Logs(LogsArguments),
@@ -71,16 +85,6 @@ pub(crate) enum Verb {
         /// Which shell
         shell: clap_complete::Shell,
     },
-}
-
-/// Tables or JSON.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    #[default]
-    Table,
-    /// For programs
-    Json,
 }
 
 /// `brattice agent`. What is not given comes from the configuration file, then from the defaults.
@@ -218,6 +222,28 @@ pub(crate) struct NodeArguments {
     pub(crate) state_dir: PathBuf,
 }
 
+/// `brattice init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArguments {
+    /// The directory; it is made where it is not there, and nothing in it is overwritten
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+/// `brattice explain-field`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainFieldArguments {
+    /// A kind and fields in it, such as Service.spec.listeners [default: all kinds]
+    #[arg(value_name = "KIND.FIELD")]
+    pub(crate) path: Option<String>,
+    /// All fields below it
+    #[arg(long)]
+    pub(crate) recursive: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
 /// `brattice validate`.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArguments {
@@ -229,8 +255,8 @@ pub(crate) struct ValidateArguments {
     pub(crate) strict: bool,
     #[command(flatten)]
     pub(crate) node: NodeArguments,
-    /// Tables or JSON
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
 
@@ -252,8 +278,8 @@ pub(crate) struct PolicyTestArguments {
     pub(crate) cases: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) node: NodeArguments,
-    /// Tables or JSON
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
 
@@ -265,19 +291,8 @@ pub(crate) struct DiffArguments {
     pub(crate) directory: PathBuf,
     #[command(flatten)]
     pub(crate) node: NodeArguments,
-    /// Tables or JSON
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) output: Format,
-}
-
-/// `brattice status`, `services`, `workloads`, `flows`, `logs`.
-#[derive(Debug, Args)]
-pub(crate) struct AskArguments {
-    /// Directory of the agent's socket
-    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
-    pub(crate) run_dir: PathBuf,
-    /// Tables or JSON
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
 
@@ -316,56 +331,9 @@ pub(crate) struct BasisArguments {
     /// Directory of the agent's socket
     #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
     pub(crate) run_dir: PathBuf,
-    /// Text or JSON
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
-}
-
-/// `brattice flows`.
-#[derive(Debug, Args)]
-pub(crate) struct FlowsArguments {
-    /// Only those to this service: name or account/name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) service: Option<String>,
-    /// Only those of this workload: its name, alias or real address
-    #[arg(long, value_name = "NAME", visible_alias = "workload")]
-    pub(crate) caller: Option<String>,
-    /// Only those from this VPC: name or account/name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) vpc: Option<String>,
-    /// Only those to this target: name of its workload, or its real address, with or without port
-    #[arg(long, value_name = "NAME")]
-    pub(crate) target: Option<String>,
-    /// Show them again every second, until interrupted
-    #[arg(long)]
-    pub(crate) watch: bool,
-    #[command(flatten)]
-    pub(crate) ask: AskArguments,
-}
-
-/// `brattice logs`.
-#[derive(Debug, Args)]
-pub(crate) struct LogsArguments {
-    /// Go on with new lines as they come, until interrupted
-    #[arg(long)]
-    pub(crate) follow: bool,
-    /// How many of the latest lines are looked at [default: 100; 10 with --follow]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(brattice_wire::records::MAX_BACKLOG)))]
-    pub(crate) backlog: Option<u32>,
-    /// Only those about this service: name, account/name, id or ARN
-    #[arg(long, value_name = "NAME")]
-    pub(crate) service: Option<String>,
-    /// Only those of this workload: its name, real address or ARN
-    #[arg(long, value_name = "NAME", visible_alias = "workload")]
-    pub(crate) caller: Option<String>,
-    /// Only what policies denied
-    #[arg(long)]
-    pub(crate) denied: bool,
-    /// Only answers with this status, such as 404 or 5xx
-    #[arg(long, value_name = "STATUS")]
-    pub(crate) status: Option<String>,
-    #[command(flatten)]
-    pub(crate) ask: AskArguments,
 }
 
 /// `brattice route`.
@@ -476,7 +444,7 @@ pub(crate) struct PreflightArguments {
     #[arg(long)]
     pub(crate) no_probe: bool,
     /// How to print
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
 

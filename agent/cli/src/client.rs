@@ -9,7 +9,7 @@ use brattice_wire::api::{Answer, Recalled, Request};
 use brattice_wire::records::{Notice, Past};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::Failure;
+use crate::{Failure, systemd};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(35);
@@ -179,13 +179,14 @@ pub(crate) fn is_there(run_dir: &Path) -> bool {
 }
 
 fn unreachable(socket: &Path, e: &std::io::Error) -> String {
+    let start = systemd::start(socket.parent().unwrap_or(socket));
     let socket = socket.display();
     match e.kind() {
-        ErrorKind::NotFound => format!(
-            "no agent: there is no {socket}; start it with `brattice agent`, or name its directory with --run-dir"
-        ),
+        ErrorKind::NotFound => {
+            format!("no agent: there is no {socket}; start it with {start}, or name its directory with --run-dir")
+        }
         ErrorKind::ConnectionRefused => format!(
-            "no agent: nobody listens on {socket} any more; engine and kernel may still serve. Start it again with `brattice agent`; bypass and detach work with --offline"
+            "no agent: nobody listens on {socket} any more; engine and kernel may still serve. Start it again with {start}; bypass and detach work with --offline"
         ),
         ErrorKind::PermissionDenied => {
             format!("permission denied for {socket}: ask as root, or as a member of its group")

@@ -2,7 +2,7 @@
 //! reverse or hide others, and line separators become visible escapes.
 
 /// Whether a character may change how others are shown.
-fn is_dangerous(c: char) -> bool {
+pub(crate) fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

@@ -11,19 +11,25 @@ mod commands;
 mod configuration;
 mod duration;
 mod escape;
+mod manual;
+mod names;
 mod output;
+mod systemd;
+mod table;
 mod users;
 mod views;
+mod yaml;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 use arguments::{Arguments, Verb};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let parsed = manual::command().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(e) => {
             // clap's own texts; what the user typed is in them.
@@ -36,6 +42,8 @@ pub fn main() -> ExitCode {
         Verb::Agent(arguments) => commands::agent::run(&arguments),
         Verb::Engine(arguments::EngineVerb::Run(arguments)) => commands::engine::run(&arguments),
         Verb::Engine(arguments::EngineVerb::Restart { run_dir }) => commands::engine::restart(&run_dir),
+        Verb::Init(arguments) => commands::init::run(&arguments),
+        Verb::ExplainField(arguments) => commands::explain_field::run(&arguments),
         Verb::Validate(arguments) => commands::documents::validate(&arguments),
         Verb::Diff(arguments) => commands::documents::diff(&arguments),
         Verb::Policy(arguments::PolicyVerb::Test(arguments)) => commands::policy::test(&arguments),

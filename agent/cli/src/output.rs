@@ -1,10 +1,12 @@
-//! Printing: tables, colours, JSON.
+//! Printing: colours, the terminal's width, JSON, YAML.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::Value;
 
-use crate::escape;
+use crate::arguments::Format;
+pub(crate) use crate::table::Table;
+use crate::{escape, yaml};
 
 /// How something is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,28 @@ pub(crate) enum Tone {
 /// Whether colours are shown on standard output.
 pub(crate) fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// How tables are shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Look {
+    /// With colours.
+    pub(crate) colours: bool,
+    /// Width of the terminal, if it is one.
+    pub(crate) width: Option<usize>,
+    /// All columns, none of them cut.
+    pub(crate) wide: bool,
+}
+
+impl Look {
+    /// For standard output. As wide as the terminal: `COLUMNS`, else as the kernel says. A file or a pipe has no width.
+    pub(crate) fn of_stdout(wide: bool) -> Self {
+        let stdout = std::io::stdout();
+        let told = || std::env::var("COLUMNS").ok()?.parse::<usize>().ok();
+        let known = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+        let width = stdout.is_terminal().then(|| told().or_else(known)).flatten().filter(|width| *width > 0);
+        Self { colours: colours(), width, wide }
+    }
 }
 
 /// Text in a colour, where colours are shown.
@@ -55,66 +79,15 @@ pub(crate) fn print_on(text: &str) -> bool {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
 }
 
-/// Prints JSON.
-pub(crate) fn print_json(value: &Value) {
-    print(&format!("{}\n", escape::json(&serde_json::to_string_pretty(value).unwrap_or_default())));
+/// Prints for programs.
+pub(crate) fn print_as(format: Format, value: &Value) {
+    print(&structured(format, value));
 }
 
-/// A table of cells; text in cells is escaped here.
-#[derive(Debug)]
-pub(crate) struct Table {
-    head: Vec<&'static str>,
-    rows: Vec<Vec<(String, Tone)>>,
-}
-
-impl Table {
-    pub(crate) fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new() }
-    }
-
-    pub(crate) fn row<S: AsRef<str>>(&mut self, cells: &[(S, Tone)]) {
-        self.rows.push(cells.iter().map(|(text, tone)| (escape::cell(text.as_ref()), *tone)).collect());
-    }
-
-    /// Two blanks between columns; the last column is not padded.
-    pub(crate) fn render(&self, colours: bool) -> String {
-        let columns = self.head.len();
-        let mut widths: Vec<usize> = self.head.iter().map(|head| head.chars().count()).collect();
-        for row in &self.rows {
-            for (width, (text, _)) in widths.iter_mut().zip(row) {
-                *width = (*width).max(text.chars().count());
-            }
-        }
-        let mut out = String::new();
-        let mut line = |cells: &mut dyn Iterator<Item = (&str, Tone)>| {
-            let mut text = String::new();
-            for (column, (cell, tone)) in cells.enumerate() {
-                text.push_str(&paint(cell, tone, colours));
-                if column + 1 < columns {
-                    text.push_str(&" ".repeat(widths[column] - cell.chars().count() + 2));
-                }
-            }
-            out.push_str(text.trim_end());
-            out.push('\n');
-        };
-        line(&mut self.head.iter().map(|head| (*head, Tone::Faint)));
-        for row in &self.rows {
-            line(&mut row.iter().map(|(text, tone)| (text.as_str(), *tone)));
-        }
-        out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tables_are_aligned_escaped_and_plain_without_a_terminal() {
-        let mut table = Table::new(&["NAME", "STATE"]);
-        table.row(&[("a\u{1b}[2J", Tone::Plain), ("refused", Tone::Bad)]);
-        table.row(&[("long-long-name", Tone::Plain), ("", Tone::Plain)]);
-        assert_eq!(table.render(false), "NAME            STATE\na\\u{1b}[2J      refused\nlong-long-name\n");
-        assert!(table.render(true).contains("\u{1b}[1;31mrefused\u{1b}[0m"));
+/// As YAML where that is wanted, else as JSON.
+pub(crate) fn structured(format: Format, value: &Value) -> String {
+    match format {
+        Format::Yaml => yaml::document(value),
+        _ => format!("{}\n", escape::json(&serde_json::to_string_pretty(value).unwrap_or_default())),
     }
 }

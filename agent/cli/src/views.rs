@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use brattice_wire::api::{Health, Mode, Scope, ServiceView, Status, SwitchView, WorkloadView};
 
 use crate::escape::{cell, text};
-use crate::output::{Table, Tone, paint};
+use crate::output::{Look, Table, Tone, paint};
 
 /// `brattice status`.
-pub(crate) fn status(status: &Status, colours: bool) -> String {
-    let mut out = String::new();
+pub(crate) fn status(status: &Status, look: Look) -> String {
+    let (mut out, colours) = (String::new(), look.colours);
     let (word, tone) = match status.health {
         Health::Ok => ("ok", Tone::Good),
         Health::Degraded => ("degraded", Tone::Warning),
@@ -48,7 +48,7 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
         .map(|((vip, dns), alias)| format!("; VIPs {}, DNS {}, aliases {}", cell(vip), cell(dns), cell(alias)));
     line(&mut out, "IPv6", &format!("{}{}", cell(&ipv6.state), ranges6.unwrap_or_default()));
 
-    section(&mut out, "documents", &owners(status), colours);
+    section(&mut out, "documents", &owners(status), look);
     for (owner, view) in &status.owners {
         for error in &view.errors {
             let line = text(error).replace('\n', "\n    ");
@@ -66,7 +66,7 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
         let row = [&view.program, &view.attached_to, &view.hook, &program, &link, &instructions];
         programs.row(&row.map(|text| (text, Tone::Plain)));
     }
-    section(&mut out, "attached (as the kernel says)", &programs, colours);
+    section(&mut out, "attached (as the kernel says)", &programs, look);
     heading(&mut out, "on this host", colours);
     for item in &status.footprint {
         let _ = writeln!(out, "{}", cell(item));
@@ -76,7 +76,7 @@ pub(crate) fn status(status: &Status, colours: bool) -> String {
         let tone = if *limit > 0 && used * 10 >= limit * 9 { Tone::Bad } else { Tone::Plain };
         limits.row(&[(name.clone(), tone), (used.to_string(), tone), (limit.to_string(), tone)]);
     }
-    section(&mut out, "limits", &limits, colours);
+    section(&mut out, "limits", &limits, look);
     counts(&mut out, "dropped", &status.drops, colours);
     counts(&mut out, "counted", &status.counters, colours);
     counts(&mut out, "put back", &status.repairs, colours);
@@ -158,36 +158,50 @@ pub(crate) fn switch_line(switch: &SwitchView) -> String {
 }
 
 /// `brattice services`.
-pub(crate) fn services(services: &[ServiceView], colours: bool) -> String {
-    let mut table = Table::new(&["SERVICE", "STATUS", "VIP", "LISTENERS", "TARGETS", "NETWORKS", "NAMES"]);
+pub(crate) fn services(services: &[ServiceView], look: Look) -> String {
+    let head = ["SERVICE", "STATUS", "VIP", "IPV6 VIP", "LISTENERS", "TARGETS", "NETWORKS", "NAMES", "FROM"];
+    let mut table = Table::new(&head).only_wide(&["IPV6 VIP", "NETWORKS", "FROM"]);
     for service in services {
-        let tone = if service.status == "ACTIVE" { Tone::Good } else { Tone::Bad };
         let networks = service.service_networks.iter().map(|association| match &association.failure {
             Some(failure) => format!("{} ({}: {failure})", association.service_network, association.status),
             None => association.service_network.clone(),
         });
+        // The networks are for --wide; that one is missing is for everybody.
+        let failed = service.service_networks.iter().filter(|association| association.failure.is_some()).count();
+        let status = match failed {
+            0 => service.status.clone(),
+            1 => format!("{}, 1 network failed", service.status),
+            _ => format!("{}, {failed} networks failed", service.status),
+        };
+        let tone = match service.status.as_str() {
+            "ACTIVE" if failed == 0 => Tone::Good,
+            "ACTIVE" => Tone::Warning,
+            _ => Tone::Bad,
+        };
         let targets = service
             .target_groups
             .iter()
             .map(|group| format!("{} {}/{}", group.name, group.reachable, group.configured));
-        let vips: Vec<&str> = std::iter::once(service.vip.as_str()).chain(service.vip6.as_deref()).collect();
         let lacking = service.target_groups.iter().any(|group| group.reachable < group.configured);
         table.row(&[
             (service.name.clone(), Tone::Plain),
-            (service.status.clone(), tone),
-            (vips.join(" "), Tone::Plain),
+            (status, tone),
+            (service.vip.clone(), Tone::Plain),
+            (service.vip6.clone().unwrap_or_default(), Tone::Plain),
             (service.listeners.join(" "), Tone::Plain),
             (targets.collect::<Vec<_>>().join(", "), if lacking { Tone::Warning } else { Tone::Plain }),
             (networks.collect::<Vec<_>>().join(", "), Tone::Plain),
             (service.names.join(" "), Tone::Plain),
+            (service.origin.clone(), Tone::Faint),
         ]);
     }
-    table.render(colours)
+    table.render(look)
 }
 
 /// `brattice workloads`.
-pub(crate) fn workloads(workloads: &[WorkloadView], colours: bool) -> String {
-    let mut table = Table::new(&["WORKLOAD", "VPC", "INTERFACE", "NAMESPACE", "STATE", "ADDRESSES", "REASON"]);
+pub(crate) fn workloads(workloads: &[WorkloadView], look: Look) -> String {
+    let head = ["WORKLOAD", "VPC", "INTERFACE", "NAMESPACE", "STATE", "ADDRESSES", "REASON"];
+    let mut table = Table::new(&head).only_wide(&["NAMESPACE"]);
     for workload in workloads {
         let tone = match workload.state.as_str() {
             "attached" => Tone::Good,
@@ -208,7 +222,7 @@ pub(crate) fn workloads(workloads: &[WorkloadView], colours: bool) -> String {
             (workload.reason.as_deref().unwrap_or(""), tone),
         ]);
     }
-    table.render(colours)
+    table.render(look)
 }
 
 fn line(out: &mut String, name: &str, value: &str) {
@@ -219,9 +233,9 @@ fn heading(out: &mut String, name: &str, colours: bool) {
     let _ = writeln!(out, "\n{}", paint(name, Tone::Faint, colours));
 }
 
-fn section(out: &mut String, name: &str, table: &Table, colours: bool) {
-    heading(out, name, colours);
-    out.push_str(&table.render(colours));
+fn section(out: &mut String, name: &str, table: &Table, look: Look) {
+    heading(out, name, look.colours);
+    out.push_str(&table.render(look));
 }
 
 fn counts(out: &mut String, name: &str, counts: &BTreeMap<String, u64>, colours: bool) {

@@ -255,7 +255,7 @@ fn live_connections_are_listed_and_explained() {
         assert_eq!(some.len(), 1, "{filter:?}: {some:?}");
         assert_eq!(some[0]["sourceWorkload"], expected);
     }
-    let table = guarded.lab.brattice(&["flows"]);
+    let table = guarded.lab.brattice(&["flows", "--wide"]);
     for word in ["10.0.0.10:", "10.0.0.10:8080", "web", "visitor", "shop/orders", "platform/red"] {
         assert!(table.stdout.contains(word), "{word} in {}", table.stdout);
     }

@@ -106,7 +106,7 @@ fn a_process_of_the_host_calls_as_the_workload_of_its_cgroup_and_user() {
     assert!(record["sourceIpPort"].as_str().unwrap().starts_with(&format!("{ADDRESS}:")), "{record}");
     let told = lab.brattice(&["explain", "--from", "till", "--to", "shop/orders"]).stdout;
     assert!(told.contains(&format!("processes of the host, cgroup {}, user {TILL}", cgroup.name)), "{told}");
-    let listed = lab.brattice(&["workloads"]).stdout;
+    let listed = lab.brattice(&["workloads", "--wide"]).stdout;
     assert!(listed.contains("(host)") && listed.contains(&cgroup.name), "{listed}");
     let explained = lab.brattice(&["explain", "--from", "till", "--to", "shop/orders", "--output", "json"]);
     let explained: Value = serde_json::from_str(&explained.stdout).unwrap();

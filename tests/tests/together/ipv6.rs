@@ -208,7 +208,7 @@ fn a_workload_of_both_families_calls_over_both() {
         let url = format!("http://{HOST}/");
         assert_eq!(six.dual.fetch(&[family, &url]).0, 200, "curl {family}");
     }
-    let shown = six.lab.brattice(&["services"]);
+    let shown = six.lab.brattice(&["services", "--wide"]);
     assert!(shown.stdout.contains(&vip6.ip().to_string()), "{}", shown.stdout);
     let shown = six.lab.brattice(&["workloads"]);
     assert!(shown.stdout.contains("fd10::10"), "{}", shown.stdout);

@@ -16,6 +16,7 @@ mod enforcement;
 mod explain;
 mod exposed;
 mod firewalls;
+mod habits;
 mod hosts;
 mod http;
 mod ipv6;

@@ -3,47 +3,93 @@
 use std::process::ExitCode;
 
 use brattice_wire::api::{Answer, Health, Request};
+use serde::Serialize;
 use serde_json::json;
 
-use crate::arguments::{AcceptArguments, AskArguments, Format};
-use crate::output::{colours, print, print_json};
+use super::watch::{View, show};
+use crate::arguments::{
+    AcceptArguments, Format, ListArguments, ListFormat, ServicesArguments, StatusArguments, WorkloadsArguments,
+};
+use crate::names::{self, Known};
+use crate::output::{Look, print};
 use crate::{Failure, Outcome, client, escape, views};
 
-pub(crate) fn status(arguments: &AskArguments) -> Outcome {
-    // Refused is not the same as healthy: whoever may not ask must not read "all well" from the exit code.
-    let answer = client::ask(&arguments.run_dir, &Request::Status).map_err(|failure| failure.code(2))?;
-    let Answer::Status(status) = answer else { return Err(unexpected()) };
-    match arguments.output {
-        Format::Json => print_json(&json!(status)),
-        Format::Table => print(&views::status(&status, colours())),
-    }
-    Ok(ExitCode::from(match status.health {
-        Health::Ok => 0,
-        Health::Degraded => 1,
-        Health::Down => 2,
-    }))
+pub(crate) fn status(arguments: &StatusArguments) -> Outcome {
+    let wide = arguments.wide && arguments.output == Format::Table;
+    let format = if wide { Format::Wide } else { arguments.output };
+    show(arguments.watch, || {
+        // Refused is not the same as healthy: whoever may not ask must not read "all well" from the exit code.
+        let answer = client::ask(&arguments.run_dir, &Request::Status).map_err(|failure| failure.code(2))?;
+        let Answer::Status(status) = answer else { return Err(unexpected()) };
+        let view = match format {
+            Format::Json | Format::Yaml => View::Value(format, json!(status)),
+            Format::Table | Format::Wide => View::Text(views::status(&status, Look::of_stdout(format == Format::Wide))),
+        };
+        let code = match status.health {
+            Health::Ok => 0,
+            Health::Degraded => 1,
+            Health::Down => 2,
+        };
+        Ok((view, code))
+    })
 }
 
-pub(crate) fn services(arguments: &AskArguments) -> Outcome {
-    let Answer::Services(services) = client::ask(&arguments.run_dir, &Request::Services)? else {
-        return Err(unexpected());
-    };
-    match arguments.output {
-        Format::Json => print_json(&json!(services)),
-        Format::Table => print(&views::services(&services, colours())),
-    }
-    Ok(ExitCode::SUCCESS)
+pub(crate) fn services(arguments: &ServicesArguments) -> Outcome {
+    let (list, names) = (&arguments.list, &arguments.names);
+    show(list.watch, || {
+        let Answer::Services(services) = client::ask(&list.run_dir, &Request::Services)? else {
+            return Err(unexpected());
+        };
+        let mut chosen = names::choose(services, names, "service", names::of_service)?;
+        chosen.retain(|service| list.is_of_account(&service.name));
+        Ok((listed(list, names.len() == 1, &chosen, |service| service.name.clone(), views::services), 0))
+    })
 }
 
-pub(crate) fn workloads(arguments: &AskArguments) -> Outcome {
-    let Answer::Workloads(workloads) = client::ask(&arguments.run_dir, &Request::Workloads)? else {
-        return Err(unexpected());
-    };
-    match arguments.output {
-        Format::Json => print_json(&json!(workloads)),
-        Format::Table => print(&views::workloads(&workloads, colours())),
+pub(crate) fn workloads(arguments: &WorkloadsArguments) -> Outcome {
+    let (list, names) = (&arguments.list, &arguments.names);
+    show(list.watch, || {
+        let Answer::Workloads(workloads) = client::ask(&list.run_dir, &Request::Workloads)? else {
+            return Err(unexpected());
+        };
+        let mut chosen = names::choose(workloads, names, "workload", |workload| {
+            let own = [workload.name.as_str(), workload.interface.as_str()];
+            let addresses = workload.addresses.iter().flat_map(|(real, alias)| [real.as_str(), alias.as_str()]);
+            own.into_iter().filter(|name| !name.is_empty()).chain(addresses).collect()
+        })?;
+        chosen.retain(|workload| list.is_of_account(&workload.vpc));
+        Ok((listed(list, names.len() == 1, &chosen, |workload| workload.name.clone(), views::workloads), 0))
+    })
+}
+
+impl ListArguments {
+    /// Whether something with a name like `account/name` is asked for.
+    pub(super) fn is_of_account(&self, whole: &str) -> bool {
+        self.account.as_deref().is_none_or(|account| names::is_of_account(whole, account))
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// A list as it is asked for; with `one`, one thing alone, as it was asked for by its name. Says so where nothing is left.
+pub(super) fn listed<T: Serialize>(
+    list: &ListArguments,
+    one: bool,
+    chosen: &[T],
+    name: impl Fn(&T) -> String,
+    table: impl FnOnce(&[T], Look) -> String,
+) -> View {
+    if let (true, Some(account)) = (chosen.is_empty() && !list.watch, &list.account) {
+        let why = Known::ask(&list.run_dir).no_account(account);
+        eprintln!("{}", escape::text(&why.unwrap_or_else(|| format!("the account {account} has none"))));
+    }
+    let output = if list.wide && list.output == ListFormat::Table { ListFormat::Wide } else { list.output };
+    match output.format() {
+        None => View::Text(chosen.iter().map(|own| format!("{}\n", escape::cell(&name(own)))).collect()),
+        Some(format @ (Format::Json | Format::Yaml)) => match chosen {
+            [only] if one => View::Value(format, json!(only)),
+            all => View::Value(format, json!(all)),
+        },
+        Some(format) => View::Text(table(chosen, Look::of_stdout(format == Format::Wide))),
+    }
 }
 
 pub(crate) fn accept(arguments: &AcceptArguments) -> Outcome {

@@ -10,13 +10,14 @@ use brattice_control::state::StateDirectory;
 
 use crate::arguments::{AgentArguments, CleanupArguments};
 use crate::output::print;
-use crate::{Failure, Outcome, client, configuration, escape};
+use crate::{Failure, Outcome, client, configuration, escape, systemd};
 
 pub(crate) fn run(arguments: &CleanupArguments) -> Outcome {
     super::need_root("cleanup")?;
     let Directories { bpffs, run_dir, state_dir } = Directories::of(arguments)?;
     if client::is_there(&run_dir) {
-        return Err(Failure::new("an agent runs here; stop it first (it would put everything back)"));
+        let stop = systemd::stop(&run_dir);
+        return Err(Failure::new(format!("an agent runs here; stop it first, {stop} (it would put everything back)")));
     }
     let removed = super::runtime()?.block_on(async {
         // The data path first: nothing reaches the engine any more when it ends.

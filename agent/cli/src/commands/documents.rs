@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 use serde_json::json;
 
 use crate::arguments::{DiffArguments, Format, NodeArguments, ValidateArguments};
-use crate::output::{Tone, colours, paint, print, print_json};
+use crate::output::{Tone, colours, paint, print, print_as};
 use crate::{Failure, Outcome, escape};
 
 /// Something to tell about an owner's documents.
@@ -132,8 +132,8 @@ pub(crate) fn validate(arguments: &ValidateArguments) -> Outcome {
     }
     let errors = checked.errors();
     match arguments.output {
-        Format::Json => print_json(&findings_json(&checked)),
-        Format::Table => {
+        format @ (Format::Json | Format::Yaml) => print_as(format, &findings_json(&checked)),
+        Format::Table | Format::Wide => {
             print(&findings_text(&checked, colours()));
             let warnings = checked.findings.len() - errors;
             let verdict = if errors > 0 {
@@ -161,11 +161,11 @@ pub(crate) fn diff(arguments: &DiffArguments) -> Outcome {
     let changes = brattice_model::diff(&old.model, &new.linked.model);
     let errors = new.findings.iter().any(Finding::is_error);
     match arguments.output {
-        Format::Json => {
+        format @ (Format::Json | Format::Yaml) => {
             let changes: Vec<_> = changes.iter().map(change_json).collect();
-            print_json(&json!({"changes": changes, "findings": findings_json(&new)}));
+            print_as(format, &json!({"changes": changes, "findings": findings_json(&new)}));
         }
-        Format::Table => {
+        Format::Table | Format::Wide => {
             print(&findings_text(&new, colours()));
             for change in &changes {
                 let tone = match change.what {

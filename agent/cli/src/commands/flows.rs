@@ -1,50 +1,69 @@
 //! `brattice flows`.
 
-use std::process::ExitCode;
-use std::time::Duration;
+use std::path::Path;
 
 use brattice_wire::api::Request;
 use brattice_wire::records::{Flow, Notice};
-use serde_json::json;
 
-use crate::arguments::{FlowsArguments, Format};
+use super::ask::listed;
+use super::watch::show;
+use crate::arguments::FlowsArguments;
 use crate::client::{Line, Lines, read_as};
-use crate::output::{Table, Tone, colours, is_terminal, print_json, print_on};
-use crate::{Failure, Outcome, escape};
-
-/// How often `--watch` looks.
-const AGAIN: Duration = Duration::from_secs(1);
-/// Clears a terminal.
-const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+use crate::names::{Known, is_named, is_of_account};
+use crate::output::{Look, Table, Tone};
+use crate::{Failure, Outcome, duration, escape};
 
 pub(crate) fn run(arguments: &FlowsArguments) -> Outcome {
-    loop {
-        let (flows, left_out) = ask(arguments)?;
-        let read = match arguments.ask.output {
-            // One array per look, each on a line of its own.
-            Format::Json if arguments.watch => print_on(&format!("{}\n", escape::json(&json!(flows).to_string()))),
-            Format::Json => {
-                print_json(&json!(flows));
-                true
-            }
-            Format::Table => {
-                let clear = if arguments.watch && is_terminal() { CLEAR } else { "" };
-                print_on(&format!("{clear}{}", table(&flows, colours())))
-            }
-        };
+    let since = arguments.since.as_deref().map(duration::seconds).transpose();
+    let since = since.map_err(|why| Failure::new(format!("--since: {why}")).code(2))?.map(|seconds| seconds * 1_000);
+    let list = &arguments.list;
+    show(list.watch, || {
+        let (all, left_out) = ask(&list.run_dir)?;
+        let open = all.len();
+        if let Some(id) = arguments.ids.iter().find(|id| all.iter().all(|flow| flow.id != **id)) {
+            return Err(Failure::new(format!(
+                "no open connection has the id {id}; `brattice flows` lists those there are"
+            )));
+        }
+        let flows: Vec<Flow> = all.into_iter().filter(|flow| fits(flow, arguments, since)).collect();
         if left_out > 0 {
             eprintln!("{left_out} more connections are not shown: there are too many");
         }
-        if !arguments.watch || !read {
-            return Ok(ExitCode::SUCCESS);
+        if flows.is_empty() && !list.watch {
+            nothing(arguments, open).into_iter().for_each(|why| eprintln!("{}", escape::text(&why)));
         }
-        std::thread::sleep(AGAIN);
+        let shown = |flows: &[Flow], look: Look| match flows {
+            [] if open > 0 => String::new(),
+            flows => table(flows, look),
+        };
+        Ok((listed(list, arguments.ids.len() == 1, &flows, |flow| flow.id.to_string(), shown), 0))
+    })
+}
+
+/// Why nothing fits the filters; none: nothing is open, or another says it.
+fn nothing(arguments: &FlowsArguments, open: usize) -> Option<String> {
+    let names = [&arguments.service, &arguments.caller, &arguments.vpc, &arguments.target];
+    if names.iter().all(|name| name.is_none()) && arguments.since.is_none() {
+        return None;
+    }
+    let known = Known::ask(&arguments.list.run_dir);
+    let why = [
+        arguments.service.as_deref().and_then(|name| known.no_service(name)),
+        arguments.caller.as_deref().and_then(|name| known.no_workload(name)),
+        arguments.vpc.as_deref().and_then(|name| known.no_vpc(name)),
+        arguments.target.as_deref().and_then(|name| known.no_workload(name)),
+    ];
+    let why: Vec<String> = why.into_iter().flatten().collect();
+    match why.is_empty() {
+        false => Some(why.join("\n")),
+        true if open == 0 || arguments.list.account.is_some() => None,
+        true => Some(format!("none of {open} open connections is like that")),
     }
 }
 
-/// What fits the filters, oldest first, and how many connections the engine left out.
-fn ask(arguments: &FlowsArguments) -> Result<(Vec<Flow>, u64), Failure> {
-    let mut lines = Lines::ask(&arguments.ask.run_dir, &Request::Flows)?;
+/// All connections, oldest first, and how many the engine left out.
+fn ask(run_dir: &Path) -> Result<(Vec<Flow>, u64), Failure> {
+    let mut lines = Lines::ask(run_dir, &Request::Flows)?;
     let (mut flows, mut left_out) = (Vec::new(), 0);
     while let Some(line) = lines.next()? {
         match line {
@@ -53,14 +72,19 @@ fn ask(arguments: &FlowsArguments) -> Result<(Vec<Flow>, u64), Failure> {
             Line::Notice(_) => {}
         }
     }
-    flows.retain(|flow| fits(flow, arguments));
     flows.sort_by_key(|flow| (flow.since_ms, flow.id));
     Ok((flows, left_out))
 }
 
-fn fits(flow: &Flow, arguments: &FlowsArguments) -> bool {
+fn fits(flow: &Flow, arguments: &FlowsArguments, since: Option<u64>) -> bool {
     let wanted = |filter: &Option<String>, fits: &dyn Fn(&str) -> bool| filter.as_deref().is_none_or(fits);
-    wanted(&arguments.service, &|name| flow.service.as_deref().is_some_and(|service| is_named(service, name)))
+    (arguments.ids.is_empty() || arguments.ids.contains(&flow.id))
+        && since.is_none_or(|since| flow.age_ms <= since)
+        && wanted(&arguments.list.account, &|name| {
+            flow.service.as_deref().is_some_and(|service| is_of_account(service, name))
+                || is_of_account(&flow.source_vpc, name)
+        })
+        && wanted(&arguments.service, &|name| flow.service.as_deref().is_some_and(|service| is_named(service, name)))
         && wanted(&arguments.vpc, &|name| is_named(&flow.source_vpc, name))
         && wanted(&arguments.caller, &|name| {
             is_named(&flow.source_workload, name)
@@ -74,12 +98,7 @@ fn fits(flow: &Flow, arguments: &FlowsArguments) -> bool {
         })
 }
 
-/// Whether something with a name like `account/name` is meant by the whole of it or its last part.
-pub(crate) fn is_named(whole: &str, name: &str) -> bool {
-    whole == name || whole.rsplit_once('/').is_some_and(|(_, last)| last == name)
-}
-
-fn table(flows: &[Flow], colours: bool) -> String {
+fn table(flows: &[Flow], look: Look) -> String {
     if flows.is_empty() {
         return "no connection is open\n".to_owned();
     }
@@ -100,7 +119,8 @@ fn table(flows: &[Flow], colours: bool) -> String {
         "OUT",
         "REQUESTS",
         "LATEST REQUEST",
-    ]);
+    ])
+    .only_wide(&["PROTOCOL", "FROM", "ALIAS", "FROM VPC", "RULE", "TO", "TO VPC", "LATEST REQUEST"]);
     let plain = |text: String| (text, Tone::Plain);
     let given = |text: &Option<String>| (text.clone().unwrap_or_else(|| "-".to_owned()), Tone::Plain);
     for flow in flows {
@@ -127,7 +147,7 @@ fn table(flows: &[Flow], colours: bool) -> String {
             (flow.request_id.clone().unwrap_or_else(|| "-".to_owned()), Tone::Faint),
         ]);
     }
-    table.render(colours)
+    table.render(look)
 }
 
 fn age(ms: u64) -> String {
@@ -151,6 +171,7 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use serde_json::json;
 
     use super::*;
     use crate::arguments::{Arguments, Verb};
@@ -189,14 +210,23 @@ mod tests {
             (&["--target", "10.0.0.10:8080"], true),
             (&["--target", "web"], false),
             (&["--service", "orders", "--vpc", "green"], false),
+            (&["--account", "shop"], true),
+            (&["7"], true),
+            (&["8", "9"], false),
+            (&["-n", "platform"], true),
+            (&["--namespace", "rival"], false),
+            (&["--since", "2m"], true),
+            (&["--since", "60s"], false),
         ] {
-            assert_eq!(fits(&flow(), &arguments(words)), fitting, "{words:?}");
+            let arguments = arguments(words);
+            let since = arguments.since.as_deref().map(|text| duration::seconds(text).unwrap() * 1_000);
+            assert_eq!(fits(&flow(), &arguments, since), fitting, "{words:?}");
         }
     }
 
     #[test]
     fn a_row_says_everything_and_nothing_reaches_the_terminal() {
-        let shown = table(&[flow()], false);
+        let shown = table(&[flow()], Look { wide: true, ..Look::default() });
         for word in [
             "HTTP/2",
             "10.0.0.10:4711",
@@ -217,7 +247,7 @@ mod tests {
             assert!(shown.contains(word), "{word} in {shown}");
         }
         assert!(!shown.contains('\u{1b}'), "{shown}");
-        assert_eq!(table(&[], false), "no connection is open\n");
+        assert_eq!(table(&[], Look::default()), "no connection is open\n");
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! `brattice logs`.
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use brattice_wire::api::Request;
-use brattice_wire::records::Notice;
+use brattice_wire::records::{MAX_BACKLOG, Notice};
 use serde_json::{Map, Value};
 
-use super::flows::is_named;
 use crate::arguments::{Format, LogsArguments};
 use crate::client::{Line, Lines, read_as};
-use crate::output::{Tone, colours, paint, print_on};
-use crate::{Failure, Outcome, escape};
+use crate::names::{Known, is_named, is_of_account};
+use crate::output::{Tone, colours, paint, print_on, structured};
+use crate::{Failure, Outcome, duration, escape};
 
 /// Lines of the past without `--backlog`.
 const BACKLOG: u32 = 100;
@@ -20,31 +21,40 @@ const BACKLOG_FOLLOWING: u32 = 10;
 type Record = Map<String, Value>;
 
 pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
-    let status = arguments.status.as_deref().map(status_filter).transpose()?;
-    let backlog = arguments.backlog.unwrap_or(if arguments.follow { BACKLOG_FOLLOWING } else { BACKLOG });
-    let mut lines = Lines::ask(&arguments.ask.run_dir, &Request::Logs { backlog })?;
-    let mut following = false;
+    let filter = Filter::of(arguments)?;
+    let usual = if arguments.follow { BACKLOG_FOLLOWING } else { BACKLOG };
+    let most = if arguments.since.is_some() { MAX_BACKLOG } else { usual };
+    let mut lines = Lines::ask(&arguments.run_dir, &Request::Logs { backlog: arguments.backlog.unwrap_or(most) })?;
+    let (mut following, mut seen, mut fitting) = (false, 0, 0);
     while !following || lines.wait()? {
         let Some(line) = lines.next()? else { break };
         match line {
             Line::Row(row) => {
                 let record: Record = read_as(&row)?;
-                if !fits(&record, arguments, status.as_deref()) {
+                seen += 1;
+                if !filter.fits(&record) {
                     continue;
                 }
-                let shown = match arguments.ask.output {
-                    Format::Json => escape::json(&row),
-                    Format::Table => shown(&record, colours()),
+                fitting += 1;
+                let shown = match arguments.output {
+                    Format::Json => format!("{}\n", escape::json(&row)),
+                    Format::Yaml => format!("---\n{}", structured(Format::Yaml, &Value::Object(record))),
+                    Format::Table | Format::Wide => format!("{}\n", shown(&record, colours())),
                 };
-                if !print_on(&format!("{shown}\n")) {
+                if !print_on(&shown) {
                     break;
                 }
             }
-            Line::Notice(Notice::BacklogEnds) if arguments.follow => {
+            Line::Notice(Notice::BacklogEnds) => {
+                if fitting == 0 {
+                    eprintln!("{}", escape::text(&nothing(arguments, seen)));
+                }
+                if !arguments.follow {
+                    break;
+                }
                 lines.wait_for_ever()?;
                 following = true;
             }
-            Line::Notice(Notice::BacklogEnds) => break,
             Line::Notice(Notice::Lost { lines }) => {
                 eprintln!("{lines} lines are missing here: they came faster than they were read");
             }
@@ -52,6 +62,69 @@ pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why there is no line of the past.
+fn nothing(arguments: &LogsArguments, seen: usize) -> String {
+    let known = Known::ask(&arguments.run_dir);
+    let why = [
+        // A service may be named by what only the log knows, its ARN.
+        arguments.service.as_deref().and_then(|name| known.no_service(name)),
+        arguments.caller.as_deref().and_then(|name| known.no_workload(name)),
+        arguments.account.as_deref().and_then(|name| known.no_account(name)),
+    ];
+    let why: Vec<String> = why.into_iter().flatten().collect();
+    match (why.is_empty(), seen) {
+        (false, _) => why.join("\n"),
+        (true, 0) => "no request has ended yet".to_owned(),
+        (true, _) => format!("none of the latest {seen} lines is like that; --backlog looks at more of them"),
+    }
+}
+
+/// Which lines are shown.
+struct Filter<'a> {
+    arguments: &'a LogsArguments,
+    /// Digits that the status begins with.
+    status: Option<String>,
+    /// The earliest start, in seconds since 1970.
+    since: Option<i64>,
+}
+
+impl<'a> Filter<'a> {
+    fn of(arguments: &'a LogsArguments) -> Result<Self, Failure> {
+        let status = arguments.status.as_deref().map(status_filter).transpose()?;
+        let since = arguments.since.as_deref().map(duration::seconds).transpose();
+        let since = since.map_err(|why| Failure::new(format!("--since: {why}")).code(2))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let since = since.map(|seconds| i64::try_from(now.saturating_sub(seconds)).unwrap_or(i64::MAX));
+        Ok(Self { arguments, status, since })
+    }
+
+    fn fits(&self, record: &Record) -> bool {
+        let arguments = self.arguments;
+        let service = |name: &str| {
+            let arn = text(record, "serviceArn");
+            text(record, "serviceName").is_some_and(|service| is_named(service, name))
+                || arn.is_some_and(|arn| is_named(arn, name))
+        };
+        let caller = |name: &str| {
+            let address = text(record, "sourceIpPort").and_then(|source| source.rsplit_once(':')).map(|(ip, _)| ip);
+            text(record, "sourceWorkload").is_some_and(|workload| is_named(workload, name))
+                || address == Some(name)
+                || [text(record, "attestedPrincipal"), text(record, "callerPrincipal")].contains(&Some(name))
+        };
+        let account = |name: &str| text(record, "serviceName").is_some_and(|service| is_of_account(service, name));
+        let began =
+            |since: i64| text(record, "startTime").and_then(brattice_iam::seconds).is_some_and(|start| start >= since);
+        let status =
+            |digits: &str| number(record, "responseCode").is_some_and(|status| status.to_string().starts_with(digits));
+        self.since.is_none_or(began)
+            && arguments.account.as_deref().is_none_or(account)
+            && arguments.service.as_deref().is_none_or(service)
+            && arguments.caller.as_deref().is_none_or(caller)
+            && (!arguments.denied || text(record, "authDeniedReason").is_some())
+            && self.status.as_deref().is_none_or(status)
+    }
 }
 
 /// `404` or `4xx` as the digits that are given.
@@ -73,26 +146,6 @@ fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
 
 fn number(record: &Record, name: &str) -> Option<u64> {
     record.get(name).and_then(Value::as_u64)
-}
-
-fn fits(record: &Record, arguments: &LogsArguments, status: Option<&str>) -> bool {
-    let service = |name: &str| {
-        let arn = text(record, "serviceArn");
-        text(record, "serviceName").is_some_and(|service| is_named(service, name))
-            || arn.is_some_and(|arn| is_named(arn, name))
-    };
-    let caller = |name: &str| {
-        let address = text(record, "sourceIpPort").and_then(|source| source.rsplit_once(':')).map(|(ip, _)| ip);
-        text(record, "sourceWorkload").is_some_and(|workload| is_named(workload, name))
-            || address == Some(name)
-            || [text(record, "attestedPrincipal"), text(record, "callerPrincipal")].contains(&Some(name))
-    };
-    arguments.service.as_deref().is_none_or(service)
-        && arguments.caller.as_deref().is_none_or(caller)
-        && (!arguments.denied || text(record, "authDeniedReason").is_some())
-        && status.is_none_or(|digits| {
-            number(record, "responseCode").is_some_and(|status| status.to_string().starts_with(digits))
-        })
 }
 
 /// A line for people: when, what came of it, who asked whom for what.
@@ -178,14 +231,16 @@ mod tests {
             (&["--status", "4xx"], true),
             (&["--status", "5xx"], false),
             (&["--denied", "--caller", "other"], false),
+            (&["-n", "shop"], true),
+            (&["--account", "platform"], false),
+            (&["-f", "--since", "1m"], false),
         ] {
             let arguments = arguments(words);
-            let status = arguments.status.as_deref().map(|text| status_filter(text).unwrap());
-            assert_eq!(fits(&record(), &arguments, status.as_deref()), fitting, "{words:?}");
+            assert_eq!(Filter::of(&arguments).unwrap().fits(&record()), fitting, "{words:?}");
         }
         let mut passed = record();
         passed.insert("authDeniedReason".into(), "-".into());
-        assert!(!fits(&passed, &arguments(&["--denied"]), None));
+        assert!(!Filter::of(&arguments(&["--denied"])).unwrap().fits(&passed));
         for wrong in ["", "4", "xxx", "9xx", "40x4", "abc"] {
             assert!(status_filter(wrong).is_err(), "{wrong}");
         }

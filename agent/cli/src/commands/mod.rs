@@ -6,13 +6,16 @@ pub(crate) mod cleanup;
 pub(crate) mod documents;
 pub(crate) mod engine;
 pub(crate) mod explain;
+pub(crate) mod explain_field;
 pub(crate) mod flows;
+pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod policy;
 pub(crate) mod preflight;
 pub(crate) mod route;
 pub(crate) mod support_bundle;
 pub(crate) mod switch;
+mod watch;
 
 use clap::CommandFactory as _;
 
@@ -37,8 +40,10 @@ pub(crate) fn completions(shell: clap_complete::Shell) {
 
 /// `brattice man`.
 pub(crate) fn man(directory: &std::path::Path) -> Outcome {
-    clap_mangen::generate_to(Arguments::command(), directory)
-        .map_err(|e| Failure::new(format!("{}: {e}", directory.display())))?;
+    let failed = |e: std::io::Error| Failure::new(format!("{}: {e}", directory.display()));
+    for (name, text) in crate::manual::pages().map_err(failed)? {
+        std::fs::write(directory.join(name), text).map_err(failed)?;
+    }
     Ok(std::process::ExitCode::SUCCESS)
 }
 

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::documents::{check, node_ranges};
 use crate::arguments::{Format, NodeArguments, PreflightArguments};
-use crate::output::{self, Table, Tone, colours, paint, print_json};
+use crate::output::{self, Look, Table, Tone, colours, paint, print_as};
 use crate::{Failure, Outcome, client, escape, users};
 
 pub(crate) fn run(arguments: &PreflightArguments) -> Outcome {
@@ -78,9 +78,13 @@ struct Out {
 
 impl Out {
     fn print(&self, text: &str) {
-        if self.format == Format::Table {
+        if matches!(self.format, Format::Table | Format::Wide) {
             output::print(text);
         }
+    }
+
+    fn table(&self, table: &Table) {
+        self.print(&table.render(Look::of_stdout(self.format == Format::Wide)));
     }
 
     fn heading(&self, name: &str) {
@@ -92,9 +96,9 @@ impl Out {
     }
 
     fn finish(mut self, fits: bool) {
-        if self.format == Format::Json {
+        if matches!(self.format, Format::Json | Format::Yaml) {
             self.section("fits", json!(fits));
-            print_json(&Value::Object(self.sections));
+            print_as(self.format, &Value::Object(self.sections));
         }
     }
 }
@@ -183,7 +187,7 @@ fn show_checks(checks: &[Check], out: &mut Out) -> bool {
         let mend = check.mend.as_deref().filter(|_| !check.ok).unwrap_or("");
         table.row(&[(check.name, Tone::Plain), (word, tone), (&check.found, Tone::Plain), (mend, Tone::Plain)]);
     }
-    out.print(&table.render(colours()));
+    out.table(&table);
     let list: Vec<Value> = checks
         .iter()
         .map(|check| {
@@ -275,7 +279,7 @@ async fn show_interfaces(model: Option<&Model>, out: &mut Out) -> Result<(), Fai
     }
     out.section("interfaces", json!(list));
     out.heading("interfaces");
-    out.print(&table.render(colours()));
+    out.table(&table);
     Ok(())
 }
 

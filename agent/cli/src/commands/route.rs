@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::documents::check;
 use crate::arguments::{BasisArguments, Format, NodeArguments, RequestArguments, RouteArguments};
-use crate::output::{Tone, colours, paint, print, print_json};
+use crate::output::{Tone, colours, paint, print, print_as};
 use crate::{Failure, client, escape};
 
 /// Nothing can be said.
@@ -96,8 +96,10 @@ pub(super) fn show(
     render: impl FnOnce(&Explanation) -> String,
 ) -> crate::Outcome {
     match format {
-        Format::Json => print_json(&json!(explanation)),
-        Format::Table => print(&painted(&escape::text(&render(explanation)), explanation.outcome, colours())),
+        Format::Json | Format::Yaml => print_as(format, &json!(explanation)),
+        Format::Table | Format::Wide => {
+            print(&painted(&escape::text(&render(explanation)), explanation.outcome, colours()));
+        }
     }
     Ok(ExitCode::from(explanation.outcome.exit_code()))
 }

@@ -111,12 +111,12 @@ latest drops
 
 #[test]
 fn status_for_people() {
-    assert_eq!(status(&node(), false), STATUS);
+    assert_eq!(status(&node(), Look::default()), STATUS);
 }
 
 #[test]
 fn switches_and_errors_are_red_on_a_terminal() {
-    let shown = status(&node(), true);
+    let shown = status(&node(), Look { colours: true, ..Look::default() });
     assert!(shown.starts_with("\u{1b}[1;31mBYPASS: service shop/orders, 60 s left\u{1b}[0m\n"), "{shown}");
     assert!(shown.contains("\u{1b}[1;31minvalid\u{1b}[0m"));
     assert!(!shown.contains("\u{1b}[31mx"), "what documents say stays escaped");
@@ -147,11 +147,19 @@ fn services_for_people() {
         target_groups: vec![TargetGroupView { name: "shop/v1".into(), reachable: 1, configured: 2 }],
         origin: "accounts/shop/orders.yaml:1".into(),
     };
+    let wide = Look { wide: true, ..Look::default() };
     assert_eq!(
-        services(&[service], false),
+        services(std::slice::from_ref(&service), wide),
         "\
-SERVICE      STATUS  VIP                                  LISTENERS  TARGETS      NETWORKS                                                              NAMES
-shop/orders  ACTIVE  169.254.64.32 fd00:a9fe::8000:0:0:1  80/HTTP    shop/v1 1/2  platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.svc.test orders.shop.internal
+SERVICE      STATUS                    VIP            IPV6 VIP               LISTENERS  TARGETS      NETWORKS                                                              NAMES                                 FROM
+shop/orders  ACTIVE, 1 network failed  169.254.64.32  fd00:a9fe::8000:0:0:1  80/HTTP    shop/v1 1/2  platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.svc.test orders.shop.internal  accounts/shop/orders.yaml:1
+"
+    );
+    assert_eq!(
+        services(&[service], Look::default()),
+        "\
+SERVICE      STATUS                    VIP            LISTENERS  TARGETS      NAMES
+shop/orders  ACTIVE, 1 network failed  169.254.64.32  80/HTTP    shop/v1 1/2  orders.svc.test orders.shop.internal
 "
     );
 }
@@ -172,7 +180,7 @@ fn workloads_for_people() {
         workload("blue2", "refused", Some("AddressConflict: 10.0.0.10 belongs to blue1 already"), &[]),
     ];
     assert_eq!(
-        workloads(&list, false),
+        workloads(&list, Look { wide: true, ..Look::default() }),
         "\
 WORKLOAD  VPC            INTERFACE  NAMESPACE   STATE     ADDRESSES                REASON
 blue1     platform/blue  blue1      ns\\u{202e}  attached  10.0.0.10 → 100.127.0.1
