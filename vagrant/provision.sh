@@ -16,7 +16,7 @@ for name in blue1 green1; do
     ip link set "$name" up
     ip -n "$name" route add default dev eth0
 done
-cp --recursive --no-clobber /usr/share/doc/brattice/examples/policies/. /etc/brattice/policies/
+cp --recursive --no-clobber /usr/share/doc/brattice/policies/. /etc/brattice/policies/
 systemctl is-active --quiet green1 || systemd-run --unit=green1 --property=NetworkNamespacePath=/run/netns/green1 \
     python3 -m http.server 8080
 

@@ -15,7 +15,7 @@ use crate::{compile, paths, run, setup};
 /// The release that the package is tried on.
 const RELEASE: &str = "bookworm";
 /// What is in it beside the essential packages.
-const INCLUDED: &str = "systemd,systemd-sysv,nftables,iproute2,curl,python3,procps";
+const INCLUDED: &str = "systemd,systemd-sysv,nftables,iproute2,curl,python3,procps,logrotate";
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -61,9 +61,10 @@ fn lint(deb: &Path) -> Result<()> {
     })
 }
 
-/// A Debian root, made once: `target/package/<release>.tar`.
+/// A Debian root, made once for what is in it: `target/package/<release>-<packages>.tar`.
 fn base() -> Result<PathBuf> {
-    let tar = paths::target().join("package").join(format!("{RELEASE}.tar"));
+    let packages = INCLUDED.replace(',', "+");
+    let tar = paths::target().join("package").join(format!("{RELEASE}-{packages}.tar"));
     if tar.exists() {
         return Ok(tar);
     }

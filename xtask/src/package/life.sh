@@ -40,7 +40,22 @@ systemd-analyze verify --man=no brattice.service || fail "systemd-analyze verify
 [ "$(systemctl is-active brattice || true)" = inactive ] || fail "it was started"
 [ -s /usr/share/man/man1/brattice-status.1.gz ] || fail "no page of status"
 [ -s /usr/share/man/man5/brattice-agent.yaml.5.gz ] || fail "no page of agent.yaml"
+for section in "EXIT STATUS" EXAMPLES; do
+    for page in status services flows; do
+        zgrep -q "$section" "/usr/share/man/man1/brattice-$page.1.gz" || fail "no $section in the page of $page"
+    done
+    for page in agent.yaml documents; do
+        zgrep -q "$section" "/usr/share/man/man5/brattice-$page.5.gz" || fail "no $section in the page of $page"
+    done
+done
+[ -s /usr/share/doc/brattice/docs/policies.md ] || fail "no docs"
+brattice validate /usr/share/doc/brattice/policies >/dev/null || fail "the packaged documents are not valid"
+for example in /usr/share/doc/brattice/examples/*/; do
+    brattice validate "$example" >/dev/null || fail "$example is not valid"
+done
 bash -n /usr/share/bash-completion/completions/brattice
+told=$(brattice status 2>&1 || true)
+[[ "$told" = *"systemctl start brattice"* ]] || fail "who has no agent is not told how it is started here: $told"
 [ "$(stat -c %a /etc/brattice/policies)" = 750 ] || fail "mode of the policies directory"
 
 step "two workloads and the example documents"
@@ -125,6 +140,18 @@ call >/dev/null || fail "no service without an agent"
 systemctl start brattice
 [ "$(engine)" = "$first_engine" ] || fail "another engine after stop and start"
 [ "$(programs)" = "$first_programs" ] || fail "other programs after stop and start"
+
+step "the access log is rotated, and no line is lost"
+echo "access-log: /var/log/brattice/access.log" >>/etc/brattice/agent.yaml
+systemctl restart brattice
+logged() { [ "$(cat /var/log/brattice/access.log* | grep -c '"requestMethod":"GET"')" -ge "$1" ]; }
+call >/dev/null || fail "no service with a log"
+until_true 5 "the request is logged" logged 1
+logrotate --force --state /root/logrotate.state /etc/logrotate.d/brattice || fail "logrotate"
+[ -s /var/log/brattice/access.log.1 ] || fail "the log was not rotated"
+call >/dev/null || fail "no service after the rotation"
+until_true 5 "the next one is logged to a new file" grep -q requestMethod /var/log/brattice/access.log
+logged 2 || fail "a line is missing"
 
 step "restarted and upgraded under load: not one request is lost, settings are kept"
 echo "# mine" >>/etc/brattice/agent.yaml

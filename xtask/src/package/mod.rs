@@ -22,6 +22,7 @@ const FILES: &[(&str, &str, u32)] = &[
     ("networkd.network", "usr/lib/systemd/network/50-brattice.network", 0o644),
     ("networkmanager.conf", "usr/lib/NetworkManager/conf.d/50-brattice.conf", 0o644),
     ("etc/agent.yaml", "etc/brattice/agent.yaml", 0o644),
+    ("logrotate", "etc/logrotate.d/brattice", 0o644),
     ("etc/policies/README", "etc/brattice/policies/README", 0o644),
     ("copyright", "usr/share/doc/brattice/copyright", 0o644),
     ("changelog", "usr/share/doc/brattice/changelog", 0o644),
@@ -29,6 +30,11 @@ const FILES: &[(&str, &str, u32)] = &[
     ("man/brattice-agent.yaml.5", "usr/share/man/man5/brattice-agent.yaml.5", 0o644),
     ("man/brattice-documents.5", "usr/share/man/man5/brattice-documents.5", 0o644),
 ];
+/// Pages and examples, which lie below [`DOCUMENTATION`] as they do here, so that their links lead somewhere.
+const PAGES: &[&str] =
+    &["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "docs", "examples", "policies"];
+/// Where pages are in the package.
+const DOCUMENTATION: &str = "usr/share/doc/brattice";
 /// Scripts that dpkg runs.
 const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 /// Shells and where their completions go.
@@ -89,7 +95,10 @@ fn stage(root: &Path, binary: &Path) -> Result<()> {
     let manual = root.join("usr/share/man/man1");
     fs::create_dir_all(&manual)?;
     run::run(Command::new(&program).arg("man").arg(&manual))?;
-    examples(&paths::root().join("policies"), &root.join("usr/share/doc/brattice/examples/policies"))?;
+    for name in PAGES {
+        pages(&paths::root().join(name), &root.join(DOCUMENTATION).join(name))?;
+    }
+    links(&root.join(DOCUMENTATION))?;
     for folder in ["usr/share/man/man1", "usr/share/man/man5"] {
         for page in fs::read_dir(root.join(folder))? {
             compress(&page?.path())?;
@@ -133,7 +142,7 @@ Architecture: {architecture}
 Maintainer: The Brattice authors <maintainers@brattice.dev>
 Installed-Size: {size}
 Depends: libc6 (>= {libc}), libgcc-s1, systemd, nftables, passwd
-Recommends: iproute2
+Recommends: iproute2, logrotate
 Suggests: bpftool
 Description: service network without sidecars, on eBPF
  One agent per host loads eBPF programs that take service traffic from
@@ -156,12 +165,31 @@ fn glibc(binary: &Path) -> Result<String> {
     Ok(format!("{major}.{minor}"))
 }
 
-/// The example documents and their schema.
-fn examples(from: &Path, to: &Path) -> Result<()> {
+/// A page, or a folder of them.
+fn pages(from: &Path, to: &Path) -> Result<()> {
+    if !from.is_dir() {
+        return copy(from, to, 0o644);
+    }
     for entry in fs::read_dir(from)? {
         let path = entry?.path();
-        let name = path.file_name().context("a name")?;
-        if path.is_dir() { examples(&path, &to.join(name))? } else { copy(&path, &to.join(name), 0o644)? }
+        pages(&path, &to.join(path.file_name().context("a name")?))?;
+    }
+    Ok(())
+}
+
+/// Every link of a page to another file must lead to one in the package.
+fn links(folder: &Path) -> Result<()> {
+    let mut files = Vec::new();
+    list(folder, &mut files)?;
+    for page in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(page)?;
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        for target in targets.filter_map(|target| target.split('#').next()).filter(|target| !target.is_empty()) {
+            let there = page.parent().is_some_and(|folder| folder.join(target).exists());
+            if !target.contains("://") && !there {
+                bail!("{}: the link to {target} leads nowhere in the package", page.display());
+            }
+        }
     }
     Ok(())
 }
