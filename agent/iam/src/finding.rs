@@ -170,7 +170,9 @@ pub(crate) fn printable(c: char) -> char {
 }
 
 /// Longest name compared, characters: the work is quadratic in it.
-const LONGEST_NAME: usize = 64;
+const LONGEST_NAME: usize = 128;
+/// Most edits between two names that are near.
+const MOST_EDITS: usize = 8;
 
 /// The candidate nearest to what was written, if it is near; case does not count. Of equals, the first.
 pub(crate) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
@@ -178,7 +180,8 @@ pub(crate) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'
     if written.len() > LONGEST_NAME {
         return None;
     }
-    let limit = written.len() / 3;
+    let limit = (written.len() / 3).min(MOST_EDITS);
+    let alike = |candidate: &&str| candidate.chars().count().abs_diff(written.len()) <= limit;
     let distance = |candidate: &str| {
         let mut row: Vec<usize> = (0..=candidate.len()).collect();
         for (i, a) in written.iter().enumerate() {
@@ -192,7 +195,8 @@ pub(crate) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'
         }
         row[candidate.chars().count()]
     };
-    let best = candidates.into_iter().map(|candidate| (distance(candidate), candidate)).min_by_key(|(d, _)| *d);
+    let best =
+        candidates.into_iter().filter(alike).map(|candidate| (distance(candidate), candidate)).min_by_key(|(d, _)| *d);
     best.filter(|(distance, _)| *distance <= limit).map(|(_, candidate)| candidate)
 }
 

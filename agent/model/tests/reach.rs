@@ -559,3 +559,30 @@ fn a_roles_policy_is_looked_at_as_well() {
         with("{Effect: Allow, Action: '*', Resource: '*', Condition: {StringEquals: {aws:PrincipalTag/team: red}}}");
     assert!(found.contains("no role has a tag `team`"), "{found}");
 }
+
+#[test]
+fn what_is_looked_at_is_bounded() {
+    let mut more = String::new();
+    for number in 0..300 {
+        writeln!(
+            more,
+            "---\nkind: Vpc\nmetadata: {{name: v{number}}}\nspec: {{account: platform, cidrBlocks: [10.0.0.0/16], attachments: [{{interface: \"v{number}-*\"}}], serviceNetworks: [platform/retail]}}"
+        )
+        .unwrap();
+    }
+    // Patterns that have to be looked at closely, for each of hundreds of callers.
+    let list = |make: &dyn Fn(usize) -> String| (0..20).map(make).collect::<Vec<_>>().join(", ");
+    let statement = |number: usize| {
+        format!(
+            r#"{{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": [{}], "Condition": {{"ArnLike": {{"brattice:AttestedPrincipalArn": [{}]}}, "StringLike": {{"vpc-lattice-svcs:RequestPath": [{}]}}}}}}"#,
+            list(&|own| format!("\"*{number}a*b*c*{own}/*\"")),
+            list(&|own| format!("\"arn:*:*:*:*:*w*x*y*{number}-{own}\"")),
+            list(&|own| format!("\"/*p*q*{number}{own}\"")),
+        )
+    };
+    let statements: Vec<String> = (0..30).map(statement).collect();
+    let started = std::time::Instant::now();
+    linked(&policy(&statements.join(", ")), &more);
+    // A fraction of a second; looking at all of it would take minutes.
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+}

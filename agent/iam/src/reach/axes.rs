@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Someone;
-use super::meet::{Meeting, meet};
+use super::meet::{Meeting, cost, meet};
 use crate::condition::{Condition, Test};
 use crate::glob::ANY;
 use crate::key::Key;
@@ -32,6 +32,8 @@ pub(super) struct Axes<'w> {
     pub(super) evidence: Vec<&'w [&'w str]>,
     /// Whether what none of these is, no request is.
     pub(super) exact: bool,
+    /// What it cost to find them, in decisions.
+    pub(super) cost: u32,
 }
 
 impl<'w> Axes<'w> {
@@ -59,14 +61,16 @@ impl<'w> Axes<'w> {
         let mut wanted_paths = Vec::new();
         for (key, conditions) in &by_key {
             match key {
-                Key::RequestMethod => own.methods.extend(own_texts(conditions, facts, work, &mut own.exact)),
+                Key::RequestMethod => {
+                    own.methods.extend(own_texts(conditions, facts, work, &mut own.exact, &mut own.cost));
+                }
                 Key::RequestPath => wanted_paths = globs(conditions, facts, work),
                 Key::RequestHeader(name) => {
-                    let texts = own_texts(conditions, facts, work, &mut own.exact);
+                    let texts = own_texts(conditions, facts, work, &mut own.exact, &mut own.cost);
                     own.fields.push((name.to_string(), choices(texts)));
                 }
                 Key::RequestQueryString(name) => {
-                    let texts = own_texts(conditions, facts, work, &mut own.exact);
+                    let texts = own_texts(conditions, facts, work, &mut own.exact, &mut own.cost);
                     own.query.push((name.to_string(), choices(texts)));
                 }
                 Key::SourceIp => own.addresses.extend(addresses(conditions, someone)),
@@ -97,7 +101,9 @@ impl<'w> Axes<'w> {
         self.exact &= patterns.len() <= MAX_PATTERNS && wanted.len() <= MAX_PATTERNS;
         for resource in patterns.iter().take(MAX_PATTERNS) {
             for path in any.iter().chain(wanted.iter().take(MAX_PATTERNS)) {
-                match meet(resource, &[arn.as_bytes(), path.as_slice()].concat()) {
+                let path = [arn.as_bytes(), path.as_slice()].concat();
+                self.cost = self.cost.saturating_add(cost(resource, &path));
+                match meet(resource, &path) {
                     Meeting::At(text) => self.paths.extend(text.strip_prefix(arn).map(str::to_owned)),
                     Meeting::Never => {}
                     Meeting::Unknown => self.exact = false,
@@ -107,6 +113,7 @@ impl<'w> Axes<'w> {
         for (index, path) in wanted.iter().take(MAX_PATTERNS).enumerate() {
             self.paths.extend(instance(path));
             for other in wanted.iter().take(index) {
+                self.cost = self.cost.saturating_add(cost(path, other));
                 self.paths.extend(both(path, other));
             }
         }
@@ -144,7 +151,13 @@ fn choices(mut texts: Vec<String>) -> Choices {
 }
 
 /// Texts that fit the values of conditions on one key.
-fn own_texts(conditions: &[&Condition], facts: &Facts<'_>, work: &mut Work, exact: &mut bool) -> Vec<String> {
+fn own_texts(
+    conditions: &[&Condition],
+    facts: &Facts<'_>,
+    work: &mut Work,
+    exact: &mut bool,
+    spent: &mut u32,
+) -> Vec<String> {
     let mut texts = Vec::new();
     for condition in conditions {
         let each = condition.values.iter();
@@ -183,7 +196,10 @@ fn own_texts(conditions: &[&Condition], facts: &Facts<'_>, work: &mut Work, exac
     for (index, glob) in globs.iter().take(MAX_PATTERNS).enumerate() {
         texts.extend(instance(glob));
         if wild > 0 {
-            globs.iter().take(index).for_each(|other| texts.extend(both(glob, other)));
+            for other in globs.iter().take(index) {
+                *spent = spent.saturating_add(cost(glob, other));
+                texts.extend(both(glob, other));
+            }
         }
     }
     texts

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::glob::{ANY, ONE};
+use crate::glob::{self, ANY, ONE};
 
 /// Largest number of pairs of places looked at; beyond it the answer is not known.
 const MAX_PAIRS: usize = 1 << 16;
@@ -28,8 +28,26 @@ pub(super) enum Meeting {
     Unknown,
 }
 
+/// What finding a meeting costs at most, in decisions about a request.
+pub(super) fn cost(a: &[u8], b: &[u8]) -> u32 {
+    if [a, b].into_iter().any(|pattern| pattern == [ANY] || is_literal(pattern)) { 1 } else { 50 }
+}
+
+fn is_literal(pattern: &[u8]) -> bool {
+    !pattern.iter().any(|byte| matches!(*byte, ANY | ONE))
+}
+
 /// The patterns are as [`crate::glob`] has them.
 pub(super) fn meet(a: &[u8], b: &[u8]) -> Meeting {
+    for (own, other) in [(a, b), (b, a)] {
+        if is_literal(own) {
+            let fits = glob::matches(other, own, &mut Vec::new());
+            return if fits { Meeting::At(String::from_utf8_lossy(own).into_owned()) } else { Meeting::Never };
+        }
+        if own == [ANY] {
+            return Meeting::At(shortest(other));
+        }
+    }
     let (a, b) = (elements(a), elements(b));
     let width = b.len() + 1;
     let size = (a.len() + 1).saturating_mul(width);
@@ -74,6 +92,16 @@ pub(super) fn meet(a: &[u8], b: &[u8]) -> Meeting {
         go(at + step(x) * width + step(y), Some(by), false);
     }
     Meeting::Never
+}
+
+/// A shortest text that fits.
+fn shortest(pattern: &[u8]) -> String {
+    let character = |element| match element {
+        Element::Any => None,
+        Element::One => Some('x'),
+        Element::Char(c) => Some(c),
+    };
+    elements(pattern).into_iter().filter_map(character).collect()
 }
 
 fn way(reached: &[Option<(usize, Option<char>)>], mut at: usize) -> String {
@@ -140,7 +168,8 @@ mod tests {
             assert_eq!(met(a, b), Meeting::Never, "{a} and {b}");
         }
         let long = "a".repeat(MAX_PAIRS);
-        assert_eq!(met(&long, "*"), Meeting::Unknown);
+        assert_eq!(met(&long, "*"), Meeting::At(long.clone()));
+        assert_eq!(met(&format!("?{long}"), "a?*"), Meeting::Unknown);
     }
 
     proptest! {

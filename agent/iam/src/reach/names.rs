@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use super::meet::{Meeting, meet};
+use super::meet::{Meeting, cost, meet};
 use super::places::Places;
 use super::{Called, Scope, World};
 use crate::condition::{Condition, Test};
@@ -42,6 +42,9 @@ pub(super) fn called<'n>(scope: &'n Scope<'_>, ports: &'n [String]) -> Values<'n
     }
     values
 }
+
+/// What comparing two names costs, in decisions.
+const NEAREST: u32 = 10;
 
 pub(super) struct Names<'n, 'w> {
     policy: &'n Policy,
@@ -159,26 +162,22 @@ impl<'n, 'w> Names<'n, 'w> {
         for (pattern, at) in statement.resources.patterns.iter().zip(&statement.resources.marks) {
             self.useless_variables(pattern, *at, found);
             let glob = pattern.outline();
-            let fits =
-                |arn: &str, rest: &[u8]| !matches!(meet(&glob, &[arn.as_bytes(), rest].concat()), Meeting::Never);
-            if !self.spend(self.scope.called.len() / 4) {
-                return;
-            }
-            if self.scope.called.iter().any(|called| begins_alike(&glob, called.arn) && fits(called.arn, &[b'/', ANY]))
-            {
-                continue;
+            match self.fits_called(&glob, &[b'/', ANY]) {
+                Some(false) => {}
+                Some(true) => continue,
+                None => return,
             }
             if self.places.is_elsewhere(&pattern.text, *at, self.world) {
                 continue;
             }
             let warning = |message: String| Finding::warning(*at, message);
             let text = quote(&pattern.text);
-            if self.scope.called.iter().any(|called| fits(called.arn, b"")) {
+            if self.fits_called(&glob, b"") == Some(true) {
                 let message = format!("{text} is no request: the path stands behind the service's ARN");
                 found.push(warning(message).help(format!("write `{}/*` for all paths", pattern.text)));
                 continue;
             }
-            if self.scope.called.iter().any(|called| fits(called.arn, &[ANY])) {
+            if self.fits_called(&glob, &[ANY]) == Some(true) {
                 let message = format!("{text} is no request: a path begins with `/`");
                 found.push(warning(message).help("write a `/` behind the service's id"));
                 continue;
@@ -189,11 +188,32 @@ impl<'n, 'w> Names<'n, 'w> {
                 [only, rest @ ..] if rest.iter().all(|other| other.arn == only.arn) => {
                     warning(message).help(format!("the policy is for {} alone, {}", only.name, quote(only.arn)))
                 }
-                _ => warning(message)
-                    .nearest(nearest(&service, self.members(&Key::ServiceArn).into_iter().flatten().copied())),
+                _ => {
+                    let arns = self.members(&Key::ServiceArn).into_iter().flatten().copied();
+                    let near = self.near(&service, arns);
+                    warning(message).nearest(near.as_deref())
+                }
             };
             found.push(finding);
         }
+    }
+
+    /// Whether a resource's pattern fits the ARN of something called with `rest` behind it; none: it is not known, as the
+    /// budget is used up.
+    fn fits_called(&mut self, glob: &[u8], rest: &[u8]) -> Option<bool> {
+        if !self.spend(1 + self.scope.called.len() / 64) {
+            return None;
+        }
+        for called in self.scope.called.iter().filter(|called| begins_alike(glob, called.arn)) {
+            let text = [called.arn.as_bytes(), rest].concat();
+            if !self.spend(usize::try_from(cost(glob, &text)).unwrap_or(usize::MAX)) {
+                return None;
+            }
+            if meet(glob, &text) != Meeting::Never {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
 
     /// Variables of keys that no caller has, where nothing stands in for them.
@@ -291,13 +311,15 @@ impl<'n, 'w> Names<'n, 'w> {
         if !self.spend(members.len() / 4) || members.iter().any(|member| fits(&test, key, member)) {
             return None;
         }
-        if *key == Key::AttestedPrincipalArn
-            && self.scope.callers.unnamed.iter().any(|(beginning, end)| {
+        if *key == Key::AttestedPrincipalArn {
+            let name = wildcards(text);
+            for (beginning, end) in &self.scope.callers.unnamed {
                 let own = [beginning.as_bytes(), &[ANY], end.as_bytes()].concat();
-                meet(&wildcards(text), &own) != Meeting::Never
-            })
-        {
-            return None;
+                let spent = usize::try_from(cost(&name, &own)).unwrap_or(usize::MAX);
+                if !self.spend(spent) || meet(&name, &own) != Meeting::Never {
+                    return None;
+                }
+            }
         }
         let account = matches!(key, Key::PrincipalAccount | Key::ResourceAccount | Key::SourceVpcOwnerAccount);
         let elsewhere = if account && is_account(text) {
@@ -373,9 +395,16 @@ impl<'n, 'w> Names<'n, 'w> {
         left.is_some()
     }
 
-    /// The nearest name, if the policy's owner may know it.
-    fn near<'c>(&self, text: &str, names: impl Iterator<Item = &'c str>) -> Option<String> {
-        if self.scope.hints { nearest(text, names).map(str::to_owned) } else { None }
+    /// The nearest name, if the policy's owner may know it. Of more names than the budget allows the first are looked at.
+    fn near<'c>(&mut self, text: &str, names: impl Iterator<Item = &'c str>) -> Option<String> {
+        if !self.scope.hints {
+            return None;
+        }
+        let room = usize::try_from(*self.budget / NEAREST).unwrap_or(usize::MAX);
+        let mut seen = 0;
+        let found = nearest(text, names.take(room).inspect(|_| seen += 1)).map(str::to_owned);
+        *self.budget = self.budget.saturating_sub(NEAREST.saturating_mul(seen));
+        found
     }
 
     fn addresses(&self, text: &str) -> Option<Finding> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::axes::Axes;
 use super::callers::open_name;
-use super::meet::{Meeting, meet};
+use super::meet::{Meeting, cost, meet};
 use super::names::wildcards;
 use super::{Called, Scope, Someone, World};
 use crate::condition::{Condition, Test};
@@ -46,7 +46,7 @@ pub(super) fn search(
         return;
     }
     let sessions = named_sessions(policy);
-    let made = made_up(scope, &sessions);
+    let made = made_up(scope, &sessions, budget);
     let callers = callers(policy, scope, &sessions, &made);
     if scope.called.is_empty() || callers.is_empty() {
         return;
@@ -155,14 +155,17 @@ fn named_sessions(policy: &Policy) -> BTreeSet<&str> {
 }
 
 /// Names that workloads without a document may have and that fit what the policy names, by the position of the caller.
-fn made_up(scope: &Scope<'_>, sessions: &BTreeSet<&str>) -> Vec<(usize, String)> {
+fn made_up(scope: &Scope<'_>, sessions: &BTreeSet<&str>, budget: &mut u32) -> Vec<(usize, String)> {
     let unnamed = scope.callers.all.iter().enumerate().filter(|(_, someone)| someone.unnamed);
     let mut made = Vec::new();
     for (position, someone) in unnamed {
         let Some((beginning, end)) = open_name(someone.attested) else { continue };
         let own = [beginning.as_bytes(), &[ANY], end.as_bytes()].concat();
         for name in sessions {
-            if let Meeting::At(name) = meet(&wildcards(name), &own) {
+            let name = wildcards(name);
+            let Some(left) = budget.checked_sub(cost(&name, &own)) else { return made };
+            *budget = left;
+            if let Meeting::At(name) = meet(&name, &own) {
                 made.push((position, name));
             }
         }
@@ -263,6 +266,7 @@ impl Search<'_, '_> {
         }
         *self.budget = self.budget.saturating_sub(AXES);
         let axes = Axes::new(statements, someone, called.arn, self.world.now, &facts, &mut self.work);
+        *self.budget = self.budget.saturating_sub(axes.cost);
         let sizes = axes.sizes();
         let count = axes.count();
         let mut found = if axes.exact && count <= MAX_REQUESTS { Found::No } else { Found::Unknown };
