@@ -5,7 +5,7 @@
 //! when the asker came over TCP.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
@@ -85,11 +85,40 @@ pub struct Inquiry {
     pub parties: Parties,
     /// Which resolvers answer.
     pub standing: Rc<RefCell<Standing>>,
+    /// For asking several at once.
+    pub spares: Rc<Spares>,
+}
+
+/// Sockets of questions beyond the one that each has: as many as there may be questions, over all of them. Where none is
+/// left, a question lets go of the resolver that it asked first when it asks another.
+#[derive(Debug)]
+pub struct Spares(Cell<u32>);
+
+impl Spares {
+    /// So many.
+    pub fn new(count: u32) -> Rc<Self> {
+        Rc::new(Self(Cell::new(count)))
+    }
+
+    fn take(self: &Rc<Self>) -> Option<Spare> {
+        self.0.set(self.0.get().checked_sub(1)?);
+        Some(Spare(Rc::clone(self)))
+    }
+}
+
+/// One of the [`Spares`], until it is dropped.
+struct Spare(Rc<Spares>);
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get() + 1);
+    }
 }
 
 /// An attempt at one resolver, its number in the race, and what has it ask again.
 struct Attempt {
     number: usize,
+    spare: Option<Spare>,
     work: LocalBoxFuture<'static, io::Result<Message>>,
     again: Rc<Notify>,
 }
@@ -106,7 +135,13 @@ impl Inquiry {
         let answer = loop {
             let until = match race.step(Instant::now()) {
                 Step::Ask(number) => {
-                    attempts.push(self.attempt(number, asked[number]));
+                    // Who is on trial may still be listened to when the question is answered.
+                    let more = trial || !attempts.is_empty();
+                    let spare = if more { self.spares.take() } else { None };
+                    if more && spare.is_none() && !attempts.is_empty() {
+                        race.forget(attempts.remove(0).number);
+                    }
+                    attempts.push(self.attempt(number, asked[number], spare));
                     continue;
                 }
                 Step::AskAgain(number) => {
@@ -137,7 +172,7 @@ impl Inquiry {
         for number in race.silent(Instant::now()) {
             self.standing.borrow_mut().silent(asked[number].address, Instant::now());
         }
-        let trial = attempts.into_iter().find(|attempt| trial && attempt.number == 0);
+        let trial = attempts.into_iter().find(|attempt| trial && attempt.number == 0 && attempt.spare.is_some());
         let trial = trial.map(|attempt| self.watch(attempt, asked[0].address));
         let answer = match answer {
             Some(answer) => adopt(&self.question, answer, dns),
@@ -150,23 +185,25 @@ impl Inquiry {
         self.upstreams.iter().map(|upstream| upstream.address)
     }
 
-    fn attempt(&self, number: usize, upstream: Upstream) -> Attempt {
+    fn attempt(&self, number: usize, upstream: Upstream, spare: Option<Spare>) -> Attempt {
         if let Some((generation, _)) = upstream.workload {
             self.parties.add(upstream.address.ip(), generation);
         }
         let again = Rc::new(Notify::new());
         let (question, over_tcp, notified) = (Rc::clone(&self.question), self.over_tcp, Rc::clone(&again));
         let work = async move { exchange(&question, upstream, over_tcp, &notified).await };
-        Attempt { number, work: Box::pin(work), again }
+        Attempt { number, spare, work: Box::pin(work), again }
     }
 
     /// It counts as one that answers if it would have been in time by itself.
     fn watch(&self, attempt: Attempt, address: SocketAddr) -> Trial {
         let standing = Rc::clone(&self.standing);
         Box::pin(async move {
-            if let Ok(Ok(_)) = timeout(HEAD_START, attempt.work).await {
+            let Attempt { work, spare, .. } = attempt;
+            if let Ok(Ok(_)) = timeout(HEAD_START, work).await {
                 standing.borrow_mut().answered(address);
             }
+            drop(spare);
         })
     }
 }
@@ -176,7 +213,7 @@ async fn first(attempts: &mut Vec<Attempt>) -> (usize, io::Result<Message>) {
     poll_fn(|cx| {
         for place in 0..attempts.len() {
             if let Poll::Ready(result) = attempts[place].work.poll_unpin(cx) {
-                return Poll::Ready((attempts.swap_remove(place).number, result));
+                return Poll::Ready((attempts.remove(place).number, result));
             }
         }
         Poll::Pending

@@ -37,7 +37,7 @@ use crate::{
     tasks::{Parties, Tasks},
 };
 
-use forward::{Inquiry, Trial};
+use forward::{Inquiry, Spares, Trial};
 use question::{Triage, triage};
 use standing::Standing;
 
@@ -70,12 +70,14 @@ pub fn serve(server: Server) -> io::Result<()> {
 async fn run(server: Server) -> io::Result<()> {
     let Server { udp, tcp, shared, mut orders } = server;
     let gate = Gate::new(shared.state.load().revision > 0);
+    let spares = shared.limits.dns_in_flight;
     let resolver = Rc::new(Resolver {
         sources: RefCell::new(Sources::all(&shared.settings)),
         shared,
         tasks: Rc::default(),
         in_flight: Rc::default(),
         standing: Rc::default(),
+        spares: Spares::new(spares),
     });
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
     let mut serving = vec![tokio::task::spawn_local(gate.behind(stream::accept(Rc::clone(&resolver), tcp)))];
@@ -113,6 +115,7 @@ struct Resolver {
     sources: RefCell<Sources>,
     in_flight: Rc<Cell<u32>>,
     standing: Rc<RefCell<Standing>>,
+    spares: Rc<Spares>,
 }
 
 /// A place among the questions in flight, until it is dropped.
@@ -211,8 +214,8 @@ impl Resolver {
         forwarded.add(1);
         let parties = Parties::default();
         parties.set(0, caller.alias, caller.generation);
-        let (question, standing) = (Rc::from(question), Rc::clone(&self.standing));
-        let inquiry = Inquiry { question, upstreams, over_tcp, parties, standing };
+        let (standing, spares) = (Rc::clone(&self.standing), Rc::clone(&self.spares));
+        let inquiry = Inquiry { question: Rc::from(question), upstreams, over_tcp, parties, standing, spares };
         Plan::Forward(Forward { inquiry, state: Arc::clone(state), admitted })
     }
 

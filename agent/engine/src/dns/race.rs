@@ -107,6 +107,13 @@ impl Race {
         self.hasten(now);
     }
 
+    /// Nobody listens to this one any more.
+    pub fn forget(&mut self, place: usize) {
+        if let Some(resolver) = self.resolvers.get_mut(place) {
+            *resolver = Resolver::Out;
+        }
+    }
+
     /// Once all have been asked and one has failed, there is an answer, if a bad one: the others get less time.
     fn hasten(&mut self, now: Instant) {
         if self.asked == self.resolvers.len() && self.resolvers.contains(&Resolver::Out) {

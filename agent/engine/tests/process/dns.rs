@@ -41,6 +41,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("dns::without_resolvers_other_names_do_not_exist", without_resolvers_other_names_do_not_exist),
     ("dns::a_dead_resolver_costs_the_first_question_alone", a_dead_resolver_costs_the_first_question_alone),
     ("dns::late_answers_are_taken", late_answers_are_taken),
+    ("dns::questions_have_few_sockets", questions_have_few_sockets),
     ("dns::lost_questions_are_asked_again", lost_questions_are_asked_again),
     ("dns::questions_in_flight_are_bounded", questions_in_flight_are_bounded),
     ("dns::connections_carry_many_questions_and_may_not_idle", connections_carry_many_questions_and_may_not_idle),
@@ -515,6 +516,23 @@ fn late_answers_are_taken() {
             let answer = ask(BLUE, &kit, "www.example.", RecordType::A).await;
             assert_eq!(answer.metadata.response_code, ResponseCode::NoError, "{upstreams:?}");
             assert_eq!(addresses(&answer)[0], IpAddr::from([192, 0, 2, 1]));
+        }
+    });
+}
+
+/// Questions may ask several resolvers at once, but have at most twice as many sockets as there may be questions.
+fn questions_have_few_sockets() {
+    block_on(async {
+        let late = Resolver::start_late("127.66.0.1", Duration::from_millis(1_000), good).await;
+        let dead = [UdpSocket::bind("127.66.0.2:0").await.unwrap(), UdpSocket::bind("127.66.0.3:0").await.unwrap()];
+        let upstreams = [late.address, dead[0].local_addr().unwrap(), dead[1].local_addr().unwrap()];
+        for (dns_in_flight, code) in [(1, ResponseCode::ServFail), (2, ResponseCode::NoError)] {
+            let limits = Limits { dns_in_flight, ..Limits::default() };
+            let kit = Kit::new();
+            let (_engine, _agent) =
+                Engine::serving_with(Settings { limits, ..settings() }, &kit, snapshot(&upstreams)).await;
+            let answer = ask(BLUE, &kit, "www.example.", RecordType::A).await;
+            assert_eq!(answer.metadata.response_code, code, "{dns_in_flight} questions");
         }
     });
 }
