@@ -131,6 +131,11 @@ impl Glob {
     /// # Errors
     /// Says what is wrong with it, for people.
     pub fn path(pattern: &str) -> Result<Self, String> {
+        if let Some(below) = pattern.strip_prefix("/sys/fs/cgroup/") {
+            return Err(format!(
+                "a path begins below the root of the hierarchy: write `{below}`, without /sys/fs/cgroup"
+            ));
+        }
         let pattern = pattern.trim_start_matches('/');
         if pattern.is_empty() || pattern.chars().count() > LONGEST_GLOB {
             return Err(format!("a pattern has 1 to {LONGEST_GLOB} characters below the root"));
@@ -229,6 +234,8 @@ mod tests {
         let covers = |pattern: &str, path: &str| Glob::path(pattern).unwrap().covers(path);
         assert!(covers("/system.slice/pay.service", "system.slice/pay.service/worker"));
         assert!(covers("system.slice/docker-*.scope", "system.slice/docker-0a1b.scope"));
+        let why = Glob::path("/sys/fs/cgroup/system.slice/pay.service").unwrap_err();
+        assert!(why.contains("write `system.slice/pay.service`"), "{why}");
         assert!(covers("kubepods*/pod7", "kubepods.slice/burstable/pod7/app"));
         assert!(!covers("system.slice/pay.service", "system.slice/pay.service-2"));
         assert!(

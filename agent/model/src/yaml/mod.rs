@@ -6,6 +6,7 @@
 mod decoder;
 mod policy;
 mod tree;
+mod words;
 
 pub(crate) use decoder::{Decoder, Fields};
 pub(crate) use policy::diagnostic as policy_diagnostic;

@@ -118,6 +118,10 @@ fn unprintable(text: &str) -> Option<Refusal> {
     };
     let index = text.find(bad)?;
     let found = text[index..].chars().next().map_or(0, u32::from);
+    if found == 0 && text.chars().skip(1).step_by(2).take(8).all(|c| c == '\0') {
+        let message = "not YAML: it is written in UTF-16".to_owned();
+        return Some(Refusal { mark: end_of(&text[..index]), message, help: "save it as UTF-8" });
+    }
     let message = format!("not YAML: it has the control character U+{found:04X}");
     Some(Refusal { mark: end_of(&text[..index]), message, help: "is this a text file in UTF-8?" })
 }
@@ -177,7 +181,8 @@ impl<'t> Reader<'t> {
             Some(Err(error)) => {
                 let marker = error.marker();
                 let mark = on_its_line(self.text, Mark::of(Span::empty(*marker)).at_most(self.end));
-                Err(Refusal { mark, message: format!("not YAML: {}", error.info()), help: "" })
+                let super::words::Said { mark, message, help } = super::words::say(self.text, mark, error.info());
+                Err(Refusal { mark, message, help })
             }
             None => Err(Refusal { mark: self.last, message: "not YAML: unexpected end".into(), help: "" }),
         }
@@ -341,7 +346,13 @@ impl<'t> Reader<'t> {
                     first.line,
                     first.column
                 );
-                self.refuse(key.mark, message, "keep one of them");
+                let begins = depth == 0 && matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "spec");
+                let help = if begins {
+                    "keep one of them; if another document begins here, put a line `---` before it"
+                } else {
+                    "keep one of them"
+                };
+                self.refuse(key.mark, message, help);
                 continue;
             }
             seen.insert(name.clone(), key.mark);
