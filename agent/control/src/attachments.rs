@@ -14,10 +14,12 @@ use brattice_model::Evidence;
 use ipnet::IpNet;
 
 pub use self::hosts::{HostProcesses, HostWish, aliases};
+pub use self::rests::Rests;
 pub use self::wishes::{VpcWish, Wishes, WorkloadWish, paired};
 use crate::aliases::{Claim, Identity};
 
 mod hosts;
+mod rests;
 mod wishes;
 
 /// Why an interface or an address is refused; stable words.
@@ -170,15 +172,16 @@ pub fn identity_of(interface: &Interface) -> Option<Identity> {
     Some(identity(interface))
 }
 
-/// Decides. `holders`: who has an alias for an address of a VPC now.
+/// Decides. `holders`: who has an alias for an address of a VPC now. `rests`: addresses whose holder went away.
 pub fn decide(
     interfaces: &[Interface],
     wishes: &Wishes,
     holders: &BTreeMap<(String, IpAddr), Identity>,
+    rests: &Rests,
 ) -> Vec<Decision> {
     let (mut decisions, documents) = select(interfaces, wishes);
     decisions.extend(hosts::decide(&wishes.workloads, &wishes.places));
-    give_addresses(&mut decisions, &documents, interfaces, wishes, holders);
+    give_addresses(&mut decisions, &documents, interfaces, wishes, holders, rests);
     unique_names(&mut decisions, &documents);
     decisions.sort_by(|a, b| (&a.vpc, &a.name, a.ifindex).cmp(&(&b.vpc, &b.name, b.ifindex)));
     decisions
@@ -365,6 +368,7 @@ fn give_addresses(
     interfaces: &[Interface],
     wishes: &Wishes,
     holders: &BTreeMap<(String, IpAddr), Identity>,
+    rests: &Rests,
 ) {
     // (VPC, address) → claims, by rank.
     let mut claims: BTreeMap<(String, IpAddr), Vec<(Rank, usize)>> = BTreeMap::new();
@@ -403,6 +407,11 @@ fn give_addresses(
                 continue;
             }
             let key = (decision.vpc.clone(), address);
+            // What a document says is no claim of the workload's own.
+            if !is_documented && let Some(text) = rests.bars(&key, decision) {
+                decision.refuse(Some(address), Code::AddressConflict, text);
+                continue;
+            }
             let newcomer = holders.get(&key) != Some(&identity);
             let rank = Rank { discovered: !is_documented, newcomer, ifindex: decision.ifindex };
             claims.entry(key).or_default().push((rank, index));

@@ -1,7 +1,9 @@
 //! One node: the loop that owns everything the agent knows, and brings kernel and engine to what the documents say.
 
 mod looking;
+mod noticing;
 mod numbers;
+mod reading;
 mod reconciling;
 mod starting;
 
@@ -26,10 +28,9 @@ use crate::aliases::{Aliases, Claim};
 use crate::api::answers::{Asked, Inquiry};
 use crate::api::server::{Call, Reply};
 use crate::api::views;
-use crate::attachments::Decision;
+use crate::attachments::{Decision, Rests};
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
-use crate::linking::{Linking, pools};
 use crate::notify::Notifier;
 use crate::owners::Owners;
 use crate::policies::watch::Watch as PoliciesWatch;
@@ -116,6 +117,7 @@ pub(crate) struct Node {
     pub(crate) places: Places,
     pub(crate) decisions: Vec<Decision>,
     pub(crate) since: Since,
+    rests: Rests,
     desired: Desired,
     pub(crate) snapshot: Arc<Snapshot>,
     pending: Option<Pending>,
@@ -134,10 +136,16 @@ pub(crate) struct Node {
     pub(crate) unmended: Option<String>,
     /// What others' routes and rules lead elsewhere, as logged.
     astray: Vec<String>,
-    /// What could not be written to the kernel, or the disk, last time.
+    /// What could not be written to the kernel last time.
     pub(crate) failures: BTreeSet<String>,
+    /// Why the state is not on disk.
+    pub(crate) unsaved: Option<String>,
+    pub(crate) noticed: noticing::Noticed,
     /// Last good documents that are not on disk yet; none = to be removed there.
     unkept: BTreeMap<Owner, Option<LastGood>>,
+    /// Why they are not.
+    pub(crate) unkept_why: Vec<String>,
+    readings: reading::Readings,
     pub(crate) drops: Drops,
     numbers: numbers::Numbers,
     /// Held while a probe is on its way.
@@ -181,7 +189,8 @@ impl Node {
                         break;
                     }
                 },
-                () = policies.changed() => self.follow_documents(None).await,
+                () = policies.changed() => self.readings.want(Instant::now()),
+                step = self.readings.next() => self.step(step).await,
                 () = network.notified() => {
                     tokio::time::sleep(pause.saturating_sub(looked.elapsed())).await;
                     looked = Instant::now();
@@ -216,61 +225,6 @@ impl Node {
         }
     }
 
-    /// Reads the directory and puts in force what may come into force. Documents that changed are a new chance for an engine
-    /// that stays down.
-    async fn follow_documents(&mut self, accepted: Option<&Owner>) {
-        let changed = self.read_policies(accepted);
-        self.reconcile().await;
-        if changed {
-            self.engine.revive().await;
-        }
-    }
-
-    /// Reads the directory and links what may come into force; whether anything did.
-    fn read_policies(&mut self, accepted: Option<&Owner>) -> bool {
-        let read = crate::policies::read::read(&self.settings.policies);
-        let outcome = {
-            let options = self.datapath.options();
-            let linking = Linking {
-                vips: &self.state.vips,
-                dns_suffix: &self.settings.dns_suffix,
-                vip: options.vip,
-                alias: options.alias,
-                ipv6: pools(options.ipv6, self.ipv6 == Ipv6::On),
-            };
-            self.owners.apply(read, accepted, &mut |documents| linking.link(documents))
-        };
-        self.model = Arc::new(outcome.linked.model);
-        self.state.vips = outcome.linked.vips;
-        self.warn(&outcome.linked.warnings);
-        let changed = !outcome.changed.is_empty() || !outcome.removed.is_empty();
-        self.remember(outcome.changed, outcome.removed);
-        self.look_at_places();
-        changed
-    }
-
-    /// What the next [`Self::keep`] has to write: whose documents changed, whose are gone.
-    fn remember(&mut self, changed: Vec<LastGood>, removed: Vec<Owner>) {
-        self.unkept.extend(changed.into_iter().map(|good| (good.owner.clone(), Some(good))));
-        self.unkept.extend(removed.into_iter().map(|owner| (owner, None)));
-    }
-
-    /// Writes the last good documents that are not on disk yet. What the disk refuses is shown, and tried again.
-    fn keep(&mut self) {
-        let (directory, failures) = (&self.directory, &mut self.failures);
-        self.unkept.retain(|owner, good| {
-            let result = match good {
-                Some(good) => directory.save_owner(good),
-                None => directory.remove_owner(owner),
-            };
-            if let Err(e) = &result {
-                error!(%owner, error = %e, "the owner's last good documents cannot be written; a restart now would bring back the ones before");
-                failures.insert(format!("the state directory does not keep the documents of {owner}: {e}"));
-            }
-            result.is_err()
-        });
-    }
-
     /// Logs findings that are new.
     fn warn(&mut self, warnings: &BTreeMap<Owner, Vec<Diagnostic>>) {
         let now: BTreeSet<String> = warnings.values().flatten().map(ToString::to_string).take(MAX_WARNINGS).collect();
@@ -290,6 +244,7 @@ impl Node {
                 }
                 self.applied = revision;
             }
+            Event::Adopted(revision) => self.number_above(revision).await,
             Event::Refused { revision, reason } => {
                 error!(revision, reason, "the engine refused the snapshot and keeps the one before");
                 self.refused = Some(format!("revision {revision}: {reason}"));
@@ -337,9 +292,17 @@ impl Node {
             Ok(_) => self.look_at_network().await,
             Err(e) => warn!(error = %e, "whether all programs are attached cannot be asked"),
         }
-        let failed = !self.failures.is_empty() || !self.attach_errors.is_empty();
-        if failed && self.reconciled.elapsed() >= RETRY {
+        self.notice();
+        let failed = !self.failures.is_empty() || !self.attach_errors.is_empty() || self.unsaved.is_some();
+        if self.rests.over(Instant::now()) {
             self.reconcile().await;
+        }
+        if self.reconciled.elapsed() >= RETRY {
+            if !self.unkept.is_empty() {
+                self.readings.want(Instant::now());
+            } else if failed {
+                self.reconcile().await;
+            }
         }
     }
 
@@ -349,6 +312,19 @@ impl Node {
             Some(host) => host.keys().any(|key| self.maps.hosts.known().contains_key(&key)),
             None => self.attached.contains(&decision.ifindex),
         }
+    }
+
+    /// Attached workloads whose link is down, with VPC and interface. A tap is when its guest is off, which is no fault.
+    pub(crate) fn links_down(&self) -> Vec<(&str, &str, &str)> {
+        let attached = self.decisions.iter().filter(|decision| decision.ifindex != 0 && decision.attached());
+        let down = |ifindex: u32| {
+            let interface = self.interfaces.iter().find(|interface| interface.ifindex == ifindex);
+            interface.is_some_and(|interface| interface.kind == "veth" && !interface.up)
+        };
+        attached
+            .filter(|decision| down(decision.ifindex))
+            .map(|decision| (decision.name.as_str(), decision.vpc.as_str(), decision.interface.as_str()))
+            .collect()
     }
 
     /// The alias of a workload's address, if the kernel takes what comes from there.
@@ -374,7 +350,7 @@ impl Node {
             Request::Services => Answer::Services(views::services(self)).into(),
             Request::Workloads => Answer::Workloads(views::workloads(self)).into(),
             Request::Switch { mode, scope, on, seconds } => self.switch(mode, &scope, on, seconds).into(),
-            Request::Accept { owner } => self.accept(&Owner::from(owner)).await.into(),
+            Request::Accept { owner } => return self.accept(Owner::from(owner), answer),
             Request::Flows | Request::Logs { .. } | Request::Recall { .. } => {
                 self.hand_over(&request, connection).await
             }
@@ -463,37 +439,24 @@ impl Node {
         Answer::Error { code: ErrorCode::Failed, message }.into()
     }
 
-    async fn accept(&mut self, owner: &Owner) -> Answer {
-        if !self.owners.is_known(owner) {
-            let known: Vec<String> = self.owners.views().into_keys().collect();
-            let message = format!("there is no owner {owner}; there are {}", known.join(", "));
-            return Answer::Error { code: ErrorCode::NotFound, message };
-        }
-        self.follow_documents(Some(owner)).await;
-        let view = self.owners.views().remove(&owner.to_string());
-        match view {
-            None => Answer::Done { message: format!("accepted: {owner} has no documents any more") },
-            Some(view) if view.state == "in-force" => {
-                Answer::Done { message: format!("accepted: revision {} of {owner} is in force", view.revision) }
-            }
-            Some(view) => Answer::Error {
-                code: ErrorCode::Failed,
-                message: format!("{owner} is {}: {}", view.state, view.errors.join("; ")),
-            },
-        }
-    }
-
     /// Writes the state, if it changed.
     fn save(&mut self) {
         self.state.aliases = self.aliases.save();
         if self.state == self.saved {
+            self.unsaved = None;
             return;
         }
         match self.directory.save(&self.state) {
-            Ok(()) => self.saved = self.state.clone(),
+            Ok(()) => {
+                self.saved = self.state.clone();
+                self.unsaved = None;
+            }
             Err(e) => {
                 error!(error = %e, "the state cannot be written; a restart now would forget aliases and revisions");
-                self.failures.insert(format!("the state directory: {e}"));
+                let why = self.directory.refusal(&e);
+                self.unsaved = Some(format!(
+                    "the state directory keeps neither aliases nor revisions, and a restart now would forget them: {why}"
+                ));
             }
         }
     }

@@ -3,21 +3,26 @@
 //! Every reading of the directory starts from what is in force. An owner's new documents replace its old ones only if
 //! they are readable, valid by themselves, valid together with everybody else's, and do not remove more than half of its
 //! services (that must be accepted by hand: a half-mounted volume looks like a deletion). Nobody else's documents wait
-//! for that.
+//! for that, nor until an owner's files are written to the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use brattice_model::{Diagnostic, Documents, Linked, Owner, Severity, Source, parse, removed_services};
 use brattice_wire::api::OwnerView;
 use tracing::{info, warn};
 
-use crate::policies::read::{ReadError, Tree};
+use crate::policies::read::{Found, ReadError, Tree};
+use crate::policies::settle::{Look, Settling, Verdict};
 use crate::state::LastGood;
 
 /// Most errors, and most warnings, of one owner that are kept for `brattice status`.
 pub const MAX_ERRORS: usize = 32;
 /// Most owners whose refused documents are tried again alone after a failed link of all.
 const MAX_RETRIES: usize = 16;
+/// Parsing takes about this long per byte, for the order in which owners are parsed.
+const PER_BYTE: Duration = Duration::from_nanos(120);
 
 /// Where an owner stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,17 +33,23 @@ pub enum OwnerState {
     Invalid,
     /// What is on disk removes too much and waits for `brattice accept`.
     HeldBack,
+    /// What is on disk is not written to the end; the last good documents are in force.
+    BeingWritten,
     /// Nothing can be read; the last good documents are in force.
     Missing,
 }
 
 impl OwnerState {
+    /// All names.
+    pub const NAMES: [&'static str; 5] = ["in-force", "invalid", "held-back", "being-written", "missing"];
+
     /// As `brattice status` shows it.
     pub fn name(self) -> &'static str {
         match self {
             Self::InForce => "in-force",
             Self::Invalid => "invalid",
             Self::HeldBack => "held-back",
+            Self::BeingWritten => "being-written",
             Self::Missing => "missing",
         }
     }
@@ -47,12 +58,12 @@ impl OwnerState {
 #[derive(Clone, Debug)]
 struct Good {
     revision: u64,
-    sources: Vec<Source>,
-    documents: Documents,
+    sources: Arc<Vec<Source>>,
+    documents: Arc<Documents>,
 }
 
 /// Files, and what was read from them: documents, or errors.
-type Waiting = (Vec<Source>, Result<Documents, Vec<String>>);
+type Waiting = (Arc<Vec<Source>>, Result<Arc<Documents>, Vec<String>>);
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -63,12 +74,37 @@ struct Entry {
     errors: Vec<String>,
 }
 
-/// All owners.
-#[derive(Debug, Default)]
+/// All owners. A copy shares their documents.
+#[derive(Clone, Debug, Default)]
 pub struct Owners {
     owners: BTreeMap<Owner, Entry>,
     /// What is in force, but not as written.
     warnings: BTreeMap<Owner, Vec<String>>,
+    /// Files on disk that are passed over.
+    notes: BTreeMap<Owner, Vec<String>>,
+    settling: Settling,
+    /// How long whose documents were parsed, while some are left to parse.
+    spent: BTreeMap<Owner, Duration>,
+}
+
+/// How a reading is taken in.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The owner whose files are taken as they are, whatever they remove.
+    pub accepted: Option<&'a Owner>,
+    /// When the directory was read.
+    pub now: Instant,
+    /// The same by the clock that file times are of.
+    pub clock: SystemTime,
+    /// Parsing ends after this long, and goes on at the next reading; none: all is parsed.
+    pub budget: Option<Duration>,
+}
+
+impl<'a> Terms<'a> {
+    /// Of a reading that is made now.
+    pub fn now(accepted: Option<&'a Owner>, budget: Option<Duration>) -> Self {
+        Self { accepted, now: Instant::now(), clock: SystemTime::now(), budget }
+    }
 }
 
 /// What a reading led to.
@@ -80,12 +116,14 @@ pub struct Outcome {
     pub changed: Vec<LastGood>,
     /// Owners that have no documents any more.
     pub removed: Vec<Owner>,
+    /// When the directory is to be read again without an event: something waits.
+    pub again: Option<Duration>,
 }
 
 /// Makes a model of everybody's documents.
 pub type Linker<'a> = &'a mut dyn FnMut(&BTreeMap<Owner, Documents>) -> Linked;
 
-type Candidates = BTreeMap<Owner, (Vec<Source>, Documents)>;
+type Candidates = BTreeMap<Owner, (Arc<Vec<Source>>, Arc<Documents>)>;
 
 impl Owners {
     /// From the disk. Documents that this version cannot read any more are reported and left out.
@@ -94,7 +132,11 @@ impl Owners {
         for (owner, last) in saved {
             let entry = match parse(&owner, &last.sources) {
                 Ok(documents) => {
-                    let good = Good { revision: last.revision, sources: last.sources, documents };
+                    let good = Good {
+                        revision: last.revision,
+                        sources: Arc::new(last.sources),
+                        documents: Arc::new(documents),
+                    };
                     Entry { good: Some(good), waiting: None, state: OwnerState::Missing, errors: vec![] }
                 }
                 Err(errors) => {
@@ -104,14 +146,16 @@ impl Owners {
             };
             owners.insert(owner, entry);
         }
-        Self { owners, warnings: BTreeMap::new() }
+        Self { owners, ..Self::default() }
     }
 
-    /// Takes in a reading of the directory. `accepted`: the owner whose removals are accepted.
-    pub fn apply(&mut self, read: Result<Tree, ReadError>, accepted: Option<&Owner>, link: Linker<'_>) -> Outcome {
+    /// Takes in a reading of the directory.
+    pub fn apply(&mut self, read: Result<Tree, ReadError>, terms: &Terms<'_>, link: Linker<'_>) -> Outcome {
+        let mut again = None;
         let candidates = match read {
-            Ok(tree) if !tree.is_empty() || self.in_force().is_empty() || accepted.is_some() => {
-                self.sort(tree, accepted)
+            Ok(tree) if !tree.is_empty() || !self.any_in_force() || terms.accepted.is_some() => {
+                let settled = self.settled(tree, terms, &mut again);
+                self.sort(settled, terms, &mut again)
             }
             Ok(_) => {
                 self.all_missing("the policies directory is empty: not mounted yet? The last good documents stay in force; if everything is to go, run `brattice accept operator`");
@@ -124,7 +168,7 @@ impl Owners {
         };
         let (linked, candidates) = self.link(candidates, link);
         self.warnings = linked.warnings.iter().map(|(owner, found)| (owner.clone(), shown(found))).collect();
-        let mut outcome = Outcome { linked, changed: Vec::new(), removed: Vec::new() };
+        let mut outcome = Outcome { linked, changed: Vec::new(), removed: Vec::new(), again };
         for (owner, (sources, documents)) in candidates {
             self.put_in_force(&mut outcome, owner, sources, documents);
         }
@@ -133,8 +177,12 @@ impl Owners {
 
     /// Documents in force.
     pub fn in_force(&self) -> BTreeMap<Owner, Documents> {
-        let good = |entry: &Entry| entry.good.as_ref().map(|good| good.documents.clone());
+        let good = |entry: &Entry| entry.good.as_ref().map(|good| Documents::clone(&good.documents));
         self.owners.iter().filter_map(|(owner, entry)| Some((owner.clone(), good(entry)?))).collect()
+    }
+
+    fn any_in_force(&self) -> bool {
+        self.owners.values().any(|entry| entry.good.is_some())
     }
 
     /// Whether a change of this owner waits to be accepted.
@@ -153,7 +201,10 @@ impl Owners {
             revision: entry.good.as_ref().map_or(0, |good| good.revision),
             state: entry.state.name().to_owned(),
             errors: entry.errors.clone(),
-            warnings: self.warnings.get(owner).cloned().unwrap_or_default(),
+            warnings: [&self.warnings, &self.notes]
+                .iter()
+                .flat_map(|all| all.get(owner).into_iter().flatten().cloned())
+                .collect(),
             documents: entry.good.as_ref().map_or(0, |good| u32::try_from(good.documents.len()).unwrap_or(u32::MAX)),
         };
         self.owners.iter().map(|(owner, entry)| (owner.to_string(), view(owner, entry))).collect()
@@ -173,53 +224,89 @@ impl Owners {
         }
     }
 
-    /// Sorts owners into those whose documents may come into force and those whose may not.
-    fn sort(&mut self, tree: Tree, accepted: Option<&Owner>) -> Candidates {
-        let mut candidates = Candidates::new();
+    /// The files of those owners that are written to the end; what is on disk of others is as if it were not there yet.
+    fn settled(
+        &mut self,
+        tree: Tree,
+        terms: &Terms<'_>,
+        again: &mut Option<Duration>,
+    ) -> BTreeMap<Owner, Result<Vec<Source>, Vec<String>>> {
         let Tree { owners: mut found, accounts_unknown } = tree;
+        self.notes = found.iter().map(|(owner, found)| (owner.clone(), shown(&found.notes))).collect();
         let known: BTreeSet<Owner> = self.owners.keys().chain(found.keys()).cloned().collect();
+        let mut settled = BTreeMap::new();
         for owner in known {
-            let entry = self.owners.entry(owner.clone()).or_insert(Entry {
-                good: None,
-                waiting: None,
-                state: OwnerState::InForce,
-                errors: Vec::new(),
-            });
-            let sources = match found.remove(&owner) {
-                Some(Ok(sources)) => sources,
-                Some(Err(errors)) => {
-                    entry.set(&owner, OwnerState::Invalid, errors);
-                    continue;
-                }
+            let Found { sources, look, .. } = match found.remove(&owner) {
+                Some(found) => found,
                 None if accounts_unknown => {
-                    entry.set(&owner, OwnerState::Missing, vec!["the accounts' folders cannot be listed".to_owned()]);
+                    let why = vec!["the accounts' folders cannot be listed".to_owned()];
+                    self.entry(&owner).set(&owner, OwnerState::Missing, why);
                     continue;
                 }
-                // The folder is gone: as if it were empty.
-                None => Vec::new(),
+                // The folder is gone: as if it were empty, and had changed just now.
+                None => Found {
+                    look: Look { changed: Some(terms.clock), ..Look::default() },
+                    ..Found::from(Ok(Vec::new()))
+                },
             };
-            if entry.good.as_ref().is_some_and(|good| good.sources == sources) {
-                entry.waiting = None;
-                entry.set(&owner, OwnerState::InForce, Vec::new());
+            let good = self.owners.get(&owner).and_then(|entry| entry.good.as_ref());
+            let same = matches!((&sources, good), (Ok(sources), Some(good)) if *good.sources == *sources);
+            if same || terms.accepted == Some(&owner) {
+                self.settling.forget(&owner);
+                settled.insert(owner, sources);
                 continue;
             }
-            // Nobody waits for the same documents twice: their owner may have made them large and wrong on purpose.
-            let known = entry.waiting.take().filter(|(known, _)| *known == sources);
-            let (_, parsed) = entry.waiting.insert(known.unwrap_or_else(|| {
-                let parsed = parse(&owner, &sources).map_err(|errors| lines(&errors));
-                (sources.clone(), parsed)
-            }));
+            match self.settling.judge(&owner, &look, terms.now, terms.clock) {
+                Verdict::Settled => drop(settled.insert(owner, sources)),
+                Verdict::Wait { again: when, why } => {
+                    sooner(again, when);
+                    if let Some(why) = why {
+                        self.entry(&owner).set(&owner, OwnerState::BeingWritten, vec![why]);
+                    }
+                }
+            }
+        }
+        settled
+    }
+
+    /// Sorts owners into those whose documents may come into force and those whose may not.
+    fn sort(
+        &mut self,
+        settled: BTreeMap<Owner, Result<Vec<Source>, Vec<String>>>,
+        terms: &Terms<'_>,
+        again: &mut Option<Duration>,
+    ) -> Candidates {
+        let mut candidates = Candidates::new();
+        let mut changed = Vec::new();
+        for (owner, sources) in settled {
+            let good = self.owners.get(&owner).and_then(|entry| entry.good.as_ref());
+            match sources {
+                Err(errors) => self.entry(&owner).set(&owner, OwnerState::Invalid, errors),
+                Ok(sources) if good.is_some_and(|good| *good.sources == sources) => {
+                    let entry = self.entry(&owner);
+                    entry.waiting = None;
+                    entry.set(&owner, OwnerState::InForce, Vec::new());
+                }
+                // An account's folder without documents, of which none are in force.
+                Ok(sources) if sources.is_empty() && good.is_none() && owner != Owner::Operator => {
+                    self.owners.remove(&owner);
+                }
+                Ok(sources) => changed.push((owner, sources)),
+            }
+        }
+        for (owner, (sources, parsed)) in self.parse(changed, terms, again) {
+            let entry = self.entry(&owner);
             let documents = match parsed {
-                Ok(documents) => documents.clone(),
+                Ok(documents) => documents,
                 Err(errors) => {
-                    let errors = errors.clone();
                     entry.set(&owner, OwnerState::Invalid, errors);
                     continue;
                 }
             };
-            if accepted != Some(&owner)
+            if terms.accepted != Some(&owner)
                 && let Some(good) = &entry.good
-                && let Some(why) = removes_too_much(&owner, &good.documents, &documents)
+                && let Some(why) = emptied(&owner, &good.sources, &sources)
+                    .or_else(|| removes_too_much(&owner, &good.documents, &documents))
             {
                 entry.set(&owner, OwnerState::HeldBack, vec![why]);
                 continue;
@@ -229,12 +316,52 @@ impl Owners {
         candidates
     }
 
+    /// Parses what changed until the time for it is over: first whose documents took and will take least, so that nobody
+    /// holds up the others with large ones, or by changing them again and again.
+    fn parse(
+        &mut self,
+        mut changed: Vec<(Owner, Vec<Source>)>,
+        terms: &Terms<'_>,
+        again: &mut Option<Duration>,
+    ) -> Vec<(Owner, Waiting)> {
+        changed.sort_by_cached_key(|(owner, sources)| {
+            let bytes = sources.iter().map(|source| u32::try_from(source.text.len()).unwrap_or(u32::MAX)).sum::<u32>();
+            (terms.accepted != Some(owner), self.spent.get(owner).copied().unwrap_or_default() + bytes * PER_BYTE)
+        });
+        let start = Instant::now();
+        let mut parsed = Vec::with_capacity(changed.len());
+        let (mut read, mut left) = (0, false);
+        for (owner, sources) in changed {
+            if read > 0 && terms.budget.is_some_and(|budget| start.elapsed() >= budget) {
+                left = true;
+                continue;
+            }
+            // Nobody waits for the same documents twice: their owner may have made them large and wrong on purpose.
+            let entry = self.entry(&owner);
+            let known = entry.waiting.take().filter(|(known, _)| **known == sources);
+            let begun = Instant::now();
+            let waiting = entry.waiting.insert(known.unwrap_or_else(|| {
+                read += 1;
+                let parsed = parse(&owner, &sources).map(Arc::new).map_err(|errors| lines(&errors));
+                (Arc::new(sources), parsed)
+            }));
+            parsed.push((owner.clone(), waiting.clone()));
+            *self.spent.entry(owner).or_default() += begun.elapsed();
+        }
+        if left {
+            sooner(again, Some(Duration::ZERO));
+        } else {
+            self.spent.clear();
+        }
+        parsed
+    }
+
     /// Links; owners whose candidates have errors are put back to what is in force.
     fn link(&mut self, mut candidates: Candidates, link: Linker<'_>) -> (Linked, Candidates) {
         let base = self.in_force();
         let combined = |candidates: &Candidates| {
             let mut all = base.clone();
-            all.extend(candidates.iter().map(|(owner, (_, documents))| (owner.clone(), documents.clone())));
+            all.extend(candidates.iter().map(|(owner, (_, documents))| (owner.clone(), Documents::clone(documents))));
             all
         };
         let mut refused = Candidates::new();
@@ -286,7 +413,13 @@ impl Owners {
         })
     }
 
-    fn put_in_force(&mut self, outcome: &mut Outcome, owner: Owner, sources: Vec<Source>, documents: Documents) {
+    fn put_in_force(
+        &mut self,
+        outcome: &mut Outcome,
+        owner: Owner,
+        sources: Arc<Vec<Source>>,
+        documents: Arc<Documents>,
+    ) {
         let entry = self.entry(&owner);
         let revision = entry.good.as_ref().map_or(0, |good| good.revision) + 1;
         if sources.is_empty() && owner != Owner::Operator {
@@ -297,8 +430,9 @@ impl Owners {
         }
         info!(%owner, revision, documents = documents.len(), "documents in force");
         entry.waiting = None;
-        entry.good = Some(Good { revision, sources: sources.clone(), documents });
-        outcome.changed.push(LastGood { owner, revision, sources });
+        let kept = Vec::clone(&sources);
+        entry.good = Some(Good { revision, sources, documents });
+        outcome.changed.push(LastGood { owner, revision, sources: kept });
     }
 }
 
@@ -311,6 +445,27 @@ impl Entry {
         self.state = state;
         self.errors = errors;
     }
+}
+
+/// The earlier of two times to look again.
+fn sooner(again: &mut Option<Duration>, when: Option<Duration>) {
+    *again = match (*again, when) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+}
+
+/// A file that has nothing in it any more: more likely its writer has just begun, or the disk is full, than that it is
+/// meant. Who means it removes the file.
+fn emptied(owner: &Owner, old: &[Source], new: &[Source]) -> Option<String> {
+    let blank = |text: &str| text.trim().is_empty();
+    let had = |path: &str| old.iter().any(|source| source.path == path && !blank(&source.text));
+    let file = new.iter().find(|source| blank(&source.text) && had(&source.path))?;
+    Some(format!(
+        "{} is empty and was not: is it still being written, or is the disk full? What is on disk is held back; if that \
+         is meant, remove the file, or: brattice accept {owner}",
+        file.path
+    ))
 }
 
 fn removes_too_much(owner: &Owner, old: &Documents, new: &Documents) -> Option<String> {

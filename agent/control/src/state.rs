@@ -113,7 +113,19 @@ impl StateDirectory {
     /// When it cannot be made.
     pub fn open(root: &Path) -> Result<Self, StateError> {
         let directory = Self::existing(root);
-        directory.make().map_err(|source| StateError::Directory { path: root.to_owned(), source })?;
+        match directory.make() {
+            // What is there can be read, and what is to be kept waits until there is room.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                error!("the state directory {}", directory.refusal(&e));
+            }
+            Err(source) => return Err(StateError::Directory { path: root.to_owned(), source }),
+            Ok(()) => {}
+        }
         Ok(directory)
     }
 
@@ -125,6 +137,20 @@ impl StateDirectory {
     /// For readers: nothing is made.
     pub fn existing(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    /// Why it refused, and what to do: one sentence for people.
+    pub fn refusal(&self, e: &io::Error) -> String {
+        let path = self.root.display();
+        match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                format!("{path} is full ({e}); free space there, it is tried again every few seconds")
+            }
+            io::ErrorKind::ReadOnlyFilesystem => {
+                format!("{path} is read-only ({e}): did the disk fail? Mend or mount it anew, it is tried again")
+            }
+            _ => format!("{path}: {e}"),
+        }
     }
 
     fn last_good(&self) -> PathBuf {
@@ -284,11 +310,16 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let bytes = serde_json::to_vec(value)?;
     let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(&bytes)?;
-    file.sync_data()?;
-    drop(file);
-    fs::rename(&new, path)?;
+    let written =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_data()
+        });
+    if let Err(e) = written.and_then(|()| fs::rename(&new, path)) {
+        // Half a file would keep a full disk full.
+        let _ = fs::remove_file(&new);
+        return Err(e);
+    }
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }

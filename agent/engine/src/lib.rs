@@ -4,7 +4,7 @@
 //! - [`sandbox`]: what it gives up before it reads anything.
 //! - [`link`], [`fds`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
-//! - [`state`], [`rules`], [`limits`], [`descriptors`], [`stats`]: what all threads share.
+//! - [`state`], [`rules`], [`limits`], [`descriptors`], [`stats`], [`failing`]: what all threads share.
 //! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets; [`relay`] is its path for bypassed connections.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
 //! - [`auth`]: who may call what: identity, enforcement, revocation.
@@ -17,6 +17,7 @@ pub mod copy;
 mod descriptors;
 pub mod dial;
 pub mod dns;
+pub mod failing;
 pub mod fds;
 mod flights;
 pub mod heartbeat;

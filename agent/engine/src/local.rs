@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -212,11 +212,13 @@ impl Local {
         }
         let (sender, receiver) = oneshot::channel();
         let source = self.sources.borrow_mut().turn(target.alias);
-        let address = (target.alias, target.port).into();
+        let address: SocketAddr = (target.alias, target.port).into();
         let parties = Parties::default();
         parties.set(0, target.alias, target.generation);
+        let shared = Arc::clone(&self.shared);
         self.tasks.spawn(parties, async move {
             let connected = dial::workload(source, address, Duration::from_millis(timeout_ms.into())).await;
+            shared.failing.tried(address, &connected);
             // Nobody waits any more: the client has gone.
             let _ = sender.send(connected);
         });

@@ -266,7 +266,10 @@ impl Relay {
         for target in &route.targets {
             parties.set(1, target.alias, target.generation);
             let source = self.sources.borrow_mut().turn(target.alias);
-            match dial::workload(source, (target.alias, target.port).into(), route.timeout).await {
+            let address = (target.alias, target.port).into();
+            let connected = dial::workload(source, address, route.timeout).await;
+            self.local.shared.failing.tried(address, &connected);
+            match connected {
                 Ok(stream) => {
                     record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
                     self.local.book.settle(record, &state.records);

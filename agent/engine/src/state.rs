@@ -15,6 +15,7 @@ use brattice_wire::{
 use crate::{
     auth::{GuardError, Guards},
     descriptors,
+    failing::Failing,
     limits::{Registry, Usage},
     records::{names::Names, outlets::Outlets},
     rules::{Action, Compiler, Forward, Rule},
@@ -34,6 +35,8 @@ pub struct Shared {
     pub limits: Limits,
     /// What leaves the workers beside traffic.
     pub outlets: Arc<Outlets>,
+    /// Targets that cannot be connected to.
+    pub failing: Failing,
     registry: Registry,
 }
 
@@ -51,6 +54,7 @@ impl Shared {
             state: ArcSwap::from_pointee(State::default()),
             counts: AllCounts::new(settings.workers),
             outlets: Arc::new(Outlets::new(settings.workers)),
+            failing: Failing::default(),
             registry: Registry::default(),
             settings,
         })
@@ -78,6 +82,7 @@ impl Shared {
             log_lines: self.outlets.log_lines_so_far(),
             metrics_overflow: self.outlets.series.overflow(),
             descriptors: self.descriptors(),
+            failing: self.failing.lately(),
             most: [limits.connections_per_workload, limits.requests_per_workload, limits.dns_in_flight_per_workload],
             ..stats
         }

@@ -221,6 +221,7 @@ impl AllCounts {
             sandbox_missing,
             log_lines: [0; 3],
             metrics_overflow: 0,
+            failing: Vec::new(),
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::records::{NodeMetrics, Query};
 use crate::snapshot::Snapshot;
 
 /// Raised when a message changes; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 /// Time between two [`ToEngine::Ping`]s.
 pub const PING: Duration = Duration::from_secs(2);
 /// An engine that hears nothing of its agent for so long gives the link up and waits for the next call.
@@ -246,15 +246,18 @@ pub struct Stats {
     /// Requests in flight now.
     pub requests_open: u64,
     /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx.
+    #[serde(with = "crate::named::responses")]
     pub responses: [u64; 5],
     /// Requests refused as malformed or smuggling.
     pub refused_requests: u64,
     /// Requests for a service unknown to the caller (404).
     pub unknown_service: u64,
     /// Requests that policies refused (403), by level: identity, network, service.
+    #[serde(with = "crate::named::levels")]
     pub denied: [u64; 3],
     /// What was ended because it is not allowed any more: requests, streams and upgraded connections; client connections
     /// between requests and relayed ones.
+    #[serde(with = "crate::named::revoked")]
     pub revoked: [u64; 2],
     /// Bypassed connections reset, because a policy would have to be asked about what they carry.
     pub unrelayed: u64,
@@ -265,19 +268,44 @@ pub struct Stats {
     /// Times each limit was hit, by field name of [`Limits`].
     pub limits_hit: Vec<(String, u64)>,
     /// Client connections, requests in flight and DNS questions in flight now, each of the workload that has most.
+    #[serde(with = "crate::named::busiest")]
     pub busiest: [u32; 3],
     /// What a workload may have of each.
+    #[serde(with = "crate::named::busiest")]
     pub most: [u32; 3],
     /// Descriptors in use, and how many there may be before those that are kept are touched; 0: without a bound.
+    #[serde(with = "crate::named::descriptors")]
     pub descriptors: [u32; 2],
     /// DNS questions answered by us, forwarded, refused.
+    #[serde(with = "crate::named::dns")]
     pub dns: [u64; 3],
     /// Lines of the access log: written, dropped because the destination was too slow or failed, left out by sampling.
+    #[serde(with = "crate::named::log_lines")]
     pub log_lines: [u64; 3],
     /// Requests counted in the overflow row of the metrics, because there are too many series.
     pub metrics_overflow: u64,
     /// Sandbox in force: what the engine could not switch on is named here (empty = all).
     pub sandbox_missing: Vec<String>,
+    /// Targets that could not be connected to within the last minute; at most [`FailingTarget::MOST`].
+    pub failing: Vec<FailingTarget>,
+}
+
+/// A target that cannot be connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingTarget {
+    /// Its alias and port.
+    pub target: std::net::SocketAddr,
+    /// Connects that failed since the latest one that did not.
+    pub failures: u32,
+    /// Since how long, s.
+    pub seconds: u64,
+    /// Why the latest one failed.
+    pub why: String,
+}
+
+impl FailingTarget {
+    /// Most of them told.
+    pub const MOST: usize = 64;
 }
 
 /// A frame that cannot be read.

@@ -14,6 +14,7 @@ pub mod api;
 pub mod auth;
 pub mod engine;
 pub mod explain;
+mod named;
 pub mod rarely;
 pub mod records;
 pub mod rules;

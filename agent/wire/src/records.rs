@@ -306,6 +306,18 @@ pub struct NodeMetrics {
     pub tables: Vec<(String, u64, u64)>,
     /// Replacements of the engine since the agent's start.
     pub engine_restarts: u64,
+    /// 0: ok, 1: degraded, 2: down, as `brattice status` exits.
+    pub health: u8,
+    /// Problems that `brattice status` shows, by kind.
+    pub problems: Vec<(String, u64)>,
+    /// Owners of documents by the state of these.
+    pub owners: Vec<(String, u64)>,
+    /// Owners whose documents on disk are not in force, and the state of these.
+    pub not_in_force: Vec<(String, String)>,
+    /// Switches in force, by kind.
+    pub switches: Vec<(String, u64)>,
+    /// The agent's version.
+    pub version: String,
     /// When the agent started, s since 1970.
     pub agent_start_seconds: u64,
 }

@@ -27,7 +27,7 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// Whether it is set up.
+    /// Whether it is set up, and so is what it is connected to (of a veth pair, the other end).
     pub up: bool,
     /// The bridge (or bond) it is a port of.
     pub master: Option<u32>,
@@ -133,7 +133,7 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
             kind: link.kind.clone(),
             mac: link.mac,
             mtu: link.mtu,
-            up: link.up(),
+            up: link.up() && link.running(),
             master: link.master,
             has_default_route: routes.iter().any(|r| {
                 r.kind == route::UNICAST && r.destination.prefix_len() == 0 && r.interfaces.contains(&link.ifindex)

@@ -59,6 +59,10 @@ impl Link {
         self.flags & libc::IFF_UP.cast_unsigned() != 0
     }
 
+    pub(crate) fn running(&self) -> bool {
+        self.flags & libc::IFF_RUNNING.cast_unsigned() != 0
+    }
+
     pub(crate) fn noarp(&self) -> bool {
         self.flags & libc::IFF_NOARP.cast_unsigned() != 0
     }

@@ -247,6 +247,23 @@ fn validate_and_diff_say_what_would_happen() {
         "{}",
         bad.text()
     );
+    // One broken owner says nothing about the others.
+    fs::write(copy.join(ORDERS), service(&forward(1, 0))).unwrap();
+    fs::write(copy.join("accounts/platform/network.yaml"), NETWORK.replace("sharedWith", "sharedWiht")).unwrap();
+    fs::write(copy.join("accounts/shop/copy.yaml.bak"), "kind: Nonsense\n").unwrap();
+    let bad = validate(&copy);
+    assert_eq!(bad.code, 1, "{}", bad.text());
+    assert!(
+        bad.text().contains("`sharedWith`") && !bad.text().contains("there is no service network"),
+        "{}",
+        bad.text()
+    );
+    assert!(bad.text().contains("of others about what may be in documents of platform are left out"), "{}", bad.text());
+    assert!(bad.text().contains("1 errors") && bad.text().contains("copy.yaml.bak"), "{}", bad.text());
+    // The control: without the network nobody is left out.
+    fs::write(copy.join("accounts/platform/network.yaml"), NETWORK.replace("retail", "other")).unwrap();
+    assert!(validate(&copy).text().contains("there is no service network"), "{}", validate(&copy).text());
+    fs::write(copy.join("accounts/platform/network.yaml"), NETWORK).unwrap();
     let example = validate(Path::new("../policies"));
     assert_eq!(example.code, 0, "the examples are valid: {}", example.text());
 

@@ -8,10 +8,11 @@ use brattice_control::linking::{Linking, pools};
 use brattice_control::policies::read::read;
 use brattice_control::settings::{ALIAS_CANDIDATES, VIP_CANDIDATES, ipv6_ranges};
 use brattice_control::state::{State, StateDirectory};
-use brattice_model::{Diagnostic, Documents, Linked, Owner, Severity, Source, parse};
+use brattice_model::{Diagnostic, Documents, Linked, Owner, Position, Severity, Source, parse};
 use ipnet::Ipv4Net;
 use serde_json::json;
 
+use super::uncertain::Broken;
 use crate::arguments::{DiffArguments, Format, NodeArguments, ValidateArguments};
 use crate::output::{Tone, colours, paint, print, print_as};
 use crate::{Failure, Outcome, escape};
@@ -73,10 +74,17 @@ pub(crate) fn check(
     let mut findings = Vec::new();
     let mut documents = BTreeMap::new();
     let mut sources = BTreeMap::new();
+    let mut broken = Broken::default();
     for (owner, found) in tree.owners {
-        let parsed = match found {
+        findings.extend(
+            found.notes.into_iter().map(|note| Finding { owner: owner.clone(), kind: FindingKind::Document(note) }),
+        );
+        let parsed = match found.sources {
             Ok(found) => {
                 let parsed = parse(&owner, &found);
+                if parsed.is_err() {
+                    broken.add(&owner, &found);
+                }
                 sources.extend(found.into_iter().map(|Source { path, text }| (path, text)));
                 parsed.map_err(|errors| {
                     findings.extend(
@@ -85,6 +93,7 @@ pub(crate) fn check(
                 })
             }
             Err(errors) => {
+                broken.add(&owner, &[]);
                 findings.extend(
                     errors.into_iter().map(|text| Finding { owner: owner.clone(), kind: FindingKind::File(text) }),
                 );
@@ -101,8 +110,30 @@ pub(crate) fn check(
     let blind = !documents.contains_key(&Owner::Operator);
     let linking = linking(node, state);
     let linked = linking.link(&documents);
+    // Of what may only be missing because its owner's documents have errors, nothing is said.
+    let mut left_out = 0usize;
     for (owner, found) in linked.errors.iter().chain(&linked.warnings).filter(|_| !blind) {
-        findings.extend(found.iter().map(|d| Finding { owner: owner.clone(), kind: FindingKind::Document(d.clone()) }));
+        for diagnostic in found {
+            if broken.may_cause(owner, diagnostic) {
+                left_out += 1;
+                continue;
+            }
+            findings.push(Finding { owner: owner.clone(), kind: FindingKind::Document(diagnostic.clone()) });
+        }
+    }
+    if let Some(first) = findings.iter().find(|finding| finding.is_error()).filter(|_| left_out > 0) {
+        let text = format!(
+            "{left_out} findings of others about what may be in documents of {} are left out: mend these first",
+            broken.owners()
+        );
+        let place = match &first.kind {
+            FindingKind::Document(first) => {
+                Position { file: first.file.as_str().into(), line: first.line, column: first.column, length: 1 }
+            }
+            FindingKind::File(_) => Position { file: "".into(), line: 1, column: 1, length: 1 },
+        };
+        let kind = FindingKind::Document(Diagnostic::warning(&place, text));
+        findings.push(Finding { owner: first.owner.clone(), kind });
     }
     let documents = documents.values().map(Documents::len).sum();
     Ok(Checked { linked, findings, sources, documents })

@@ -15,6 +15,7 @@ pub(crate) mod preflight;
 pub(crate) mod route;
 pub(crate) mod support_bundle;
 pub(crate) mod switch;
+mod uncertain;
 mod watch;
 
 use clap::CommandFactory as _;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use brattice_control::attachments::{Wishes, decide, paired};
+use brattice_control::attachments::{Rests, Wishes, decide, paired};
 use brattice_control::settings::{self, ALIAS_CANDIDATES, VIP_CANDIDATES};
 use brattice_control::state::{State, StateDirectory};
 use brattice_loader::coexistence::{self, Verdict};
@@ -236,7 +236,7 @@ async fn show_interfaces(model: Option<&Model>, out: &mut Out) -> Result<(), Fai
     let interfaces = inventory().await.map_err(Failure::new)?;
     let mut wishes = model.map(Wishes::of).unwrap_or_default();
     wishes.places = look(&wishes.asked(), &paired(&interfaces)).map_err(Failure::new)?;
-    let decisions = decide(&interfaces, &wishes, &BTreeMap::new());
+    let decisions = decide(&interfaces, &wishes, &BTreeMap::new(), &Rests::default());
     let mut table = Table::new(&["INTERFACE", "", "VPC", "WORKLOAD", "ADDRESSES", "REASON"]);
     let mut list = Vec::new();
     let plain = |text: &str| (text.to_owned(), Tone::Plain);

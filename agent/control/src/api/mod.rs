@@ -2,5 +2,6 @@
 //! together ([`views`], [`answers`] of what becomes of a request).
 
 pub(crate) mod answers;
+pub(crate) mod problems;
 pub mod server;
 pub mod views;

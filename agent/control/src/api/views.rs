@@ -2,140 +2,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use brattice_abi::{Counter, DropReason, HALF_OPEN_WINDOW_NS};
 use brattice_loader::preflight::{Leg, Report};
-use brattice_loader::{Datapath, Ipv6};
+use brattice_loader::{Attachment, Datapath, Ipv6};
 use brattice_model::{Action, Association, Model, Service};
 use brattice_wire::api::{
-    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Health, Ipv6View, LegsView, ProbeView, ProgramView,
-    Ranges, ServiceView, Status, TargetGroupView, WorkloadView,
+    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Ipv6View, LegsView, OwnerView, ProbeView, ProgramView,
+    Ranges, ServiceView, Status, SwitchView, TargetGroupView, WorkloadView,
 };
 use brattice_wire::engine::Stats;
 
-use crate::attachments::{Code, Decision, Refusal};
+use super::problems::{Problems, places};
+use crate::attachments::{Code, Decision};
 use crate::clock::boottime_ns;
 use crate::engine::supervisor::oldest_heartbeat;
 use crate::node::Node;
 use crate::switches;
 
-/// A heartbeat older than this is worth a line.
-const OLD_HEARTBEAT: Duration = Duration::from_secs(2);
-/// A table fuller than this is worth a line, percent.
-const NEARLY_FULL: u64 = 90;
-
 /// `brattice status`.
 pub(crate) async fn status(node: &Node) -> Status {
-    let mut problems = BTreeSet::new();
-    let engine = engine(node).await;
-    let owners = node.owners.views();
-    for (owner, view) in owners.iter().filter(|(_, view)| view.state != "in-force") {
-        problems.insert(format!(
-            "documents of {owner} are {}: {}",
-            view.state,
-            view.errors.first().map_or("see below", |e| e)
-        ));
-    }
-    if engine.state != "running" {
-        problems.insert(format!("the engine is {}", engine.state));
-    }
-    {
-        let view = node.engine.view.borrow();
-        match &view.given_up {
-            Some(why) => {
-                let mend = "`brattice engine restart` or a change of the documents starts it again";
-                problems.insert(format!("the engine: {why}; {mend}"));
-            }
-            None if engine.state != "running" => {
-                problems.extend(view.last_error.iter().map(|error| format!("the engine: {error}")));
-            }
-            None => {}
-        }
-        problems.extend(view.log_error.iter().chain(&view.metrics_error).cloned());
-    }
-    if let Some(refused) = &node.refused {
-        problems.insert(format!("the engine refused {refused}"));
-    }
-    if engine.heartbeat_age_ms.is_some_and(|age| age > OLD_HEARTBEAT.as_millis() as u64) && engine.state == "running" {
-        problems.insert("a worker of the engine is late with its heartbeat".to_owned());
-    }
-    for missing in engine.stats.iter().flat_map(|stats| &stats.sandbox_missing) {
-        problems.insert(format!("the engine's sandbox lacks {missing}"));
-    }
-    problems.extend(node.failures.iter().chain(&node.places.problem).cloned());
-    problems.extend(node.unmended.iter().map(|why| format!("what vanished cannot be put back: {why}")));
-    match node.datapath.astray() {
-        Ok(found) => problems.extend(found),
-        Err(e) => {
-            problems.insert(format!("whether the kernel finds our routes cannot be asked: {e}"));
-        }
-    }
-    for decision in node.decisions.iter().filter(|decision| !decision.refused.is_empty()) {
-        // A document for what is not there (yet) is a wish, not a problem.
-        let awaited = |refusal: &Refusal| matches!(refusal.code, Code::NoInterface | Code::NoCgroup);
-        if !decision.refused.iter().all(awaited) {
-            let reason = decision.reason().unwrap_or_default();
-            problems.insert(format!("workload {} of {}: {reason}", decision.name, decision.vpc));
-        }
-    }
-
-    let switches = switches::in_force(&node.datapath.maps.switches(), &node.names()).unwrap_or_else(|e| {
-        problems.insert(format!("whether anything is bypassed or detached cannot be read: {e}"));
-        Vec::new()
-    });
-    for switch in &switches {
-        problems.insert(format!("{:?} of {:?} is switched on", switch.mode, switch.scope).to_lowercase());
-    }
-    let programs = match node.datapath.attached() {
-        Ok(attached) => attached
-            .into_iter()
-            .map(|attachment| ProgramView {
-                program: attachment.program.to_owned(),
-                attached_to: attachment.attached_to,
-                hook: attachment.hook.to_owned(),
-                program_id: attachment.program_id,
-                instructions: attachment.instructions,
-                link_id: attachment.link_id,
-            })
-            .collect(),
-        Err(e) => {
-            problems.insert(format!("the kernel does not say what is attached: {e}"));
-            Vec::new()
-        }
-    };
-    for name in [brattice_abi::VIP_LISTENER, brattice_abi::WORKLOAD_EGRESS] {
-        if !programs.iter().any(|view| view.program == name) {
-            problems.insert(format!("{name} is not attached"));
-        }
-    }
-    if !programs.iter().any(|view| view.program == brattice_abi::HOST_CONNECT4) {
-        let why = "host_connect4 and its kin are not attached (is cgroup v2 mounted?): nothing keeps an engine that was \
-                   taken over from the host's own services";
-        problems.insert(why.to_owned());
-    }
-    let mut limits = limits(node);
-    limits.extend(busiest(node, engine.stats.as_ref()));
-    for (name, (used, limit)) in &limits {
-        if *limit > 0 && used * 100 >= limit * NEARLY_FULL {
-            problems.insert(format!("{name}: {used} of {limit} used"));
-        }
-    }
+    let stats = node.engine.asker().stats().await;
+    let Looked { problems, engine, owners, programs, switches, limits } = look(node, stats);
     let (drops, mut counters) = counters(node);
     let reset = node.engine.view.borrow().reset;
     if reset > 0 {
         counters.insert("ResetWhileDown".to_owned(), reset);
     }
-    let health = match (engine.state.as_str(), problems.is_empty()) {
-        ("down", _) => Health::Down,
-        _ if !programs.iter().any(|view| view.program == brattice_abi::VIP_LISTENER) => Health::Down,
-        (_, false) => Health::Degraded,
-        (_, true) => Health::Ok,
-    };
     let options = node.datapath.options();
     Status {
-        health,
-        problems: problems.into_iter().collect(),
+        health: problems.health(&engine, &programs),
+        problems: problems.lines(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_seconds: node.started.elapsed().as_secs(),
@@ -159,6 +56,53 @@ pub(crate) async fn status(node: &Node) -> Status {
     }
 }
 
+/// A look at everything that may be wrong.
+pub(crate) struct Looked {
+    pub(crate) problems: Problems,
+    pub(crate) engine: EngineView,
+    pub(crate) owners: BTreeMap<String, OwnerView>,
+    pub(crate) programs: Vec<ProgramView>,
+    pub(crate) switches: Vec<SwitchView>,
+    limits: BTreeMap<String, (u64, u64)>,
+}
+
+/// Looks; `stats` are the engine's counts, if it told them.
+pub(crate) fn look(node: &Node, stats: Option<Stats>) -> Looked {
+    let mut problems = Problems::default();
+    let engine = engine(node, stats);
+    let owners = node.owners.views();
+    problems.documents(&owners);
+    problems.engine(node, &engine);
+    problems.workloads(node);
+    let switches = switches::in_force(&node.datapath.maps.switches(), &node.names()).unwrap_or_else(|e| {
+        problems.add("kernel", format!("whether anything is bypassed or detached cannot be read: {e}"));
+        Vec::new()
+    });
+    let programs = match node.datapath.attached() {
+        Ok(attached) => attached.into_iter().map(program).collect(),
+        Err(e) => {
+            problems.add("kernel", format!("the kernel does not say what is attached: {e}"));
+            Vec::new()
+        }
+    };
+    problems.host(node, &switches, &programs);
+    let mut limits = limits(node);
+    limits.extend(busiest(node, engine.stats.as_ref()));
+    problems.bounds(&limits);
+    Looked { problems, engine, owners, programs, switches, limits }
+}
+
+fn program(attachment: Attachment) -> ProgramView {
+    ProgramView {
+        program: attachment.program.to_owned(),
+        attached_to: attachment.attached_to,
+        hook: attachment.hook.to_owned(),
+        program_id: attachment.program_id,
+        instructions: attachment.instructions,
+        link_id: attachment.link_id,
+    }
+}
+
 fn ipv6_view(node: &Node) -> Ipv6View {
     let Some(ranges) = node.datapath.options().ipv6 else {
         let unwanted = node.settings.ipv6.is_none();
@@ -173,7 +117,7 @@ fn ipv6_view(node: &Node) -> Ipv6View {
     }
 }
 
-async fn engine(node: &Node) -> EngineView {
+fn engine(node: &Node, stats: Option<Stats>) -> EngineView {
     let view = node.engine.view.borrow().clone();
     let states = node.datapath.maps.worker_states(node.settings.workers).unwrap_or_default();
     let heartbeat = view.pid.and_then(|_| oldest_heartbeat(&states));
@@ -184,7 +128,7 @@ async fn engine(node: &Node) -> EngineView {
         // What is shown as applied is done in the kernel, too.
         revision: view.revision.min(node.applied),
         heartbeat_age_ms: heartbeat.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        stats: node.engine.asker().stats().await,
+        stats,
     }
 }
 
@@ -278,13 +222,41 @@ pub fn probe_view(report: &Report) -> ProbeView {
 /// `brattice services`.
 pub(crate) fn services(node: &Node) -> Vec<ServiceView> {
     let model = &node.model;
-    // What has an alias now, by (VPC, address).
     let live: BTreeSet<(&str, IpAddr)> =
         node.aliases.claims().map(|claim| (claim.vpc.as_str(), claim.address)).collect();
-    model.services.iter().map(|service| service_view(model, service, &live)).collect()
+    let reachable = Reachable { live, dead: dead(node) };
+    model.services.iter().map(|service| service_view(model, service, &reachable)).collect()
 }
 
-fn service_view(model: &Model, service: &Service, live: &BTreeSet<(&str, IpAddr)>) -> ServiceView {
+/// Which targets can be reached.
+struct Reachable<'a> {
+    /// What has an alias now, by (VPC, address).
+    live: BTreeSet<(&'a str, IpAddr)>,
+    /// What cannot be connected to all the same, by (VPC, address, port); port 0: at none.
+    dead: BTreeSet<(&'a str, IpAddr, u16)>,
+}
+
+impl Reachable<'_> {
+    fn has(&self, vpc: &str, address: IpAddr, port: u16) -> bool {
+        self.live.contains(&(vpc, address)) && ![port, 0].iter().any(|port| self.dead.contains(&(vpc, address, *port)))
+    }
+}
+
+/// Targets that failed lately, and workloads whose link is down.
+fn dead(node: &Node) -> BTreeSet<(&str, IpAddr, u16)> {
+    let places = places(node);
+    let failing = node.noticed.stats().map(|stats| stats.failing).unwrap_or_default();
+    let failing = failing.iter().filter_map(|failing| {
+        let (vpc, address) = *places.get(&failing.target.ip())?;
+        Some((vpc, address, failing.target.port()))
+    });
+    let down: BTreeSet<&str> = node.links_down().into_iter().map(|(_, _, interface)| interface).collect();
+    let down = node.decisions.iter().filter(|decision| down.contains(decision.interface.as_str()));
+    let down = down.flat_map(|decision| decision.addresses.iter().map(|address| (decision.vpc.as_str(), *address, 0)));
+    failing.chain(down).collect()
+}
+
+fn service_view(model: &Model, service: &Service, live: &Reachable<'_>) -> ServiceView {
     let mut names = vec![service.generated_name.clone()];
     names.extend(service.domains.iter().cloned());
     let mut groups = BTreeSet::new();
@@ -296,8 +268,7 @@ fn service_view(model: &Model, service: &Service, live: &BTreeSet<(&str, IpAddr)
         }
     }
     let groups = groups.into_iter().filter_map(|name| model.target_group(name)).map(|group| {
-        let reachable =
-            group.targets.iter().filter(|(address, _)| live.contains(&(group.vpc.as_str(), *address))).count();
+        let reachable = group.targets.iter().filter(|(address, port)| live.has(&group.vpc, *address, *port)).count();
         TargetGroupView {
             name: group.name.clone(),
             reachable: if group.status.is_active() { count(reachable) } else { 0 },

@@ -92,19 +92,21 @@ fn outcome(decisions: &[Decision], interface: &str) -> (Vec<Code>, Vec<String>) 
 fn selection_by_interface_and_namespace() {
     let interfaces = [veth(5, "blue0", "ns-a", &["10.0.0.10"]), veth(6, "green0", "ns-b", &["10.0.0.10"])];
     let wish = wishes(vec![blue(), vpc("green", &[selector(None, Some("ns-?"))])], vec![]);
-    let decisions = decide(&interfaces, &wish, &none());
+    let decisions = decide(&interfaces, &wish, &none(), &Rests::default());
     // blue0 lies in ns-a, which green selects, too.
     assert_eq!(outcome(&decisions, "blue0"), (vec![Code::ClaimedByTwoVpcs], vec![]));
     assert_eq!(outcome(&decisions, "green0"), (vec![], vec!["10.0.0.10".into()]));
     let both = wishes(vec![vpc("green", &[selector(Some("green*"), Some("ns-a"))])], vec![]);
-    assert!(decide(&interfaces, &both, &none()).is_empty(), "what is given must all match");
+    assert!(decide(&interfaces, &both, &none(), &Rests::default()).is_empty(), "what is given must all match");
 }
 
 #[test]
 fn equal_addresses_in_two_vpcs_do_not_conflict() {
     let interfaces = [veth(5, "blue0", "a", &["10.0.0.10"]), veth(6, "green0", "b", &["10.0.0.10"])];
     let wish = wishes(vec![blue(), vpc("green", &[selector(Some("green*"), None)])], vec![]);
-    assert!(decide(&interfaces, &wish, &none()).iter().all(|d| d.attached() && d.refused.is_empty()));
+    assert!(
+        decide(&interfaces, &wish, &none(), &Rests::default()).iter().all(|d| d.attached() && d.refused.is_empty())
+    );
 }
 
 #[test]
@@ -122,7 +124,12 @@ fn what_is_never_attached() {
     interfaces[3].kind = String::new();
     interfaces[4].peer = None;
     interfaces[5].master = Some(3);
-    let decisions = decide(&interfaces, &wishes(vec![vpc("blue", &[selector(Some("*"), None)])], vec![]), &none());
+    let decisions = decide(
+        &interfaces,
+        &wishes(vec![vpc("blue", &[selector(Some("*"), None)])], vec![]),
+        &none(),
+        &Rests::default(),
+    );
     for (name, code) in [
         ("brattice0", Code::Own),
         ("uplink", Code::DefaultRoute),
@@ -135,7 +142,7 @@ fn what_is_never_attached() {
     assert_eq!(outcome(&decisions, "port"), (vec![], vec!["10.0.0.6".into()]), "a bridge's port may be attached");
     // A document changes nothing about that.
     let document = workload("gateway", "blue", Some("uplink"), None, &["10.0.0.2"]);
-    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![document]), &none());
+    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![document]), &none(), &Rests::default());
     assert_eq!(outcome(&decisions, "uplink"), (vec![Code::DefaultRoute], vec![]));
 }
 
@@ -146,7 +153,7 @@ fn discovered_addresses_count_inside_the_vpc_only() {
         veth(6, "blue1", "b", &["172.16.0.1"]),
         veth(7, "blue2", "c", &["fe80::1"]),
     ];
-    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![]), &none());
+    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![]), &none(), &Rests::default());
     assert_eq!(outcome(&decisions, "blue0"), (vec![Code::OutsideVpc], vec!["10.0.0.10".into()]));
     assert_eq!(outcome(&decisions, "blue1"), (vec![Code::OutsideVpc], vec![]));
     assert_eq!(outcome(&decisions, "blue2"), (vec![Code::NoAddress], vec![]));
@@ -157,18 +164,18 @@ fn the_later_claimant_is_refused() {
     let (first, second) = (veth(5, "blue0", "a", &["10.0.0.10"]), veth(6, "blue1", "b", &["10.0.0.10", "10.0.0.11"]));
     let wish = wishes(vec![blue()], vec![]);
     let interfaces = [first, second];
-    let decisions = decide(&interfaces, &wish, &none());
+    let decisions = decide(&interfaces, &wish, &none(), &Rests::default());
     assert_eq!(outcome(&decisions, "blue0").1, ["10.0.0.10"]);
     assert_eq!(outcome(&decisions, "blue1"), (vec![Code::AddressConflict], vec!["10.0.0.11".into()]));
     // Who holds it stays, even with the larger index.
-    let holder = decide(&interfaces[1..], &wish, &none())[0].identity.unwrap();
+    let holder = decide(&interfaces[1..], &wish, &none(), &Rests::default())[0].identity.unwrap();
     let holders = BTreeMap::from([(("blue".to_owned(), "10.0.0.10".parse().unwrap()), holder)]);
-    let decisions = decide(&interfaces, &wish, &holders);
+    let decisions = decide(&interfaces, &wish, &holders, &Rests::default());
     assert_eq!(outcome(&decisions, "blue0"), (vec![Code::AddressConflict], vec![]));
     assert_eq!(outcome(&decisions, "blue1").1, ["10.0.0.10", "10.0.0.11"]);
     // A document takes it from whoever merely uses it.
     let named = wishes(vec![blue()], vec![workload("app", "blue", Some("blue0"), None, &["10.0.0.10"])]);
-    let decisions = decide(&interfaces, &named, &holders);
+    let decisions = decide(&interfaces, &named, &holders, &Rests::default());
     assert_eq!(outcome(&decisions, "blue0").1, ["10.0.0.10"]);
     assert_eq!(outcome(&decisions, "blue1"), (vec![Code::AddressConflict], vec!["10.0.0.11".into()]));
 }
@@ -184,7 +191,7 @@ fn documents_are_authoritative() {
             workload("late", "blue", Some("veth9"), None, &["10.0.0.9"]),
         ],
     );
-    let decisions = decide(&interfaces, &wish, &none());
+    let decisions = decide(&interfaces, &wish, &none(), &Rests::default());
     assert_eq!(outcome(&decisions, "veth5"), (vec![], vec!["10.0.0.10".into()]), "not 10.0.0.66, which it gave itself");
     assert_eq!(outcome(&decisions, "veth6"), (vec![], vec!["10.0.0.7".into()]));
     assert_eq!(outcome(&decisions, "veth9"), (vec![Code::NoInterface], vec![]));
@@ -204,7 +211,7 @@ fn ambiguous_documents_are_refused() {
             workload("seven", "green", Some("veth6"), None, &[]),
         ],
     );
-    let decisions = decide(&interfaces, &wish, &none());
+    let decisions = decide(&interfaces, &wish, &none(), &Rests::default());
     assert!(decisions.iter().all(|d| !d.attached()), "{decisions:#?}");
     assert_eq!(outcome(&decisions, "").0, [Code::AmbiguousWorkload]);
     assert_eq!(outcome(&decisions, "veth5").0, [Code::AmbiguousWorkload]);
@@ -215,7 +222,8 @@ fn ambiguous_documents_are_refused() {
 fn names_do_not_collide() {
     let interfaces = [veth(5, "blue0", "a", &["10.0.0.5"]), veth(6, "blue1", "b", &["10.0.0.6"])];
     let wish = wishes(vec![blue()], vec![workload("blue1", "blue", Some("blue0"), None, &[])]);
-    let names: Vec<String> = decide(&interfaces, &wish, &none()).into_iter().map(|d| d.name).collect();
+    let names: Vec<String> =
+        decide(&interfaces, &wish, &none(), &Rests::default()).into_iter().map(|d| d.name).collect();
     assert_eq!(names, ["blue1", "blue1@6"]);
 }
 
@@ -225,7 +233,8 @@ fn another_namespace_behind_the_interface_is_another_identity() {
     let mut after = before.clone();
     after.peer.as_mut().unwrap().namespace_inode = Some(1);
     let wish = wishes(vec![blue()], vec![]);
-    let claim = |interface: Interface| decide(&[interface], &wish, &none())[0].claims().next().unwrap();
+    let claim =
+        |interface: Interface| decide(&[interface], &wish, &none(), &Rests::default())[0].claims().next().unwrap();
     assert_ne!(claim(before.clone()), claim(after));
     let mut other_mac = before.clone();
     other_mac.peer.as_mut().unwrap().mac[5] ^= 1;
@@ -238,7 +247,7 @@ fn the_smaller_end_of_the_pair_decides_the_mtu() {
         let mut interface = veth(5, "blue0", "a", &["10.0.0.5"]);
         interface.mtu = host;
         interface.peer.as_mut().unwrap().mtu = inside;
-        decide(&[interface], &wishes(vec![blue()], vec![]), &none())[0].mtu
+        decide(&[interface], &wishes(vec![blue()], vec![]), &none(), &Rests::default())[0].mtu
     };
     assert_eq!(mtu(9000, 1400), 1400);
     assert_eq!(mtu(1500, 9000), 1500);
@@ -264,7 +273,7 @@ fn a_workload_has_addresses_of_the_families_of_its_vpc() {
     let interfaces = [veth(7, "four", "n7", &both), veth(8, "six", "n8", &both), veth(9, "dual", "n9", &both)];
     let vpcs =
         vec![dual("four", &["10.0.0.0/16"]), dual("six", &["fd10::/64"]), dual("dual", &["10.0.0.0/16", "fd10::/64"])];
-    let decisions = decide(&interfaces, &wishes(vpcs, Vec::new()), &BTreeMap::new());
+    let decisions = decide(&interfaces, &wishes(vpcs, Vec::new()), &BTreeMap::new(), &Rests::default());
     let of = |name: &str| decisions.iter().find(|decision| decision.name == name).unwrap();
     assert_eq!(addresses(of("four")), ["10.0.0.10"]);
     assert_eq!(codes(of("four")), [], "nobody asked for its IPv6 address");
@@ -278,13 +287,13 @@ fn a_workload_has_addresses_of_the_families_of_its_vpc() {
 fn an_ipv6_address_outside_the_vpc_or_of_a_node_without_ipv6_is_told() {
     let interfaces = [veth(7, "dual", "n7", &["10.0.0.10", "fd11::10", "fd10::10"])];
     let vpcs = || vec![dual("dual", &["10.0.0.0/16", "fd10::/64"])];
-    let decision = decide(&interfaces, &wishes(vpcs(), Vec::new()), &BTreeMap::new()).remove(0);
+    let decision = decide(&interfaces, &wishes(vpcs(), Vec::new()), &BTreeMap::new(), &Rests::default()).remove(0);
     assert_eq!(
         (addresses(&decision), codes(&decision)),
         (vec!["10.0.0.10".into(), "fd10::10".into()], vec![Code::OutsideVpc])
     );
     let without = Wishes { ipv6: false, ..wishes(vpcs(), Vec::new()) };
-    let decision = decide(&interfaces, &without, &BTreeMap::new()).remove(0);
+    let decision = decide(&interfaces, &without, &BTreeMap::new(), &Rests::default()).remove(0);
     assert_eq!(addresses(&decision), ["10.0.0.10"]);
     assert_eq!(codes(&decision), [Code::NoIpv6, Code::NoIpv6]);
     assert!(decision.reason().unwrap().contains("fd10::10 cannot be served: this node does no IPv6"), "{decision:?}");
@@ -293,8 +302,12 @@ fn an_ipv6_address_outside_the_vpc_or_of_a_node_without_ipv6_is_told() {
 #[test]
 fn without_an_address_of_either_family_there_is_none() {
     let interfaces = [veth(7, "dual", "n7", &[])];
-    let decision =
-        decide(&interfaces, &wishes(vec![dual("dual", &["10.0.0.0/16", "fd10::/64"])], Vec::new()), &BTreeMap::new());
+    let decision = decide(
+        &interfaces,
+        &wishes(vec![dual("dual", &["10.0.0.0/16", "fd10::/64"])], Vec::new()),
+        &BTreeMap::new(),
+        &Rests::default(),
+    );
     assert_eq!(codes(&decision[0]), [Code::NoAddress]);
 }
 
@@ -307,7 +320,7 @@ fn an_interface_of_another_cni_is_taken_only_where_a_document_allows_it() {
         interface
     };
     let cilium = [carrying("blue0", "cil_from_contai")];
-    let refused = decide(&cilium, &wishes(vec![blue()], vec![]), &none());
+    let refused = decide(&cilium, &wishes(vec![blue()], vec![]), &none(), &Rests::default());
     assert_eq!(outcome(&refused, "blue0"), (vec![Code::CarriesCni], vec![]));
     let reason = refused[0].reason().unwrap();
     for told in ["Cilium", "cil_from_contai", "tc ingress", "allowBesideCni: true"] {
@@ -315,20 +328,23 @@ fn an_interface_of_another_cni_is_taken_only_where_a_document_allows_it() {
     }
     // A program of nobody's data path changes nothing.
     let monitor = [carrying("blue0", "monitor")];
-    assert_eq!(outcome(&decide(&monitor, &wishes(vec![blue()], vec![]), &none()), "blue0").0, []);
+    assert_eq!(outcome(&decide(&monitor, &wishes(vec![blue()], vec![]), &none(), &Rests::default()), "blue0").0, []);
 
     // Allowed by the attachment that selects it, not by another.
     let allowing = |glob: &str| Attachment { allow_beside_cni: true, ..selector(Some(glob), None) };
     let other = vpc("blue", &[selector(Some("blue*"), None), allowing("green*")]);
-    assert_eq!(outcome(&decide(&cilium, &wishes(vec![other], vec![]), &none()), "blue0").0, [Code::CarriesCni]);
+    assert_eq!(
+        outcome(&decide(&cilium, &wishes(vec![other], vec![]), &none(), &Rests::default()), "blue0").0,
+        [Code::CarriesCni]
+    );
     let this = vpc("blue", &[allowing("blue*")]);
-    let taken = decide(&cilium, &wishes(vec![this], vec![]), &none());
+    let taken = decide(&cilium, &wishes(vec![this], vec![]), &none(), &Rests::default());
     assert_eq!(outcome(&taken, "blue0"), (vec![], vec!["10.0.0.5".into()]));
 
     // By the document that names it.
     let document =
         |allow| WorkloadWish { allow_beside_cni: allow, ..workload("app", "blue", Some("blue0"), None, &[]) };
-    let with = |allow| decide(&cilium, &wishes(vec![blue()], vec![document(allow)]), &none());
+    let with = |allow| decide(&cilium, &wishes(vec![blue()], vec![document(allow)]), &none(), &Rests::default());
     assert_eq!(outcome(&with(false), "blue0").0, [Code::CarriesCni]);
     assert_eq!(outcome(&with(true), "blue0"), (vec![], vec!["10.0.0.5".into()]));
 
@@ -336,7 +352,10 @@ fn an_interface_of_another_cni_is_taken_only_where_a_document_allows_it() {
     let mut uplink = carrying("blue0", "cil_from_netdev");
     uplink.has_default_route = true;
     let this = vpc("blue", &[allowing("blue*")]);
-    assert_eq!(outcome(&decide(&[uplink], &wishes(vec![this], vec![]), &none()), "blue0").0, [Code::DefaultRoute]);
+    assert_eq!(
+        outcome(&decide(&[uplink], &wishes(vec![this], vec![]), &none(), &Rests::default()), "blue0").0,
+        [Code::DefaultRoute]
+    );
 }
 
 /// A guest's tap.
@@ -350,7 +369,7 @@ fn a_tap_takes_addresses_and_link_address_from_its_document_alone() {
     let guest = [0x52, 0x54, 0, 1, 2, 3];
     let whole = WorkloadWish { mac: Some(guest), ..workload("whole", "blue", Some("blue0"), None, &["10.0.0.10"]) };
     let addressless = WorkloadWish { mac: Some(guest), ..workload("bare", "blue", Some("blue1"), None, &[]) };
-    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![whole, addressless]), &none());
+    let decisions = decide(&interfaces, &wishes(vec![blue()], vec![whole, addressless]), &none(), &Rests::default());
     assert_eq!(outcome(&decisions, "blue0"), (vec![], vec!["10.0.0.10".to_owned()]));
     let decision = decisions.iter().find(|d| d.interface == "blue0").unwrap();
     assert_eq!((decision.mac, decision.identity), (guest, identity_of(&interfaces[0])));
@@ -359,7 +378,7 @@ fn a_tap_takes_addresses_and_link_address_from_its_document_alone() {
     // As the port of a bridge it is the same.
     let bridged = [Interface { master: Some(9), ..tap(5, "blue0") }];
     let whole = WorkloadWish { mac: Some(guest), ..workload("whole", "blue", Some("blue0"), None, &["10.0.0.10"]) };
-    let decisions = decide(&bridged, &wishes(vec![blue()], vec![whole]), &none());
+    let decisions = decide(&bridged, &wishes(vec![blue()], vec![whole]), &none(), &Rests::default());
     assert!(decisions[0].attached());
 }
 
@@ -376,9 +395,9 @@ fn kinds_that_cannot_be_attested_are_refused_each_with_its_reason() {
     ];
     for (kind, code) in kinds {
         let of = |kind: &str| [Interface { kind: kind.into(), ..veth(5, "blue0", "ns-a", &["10.0.0.10"]) }];
-        let decisions = decide(&of(kind), &wishes(vec![blue()], vec![]), &none());
+        let decisions = decide(&of(kind), &wishes(vec![blue()], vec![]), &none(), &Rests::default());
         assert_eq!(outcome(&decisions, "blue0"), (vec![code], vec![]), "{kind}");
-        let decisions = decide(&of("veth"), &wishes(vec![blue()], vec![]), &none());
+        let decisions = decide(&of("veth"), &wishes(vec![blue()], vec![]), &none(), &Rests::default());
         assert!(decisions[0].attached());
     }
 }
@@ -408,23 +427,27 @@ fn a_cgroup_selects_the_interface_before_its_processes_namespace() {
     let wish = |glob: &str| WorkloadWish { cgroup: Some(cgroup(glob)), ..workload("pay", "blue", None, None, &[]) };
     let of = |workloads, vpcs| Wishes { places: places.clone(), ..wishes(vpcs, workloads) };
     let nobody = || vpc("blue", &[]);
-    let decisions = decide(&interfaces, &of(vec![wish("system.slice/pay-1.scope")], vec![nobody()]), &none());
+    let decisions =
+        decide(&interfaces, &of(vec![wish("system.slice/pay-1.scope")], vec![nobody()]), &none(), &Rests::default());
     assert_eq!(outcome(&decisions, "veth5"), (vec![], vec!["10.0.0.5".to_owned()]));
     assert_eq!(decisions.len(), 1);
     // One document, two namespaces.
-    let decisions = decide(&interfaces, &of(vec![wish("system.slice/pay-*")], vec![nobody()]), &none());
+    let decisions =
+        decide(&interfaces, &of(vec![wish("system.slice/pay-*")], vec![nobody()]), &none(), &Rests::default());
     assert_eq!(decisions[0].refused[0].code, Code::AmbiguousWorkload);
     // None.
-    let decisions = decide(&interfaces, &of(vec![wish("system.slice/other")], vec![nobody()]), &none());
+    let decisions =
+        decide(&interfaces, &of(vec![wish("system.slice/other")], vec![nobody()]), &none(), &Rests::default());
     assert_eq!(decisions[0].refused[0].code, Code::NoInterface);
     // A VPC may select many; two VPCs not the same one.
     let selecting = |name: &str, glob: &str| {
         vpc(name, &[Attachment { namespace_cgroup: Some(cgroup(glob)), ..selector(None, None) }])
     };
-    let decisions = decide(&interfaces, &of(vec![], vec![selecting("blue", "system.slice/pay-*")]), &none());
+    let decisions =
+        decide(&interfaces, &of(vec![], vec![selecting("blue", "system.slice/pay-*")]), &none(), &Rests::default());
     assert_eq!(decisions.iter().filter(|d| d.attached()).count(), 2);
     let both = vec![selecting("blue", "system.slice/pay-*"), selecting("green", "system.slice/pay-1*")];
-    let decisions = decide(&interfaces, &of(vec![], both), &none());
+    let decisions = decide(&interfaces, &of(vec![], both), &none(), &Rests::default());
     assert_eq!(outcome(&decisions, "veth5").0, [Code::ClaimedByTwoVpcs]);
     assert_eq!(outcome(&decisions, "veth6").0, []);
 }
@@ -443,8 +466,9 @@ fn a_path_selects_the_interface_before_that_namespace_or_says_why_not() {
             vec![WorkloadWish { path: Some("/run/x".into()), ..workload("x", "blue", None, None, &[]) }],
         )
     };
-    let code =
-        |found, inside: &str| decide(&interfaces, &at(found, inside), &none())[0].refused.first().map(|r| r.code);
+    let code = |found, inside: &str| {
+        decide(&interfaces, &at(found, inside), &none(), &Rests::default())[0].refused.first().map(|r| r.code)
+    };
     assert_eq!(code(Ok(4_000_000_005), ""), None);
     assert_eq!(code(Ok(7), ""), Some(Code::NoInterface));
     assert_eq!(code(Ok(7), "macvlan"), Some(Code::Macvlan));
@@ -475,7 +499,7 @@ fn processes_of_the_host_are_known_by_cgroup_and_user() {
     );
     wishes.places.hosts =
         [("system.slice/till.service".to_owned(), 71), ("system.slice/till-2.service".to_owned(), 72)].into();
-    let decisions = decide(&[], &wishes, &none());
+    let decisions = decide(&[], &wishes, &none(), &Rests::default());
     let of = |name: &str| decisions.iter().find(|decision| decision.name == name).unwrap();
     let keys = |name: &str| {
         let mut keys: Vec<_> = of(name).host.as_ref().unwrap().keys().map(|key| (key.cgroup, key.uid)).collect();
@@ -494,14 +518,14 @@ fn processes_of_the_host_are_known_by_cgroup_and_user() {
     // Other words are another workload; a cgroup made anew is not.
     let before = of("till").identity;
     wishes.places.hosts.insert("system.slice/till.service".to_owned(), 99);
-    let again = decide(&[], &wishes, &none());
+    let again = decide(&[], &wishes, &none(), &Rests::default());
     assert_eq!(again.iter().find(|decision| decision.name == "till").unwrap().identity, before);
     wishes.workloads[0].host.as_mut().unwrap().uid = Some(34);
-    let changed = decide(&[], &wishes, &none());
+    let changed = decide(&[], &wishes, &none(), &Rests::default());
     assert_ne!(changed.iter().find(|decision| decision.name == "till").unwrap().identity, before);
     // Two documents for the same processes: nobody knows which is meant.
     wishes.workloads[0].host.as_mut().unwrap().uid = None;
-    let quarrel = decide(&[], &wishes, &none());
+    let quarrel = decide(&[], &wishes, &none(), &Rests::default());
     for name in ["till", "rest"] {
         let own = quarrel.iter().find(|decision| decision.name == name).unwrap();
         assert_eq!((own.attached(), own.refused[0].code), (false, Code::AmbiguousWorkload));

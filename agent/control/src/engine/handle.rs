@@ -76,6 +76,9 @@ pub(super) enum Order {
 pub enum Event {
     /// A snapshot is in force on every worker, and the slots are filled.
     Applied(u64),
+    /// The engine of an earlier agent is taken over. It serves this revision; numbers up to it were given by that agent,
+    /// whether or not the disk kept them, and a snapshot with one of them is not told.
+    Adopted(u64),
     /// The engine refused a snapshot and keeps the one before.
     Refused {
         /// The revision.

@@ -95,6 +95,7 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
         applied: 0,
         sent: 0,
         refused: 0,
+        adopted: 0,
         down_since: None,
         emptied: false,
         closes: BTreeMap::new(),
@@ -150,6 +151,8 @@ struct Supervisor {
     applied: u64,
     sent: u64,
     refused: u64,
+    /// What the engine served when it was taken over from an earlier agent.
+    adopted: u64,
     /// Until when an engine of an earlier agent may still answer.
     adoption: Option<Instant>,
     /// Since when no engine serves; `None` while one does.
@@ -331,6 +334,7 @@ impl Supervisor {
         self.applied = 0;
         self.sent = 0;
         self.refused = 0;
+        self.adopted = 0;
     }
 
     /// Ends an engine that misbehaves; its death is then handled like any other.

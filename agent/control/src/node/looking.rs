@@ -1,5 +1,7 @@
 //! What the host shows: interfaces, places of workloads, and what others did to what is ours.
 
+use std::time::Instant;
+
 use brattice_loader::interfaces::inventory;
 use brattice_loader::ipv6;
 use brattice_wire::rarely;
@@ -21,6 +23,7 @@ impl Node {
                 for what in mended {
                     rarely!(warn, what, "somebody removed or changed it; it was put back");
                     *self.repairs.entry(what.to_owned()).or_default() += 1;
+                    self.noticed.repaired(what, Instant::now());
                 }
                 self.unmended = None;
             }
@@ -39,8 +42,7 @@ impl Node {
             if self.datapath.options().ipv6.is_some() {
                 warn!("IPv6 is {}", now.text());
                 // Services get or lose their IPv6 VIPs.
-                self.read_policies(None);
-                self.reconcile().await;
+                self.readings.want(Instant::now());
             }
         }
         if self.attachments_differ() || self.something_to_do() {

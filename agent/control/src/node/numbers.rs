@@ -1,12 +1,15 @@
 //! The agent's own numbers, for the engine to serve beside its own.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use brattice_wire::api::Mode;
 use brattice_wire::records::NodeMetrics;
 
 use super::Node;
 use crate::api::views;
 use crate::engine::outputs::MetricsAddress;
+use crate::owners::OwnerState;
 
 /// The numbers are told at least this often while somebody may read them ...
 const EVERY: Duration = Duration::from_secs(5);
@@ -23,24 +26,25 @@ impl Node {
         if self.settings.metrics == MetricsAddress::None {
             return;
         }
-        let numbers = self.own_numbers();
+        let counted = self.counted();
         let news = match &self.numbers.told {
             None => true,
             Some((when, told)) => {
                 when.elapsed() >= EVERY
                     || (&told.drops, &told.repairs, &told.tables, told.engine_restarts)
-                        != (&numbers.drops, &numbers.repairs, &numbers.tables, numbers.engine_restarts)
+                        != (&counted.drops, &counted.repairs, &counted.tables, counted.engine_restarts)
             }
         };
         if news {
+            let numbers = self.looked(counted);
             self.engine.node_metrics(numbers.clone()).await;
             self.numbers.told = Some((Instant::now(), numbers));
         }
     }
 
-    fn own_numbers(&self) -> NodeMetrics {
+    /// What is cheap to count.
+    fn counted(&self) -> NodeMetrics {
         let (drops, counters) = views::counters(self);
-        let started = SystemTime::now() - self.started.elapsed();
         NodeMetrics {
             drops: drops.into_iter().take(NodeMetrics::MOST).collect(),
             counters: counters.into_iter().take(NodeMetrics::MOST).collect(),
@@ -51,7 +55,36 @@ impl Node {
                 .take(NodeMetrics::MOST)
                 .collect(),
             engine_restarts: self.engine.view.borrow().restarts,
+            ..NodeMetrics::default()
+        }
+    }
+
+    /// With what takes a look at everything.
+    fn looked(&self, counted: NodeMetrics) -> NodeMetrics {
+        let looked = views::look(self, self.noticed.stats());
+        let mut owners: BTreeMap<&str, u64> = OwnerState::NAMES.iter().map(|state| (*state, 0)).collect();
+        let mut not_in_force = Vec::new();
+        for (owner, view) in &looked.owners {
+            *owners.entry(view.state.as_str()).or_default() += 1;
+            if view.state != OwnerState::InForce.name() {
+                not_in_force.push((owner.clone(), view.state.clone()));
+            }
+        }
+        not_in_force.truncate(NodeMetrics::MOST);
+        let switched = |mode: Mode| looked.switches.iter().filter(|switch| switch.mode == mode).count() as u64;
+        let started = SystemTime::now() - self.started.elapsed();
+        NodeMetrics {
+            health: looked.problems.health(&looked.engine, &looked.programs) as u8,
+            problems: looked.problems.counts(),
+            owners: owners.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
+            not_in_force,
+            switches: vec![
+                ("bypass".to_owned(), switched(Mode::Bypass)),
+                ("detach".to_owned(), switched(Mode::Detach)),
+            ],
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             agent_start_seconds: started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            ..counted
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use brattice_model::{Binding, Plan, plan};
 use brattice_wire::rarely;
 use brattice_wire::snapshot::Snapshot;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::{ENGINE_PATIENCE, MAX_ANNOUNCED, Node, Pending};
 use crate::aliases::{Claim, Identity, MAX_PER_INTERFACE};
@@ -32,7 +32,6 @@ impl Node {
         self.refresh_attached();
         let changed = self.adopt_snapshot(plan.snapshot);
         // On disk before anybody hears of it: a revision or an alias is never used twice.
-        self.keep();
         self.save();
         if changed {
             self.engine.snapshot(self.snapshot.clone()).await;
@@ -61,7 +60,12 @@ impl Node {
         let holders: BTreeMap<(String, IpAddr), Identity> =
             self.aliases.claims().map(|claim| ((claim.vpc.clone(), claim.address), claim.identity)).collect();
         let wishes = Wishes { places: self.places.clone(), ..Wishes::of(&self.model) };
-        let mut decisions = decide(&self.interfaces, &wishes, &holders);
+        let mut decisions = decide(&self.interfaces, &wishes, &holders, &self.rests);
+        let there: BTreeSet<u32> = self.interfaces.iter().map(|interface| interface.ifindex).collect();
+        if self.rests.update(&decisions, &there, self.reconciled) {
+            decisions = decide(&self.interfaces, &wishes, &holders, &self.rests);
+            self.rests.update(&decisions, &there, self.reconciled);
+        }
         let wanted: BTreeSet<Claim> =
             decisions.iter().flat_map(|decision| decision.claims().collect::<Vec<_>>()).collect();
 
@@ -118,6 +122,7 @@ impl Node {
                 );
             }
         }
+        self.noticed.decided(&self.decisions, &decisions, &self.interfaces);
         self.since.update(&decisions, unix_seconds());
         self.decisions = decisions;
         assigned.lost
@@ -189,6 +194,26 @@ impl Node {
         );
         self.snapshot = Arc::new(snapshot);
         true
+    }
+
+    /// The engine serves `revision` of an earlier agent, whose number the disk may not have kept: what is planned gets a
+    /// higher one, as the engine takes equal numbers for equal snapshots.
+    pub(super) async fn number_above(&mut self, revision: u64) {
+        if self.snapshot.revision > revision {
+            return;
+        }
+        warn!(
+            serving = revision,
+            known = self.state.revision,
+            "the engine serves a revision that the state directory does not know; numbers go on from there"
+        );
+        self.state.revision = revision + 1;
+        self.snapshot = Arc::new(Snapshot { revision: self.state.revision, ..Snapshot::clone(&self.snapshot) });
+        self.save();
+        self.engine.snapshot(self.snapshot.clone()).await;
+        if let Some(pending) = &mut self.pending {
+            pending.revision = self.snapshot.revision;
+        }
     }
 
     async fn add_to_kernel(&mut self) {

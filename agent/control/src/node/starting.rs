@@ -21,14 +21,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::noticing::Noticed;
 use super::numbers::Numbers;
+use super::reading::{Job, Kept, Readings};
 use super::{Maps, Node, listen};
 use crate::aliases::Aliases;
 use crate::api::server::{self, Access};
+use crate::attachments::Rests;
 use crate::drops::{self, Drops};
 use crate::engine::{Supervision, outputs, supervisor};
 use crate::kernel::KernelSlots;
-use crate::linking::{Linking, pools};
+use crate::linking::pools;
 use crate::owners::Owners;
 use crate::policies::read::read;
 use crate::policies::watch::Watch as PoliciesWatch;
@@ -65,6 +68,11 @@ pub enum AgentError {
     /// The access log.
     #[error("the access log cannot be opened: {0}; name another file with --access-log, or none")]
     AccessLog(std::io::Error),
+    /// Reading the documents ended in a panic.
+    #[error(
+        "reading the documents failed; the log says why. `brattice validate` reads them, too: please report what it says"
+    )]
+    Reading,
     /// Signals.
     #[error("signals cannot be heard: {0}")]
     Signal(std::io::Error),
@@ -142,11 +150,19 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let (calls_in, calls) = mpsc::channel(server::MAX_CONNECTIONS * 2);
     tokio::spawn(server::serve(api, Access { engine_uid: settings.engine_uid, group: settings.group }, calls_in));
 
-    let mut owners = Owners::restore(directory.load_owners());
-    let on = pools(ranges6, ipv6 == Ipv6::On);
-    let linking = Linking { vips: &state.vips, dns_suffix: &settings.dns_suffix, vip, alias, ipv6: on };
-    let outcome = owners.apply(read(&settings.policies), None, &mut |documents| linking.link(documents));
-    state.vips = outcome.linked.vips;
+    let job = Job {
+        policies: settings.policies.clone(),
+        directory: directory.clone(),
+        kept: Kept { owners: Owners::restore(directory.load_owners()), unkept: BTreeMap::new() },
+        accepted: None,
+        vips: state.vips.clone(),
+        dns_suffix: settings.dns_suffix.clone(),
+        vip,
+        alias,
+        ipv6: pools(ranges6, ipv6 == Ipv6::On),
+        budget: None,
+    };
+    let reading = job.run_at_start().await.ok_or(AgentError::Reading)?;
 
     let host_aliases = datapath.host_aliases()?;
     let mut node = Node {
@@ -159,8 +175,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         attached: BTreeSet::new(),
         attach_errors: BTreeMap::new(),
         host_aliases,
-        owners,
-        model: Arc::new(outcome.linked.model),
+        owners: Owners::default(),
+        model: Arc::new(reading.linked.model.clone()),
         aliases,
         interfaces,
         ipv6,
@@ -168,6 +184,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         places: Places::default(),
         decisions: Vec::new(),
         since: Since::default(),
+        rests: Rests::default(),
         desired: Desired::default(),
         snapshot: Arc::new(Snapshot::default()),
         pending: None,
@@ -181,15 +198,20 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         astray: Vec::new(),
         unmended: None,
         failures: BTreeSet::new(),
+        unsaved: None,
+        noticed: Noticed::default(),
         unkept: BTreeMap::new(),
+        unkept_why: Vec::new(),
+        readings: Readings::default(),
         drops,
         numbers: Numbers::default(),
         probing: Arc::default(),
         settings,
     };
-    node.warn(&outcome.linked.warnings);
-    node.remember(outcome.changed, outcome.removed);
-    node.look_at_places();
+    if let Some(again) = reading.again {
+        node.readings.want(Instant::now() + again);
+    }
+    node.take_over(reading);
     node.reconcile().await;
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
     node.serve(policies, listen(network, pins), calls, hangups, Box::pin(stop_signal()?), ready).await;
@@ -275,7 +297,7 @@ async fn free_of(which: &'static str, candidates: &[&str], cidrs: &[(String, IpN
 /// CIDRs of the VPCs in the documents, as far as they can be read now: a range is chosen once, so it should fit them.
 pub(super) fn documented_cidrs(policies: &Path) -> Vec<(String, IpNet)> {
     let Ok(mut tree) = read(policies) else { return Vec::new() };
-    let Some(Ok(sources)) = tree.owners.remove(&Owner::Operator) else { return Vec::new() };
+    let Some(Ok(sources)) = tree.owners.remove(&Owner::Operator).map(|found| found.sources) else { return Vec::new() };
     let Ok(documents) = brattice_model::parse(&Owner::Operator, &sources) else { return Vec::new() };
     let of = |vpc: &brattice_model::VpcDocument| -> Vec<(String, IpNet)> {
         vpc.cidrs.iter().map(|cidr| (format!("VPC {}", vpc.qualified()), cidr.value)).collect()

@@ -5,6 +5,7 @@ use brattice_model::{Documents, Linked, VipState};
 
 use super::*;
 use crate::linking::Linking;
+use crate::policies::settle::SETTLE;
 
 const OPERATOR: &str = r#"
 kind: Account
@@ -41,12 +42,13 @@ fn account(name: &str) -> Owner {
 /// A node with its owners; what is on disk is a map of owner to text.
 struct Node {
     owners: Owners,
-    disk: BTreeMap<Owner, Result<Vec<Source>, Vec<String>>>,
+    now: Instant,
+    disk: BTreeMap<Owner, Found>,
 }
 
 impl Node {
     fn new() -> Self {
-        let mut node = Self { owners: Owners::default(), disk: BTreeMap::new() };
+        let mut node = Self { owners: Owners::default(), now: Instant::now(), disk: BTreeMap::new() };
         node.write(Owner::Operator, OPERATOR);
         node.write(account("shop"), &(service("orders", "") + &service("cart", "") + &service("stock", "")));
         node.read(None);
@@ -59,12 +61,26 @@ impl Node {
             Owner::Operator => "node.yaml".to_owned(),
             Owner::Account(name) => format!("accounts/{name}/x.yaml"),
         };
-        self.disk.insert(owner, Ok(vec![Source { path, text: text.to_owned() }]));
+        self.disk.insert(owner, Ok(vec![Source { path, text: text.to_owned() }]).into());
     }
 
     fn read(&mut self, accepted: Option<&Owner>) -> Outcome {
-        let tree = Tree { owners: self.disk.clone(), accounts_unknown: false };
-        self.owners.apply(Ok(tree), accepted, &mut link)
+        let disk = self.disk.clone();
+        self.apply(|| Ok(Tree { owners: disk.clone(), accounts_unknown: false }), accepted)
+    }
+
+    /// Takes a reading in, again and again until nothing waits.
+    fn apply(&mut self, read: impl Fn() -> Result<Tree, ReadError>, accepted: Option<&Owner>) -> Outcome {
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        for _ in 0..4 {
+            let terms = Terms { accepted, now: self.now, clock: SystemTime::now(), budget: None };
+            let outcome = self.owners.apply(read(), &terms, &mut link);
+            changed.extend(outcome.changed.clone());
+            removed.extend(outcome.removed.clone());
+            let Some(again) = outcome.again else { return Outcome { changed, removed, ..outcome } };
+            self.now += again;
+        }
+        panic!("something waits for ever")
     }
 
     fn states(&self) -> Vec<(String, String)> {
@@ -192,21 +208,19 @@ fn a_held_back_change_that_is_undone_is_forgotten() {
 fn a_directory_that_is_gone_empty_or_unreadable_serves_the_last_good() {
     let mut node = Node::new();
     let all = ["shop/cart", "shop/orders", "shop/stock"];
-    let outcome = node.owners.apply(Err(ReadError::Missing(Path::new("/nowhere").into())), None, &mut link);
+    let outcome = node.apply(|| Err(ReadError::Missing(Path::new("/nowhere").into())), None);
     assert_eq!(services(&outcome.linked), all);
     node.is(&Owner::Operator, "missing", "/nowhere does not exist");
-    let outcome = node.owners.apply(
-        Ok(Tree { owners: [(Owner::Operator, Ok(vec![]))].into(), accounts_unknown: false }),
-        None,
-        &mut link,
-    );
+    let nothing = || Found::from(Ok(Vec::new()));
+    let outcome =
+        node.apply(|| Ok(Tree { owners: [(Owner::Operator, nothing())].into(), accounts_unknown: false }), None);
     assert_eq!(services(&outcome.linked), all);
     node.is(&Owner::Operator, "missing", "empty");
-    let unreadable = Tree {
-        owners: [(Owner::Operator, Err(vec!["node.yaml: permission denied".into()]))].into(),
+    let unreadable = || Tree {
+        owners: [(Owner::Operator, Err(vec!["node.yaml: permission denied".into()]).into())].into(),
         accounts_unknown: true,
     };
-    let outcome = node.owners.apply(Ok(unreadable), None, &mut link);
+    let outcome = node.apply(|| Ok(unreadable()), None);
     assert_eq!(services(&outcome.linked), all);
     node.is(&Owner::Operator, "invalid", "permission denied");
     node.is(&account("shop"), "missing", "cannot be listed");
@@ -220,7 +234,8 @@ fn the_last_good_survive_a_restart_with_a_broken_directory() {
     let kept: BTreeMap<Owner, LastGood> = {
         let mut again = Owners::default();
         let tree = Tree { owners: node.disk.clone(), accounts_unknown: false };
-        again.apply(Ok(tree), None, &mut link).changed.into_iter().map(|good| (good.owner.clone(), good)).collect()
+        let terms = Terms::now(None, None);
+        again.apply(Ok(tree), &terms, &mut link).changed.into_iter().map(|good| (good.owner.clone(), good)).collect()
     };
     assert_eq!(kept.len(), 2);
     node.write(account("shop"), "kind: [broken");
@@ -263,12 +278,12 @@ fn documents_that_are_refused_are_read_once() {
     let part = brattice_model::limits::MAX_FILE_BYTES / 2 - 16;
     let text = |last: &str| format!("[{}]\n{last}", "a,".repeat(part - last.len()));
     node.write(account("shop"), &text("a"));
-    let first = std::time::Instant::now();
+    let first = Instant::now();
     node.read(None);
     let first = first.elapsed();
     node.is(&account("shop"), "invalid", "accounts/shop/x.yaml");
     node.write(account("rival"), &service("other", ""));
-    let again = std::time::Instant::now();
+    let again = Instant::now();
     node.read(None);
     let again = again.elapsed();
     node.is(&account("shop"), "invalid", "accounts/shop/x.yaml");
@@ -278,4 +293,121 @@ fn documents_that_are_refused_are_read_once() {
     node.write(account("shop"), &(service("orders", "") + &service("cart", "") + &service("stock", "")));
     node.read(None);
     node.is(&account("shop"), "in-force", "");
+}
+
+/// Files that were changed just now, and look like `stamp`.
+fn young(text: &str, stamp: u64, open: &[&str]) -> Found {
+    let path = "accounts/shop/x.yaml".to_owned();
+    let look = Look {
+        stamp,
+        changed: Some(SystemTime::now()),
+        open: open.iter().map(|file| (*file).to_owned()).collect(),
+        unasked: false,
+    };
+    Found { look, ..Ok(vec![Source { path, text: text.to_owned() }]).into() }
+}
+
+#[test]
+fn what_is_being_written_waits_for_its_writer_and_keeps_nobody_else_waiting() {
+    let mut node = Node::new();
+    let all = ["shop/cart", "shop/orders", "shop/stock"];
+    let half = service("orders", "") + &service("cart", "");
+    node.disk.insert(account("shop"), young(&half, 1, &["accounts/shop/x.yaml"]));
+    node.write(account("rival"), &service("other", ""));
+    let outcome = node.read(None);
+    assert_eq!(services(&outcome.linked), [&["rival/other"][..], &all].concat());
+    node.is(&account("shop"), "being-written", "accounts/shop/x.yaml is open for writing");
+    node.is(&account("rival"), "in-force", "");
+    // However long it takes.
+    node.now += Duration::from_secs(100_000);
+    assert_eq!(services(&node.read(None).linked).len(), 4);
+    // Closed: taken when it has settled.
+    node.disk.insert(account("shop"), young(&half, 2, &[]));
+    assert_eq!(services(&node.read(None).linked), ["rival/other", "shop/cart", "shop/orders"]);
+    node.is(&account("shop"), "in-force", "");
+    // Or when an operator says so.
+    node.disk.insert(account("shop"), young(&service("orders", ""), 3, &["accounts/shop/x.yaml"]));
+    assert_eq!(services(&node.read(Some(&account("rival"))).linked).len(), 3, "somebody else's");
+    assert_eq!(services(&node.read(Some(&account("shop"))).linked), ["rival/other", "shop/orders"]);
+}
+
+#[test]
+fn a_set_of_files_that_changes_on_is_not_taken_half() {
+    let mut node = Node::new();
+    let names = ["orders", "cart", "stock", "returns", "refunds"];
+    for n in 3..=names.len() {
+        let text: String = names[..n].iter().map(|name| service(name, "")).collect();
+        let tree = Tree {
+            owners: [
+                (account("shop"), young(&text, n as u64, &[])),
+                (Owner::Operator, node.disk[&Owner::Operator].clone()),
+            ]
+            .into(),
+            accounts_unknown: false,
+        };
+        node.now += SETTLE / 2;
+        let terms = Terms { accepted: None, now: node.now, clock: SystemTime::now(), budget: None };
+        let outcome = node.owners.apply(Ok(tree), &terms, &mut link);
+        assert_eq!(services(&outcome.linked).len(), 3, "the last good");
+        assert!(n == 3 || outcome.again.is_some());
+        node.disk.insert(account("shop"), young(&text, n as u64, &[]));
+    }
+    assert_eq!(services(&node.read(None).linked).len(), 5);
+}
+
+#[test]
+fn a_file_that_shrank_to_nothing_is_held_back() {
+    let mut node = Node::new();
+    for nothing in ["", "\n  \n"] {
+        node.write(account("shop"), nothing);
+        assert_eq!(services(&node.read(None).linked).len(), 3);
+        node.is(&account("shop"), "held-back", "accounts/shop/x.yaml is empty and was not");
+    }
+    // Also where it takes no service away.
+    node.write(Owner::Operator, "");
+    node.read(None);
+    node.is(&Owner::Operator, "held-back", "node.yaml is empty");
+    node.write(Owner::Operator, OPERATOR);
+    node.write(account("shop"), &(service("orders", "") + &service("cart", "") + &service("stock", "")));
+    node.read(None);
+    assert!(node.states().iter().all(|(_, state)| state == "in-force"));
+    node.write(account("shop"), "");
+    assert!(services(&node.read(Some(&account("shop"))).linked).is_empty(), "accepted");
+    // A file that always was empty is nobody's business.
+    node.write(account("rival"), "");
+    node.read(None);
+    node.is(&account("rival"), "in-force", "");
+}
+
+#[test]
+fn who_has_large_documents_or_changes_them_again_and_again_keeps_nobody_waiting() {
+    let mut node = Node::new();
+    let accounts: String = (0..4)
+        .map(|n| format!("---\nkind: Account\nmetadata: {{name: big{n}}}\nspec: {{id: \"90000000000{n}\"}}\n"))
+        .collect();
+    node.write(Owner::Operator, &(OPERATOR.to_owned() + &accounts));
+    node.read(None);
+    let large = |n: usize| (0..60).map(|s| service(&format!("s{n}x{s}"), "")).collect::<String>();
+    for n in 0..4 {
+        node.write(account(&format!("big{n}")), &large(n));
+    }
+    node.write(account("rival"), &service("other", ""));
+    // Time for one owner's documents at a reading.
+    let mut in_force = Vec::new();
+    for turn in 0..100 {
+        let tree = Tree { owners: node.disk.clone(), accounts_unknown: false };
+        let terms = Terms::now(None, Some(Duration::from_nanos(1)));
+        let outcome = node.owners.apply(Ok(tree), &terms, &mut link);
+        in_force.extend(outcome.changed.iter().map(|good| good.owner.to_string()));
+        if outcome.again.is_none() {
+            break;
+        }
+        assert_eq!(outcome.again, Some(Duration::ZERO));
+        // One of them changes its documents all the time.
+        node.write(account("rival"), &(service("other", "") + &service(&format!("other{turn}"), "")));
+    }
+    assert_eq!(in_force[0], "rival", "the smallest first: {in_force:?}");
+    for n in 0..4 {
+        assert!(in_force.contains(&format!("big{n}")), "{in_force:?}");
+    }
 }

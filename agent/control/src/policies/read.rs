@@ -8,15 +8,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use brattice_model::limits::{MAX_BYTES_PER_OWNER, MAX_FILE_BYTES, MAX_FILES_PER_OWNER};
-use brattice_model::{Owner, Source};
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+use brattice_model::{Diagnostic, Owner, Position, Source};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+
+use super::settle::{Look, MAX_OPEN};
+use super::writers::{Writers, keep_out};
 
 /// Most directory entries looked at for one owner.
 pub const MAX_ENTRIES: usize = 65_536;
@@ -36,16 +41,35 @@ pub const ACCOUNTS: &str = "accounts";
 /// What one walk found.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    /// Sources of each owner (sorted by path), or what is wrong with its folder. The operator is always there.
-    pub owners: BTreeMap<Owner, Result<Vec<Source>, Vec<String>>>,
+    /// What there is of each owner. The operator is always there.
+    pub owners: BTreeMap<Owner, Found>,
     /// Set when the accounts' folders could not be listed: an account that is missing here is then unknown, not gone.
     pub accounts_unknown: bool,
+}
+
+/// What there is of an owner.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its sources, sorted by path, or what is wrong with its folder.
+    pub sources: Result<Vec<Source>, Vec<String>>,
+    /// What its files looked like.
+    pub look: Look,
+    /// Files that are passed over, though they look as if they were meant.
+    pub notes: Vec<Diagnostic>,
+}
+
+impl From<Result<Vec<Source>, Vec<String>>> for Found {
+    /// Files that nobody has touched for long.
+    fn from(sources: Result<Vec<Source>, Vec<String>>) -> Self {
+        Self { sources, look: Look::default(), notes: Vec::new() }
+    }
 }
 
 impl Tree {
     /// Whether there is no document at all and nothing wrong: most likely a directory that is not mounted yet.
     pub fn is_empty(&self) -> bool {
-        !self.accounts_unknown && self.owners.values().all(|found| matches!(found, Ok(sources) if sources.is_empty()))
+        let nothing = |found: &Found| matches!(&found.sources, Ok(sources) if sources.is_empty());
+        !self.accounts_unknown && self.owners.values().all(nothing)
     }
 }
 
@@ -136,7 +160,7 @@ fn read_accounts(accounts: BorrowedFd<'_>, tree: &mut Tree, operator: &mut Walk)
             let error = format!(
                 "{ACCOUNTS}/{name}: an account's folder may not be a symlink; make it a directory (symlinks inside it are fine)"
             );
-            tree.owners.insert(Owner::Account(name), Err(vec![error]));
+            tree.owners.insert(Owner::Account(name), Err(vec![error]).into());
         } else if is_policy(OsStr::new(&name)) {
             operator.error(format!(
                 "{ACCOUNTS}/{name}: lies in no account's folder; move it to {ACCOUNTS}/<account>/ or, if it is the operator's, one folder up"
@@ -152,6 +176,8 @@ struct Walk {
     skip: Option<&'static str>,
     sources: Vec<Source>,
     errors: Vec<String>,
+    look: Look,
+    notes: Vec<Diagnostic>,
     /// (device, inode) of the folders from the owner's to the present one: a folder inside itself is a loop.
     path: Vec<(u64, u64)>,
     folders: usize,
@@ -168,6 +194,8 @@ impl Walk {
             skip,
             sources: Vec::new(),
             errors: Vec::new(),
+            look: Look::default(),
+            notes: Vec::new(),
             path: Vec::new(),
             folders: 0,
             entries: 0,
@@ -186,12 +214,45 @@ impl Walk {
         }
     }
 
-    fn finish(mut self) -> Result<Vec<Source>, Vec<String>> {
-        if self.errors.is_empty() {
+    fn finish(mut self) -> Found {
+        let sources = if self.errors.is_empty() {
             self.sources.sort_by(|a, b| a.path.cmp(&b.path));
             Ok(self.sources)
         } else {
             Err(self.errors)
+        };
+        Found { sources, look: self.look, notes: self.notes }
+    }
+
+    /// Takes in what a file or folder looks like, after it was read: what changes from now on looks otherwise.
+    fn seen(&mut self, shown: &str, of: BorrowedFd<'_>) {
+        let Ok(stat) = rustix::fs::fstat(of) else { return };
+        let mut hasher = DefaultHasher::new();
+        (self.look.stamp, shown, stat.st_dev, stat.st_ino, stat.st_size).hash(&mut hasher);
+        (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec).hash(&mut hasher);
+        self.look.stamp = hasher.finish();
+        self.look.changed = self.look.changed.max(Some(changed(&stat)));
+    }
+
+    fn note(&mut self, shown: &str, message: &str, help: &str) {
+        if self.notes.len() < MAX_ERRORS && !shown.contains(char::is_control) {
+            let at = Position { file: shown.into(), line: 1, column: 1, length: 1 };
+            self.notes.push(Diagnostic::warning(&at, message).help(help));
+        }
+    }
+
+    /// A file whose name is no policy's: said where it looks like one.
+    fn passed_over(&mut self, relative: &Path) {
+        let Some(name) = relative.file_name().and_then(OsStr::to_str).map(str::to_lowercase) else { return };
+        let shown = format!("{}{}", self.prefix, relative.display());
+        let named = |end: &str| name.ends_with(end);
+        if named(".json") {
+            self.note(&shown, "it is not read: only files named *.yaml and *.yml are", "rename it; JSON is YAML");
+        } else if named(".yaml") || named(".yml") {
+            self.note(&shown, "it is not read: the end of its name is not in lower case", "name it *.yaml");
+        } else if name.contains(".yaml") || name.contains(".yml") {
+            let help = "name it *.yaml if it is meant, or move it out of the policies directory if it is a copy";
+            self.note(&shown, "it is not read: its name does not end with .yaml or .yml", help);
         }
     }
 
@@ -236,13 +297,14 @@ impl Walk {
             match kind {
                 FileType::Directory => self.folder(owner, &child, depth + 1),
                 FileType::Symlink => self.open(owner, &child, kind, depth),
-                _ if !is_policy(&name) => {}
+                _ if !is_policy(&name) => self.passed_over(&child),
                 FileType::RegularFile => self.open(owner, &child, kind, depth),
                 // Not even opened: opening a device may do something.
                 _ => self.error(format!("{}{}: neither a file nor a folder", self.prefix, child.display())),
             }
         }
         self.path.pop();
+        self.seen(&shown, folder.as_fd());
     }
 
     /// Opens what is a file, a symlink or something odd.
@@ -296,10 +358,19 @@ impl Walk {
                 "{shown}: more than {MAX_FILES_PER_OWNER} files of one owner; put more documents into one file"
             ));
         }
+        match keep_out(file.as_fd()) {
+            Writers::None => {}
+            Writers::Some if self.look.open.len() < MAX_OPEN => self.look.open.push(shown.clone()),
+            Writers::Some => {}
+            Writers::Unknown => self.look.unasked = true,
+        }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        if let Err(e) = File::from(file).take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes) {
+        let file = File::from(file);
+        if let Err(e) = (&file).take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes) {
             return self.error(format!("{shown}: cannot be read: {e}"));
         }
+        self.seen(&shown, file.as_fd());
+        drop(file);
         // It may have grown since fstat.
         if bytes.len() > MAX_FILE_BYTES {
             return self.error(format!("{shown}: more than {MAX_FILE_BYTES} bytes; split it"));
@@ -311,8 +382,17 @@ impl Walk {
             ));
         }
         match String::from_utf8(bytes) {
-            Ok(text) => self.sources.push(Source { path: shown, text }),
-            Err(e) => self.error(format!("{shown}: not UTF-8 from byte {} on", e.utf8_error().valid_up_to())),
+            Ok(text) => {
+                if text.trim().is_empty() {
+                    self.note(&shown, "it is empty", "write documents into it, or remove it");
+                }
+                self.sources.push(Source { path: shown, text });
+            }
+            Err(e) => {
+                let from = e.utf8_error().valid_up_to();
+                let (line, encoding) = encoding(e.as_bytes(), from);
+                self.error(format!("{shown}: not UTF-8 from byte {from} on (line {line}): {encoding}"));
+            }
         }
     }
 
@@ -321,6 +401,23 @@ impl Walk {
         self.full = true;
         self.error(text);
     }
+}
+
+/// When a file or folder changed last, by its file system's clock. The time of change of the inode: nobody sets it.
+fn changed(stat: &Stat) -> SystemTime {
+    let (seconds, nanoseconds) = (stat.st_ctime.max(0).unsigned_abs(), stat.st_ctime_nsec);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
+}
+
+/// The line of a byte that is not UTF-8, and what the file most likely is, with a remedy.
+fn encoding(bytes: &[u8], from: usize) -> (usize, &'static str) {
+    let line = 1 + bytes.iter().take(from).filter(|byte| **byte == b'\n').count();
+    let encoding = if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        "it is UTF-16, as some editors and PowerShell write; save it as UTF-8, or convert it: iconv -f UTF-16 -t UTF-8"
+    } else {
+        "most likely it is Latin-1 or Windows-1252; save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+    };
+    (line, encoding)
 }
 
 fn directory_flags() -> OFlags {

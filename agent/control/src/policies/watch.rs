@@ -22,9 +22,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::read::{ACCOUNTS, MAX_ACCOUNTS, MAX_DEPTH, MAX_ENTRIES, MAX_FOLDERS, MAX_OPERATOR_FOLDERS};
+use super::settle::SETTLE;
 
 /// A change is reported when nothing moved for this long ...
-pub const QUIET: Duration = Duration::from_millis(60);
+pub const QUIET: Duration = SETTLE;
 /// ... or this long after the first event, so that constant writing cannot hold a change back.
 pub const LONGEST_DELAY: Duration = Duration::from_millis(400);
 /// Looked at again after this long without any event, in case the kernel lost one.

@@ -88,6 +88,7 @@ pub(crate) async fn serve(
         }
         None => decide::decide(&session, &mut request, number, &mut finish, &id),
     };
+    let denied = matches!(decision, Decision::Denied(_));
     let response = match decision {
         Decision::Gone => {
             session.control.reset();
@@ -101,7 +102,8 @@ pub(crate) async fn serve(
             Err(problem) => answer::problem(problem, id, session.http2.get(), head, finish),
         },
     };
-    counts.answered(response.status().as_u16());
+    // gRPC tells its denials with status 200.
+    counts.answered(if denied { StatusCode::FORBIDDEN } else { response.status() }.as_u16());
     flight.record.answer(response.status().as_u16(), response.headers());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         session.control.answered(number);

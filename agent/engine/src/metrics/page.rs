@@ -16,6 +16,9 @@ use crate::stats::Count;
 /// Classes of answers, in the order of [`Row::responses`].
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Levels of policies, in the order of [`Row::denied`].
+const LEVELS: [&str; 3] = ["service", "network", "identity"];
+
 /// A family whose samples are made of a `T` each: name, kind, help, value.
 type ValueFamily<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 /// A family of a list's counts: name, the list's label, help, the list.
@@ -30,7 +33,7 @@ pub(crate) fn page(
 ) -> String {
     let mut page = Page::default();
     services(&mut page, series);
-    engine(&mut page, stats, failures);
+    engine(&mut page, stats, failures, node);
     if let Some(node) = node {
         agent(&mut page, node);
     }
@@ -61,6 +64,17 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
         for (n, class) in CLASSES.iter().enumerate() {
             let [a, b, c, d] = labels(series);
             page.sample(name, "", &[a, b, c, d, ("class", class)], series.sum(|row| row.responses[n].get()));
+        }
+    }
+    let name = "brattice_denied_total";
+    page.family(name, Kind::Counter, "Those of them that policies denied, or ended, by the level that did.");
+    for series in &served {
+        for (n, level) in LEVELS.iter().enumerate() {
+            let count = series.sum(|row| row.denied[n].get());
+            if count > 0 {
+                let [a, b, c, d] = labels(series);
+                page.sample(name, "", &[a, b, c, d, ("level", level)], count);
+            }
         }
     }
     let name = "brattice_request_duration_seconds";
@@ -104,12 +118,21 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
     }
 }
 
-fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.len()]) {
+fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.len()], node: Option<&NodeMetrics>) {
     let name = "brattice_request_failures_total";
     page.family(name, Kind::Counter, "Requests by why they were not served (failureReason of the access log).");
     for (reason, count) in FailureReason::ALL.iter().zip(failures) {
         page.sample(name, "", &[("reason", reason.as_str())], count);
     }
+    let name = "brattice_build_info";
+    page.family(name, Kind::Gauge, "1; which version of what runs.");
+    page.sample(name, "", &[("component", "engine"), ("version", env!("CARGO_PKG_VERSION"))], 1);
+    if let Some(node) = node {
+        page.sample(name, "", &[("component", "agent"), ("version", &node.version)], 1);
+    }
+    let name = "brattice_targets_failing";
+    let help = "Targets that could not be connected to within the last minute.";
+    page.single(name, Kind::Gauge, help, stats.failing.len());
     page.single("brattice_engine_revision", Kind::Gauge, "Revision in force.", stats.revision);
     let name = "brattice_engine_connections_total";
     page.single(name, Kind::Counter, "Connections accepted, whoever called.", stats.connections_accepted);
@@ -188,6 +211,23 @@ fn agent(page: &mut Page, node: &NodeMetrics) {
             page.sample(name, "", &[("table", &table.0)], value(table));
         }
     }
+    page.single("brattice_health", Kind::Gauge, "As `brattice status` exits: 0 ok, 1 degraded, 2 down.", node.health);
+    let gauges: [ListFamily<'_>; 3] = [
+        ("brattice_problems", "kind", "What `brattice status` finds wrong.", &node.problems),
+        ("brattice_owners", "state", "Owners of documents by the state of what is on disk.", &node.owners),
+        ("brattice_switches", "mode", "Switches in force.", &node.switches),
+    ];
+    for (name, label, help, list) in gauges {
+        page.family(name, Kind::Gauge, help);
+        for (text, count) in list.iter().take(NodeMetrics::MOST) {
+            page.sample(name, "", &[(label, text)], count);
+        }
+    }
+    let name = "brattice_documents_not_in_force";
+    page.family(name, Kind::Gauge, "1 for an owner whose documents on disk are not in force, and why.");
+    for (owner, state) in node.not_in_force.iter().take(NodeMetrics::MOST) {
+        page.sample(name, "", &[("owner", owner), ("state", state)], 1);
+    }
     let name = "brattice_engine_restarts_total";
     page.single(name, Kind::Counter, "Replacements of the engine since the agent's start.", node.engine_restarts);
     let name = "brattice_agent_start_time_seconds";
@@ -222,6 +262,7 @@ mod tests {
             series.row(0).ended(status, Duration::from_millis(ms));
             series.row(0).moved(10, 20);
         }
+        series.row(0).denied[1].add(2);
         series.row(0).connections.add(1);
         let one = || vec![("a \"thing\"".to_owned(), 1)];
         let node = NodeMetrics {
@@ -229,6 +270,10 @@ mod tests {
             counters: one(),
             repairs: one(),
             tables: vec![("aliases".into(), 1, 2)],
+            problems: one(),
+            owners: one(),
+            switches: one(),
+            not_in_force: vec![("shop".into(), "invalid".into())],
             ..NodeMetrics::default()
         };
         let stats = Stats { limits_hit: one(), ..Stats::default() };
@@ -293,6 +338,9 @@ mod tests {
             format!("brattice_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 4\n"),
             format!("brattice_request_duration_seconds_count{{{labels}}} 4\n"),
             format!("brattice_request_duration_seconds_sum{{{labels}}} 70.007\n"),
+            format!("brattice_denied_total{{{labels},level=\"network\"}} 2\n"),
+            "brattice_documents_not_in_force{owner=\"shop\",state=\"invalid\"} 1\n".to_owned(),
+            "brattice_problems{kind=\"a \\\"thing\\\"\"} 1\n".to_owned(),
             "brattice_repairs_total{what=\"a \\\"thing\\\"\"} 1\n".to_owned(),
         ] {
             assert!(page.contains(&format!("\n{expected}")), "{expected} is not in {page}");

@@ -45,6 +45,8 @@ pub struct Row {
     pub responses: [Count; 6],
     /// The same requests, by how long they took; the last one is beyond all bounds.
     pub durations: [Count; BUCKETS_MS.len() + 1],
+    /// Those of them that policies denied, by level: service, network, identity.
+    pub denied: [Count; 3],
     /// Sum of these durations, µs.
     pub duration_us: Count,
     /// Bytes from callers.

@@ -228,7 +228,12 @@ impl Book {
             let row = named.series.row(self.worker);
             row.moved(record.received.get(), record.sent.get());
             if !record.relayed {
-                row.ended(status, duration);
+                let denied = record.met.get().denied;
+                // gRPC tells its denials with status 200.
+                row.ended(if denied.is_some() && status != 0 { 403 } else { status }, duration);
+                if let Some(level) = denied {
+                    row.denied[level as usize].add(1);
+                }
             }
         }
         let mut known = record.known.borrow_mut();

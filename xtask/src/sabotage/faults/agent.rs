@@ -117,11 +117,11 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "reload-half",
         means: "of an owner with errors, the files without are taken in force",
         file: "agent/control/src/owners.rs",
-        search: "                    let errors = errors.clone();\n                    entry.set(&owner, OwnerState::Invalid, errors);\n                    continue;\n",
-        replace: "                    let errors = errors.clone();\n                    entry.set(&owner, OwnerState::Invalid, errors);\n                    \
+        search: "                    entry.set(&owner, OwnerState::Invalid, errors);\n                    continue;\n",
+        replace: "                    entry.set(&owner, OwnerState::Invalid, errors);\n                    \
                   let good = |source: &&Source| parse(&owner, std::slice::from_ref(*source)).is_ok();\n                    \
                   let some: Vec<Source> = sources.iter().filter(good).cloned().collect();\n                    \
-                  let Ok(documents) = parse(&owner, &some) else { continue };\n                    documents\n",
+                  let Ok(documents) = parse(&owner, &some) else { continue };\n                    Arc::new(documents)\n",
         tests: &[control(
             "owners::tests::half_broken_documents_change_nothing_of_their_owner_and_everything_of_others",
         )],
@@ -146,7 +146,7 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "empty-directory",
         means: "an empty policies directory is a deletion of everything",
         file: "agent/control/src/owners.rs",
-        search: "Ok(tree) if !tree.is_empty() || self.in_force().is_empty() || accepted.is_some() =>",
+        search: "Ok(tree) if !tree.is_empty() || !self.any_in_force() || terms.accepted.is_some() =>",
         replace: "Ok(tree) if !tree.is_empty() || true =>",
         tests: &[control("owners::tests::a_directory_that_is_gone_empty_or_unreadable_serves_the_last_good")],
     },
@@ -178,7 +178,7 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "account-read-again",
         means: "everybody waits again and again for the same broken documents of one account",
         file: "agent/control/src/owners.rs",
-        search: "entry.waiting.take().filter(|(known, _)| *known == sources);",
+        search: "entry.waiting.take().filter(|(known, _)| **known == sources);",
         replace: "entry.waiting.take().filter(|_| false);",
         tests: &[control("owners::tests::documents_that_are_refused_are_read_once")],
     },
@@ -414,5 +414,77 @@ pub(super) const FAULTS: &[Fault] = &[
             "together",
             "ipv6::comings::a_new_workload_is_told_what_it_asked_before_it_was_attached",
         )],
+    },
+    Fault {
+        name: "open-for-writing",
+        means: "files that somebody has open for writing are read",
+        file: "agent/control/src/policies/settle.rs",
+        search: "if !look.open.is_empty() {",
+        replace: "if false && !look.open.is_empty() {",
+        tests: &[control("owners::tests::what_is_being_written_waits_for_its_writer_and_keeps_nobody_else_waiting")],
+    },
+    Fault {
+        name: "writers-unseen",
+        means: "nobody asks who has a file open for writing",
+        file: "agent/control/src/policies/read.rs",
+        search: "Writers::Some if self.look.open.len() < MAX_OPEN =>",
+        replace: "Writers::Some if self.look.open.len() > MAX_OPEN =>",
+        tests: &[
+            control("policies::read::tests::who_writes_and_what_changed_is_seen_of_each_owner"),
+            test("brattice-tests", "together", "writers::a_writer_that_takes_its_time_changes_nothing_until_it_closes"),
+        ],
+    },
+    Fault {
+        name: "half-a-set",
+        means: "files of an owner that are still changing are taken",
+        file: "agent/control/src/policies/settle.rs",
+        search: "if is_old || quiet >= settle || waits >= longest {",
+        replace: "if is_old || quiet >= settle || waits >= longest || !look.unasked {",
+        tests: &[control("owners::tests::a_set_of_files_that_changes_on_is_not_taken_half")],
+    },
+    Fault {
+        name: "emptied-file",
+        means: "a file that shrank to nothing takes its documents away",
+        file: "agent/control/src/owners.rs",
+        search: "blank(&source.text) && had(&source.path))?;",
+        replace: "blank(&source.text) && had(&source.path) && had(\"\"))?;",
+        tests: &[control("owners::tests::a_file_that_shrank_to_nothing_is_held_back")],
+    },
+    Fault {
+        name: "parsed-at-once",
+        means: "everybody waits until the documents of all are parsed",
+        file: "agent/control/src/owners.rs",
+        search: "if read > 0 && terms.budget",
+        replace: "if read > usize::MAX / 2 && terms.budget",
+        tests: &[control(
+            "owners::tests::who_has_large_documents_or_changes_them_again_and_again_keeps_nobody_waiting",
+        )],
+    },
+    Fault {
+        name: "number-again",
+        means: "an agent whose disk was full gives numbers that the engine has had",
+        file: "agent/control/src/node/reconciling.rs",
+        search: "        if self.snapshot.revision > revision {\n",
+        replace: "        if self.snapshot.revision > revision || revision > 0 {\n",
+        tests: &[test(
+            "brattice-tests",
+            "together",
+            "full_disk::an_agent_that_starts_on_a_full_state_disk_serves_says_so_and_heals",
+        )],
+    },
+    Fault {
+        name: "address-at-once",
+        means: "who waits for its neighbour's address has it as soon as the neighbour restarts",
+        file: "agent/control/src/attachments/rests.rs",
+        search: "|| !rest.barred.contains(&claimant.ifindex) {",
+        replace: "|| claimant.ifindex != 0 {",
+        tests: &[
+            control("attachments::rests::tests::a_rival_does_not_win_while_the_owner_is_away_for_a_moment"),
+            test(
+                "brattice-tests",
+                "together",
+                "told::an_address_rests_for_its_owner_when_its_interface_is_away_for_a_moment",
+            ),
+        ],
     },
 ];

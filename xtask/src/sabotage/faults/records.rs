@@ -122,4 +122,37 @@ pub(super) const FAULTS: &[Fault] = &[
         replace: "    loop {\n        drop(tokio::time::timeout(clock.period(), ticker.tick()).await);\n",
         tests: &[KEPT_GET],
     },
+    Fault {
+        name: "grpc-denials-are-2xx",
+        means: "a denied gRPC call counts as a success",
+        file: "agent/engine/src/records/book.rs",
+        search: "denied.is_some() && status != 0",
+        replace: "denied.is_some() && status == 0",
+        tests: &[test("brattice-engine", "auth", "enforced::grpc_is_told_in_its_own_way")],
+    },
+    Fault {
+        name: "failing-targets-unseen",
+        means: "a target that refuses everything is a reachable one",
+        file: "agent/engine/src/failing.rs",
+        search: "failed.failures = failed.failures.saturating_add(1);",
+        replace: "failed.failures = failed.failures.saturating_add(0);",
+        tests: &[
+            unit("brattice-engine", "failing::tests::who_fails_is_known_until_it_answers"),
+            node("told::a_target_that_refuses_or_whose_link_is_down_is_no_reachable_one"),
+        ],
+    },
+    Fault {
+        name: "renamed-away-unseen",
+        means: "an interface is renamed away, and nobody says that its workload is gone",
+        file: "agent/control/src/node/noticing.rs",
+        search: ".filter(|to| *to != old.interface)",
+        replace: ".filter(|to| *to == old.interface)",
+        tests: &[
+            unit(
+                "brattice-control",
+                "node::noticing::tests::an_interface_that_was_renamed_away_is_told_until_it_is_back_or_gone",
+            ),
+            node("told::an_interface_that_is_renamed_away_is_told"),
+        ],
+    },
 ];

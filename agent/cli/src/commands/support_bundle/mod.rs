@@ -263,8 +263,8 @@ impl Bundle {
 /// The files whose documents the agent reads and finds nothing wrong with: of others nobody knows what in them is secret.
 fn sound(tree: &Tree) -> BTreeSet<String> {
     let mut sound = BTreeSet::new();
-    for (owner, sources) in &tree.owners {
-        let Ok(sources) = sources else { continue };
+    for (owner, found) in &tree.owners {
+        let Ok(sources) = &found.sources else { continue };
         let errors = parse(owner, sources).err().unwrap_or_default();
         // Beyond as many, errors are not told.
         if errors.len() < MAX_DIAGNOSTICS {
@@ -359,7 +359,7 @@ mod tests {
             "{config: {vpcIdentifier: platform/green, port: 8080}, targets: [{id: 10.0.0.10}]}",
         );
         let bad = source("accounts/shop/bad.yaml", "{secret: x}");
-        let tree = |shops| Tree { owners: [(shop.clone(), shops)].into(), accounts_unknown: true };
+        let tree = |shops: Result<_, _>| Tree { owners: [(shop.clone(), shops.into())].into(), accounts_unknown: true };
         assert_eq!(parse(&shop, std::slice::from_ref(&good)).err(), None);
         assert_eq!(sound(&tree(Ok(vec![bad, good]))), BTreeSet::from(["accounts/shop/good.yaml".to_owned()]));
         assert_eq!(sound(&tree(Err(vec!["it cannot be read".to_owned()]))), BTreeSet::new());

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{START, Supervisor};
+use crate::engine::handle::Event;
 use crate::engine::link::{LinkError, Reader, Received, Sender};
 use crate::engine::process::Process;
 use crate::engine::sockets::Sockets;
@@ -200,7 +201,13 @@ impl Supervisor {
                 Ok(process) => {
                     self.took(process);
                     info!(pid, revision = running.revision, "the running engine is taken over");
+                    self.adopted = running.revision;
                     self.relink(&running, shown, heard.stream, heard.reader);
+                    // Before the news: who hears it looks here.
+                    self.show();
+                    if self.events.try_send(Event::Adopted(running.revision)).is_err() {
+                        self.kill("nobody hears that it was taken over");
+                    }
                 }
                 Err(e) => warn!(pid, error = %e, "the engine that answered cannot be watched"),
             },

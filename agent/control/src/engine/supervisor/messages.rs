@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use brattice_wire::engine::{FromEngine, Stats};
+use brattice_wire::engine::{FailingTarget, FromEngine, Stats};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -82,6 +82,8 @@ impl Supervisor {
 fn plausible(stats: &Stats) -> bool {
     stats.limits_hit.len() <= MAX_STATS_NAMES
         && stats.limits_hit.iter().all(|(name, _)| name.len() <= MAX_STATS_NAME)
+        && stats.failing.len() <= FailingTarget::MOST
+        && stats.failing.iter().all(|failing| failing.why.len() <= MAX_STATS_NAME)
         && stats.sandbox_missing.len() <= MAX_STATS_NAMES
         && stats.sandbox_missing.iter().all(|name| name.len() <= MAX_STATS_NAME)
 }

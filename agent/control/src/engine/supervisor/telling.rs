@@ -91,7 +91,11 @@ impl Supervisor {
         }
     }
 
+    /// An engine takes equal numbers for equal snapshots: what an earlier agent may have numbered so is not told.
     pub(super) fn tell_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
+        if snapshot.revision <= self.adopted {
+            return;
+        }
         self.sent = self.sent.max(snapshot.revision);
         self.tell(&ToEngine::Snapshot(Box::new(Snapshot::clone(snapshot))));
     }

@@ -25,7 +25,7 @@ fn tree() -> tempfile::TempDir {
 }
 
 fn paths(tree: &Tree, owner: &Owner) -> Vec<String> {
-    tree.owners[owner].as_ref().unwrap().iter().map(|source| source.path.clone()).collect()
+    tree.owners[owner].sources.as_ref().unwrap().iter().map(|source| source.path.clone()).collect()
 }
 
 /// Reads, and checks that nobody but `owner` has an error, which contains `text`.
@@ -34,10 +34,10 @@ fn only_error(root: &Path, owner: &Owner, text: &str) {
     let tree = read(root).unwrap();
     for (who, found) in &tree.owners {
         if who == owner {
-            let errors = found.as_ref().expect_err("an error").join("\n");
+            let errors = found.sources.as_ref().expect_err("an error").join("\n");
             assert!(errors.contains(text), "{errors:?} does not contain {text:?}");
         } else {
-            assert!(found.is_ok(), "{who}: {found:?}");
+            assert!(found.sources.is_ok(), "{who}: {found:?}");
         }
     }
 }
@@ -74,7 +74,9 @@ fn a_huge_file_is_its_owners_error() {
 fn not_utf8_is_its_owners_error() {
     let root = tree();
     fs::write(root.path().join("accounts/shop/x.yaml"), b"ab\xff").unwrap();
-    only_error(root.path(), &shop(), "x.yaml: not UTF-8 from byte 2");
+    only_error(root.path(), &shop(), "x.yaml: not UTF-8 from byte 2 on (line 1): most likely it is Latin-1");
+    fs::write(root.path().join("accounts/shop/x.yaml"), b"\xff\xfek\0i\0").unwrap();
+    only_error(root.path(), &shop(), "iconv -f UTF-16 -t UTF-8");
 }
 
 #[test]
@@ -181,7 +183,7 @@ fn too_many_bytes() {
         let part = if n == 0 { &part[2..] } else { &part[..] };
         fs::write(root.path().join(format!("accounts/shop/{n}.yaml")), part).unwrap();
     }
-    assert!(read(root.path()).unwrap().owners[&shop()].is_ok(), "as many as may be");
+    assert!(read(root.path()).unwrap().owners[&shop()].sources.is_ok(), "as many as may be");
     fs::write(root.path().join("accounts/shop/z.yaml"), "#").unwrap();
     only_error(root.path(), &shop(), "more than 4194304 bytes of one owner");
 }
@@ -193,7 +195,7 @@ fn too_many_folders_and_folders_that_multiply() {
     for n in 0..MAX_FOLDERS - 2 {
         fs::create_dir(root.path().join(format!("accounts/shop/{n}"))).unwrap();
     }
-    assert!(read(root.path()).unwrap().owners[&shop()].is_ok(), "as many as may be");
+    assert!(read(root.path()).unwrap().owners[&shop()].sources.is_ok(), "as many as may be");
     fs::create_dir(root.path().join("accounts/shop/more")).unwrap();
     only_error(root.path(), &shop(), "more than 256 folders");
     // Eight levels of ten links each to the next are a hundred million ways.
@@ -207,7 +209,7 @@ fn too_many_folders_and_folders_that_multiply() {
     }
     let started = std::time::Instant::now();
     only_error(root.path(), &shop(), "more than 256 folders");
-    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -223,5 +225,68 @@ fn dangling_links() {
     symlink("nothing", root.path().join("accounts/shop/dangling.yaml")).unwrap();
     only_error(root.path(), &shop(), "points to nothing");
     fs::rename(root.path().join("accounts/shop/dangling.yaml"), root.path().join("accounts/shop/dangling")).unwrap();
-    assert!(read(root.path()).unwrap().owners[&shop()].is_ok());
+    assert!(read(root.path()).unwrap().owners[&shop()].sources.is_ok());
+}
+
+#[test]
+fn who_writes_and_what_changed_is_seen_of_each_owner() {
+    let root = tree();
+    let path = root.path().join("accounts/shop/sub/b.yaml");
+    let look = |owner: &Owner| read(root.path()).unwrap().owners[owner].look.clone();
+    let (first, others) = (look(&shop()), look(&Owner::Operator));
+    assert_eq!(look(&shop()), first, "reading is no change");
+    assert!((!first.unasked, first.open.as_slice()) == (true, &[]) && first.changed > None);
+    // Open for writing, whether or not anything was written; a hidden file is nobody's business.
+    let writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let hidden = File::create(root.path().join("accounts/shop/.a.yaml.swp")).unwrap();
+    assert_eq!(look(&shop()).open, ["accounts/shop/sub/b.yaml"]);
+    assert_eq!(look(&Owner::Operator), others);
+    drop((writer, hidden));
+    let closed = look(&shop());
+    assert!(closed.open.is_empty());
+    // Whatever changes makes another look.
+    let mut seen = vec![closed.stamp];
+    let mut changed = |what: &str| {
+        let stamp = look(&shop()).stamp;
+        assert!(!seen.contains(&stamp), "{what}");
+        seen.push(stamp);
+    };
+    fs::write(&path, "c").unwrap();
+    changed("same size");
+    fs::write(path.with_file_name("new.yaml"), "c").unwrap();
+    changed("new");
+    fs::rename(path.with_file_name("new.yaml"), &path).unwrap();
+    changed("renamed over");
+    fs::remove_file(&path).unwrap();
+    changed("removed");
+    assert_eq!(look(&Owner::Operator), others);
+    // By a link as well.
+    symlink("../a.yaml", &path).unwrap();
+    let _writer = fs::OpenOptions::new().write(true).open(root.path().join("accounts/shop/a.yaml")).unwrap();
+    assert_eq!(look(&shop()).open, ["accounts/shop/a.yaml", "accounts/shop/sub/b.yaml"]);
+}
+
+#[test]
+fn files_that_look_as_if_they_were_meant_are_named() {
+    let root = tree();
+    let shop_folder = root.path().join("accounts/shop");
+    for name in ["a.json", "a.yaml.bak", "b.YAML", "c.yml~", "README.md", "notes.txt", ".a.yaml.swp"] {
+        fs::write(shop_folder.join(name), "x").unwrap();
+    }
+    fs::write(shop_folder.join("empty.yaml"), " \n").unwrap();
+    let tree = read(root.path()).unwrap();
+    let notes: Vec<String> = tree.owners[&shop()].notes.iter().map(ToString::to_string).collect();
+    let all = notes.join("\n");
+    assert_eq!(notes.len(), 5, "{all}");
+    for (name, why) in [
+        ("a.json", "JSON is YAML"),
+        ("a.yaml.bak", "does not end with .yaml"),
+        ("b.YAML", "not in lower case"),
+        ("c.yml~", "does not end with .yaml"),
+        ("empty.yaml", "it is empty"),
+    ] {
+        let told = |note: &String| note.starts_with(&format!("accounts/shop/{name}:1:1: ")) && note.contains(why);
+        assert!(notes.iter().any(told), "{name}: {all}");
+    }
+    assert!(tree.owners[&Owner::Operator].notes.is_empty(), "README.md and swap files are nobody's business");
 }

@@ -1,0 +1,294 @@
+//! What is wrong with the node: a line each, with cause and remedy. `brattice status` shows them, the metrics count them by
+//! kind; docs/observability.md has the kinds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use brattice_wire::api::{EngineView, Health, OwnerView, ProgramView, SwitchView};
+use brattice_wire::engine::FailingTarget;
+
+use crate::attachments::{Code, Refusal};
+use crate::engine::outputs::LogDestination;
+use crate::node::Node;
+
+/// A heartbeat older than this is worth a line.
+const OLD_HEARTBEAT: Duration = Duration::from_secs(2);
+/// A table fuller than this is worth a line, percent.
+const NEARLY_FULL: u64 = 90;
+/// A target that failed as often is worth a line: one failure is a restart.
+const MANY_FAILURES: u32 = 2;
+/// Most failing targets named.
+const MAX_TARGETS: usize = 16;
+/// A file system with less room than this is full, bytes.
+const FULL: u64 = 64 * 1024;
+
+/// Kinds of problems.
+pub(crate) const KINDS: [&str; 14] = [
+    "access-log",
+    "bounds",
+    "documents",
+    "engine",
+    "interfaces",
+    "kernel",
+    "metrics",
+    "programs",
+    "repairs",
+    "routes",
+    "state",
+    "switches",
+    "targets",
+    "workloads",
+];
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(BTreeSet<(String, &'static str)>);
+
+impl Problems {
+    /// Adds one.
+    pub(crate) fn add(&mut self, kind: &'static str, text: impl Into<String>) {
+        debug_assert!(KINDS.contains(&kind), "{kind}");
+        self.0.insert((text.into(), kind));
+    }
+
+    /// The lines.
+    pub(crate) fn lines(self) -> Vec<String> {
+        self.0.into_iter().map(|(text, _)| text).collect()
+    }
+
+    /// How many there are of each kind, every kind named.
+    pub(crate) fn counts(&self) -> Vec<(String, u64)> {
+        let count = |kind: &str| self.0.iter().filter(|(_, own)| *own == kind).count() as u64;
+        KINDS.iter().map(|kind| ((*kind).to_owned(), count(kind))).collect()
+    }
+
+    /// How bad it is.
+    pub(crate) fn health(&self, engine: &EngineView, programs: &[ProgramView]) -> Health {
+        let listens = programs.iter().any(|view| view.program == brattice_abi::VIP_LISTENER);
+        match (engine.state.as_str(), self.0.is_empty()) {
+            ("down", _) => Health::Down,
+            _ if !listens => Health::Down,
+            (_, false) => Health::Degraded,
+            (_, true) => Health::Ok,
+        }
+    }
+
+    /// Of documents, by owner.
+    pub(crate) fn documents(&mut self, owners: &BTreeMap<String, OwnerView>) {
+        for (owner, view) in owners.iter().filter(|(_, view)| view.state != "in-force") {
+            let why = view.errors.first().map_or("see below", |e| e);
+            self.add("documents", format!("documents of {owner} are {}: {why}", view.state));
+        }
+    }
+
+    /// Of the engine and what it tells.
+    pub(crate) fn engine(&mut self, node: &Node, engine: &EngineView) {
+        if engine.state != "running" {
+            self.add("engine", format!("the engine is {}", engine.state));
+        }
+        {
+            let view = node.engine.view.borrow();
+            match &view.given_up {
+                Some(why) => {
+                    let mend = "`brattice engine restart` or a change of the documents starts it again";
+                    self.add("engine", format!("the engine: {why}; {mend}"));
+                }
+                None if engine.state != "running" => {
+                    if let Some(error) = &view.last_error {
+                        self.add("engine", format!("the engine: {error}"));
+                    }
+                }
+                None => {}
+            }
+            if let Some(error) = &view.log_error {
+                self.add("access-log", error);
+            }
+            if let Some(error) = &view.metrics_error {
+                self.add("metrics", error);
+            }
+        }
+        if let Some(refused) = &node.refused {
+            self.add("engine", format!("the engine refused {refused}"));
+        } else if let Some(long) = node.noticed.behind(Instant::now()) {
+            let text = format!(
+                "the engine serves revision {}, and {} is planned since {} s; is a worker stuck? `brattice engine restart` \
+                 replaces it",
+                engine.revision,
+                node.snapshot.revision,
+                long.as_secs()
+            );
+            self.add("engine", text);
+        }
+        let late = engine.heartbeat_age_ms.is_some_and(|age| age > OLD_HEARTBEAT.as_millis() as u64);
+        if late && engine.state == "running" {
+            self.add("engine", "a worker of the engine is late with its heartbeat");
+        }
+        for missing in engine.stats.iter().flat_map(|stats| &stats.sandbox_missing) {
+            self.add("engine", format!("the engine's sandbox lacks {missing}"));
+        }
+        if let Some((lines, ago)) = node.noticed.lost(Instant::now()) {
+            let cause = log_cause(&node.settings.access_log);
+            let text =
+                format!("{lines} lines of the access log were lost, the latest {} s ago: {cause}", ago.as_secs());
+            self.add("access-log", text);
+        }
+        let failing = engine.stats.iter().flat_map(|stats| &stats.failing);
+        let failing: Vec<&FailingTarget> = failing.filter(|failing| failing.failures >= MANY_FAILURES).collect();
+        self.targets(node, &failing);
+    }
+
+    fn targets(&mut self, node: &Node, failing: &[&FailingTarget]) {
+        let places = places(node);
+        for failing in failing.iter().take(MAX_TARGETS) {
+            let FailingTarget { target, failures, seconds, why } = failing;
+            // An alias that somebody had until a moment ago.
+            let Some((vpc, address)) = places.get(&target.ip()) else { continue };
+            let groups: Vec<&str> = (node.model.target_groups.iter())
+                .filter(|group| group.vpc == *vpc && group.targets.contains(&(*address, target.port())))
+                .map(|group| group.name.as_str())
+                .collect();
+            let groups = if groups.is_empty() { String::new() } else { format!(" of {}", groups.join(", ")) };
+            let text = format!(
+                "target {address} port {}{groups} in {vpc} cannot be reached: {why}, {failures} times in a row within {seconds} s. \
+                 Is its server running, does it listen on this port and on all addresses, and is its link up?",
+                target.port()
+            );
+            self.add("targets", text);
+        }
+        if failing.len() > MAX_TARGETS {
+            self.add("targets", format!("{} more targets cannot be reached", failing.len() - MAX_TARGETS));
+        }
+    }
+
+    /// Of workloads and their interfaces.
+    pub(crate) fn workloads(&mut self, node: &Node) {
+        for decision in &node.decisions {
+            // A document for what is not there (yet) is a wish, not a problem.
+            let awaited = |refusal: &Refusal| matches!(refusal.code, Code::NoInterface | Code::NoCgroup);
+            if !decision.refused.iter().all(awaited) {
+                let reason = decision.reason().unwrap_or_default();
+                self.add("workloads", format!("workload {} of {}: {reason}", decision.name, decision.vpc));
+            }
+        }
+        for (name, vpc, interface) in node.links_down() {
+            let text = format!(
+                "workload {name} of {vpc}: its interface {interface} or the other end of it is down, so nothing reaches it; \
+                 `ip link set {interface} up`, and the other end inside the workload"
+            );
+            self.add("interfaces", text);
+        }
+        for renamed in node.noticed.renamed() {
+            self.add("interfaces", renamed.text());
+        }
+    }
+
+    /// Of the host: what was refused, removed, switched.
+    pub(crate) fn host(&mut self, node: &Node, switches: &[SwitchView], programs: &[ProgramView]) {
+        for failure in &node.failures {
+            self.add("kernel", failure);
+        }
+        for failure in node.unsaved.iter().chain(&node.unkept_why) {
+            self.add("state", failure);
+        }
+        if let Some(problem) = &node.places.problem {
+            self.add("workloads", problem);
+        }
+        if let Some(why) = &node.unmended {
+            self.add("repairs", format!("what vanished cannot be put back: {why}"));
+        }
+        match node.datapath.astray() {
+            Ok(found) => found.into_iter().for_each(|text| self.add("routes", text)),
+            Err(e) => self.add("kernel", format!("whether the kernel finds our routes cannot be asked: {e}")),
+        }
+        for (what, times) in node.noticed.fights(Instant::now()) {
+            let text = format!(
+                "{what}: removed or changed {times} times within the last minute, and put back each time. Another program takes it \
+                 for its own (a firewall or network manager, a CNI?): `nft monitor` and `ip monitor` show when, \
+                 docs/coexistence.md how to keep it off"
+            );
+            self.add("repairs", text);
+        }
+        for switch in switches {
+            self.add("switches", format!("{:?} of {:?} is switched on", switch.mode, switch.scope).to_lowercase());
+        }
+        for name in [brattice_abi::VIP_LISTENER, brattice_abi::WORKLOAD_EGRESS] {
+            if !programs.iter().any(|view| view.program == name) {
+                self.add("programs", format!("{name} is not attached"));
+            }
+        }
+        if !programs.iter().any(|view| view.program == brattice_abi::HOST_CONNECT4) {
+            let why = "host_connect4 and its kin are not attached (is cgroup v2 mounted?): nothing keeps an engine that was \
+                       taken over from the host's own services";
+            self.add("programs", why);
+        }
+    }
+
+    /// Of bounds that are nearly reached.
+    pub(crate) fn bounds(&mut self, limits: &BTreeMap<String, (u64, u64)>) {
+        for (name, (used, limit)) in limits {
+            if *limit > 0 && used * 100 >= limit * NEARLY_FULL {
+                self.add("bounds", format!("{name}: {used} of {limit} used"));
+            }
+        }
+    }
+}
+
+/// Who has an alias: (VPC, address).
+pub(crate) fn places(node: &Node) -> BTreeMap<IpAddr, (&str, IpAddr)> {
+    let place = |claim| Some((node.aliases.get(claim)?.alias, (claim.vpc.as_str(), claim.address)));
+    node.aliases.claims().filter_map(place).collect()
+}
+
+/// Why lines are lost.
+fn log_cause(destination: &LogDestination) -> String {
+    match destination {
+        LogDestination::File(path) => {
+            let room = rustix::fs::statvfs(path).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+            let path = path.display();
+            match room {
+                Ok(room) if room < FULL => format!("the file system of {path} is full; free space there"),
+                _ => format!(
+                    "{path} does not take them, or too slowly (the log of the engine says which); look at its disk, log fewer \
+                     with --access-log-sample, or name another file with --access-log and send SIGHUP"
+                ),
+            }
+        }
+        LogDestination::Stdout => {
+            "whoever reads the agent's standard output is too slow; log fewer with --access-log-sample, or into a file"
+                .to_owned()
+        }
+        LogDestination::None => "there is no access log any more".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_documented_and_counted() {
+        let mut problems = Problems::default();
+        problems.add("targets", "a");
+        problems.add("targets", "b");
+        problems.add("targets", "b");
+        let counts = problems.counts();
+        assert_eq!(counts.len(), KINDS.len());
+        assert!(counts.contains(&("targets".into(), 2)) && counts.contains(&("engine".into(), 0)));
+        let page = include_str!("../../../../docs/observability.md");
+        let (_, section) = page.split_once("### Problems\n").expect("a section");
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let documented: Vec<&str> =
+            section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(documented, KINDS);
+    }
+
+    #[test]
+    fn a_full_file_system_is_told_from_a_slow_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        std::fs::write(&path, "").unwrap();
+        assert!(log_cause(&LogDestination::File(path)).contains("too slowly"));
+        assert!(log_cause(&LogDestination::Stdout).contains("too slow"));
+    }
+}
