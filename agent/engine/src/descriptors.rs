@@ -6,6 +6,7 @@ use brattice_wire::engine::Limits;
 
 use crate::{
     limits::{Taken, Usage, Use},
+    memory,
     state::Shared,
     stats::{Counts, Limit},
 };
@@ -63,6 +64,9 @@ impl Shared {
     pub(crate) fn admit(&self, usage: &Arc<Usage>, counts: &Counts) -> Option<Taken> {
         if usage.open(Use::Connection) >= FEW && self.crowded() {
             counts.hit(Limit::Descriptors);
+            return None;
+        }
+        if !self.room(usage, memory::CONNECTION, counts) {
             return None;
         }
         let taken = usage.take(Use::Connection, self.limits.connections_per_workload);

@@ -16,6 +16,8 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
+use crate::memory;
+
 /// The source addresses of one worker. Workers take turns through the list, so that no two of up to 16 race for a port
 /// of the same (source, target).
 #[derive(Clone, Debug)]
@@ -85,6 +87,7 @@ fn free(socket: &impl AsFd, source: IpAddr) -> io::Result<()> {
 /// What connect(2) says, or `TimedOut`.
 pub async fn workload(source: Option<IpAddr>, target: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    memory::bound_target(&socket);
     if let Some(source) = source {
         // The port is chosen at connect, per target; choosing it at bind would use up one port per source.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
@@ -129,7 +132,7 @@ mod tests {
     use super::*;
 
     fn settings(ipv4: Vec<Ipv4Addr>, ipv6: Vec<Ipv6Addr>, workers: u32) -> Settings {
-        Settings { workers, sources: ipv4, sources6: ipv6, limits: Default::default() }
+        Settings { workers, sources: ipv4, sources6: ipv6, limits: Default::default(), halvings: 0 }
     }
 
     #[test]

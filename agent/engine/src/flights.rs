@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     ops::Range,
     rc::Rc,
+    sync::Arc,
     task::{Context, Waker},
 };
 
@@ -16,8 +17,11 @@ use slab::Slab;
 use crate::{
     auth::{Facts, Revoked},
     http::control::Control,
+    limits::Taken,
     local::Clock,
+    memory::Transfer,
     records::record::Record,
+    state::Shared,
 };
 
 /// Whom a request waits for.
@@ -53,6 +57,8 @@ pub(crate) enum Fault {
     Client,
     /// It is over `body_bytes`.
     TooLarge,
+    /// Its workload may have no more large bodies.
+    NoRoom,
 }
 
 /// A request in flight.
@@ -78,6 +84,10 @@ pub(crate) struct Flight {
     body_waker: RefCell<Option<Waker>>,
     /// What policies may ask about it, once it was let through.
     facts: RefCell<Option<Rc<Facts>>>,
+    /// Its place among the requests of its workload.
+    pub(crate) taken: RefCell<Option<Taken>>,
+    /// Its place among those with a large body.
+    transfer: RefCell<Option<Transfer>>,
     /// Why it was ended although it had been let through.
     revoked: OnceCell<Revoked>,
     /// Ends the request's stream (HTTP/2); without one, the connection is ended.
@@ -105,6 +115,26 @@ impl Flight {
     /// For whom it waits.
     pub(crate) fn waits(&self) -> Waits {
         self.waits.get()
+    }
+
+    /// A body of the request, or of its answer, is large, or waits. False: its workload may have no more of these.
+    pub(crate) fn transfers(&self, shared: &Arc<Shared>, index: u32) -> bool {
+        let mut transfer = self.transfer.borrow_mut();
+        if transfer.is_none()
+            && let Some(taken) = self.taken.borrow().as_ref()
+        {
+            *transfer = shared.transfer(taken.usage(), index);
+            return transfer.is_some();
+        }
+        true
+    }
+
+    /// Ends it from outside: its stream (HTTP/2), or its connection.
+    fn end(&self) {
+        match &self.stream {
+            Some(stream) => stream.abort(),
+            None => self.control.reset(),
+        }
     }
 
     /// Whether the answer has begun.
@@ -149,10 +179,7 @@ impl Flight {
             return false;
         }
         self.control.revoked.set(self.control.revoked.get() + 1);
-        match &self.stream {
-            Some(stream) => stream.abort(),
-            None => self.control.reset(),
-        }
+        self.end();
         true
     }
 
@@ -222,6 +249,8 @@ impl Flights {
             cut: Cell::new(false),
             body_waker: RefCell::default(),
             facts: RefCell::default(),
+            taken: RefCell::default(),
+            transfer: RefCell::default(),
             revoked: OnceCell::new(),
             stream,
             control,
@@ -233,6 +262,8 @@ impl Flights {
     /// A request has ended.
     pub(crate) fn end(&self, flight: &Flight) {
         flight.facts.borrow_mut().take();
+        flight.taken.borrow_mut().take();
+        flight.transfer.borrow_mut().take();
         self.0.borrow_mut().try_remove(flight.key.get());
     }
 
@@ -245,6 +276,21 @@ impl Flights {
     pub(crate) fn slice(&self, places: Range<usize>, each: impl FnMut(&Rc<Flight>)) {
         let flights = self.0.borrow();
         places.filter_map(|place| flights.get(place)).for_each(each);
+    }
+
+    /// Counts bodies that wait for who does not take them: what is not asked for stays in buffers. Those for which there is
+    /// no room are ended.
+    pub(crate) fn count_waiting(&self, clock: &Clock, shared: &Arc<Shared>, index: u32) {
+        for (_, flight) in self.0.borrow().iter() {
+            let waiting = match flight.waits.get() {
+                Waits::ClientReading => true,
+                Waits::Answer => !flight.sent.get(),
+                Waits::ClientBody | Waits::TargetBody | Waits::Nobody => false,
+            };
+            if waiting && clock.over(flight.touched.get(), 1) && !flight.transfers(shared, index) {
+                flight.end();
+            }
+        }
     }
 
     /// Ends what takes too long.

@@ -4,7 +4,7 @@
 //! - [`sandbox`]: what it gives up before it reads anything.
 //! - [`link`], [`fds`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
-//! - [`state`], [`rules`], [`limits`], [`descriptors`], [`stats`], [`failing`]: what all threads share.
+//! - [`state`], [`rules`], [`limits`], [`descriptors`], [`memory`], [`stats`], [`failing`]: what all threads share.
 //! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets; [`relay`] is its path for bypassed connections.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
 //! - [`auth`]: who may call what: identity, enforcement, revocation.
@@ -25,6 +25,7 @@ pub mod http;
 pub mod limits;
 pub mod link;
 mod local;
+mod memory;
 pub mod metrics;
 pub mod orders;
 mod pool;

@@ -21,6 +21,7 @@ pub struct Usage {
     connections: AtomicU32,
     requests: AtomicU32,
     dns: AtomicU32,
+    transfers: AtomicU32,
     cancelled: Lately,
 }
 
@@ -64,6 +65,8 @@ pub enum Use {
     Request,
     /// DNS questions in flight.
     Dns,
+    /// Large bodies on their way.
+    Transfer,
 }
 
 impl Usage {
@@ -72,6 +75,7 @@ impl Usage {
             Use::Connection => &self.connections,
             Use::Request => &self.requests,
             Use::Dns => &self.dns,
+            Use::Transfer => &self.transfers,
         }
     }
 
@@ -110,7 +114,7 @@ pub struct Taken {
 
 impl Taken {
     /// Whose it is.
-    pub fn usage(&self) -> &Usage {
+    pub fn usage(&self) -> &Arc<Usage> {
         &self.usage
     }
 }
@@ -137,7 +141,13 @@ impl Registry {
         usage
     }
 
-    /// What is open now of each [`Use`], in order, of the workload that has most of it.
+    /// What the workload that holds most can come to hold, bytes.
+    pub fn largest(&self) -> u64 {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().filter_map(Weak::upgrade).map(|usage| usage.bytes()).max().unwrap_or(0)
+    }
+
+    /// What is open now of connections, requests and DNS questions, of the workload that has most of it.
     pub fn busiest(&self) -> [u32; 3] {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().filter_map(Weak::upgrade).fold([0; 3], |most, usage| {

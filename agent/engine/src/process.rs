@@ -28,6 +28,7 @@ use crate::{
     dns,
     heartbeat::Heartbeats,
     link::{self, Core, LinkError, Started},
+    memory,
     orders::Dispatcher,
     records::{
         self,
@@ -83,6 +84,8 @@ pub fn run(args: Args) -> Result<(), Error> {
     let Args { uid, gid } = args;
     close_strays();
     raise_file_limit();
+    memory::prepare();
+    let memory_bytes = memory::found();
     let link = link_of_stdin().map_err(|error| Error::Start {
         what: "use standard input as the connection to the agent (the agent starts engines, nobody else does)",
         error,
@@ -97,7 +100,7 @@ pub fn run(args: Args) -> Result<(), Error> {
         .build()
         .map_err(|error| Error::Start { what: "start the runtime of the link", error })?;
     let (ended, mut ends) = mpsc::unbounded_channel();
-    let mut engine = Engine { missing, ended, running: None };
+    let mut engine = Engine { missing, ended, memory_bytes, running: None };
     runtime.block_on(async {
         let link = UnixStream::from_std(link)
             .map_err(|error| Error::Start { what: "wait for the connection to the agent", error })?;
@@ -149,6 +152,8 @@ fn file_limit() -> u32 {
 
 struct Engine {
     missing: Vec<String>,
+    /// What the process may have.
+    memory_bytes: u64,
     ended: mpsc::UnboundedSender<String>,
     running: Option<Serving>,
 }
@@ -167,7 +172,9 @@ impl Core for Engine {
         // The last queue is the DNS thread's.
         let (workers, mut queues) = Dispatcher::new(settings.workers as usize + 1);
         let files = if settings.limits.descriptors == 0 { file_limit() } else { settings.limits.descriptors };
-        let shared = Shared::within(settings.clone(), Limits { descriptors: files, ..settings.limits });
+        let memory_bytes =
+            if settings.limits.memory_bytes == 0 { self.memory_bytes } else { settings.limits.memory_bytes };
+        let shared = Shared::within(settings.clone(), Limits { descriptors: files, memory_bytes, ..settings.limits });
         let dns = queues.pop().ok_or("no queue for the DNS thread")?;
         let mut work = Vec::new();
         for (index, (((http, relay), orders), slot)) in
@@ -355,7 +362,7 @@ mod tests {
     #[test]
     fn a_thread_that_ends_by_itself_is_reported() {
         let (ended, mut ends) = mpsc::unbounded_channel();
-        let engine = Engine { missing: Vec::new(), ended, running: None };
+        let engine = Engine { missing: Vec::new(), memory_bytes: 0, ended, running: None };
         engine.spawn("finished".into(), || Ok::<_, String>(())).unwrap();
         engine.spawn("failed".into(), || Err("a test")).unwrap();
         engine

@@ -27,6 +27,7 @@ use crate::{
     dial::{self, Sources},
     limits::Taken,
     local::{Local, View},
+    memory,
     records::record::Record,
     rules::Action,
     state::{Listener, Service, State},
@@ -139,6 +140,7 @@ impl Relay {
 
     /// Accepts for ever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
     pub async fn accept(self: Rc<Self>, listener: TcpListener) {
+        memory::bound_clients(&listener);
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => self.begin(stream, peer),
@@ -191,6 +193,7 @@ impl Relay {
             counts.connect_errors.add(1);
             return;
         };
+        let Some(transfer) = self.local.shared.transfer(&caller.usage, self.local.index) else { return };
         let parties = Parties::default();
         parties.set(0, alias, caller.generation);
         let (ends, ended) = AbortHandle::new_pair();
@@ -205,7 +208,7 @@ impl Relay {
         let open = Open::new(Rc::clone(self), relayed, record, taken);
         let state = Arc::clone(state);
         self.tasks.spawn(parties.clone(), async move {
-            let mut open = open;
+            let (mut open, _transfer) = (open, transfer);
             match Abortable::new(open.relay.serve(client, route, &parties, &open.record, state), ended).await {
                 Ok(complete) => open.complete = complete,
                 // Ended by a review: both sides are reset.

@@ -17,6 +17,7 @@ use crate::{
     descriptors,
     failing::Failing,
     limits::{Registry, Usage},
+    memory,
     records::{names::Names, outlets::Outlets},
     rules::{Action, Compiler, Forward, Rule},
     stats::AllCounts,
@@ -50,7 +51,7 @@ impl Shared {
     /// As [`Shared::new`], within other bounds than those that the agent knows of.
     pub fn within(settings: Settings, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            limits: descriptors::fit(limits),
+            limits: memory::fit(descriptors::fit(limits), settings.halvings),
             state: ArcSwap::from_pointee(State::default()),
             counts: AllCounts::new(settings.workers),
             outlets: Arc::new(Outlets::new(settings.workers)),
@@ -83,6 +84,8 @@ impl Shared {
             metrics_overflow: self.outlets.series.overflow(),
             descriptors: self.descriptors(),
             failing: self.failing.lately(),
+            memory: [self.bytes(), limits.memory_bytes],
+            busiest_memory: [self.registry.largest(), limits.bytes_per_workload],
             most: [limits.connections_per_workload, limits.requests_per_workload, limits.dns_in_flight_per_workload],
             ..stats
         }

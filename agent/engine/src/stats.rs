@@ -12,6 +12,10 @@ use brattice_wire::engine::{Limits, Stats};
 pub enum Limit {
     /// `descriptors`
     Descriptors,
+    /// `memory_bytes`
+    MemoryBytes,
+    /// `bytes_per_workload`
+    BytesPerWorkload,
     /// `connections_per_workload`
     ConnectionsPerWorkload,
     /// `requests_per_workload`
@@ -58,6 +62,8 @@ impl Limit {
 /// Field names of [`Limits`], in the order of [`Limit`].
 pub const LIMIT_NAMES: [&str; Limit::COUNT] = [
     "descriptors",
+    "memory_bytes",
+    "bytes_per_workload",
     "connections_per_workload",
     "requests_per_workload",
     "header_bytes",
@@ -110,6 +116,8 @@ pub struct Counts {
     pub connections_open: Count,
     /// Sockets towards targets that are open now.
     pub targets_open: Count,
+    /// Large bodies on their way now.
+    pub transfers_open: Count,
     /// Connections relayed without L7.
     pub connections_relayed: Count,
     /// Requests whose head was read.
@@ -165,6 +173,11 @@ impl AllCounts {
         Self { blocks: (0..=workers).map(|_| Counts::default()).collect() }
     }
 
+    /// Each thread's.
+    pub fn all(&self) -> impl Iterator<Item = &Counts> {
+        self.blocks.iter()
+    }
+
     /// Sockets of clients and towards targets that are open now.
     pub fn descriptors(&self) -> u64 {
         let sum = self.blocks.iter().fold(0u64, |sum, counts| {
@@ -217,6 +230,8 @@ impl AllCounts {
             busiest,
             most: [0; 3],
             descriptors: [0; 2],
+            memory: [0; 2],
+            busiest_memory: [0; 2],
             dns: std::array::from_fn(|n| sum(&|c| c.dns[n].get())),
             sandbox_missing,
             log_lines: [0; 3],
@@ -230,6 +245,8 @@ impl AllCounts {
 const _: fn(Limits) = |limits| {
     let Limits {
         descriptors: _,
+        memory_bytes: _,
+        bytes_per_workload: _,
         connections_per_workload: _,
         requests_per_workload: _,
         header_bytes: _,

@@ -118,6 +118,7 @@ async fn sweep(local: Rc<Local>, ticker: Ticker) {
         if local.crowded.get() {
             local.pool.retain(|key| key.http2, |_| true);
         }
+        local.flights.count_waiting(clock, &local.shared, local.index);
         let swept = local.flights.sweep(clock, answer, body);
         let counts = local.counts();
         counts.limits_hit[Limit::ResponseTimeout as usize].add(swept.answers);

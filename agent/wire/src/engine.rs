@@ -147,6 +147,8 @@ pub struct Settings {
     pub sources6: Vec<Ipv6Addr>,
     /// Bounds.
     pub limits: Limits,
+    /// How often the bounds of memory are halved, as the kernel ended engines before for want of it.
+    pub halvings: u32,
 }
 
 impl Settings {
@@ -163,6 +165,12 @@ pub struct Limits {
     /// and for metrics, and no workload may have over half of the rest: bounds below that would allow more are lowered.
     /// When only the reserve is left, connections of who has more than a few: reset.
     pub descriptors: u32,
+    /// Bytes of memory of the process, of which traffic has a part; 0 = as many as cgroup and machine allow. Over that part:
+    /// as `bytes_per_workload`, for who has more than a little.
+    pub memory_bytes: u64,
+    /// Bytes that a workload's connections, requests and large bodies can come to hold, in our buffers and the kernel's;
+    /// 0 = a quarter of `memory_bytes`. Over it: connections are reset, requests 503, bodies without a length cut.
+    pub bytes_per_workload: u64,
     /// Client connections of a workload, over all workers. Over it: reset.
     pub connections_per_workload: u32,
     /// Requests in flight of a workload, over all workers. Over it: 503.
@@ -208,6 +216,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             descriptors: 0,
+            memory_bytes: 0,
+            bytes_per_workload: 0,
             connections_per_workload: 10_000,
             requests_per_workload: 10_000,
             header_bytes: 60 * 1024,
@@ -276,6 +286,10 @@ pub struct Stats {
     /// Descriptors in use, and how many there may be before those that are kept are touched; 0: without a bound.
     #[serde(with = "crate::named::descriptors")]
     pub descriptors: [u32; 2],
+    /// Bytes that all traffic can come to hold now, and may.
+    pub memory: [u64; 2],
+    /// The same of the workload that has most.
+    pub busiest_memory: [u64; 2],
     /// DNS questions answered by us, forwarded, refused.
     #[serde(with = "crate::named::dns")]
     pub dns: [u64; 3],

@@ -101,6 +101,9 @@ impl Problems {
                 }
                 None => {}
             }
+            if let Some(why) = &view.short_of_memory {
+                self.add("engine", format!("the engine: {why}"));
+            }
             if let Some(error) = &view.log_error {
                 self.add("access-log", error);
             }

@@ -175,9 +175,14 @@ fn busiest(node: &Node, stats: Option<&Stats>) -> Vec<(String, (u64, u64))> {
     }
     fill.into_iter()
         .map(|(what, used, limit)| (format!("{what} (busiest workload)"), (u64::from(used), u64::from(limit))))
-        .chain(stats.map(|stats| {
-            let [used, most] = stats.descriptors;
-            ("descriptors of the engine".to_owned(), (u64::from(used), u64::from(most)))
+        .chain(stats.into_iter().flat_map(|stats| {
+            let descriptors = stats.descriptors.map(u64::from);
+            let rows = [
+                ("descriptors of the engine", descriptors),
+                ("bytes for traffic", stats.memory),
+                ("bytes for traffic (busiest workload)", stats.busiest_memory),
+            ];
+            rows.map(|(name, [used, most])| (name.to_owned(), (used, most)))
         }))
         .collect()
 }

@@ -34,6 +34,8 @@ pub struct Supervision {
     pub silent: Duration,
     /// What it is started with.
     pub settings: Settings,
+    /// Where the kernel counts the processes that it ended for want of memory; `None`: its cgroup's own file.
+    pub oom_events: Option<PathBuf>,
     /// Where the access log goes.
     pub access_log: LogDestination,
     /// Of the requests that were served, one in so many is logged.
@@ -107,6 +109,10 @@ pub struct View {
     pub last_error: Option<String>,
     /// Why no engine is started any more, until the documents change or an operator asks.
     pub given_up: Option<String>,
+    /// Engines that the kernel ended for want of memory.
+    pub memory_kills: u64,
+    /// What follows of that, for as long as it does.
+    pub short_of_memory: Option<String>,
     /// Waiting connections reset because no engine was there.
     pub reset: u64,
     /// Why there is no access log, though there should be.

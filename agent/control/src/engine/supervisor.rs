@@ -10,6 +10,7 @@
 mod calling;
 pub mod failures;
 mod greeting;
+mod memory;
 mod messages;
 mod restarting;
 mod telling;
@@ -36,6 +37,7 @@ use super::sockets::{Slots, Sockets};
 use calling::Calls;
 use failures::{FAILURE_WINDOW, Failures, MAX_FAILURES, Next};
 use greeting::{Greeting, Origin, Unstarted};
+use memory::Kills;
 
 /// From an engine's death until clients are reset instead of kept waiting.
 pub const GRACE: Duration = Duration::from_millis(100);
@@ -101,6 +103,7 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
         closes: BTreeMap::new(),
         token: 0,
         failures: Failures::default(),
+        kills: Kills::default(),
         start_at: Some(Instant::now()),
         restarting: None,
         killed: false,
@@ -162,6 +165,7 @@ struct Supervisor {
     closes: BTreeMap<u64, Vec<(IpAddr, u32)>>,
     token: u64,
     failures: Failures,
+    kills: Kills,
     /// When the next engine is started; `None`: not until somebody asks for it.
     start_at: Option<Instant>,
     /// An operator replaces the engine: when it is ended if it has not finished by then.
@@ -213,6 +217,7 @@ impl Supervisor {
                 _ = heartbeat.tick() => {
                     self.check_heartbeat();
                     self.check_link();
+                    self.forgive();
                     self.give_metrics();
                 }
                 () = sleep_until(deadline) => self.due(),
@@ -329,6 +334,7 @@ impl Supervisor {
         {
             warn!(error = %e, "the engine's process cannot be recorded; a later agent will wait for it in vain");
         }
+        self.kills.watch(process.pid, self.supervision.oom_events.as_deref());
         self.process = Some(process);
         self.killed = false;
         self.applied = 0;
@@ -372,7 +378,7 @@ impl Supervisor {
                 info!(pid = process.pid, how, "the engine ended; its successor is started");
                 self.start_at = Some(now);
                 self.spawn();
-            } else {
+            } else if !self.died_for_memory(how, stable) {
                 let why = format!("it ended: {how}");
                 if !self.killed {
                     self.view.send_modify(|view| view.last_error = Some(why.clone()));

@@ -44,6 +44,10 @@ pub(crate) const UNKNOWN: Problem = Problem::new(StatusCode::NOT_FOUND, "no such
 /// A request body of more than the limit.
 pub(crate) const TOO_LARGE: Problem = Problem::closing(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too long");
 
+/// A workload has all that it may have on its way.
+pub(crate) const NO_ROOM: Problem =
+    Problem::closing(StatusCode::SERVICE_UNAVAILABLE, "this workload has too much on its way");
+
 /// A problem as an answer; without its text to a `HEAD`, whose answer has no body.
 pub(crate) fn problem(
     problem: Problem,

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     flights::{Expired, Fault, Flight, Waits},
-    limits::Taken,
     local::Local,
+    memory::LARGE,
     stats::Limit,
 };
 
@@ -45,6 +45,9 @@ pub(crate) enum BodyError {
     /// Its trailers are malformed.
     #[error("a trailer field is malformed")]
     Trailers,
+    /// Its workload may have no more large bodies.
+    #[error("the workload has too much on its way")]
+    NoRoom,
     /// It stopped.
     #[error("the body stopped for too long")]
     Stopped,
@@ -69,6 +72,8 @@ pub(crate) struct RequestBody {
     left: u64,
     /// Keeps what is sent, where it may have to be sent again.
     kept: Option<Sent>,
+    /// Bytes that came.
+    passed: u64,
 }
 
 impl RequestBody {
@@ -79,18 +84,18 @@ impl RequestBody {
         let inner = if inner.is_end_stream() { None } else { Some(inner) };
         flight.sent.set(inner.is_none());
         let gate = gate.filter(|_| inner.is_some()).map(|interim| Gate { interim, patience: None });
-        Self { inner, flight, local, gate, left, kept: None }
+        Self { inner, flight, local, gate, left, kept: None, passed: 0 }
     }
 
     /// For sending a request without a body again.
     pub(crate) fn empty(flight: Rc<Flight>, local: Rc<Local>) -> Self {
-        Self { inner: None, flight, local, gate: None, left: 0, kept: None }
+        Self { inner: None, flight, local, gate: None, left: 0, kept: None, passed: 0 }
     }
 
     /// Once more from its beginning: what is kept, then the rest.
     pub(crate) fn again(sent: Sent, rest: Rest, flight: Rc<Flight>, local: Rc<Local>) -> Self {
         sent.restart();
-        Self { inner: rest.inner, flight, local, gate: None, left: rest.left, kept: Some(sent) }
+        Self { inner: rest.inner, flight, local, gate: None, left: rest.left, kept: Some(sent), passed: 0 }
     }
 
     /// From now on what is sent is kept; `None`: there is nothing to send.
@@ -187,6 +192,10 @@ impl Body for RequestBody {
                         return this.fail(Fault::TooLarge, BodyError::TooLarge);
                     }
                     this.left -= length;
+                    this.passed = this.passed.saturating_add(length);
+                    if this.passed > LARGE && !this.flight.transfers(&this.local.shared, this.local.index) {
+                        return this.fail(Fault::NoRoom, BodyError::NoRoom);
+                    }
                     this.flight.record.received(data.len());
                     if this.inner.as_ref().is_some_and(Body::is_end_stream) {
                         this.flight.sent.set(true);
@@ -230,13 +239,13 @@ pub(crate) struct Finish {
     pub(crate) local: Rc<Local>,
     pub(crate) control: Rc<Control>,
     pub(crate) flight: Rc<Flight>,
-    pub(crate) taken: Option<Taken>,
     /// The answer was given whole.
     pub(crate) complete: bool,
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
+        let taken = self.flight.taken.borrow_mut().take();
         self.local.flights.end(&self.flight);
         self.flight.cut();
         self.control.ended();
@@ -247,7 +256,7 @@ impl Drop for Finish {
             self.control.revoked.set(self.control.revoked.get() - 1);
         } else if !self.complete && self.flight.is_stream() && !self.flight.record.failed() {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
-            if let Some(taken) = &self.taken {
+            if let Some(taken) = &taken {
                 taken.usage().cancelled();
             }
         }
@@ -272,6 +281,8 @@ pub(crate) struct Forwarded {
     inner: Incoming,
     lease: Option<Lease>,
     finish: Finish,
+    /// Bytes that came.
+    passed: u64,
 }
 
 impl ResponseBody {
@@ -288,7 +299,7 @@ impl ResponseBody {
     pub(crate) fn forwarded(inner: Incoming, lease: Lease, finish: Finish) -> Self {
         // Until it is asked for, the client's window is closed.
         finish.flight.touch(Waits::ClientReading, &finish.local.clock);
-        let mut body = Forwarded { inner, lease: Some(lease), finish };
+        let mut body = Forwarded { inner, lease: Some(lease), finish, passed: 0 };
         if body.inner.is_end_stream() {
             body.completed();
         }
@@ -326,6 +337,13 @@ impl Forwarded {
                 flight.touch(Waits::ClientReading, &self.finish.local.clock);
                 if let Some(data) = frame.data_ref() {
                     flight.record.sent(data.len());
+                    self.passed = self.passed.saturating_add(data.len() as u64);
+                    let local = &self.finish.local;
+                    if self.passed > LARGE && !flight.transfers(&local.shared, local.index) {
+                        flight.record.fail(FailureReason::ClientRateLimited);
+                        self.lease = None;
+                        return Poll::Ready(Some(Err(BodyError::NoRoom)));
+                    }
                 }
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_response_trailers(trailers);
@@ -382,6 +400,7 @@ impl Body for ResponseBody {
 pub(crate) fn limit_of(fault: Fault) -> Option<Limit> {
     match fault {
         Fault::TooLarge => Some(Limit::BodyBytes),
-        Fault::Client => None,
+        // Counted where there was no room.
+        Fault::Client | Fault::NoRoom => None,
     }
 }

@@ -38,7 +38,7 @@ use super::{
     service::{self, Closed, Session},
     upgrade::{self, Upgrade},
 };
-use crate::{auth, limits::Taken, local::Local, records::flow::Flow, stats::Limit, tasks::Parties};
+use crate::{auth, limits::Taken, local::Local, memory, records::flow::Flow, stats::Limit, tasks::Parties};
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
 const HTTP1_BUFFER: usize = 64 * 1024;
@@ -123,6 +123,7 @@ impl Clients {
 pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> Infallible {
     // Sockets have it of their listener. Only speed depends on it.
     let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
+    memory::bound_clients(&listener);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => begin(&local, stream, peer),

@@ -20,7 +20,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{
-    answer::{self, Denied, Own, Problem, TOO_LARGE, UNKNOWN},
+    answer::{self, Denied, NO_ROOM, Own, Problem, TOO_LARGE, UNKNOWN},
     body::Finish,
     canonical::{self, Shown},
     filters::Filters,
@@ -35,6 +35,7 @@ use crate::{
     auth,
     limits::Use,
     local::View,
+    memory,
     pool::Key,
     rules::Action,
     state::{Listener, Service},
@@ -99,8 +100,14 @@ fn decide_by(
         return Decision::Gone;
     };
     let limits = local.limits();
-    finish.taken = caller.usage.take(Use::Request, limits.requests_per_workload);
-    if finish.taken.is_none() {
+    if !local.shared.room(&caller.usage, memory::REQUEST, counts) {
+        finish.flight.record.fail(FailureReason::ClientRateLimited);
+        return Decision::Answer(NO_ROOM);
+    }
+    let taken = caller.usage.take(Use::Request, limits.requests_per_workload);
+    let refused = taken.is_none();
+    *finish.flight.taken.borrow_mut() = taken;
+    if refused {
         counts.hit(Limit::RequestsPerWorkload);
         finish.flight.record.fail(FailureReason::ClientRateLimited);
         return unavailable("this workload has too many requests in flight");
@@ -204,6 +211,10 @@ fn decide_by(
     if limits.body_bytes > 0 && request.body().size_hint().lower() > limits.body_bytes {
         counts.hit(Limit::BodyBytes);
         return Decision::Answer(TOO_LARGE);
+    }
+    if request.body().size_hint().lower() > memory::LARGE && !finish.flight.transfers(&local.shared, local.index) {
+        record.fail(FailureReason::ClientRateLimited);
+        return Decision::Answer(NO_ROOM);
     }
     let to_http2 = group.protocol == ProtocolVersion::Http2;
     let journey = Journey {

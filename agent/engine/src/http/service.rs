@@ -17,10 +17,11 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
+use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{
-    answer::{self, Problem, TOO_LARGE},
+    answer::{self, NO_ROOM, Problem, TOO_LARGE},
     body::{Finish, RequestBody, ResponseBody, limit_of},
     canonical::Shown,
     control::{Control, Refused},
@@ -34,6 +35,7 @@ use crate::{
     auth,
     flights::{Expired, Fault, Flight, Waits},
     local::{ConnectError, Local},
+    memory::LARGE,
     stats::Limit,
     tasks::Parties,
 };
@@ -135,7 +137,6 @@ impl Session {
             local: Rc::clone(local),
             control: Rc::clone(control),
             flight: local.flights.begin(Rc::clone(control), record, stream, &local.clock),
-            taken: None,
             complete: false,
         }
     }
@@ -249,6 +250,10 @@ impl Session {
             flight.record.fail(FailureReason::TargetProtocolError);
             return Err(Problem::new(StatusCode::BAD_GATEWAY, why));
         }
+        if response.body().size_hint().lower() > LARGE && !flight.transfers(&local.shared, local.index) {
+            flight.record.fail(FailureReason::ClientRateLimited);
+            return Err(NO_ROOM);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && plan.offer.as_ref().and_then(|offer| upgrade::chosen(offer, response.headers())).is_none()
         {
@@ -305,7 +310,10 @@ impl Session {
         self.local.book.lasting(&finish.flight.record);
         finish.complete = true;
         // From now on it counts as a connection, not as a request.
-        finish.taken = None;
+        if !finish.flight.transfers(&self.local.shared, self.local.index) {
+            self.control.reset();
+        }
+        finish.flight.taken.borrow_mut().take();
         *self.switched.borrow_mut() = lease.switch().map(|target| Upgrade { target, finish });
         response.map(|_| ResponseBody::Switched)
     }
@@ -329,6 +337,10 @@ impl Session {
             }
             return match (fault, self.control.refused(Refused::Body)) {
                 (Fault::TooLarge, _) => TOO_LARGE,
+                (Fault::NoRoom, _) => {
+                    flight.record.fail(FailureReason::ClientRateLimited);
+                    NO_ROOM
+                }
                 (Fault::Client, Some(refusal)) => {
                     match refusal.limit() {
                         Some(limit) => counts.hit(limit),

@@ -166,6 +166,11 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
     for (limit, count) in &stats.limits_hit {
         page.sample(name, "", &[("limit", limit)], count);
     }
+    let [used, most] = stats.memory;
+    let name = "brattice_engine_traffic_bytes";
+    page.single(name, Kind::Gauge, "What connections, requests and bodies can come to hold of memory.", used);
+    let name = "brattice_engine_traffic_bytes_limit";
+    page.single(name, Kind::Gauge, "What they may; 0: without a bound.", most);
     let [used, most] = stats.descriptors;
     page.single("brattice_engine_descriptors", Kind::Gauge, "Descriptors in use.", used);
     let name = "brattice_engine_descriptors_limit";

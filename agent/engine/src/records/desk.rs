@@ -23,6 +23,7 @@ use tokio::{
 
 use super::outlets::{Chunk, FOLLOWER_CHUNKS, FOLLOWERS, Follower};
 use crate::{
+    memory::Trimmer,
     metrics::{page, server},
     orders::{Dispatcher, Order},
     state::Shared,
@@ -34,6 +35,8 @@ pub(crate) const CALLERS: usize = 16;
 const ASK_TIME: Duration = Duration::from_secs(5);
 /// A caller that takes nothing for so long is let go of.
 const STALLED: Duration = Duration::from_secs(60);
+/// How often memory that traffic does not hold any more is looked for.
+const TRIM_LOOK: Duration = Duration::from_secs(1);
 /// Orders of the link that may wait for the desk.
 pub(crate) const DESK_ORDERS: usize = 64;
 
@@ -125,6 +128,7 @@ async fn serve(desk: Rc<Desk>, missing: Vec<String>, mut orders: mpsc::Receiver<
     let places = Arc::new(Semaphore::new(CALLERS));
     let mut metrics: Option<JoinHandle<()>> = None;
     let shared = Arc::clone(&desk.shared);
+    tokio::task::spawn_local(give_back(Arc::clone(&shared)));
     let page: Rc<dyn Fn() -> String> = Rc::new(move || metrics_page(&shared, &missing));
     while let Some(order) = orders.recv().await {
         match order {
@@ -155,6 +159,15 @@ async fn serve(desk: Rc<Desk>, missing: Vec<String>, mut orders: mpsc::Receiver<
                 });
             }
         }
+    }
+}
+
+/// Gives memory back that traffic does not hold any more.
+async fn give_back(shared: Arc<Shared>) {
+    let mut trimmer = Trimmer::default();
+    loop {
+        tokio::time::sleep(TRIM_LOOK).await;
+        trimmer.look(shared.bytes());
     }
 }
 

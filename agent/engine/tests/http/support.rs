@@ -66,7 +66,8 @@ impl Engine {
         let map = tempfile::tempfile().unwrap();
         map.set_len(64 * 16).unwrap();
         let heartbeats = Heartbeats::map(&map).unwrap();
-        let shared = Shared::new(Settings { workers: 1, sources: vec![SOURCE], sources6: Vec::new(), limits });
+        let shared =
+            Shared::new(Settings { workers: 1, sources: vec![SOURCE], sources6: Vec::new(), limits, halvings: 0 });
         let (workers, mut queues) = Dispatcher::new(1);
         let worker = Worker {
             index: 0,

@@ -125,6 +125,7 @@ pub(crate) fn settings() -> Settings {
         sources: vec![Ipv4Addr::new(127, 77, 0, 5)],
         sources6: Vec::new(),
         limits: Limits::default(),
+        halvings: 0,
     }
 }
 
@@ -179,7 +180,12 @@ impl Engine {
 
     /// As [`Engine::serving`], with settings of the test's own.
     pub(crate) async fn serving_with(settings: Settings, kit: &Kit, snapshot: Snapshot) -> (Self, Agent) {
-        let mut engine = Self::start();
+        Self::start().served(settings, kit, snapshot).await
+    }
+
+    /// As [`Engine::serving_with`], of an engine that was started already.
+    pub(crate) async fn served(self, settings: Settings, kit: &Kit, snapshot: Snapshot) -> (Self, Agent) {
+        let mut engine = self;
         let (agent, running, none) = engine.hello().await;
         assert!(running.is_none() && none.is_empty());
         let door = engine.door();

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod agent;
+mod budget;
 mod dns;
 mod lifecycle;
 mod outputs;
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
     if let Ok(role) = std::env::var(CHILD) {
         return sandbox::child(&role);
     }
-    let tests: Vec<Test> = [sandbox::TESTS, lifecycle::TESTS, relaying::TESTS, outputs::TESTS, dns::TESTS].concat();
+    let tests: Vec<Test> =
+        [sandbox::TESTS, lifecycle::TESTS, relaying::TESTS, outputs::TESTS, dns::TESTS, budget::TESTS].concat();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         for (name, _) in &tests {

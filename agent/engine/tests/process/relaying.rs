@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// Alias of a workload that sees the service.
 pub(crate) const SEEING: &str = "127.88.0.1";
 /// Alias of one that does not.
-const BLIND: &str = "127.88.0.2";
+pub(crate) const BLIND: &str = "127.88.0.2";
 /// No alias.
 const STRANGER: &str = "127.88.0.3";
 

@@ -309,6 +309,14 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[control("engine::supervisor::tests::a_hostile_engine_is_killed_and_replaced")],
     },
     Fault {
+        name: "memory-kill",
+        means: "an end for want of memory is a crash, and its successor takes as much",
+        file: "agent/control/src/engine/supervisor/memory.rs",
+        search: "if self.killed || !self.kills.more() {",
+        replace: "if self.killed || self.kills.more() || true {",
+        tests: &[control("engine::supervisor::tests::ends_for_want_of_memory_are_no_crash_loop")],
+    },
+    Fault {
         name: "crash-loop",
         means: "an engine that fails again and again is started for ever",
         file: "agent/control/src/engine/supervisor/failures.rs",

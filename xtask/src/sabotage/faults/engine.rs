@@ -291,6 +291,14 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &[http("bounds::descriptors_are_kept_for_others")],
     },
     Fault {
+        name: "memory-budget",
+        means: "a workload may hold as much memory as it likes",
+        file: "agent/engine/src/memory.rs",
+        search: "if limits.bytes_per_workload > 0 && own > limits.bytes_per_workload {",
+        replace: "if false && own > limits.bytes_per_workload {",
+        tests: &[process("budget::who_lets_downloads_stall_is_shed_and_others_lose_nothing")],
+    },
+    Fault {
         name: "header-strip",
         means: "clients may send x-amzn-lattice-*",
         file: "agent/router/src/fields.rs",

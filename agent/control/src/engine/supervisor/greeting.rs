@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brattice_wire::engine::{FromEngine, PROTOCOL_VERSION, Running, ToEngine};
+use brattice_wire::engine::{FromEngine, PROTOCOL_VERSION, Running, Settings, ToEngine};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{START, Supervisor};
+use super::{START, Supervisor, memory};
 use crate::engine::handle::Event;
 use crate::engine::link::{LinkError, Reader, Received, Sender};
 use crate::engine::process::Process;
@@ -223,6 +223,7 @@ impl Supervisor {
         reader: Reader,
     ) {
         self.adoption = None;
+        self.inherit(running.settings.halvings);
         self.sockets = Some(sockets);
         // One that does not fit is given back by the order that follows.
         self.metrics_given = metrics.is_some_and(|shown| self.metrics.adopt(shown));
@@ -236,7 +237,11 @@ impl Supervisor {
 
     /// Checks what a running engine shows.
     fn fit(&self, running: &Running, mut descriptors: Vec<OwnedFd>) -> Result<(Sockets, Option<OwnedFd>), String> {
-        if running.settings != self.supervision.settings {
+        // Smaller budgets are no other settings.
+        let halvings = running.settings.halvings;
+        if halvings > memory::MOST_HALVINGS
+            || running.settings != (Settings { halvings, ..self.supervision.settings.clone() })
+        {
             return Err("it was started with other settings".to_owned());
         }
         let metrics = if running.metrics { descriptors.pop() } else { None };

@@ -67,6 +67,7 @@ fn settings() -> Settings {
         sources: vec![[169, 254, 64, 1].into()],
         sources6: Vec::new(),
         limits: Limits::default(),
+        halvings: 0,
     }
 }
 
@@ -95,6 +96,7 @@ fn supervision(root: &std::path::Path, behaviour: &str) -> Supervision {
         stuck: STUCK,
         silent: UNANSWERED,
         settings: settings(),
+        oom_events: Some(root.join("memory.events")),
         access_log: LogDestination::None,
         access_log_sample: 1,
         metrics: MetricsAddress::None,
@@ -252,6 +254,50 @@ async fn a_hostile_engine_is_killed_and_replaced() {
         assert!(bench.handle.view.borrow().last_error.is_some(), "{behaviour}");
         bench.end().await;
     }
+}
+
+/// As the kernel does it: the count goes up, then the process is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_for_want_of_memory_are_no_crash_loop() {
+    let mut bench = Bench::start("good").await;
+    let mut pid = bench.running(0).await;
+    for kills in 1..=MAX_FAILURES as u64 + 2 {
+        std::fs::write(bench.root.path().join("memory.events"), format!("low 0\noom 9\noom_kill {kills}\n")).unwrap();
+        bench.kill();
+        pid = bench.running(pid).await;
+        let view = bench.handle.view.borrow().clone();
+        assert_eq!((view.memory_kills, view.restarts, view.given_up), (kills, kills, None));
+        let halvings = std::fs::read_to_string(bench.root.path().join("halvings")).unwrap();
+        let expected = u32::try_from(kills).unwrap().min(memory::MOST_HALVINGS);
+        assert_eq!(halvings, expected.to_string(), "the successor has smaller budgets");
+        let says = view.short_of_memory.unwrap();
+        assert!(says.contains("want of memory") && says.contains(&format!("1/{}", 1 << expected)), "{says}");
+    }
+    // A crash is one, though the kernel ended others before.
+    for _ in 0..MAX_FAILURES {
+        bench.kill();
+        if bench
+            .handle
+            .view
+            .wait_for(|view| view.given_up.is_some() || view.pid.is_some_and(|now| now != pid))
+            .await
+            .unwrap()
+            .given_up
+            .is_some()
+        {
+            break;
+        }
+        let view = bench
+            .handle
+            .view
+            .wait_for(|view| view.given_up.is_some() || view.state == "running")
+            .await
+            .unwrap()
+            .clone();
+        pid = view.pid.unwrap_or(pid);
+    }
+    bench.stays_down().await;
+    bench.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -580,7 +626,8 @@ async fn fake(folder: &std::path::Path, behaviour: &str) {
                     let message: ToEngine = decode(&buffer[4..end]).unwrap();
                     buffer.drain(..end);
                     match &message {
-                        ToEngine::Start(_) => {
+                        ToEngine::Start(settings) => {
+                            std::fs::write(folder.join("halvings"), settings.halvings.to_string()).unwrap();
                             sockets = arrived.drain(..descriptor_count(WORKERS, false)).collect();
                             let listener = std::os::unix::net::UnixListener::from(arrived.remove(0));
                             listener.set_nonblocking(true).unwrap();

@@ -1,0 +1,112 @@
+//! An engine that the kernel ended for want of memory (OOM): no crash loop. Its successor has smaller budgets instead.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Supervisor;
+
+/// Budgets are halved so often at most: to a sixteenth.
+pub(super) const MOST_HALVINGS: u32 = 4;
+/// After so long without another such end, budgets are whole again for the next engine.
+pub(super) const FORGIVEN: Duration = Duration::from_secs(3600);
+/// Pause before the successor of an engine that served for less than [`super::STABLE`].
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where the kernel counts the processes of a cgroup that it ended for want of memory.
+#[derive(Debug, Default)]
+pub(super) struct Kills {
+    file: Option<PathBuf>,
+    seen: u64,
+    latest: Option<Instant>,
+}
+
+impl Kills {
+    /// For a process; `file` overrides what /proc says of it.
+    pub(super) fn watch(&mut self, pid: u32, file: Option<&Path>) {
+        self.file = file.map(Path::to_owned).or_else(|| events_of(pid));
+        self.seen = self.count();
+    }
+
+    /// Whether there were more since this was asked last.
+    fn more(&mut self) -> bool {
+        let count = self.count();
+        let more = count > self.seen;
+        self.seen = count;
+        more
+    }
+
+    fn count(&self) -> u64 {
+        let text = self.file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+/// `memory.events` (cgroup v2) or `memory.oom_control` (v1) of a process' cgroup; both have a line `oom_kill N`.
+fn events_of(pid: u32) -> Option<PathBuf> {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let candidates = cgroups.lines().flat_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        match controllers {
+            "" => vec![
+                format!("/sys/fs/cgroup{path}/memory.events"),
+                format!("/sys/fs/cgroup/unified{path}/memory.events"),
+            ],
+            "memory" => vec![format!("/sys/fs/cgroup/memory{path}/memory.oom_control")],
+            _ => Vec::new(),
+        }
+    });
+    candidates.map(PathBuf::from).find(|file| file.exists())
+}
+
+impl Supervisor {
+    /// Whether the engine that has just ended was ended by the kernel for want of memory; then its successor is due.
+    pub(super) fn died_for_memory(&mut self, how: &str, stable: bool) -> bool {
+        if self.killed || !self.kills.more() {
+            return false;
+        }
+        let now = Instant::now();
+        let fresh = self.kills.latest.is_some_and(|latest| now.duration_since(latest) < FORGIVEN);
+        self.kills.latest = Some(now);
+        let settings = &mut self.supervision.settings;
+        settings.halvings = if fresh { (settings.halvings + 1).min(MOST_HALVINGS) } else { 1 };
+        let part = 1 << settings.halvings;
+        let why = format!(
+            "the kernel ended it for want of memory; traffic may have 1/{part} of the usual until an hour has passed \
+             without. Raise MemoryMax= of the unit, or see in `brattice status` which limit is hit"
+        );
+        warn!(how, "the engine: {why}");
+        self.view.send_modify(|view| {
+            view.memory_kills += 1;
+            view.short_of_memory = Some(why.clone());
+            view.last_error = Some(why);
+        });
+        self.start_at = Some(if stable { now } else { now + PAUSE });
+        if stable {
+            self.spawn();
+        }
+        true
+    }
+
+    /// An engine of an earlier agent has smaller budgets already.
+    pub(super) fn inherit(&mut self, halvings: u32) {
+        if halvings > self.supervision.settings.halvings {
+            self.supervision.settings.halvings = halvings;
+            self.kills.latest = Some(Instant::now());
+        }
+    }
+
+    /// Forgets ends for want of memory that are long ago; an engine that runs keeps its budgets.
+    pub(super) fn forgive(&mut self) {
+        if self.kills.latest.is_some_and(|latest| latest.elapsed() >= FORGIVEN) {
+            self.kills.latest = None;
+            self.supervision.settings.halvings = 0;
+            self.view.send_modify(|view| view.short_of_memory = None);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Memory: what a workload may have of it, and how it is given back.
+//!
+//! What a connection, a request or a transfer can come to hold is known, as the kernel's buffers are bounded here and ours
+//! everywhere: so nothing is measured on the way, but counted.
+//!
+//! ```text
+//! target ─► socket (128 KiB) ─► hyper, body (at most 192 KiB) ─► socket (128 KiB) ─► client that does not read
+//! ```
+//!
+//! The kernel takes twice as much for a socket's buffer as it is asked for, for its own book-keeping (socket(7)).
+
+use std::{
+    os::fd::AsFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use brattice_wire::engine::Limits;
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::{
+    limits::{Taken, Usage, Use},
+    state::Shared,
+    stats::{Counts, Limit},
+};
+
+/// What a client connection is counted as, bytes.
+pub(crate) const CONNECTION: u64 = 64 * 1024;
+/// What a request in flight is counted as beyond that.
+pub(crate) const REQUEST: u64 = 32 * 1024;
+/// What a request is counted as that has more in its body, or in that of its answer, than [`LARGE`].
+pub(crate) const TRANSFER: u64 = 768 * 1024;
+/// A body that is not longer can be held by what is counted for its request.
+pub(crate) const LARGE: u64 = 64 * 1024;
+
+/// Of the process' memory, traffic may have so many eighths ...
+const TRAFFIC: u64 = 5;
+/// ... and one workload one part of so many of all.
+const WORKLOAD: u64 = 4;
+/// When all of it is used, who has less than one of so many parts may have more.
+const FEW: u64 = 64;
+/// However small the process' memory is, traffic is left so much.
+const LEAST: u64 = 16 * 1024 * 1024;
+
+/// What the socket of a client holds of what it sends, and what waits for it, bytes.
+const CLIENT: (usize, usize) = (64 * 1024, 128 * 1024);
+/// The same towards a target.
+const TARGET: (usize, usize) = (128 * 1024, 64 * 1024);
+
+/// Bounds the buffers of the connections that a listening socket accepts.
+pub(crate) fn bound_clients(listener: &impl AsFd) {
+    bound(listener, CLIENT);
+}
+
+/// Bounds the buffers of a socket towards a target; before it connects, so that the target is told of no larger window.
+pub(crate) fn bound_target(socket: &impl AsFd) {
+    bound(socket, TARGET);
+}
+
+fn bound(socket: &impl AsFd, (receive, send): (usize, usize)) {
+    // Without it the kernel's own bounds hold, which are larger.
+    let _ = setsockopt(socket, sockopt::RcvBuf, &receive);
+    let _ = setsockopt(socket, sockopt::SndBuf, &send);
+}
+
+/// Bounds that fit to so many bytes of memory that the process may have.
+pub(crate) fn fit(limits: Limits, halvings: u32) -> Limits {
+    if limits.memory_bytes == 0 {
+        return limits;
+    }
+    let all = (limits.memory_bytes / 8 * TRAFFIC).checked_shr(halvings).unwrap_or(0).max(LEAST);
+    let each = (limits.memory_bytes / WORKLOAD).checked_shr(halvings).unwrap_or(0).max(LEAST / 2);
+    let asked = if limits.bytes_per_workload == 0 { u64::MAX } else { limits.bytes_per_workload };
+    Limits { memory_bytes: all, bytes_per_workload: asked.min(each), ..limits }
+}
+
+/// What the process may have, bytes: the least that its cgroups and the machine allow. Reads files, so before the sandbox.
+pub(crate) fn found() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let meminfo = read("/proc/meminfo");
+    let total = meminfo.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    let mut least = total.map_or(u64::MAX, |kib| kib.saturating_mul(1024));
+    for line in read("/proc/self/cgroup").lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (roots, files): (&[&str], &[&str]) = match controllers {
+            "" => (&["/sys/fs/cgroup", "/sys/fs/cgroup/unified"], &["memory.max", "memory.high"]),
+            "memory" => (&["/sys/fs/cgroup/memory"], &["memory.limit_in_bytes"]),
+            _ => continue,
+        };
+        // A cgroup is bounded by those above it, too.
+        for folder in std::path::Path::new(path).ancestors() {
+            for (root, file) in roots.iter().flat_map(|root| files.iter().map(move |file| (root, file))) {
+                let limit = read(&format!("{root}{}/{file}", folder.display()));
+                least = least.min(limit.trim().parse().unwrap_or(u64::MAX));
+            }
+        }
+    }
+    least
+}
+
+impl Usage {
+    /// What a workload's connections, requests and transfers can come to hold, bytes.
+    pub fn bytes(&self) -> u64 {
+        let [connections, requests, transfers] =
+            [Use::Connection, Use::Request, Use::Transfer].map(|which| u64::from(self.open(which)));
+        connections * CONNECTION + requests * REQUEST + transfers * TRANSFER
+    }
+}
+
+impl Counts {
+    fn bytes(&self) -> u64 {
+        // What was opened on one thread may be closed on another.
+        let open = |count: u64| if count > u64::MAX / 2 { 0 } else { count };
+        open(self.connections_open.get()) * CONNECTION
+            + open(self.requests_open.get()) * REQUEST
+            + open(self.transfers_open.get()) * TRANSFER
+    }
+}
+
+impl Shared {
+    /// What all traffic can come to hold, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.counts.all().map(Counts::bytes).sum()
+    }
+
+    /// Whether a workload may have so many bytes more; counted where not.
+    pub(crate) fn room(&self, usage: &Usage, more: u64, counts: &Counts) -> bool {
+        let limits = &self.limits;
+        let own = usage.bytes() + more;
+        if limits.bytes_per_workload > 0 && own > limits.bytes_per_workload {
+            counts.hit(Limit::BytesPerWorkload);
+            return false;
+        }
+        let all = limits.memory_bytes;
+        // Who has little is asked for nothing more: that saves a look at all workers' counts.
+        if all > 0 && own > all / FEW && self.bytes() + more > all {
+            counts.hit(Limit::MemoryBytes);
+            return false;
+        }
+        true
+    }
+
+    /// A place for a large body of a workload's.
+    pub(crate) fn transfer(self: &Arc<Self>, usage: &Arc<Usage>, index: u32) -> Option<Transfer> {
+        let counts = self.counts.worker(index);
+        if !self.room(usage, TRANSFER, counts) {
+            return None;
+        }
+        let taken = usage.take(Use::Transfer, u32::MAX)?;
+        counts.transfers_open.add(1);
+        Some(Transfer { _taken: taken, shared: Arc::clone(self), index })
+    }
+}
+
+/// A large body on its way, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    _taken: Taken,
+    shared: Arc<Shared>,
+    index: u32,
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.shared.counts.worker(self.index).transfers_open.sub(1);
+    }
+}
+
+/// Blocks from this size on come from the kernel and go back to it at once. Said aloud, as glibc raises it by itself up to
+/// 32 MiB, and then keeps what a flood took. More than any buffer of a body has, as the kernel takes its time.
+const MAPPED: i32 = 1024 * 1024;
+/// What was freed is given back at most so often, as it takes time ...
+const TRIM: Duration = Duration::from_secs(5);
+/// ... and only after traffic has become less by so much.
+const TRIM_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Sets the allocator up; before there are threads.
+pub(crate) fn prepare() {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code, reason = "mallopt(3) has no safe wrapper")]
+    // SAFETY: it only sets a number of the allocator's.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
+    }
+}
+
+/// Gives memory back after floods.
+#[derive(Debug)]
+pub(crate) struct Trimmer {
+    most: u64,
+    last: Instant,
+}
+
+impl Default for Trimmer {
+    fn default() -> Self {
+        Self { most: 0, last: Instant::now() }
+    }
+}
+
+impl Trimmer {
+    /// Looks at what traffic holds now, and gives back what it held before. Not on a worker's thread.
+    pub(crate) fn look(&mut self, bytes: u64) {
+        self.most = self.most.max(bytes);
+        if self.most - bytes >= TRIM_BYTES && self.last.elapsed() >= TRIM {
+            trim();
+            self.most = bytes;
+            self.last = Instant::now();
+        }
+    }
+}
+
+fn trim() {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code, reason = "malloc_trim(3) has no safe wrapper")]
+    // SAFETY: it may be called at any time; it locks each arena while it gives its free pages back.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn budgets_follow_the_memory_that_there_is() {
+        let fitted = |memory_bytes, halvings| {
+            let limits = fit(Limits { memory_bytes, ..Limits::default() }, halvings);
+            (limits.memory_bytes, limits.bytes_per_workload)
+        };
+        assert_eq!(fitted(4 * GIB, 0), (5 * GIB / 2, GIB));
+        assert_eq!(fitted(4 * GIB, 2), (5 * GIB / 8, GIB / 4), "after two kills");
+        assert_eq!(fitted(4 * GIB, 64), (LEAST, LEAST / 2));
+        assert_eq!(fitted(0, 0), (0, 0), "without a bound");
+        let asked = Limits { memory_bytes: 4 * GIB, bytes_per_workload: 7, ..Limits::default() };
+        assert_eq!(fit(asked, 0).bytes_per_workload, 7);
+    }
+
+    #[test]
+    fn what_is_found_is_no_more_than_the_machine_has() {
+        let found = found();
+        assert!((1 << 20..1 << 50).contains(&found), "{found}");
+    }
+}
