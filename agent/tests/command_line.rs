@@ -256,7 +256,7 @@ fn version_and_completions() {
     let version = brattice(&["version"]);
     let shown = text(&version);
     let protocol = shown
-        .strip_prefix(&format!("brattice {} (map schema 4, engine protocol ", env!("CARGO_PKG_VERSION")))
+        .strip_prefix(&format!("brattice {} (map schema 5, engine protocol ", env!("CARGO_PKG_VERSION")))
         .and_then(|rest| rest.strip_suffix(")\n"));
     assert!(protocol.is_some_and(|number| number.parse::<u32>().is_ok()), "{shown}");
     let completions = brattice(&["completions", "bash"]);

@@ -32,9 +32,12 @@ fn views_are_tables_for_people_and_json_for_programs() {
         );
         assert!(text.stdout.contains(program), "{program} in {}", text.stdout);
     }
-    for (limit, of) in [("connections (busiest workload)", 10_000), ("half-open (busiest workload)", 256)] {
-        assert_eq!(status["limits"][limit][1], of, "{limit}");
-    }
+    let limit = |name: &str| status["limits"][name][1].as_u64().unwrap_or_else(|| panic!("no limit {name}"));
+    assert_eq!(limit("half-open (busiest workload)"), 256);
+    // A workload has at most a quarter of the descriptors that are not kept for others, whatever this process may have.
+    let unreserved = limit("descriptors of the engine");
+    assert!(unreserved > 0);
+    assert_eq!(limit("connections (busiest workload)"), (unreserved / 4).min(10_000));
     let services = json(&lab.brattice(&["services", "--output", "json"]));
     assert_eq!(services[0]["name"], "shop/orders");
     assert_eq!(services[0]["targetGroups"][0]["reachable"], 1);
