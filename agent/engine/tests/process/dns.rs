@@ -32,7 +32,7 @@ use crate::{
     agent::{Agent, Engine, Kit, PATIENCE, block_on, settings},
 };
 
-use forwarding::{Resolver, good, reply_to, silent};
+use forwarding::{Resolver, good, silent};
 
 pub(crate) const TESTS: &[Test] = &[
     ("dns::names_are_those_of_the_asking_vpc", names_are_those_of_the_asking_vpc),
