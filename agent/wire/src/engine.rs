@@ -287,8 +287,10 @@ pub struct Stats {
     #[serde(with = "crate::named::descriptors")]
     pub descriptors: [u32; 2],
     /// Bytes that all traffic can come to hold now, and may.
+    #[serde(with = "crate::named::memory")]
     pub memory: [u64; 2],
     /// The same of the workload that has most.
+    #[serde(with = "crate::named::memory")]
     pub busiest_memory: [u64; 2],
     /// DNS questions answered by us, forwarded, refused.
     #[serde(with = "crate::named::dns")]

@@ -82,6 +82,7 @@ named!(levels: u64, ["identity", "network", "service"]);
 named!(revoked: u64, ["requests", "connections"]);
 named!(busiest: u32, ["connections", "requests", "dns_questions"]);
 named!(descriptors: u32, ["used", "limit"]);
+named!(memory: u64, ["used", "limit"]);
 named!(dns: u64, ["answered", "forwarded", "refused"]);
 named!(log_lines: u64, ["written", "dropped", "sampled_out"]);
 

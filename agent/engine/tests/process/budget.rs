@@ -24,7 +24,10 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    ("budget::who_lets_downloads_stall_is_shed_and_others_lose_nothing", who_lets_downloads_stall_is_shed),
+    (
+        "budget::who_lets_downloads_stall_is_shed_and_others_lose_nothing",
+        who_lets_downloads_stall_is_shed_and_others_lose_nothing,
+    ),
     ("budget::without_budgets_the_same_ends_the_engine", without_budgets_the_same_ends_the_engine),
 ];
 
@@ -216,7 +219,7 @@ async fn serving(cgroup: &Cgroup, kit: &Kit, settings: Settings) -> (Engine, Age
     (engine, agent, vip)
 }
 
-fn who_lets_downloads_stall_is_shed() {
+fn who_lets_downloads_stall_is_shed_and_others_lose_nothing() {
     let (cgroup, kit) = (Cgroup::new(), Kit::new());
     block_on(tokio::task::LocalSet::new().run_until(async {
         let (mut engine, agent, vip) = serving(&cgroup, &kit, settings()).await;
