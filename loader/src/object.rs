@@ -86,11 +86,7 @@ pub(crate) struct Loaded {
 impl Programs {
     /// How many instructions the verifier went through for a program; 0 if the kernel does not say.
     pub(crate) fn instructions(&self, name: &str) -> u32 {
-        match name {
-            abi::WORKLOAD_INGRESS => self.ingress.instructions,
-            abi::WORKLOAD_EGRESS => self.egress.instructions,
-            _ => self.listener.instructions,
-        }
+        self.all().find(|(own, _)| *own == name).map_or(0, |(_, loaded)| loaded.instructions)
     }
 }
 

@@ -138,7 +138,9 @@ pub fn switch(
         let until = lasts
             .map_or_else(|| "until it is ended with --off".to_owned(), |lasts| format!("for {} s", lasts.as_secs()));
         return Ok(match mode {
-            Mode::Bypass => format!("BYPASS: new connections of {about} are relayed without rules, {until}"),
+            Mode::Bypass => format!(
+                "BYPASS: new connections of {about} are relayed without rules, {until}; where a policy could refuse what they carry, they are reset"
+            ),
             Mode::Detach => format!("DETACH: {about} is out of Brattice, {until}"),
         });
     }

@@ -32,6 +32,13 @@ fn views_are_tables_for_people_and_json_for_programs() {
         );
         assert!(text.stdout.contains(program), "{program} in {}", text.stdout);
     }
+    let verified = |program: &str| {
+        let all = status["programs"].as_array().unwrap();
+        all.iter().find(|attached| attached["program"] == program).and_then(|own| own["instructions"].as_u64()).unwrap()
+    };
+    let distinct: std::collections::BTreeSet<u64> =
+        ["workload_ingress", "workload_egress", "vip_listener", "host_connect4", "host_connect6"].map(verified).into();
+    assert_eq!(distinct.len(), 5, "each program has a number of its own: {distinct:?}");
     let limit = |name: &str| status["limits"][name][1].as_u64().unwrap_or_else(|| panic!("no limit {name}"));
     assert_eq!(limit("half-open (busiest workload)"), 256);
     // A workload has at most a quarter of the descriptors that are not kept for others, whatever this process may have.

@@ -136,6 +136,12 @@ pub(crate) fn check(
         findings.push(Finding { owner: first.owner.clone(), kind });
     }
     let documents = documents.values().map(Documents::len).sum();
+    if documents == 0 && findings.is_empty() {
+        let at = Position { file: directory.display().to_string().into(), line: 1, column: 1, length: 1 };
+        let message = format!("{} has no document: is this the policies directory?", directory.display());
+        findings
+            .push(Finding { owner: Owner::Operator, kind: FindingKind::Document(Diagnostic::warning(&at, message)) });
+    }
     Ok(Checked { linked, findings, sources, documents })
 }
 
@@ -285,6 +291,8 @@ mod tests {
         let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::from(1)));
         let right = "kind: Account\nmetadata: {name: shop}\nspec: {id: '222222222222'}\n";
         assert_eq!((run(right, false), run(right, true)), (good.clone(), good.clone()));
+        // A path that was mistyped has no documents.
+        assert_eq!((run("# none\n", false), run("# none\n", true)), (good.clone(), bad.clone()));
         // A trust that names no workload is a warning.
         let warned = format!(
             "{right}---\nkind: Role\nmetadata: {{name: r}}\nspec: {{account: shop, trust: [{{workloads: [web]}}]}}\n"

@@ -246,7 +246,9 @@ impl Walk {
         let Some(name) = relative.file_name().and_then(OsStr::to_str).map(str::to_lowercase) else { return };
         let shown = format!("{}{}", self.prefix, relative.display());
         let named = |end: &str| name.ends_with(end);
-        if named(".json") {
+        if named("schema.json") {
+            // For editors.
+        } else if named(".json") {
             self.note(&shown, "it is not read: only files named *.yaml and *.yml are", "rename it; JSON is YAML");
         } else if named(".yaml") || named(".yml") {
             self.note(&shown, "it is not read: the end of its name is not in lower case", "name it *.yaml");

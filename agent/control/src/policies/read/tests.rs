@@ -270,7 +270,7 @@ fn who_writes_and_what_changed_is_seen_of_each_owner() {
 fn files_that_look_as_if_they_were_meant_are_named() {
     let root = tree();
     let shop_folder = root.path().join("accounts/shop");
-    for name in ["a.json", "a.yaml.bak", "b.YAML", "c.yml~", "README.md", "notes.txt", ".a.yaml.swp"] {
+    for name in ["a.json", "a.yaml.bak", "b.YAML", "c.yml~", "README.md", "schema.json", "notes.txt", ".a.yaml.swp"] {
         fs::write(shop_folder.join(name), "x").unwrap();
     }
     fs::write(shop_folder.join("empty.yaml"), " \n").unwrap();
