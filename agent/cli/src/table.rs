@@ -1,7 +1,8 @@
 //! Tables that fit the terminal.
 //!
 //! As kubectl has it: a table has the columns that are asked for most, `--wide` all of them. Where it is read by a program or
-//! goes to a file, and with `--wide`, nothing is cut.
+//! goes to a file, and with `--wide`, nothing is cut. The last column, which is where reasons and remedies are, goes on in
+//! further lines.
 
 use crate::escape;
 use crate::output::{Look, Tone, paint};
@@ -34,17 +35,27 @@ impl Table {
         self.rows.push(cells.iter().map(|(text, tone)| (escape::cell(text.as_ref()), *tone)).collect());
     }
 
-    /// Two blanks between columns; the last column is not padded.
+    /// Two blanks between columns; the last column is not padded, and wrapped rather than cut.
     pub(crate) fn render(&self, look: Look) -> String {
         let shown: Vec<usize> =
             (0..self.head.len()).filter(|column| look.wide || !self.only_wide.contains(&self.head[*column])).collect();
         let widths = self.widths(&shown, look);
+        let indent = widths.iter().rev().skip(1).map(|width| width + GAP).sum();
         let mut out = String::new();
+        let mut is_cut = false;
         let mut line = |cell: &dyn Fn(usize) -> (String, Tone)| {
             let mut text = String::new();
+            let mut further = Vec::new();
             for (place, (column, width)) in shown.iter().zip(&widths).enumerate() {
-                let (cell, tone) = cell(*column);
-                let cell = cut(&cell, *width);
+                let (mut cell, tone) = cell(*column);
+                if place + 1 == shown.len() {
+                    let mut lines = wrap(&cell, *width).into_iter();
+                    cell = lines.next().unwrap_or_default();
+                    further.extend(lines.map(|line| paint(&line, tone, look.colours)));
+                } else {
+                    is_cut |= cell.chars().count() > *width;
+                    cell = cut(&cell, *width);
+                }
                 text.push_str(&paint(&cell, tone, look.colours));
                 if place + 1 < widths.len() {
                     text.push_str(&" ".repeat(width - cell.chars().count() + GAP));
@@ -52,14 +63,21 @@ impl Table {
             }
             out.push_str(text.trim_end());
             out.push('\n');
+            for line in further {
+                out.push_str(&format!("{:indent$}{line}\n", ""));
+            }
         };
         line(&|column| (self.head[column].to_owned(), Tone::Faint));
         for row in &self.rows {
             line(&|column| row.get(column).cloned().unwrap_or((String::new(), Tone::Plain)));
         }
         let left_out = shown.len() - widths.len();
-        if left_out > 0 {
-            let note = format!("({left_out} more columns: --wide)");
+        if left_out > 0 || is_cut {
+            let note = match left_out {
+                0 => "(cut to fit: --wide)".to_owned(),
+                1 => "(1 more column: --wide)".to_owned(),
+                more => format!("({more} more columns: --wide)"),
+            };
             out.push_str(&paint(&note, Tone::Faint, look.colours));
             out.push('\n');
         }
@@ -91,6 +109,22 @@ impl Table {
         }
         widths
     }
+}
+
+/// Text in lines of at most `width` characters, broken at blanks where there are any.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    let mut rest: Vec<char> = text.chars().collect();
+    while rest.len() > width {
+        let end = rest[..=width].iter().rposition(|c| *c == ' ').filter(|at| *at > 0).unwrap_or(width);
+        lines.push(rest[..end].iter().collect::<String>().trim_end().to_owned());
+        rest.drain(..end);
+        let blanks = rest.iter().take_while(|c| **c == ' ').count();
+        rest.drain(..blanks);
+    }
+    lines.push(rest.into_iter().collect());
+    lines
 }
 
 /// Text that takes at most `width` characters.
@@ -136,12 +170,31 @@ mod tests {
             let note = shown.lines().position(|line| line.ends_with("--wide)"));
             let body: Vec<&str> = shown.lines().take(note.unwrap_or(usize::MAX)).collect();
             assert!(body.iter().all(|line| line.chars().count() <= width), "{width}:\n{shown}");
-            assert_eq!(note.is_some(), !shown.contains("REASON"), "{width}:\n{shown}");
+            assert_eq!(note.is_some(), !shown.contains("REASON") || shown.contains('…'), "{width}:\n{shown}");
+            if shown.contains("REASON") {
+                let words: Vec<&str> = shown.split_whitespace().collect();
+                for word in "it was told so by somebody else".split(' ').filter(|word| word.len() <= NARROWEST) {
+                    assert!(words.contains(&word), "{word} at {width}:\n{shown}");
+                }
+            }
         }
         let natural = table().render(Look::default());
         assert_eq!(table().render(Look { width: Some(widest(&natural)), ..Look::default() }), natural);
         let narrower = table().render(Look { width: Some(widest(&natural) - 1), ..Look::default() });
-        assert!(narrower.contains('…') && !natural.contains('…'), "{narrower}");
+        assert!(narrower.lines().count() == natural.lines().count() + 1 && !narrower.contains('…'), "{narrower}");
+    }
+
+    #[test]
+    fn text_is_broken_at_blanks_and_nothing_of_it_is_lost() {
+        assert_eq!(wrap("useradd --system brattice-engine", 16), ["useradd --system", "brattice-engine"]);
+        assert_eq!(wrap("brattice-engine", 8), ["brattice", "-engine"]);
+        assert_eq!(wrap("", 8), [""]);
+        for width in 1..40 {
+            let lines = wrap("if there is no user, make one:  useradd --system brattice-engine", width);
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:?}");
+            let all: String = lines.concat().replace(' ', "");
+            assert_eq!(all, "ifthereisnouser,makeone:useradd--systembrattice-engine");
+        }
     }
 
     #[test]
