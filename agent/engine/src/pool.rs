@@ -43,6 +43,9 @@ const MOST_KEYS: usize = 16_384;
 /// Idle connections that a worker keeps, over all targets.
 const MOST_IDLE: usize = 65_536;
 
+/// Requests of a connection to an HTTP/2 target whose header sections may all still come.
+const MOST_STREAMS: u32 = 256;
+
 /// Whose connections they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
@@ -202,9 +205,7 @@ struct TargetFrames {
     read: Frames,
     written: Frames,
     allowance: Allowance,
-    /// Requests that the target has not answered to the end.
-    open: u32,
-    /// Header sections that it may send still: for each open request a final response, trailers and ...
+    /// Header sections that it may send still: for each request a final response, trailers and ...
     sections: u32,
     /// ... so many interim responses, which h2 takes without end.
     interim: u32,
@@ -215,15 +216,14 @@ impl TargetFrames {
     /// Counts what was read; an error: it is more than the target may send.
     fn admit(&mut self, new: &[u8]) -> Result<usize, Limit> {
         let written = self.written.seen();
-        self.open = self.open.saturating_add(written.headers).saturating_sub(written.resets);
         let each = self.interim.saturating_add(2);
+        // What answered requests left over counts for later ones, but not without end.
         let earned = self.sections.saturating_add(written.headers.saturating_mul(each));
-        self.sections = earned.min(self.open.saturating_mul(each));
-        self.allowance.earn(written.message);
+        self.sections = earned.min(each.saturating_mul(MOST_STREAMS));
+        self.allowance.earn(written);
         self.follower.scan(new);
         self.read.scan(new);
         let seen = self.read.seen();
-        self.open = self.open.saturating_sub(seen.ends);
         self.sections = self.sections.checked_sub(seen.headers).ok_or(Limit::InterimResponses)?;
         if self.allowance.spend(seen, &self.clock) { Ok(seen.frames()) } else { Err(Limit::Http2ControlFrames) }
     }
@@ -242,7 +242,6 @@ impl TargetIo {
             read: Frames::default(),
             written: Frames::behind_preface(),
             allowance: Allowance::new(limits.http2_control_frames, clock),
-            open: 0,
             sections: 0,
             interim: limits.interim_responses,
             clock: Rc::clone(clock),

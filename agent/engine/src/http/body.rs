@@ -33,6 +33,18 @@ use crate::{
 /// not wait for ever).
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A piece of a body that is shorter is copied where more of the body follows: it may wait for the other side in a queue that
+/// counts its bytes, and would keep the whole buffer that it was read into, thousands of times its size.
+const SMALL: usize = 2 * 1024;
+
+/// A frame that keeps no more memory than about what it holds.
+fn unshared(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.data_ref() {
+        Some(data) if data.len() < SMALL => Frame::data(Bytes::copy_from_slice(data)),
+        _ => frame,
+    }
+}
+
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
@@ -42,8 +54,8 @@ pub(crate) enum BodyError {
     /// It is longer than allowed.
     #[error("the request body is too long")]
     TooLarge,
-    /// Its trailers are malformed.
-    #[error("a trailer field is malformed")]
+    /// Its trailers are malformed or too many.
+    #[error("trailer fields are malformed or too many")]
     Trailers,
     /// Its workload may have no more large bodies.
     #[error("the workload has too much on its way")]
@@ -201,10 +213,14 @@ impl Body for RequestBody {
                         this.flight.sent.set(true);
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
-                    if canonical::request_trailers(trailers).is_err() {
+                    let many = trailers.len() > this.local.limits().headers as usize;
+                    if many || canonical::request_trailers(trailers).is_err() {
                         return this.fail(Fault::Client, BodyError::Trailers);
                     }
                     this.flight.sent.set(true);
+                }
+                if !this.flight.sent.get() {
+                    frame = unshared(frame);
                 }
                 if let Some(kept) = &this.kept {
                     kept.keep(&frame);
@@ -346,11 +362,18 @@ impl Forwarded {
                     }
                 }
                 if let Some(trailers) = frame.trailers_mut() {
+                    if trailers.len() > self.finish.local.limits().headers as usize {
+                        flight.record.fail(FailureReason::TargetProtocolError);
+                        self.lease = None;
+                        return Poll::Ready(Some(Err(BodyError::Trailers)));
+                    }
                     headers::clean_response_trailers(trailers);
                     flight.record.trailers(trailers);
                     self.completed();
                 } else if self.inner.is_end_stream() {
                     self.completed();
+                } else if flight.is_stream() {
+                    frame = unshared(frame);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -402,5 +425,22 @@ pub(crate) fn limit_of(fault: Fault) -> Option<Limit> {
         Fault::TooLarge => Some(Limit::BodyBytes),
         // Counted where there was no room.
         Fault::Client | Fault::NoRoom => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    #[test]
+    fn a_small_piece_keeps_no_buffer() {
+        for (length, alone) in [(1, true), (SMALL - 1, true), (SMALL, false)] {
+            let mut room = BytesMut::from(&[7; 8 * SMALL][..]);
+            let piece = unshared(Frame::data(room.split_to(length).freeze()));
+            assert_eq!(piece.data_ref().unwrap(), &vec![7; length]);
+            assert_eq!(room.freeze().is_unique(), alone, "{length}");
+        }
     }
 }

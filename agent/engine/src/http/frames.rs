@@ -10,8 +10,6 @@ const PREFACE: usize = 24;
 const DATA: u8 = 0;
 /// `HEADERS`.
 const HEADERS: u8 = 1;
-/// `RST_STREAM`.
-const RST_STREAM: u8 = 3;
 /// `CONTINUATION`.
 const CONTINUATION: u8 = 9;
 /// `END_STREAM`, in `DATA` and `HEADERS`.
@@ -26,6 +24,9 @@ const PADDING: usize = 256;
 /// Control frames for each frame of a message, of either side: window updates of stream and connection, a reset, a
 /// priority.
 const EACH: u32 = 4;
+/// ... and one for each so many bytes of `DATA`: who reads in small pieces may give the window back in small pieces, for
+/// the stream and for the connection (Go's net/http2 does both every 4 KiB).
+const BYTES: u32 = 512;
 /// Control frames at once, in multiples of those that may come in a second.
 const BURST: u32 = 4;
 
@@ -51,9 +52,8 @@ pub(crate) struct Seen {
     pub(crate) control: u32,
     /// `HEADERS`.
     pub(crate) headers: u32,
-    /// Streams that the sender has ended, and those of them that it reset.
-    pub(crate) ends: u32,
-    pub(crate) resets: u32,
+    /// Bytes in `DATA`.
+    pub(crate) bytes: u32,
 }
 
 impl Seen {
@@ -78,15 +78,16 @@ impl Allowance {
         Self { left: per_second.saturating_mul(BURST), per_second, tick: clock.tick() }
     }
 
-    /// Messages were written to the peer.
-    pub(crate) fn earn(&mut self, message: u32) {
+    /// What was written to the peer.
+    pub(crate) fn earn(&mut self, seen: Seen) {
         let most = self.per_second.saturating_mul(BURST).saturating_mul(BURST);
-        self.left = self.left.saturating_add(message.saturating_mul(EACH)).min(most.max(self.left));
+        let more = seen.message.saturating_mul(EACH).saturating_add(seen.bytes / BYTES);
+        self.left = self.left.saturating_add(more).min(most.max(self.left));
     }
 
     /// What the peer sent; false: it is too much.
     pub(crate) fn spend(&mut self, seen: Seen, clock: &Clock) -> bool {
-        self.earn(seen.message);
+        self.earn(seen);
         if seen.control == 0 {
             return true;
         }
@@ -165,9 +166,10 @@ impl Frames {
         let number = if message { &mut seen.message } else { &mut seen.control };
         *number = number.saturating_add(1);
         seen.headers = seen.headers.saturating_add((kind == HEADERS).into());
-        seen.resets = seen.resets.saturating_add((kind == RST_STREAM).into());
-        let ends = kind == RST_STREAM || message && flags & END_STREAM != 0;
-        seen.ends = seen.ends.saturating_add(ends.into());
+        if kind == DATA && message {
+            let bytes = u32::try_from(self.payload.saturating_sub(padding)).unwrap_or(u32::MAX);
+            seen.bytes = seen.bytes.saturating_add(bytes);
+        }
     }
 
     fn ended(&mut self) {
@@ -215,9 +217,9 @@ mod tests {
         ];
         let mut frames = Frames::default();
         frames.scan(&[message.concat(), control.concat()].concat());
-        assert_eq!(frames.seen(), Seen { message: 3, control: 6, headers: 1, ends: 1, resets: 0 });
-        frames.scan(&[frame(RST_STREAM, 0, 4), frame(HEADERS, END_STREAM, 0)].concat());
-        assert_eq!(frames.seen(), Seen { message: 1, control: 1, headers: 1, ends: 2, resets: 1 });
+        assert_eq!(frames.seen(), Seen { message: 3, control: 6, headers: 1, bytes: 1 });
+        frames.scan(&[frame(3, 0, 4), frame(HEADERS, END_STREAM, 0)].concat());
+        assert_eq!(frames.seen(), Seen { message: 1, control: 1, headers: 1, bytes: 0 });
         assert_eq!(frames.seen(), Seen::default());
     }
 
@@ -229,7 +231,7 @@ mod tests {
         assert!(allowance.spend(seen(0, 400), &clock));
         assert!(!allowance.spend(seen(0, 1), &clock));
         assert!(allowance.spend(seen(1, 4), &clock), "earned by a message of the peer");
-        allowance.earn(2);
+        allowance.earn(seen(2, 0));
         assert!(allowance.spend(seen(0, 8), &clock), "and by ours");
         assert!(!allowance.spend(seen(0, 1), &clock));
         for _ in 0..clock.ticks(1_000) {
@@ -237,7 +239,10 @@ mod tests {
         }
         assert!(allowance.spend(seen(0, 100), &clock));
         assert!(!allowance.spend(seen(0, 301), &clock));
-        allowance.earn(u32::MAX);
+        allowance.earn(Seen { bytes: 4 * BYTES, ..Seen::default() });
+        assert!(allowance.spend(seen(0, 4), &clock), "earned by bytes");
+        assert!(!allowance.spend(seen(0, 1), &clock));
+        allowance.earn(seen(u32::MAX, 0));
         assert!(!allowance.spend(seen(0, 1_601), &clock), "not without end");
     }
 }

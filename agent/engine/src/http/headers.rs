@@ -26,12 +26,22 @@ fn removed(name: &HeaderName, message: Message) -> bool {
     fields::removed(name.as_str().as_bytes(), message)
 }
 
+/// Fields of a peer that do not pass, usually.
+const FEW: usize = 8;
+
 /// Removes what belongs to this connection only (RFC 9110, 7.6.1) and what only we may say.
 fn clean(headers: &mut HeaderMap, message: Message) {
     if headers.contains_key(CONNECTION) {
         remove_named(headers);
     }
-    while let Some(name) = headers.keys().find(|name| removed(name, message)).cloned() {
+    // They are few, and then need no allocation; where a peer sent many, the search does not begin anew for each.
+    let mut few: [Option<HeaderName>; FEW] = [const { None }; FEW];
+    let mut names = headers.keys().filter(|name| removed(name, message));
+    for (place, name) in few.iter_mut().zip(&mut names) {
+        *place = Some(name.clone());
+    }
+    let more: Vec<HeaderName> = if few.iter().all(Option::is_some) { names.cloned().collect() } else { Vec::new() };
+    for name in few.into_iter().flatten().chain(more) {
         headers.remove(name);
     }
 }

@@ -163,7 +163,7 @@ impl ClientIo {
     fn admit(&mut self, http2: &mut Http2) {
         let seen = http2.read.seen();
         self.turn.spend(0, seen.frames().saturating_add((seen.headers as usize).saturating_mul(turn::REQUEST)));
-        http2.allowance.earn(http2.written.seen().message);
+        http2.allowance.earn(http2.written.seen());
         if !http2.allowance.spend(seen, &self.clock) {
             self.control.flooded.set(true);
         }

@@ -79,3 +79,32 @@ async fn an_answer_of_an_http2_target_goes_on() {
         }
     }
 }
+
+/// A stream that the target ends and then resets is one that has ended, not two: others of its connection live.
+#[tokio::test]
+async fn an_early_answer_ends_no_other_stream() {
+    let server = Server::start(true, TARGET, |request| async move {
+        if request.method() == Method::GET {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            return Ok(Response::new(full("late")));
+        }
+        Ok(Response::builder().status(StatusCode::PAYLOAD_TOO_LARGE).body(full("too long"))?)
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), version(true), &[server.address]).await;
+    let mut sender = engine.http2(CALLER).await;
+    for number in 0..10 {
+        let late = sender.send_request(get2("/"));
+        let mut posts = Vec::new();
+        for _ in 0..4 {
+            let mut request = get2("/").map(|_| long());
+            *request.method_mut() = Method::POST;
+            posts.push(sender.send_request(request));
+        }
+        for post in posts {
+            assert_eq!(post.await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE, "try {number}");
+        }
+        assert_eq!(late.await.unwrap().status(), StatusCode::OK, "try {number}");
+    }
+    assert_eq!(engine.hits("interim_responses"), 0);
+}

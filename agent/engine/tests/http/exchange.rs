@@ -366,3 +366,37 @@ async fn broken_targets_are_502_and_half_answers_are_never_whole() {
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[]).await;
     assert_eq!(engine.get("/").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+/// As many trailers as header fields, in either direction.
+#[tokio::test]
+async fn trailers_of_http2_are_bounded() {
+    fn with(count: u32) -> TestBody {
+        let trailers = (0..count)
+            .map(|number| (http::HeaderName::try_from(format!("x-{number}")).unwrap(), HeaderValue::from_static("1")));
+        let frames = [Ok::<_, Infallible>(Frame::data("x".into())), Ok(Frame::trailers(trailers.collect()))];
+        StreamBody::new(stream::iter(frames)).map_err(|never| match never {}).boxed_unsync()
+    }
+    let server = Server::start(true, TARGET, |request| async move {
+        let count = request.uri().path().trim_start_matches('/').parse().unwrap();
+        request.into_body().collect().await?;
+        Ok(Response::new(with(count)))
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), version(true), &[server.address]).await;
+    let most = Limits::default().headers;
+    for (sent, answered, good) in [(most, most, true), (most + 1, 1, false), (1, most + 1, false)] {
+        let mut sender = engine.http2(CALLER).await;
+        let mut request = get2(&format!("/{answered}")).map(|_| with(sent));
+        *request.method_mut() = Method::POST;
+        let whole = match sender.send_request(request).await {
+            Ok(response) if response.status() == StatusCode::OK => {
+                let body = response.into_body().collect().await;
+                body.is_ok_and(|body| {
+                    body.trailers().is_some_and(|own| own.len() == usize::try_from(answered).unwrap())
+                })
+            }
+            _ => false,
+        };
+        assert_eq!(whole, good, "{sent} sent, {answered} answered");
+    }
+}

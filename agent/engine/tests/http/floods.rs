@@ -205,6 +205,43 @@ async fn control_frames_without_end_end_the_connection() {
     assert_eq!(engine.hits("http2_control_frames"), hits);
 }
 
+/// Who reads in small pieces may give the window back in small pieces, as Go's net/http2 does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_in_small_pieces_is_no_flood() {
+    const LENGTH: usize = 48 * 1024 * 1024;
+    const PIECE: usize = 4096;
+    let body = bytes::Bytes::from(vec![b'x'; LENGTH]);
+    let server = Server::start(false, TARGET, move |_| {
+        let body = body.clone();
+        async move { Ok(http::Response::new(full(body))) }
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[server.address]).await;
+    let mut stream = engine.connect(CALLER).await;
+    stream.write_all(PREFACE).await.unwrap();
+    // `:method: GET`, `:scheme: http`, `:path: /`, `:authority` as a literal (RFC 7541, appendix A).
+    let host = [&[0x82, 0x86, 0x84, 0x41, u8::try_from(HOST.len()).unwrap()], HOST.as_bytes()].concat();
+    stream.write_all(&frame(1, 5, 1, &host)).await.unwrap();
+    let update = u32::try_from(PIECE).unwrap().to_be_bytes();
+    let updates = [frame(8, 0, 0, &update), frame(8, 0, 1, &update)].concat();
+    let (mut read, mut given) = (0, 0);
+    while read < LENGTH {
+        let mut header = [0; 9];
+        stream.read_exact(&mut header).await.unwrap_or_else(|error| panic!("after {read} bytes: {error}"));
+        let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        if header[3] == 0 {
+            read += payload.len();
+        }
+        while read - given >= PIECE {
+            given += PIECE;
+            stream.write_all(&updates).await.unwrap();
+        }
+    }
+    assert_eq!(engine.hits("http2_control_frames"), 0);
+}
+
 /// A target that floods costs its own callers a connection, and nobody else anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_frames_of_a_target_end_its_connection() {
