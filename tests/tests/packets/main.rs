@@ -1,7 +1,7 @@
 //! What the programs do with single packets, run by the kernel (`BPF_PROG_TEST_RUN`), and what `vip_listener` does in
 //! namespaces of its own. Needs root and the object that `cargo xtask build` makes; fails without either.
 //!
-//! The table "what happens to each odd packet" in ARCHITECTURE.md names these tests as `module::test`.
+//! docs/packets.md names these tests as `module::test`.
 
 mod arp;
 mod dns;
