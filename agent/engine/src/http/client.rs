@@ -270,10 +270,10 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
 }
 
 /// What comes after HTTP/1: another protocol, or the end.
-async fn after<S>(parts: http1::Parts<TokioIo<ClientIo>, S>, upgrade: Option<Upgrade>, session: &Session) {
+async fn after<S>(parts: http1::Parts<TokioIo<ClientIo>, S>, upgrade: Option<Box<Upgrade>>, session: &Session) {
     let (control, mut io) = (&session.control, parts.io.into_inner());
     if let Some(upgrade) = upgrade {
-        return upgrade::run(io, parts.read_buf, upgrade, &session.local.copier, control).await;
+        return upgrade::run(io, parts.read_buf, *upgrade, &session.local.copier, control).await;
     }
     // hyper leaves it open where some request offered another protocol.
     poll_fn(|cx| {

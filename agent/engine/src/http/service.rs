@@ -62,7 +62,7 @@ pub(crate) struct Session {
     /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.
     pub(crate) parties: Parties,
     /// Client and target have agreed on another protocol; taken when the answer that says so is written.
-    pub(crate) switched: RefCell<Option<Upgrade>>,
+    pub(crate) switched: RefCell<Option<Box<Upgrade>>>,
 }
 
 /// The connection is to be closed without an answer.
@@ -314,7 +314,7 @@ impl Session {
             self.control.reset();
         }
         finish.flight.taken.borrow_mut().take();
-        *self.switched.borrow_mut() = lease.switch().map(|target| Upgrade { target, finish });
+        *self.switched.borrow_mut() = lease.switch().map(|target| Box::new(Upgrade { target, finish }));
         response.map(|_| ResponseBody::Switched)
     }
 

@@ -85,8 +85,9 @@ fn unclosed(text: &str) -> Option<(Mark, char)> {
     let mut quote = None;
     let mut before = '\n';
     let mut comment = false;
-    for c in text.chars() {
-        if c == '\n' {
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c == '\n' || c == '\r' && rest.peek() != Some(&'\n') {
             (line, column, comment) = (line.saturating_add(1), 0, false);
             before = c;
             continue;
@@ -131,6 +132,7 @@ mod tests {
         says("kind: A\nspec:\n  b: 2\n\ta: 1\n", 4, "a tab in the indentation", "blanks");
         says("kind: A\nspec: {a: 1, b: [1, 2}\n", 2, "`[` is never closed", "add the `]`");
         says("kind: A\nspec: {a: 1\nmetadata: x\n", 2, "`{` is never closed", "add the `}`");
+        says("kind: A\r\rspec: [1, 2\r\n", 3, "`[` is never closed", "add the `]`");
         says("kind: A\nspec: [1, 2\n", 2, "`[` is never closed", "add the `]`");
         says("kind: A\nname: \"abc\nspec: 1\n", 2, "a quote that is never closed", "close the quote");
         says("kind: A\nname: a: b\n", 2, "a `: ` where no field can begin", "quote the value");
