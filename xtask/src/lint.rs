@@ -1,4 +1,11 @@
-//! Format, clippy with warnings as errors, scripts, licences and advisories, file lengths.
+//! Format, clippy with warnings as errors, scripts, licences and advisories, import cycles, lengths of files and functions.
+
+mod cycles;
+mod exceptions;
+mod modules;
+mod structure;
+#[cfg(test)]
+mod tests;
 
 use std::{fs, process::Command};
 
@@ -12,21 +19,29 @@ const LONGEST_FILE: usize = 600;
 /// Name and function of a check.
 type Check = (&'static str, fn() -> Result<()>);
 
-/// Runs every check, also after one failed.
+/// Runs every check whose name contains `only`, also after one failed.
 ///
 /// # Errors
-/// When a check found something.
-pub(crate) fn run() -> Result<()> {
-    setup::setup(setup::For::Linting)?;
-    let checks: &[Check] = &[
+/// When a check found something, or none has such a name.
+pub(crate) fn run(only: Option<&str>) -> Result<()> {
+    let all: &[Check] = &[
         ("format", format),
         ("file lengths", lengths),
+        ("function lengths", structure::functions),
+        ("import cycles", structure::cycles),
         ("scripts and units", scripts),
         ("paths of the build", paths_of_the_build),
         ("clippy", clippy),
         ("licences, bans, sources", licences),
         ("advisories", advisories),
     ];
+    let checks: Vec<&Check> = all.iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only))).collect();
+    if checks.is_empty() {
+        bail!("no such check; there are: {}", all.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
+    }
+    if only.is_none() {
+        setup::setup(setup::For::Linting)?;
+    }
     let mut failed = Vec::new();
     for (name, check) in checks {
         if let Err(error) = run::timed(name, check) {

@@ -92,8 +92,11 @@ enum Verb {
         #[arg(long)]
         hide: Option<PathBuf>,
     },
-    /// Format, clippy, licences and advisories, file lengths.
-    Lint,
+    /// Format, clippy, licences and advisories, import cycles, lengths of files and functions.
+    Lint {
+        /// Only checks whose name contains this; installs nothing.
+        check: Option<String>,
+    },
     /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
     Mutants {
         /// Only this crate.
@@ -117,7 +120,7 @@ fn main() -> ExitCode {
         Verb::Package { for_tests, .. } => package::package(for_tests).map(drop),
         Verb::Elsewhere { hide: None } => elsewhere::enter(),
         Verb::Elsewhere { hide: Some(own) } => elsewhere::inside(&own),
-        Verb::Lint => lint::run(),
+        Verb::Lint { check } => lint::run(check.as_deref()),
         Verb::Mutants { only } => mutants::run(only.as_deref()),
     };
     match result {
