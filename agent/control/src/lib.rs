@@ -1,6 +1,5 @@
 //! The agent: reads the policies directory, decides, and brings kernel and engine to what the documents say.
 //!
-//! - [`policies`], [`owners`], [`linking`]: the directory, per owner all or nothing, to one model.
 //! - [`attachments`], [`aliases`], [`since`]: which interfaces are whose workloads, who has which alias, since when. Pure.
 //! - [`reconcile`], [`node`]: the smallest change of the kernel's maps, and the loop that owns everything.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
@@ -14,11 +13,8 @@ pub mod clock;
 pub mod drops;
 pub mod engine;
 pub mod kernel;
-pub mod linking;
 pub mod node;
 mod notify;
-pub mod owners;
-pub mod policies;
 pub mod reconcile;
 pub mod settings;
 pub mod since;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use brattice_loader::Ipv6Ranges;
+use brattice_model::Ipv6Pools;
 use brattice_wire::engine::Limits;
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -68,6 +69,11 @@ pub fn ipv6_ranges(vip: Option<Vip6Range>, alias: Option<Ipv6Net>) -> Option<Ipv
         None => ALIAS6_RANGE.parse().ok()?,
     };
     Some(Ipv6Ranges { vip: vip.trunc(), alias: alias.trunc() })
+}
+
+/// The ranges as the model has them.
+pub fn pools(ranges: Option<Ipv6Ranges>, on: bool) -> Option<Ipv6Pools> {
+    ranges.map(|Ipv6Ranges { vip, alias }| Ipv6Pools { vip: vip.trunc(), alias: alias.trunc(), on })
 }
 
 /// Settings of `brattice agent`.

@@ -9,7 +9,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use brattice_model::{Numbers, Owner, Source, VipState};
+use brattice_model::{Numbers, Owner, VipState};
+use brattice_sources::owners::LastGood;
 use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -63,18 +64,6 @@ impl Default for State {
             workloads: aliases::WorkloadNumbers::default(),
         }
     }
-}
-
-/// An owner's documents in force.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LastGood {
-    /// Whose.
-    pub owner: Owner,
-    /// The owner's revision.
-    pub revision: u64,
-    /// The files.
-    pub sources: Vec<Source>,
 }
 
 /// Why the state cannot be used.
@@ -336,6 +325,8 @@ fn put_aside(path: &Path, why: &io::Error) {
 
 #[cfg(test)]
 mod tests {
+    use brattice_model::Source;
+
     use super::*;
 
     #[test]

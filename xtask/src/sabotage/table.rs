@@ -55,6 +55,7 @@ mod tests {
             "brattice-iam" => "agent/iam",
             "brattice-model" => "agent/model",
             "brattice-router" => "agent/router",
+            "brattice-sources" => "agent/sources",
             "brattice-wire" => "agent/wire",
             other => panic!("the folder of package {other} is not known here"),
         })

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use brattice_control::linking::{Linking, pools};
-use brattice_control::policies::read::read;
-use brattice_control::settings::{ALIAS_CANDIDATES, VIP_CANDIDATES, ipv6_ranges};
+use brattice_control::settings::{ALIAS_CANDIDATES, VIP_CANDIDATES, ipv6_ranges, pools};
 use brattice_control::state::{State, StateDirectory};
 use brattice_model::{Diagnostic, Documents, Linked, Owner, Position, Severity, Source, parse};
+use brattice_sources::directory::read;
+use brattice_sources::linking::Linking;
 use ipnet::Ipv4Net;
 use serde_json::json;
 

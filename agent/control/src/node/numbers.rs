@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use brattice_sources::owners::OwnerState;
 use brattice_wire::api::Mode;
 use brattice_wire::records::NodeMetrics;
 
 use super::Node;
 use crate::api::views;
 use crate::engine::outputs::MetricsAddress;
-use crate::owners::OwnerState;
 
 /// The numbers are told at least this often while somebody may read them ...
 const EVERY: Duration = Duration::from_secs(5);

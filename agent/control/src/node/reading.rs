@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use brattice_model::{Ipv6Pools, Linked, Owner, VipState};
+use brattice_sources::directory::read;
+use brattice_sources::linking::Linking;
+use brattice_sources::owners::{LastGood, Owners, Terms};
 use brattice_wire::api::{Answer, ErrorCode};
 use ipnet::Ipv4Net;
 use tokio::sync::oneshot;
@@ -14,10 +17,8 @@ use tracing::error;
 
 use super::{Node, RETRY, at};
 use crate::api::server::Reply;
-use crate::linking::Linking;
-use crate::owners::{Owners, Terms};
-use crate::policies::read::read;
-use crate::state::{LastGood, StateDirectory};
+use crate::settings::pools;
+use crate::state::StateDirectory;
 
 /// Parsing takes this long at one reading; what is left then is parsed at the next one, so that what others change
 /// meanwhile is seen between.
@@ -191,7 +192,7 @@ impl Node {
             dns_suffix: self.settings.dns_suffix.clone(),
             vip: options.vip,
             alias: options.alias,
-            ipv6: crate::linking::pools(options.ipv6, self.ipv6 == brattice_loader::Ipv6::On),
+            ipv6: pools(options.ipv6, self.ipv6 == brattice_loader::Ipv6::On),
             budget: Some(PARSING),
         }
     }

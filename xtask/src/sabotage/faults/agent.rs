@@ -7,6 +7,11 @@ const fn control(name: &'static str) -> Test {
     unit("brattice-control", name)
 }
 
+/// A test of where documents come from.
+const fn sources(name: &'static str) -> Test {
+    unit("brattice-sources", name)
+}
+
 /// A test of the pure model.
 const fn model(program: &'static str, name: &'static str) -> Test {
     test("brattice-model", program, name)
@@ -116,71 +121,71 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "reload-half",
         means: "of an owner with errors, the files without are taken in force",
-        file: "agent/control/src/owners.rs",
+        file: "agent/sources/src/owners.rs",
         search: "                    entry.set(&owner, OwnerState::Invalid, errors);\n                    continue;\n",
         replace: "                    entry.set(&owner, OwnerState::Invalid, errors);\n                    \
                   let good = |source: &&Source| parse(&owner, std::slice::from_ref(*source)).is_ok();\n                    \
                   let some: Vec<Source> = sources.iter().filter(good).cloned().collect();\n                    \
                   let Ok(documents) = parse(&owner, &some) else { continue };\n                    Arc::new(documents)\n",
-        tests: &[control(
+        tests: &[sources(
             "owners::tests::half_broken_documents_change_nothing_of_their_owner_and_everything_of_others",
         )],
     },
     Fault {
         name: "reload-unlinked",
         means: "documents that contradict others are taken in force",
-        file: "agent/control/src/owners.rs",
+        file: "agent/sources/src/owners.rs",
         search: ".filter(|owner| linked.errors.contains_key(owner))",
         replace: ".filter(|_| false)",
-        tests: &[control("owners::tests::an_error_that_shows_only_together_puts_back_who_made_it")],
+        tests: &[sources("owners::tests::an_error_that_shows_only_together_puts_back_who_made_it")],
     },
     Fault {
         name: "mass-deletion",
         means: "all services of an owner may go at once",
-        file: "agent/control/src/owners.rs",
+        file: "agent/sources/src/owners.rs",
         search: "(removed * 2 > total).then(",
         replace: "(removed > total).then(",
-        tests: &[control("owners::tests::most_services_cannot_go_by_accident")],
+        tests: &[sources("owners::tests::most_services_cannot_go_by_accident")],
     },
     Fault {
         name: "empty-directory",
         means: "an empty policies directory is a deletion of everything",
-        file: "agent/control/src/owners.rs",
+        file: "agent/sources/src/owners.rs",
         search: "Ok(tree) if !tree.is_empty() || !self.any_in_force() || terms.accepted.is_some() =>",
         replace: "Ok(tree) if !tree.is_empty() || true =>",
-        tests: &[control("owners::tests::a_directory_that_is_gone_empty_or_unreadable_serves_the_last_good")],
+        tests: &[sources("owners::tests::a_directory_that_is_gone_empty_or_unreadable_serves_the_last_good")],
     },
     Fault {
         name: "symlink-out",
         means: "a symlink leads out of an owner's folder",
-        file: "agent/control/src/policies/read.rs",
+        file: "agent/sources/src/directory/walk.rs",
         search: "ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS",
         replace: "ResolveFlags::NO_MAGICLINKS",
-        tests: &[control("policies::read::tests::symlinks_do_not_lead_out")],
+        tests: &[sources("directory::walk::tests::symlinks_do_not_lead_out")],
     },
     Fault {
         name: "account-bytes",
         means: "an account's files are as many bytes as it likes",
-        file: "agent/control/src/policies/read.rs",
+        file: "agent/sources/src/directory/walk.rs",
         search: "if self.bytes > MAX_BYTES_PER_OWNER {",
         replace: "if self.bytes == usize::MAX {",
-        tests: &[control("policies::read::tests::too_many_bytes")],
+        tests: &[sources("directory::walk::tests::too_many_bytes")],
     },
     Fault {
         name: "account-watches",
         means: "an account uses up the kernel's watches",
-        file: "agent/control/src/policies/watch.rs",
+        file: "agent/sources/src/directory/watch.rs",
         search: "let Some(less) = left.checked_sub(1) else { return };",
         replace: "let less = left.saturating_sub(1);",
-        tests: &[control("policies::watch::tests::nobody_uses_up_the_watches_of_others")],
+        tests: &[sources("directory::watch::tests::nobody_uses_up_the_watches_of_others")],
     },
     Fault {
         name: "account-read-again",
         means: "everybody waits again and again for the same broken documents of one account",
-        file: "agent/control/src/owners.rs",
+        file: "agent/sources/src/owners.rs",
         search: "entry.waiting.take().filter(|(known, _)| **known == sources);",
         replace: "entry.waiting.take().filter(|_| false);",
-        tests: &[control("owners::tests::documents_that_are_refused_are_read_once")],
+        tests: &[sources("owners::tests::documents_that_are_refused_are_read_once")],
     },
     Fault {
         name: "alias-quarantine",
@@ -426,45 +431,45 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "open-for-writing",
         means: "files that somebody has open for writing are read",
-        file: "agent/control/src/policies/settle.rs",
+        file: "agent/sources/src/settle.rs",
         search: "if !look.open.is_empty() {",
         replace: "if false && !look.open.is_empty() {",
-        tests: &[control("owners::tests::what_is_being_written_waits_for_its_writer_and_keeps_nobody_else_waiting")],
+        tests: &[sources("owners::tests::what_is_being_written_waits_for_its_writer_and_keeps_nobody_else_waiting")],
     },
     Fault {
         name: "writers-unseen",
         means: "nobody asks who has a file open for writing",
-        file: "agent/control/src/policies/read.rs",
+        file: "agent/sources/src/directory/walk.rs",
         search: "Writers::Some if self.look.open.len() < MAX_OPEN =>",
         replace: "Writers::Some if self.look.open.len() > MAX_OPEN =>",
         tests: &[
-            control("policies::read::tests::who_writes_and_what_changed_is_seen_of_each_owner"),
+            sources("directory::walk::tests::who_writes_and_what_changed_is_seen_of_each_owner"),
             test("brattice-tests", "together", "writers::a_writer_that_takes_its_time_changes_nothing_until_it_closes"),
         ],
     },
     Fault {
         name: "half-a-set",
         means: "files of an owner that are still changing are taken",
-        file: "agent/control/src/policies/settle.rs",
+        file: "agent/sources/src/settle.rs",
         search: "if is_old || quiet >= settle || waits >= longest {",
         replace: "if is_old || quiet >= settle || waits >= longest || !look.unasked {",
-        tests: &[control("owners::tests::a_set_of_files_that_changes_on_is_not_taken_half")],
+        tests: &[sources("owners::tests::a_set_of_files_that_changes_on_is_not_taken_half")],
     },
     Fault {
         name: "emptied-file",
         means: "a file that shrank to nothing takes its documents away",
-        file: "agent/control/src/owners.rs",
+        file: "agent/sources/src/owners.rs",
         search: "blank(&source.text) && had(&source.path))?;",
         replace: "blank(&source.text) && had(&source.path) && had(\"\"))?;",
-        tests: &[control("owners::tests::a_file_that_shrank_to_nothing_is_held_back")],
+        tests: &[sources("owners::tests::a_file_that_shrank_to_nothing_is_held_back")],
     },
     Fault {
         name: "parsed-at-once",
         means: "everybody waits until the documents of all are parsed",
-        file: "agent/control/src/owners.rs",
+        file: "agent/sources/src/owners.rs",
         search: "if read > 0 && terms.budget",
         replace: "if read > usize::MAX / 2 && terms.budget",
-        tests: &[control(
+        tests: &[sources(
             "owners::tests::who_has_large_documents_or_changes_them_again_and_again_keeps_nobody_waiting",
         )],
     },

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-use brattice_control::policies::read::{Tree, read};
 use brattice_model::limits::MAX_DIAGNOSTICS;
 use brattice_model::parse;
+use brattice_sources::directory::read;
+use brattice_sources::tree::Tree;
 use flate2::{Compression, write::GzEncoder};
 
 use crate::arguments::SupportBundleArguments;

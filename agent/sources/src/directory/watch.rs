@@ -21,8 +21,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::read::{ACCOUNTS, MAX_ACCOUNTS, MAX_DEPTH, MAX_ENTRIES, MAX_FOLDERS, MAX_OPERATOR_FOLDERS};
-use super::settle::SETTLE;
+use super::walk::{ACCOUNTS, MAX_ACCOUNTS, MAX_DEPTH, MAX_ENTRIES, MAX_FOLDERS, MAX_OPERATOR_FOLDERS};
+use crate::settle::SETTLE;
 
 /// A change is reported when nothing moved for this long ...
 pub const QUIET: Duration = SETTLE;

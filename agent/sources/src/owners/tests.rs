@@ -5,7 +5,7 @@ use brattice_model::{Documents, Linked, VipState};
 
 use super::*;
 use crate::linking::Linking;
-use crate::policies::settle::SETTLE;
+use crate::settle::SETTLE;
 
 const OPERATOR: &str = r#"
 kind: Account

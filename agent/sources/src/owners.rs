@@ -11,11 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use brattice_model::{Diagnostic, Documents, Linked, Owner, Severity, Source, parse, removed_services};
 use brattice_wire::api::OwnerView;
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::policies::read::{Found, ReadError, Tree};
-use crate::policies::settle::{Look, Settling, Verdict};
-use crate::state::LastGood;
+use crate::settle::{Look, Settling, Verdict};
+use crate::tree::{Found, ReadError, Tree};
 
 /// Most errors, and most warnings, of one owner that are kept for `brattice status`.
 pub const MAX_ERRORS: usize = 32;
@@ -23,6 +23,18 @@ pub const MAX_ERRORS: usize = 32;
 const MAX_RETRIES: usize = 16;
 /// Parsing takes about this long per byte, for the order in which owners are parsed.
 const PER_BYTE: Duration = Duration::from_nanos(120);
+
+/// An owner's documents in force, as they are kept for the next start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastGood {
+    /// Whose.
+    pub owner: Owner,
+    /// The owner's revision.
+    pub revision: u64,
+    /// The files.
+    pub sources: Vec<Source>,
+}
 
 /// Where an owner stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

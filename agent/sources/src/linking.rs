@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use brattice_loader::Ipv6Ranges;
 use brattice_model::{Documents, Ipv6Pools, Linked, Owner, VipState, link};
 use ipnet::Ipv4Net;
 
@@ -23,11 +22,6 @@ pub struct Linking<'a> {
     pub alias: Ipv4Net,
     /// The ranges of IPv6, and whether the host does it now.
     pub ipv6: Option<Ipv6Pools>,
-}
-
-/// The ranges as the model has them.
-pub fn pools(ranges: Option<Ipv6Ranges>, on: bool) -> Option<Ipv6Pools> {
-    ranges.map(|Ipv6Ranges { vip, alias }| Ipv6Pools { vip: vip.trunc(), alias: alias.trunc(), on })
 }
 
 impl Linking<'_> {

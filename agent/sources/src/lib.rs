@@ -1,0 +1,13 @@
+//! Where documents come from, and whose are in force.
+//!
+//! - [`directory`]: the policies directory: one bounded walk, its changes, and who still writes.
+//! - [`tree`]: what a source has, per owner.
+//! - [`settle`]: whether an owner's files are written to the end. Pure.
+//! - [`owners`]: per owner, all or nothing. Pure.
+//! - [`linking`]: all owners' documents to one model.
+
+pub mod directory;
+pub mod linking;
+pub mod owners;
+pub mod settle;
+pub mod tree;

@@ -1,0 +1,61 @@
+//! What a source of documents has, per owner.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use brattice_model::{Diagnostic, Owner, Source};
+
+use crate::settle::Look;
+
+/// What one walk found.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    /// What there is of each owner. The operator is always there.
+    pub owners: BTreeMap<Owner, Found>,
+    /// Set when the accounts' folders could not be listed: an account that is missing here is then unknown, not gone.
+    pub accounts_unknown: bool,
+}
+
+/// What there is of an owner.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its sources, sorted by path, or what is wrong with its folder.
+    pub sources: Result<Vec<Source>, Vec<String>>,
+    /// What its files looked like.
+    pub look: Look,
+    /// Files that are passed over, though they look as if they were meant.
+    pub notes: Vec<Diagnostic>,
+}
+
+impl From<Result<Vec<Source>, Vec<String>>> for Found {
+    /// Files that nobody has touched for long.
+    fn from(sources: Result<Vec<Source>, Vec<String>>) -> Self {
+        Self { sources, look: Look::default(), notes: Vec::new() }
+    }
+}
+
+impl Tree {
+    /// Whether there is no document at all and nothing wrong: most likely a directory that is not mounted yet.
+    pub fn is_empty(&self) -> bool {
+        let nothing = |found: &Found| matches!(&found.sources, Ok(sources) if sources.is_empty());
+        !self.accounts_unknown && self.owners.values().all(nothing)
+    }
+}
+
+/// Why there is nothing to read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No such directory.
+    #[error(
+        "{0} does not exist: not mounted or not created yet? Create it, or name another one with --policies; until then the last good documents stay in force"
+    )]
+    Missing(PathBuf),
+    /// It cannot be opened.
+    #[error("{path} cannot be read as a directory: {source}; the last good documents stay in force")]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's word.
+        source: std::io::Error,
+    },
+}
