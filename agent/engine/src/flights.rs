@@ -16,9 +16,9 @@ use slab::Slab;
 
 use crate::{
     auth::{Facts, Revoked},
+    clock::Clock,
     http::control::Control,
     limits::Taken,
-    local::Clock,
     memory::Transfer,
     records::record::Record,
     state::Shared,

@@ -4,20 +4,21 @@
 //! - [`sandbox`]: what it gives up before it reads anything.
 //! - [`link`], [`fds`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
-//! - [`state`], [`rules`], [`limits`], [`descriptors`], [`memory`], [`stats`], [`failing`]: what all threads share.
-//! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets; [`relay`] is its path for bypassed connections.
+//! - [`state`], [`rules`], [`limits`], [`descriptors`], [`memory`], [`stats`]: what all threads share.
+//! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets.
+//! - [`downstream`]: connections of clients; [`transport`]: the streams that carry them, and those to targets.
+//! - [`upstream`]: towards targets.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
 //! - [`auth`]: who may call what: identity, enforcement, revocation.
 //! - [`dns`]: the DNS server.
 //! - [`records`], [`metrics`]: what is written down, counted and told about requests and connections.
 
 pub mod auth;
-mod balance;
+mod clock;
 pub mod copy;
 mod descriptors;
-pub mod dial;
 pub mod dns;
-pub mod failing;
+pub mod downstream;
 pub mod fds;
 mod flights;
 pub mod heartbeat;
@@ -28,18 +29,18 @@ mod local;
 mod memory;
 pub mod metrics;
 pub mod orders;
-mod pool;
 pub mod process;
 mod random;
 pub mod records;
-pub mod relay;
 pub mod rules;
 pub mod sandbox;
 pub mod state;
 pub mod stats;
 pub mod tasks;
 mod ticker;
+pub mod transport;
 mod turn;
+pub mod upstream;
 pub mod worker;
 
 pub use process::{Args, Error, run};

@@ -15,12 +15,12 @@ use brattice_wire::{
 use crate::{
     auth::{GuardError, Guards},
     descriptors,
-    failing::Failing,
     limits::{Registry, Usage},
     memory,
     records::{names::Names, outlets::Outlets},
     rules::{Action, Compiler, Forward, Rule},
     stats::AllCounts,
+    upstream::failing::Failing,
 };
 
 /// What all threads of the engine share.

@@ -6,16 +6,17 @@ use tokio::{task::LocalSet, time::Instant};
 
 use crate::{
     auth,
+    downstream::tcp::Relay,
     heartbeat::{self, Slot},
     http::{self, control::Verdict},
     local::Local,
     orders::{Gate, Order, Orders},
-    pool::Key,
     records::{book::Book, outlets::CHUNK_TIME},
-    relay::Relay,
     state::Shared,
     stats::Limit,
     ticker::Ticker,
+    transport::Listener,
+    upstream::pool::Key,
 };
 
 /// What a worker is started with.
@@ -53,12 +54,8 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
     tokio::task::spawn_local(Rc::clone(&book).run(Ticker::every(CHUNK_TIME)?));
     let local = Local::new(worker.shared, worker.index, worker.slot, Rc::clone(&book));
     let relay = Relay::new(Rc::clone(&local));
-    let relaying = tokio::task::spawn_local(
-        gate.behind(Rc::clone(&relay).accept(tokio::net::TcpListener::from_std(worker.relay)?)),
-    );
-    let accepting = tokio::task::spawn_local(
-        gate.behind(http::accept(Rc::clone(&local), tokio::net::TcpListener::from_std(worker.http)?)),
-    );
+    let relaying = tokio::task::spawn_local(gate.behind(Rc::clone(&relay).accept(Listener::new(worker.relay)?)));
+    let accepting = tokio::task::spawn_local(gate.behind(http::accept(Rc::clone(&local), Listener::new(worker.http)?)));
     tokio::task::spawn_local(sweep(Rc::clone(&local), Ticker::every(local.clock.period())?));
     while let Some((order, confirm)) = worker.orders.recv().await {
         match order {

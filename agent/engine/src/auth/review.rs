@@ -13,7 +13,7 @@ use std::{
 use brattice_iam::Http;
 
 use super::{Call, Facts, Parties, Refusal};
-use crate::{local::Local, relay::Relay, state::State};
+use crate::{downstream::tcp::Relay, local::Local, state::State};
 
 /// Requests, or connections, that are looked at in one turn.
 const SLICE: usize = 256;

@@ -29,9 +29,9 @@ use tokio::{
 };
 
 use crate::{
-    dial::{self, Sources},
     state::State,
     tasks::Parties,
+    upstream::dial::{self, Sources},
 };
 
 use super::{

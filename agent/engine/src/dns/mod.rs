@@ -29,12 +29,13 @@ use hickory_proto::op::ResponseCode;
 use tokio::task::LocalSet;
 
 use crate::{
-    dial::Sources,
     limits::{Taken, Use},
     orders::{Gate, Order, Orders},
     state::{Caller, Shared, State},
     stats::{Counts, Limit},
     tasks::{Parties, Tasks},
+    transport::Listener,
+    upstream::dial::Sources,
 };
 
 use forward::{Inquiry, Spares, Trial};
@@ -79,7 +80,7 @@ async fn run(server: Server) -> io::Result<()> {
         standing: Rc::default(),
         spares: Spares::new(spares),
     });
-    let tcp = tokio::net::TcpListener::from_std(tcp)?;
+    let tcp = Listener::new(tcp)?;
     let mut serving = vec![tokio::task::spawn_local(gate.behind(stream::accept(Rc::clone(&resolver), tcp)))];
     for udp in udp {
         let udp = Rc::new(tokio::net::UdpSocket::from_std(udp)?);

@@ -6,12 +6,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
     sync::oneshot,
     time::{Instant, timeout},
 };
 
-use crate::tasks::Parties;
+use crate::{
+    tasks::Parties,
+    transport::{Listener, Stream},
+};
 
 use super::{Admitted, PAUSE, Plan, Resolver};
 
@@ -25,7 +27,7 @@ const PIPELINE: usize = 16;
 const MOST_BUFFERED: usize = 2 + 65_535;
 
 /// Accepts for ever. A connection takes a place among the questions in flight, so the same limits bound both.
-pub(super) async fn accept(resolver: Rc<Resolver>, listener: TcpListener) {
+pub(super) async fn accept(resolver: Rc<Resolver>, listener: Listener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => begin(&resolver, stream, peer),
@@ -37,16 +39,16 @@ pub(super) async fn accept(resolver: Rc<Resolver>, listener: TcpListener) {
     }
 }
 
-fn begin(resolver: &Rc<Resolver>, stream: TcpStream, peer: SocketAddr) {
+fn begin(resolver: &Rc<Resolver>, stream: Stream, peer: SocketAddr) {
     let state = resolver.shared.state.load();
     let Some(caller) = state.caller(peer.ip().to_canonical()) else {
         resolver.counts().unknown_peers.add(1);
-        // A reset is all that a stranger gets; closing does the rest if it cannot be set.
-        let _ = stream.set_zero_linger();
+        // A reset is all that a stranger gets.
+        stream.reset_on_drop(true);
         return;
     };
     let Some(admitted) = resolver.admit(caller) else {
-        let _ = stream.set_zero_linger();
+        stream.reset_on_drop(true);
         return;
     };
     let parties = Parties::default();
@@ -61,8 +63,8 @@ struct Asker {
     generation: u32,
 }
 
-async fn serve(asker: Asker, mut stream: TcpStream, _admitted: Admitted) {
-    let (mut reader, mut writer) = stream.split();
+async fn serve(asker: Asker, stream: Stream, _admitted: Admitted) {
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::new();
     let mut working: FuturesUnordered<LocalBoxFuture<'static, Option<Vec<u8>>>> = FuturesUnordered::new();
     let mut ended = false;

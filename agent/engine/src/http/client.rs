@@ -24,10 +24,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use slab::Slab;
-use tokio::{
-    io::AsyncWrite,
-    net::{TcpListener, TcpStream},
-};
+use tokio::io::AsyncWrite;
 
 use super::{
     body::ResponseBody,
@@ -38,7 +35,16 @@ use super::{
     service::{self, Closed, Session},
     upgrade::{self, Upgrade},
 };
-use crate::{auth, limits::Taken, local::Local, memory, records::flow::Flow, stats::Limit, tasks::Parties};
+use crate::{
+    auth,
+    limits::Taken,
+    local::Local,
+    memory,
+    records::flow::Flow,
+    stats::Limit,
+    tasks::Parties,
+    transport::{Listener, Stream},
+};
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
 const HTTP1_BUFFER: usize = 64 * 1024;
@@ -120,9 +126,7 @@ impl Clients {
 }
 
 /// Accepts for ever; dropping the future stops accepting and leaves what is open.
-pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> Infallible {
-    // Sockets have it of their listener. Only speed depends on it.
-    let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
+pub(crate) async fn accept(local: Rc<Local>, listener: Listener) -> Infallible {
     memory::bound_clients(&listener);
     loop {
         match listener.accept().await {
@@ -135,12 +139,11 @@ pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> Infallibl
     }
 }
 
-fn begin(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr) {
+fn begin(local: &Rc<Local>, stream: Stream, peer: SocketAddr) {
     let counts = local.counts();
     counts.connections_accepted.add(1);
-    let refuse = |stream: TcpStream| {
-        // A socket that is gone already needs no reset.
-        let _ = stream.set_zero_linger();
+    let refuse = |stream: Stream| {
+        stream.reset_on_drop(true);
     };
     let alias = peer.ip().to_canonical();
     let view = local.view();
@@ -208,7 +211,7 @@ impl Drop for Open {
 }
 
 /// One connection, to its end. What it does not need while it idles is out of scope by then: else each had room for it.
-async fn serve(session: Rc<Session>, stream: TcpStream) {
+async fn serve(session: Rc<Session>, stream: Stream) {
     let (local, control) = (&session.local, &session.control);
     let mut connection = match greet(&session, stream).await {
         None => return,
@@ -223,7 +226,7 @@ async fn serve(session: Rc<Session>, stream: TcpStream) {
 }
 
 /// Waits for what the client begins with; `None`: it is not served.
-async fn greet(session: &Session, stream: TcpStream) -> Option<ClientIo> {
+async fn greet(session: &Session, stream: Stream) -> Option<ClientIo> {
     let (local, control) = (&session.local, &session.control);
     let limits = local.limits();
     let bounds = Bounds { bytes: limits.header_bytes as usize, fields: limits.headers as usize };

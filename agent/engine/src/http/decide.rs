@@ -36,10 +36,10 @@ use crate::{
     limits::Use,
     local::View,
     memory,
-    pool::Key,
     rules::Action,
     state::{Listener, Service},
     stats::Limit,
+    upstream::pool::Key,
 };
 
 const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";

@@ -10,13 +10,18 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
-use super::{again::Again, body::RequestBody, control::Interim, upgrade::Socket};
+use super::{
+    again::Again,
+    body::RequestBody,
+    control::Interim,
+    target_io::{Meter, Socket, TargetIo},
+};
 use crate::{
     flights::Flight,
     local::{ConnectError, Local},
-    pool::{Caller, Handover, Http1, Key, Meter, TargetIo},
     stats::Limit,
     tasks::Parties,
+    upstream::pool::{Caller, Handover, Http1, Key},
 };
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction: what a slow side costs. Bounds a target's header

@@ -1,6 +1,6 @@
 //! Follows the frames of HTTP/2, to know whether a header section is incomplete and how many frames carry nothing.
 
-use crate::local::Clock;
+use crate::clock::Clock;
 
 /// Length of a frame's header (RFC 9113, 4.1).
 const HEADER: usize = 9;

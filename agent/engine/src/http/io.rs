@@ -12,7 +12,6 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
 
@@ -24,7 +23,8 @@ use super::{
     sections::{self, Malformed, Sections},
 };
 use crate::{
-    local::Clock,
+    clock::Clock,
+    transport::Stream,
     turn::{self, Turn},
 };
 
@@ -44,7 +44,7 @@ const LINGER_BYTES: usize = 512 * 1024;
 
 /// A client's socket.
 pub(crate) struct ClientIo {
-    stream: TcpStream,
+    stream: Stream,
     control: Rc<Control>,
     clock: Rc<Clock>,
     reader: Reader,
@@ -77,7 +77,7 @@ struct Http2 {
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: TcpStream, control: Rc<Control>, clock: Rc<Clock>) -> Self {
+    pub(crate) fn new(stream: Stream, control: Rc<Control>, clock: Rc<Clock>) -> Self {
         Self {
             stream,
             control,
@@ -284,7 +284,7 @@ impl ClientIo {
     }
 
     /// The socket, once HTTP has ended on it.
-    pub(crate) fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &Stream {
         &self.stream
     }
 
@@ -517,9 +517,6 @@ impl AsyncWrite for ClientIo {
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
-        if self.control.reset.get() {
-            // A socket that is gone already needs no reset.
-            let _ = self.stream.set_zero_linger();
-        }
+        self.stream.reset_on_drop(self.control.reset.get());
     }
 }

@@ -30,7 +30,7 @@ pub(crate) mod said;
 mod sections;
 mod service;
 mod sticky;
+pub(crate) mod target_io;
 mod upgrade;
 
 pub(crate) use client::{Clients, accept};
-pub(crate) use upgrade::Socket;

@@ -4,9 +4,9 @@ use http::{HeaderMap, HeaderValue, header::COOKIE};
 
 use super::head::Head;
 use crate::{
-    balance::Balance,
     rules::{Forward, Stickiness},
     state::{Caller, State},
+    upstream::balance::Balance,
 };
 
 /// The target group, and the cookie that keeps the caller there if it has none yet; `None` when none has a weight.

@@ -19,24 +19,18 @@ use http::{
     HeaderMap, HeaderValue,
     header::{CONNECTION, UPGRADE},
 };
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     body::Finish,
     control::{Control, Verdict},
     io::ClientIo,
+    target_io::Socket,
 };
-use crate::{
-    copy::{Copier, End, Way},
-    pool::TargetIo,
-};
+use crate::copy::{Copier, End, Way};
 
 /// After so long without a byte the kernel asks a peer whether it is still there; only a peer that is not is closed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// A target's socket and what was read from it already.
-pub(crate) type Socket = (TargetIo, Bytes);
 
 /// A connection whose ends have agreed on another protocol.
 pub(crate) struct Upgrade {
@@ -69,21 +63,6 @@ fn items<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<I
     headers.get_all(name).iter().flat_map(|value| fields::list(value.as_bytes()))
 }
 
-/// Resets the target's connection when dropped before both sides have finished.
-struct Target {
-    io: TargetIo,
-    finished: bool,
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if !self.finished {
-            // A socket that is gone already needs no reset.
-            let _ = self.io.stream().set_zero_linger();
-        }
-    }
-}
-
 /// Copies until both sides have finished, one fails, or the connection is ended from here. Unless both have finished,
 /// both are reset: an end that comes from elsewhere must not look like theirs.
 pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, copier: &Copier, control: &Rc<Control>) {
@@ -95,11 +74,11 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
         early = [parsed, early].concat().into();
     }
     let mut joined = pin!(async {
-        let Ok((io, late)) = target.await else { return };
-        let mut target = Target { io, finished: false };
-        watch(client.stream());
-        watch(target.io.stream());
-        let ends = (End { stream: client.stream(), early }, End { stream: target.io.stream(), early: late });
+        let Ok((target, late)) = target.await else { return };
+        target.stream().reset_on_drop(true);
+        client.stream().keep_alive(KEEPALIVE);
+        target.stream().keep_alive(KEEPALIVE);
+        let ends = (End { stream: client.stream(), early }, End { stream: target.stream(), early: late });
         let record = &flight.record;
         let moved = |way, bytes| match way {
             // What was written came in before.
@@ -107,7 +86,7 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
             Way::Back => record.relayed_out(bytes),
         };
         let copied = copier.both(ends.0, ends.1, &moved).await;
-        target.finished = copied.is_ok();
+        target.stream().reset_on_drop(copied.is_err());
         control.reset.set(copied.is_err());
     });
     poll_fn(|cx| {
@@ -116,13 +95,6 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
     })
     .await;
     drop(finish);
-}
-
-/// Has the kernel find out when a peer is gone.
-fn watch(stream: &TcpStream) {
-    // Without it the connection works all the same.
-    let _ =
-        SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4));
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "bypass-passes-policies",
         means: "a bypass relays past policies",
-        file: "agent/engine/src/relay.rs",
+        file: "agent/engine/src/downstream/tcp.rs",
         search: "if !state.guards.relayable(&called) {",
         replace: "if false && !state.guards.relayable(&called) {",
         tests: &[auth("relayed::services_with_policies_are_not_relayed_and_open_connections_end")],

@@ -124,7 +124,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "reset-hides-answer",
         means: "a reset behind an early answer hides it",
-        file: "agent/engine/src/pool.rs",
+        file: "agent/engine/src/http/target_io.rs",
         search: "Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {",
         replace: "Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => {",
         tests: &[http("early::an_answer_before_a_reset_goes_on")],
@@ -349,7 +349,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "relay-balance",
         means: "a revision begins the turns of targets anew",
-        file: "agent/engine/src/balance.rs",
+        file: "agent/engine/src/upstream/balance.rs",
         search: "Some(turn) => *turn,",
         replace: "Some(_) => 0,",
         tests: &[http("weights::a_bypass_and_new_revisions_go_on_where_requests_were")],

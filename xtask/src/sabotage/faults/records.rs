@@ -133,11 +133,11 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "failing-targets-unseen",
         means: "a target that refuses everything is a reachable one",
-        file: "agent/engine/src/failing.rs",
+        file: "agent/engine/src/upstream/failing.rs",
         search: "failed.failures = failed.failures.saturating_add(1);",
         replace: "failed.failures = failed.failures.saturating_add(0);",
         tests: &[
-            unit("brattice-engine", "failing::tests::who_fails_is_known_until_it_answers"),
+            unit("brattice-engine", "upstream::failing::tests::who_fails_is_known_until_it_answers"),
             node("told::a_target_that_refuses_or_whose_link_is_down_is_no_reachable_one"),
         ],
     },

@@ -27,11 +27,12 @@ use crate::{
         body::RequestBody,
         headers,
         said::Said,
+        target_io::{Meter, TargetIo},
     },
     local::{ConnectError, Local},
-    pool::{Caller, Choice, Http2, Key, Meter, Opened, TargetIo},
     stats::Limit,
     tasks::Parties,
+    upstream::pool::{Caller, Choice, Http2, Key, Opened},
 };
 
 /// What a target may send on a stream, and on a connection, before the client has taken it.

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 
 use super::Key;
 use crate::{
+    clock::Clock,
     http::{body::RequestBody, said::Said},
-    local::{Clock, ConnectError},
+    local::ConnectError,
 };
 
 /// Connections of a caller to one target; when all have as many streams as the target allows, requests wait in the one

@@ -16,15 +16,11 @@ use brattice_wire::{records::FailureReason, snapshot::Target};
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable};
 use slab::Slab;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::{
     auth::{self, Origin},
     copy::{Copier, End, Way},
-    dial::{self, Sources},
     limits::Taken,
     local::{Local, View},
     memory,
@@ -33,6 +29,8 @@ use crate::{
     state::{Listener, Service, State},
     stats::Counts,
     tasks::{Parties, Tasks},
+    transport::{Listener as Socket, Stream},
+    upstream::dial::{self, Sources},
 };
 
 /// Targets of a group that are tried before a connection is reset.
@@ -64,21 +62,6 @@ struct Route {
     targets: Vec<Target>,
     timeout: Duration,
     idle: Duration,
-}
-
-/// A client's connection; reset when dropped before both sides have finished.
-struct Client {
-    stream: TcpStream,
-    finished: bool,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if !self.finished {
-            // Without this a close would look like an orderly end of the data. A socket that is gone needs none.
-            let _ = self.stream.set_zero_linger();
-        }
-    }
 }
 
 /// Counts a connection while it is open.
@@ -139,7 +122,7 @@ impl Relay {
     }
 
     /// Accepts for ever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
-    pub async fn accept(self: Rc<Self>, listener: TcpListener) {
+    pub async fn accept(self: Rc<Self>, listener: Socket) {
         memory::bound_clients(&listener);
         loop {
             match listener.accept().await {
@@ -167,10 +150,12 @@ impl Relay {
         self.tasks.len()
     }
 
-    fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn begin(self: &Rc<Self>, stream: Stream, peer: SocketAddr) {
         let counts = self.counts();
         counts.connections_accepted.add(1);
-        let client = Client { stream, finished: false };
+        let client = stream;
+        // Until both sides have finished a close would look like an orderly end of the data.
+        client.reset_on_drop(true);
         let view = self.local.view();
         let state = &view.state;
         let alias = peer.ip().to_canonical();
@@ -179,7 +164,7 @@ impl Relay {
             return;
         };
         let Some(taken) = self.local.shared.admit(&caller.usage, counts) else { return };
-        let Ok(local) = client.stream.local_addr() else { return };
+        let Ok(local) = client.local_addr() else { return };
         let Some((service, listener)) = state.service_at(caller.vpc, local.ip().to_canonical(), local.port()) else {
             counts.unknown_service.add(1);
             return;
@@ -258,14 +243,7 @@ impl Relay {
     }
 
     /// True: both sides have ended as they wanted.
-    async fn serve(
-        &self,
-        mut client: Client,
-        route: Route,
-        parties: &Parties,
-        record: &Record,
-        state: Arc<State>,
-    ) -> bool {
+    async fn serve(&self, client: Stream, route: Route, parties: &Parties, record: &Record, state: Arc<State>) -> bool {
         for target in &route.targets {
             parties.set(1, target.alias, target.generation);
             let source = self.sources.borrow_mut().turn(target.alias);
@@ -279,13 +257,15 @@ impl Relay {
                     drop(state);
                     self.local.book.lasting(record);
                     let _held = self.local.held();
-                    let mut target = Client { stream, finished: false };
-                    let copied = self.copy(&client.stream, &target.stream, route.idle, record).await;
-                    (client.finished, target.finished) = (copied.is_ok(), copied.is_ok());
+                    stream.reset_on_drop(true);
+                    let copied = self.copy(&client, &stream, route.idle, record).await;
+                    let complete = copied.is_ok();
+                    client.reset_on_drop(!complete);
+                    stream.reset_on_drop(!complete);
                     if copied.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
                         record.fail(FailureReason::ConnectionDurationExceeded);
                     }
-                    return client.finished;
+                    return complete;
                 }
                 Err(error) => {
                     self.counts().connect_errors.add(1);
@@ -299,7 +279,7 @@ impl Relay {
     }
 
     /// Both directions, each until its sender has finished.
-    async fn copy(&self, client: &TcpStream, target: &TcpStream, idle: Duration, record: &Record) -> io::Result<()> {
+    async fn copy(&self, client: &Stream, target: &Stream, idle: Duration, record: &Record) -> io::Result<()> {
         let last = Cell::new(Instant::now());
         let ends = [client, target].map(|stream| End { stream, early: Bytes::new() });
         let moved = |way, bytes| {

@@ -14,9 +14,9 @@ use nix::sys::socket::{
     sockopt::{IpBindAddressNoPort, IpFreebind},
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, UdpSocket};
 
-use crate::memory;
+use crate::{memory, transport::Stream};
 
 /// The source addresses of one worker. Workers take turns through the list, so that no two of up to 16 race for a port
 /// of the same (source, target).
@@ -85,7 +85,7 @@ fn free(socket: &impl AsFd, source: IpAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// What connect(2) says, or `TimedOut`.
-pub async fn workload(source: Option<IpAddr>, target: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+pub async fn workload(source: Option<IpAddr>, target: SocketAddr, timeout: Duration) -> io::Result<Stream> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     memory::bound_target(&socket);
     if let Some(source) = source {
@@ -94,17 +94,16 @@ pub async fn workload(source: Option<IpAddr>, target: SocketAddr, timeout: Durat
         free(&socket, source)?;
         socket.bind((source, 0).into())?;
     }
-    let stream = within(timeout, socket.connect(target)).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    within(timeout, Stream::connect(socket, target)).await
 }
 
 /// Connects to a resolver outside, from whatever address the host's routes say.
 ///
 /// # Errors
 /// As [`workload`].
-pub async fn outside(target: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    within(timeout, TcpStream::connect(target)).await
+pub async fn outside(target: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    within(timeout, Stream::connect(socket, target)).await
 }
 
 /// A connected UDP socket with a port of the kernel's random choice. Connected, so that only the target's answers come

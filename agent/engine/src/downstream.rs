@@ -1,0 +1,5 @@
+//! Connections of clients.
+//!
+//! - [`tcp`]: those that are served as TCP.
+
+pub mod tcp;

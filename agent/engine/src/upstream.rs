@@ -1,0 +1,11 @@
+//! Towards targets: which one is next, how it is connected to, and which connections are kept.
+//!
+//! - [`balance`]: whose turn it is.
+//! - [`dial`]: sockets with an engine source.
+//! - [`failing`]: targets that cannot be connected to.
+//! - [`pool`]: kept connections.
+
+pub(crate) mod balance;
+pub mod dial;
+pub mod failing;
+pub(crate) mod pool;

@@ -1,0 +1,145 @@
+//! Kept connections to targets, of one worker.
+//!
+//! A connection belongs to one service and one generation of one alias: two services never share one, and a workload
+//! that gets an alias anew never meets its predecessor's. One of HTTP/1.1 carries one request at a time, whoever makes it;
+//! one of HTTP/2 carries many, of one caller.
+
+mod http2;
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    rc::Rc,
+};
+
+use brattice_router::hash::FastMap;
+use hyper::client::conn::http1;
+use tokio::sync::oneshot;
+
+pub(crate) use self::http2::{Caller, Choice, Http2, Http2Pool, Opened};
+use crate::{
+    clock::Clock,
+    http::{
+        body::RequestBody,
+        target_io::{Meter, Socket},
+    },
+};
+
+/// Targets that a worker keeps connections to.
+const MOST_KEYS: usize = 16_384;
+/// Idle connections that a worker keeps, over all targets.
+const MOST_IDLE: usize = 65_536;
+
+/// Whose connections they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// [`crate::state::Service::number`].
+    pub(crate) service: u32,
+    pub(crate) alias: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) generation: u32,
+    pub(crate) http2: bool,
+    /// How long a connection may idle, ms; with 0 none is kept.
+    pub(crate) idle_ms: u32,
+}
+
+/// A connection to an HTTP/1.1 target, for one request at a time.
+pub(crate) struct Http1 {
+    pub(crate) sender: http1::SendRequest<RequestBody>,
+    pub(crate) meter: Rc<Meter>,
+    pub(crate) handover: Handover,
+}
+
+/// Who gets a connection's socket when HTTP ends on it: the request that may change the protocol.
+pub(crate) type Handover = Rc<RefCell<Option<oneshot::Sender<Socket>>>>;
+
+impl Http1 {
+    /// The next request may change the protocol.
+    pub(crate) fn may_switch(&self) -> oneshot::Receiver<Socket> {
+        let (sender, receiver) = oneshot::channel();
+        *self.handover.borrow_mut() = Some(sender);
+        receiver
+    }
+}
+
+/// Idle ones of one key, the latest last: it is the likeliest to live.
+type Idle = Vec<(Http1, u32)>;
+
+/// All kept connections of a worker.
+#[derive(Default)]
+pub(crate) struct Pool {
+    kept: RefCell<FastMap<Key, Idle>>,
+    idle: Cell<usize>,
+    pub(crate) http2: Http2Pool,
+}
+
+impl Pool {
+    /// An idle connection that is alive, the one that idled for the shortest time.
+    pub(crate) fn take(&self, key: &Key) -> Option<Http1> {
+        let mut kept = self.kept.borrow_mut();
+        let idle = kept.get_mut(key)?;
+        let mut at = idle.len();
+        while at > 0 {
+            at -= 1;
+            if idle[at].0.sender.is_closed() {
+                idle.remove(at);
+                self.idle.set(self.idle.get() - 1);
+            } else if idle[at].0.sender.is_ready() {
+                self.idle.set(self.idle.get() - 1);
+                return Some(idle.remove(at).0);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request. False: there is no room, or it is closed already.
+    pub(crate) fn give(&self, key: Key, connection: Http1, clock: &Clock, limit: u32) -> Result<(), Full> {
+        connection.handover.take();
+        if connection.sender.is_closed() || key.idle_ms == 0 {
+            return Ok(());
+        }
+        let mut kept = self.kept.borrow_mut();
+        if self.idle.get() >= MOST_IDLE || kept.len() >= MOST_KEYS && !kept.contains_key(&key) {
+            return Err(Full);
+        }
+        let idle = kept.entry(key).or_default();
+        if idle.len() >= limit as usize {
+            return Err(Full);
+        }
+        idle.push((connection, clock.tick()));
+        self.idle.set(self.idle.get() + 1);
+        Ok(())
+    }
+
+    /// Closes idle connections of keys that are not wanted any more, and gives nobody their HTTP/2 connections, nor those
+    /// of callers that may not call any more.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&Caller) -> bool) {
+        let mut all = self.kept.borrow_mut();
+        all.retain(|key, _| wanted(key));
+        self.idle.set(all.values().map(Vec::len).sum());
+        self.http2.retain(wanted, may_call);
+    }
+
+    /// Closes what idled for too long, or is too much; the answer is how many connections of each. `crowded`: descriptors
+    /// are few.
+    pub(crate) fn sweep(&self, clock: &Clock, crowded: bool) -> (u64, u64) {
+        let mut closed = 0;
+        let mut all = self.kept.borrow_mut();
+        all.retain(|key, idle| {
+            let idle_ticks = clock.ticks(key.idle_ms);
+            // What the target closed is not counted as timed out.
+            idle.retain(|(connection, _)| !connection.sender.is_closed());
+            let living = idle.len();
+            idle.retain(|(_, since)| !clock.over(*since, idle_ticks));
+            closed += (living - idle.len()) as u64;
+            !idle.is_empty()
+        });
+        self.idle.set(all.values().map(Vec::len).sum());
+        let (timed_out, surplus) = self.http2.sweep(clock, crowded);
+        (closed + timed_out, surplus)
+    }
+}
+
+/// There was no room for an idle connection.
+#[derive(Debug)]
+pub(crate) struct Full;
