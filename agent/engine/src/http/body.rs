@@ -15,11 +15,11 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::{
-    again::{Rest, Sent},
     canonical,
     control::{Control, Interim},
     forward::Lease,
     headers,
+    retry_buffer::{BodyBuffer, UnsentBody},
     service::target_failure,
 };
 use crate::{
@@ -83,7 +83,7 @@ pub(crate) struct RequestBody {
     /// Bytes that may still come.
     left: u64,
     /// Keeps what is sent, where it may have to be sent again.
-    kept: Option<Sent>,
+    kept: Option<BodyBuffer>,
     /// Bytes that came.
     passed: u64,
 }
@@ -105,22 +105,22 @@ impl RequestBody {
     }
 
     /// Once more from its beginning: what is kept, then the rest.
-    pub(crate) fn again(sent: Sent, rest: Rest, flight: Rc<Flight>, local: Rc<Local>) -> Self {
+    pub(crate) fn again(sent: BodyBuffer, rest: UnsentBody, flight: Rc<Flight>, local: Rc<Local>) -> Self {
         sent.restart();
         Self { inner: rest.inner, flight, local, gate: None, left: rest.left, kept: Some(sent), passed: 0 }
     }
 
     /// From now on what is sent is kept; `None`: there is nothing to send.
-    pub(crate) fn keep(&mut self) -> Option<Sent> {
+    pub(crate) fn keep(&mut self) -> Option<BodyBuffer> {
         if self.kept.is_none() && self.inner.is_some() {
-            self.kept = Some(Sent::default());
+            self.kept = Some(BodyBuffer::default());
         }
         self.kept.clone()
     }
 
     /// Frames that were kept are still to be sent.
     fn repeats(&self) -> bool {
-        self.kept.as_ref().is_some_and(Sent::repeats)
+        self.kept.as_ref().is_some_and(BodyBuffer::repeats)
     }
 
     /// Whether there is none.
@@ -154,7 +154,7 @@ impl Drop for RequestBody {
             self.flight.record.reached_target();
         }
         if let Some(kept) = self.kept.take() {
-            kept.returned(Rest { inner: self.inner.take(), left: self.left });
+            kept.returned(UnsentBody { inner: self.inner.take(), left: self.left });
         }
     }
 }
@@ -184,7 +184,7 @@ impl Body for RequestBody {
             }
             this.gate = None;
         }
-        if let Some(frame) = this.kept.as_ref().and_then(Sent::next) {
+        if let Some(frame) = this.kept.as_ref().and_then(BodyBuffer::next) {
             this.progress(Waits::Answer);
             return Poll::Ready(Some(Ok(frame)));
         }

@@ -11,9 +11,9 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
 use super::{
-    again::Again,
     body::RequestBody,
     control::Interim,
+    retry_buffer::RequestCopy,
     target_io::{Meter, Socket, TargetIo},
 };
 use crate::{
@@ -114,8 +114,8 @@ pub(crate) async fn send(local: &Rc<Local>, route: &Route, request: Request<Requ
 }
 
 /// A copy of a request that may be sent a second time. One with a body may not: the body is used up.
-fn copy<'a>(local: &'a Local, request: &Request<RequestBody>) -> Option<Again<'a>> {
-    request.body().is_empty().then(|| local.rooms.copy(request))
+fn copy<'a>(local: &'a Local, request: &Request<RequestBody>) -> Option<RequestCopy<'a>> {
+    request.body().is_empty().then(|| local.retry_buffers.copy(request))
 }
 
 fn empty(local: &Rc<Local>, flight: &Rc<Flight>) -> RequestBody {

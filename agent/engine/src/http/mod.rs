@@ -7,7 +7,6 @@
 //!                   after an accepted Upgrade:  socket ◄───────────── copy ─────────────► socket
 //! ```
 
-pub(crate) mod again;
 mod answer;
 pub(crate) mod body;
 pub mod canonical;
@@ -25,8 +24,9 @@ pub(crate) mod headers;
 mod hpack;
 pub(crate) mod interim;
 mod io;
+pub(crate) mod peer;
 pub mod refusal;
-pub(crate) mod said;
+pub(crate) mod retry_buffer;
 mod sections;
 mod service;
 mod sticky;

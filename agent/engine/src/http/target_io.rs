@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use super::{
     frames::{Allowance, Frames},
     interim::{Heads, TooMany},
-    said::{Follower, Said},
+    peer::{PeerReader, PeerState},
 };
 use crate::{clock::Clock, descriptors::Held, local::Local, stats::Limit, transport::Stream, turn::Turn};
 
@@ -65,7 +65,7 @@ pub(crate) struct TargetIo {
 
 /// Frames to and from a target.
 struct TargetFrames {
-    follower: Follower,
+    reader: PeerReader,
     read: Frames,
     written: Frames,
     allowance: Allowance,
@@ -85,7 +85,7 @@ impl TargetFrames {
         let earned = self.sections.saturating_add(written.headers.saturating_mul(each));
         self.sections = earned.min(each.saturating_mul(MOST_STREAMS));
         self.allowance.earn(written);
-        self.follower.scan(new);
+        self.reader.scan(new);
         self.read.scan(new);
         let seen = self.read.seen();
         self.sections = self.sections.checked_sub(seen.headers).ok_or(Limit::InterimResponses)?;
@@ -99,10 +99,10 @@ impl TargetIo {
     }
 
     /// For HTTP/2; what the target says of the connection is noted.
-    pub(crate) fn http2(stream: Stream, meter: Rc<Meter>, said: Rc<Said>, local: &Local) -> Self {
+    pub(crate) fn http2(stream: Stream, meter: Rc<Meter>, peer: Rc<PeerState>, local: &Local) -> Self {
         let (limits, clock) = (local.limits(), &local.clock);
         let frames = TargetFrames {
-            follower: Follower::new(said),
+            reader: PeerReader::new(peer),
             read: Frames::default(),
             written: Frames::behind_preface(),
             allowance: Allowance::new(limits.http2_control_frames, clock),

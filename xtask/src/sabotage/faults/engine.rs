@@ -105,7 +105,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "body-begun-sent-again",
         means: "a body is sent again without what was sent of it",
-        file: "agent/engine/src/http/again.rs",
+        file: "agent/engine/src/http/retry_buffer.rs",
         search: "self.0.borrow_mut().sent = 0;",
         replace: "self.0.borrow_mut().sent += 0;",
         tests: &[http("goodbye::a_body_that_was_begun_is_sent_again_as_far_as_it_was_kept")],

@@ -23,10 +23,10 @@ use super::{Failure, Lease, Route, Sent, count_hit, idempotent, parties};
 use crate::{
     flights::Flight,
     http::{
-        again::{Again, Sent as Kept},
         body::RequestBody,
         headers,
-        said::Said,
+        peer::PeerState,
+        retry_buffer::{BodyBuffer, RequestCopy},
         target_io::{Meter, TargetIo},
     },
     local::{ConnectError, Local},
@@ -77,12 +77,12 @@ pub(super) async fn send(local: &Rc<Local>, route: &Route, mut request: Request<
     for look in 0..LOOKS {
         let Some(mut connection) = connection(local, route).await? else { continue };
         // Less, as some (h2) do not take what they say to the last byte.
-        if size >= connection.said.header_list() {
+        if size >= connection.peer.header_list() {
             return Err(Failure::TooLong);
         }
         let stream = Stream::new(&connection, local);
         sendings += 1;
-        let again = (sendings < SENDINGS).then(|| local.rooms.copy(&request));
+        let again = (sendings < SENDINGS).then(|| local.retry_buffers.copy(&request));
         let error = match connection.sender.try_send_request(request).await {
             Ok(response) => {
                 if let Some(body) = body {
@@ -147,8 +147,8 @@ async fn repeat(
     local: &Rc<Local>,
     route: &Route,
     flight: &Rc<Flight>,
-    (mut error, again): (TrySendError<Request<RequestBody>>, Option<Again<'_>>),
-    body: Option<&Kept>,
+    (mut error, again): (TrySendError<Request<RequestBody>>, Option<RequestCopy<'_>>),
+    body: Option<&BodyBuffer>,
     kept: bool,
 ) -> Result<Request<RequestBody>, hyper::Error> {
     let unsent = error.take_message();
@@ -220,9 +220,9 @@ async fn connect(
     timeout_ms: u32,
 ) -> Result<Http2, ConnectError> {
     let stream = local.connect(target, timeout_ms).await?;
-    let said = Rc::<Said>::default();
+    let peer = Rc::<PeerState>::default();
     let meter = Rc::<Meter>::default();
-    let io = TokioIo::new(TargetIo::http2(stream, Rc::clone(&meter), Rc::clone(&said), local));
+    let io = TokioIo::new(TargetIo::http2(stream, Rc::clone(&meter), Rc::clone(&peer), local));
     let parties = parties(&key);
     parties.set(1, caller.0, caller.1);
     let executor = TargetTasks { local: Rc::clone(local), parties: parties.clone() };
@@ -263,7 +263,7 @@ async fn connect(
     if sender.is_closed() || !may_talk() {
         return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
     }
-    Ok(Http2 { sender, streams: Rc::default(), room, said, since: Rc::new(local.clock.tick().into()) })
+    Ok(Http2 { sender, streams: Rc::default(), room, peer, since: Rc::new(local.clock.tick().into()) })
 }
 
 /// Runs what hyper needs for a connection to a target, findable by the target's alias and by the caller's.

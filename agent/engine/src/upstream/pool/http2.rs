@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::Key;
 use crate::{
     clock::Clock,
-    http::{body::RequestBody, said::Said},
+    http::{body::RequestBody, peer::PeerState},
     local::ConnectError,
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Http2 {
     /// As many may be open, as the target's settings say now.
     pub(crate) room: Rc<dyn Fn() -> usize>,
     /// What else the target said of it.
-    pub(crate) said: Rc<Said>,
+    pub(crate) peer: Rc<PeerState>,
     /// Tick when the last one ended.
     pub(crate) since: Rc<Cell<u32>>,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Http2 {
 impl Http2 {
     /// Whether it takes requests.
     fn is_open(&self) -> bool {
-        !self.sender.is_closed() && !self.said.leaving()
+        !self.sender.is_closed() && !self.peer.leaving()
     }
 
     fn idles(&self) -> bool {

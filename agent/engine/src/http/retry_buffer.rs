@@ -1,4 +1,4 @@
-//! A copy of a request, in case that it has to be sent a second time: bytes in a room that is used again, as nearly no copy
+//! A copy of a request, in case that it has to be sent a second time: bytes in a buffer that is used again, as nearly no copy
 //! is ever read; and what was sent of its body.
 
 use std::{
@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::Frame;
 use hyper::body::Incoming;
 
-/// Rooms that a worker keeps ...
+/// Buffers that a worker keeps ...
 const KEPT: usize = 1_024;
 /// ... of at most this size, bytes.
 const KEPT_BYTES: usize = 4 * 1_024;
@@ -22,13 +22,13 @@ const BODY_BYTES: usize = 64 * 1_024;
 /// ... in at most so many frames. A longer body cannot be sent again.
 const BODY_FRAMES: usize = 64;
 
-/// Rooms for copies, of one worker.
+/// Buffers for copies, of one worker.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms(RefCell<Vec<Vec<u8>>>);
+pub(crate) struct RetryBuffers(RefCell<Vec<Vec<u8>>>);
 
 /// Method, request target and header fields of a request.
-pub(crate) struct Again<'a> {
-    rooms: &'a Rooms,
+pub(crate) struct RequestCopy<'a> {
+    pool: &'a RetryBuffers,
     method: Method,
     uri: Uri,
     version: Version,
@@ -36,20 +36,20 @@ pub(crate) struct Again<'a> {
     fields: Vec<u8>,
 }
 
-impl Rooms {
+impl RetryBuffers {
     /// Copies a request without its body.
-    pub(crate) fn copy<B>(&self, request: &Request<B>) -> Again<'_> {
+    pub(crate) fn copy<B>(&self, request: &Request<B>) -> RequestCopy<'_> {
         let mut fields = self.0.borrow_mut().pop().unwrap_or_default();
         for (name, value) in request.headers() {
             put(&mut fields, name.as_str().as_bytes());
             put(&mut fields, value.as_bytes());
         }
         let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
-        Again { rooms: self, method, uri, version, fields }
+        RequestCopy { pool: self, method, uri, version, fields }
     }
 }
 
-impl Again<'_> {
+impl RequestCopy<'_> {
     /// Its method.
     pub(crate) fn method(&self) -> &Method {
         &self.method
@@ -78,20 +78,20 @@ impl Again<'_> {
     }
 }
 
-impl Drop for Again<'_> {
+impl Drop for RequestCopy<'_> {
     fn drop(&mut self) {
-        let mut rooms = self.rooms.0.borrow_mut();
-        if rooms.len() < KEPT && self.fields.capacity() <= KEPT_BYTES {
-            let mut room = mem::take(&mut self.fields);
-            room.clear();
-            rooms.push(room);
+        let mut pool = self.pool.0.borrow_mut();
+        if pool.len() < KEPT && self.fields.capacity() <= KEPT_BYTES {
+            let mut buffer = mem::take(&mut self.fields);
+            buffer.clear();
+            pool.push(buffer);
         }
     }
 }
 
 /// What was sent of a request's body, until the target has begun its answer. A clone is the same.
 #[derive(Clone, Default)]
-pub(crate) struct Sent(Rc<RefCell<Parts>>);
+pub(crate) struct BodyBuffer(Rc<RefCell<Parts>>);
 
 #[derive(Default)]
 struct Parts {
@@ -101,7 +101,7 @@ struct Parts {
     sent: usize,
     /// It was too much, or the answer has begun: it will not be sent again.
     over: bool,
-    rest: Option<Rest>,
+    rest: Option<UnsentBody>,
     waker: Option<Waker>,
 }
 
@@ -111,13 +111,13 @@ enum Part {
 }
 
 /// What was not sent yet.
-pub(crate) struct Rest {
+pub(crate) struct UnsentBody {
     pub(crate) inner: Option<Incoming>,
     /// Bytes that may still come.
     pub(crate) left: u64,
 }
 
-impl Sent {
+impl BodyBuffer {
     /// Keeps a frame that is being sent.
     pub(crate) fn keep(&self, frame: &Frame<Bytes>) {
         let mut parts = self.0.borrow_mut();
@@ -163,7 +163,7 @@ impl Sent {
     }
 
     /// The body is not sent any more; what is left of it.
-    pub(crate) fn returned(&self, rest: Rest) {
+    pub(crate) fn returned(&self, rest: UnsentBody) {
         let mut parts = self.0.borrow_mut();
         if !parts.over {
             parts.rest = Some(rest);
@@ -174,7 +174,7 @@ impl Sent {
     }
 
     /// Waits until the body is not sent any more. `None`: it cannot be sent again.
-    pub(crate) fn poll_rest(&self, cx: &Context<'_>) -> Poll<Option<Rest>> {
+    pub(crate) fn poll_rest(&self, cx: &Context<'_>) -> Poll<Option<UnsentBody>> {
         let mut parts = self.0.borrow_mut();
         match parts.rest.take() {
             Some(rest) => Poll::Ready(Some(rest)),
@@ -214,9 +214,9 @@ impl Part {
 }
 
 /// Lengths are those of one header section, which is far shorter than 4 GiB.
-fn put(room: &mut Vec<u8>, bytes: &[u8]) {
-    room.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
-    room.extend_from_slice(bytes);
+fn put(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    buffer.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
+    buffer.extend_from_slice(bytes);
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -233,12 +233,12 @@ mod tests {
     #[test]
     fn a_body_is_kept_up_to_its_bounds() {
         for (frames, size, kept) in [(64, 1, true), (65, 1, false), (4, 16 * 1_024, true), (5, 16 * 1_024, false)] {
-            let sent = Sent::default();
+            let sent = BodyBuffer::default();
             for _ in 0..frames {
                 sent.keep(&Frame::data(Bytes::from(vec![7; size])));
             }
             assert!(!sent.repeats());
-            sent.returned(Rest { inner: None, left: 9 });
+            sent.returned(UnsentBody { inner: None, left: 9 });
             let cx = Context::from_waker(Waker::noop());
             let Poll::Ready(rest) = sent.poll_rest(&cx) else { panic!("it was returned") };
             assert_eq!(rest.map(|rest| rest.left), kept.then_some(9), "{frames} of {size}");
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_being_sent_again_outlives_the_answer() {
-        let sent = Sent::default();
+        let sent = BodyBuffer::default();
         for byte in 0..3 {
             sent.keep(&Frame::data(Bytes::from(vec![byte])));
         }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_the_request() {
-        let rooms = Rooms::default();
+        let pool = RetryBuffers::default();
         let request = Request::put("/a?b=c")
             .header("host", "a.example")
             .header("x-many", "1")
@@ -273,14 +273,14 @@ mod tests {
             .header("empty", "")
             .body(())
             .unwrap();
-        let again = rooms.copy(&request).request(());
+        let again = pool.copy(&request).request(());
         assert_eq!(
             (again.method(), again.uri(), again.version()),
             (request.method(), request.uri(), request.version())
         );
         assert_eq!(again.headers(), request.headers());
-        assert_eq!(rooms.0.borrow().len(), 1, "the room is kept");
+        assert_eq!(pool.0.borrow().len(), 1, "the buffer is kept");
         let fewer = Request::get("/").header("host", "b").body(()).unwrap();
-        assert_eq!(rooms.copy(&fewer).request(()).headers(), fewer.headers(), "and empty");
+        assert_eq!(pool.copy(&fewer).request(()).headers(), fewer.headers(), "and empty");
     }
 }

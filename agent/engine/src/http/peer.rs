@@ -16,20 +16,20 @@ const MAX_HEADER_LIST_SIZE: u16 = 6;
 /// What a target is taken to accept until it says something else: what most do.
 const HEADER_LIST: usize = 16 * 1024;
 
-/// What a target said of its connection.
+/// What a target told of its connection.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct PeerState {
     header_list: Cell<usize>,
     leaving: Cell<bool>,
 }
 
-impl Default for Said {
+impl Default for PeerState {
     fn default() -> Self {
         Self { header_list: Cell::new(HEADER_LIST), leaving: Cell::new(false) }
     }
 }
 
-impl Said {
+impl PeerState {
     /// Most bytes of a header section, as RFC 9113, 6.5.2 counts them.
     pub(crate) fn header_list(&self) -> usize {
         self.header_list.get()
@@ -43,8 +43,8 @@ impl Said {
 
 /// Where the reader is.
 #[derive(Debug)]
-pub(crate) struct Follower {
-    said: Rc<Said>,
+pub(crate) struct PeerReader {
+    state: Rc<PeerState>,
     /// The first `SETTINGS` came.
     greeted: bool,
     header: [u8; HEADER],
@@ -57,9 +57,9 @@ pub(crate) struct Follower {
     known: usize,
 }
 
-impl Follower {
-    pub(crate) fn new(said: Rc<Said>) -> Self {
-        Self { said, greeted: false, header: [0; HEADER], read: 0, payload: 0, setting: [0; SETTING], known: 0 }
+impl PeerReader {
+    pub(crate) fn new(state: Rc<PeerState>) -> Self {
+        Self { state, greeted: false, header: [0; HEADER], read: 0, payload: 0, setting: [0; SETTING], known: 0 }
     }
 
     /// Reads on.
@@ -91,12 +91,12 @@ impl Follower {
         self.known = 0;
         self.payload = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         if kind == GOAWAY {
-            self.said.leaving.set(true);
+            self.state.leaving.set(true);
         }
         if self.is_settings() && !self.greeted {
             self.greeted = true;
             // Not limited unless this frame says so.
-            self.said.header_list.set(usize::MAX);
+            self.state.header_list.set(usize::MAX);
         }
     }
 
@@ -115,7 +115,7 @@ impl Follower {
                 let [high, low, value @ ..] = self.setting;
                 if u16::from_be_bytes([high, low]) == MAX_HEADER_LIST_SIZE {
                     let value = u32::from_be_bytes(value);
-                    self.said.header_list.set(usize::try_from(value).unwrap_or(usize::MAX));
+                    self.state.header_list.set(usize::try_from(value).unwrap_or(usize::MAX));
                 }
             }
         }
@@ -144,26 +144,26 @@ mod tests {
         let later = frame(SETTINGS, 0, &setting(6, 9_000));
         let bytes = [settings.clone(), others.clone(), later.clone(), frame(GOAWAY, 0, &[0; 8])].concat();
         for cut in 0..bytes.len() {
-            let said = Rc::<Said>::default();
-            let mut frames = Follower::new(Rc::clone(&said));
+            let state = Rc::<PeerState>::default();
+            let mut frames = PeerReader::new(Rc::clone(&state));
             frames.scan(&bytes[..cut]);
             let (first, second) = (settings.len(), settings.len() + others.len() + later.len());
             if cut < HEADER {
-                assert_eq!(said.header_list(), HEADER_LIST, "cut at {cut}");
+                assert_eq!(state.header_list(), HEADER_LIST, "cut at {cut}");
             } else if (first..second).contains(&cut) {
-                assert_eq!(said.header_list(), 8_000, "cut at {cut}");
+                assert_eq!(state.header_list(), 8_000, "cut at {cut}");
             }
-            assert_eq!(said.leaving(), cut >= second + HEADER, "cut at {cut}");
+            assert_eq!(state.leaving(), cut >= second + HEADER, "cut at {cut}");
             frames.scan(&bytes[cut..]);
-            assert_eq!((said.header_list(), said.leaving()), (9_000, true), "cut at {cut}");
+            assert_eq!((state.header_list(), state.leaving()), (9_000, true), "cut at {cut}");
         }
     }
 
     #[test]
     fn a_target_without_the_setting_is_not_limited() {
-        let said = Rc::<Said>::default();
-        let mut frames = Follower::new(Rc::clone(&said));
+        let state = Rc::<PeerState>::default();
+        let mut frames = PeerReader::new(Rc::clone(&state));
         frames.scan(&frame(SETTINGS, 0, &setting(3, 100)));
-        assert_eq!(said.header_list(), usize::MAX);
+        assert_eq!(state.header_list(), usize::MAX);
     }
 }
