@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::netlink::Socket;
 use crate::netlink::link;
-use crate::netlink::route::{self, Lookup, Route};
+use crate::netlink::route::{self, Lookup, Route, RouteType};
 use crate::options::Options;
 use crate::{Error, Result, device, routes, rules};
 
@@ -19,7 +19,7 @@ const MOST_ASKED: usize = 16;
 struct Way {
     what: &'static str,
     question: Lookup,
-    kind: u8,
+    kind: RouteType,
     /// Index of the interface it should leave by; `None`: it stays here.
     out: Option<u32>,
 }
@@ -60,13 +60,13 @@ fn ways(options: &Options, ipv6: bool, brattice0: u32, all: &[Route]) -> Vec<Way
             ways.push(Way {
                 what: "the engine sends to aliases",
                 question,
-                kind: route::UNICAST,
+                kind: RouteType::Unicast,
                 out: Some(brattice0),
             });
         }
         for destination in asked(vips, vip, all) {
             let question = Lookup { destination, source: Some(alias), from: Some(brattice0), user };
-            ways.push(Way { what: "workloads send to VIPs", question, kind: route::LOCAL, out: None });
+            ways.push(Way { what: "workloads send to VIPs", question, kind: RouteType::Local, out: None });
         }
     }
     ways
@@ -76,7 +76,7 @@ fn ways(options: &Options, ipv6: bool, brattice0: u32, all: &[Route]) -> Vec<Way
 fn asked(range: IpNet, unused: IpAddr, all: &[Route]) -> impl Iterator<Item = IpAddr> {
     let others = all
         .iter()
-        .filter(move |r| r.protocol != routes::PROTOCOL && r.kind != route::LOCAL)
+        .filter(move |r| r.protocol != routes::PROTOCOL && r.kind != RouteType::Local)
         .filter(move |r| range.contains(&r.destination) && r.destination != range)
         .map(|r| r.destination.network());
     std::iter::once(unused).chain(others).take(MOST_ASKED)

@@ -8,7 +8,7 @@ use brattice_abi as abi;
 
 use crate::aside::aside;
 use crate::links::Link;
-use crate::netlink::route;
+use crate::netlink::route::RouteType;
 use crate::netlink::{Family, Socket, link};
 use crate::pins::{self, Pins};
 use crate::preflight::TRACE_TABLE;
@@ -49,7 +49,7 @@ pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
         }
         Ok(())
     };
-    let drop_routes = |socket: &mut Socket, kind: u8, removed: &mut Vec<String>| -> Result<()> {
+    let drop_routes = |socket: &mut Socket, kind: RouteType, removed: &mut Vec<String>| -> Result<()> {
         for found in routes::list(socket)?.into_iter().filter(|r| r.kind == kind) {
             routes::remove(socket, &found)?;
             removed.push(routes::describe(&found));
@@ -58,8 +58,8 @@ pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
     };
 
     links(&|_, name| pins::workload_link_ifindex(name).is_some(), &mut removed)?;
-    drop_routes(&mut socket, route::LOCAL, &mut removed)?;
-    drop_routes(&mut socket, route::UNICAST, &mut removed)?;
+    drop_routes(&mut socket, RouteType::Local, &mut removed)?;
+    drop_routes(&mut socket, RouteType::Unicast, &mut removed)?;
     for range in rules::present(&mut socket)? {
         rules::remove(&mut socket, range)?;
         removed.push(rules::describe(range));

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::netlink::Socket;
-use crate::netlink::link::{self, Link, NewAddress, VethPair};
+use crate::netlink::address::{self, NewAddress};
+use crate::netlink::link::{self, Link, VethPair};
 use crate::{Error, Result};
 
 /// The device with the routes and `workload_egress`.
@@ -99,7 +100,7 @@ pub(crate) fn raise_mtu(socket: &mut Socket, device: &Link, mtu: u32) -> Result<
 
 /// Its addresses.
 pub(crate) fn addresses(socket: &mut Socket, device: &Link) -> Result<BTreeSet<IpAddr>> {
-    let all = link::addresses(socket, None).map_err(Error::netlink(format!("asking for the addresses of {DEVICE}")))?;
+    let all = address::list(socket, None).map_err(Error::netlink(format!("asking for the addresses of {DEVICE}")))?;
     Ok(all.into_iter().filter(|own| own.ifindex == device.ifindex).map(|own| own.address).collect())
 }
 
@@ -108,7 +109,7 @@ pub(crate) fn set_addresses(socket: &mut Socket, device: &Link, wanted: &BTreeSe
     let there = addresses(socket, device)?;
     let whole = |address: IpAddr| {
         let prefix = if address.is_ipv4() { 32 } else { 128 };
-        NewAddress { ifindex: device.ifindex, address, prefix, aside: true }
+        NewAddress { ifindex: device.ifindex, address, prefix, explicit_only: true }
     };
     for address in wanted.difference(&there) {
         whole(*address).add(socket).map_err(Error::netlink(format!("giving {DEVICE} the address {address}")))?;

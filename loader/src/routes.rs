@@ -12,10 +12,10 @@ use ipnet::IpNet;
 
 use crate::netlink::Socket;
 use crate::netlink::link;
-use crate::netlink::route::{self, NewRoute, Route};
+use crate::netlink::route::{self, NewRoute, Route, RouteType};
 use crate::{Error, Result};
 
-/// Route protocol number of every route of ours (`ip route show proto 187`). No daemon uses it.
+/// Route protocol number of every route of ours (`ip route show proto 187`). IS-IS of FRR has the same number, so more is compared than this (see `ours`).
 pub const PROTOCOL: u8 = 187;
 /// Gateway of the alias route, never asked for (`onlink` on a NOARP device): without it the host's neighbour table would
 /// hold an entry for each alias. 192.0.0.8 is IANA's dummy address (RFC 7600).
@@ -35,7 +35,7 @@ pub(crate) fn alias(pool: IpNet, device: u32, mtu: u32) -> NewRoute {
     NewRoute {
         destination: pool.trunc(),
         table: route::TABLE_LOCAL,
-        kind: route::UNICAST,
+        kind: RouteType::Unicast,
         protocol: PROTOCOL,
         interface: device,
         gateway: Some(gateway(pool)),
@@ -50,7 +50,7 @@ pub(crate) fn vip(range: IpNet, loopback: u32) -> NewRoute {
     NewRoute {
         destination: range.trunc(),
         table: route::TABLE_LOCAL,
-        kind: route::LOCAL,
+        kind: RouteType::Local,
         protocol: PROTOCOL,
         interface: loopback,
         gateway: None,
@@ -82,8 +82,8 @@ fn same(wanted: &NewRoute, found: &Route) -> bool {
 pub(crate) fn ours(route: &Route) -> bool {
     route.protocol == PROTOCOL
         && match route.kind {
-            route::LOCAL => route.table == route::TABLE_LOCAL,
-            route::UNICAST => {
+            RouteType::Local => route.table == route::TABLE_LOCAL,
+            RouteType::Unicast => {
                 [route::TABLE_LOCAL, route::TABLE_MAIN].contains(&route.table)
                     && route.gateway == Some(gateway(route.destination))
             }
@@ -136,7 +136,7 @@ pub(crate) fn remove(socket: &mut Socket, found: &Route) -> Result<()> {
         kind: found.kind,
         protocol: found.protocol,
         interface: found.interfaces.first().copied().unwrap_or(0),
-        gateway: (found.kind == route::UNICAST).then(|| gateway(destination)),
+        gateway: (found.kind == RouteType::Unicast).then(|| gateway(destination)),
         source: None,
         mtu: None,
     }
@@ -146,7 +146,7 @@ pub(crate) fn remove(socket: &mut Socket, found: &Route) -> Result<()> {
 
 /// A line for `footprint`.
 pub(crate) fn describe(found: &Route) -> String {
-    if found.kind == route::LOCAL {
+    if found.kind == RouteType::Local {
         let source = found.source.map(|s| format!(" src {s}")).unwrap_or_default();
         format!("route local {} dev lo{source} proto {PROTOCOL}", found.destination)
     } else {

@@ -11,8 +11,7 @@ use crate::{Error, Result};
 
 /// Rules of one family, in the order in which they are asked.
 pub(crate) fn list(socket: &mut Socket, ipv4: bool) -> Result<Vec<Rule>> {
-    let family = if ipv4 { libc::AF_INET } else { libc::AF_INET6 };
-    rule::list(socket, family).map_err(Error::netlink("listing policy rules"))
+    rule::list(socket, ipv4).map_err(Error::netlink("listing policy rules"))
 }
 
 /// The range that a rule of ours is for.

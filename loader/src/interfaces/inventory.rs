@@ -9,8 +9,9 @@ use ipnet::IpNet;
 use super::programs::{self, Program, cni_of};
 use crate::aside::aside;
 use crate::namespace::{self, Namespace};
-use crate::netlink::link::{self, InterfaceAddress, Link};
-use crate::netlink::route::{self, Route};
+use crate::netlink::address::{self, InterfaceAddress};
+use crate::netlink::link::{self, Link};
+use crate::netlink::route::{self, Route, RouteType};
 use crate::netlink::{Family, Socket};
 use crate::{Error, Result, device};
 
@@ -99,7 +100,7 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
     // First the links: being listed gives the namespaces of their peers an id.
     let links = link::list(&mut socket, None).map_err(Error::netlink("listing interfaces"))?;
     let routes = route::list(&mut socket).map_err(Error::netlink("listing routes"))?;
-    let addresses = link::addresses(&mut socket, None).map_err(Error::netlink("listing addresses"))?;
+    let addresses = address::list(&mut socket, None).map_err(Error::netlink("listing addresses"))?;
     let namespaces = if links.iter().any(|l| l.link_nsid.is_some()) {
         namespace::known(&mut socket).map_err(Error::netlink("looking for network namespaces"))?
     } else {
@@ -136,7 +137,7 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
             up: link.up() && link.running(),
             master: link.master,
             has_default_route: routes.iter().any(|r| {
-                r.kind == route::UNICAST && r.destination.prefix_len() == 0 && r.interfaces.contains(&link.ifindex)
+                r.kind == RouteType::Unicast && r.destination.prefix_len() == 0 && r.interfaces.contains(&link.ifindex)
             }),
             ours: device::ours(link) || link.name.starts_with(PROBE_PREFIX),
             addresses: own_addresses(link.ifindex, &addresses),
@@ -148,7 +149,7 @@ pub(crate) fn list() -> Result<Vec<Interface>> {
 }
 
 fn own_addresses(ifindex: u32, all: &[InterfaceAddress]) -> Vec<IpAddr> {
-    let own = all.iter().filter(|a| a.ifindex == ifindex && !a.passing);
+    let own = all.iter().filter(|a| a.ifindex == ifindex && !a.unstable);
     own.map(|a| a.address).filter(|a| !is_link_local_v6(*a)).collect()
 }
 
@@ -174,7 +175,7 @@ fn peer(
         addresses: own_addresses(ifindex, addresses),
         routes: routes
             .iter()
-            .filter(|r| r.table == route::TABLE_MAIN && r.kind == route::UNICAST && r.destination.prefix_len() != 0)
+            .filter(|r| r.table == route::TABLE_MAIN && r.kind == RouteType::Unicast && r.destination.prefix_len() != 0)
             .map(|r| r.destination)
             .collect(),
     }
@@ -187,14 +188,14 @@ fn look_inside(here: &mut Socket, nsid: u32, namespace: Option<&Namespace>) -> i
             let mut there = namespace.socket()?;
             Ok(Inside {
                 links: by_index(link::list(&mut there, None)?),
-                addresses: link::addresses(&mut there, None)?,
+                addresses: address::list(&mut there, None)?,
                 routes: route::list(&mut there)?,
             })
         }
         // No way in: the kernel tells links and addresses by id, but no routes.
         None => Ok(Inside {
             links: by_index(link::list(here, Some(nsid))?),
-            addresses: link::addresses(here, Some(nsid))?,
+            addresses: address::list(here, Some(nsid))?,
             routes: Vec::new(),
         }),
     }

@@ -3,29 +3,21 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::{Message, Socket, attributes, u32_at};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable, ParseableParametrized};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{
+    TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption,
+};
+
+use super::{Socket, attributes};
 use crate::sys::Side;
 
 /// Bytes of `struct tcmsg`.
 const HEADER: usize = 20;
-/// `TC_H_CLSACT`: the parent of the queueing discipline.
-const CLSACT: u32 = 0xffff_fff1;
-/// Its own handle.
-const CLSACT_HANDLE: u32 = 0xffff_0000;
-/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` and `..._EGRESS`: parents of filters.
-const INGRESS: u32 = 0xffff_fff2;
-const EGRESS: u32 = 0xffff_fff3;
-/// `ETH_P_ALL`.
-const ALL_PROTOCOLS: u16 = 3;
-
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
-const TCA_BPF_FD: u16 = 6;
-const TCA_BPF_NAME: u16 = 7;
-const TCA_BPF_FLAGS: u16 = 8;
-const TCA_BPF_ID: u16 = 11;
-/// `TCA_BPF_FLAG_ACT_DIRECT`: what the program returns is the verdict.
-const ACT_DIRECT: u32 = 1;
+/// The handle of `clsact` itself.
+const CLSACT_HANDLE: TcHandle = TcHandle { major: u16::MAX, minor: 0 };
+/// `ETH_P_ALL`, in network byte order as in `tcm_info`.
+const ALL_PROTOCOLS: u16 = 3_u16.to_be();
 
 /// A filter as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,31 +36,32 @@ pub(crate) struct Filter {
     pub(crate) program: Option<u32>,
 }
 
-fn header(ifindex: u32, handle: u32, parent: u32, info: u32) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    for (offset, value) in [(4, ifindex), (8, handle), (12, parent), (16, info)] {
-        header[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-    }
-    header
+fn header(ifindex: u32, handle: TcHandle, parent: TcHandle, info: u32) -> TcHeader {
+    TcHeader { index: ifindex.cast_signed(), handle, parent, info, ..TcHeader::default() }
 }
 
-const fn parent(side: Side) -> u32 {
-    match side {
-        Side::Ingress => INGRESS,
-        Side::Egress => EGRESS,
-    }
+const fn parent(side: Side) -> TcHandle {
+    let minor = match side {
+        Side::Ingress => TcHandle::MIN_INGRESS,
+        Side::Egress => TcHandle::MIN_EGRESS,
+    };
+    TcHandle { major: TcHandle::CLSACT.major, minor }
 }
 
+/// `tcm_info` of a filter: preference and protocol.
 fn info(preference: u16) -> u32 {
-    u32::from(preference) << 16 | u32::from(ALL_PROTOCOLS.to_be())
+    u32::from(preference) << 16 | u32::from(ALL_PROTOCOLS)
+}
+
+fn clsact(ifindex: u32) -> TcMessage {
+    let kind = TcAttribute::Kind("clsact".to_owned());
+    TcMessage::from_parts(header(ifindex, CLSACT_HANDLE, TcHandle::CLSACT, 0), vec![kind])
 }
 
 /// Makes `clsact` on an interface; `false`: it (or the older `ingress`) is there already.
 pub(crate) fn add_clsact(socket: &mut Socket, ifindex: u32) -> io::Result<bool> {
-    let request = Message::new(libc::RTM_NEWQDISC, &header(ifindex, CLSACT_HANDLE, CLSACT, 0))
-        .flags(libc::NLM_F_CREATE | libc::NLM_F_EXCL)
-        .text(TCA_KIND, "clsact");
-    match socket.acknowledged(request) {
+    let request = RouteNetlinkMessage::NewQueueDiscipline(clsact(ifindex));
+    match socket.acknowledged(request, NLM_F_CREATE | NLM_F_EXCL) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EBUSY)) => Ok(false),
         Err(error) => Err(error),
@@ -77,41 +70,69 @@ pub(crate) fn add_clsact(socket: &mut Socket, ifindex: u32) -> io::Result<bool> 
 
 /// Removes `clsact` from an interface.
 pub(crate) fn remove_clsact(socket: &mut Socket, ifindex: u32) -> io::Result<()> {
-    socket.acknowledged(
-        Message::new(libc::RTM_DELQDISC, &header(ifindex, CLSACT_HANDLE, CLSACT, 0)).text(TCA_KIND, "clsact"),
-    )
+    socket.acknowledged(RouteNetlinkMessage::DelQueueDiscipline(clsact(ifindex)), 0)
+}
+
+/// The kind of a queueing discipline or filter.
+fn kind(payload: &[u8]) -> String {
+    attributes(payload, HEADER)
+        .filter(|attribute| attribute.kind() == libc::TCA_KIND)
+        .find_map(|attribute| match TcAttribute::parse_with_param(&attribute, "") {
+            Ok(TcAttribute::Kind(kind)) => Some(kind),
+            _ => None,
+        })
+        .unwrap_or_default()
 }
 
 /// Indices of the interfaces that have `clsact` or `ingress`.
 pub(crate) fn interfaces(socket: &mut Socket) -> io::Result<Vec<u32>> {
-    socket.dump(&Message::new(libc::RTM_GETQDISC, &header(0, 0, 0, 0)), |all, kind, payload| {
-        let named = attributes(payload, HEADER).text(TCA_KIND);
-        if kind == libc::RTM_NEWQDISC
-            && named.is_some_and(|name| name == "clsact" || name == "ingress")
-            && let Some(ifindex) = u32_at(payload, 4)
+    let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    socket.dump(&request, |all, message, payload| {
+        if message == libc::RTM_NEWQDISC
+            && matches!(&*kind(payload), "clsact" | "ingress")
+            && let Ok(header) = TcHeader::parse(payload)
         {
-            all.push(ifindex);
+            all.push(header.index.cast_unsigned());
         }
     })
 }
 
+impl Filter {
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let header = TcHeader::parse(payload).ok()?;
+        let [preference, protocol] = [header.info >> 16, header.info & 0xffff];
+        let mut filter = Self {
+            kind: kind(payload),
+            preference: u16::try_from(preference).expect("the upper half of 32 bits"),
+            all_protocols: protocol == u32::from(ALL_PROTOCOLS),
+            handle: header.handle.into(),
+            name: String::new(),
+            program: None,
+        };
+        // The options of other kinds are nothing to us.
+        let options = attributes(payload, HEADER)
+            .filter(|attribute| filter.kind == TcFilterBpf::KIND && attribute.kind() == libc::TCA_OPTIONS)
+            .flat_map(|options| {
+                attributes(options.value(), 0).filter_map(|o| TcFilterBpfOption::parse(&o).ok()).collect::<Vec<_>>()
+            });
+        for option in options.collect::<Vec<_>>() {
+            match option {
+                TcFilterBpfOption::ProgName(name) => filter.name = name,
+                TcFilterBpfOption::ProgId(id) => filter.program = Some(id),
+                _ => {}
+            }
+        }
+        Some(filter)
+    }
+}
+
 /// The filters of one side of an interface, in the order in which they are asked; none where there is no `clsact`.
 pub(crate) fn filters(socket: &mut Socket, ifindex: u32, side: Side) -> io::Result<Vec<Filter>> {
-    socket.dump(&Message::new(libc::RTM_GETTFILTER, &header(ifindex, 0, parent(side), 0)), |all, kind, payload| {
-        if kind != libc::RTM_NEWTFILTER {
-            return;
+    let request = TcMessage::from_parts(header(ifindex, TcHandle::UNSPEC, parent(side), 0), Vec::new());
+    socket.dump(&RouteNetlinkMessage::GetTrafficFilter(request), |all, message, payload| {
+        if message == libc::RTM_NEWTFILTER {
+            all.extend(Filter::parse(payload));
         }
-        let found = attributes(payload, HEADER);
-        let options = found.inside(TCA_OPTIONS);
-        let (Some(handle), Some(info)) = (u32_at(payload, 8), u32_at(payload, 16)) else { return };
-        all.push(Filter {
-            kind: found.text(TCA_KIND).unwrap_or_default(),
-            preference: u16::try_from(info >> 16).unwrap_or(0),
-            all_protocols: info & 0xffff == u32::from(ALL_PROTOCOLS.to_be()),
-            handle,
-            name: options.text(TCA_BPF_NAME).unwrap_or_default(),
-            program: options.number(TCA_BPF_ID),
-        });
     })
 }
 
@@ -124,6 +145,17 @@ pub(crate) struct Place {
     pub(crate) handle: u32,
 }
 
+impl Place {
+    fn message(&self, options: Vec<TcFilterBpfOption>) -> TcMessage {
+        let header = header(self.ifindex, self.handle.into(), parent(self.side), info(self.preference));
+        let mut attributes = vec![TcAttribute::Kind(TcFilterBpf::KIND.to_owned())];
+        if !options.is_empty() {
+            attributes.push(TcAttribute::Options(options.into_iter().map(TcOption::Bpf).collect()));
+        }
+        TcMessage::from_parts(header, attributes)
+    }
+}
+
 /// Puts a program there: a filter of its own whose return value is the verdict. One that is there is an error, or, with
 /// `replace`, gets the program instead, with no moment without.
 pub(crate) fn put(
@@ -133,24 +165,16 @@ pub(crate) fn put(
     name: &str,
     replace: bool,
 ) -> io::Result<()> {
-    let Place { ifindex, side, preference, handle } = place;
-    socket.acknowledged(
-        Message::new(libc::RTM_NEWTFILTER, &header(ifindex, handle, parent(side), info(preference)))
-            .flags(libc::NLM_F_CREATE | if replace { libc::NLM_F_REPLACE } else { libc::NLM_F_EXCL })
-            .text(TCA_KIND, "bpf")
-            .nested(TCA_OPTIONS, |m| {
-                m.number(TCA_BPF_FD, program.as_raw_fd().cast_unsigned())
-                    .text(TCA_BPF_NAME, name)
-                    .number(TCA_BPF_FLAGS, ACT_DIRECT)
-            }),
-    )
+    let message = place.message(vec![
+        TcFilterBpfOption::ProgFd(program.as_raw_fd().cast_unsigned()),
+        TcFilterBpfOption::ProgName(name.to_owned()),
+        TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
+    ]);
+    let flags = NLM_F_CREATE | if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+    socket.acknowledged(RouteNetlinkMessage::NewTrafficFilter(message), flags)
 }
 
 /// Takes a filter away.
 pub(crate) fn remove(socket: &mut Socket, place: Place) -> io::Result<()> {
-    let Place { ifindex, side, preference, handle } = place;
-    socket.acknowledged(
-        Message::new(libc::RTM_DELTFILTER, &header(ifindex, handle, parent(side), info(preference)))
-            .text(TCA_KIND, "bpf"),
-    )
+    socket.acknowledged(RouteNetlinkMessage::DelTrafficFilter(place.message(Vec::new())), 0)
 }

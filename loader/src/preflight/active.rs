@@ -21,8 +21,9 @@ use super::elsewhere::Elsewhere;
 use super::trace::{Culprit, Trace};
 use crate::aside::aside;
 use crate::interfaces::PROBE_PREFIX;
+use crate::netlink::address::NewAddress;
 use crate::netlink::link::{self, VethPair};
-use crate::netlink::route::{NewRoute, TABLE_MAIN, UNICAST};
+use crate::netlink::route::{NewRoute, RouteType, TABLE_MAIN};
 use crate::netlink::{Family, Socket};
 use crate::{Datapath, Error, Ipv6, Maps, Options, Result, cleanup, device, ipv6, sockets};
 
@@ -280,11 +281,11 @@ fn furnish(address: IpAddr) -> std::io::Result<[u8; 6]> {
     link::set_up(&mut socket, lo.ifindex, true)?;
     link::set_up(&mut socket, eth0.ifindex, true)?;
     let prefix = if address.is_ipv4() { 32 } else { 128 };
-    link::NewAddress { ifindex: eth0.ifindex, address, prefix, aside: false }.add(&mut socket)?;
+    NewAddress { ifindex: eth0.ifindex, address, prefix, explicit_only: false }.add(&mut socket)?;
     let default = NewRoute {
         destination: if address.is_ipv4() { IpNet::V4(Ipv4Net::default()) } else { IpNet::V6(Ipv6Net::default()) },
         table: TABLE_MAIN,
-        kind: UNICAST,
+        kind: RouteType::Unicast,
         protocol: crate::routes::PROTOCOL,
         interface: eth0.ifindex,
         gateway: None,

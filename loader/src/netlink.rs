@@ -1,26 +1,32 @@
 //! Netlink: requests and dumps on sockets of any network namespace.
 //!
-//! Synchronous and small on purpose: the same socket type serves routing, socket diagnosis and namespace ids, in our own
-//! and in foreign network namespaces (a socket belongs to the namespace it was made in). Answers come from the kernel,
-//! yet lengths in them are checked all the same.
+//! The socket is synchronous and small on purpose: one type serves routing, socket diagnosis and namespace ids, in our own
+//! and in other network namespaces (a socket belongs to the namespace it was made in). The messages are those of the
+//! `netlink-packet-*` crates.
 
+pub(crate) mod address;
 pub(crate) mod link;
 mod message;
 pub(crate) mod nsid;
 pub(crate) mod route;
 pub(crate) mod rule;
+pub(crate) mod sock_diag;
 pub(crate) mod tc;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use netlink_packet_core::{
+    DoneBuffer, ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkSerializable,
+};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
     sockopt,
 };
 use nix::sys::time::TimeVal;
 
-pub(crate) use message::{Message, attributes, u16_at, u32_at};
+use message::attributes;
 
 /// Bytes of a receive buffer: the kernel's dumps fill at most 32 KiB a message.
 const BUFFER: usize = 64 * 1024;
@@ -30,10 +36,6 @@ const DUMP_ATTEMPTS: u32 = 8;
 const ANSWER_SECONDS: i64 = 5;
 /// Receive buffer of a listening socket, in bytes: some thousand events.
 const EVENT_BUFFER: usize = 4 * 1024 * 1024;
-
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_DUMP_INTR: u16 = 0x10;
 
 /// `NETLINK_GET_STRICT_CHK`: the kernel looks at the filters in a dump request.
 const GET_STRICT_CHK: libc::c_int = 12;
@@ -106,50 +108,54 @@ impl Socket {
     pub(crate) fn received(&self, kinds: &mut Vec<u16>) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         let length = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        kinds.extend(message::messages(&buffer[..length]).map(|m| m.kind));
+        kinds.extend(message::split(&buffer[..length]).map(|m| m.message_type()));
         Ok(())
     }
 
-    /// Sends a request and waits for its acknowledgement.
-    pub(crate) fn acknowledged(&mut self, message: Message) -> io::Result<()> {
-        self.transact(message, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &mut |_, _| {}).map(drop)
+    /// Sends a request, with flags such as `NLM_F_CREATE`, and waits for its acknowledgement.
+    pub(crate) fn acknowledged(&mut self, request: impl NetlinkSerializable, flags: u16) -> io::Result<()> {
+        let (bytes, sequence) = self.encode(request, NLM_F_REQUEST | NLM_F_ACK | flags);
+        self.transact(&bytes, sequence, &mut |_, _| {}).map(drop)
     }
 
-    /// Sends a request and takes the one answer.
-    pub(crate) fn ask(&mut self, message: Message) -> io::Result<Vec<u8>> {
+    /// Sends a request and takes the payload of the one answer.
+    pub(crate) fn ask(&mut self, request: impl NetlinkSerializable) -> io::Result<Vec<u8>> {
         let mut answer = None;
-        self.transact(message, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &mut |_, payload| {
+        let (bytes, sequence) = self.encode(request, NLM_F_REQUEST | NLM_F_ACK);
+        self.transact(&bytes, sequence, &mut |_, payload| {
             answer.get_or_insert_with(|| payload.to_vec());
         })?;
         answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 
-    /// Dumps: calls `each` with every answer's type and payload. A dump interrupted by changes starts again, and what
-    /// `collect` returns is built anew.
+    /// Dumps: calls `each` with every answer's type and payload. A dump that a change interrupted starts again with an empty
+    /// result.
     pub(crate) fn dump<T>(
         &mut self,
-        message: &Message,
+        request: &(impl NetlinkSerializable + Clone),
         mut each: impl FnMut(&mut Vec<T>, u16, &[u8]),
     ) -> io::Result<Vec<T>> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut found = Vec::new();
-            let whole =
-                self.transact(message.clone(), libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &mut |kind, payload| {
-                    each(&mut found, kind, payload);
-                })?;
-            if whole {
+            let (bytes, sequence) = self.encode(request.clone(), NLM_F_REQUEST | NLM_F_DUMP);
+            let complete = self.transact(&bytes, sequence, &mut |kind, payload| each(&mut found, kind, payload))?;
+            if complete {
                 return Ok(found);
             }
         }
         Err(io::Error::new(io::ErrorKind::Interrupted, "the tables change faster than they can be read"))
     }
 
-    /// `false`: the dump was interrupted.
-    fn transact(&mut self, message: Message, flags: libc::c_int, each: &mut dyn FnMut(u16, &[u8])) -> io::Result<bool> {
+    /// The bytes of a request, and its number, which the answers carry.
+    fn encode(&mut self, request: impl NetlinkSerializable, flags: u16) -> (Vec<u8>, u32) {
         self.sequence = self.sequence.wrapping_add(1);
-        let bytes = message.finish(u16::try_from(flags).unwrap_or(0), self.sequence);
-        send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty())?;
-        let mut whole = true;
+        (message::encode(request, flags, self.sequence), self.sequence)
+    }
+
+    /// Sends a request and passes its answers on; `false`: a change interrupted the dump.
+    fn transact(&mut self, request: &[u8], sequence: u32, each: &mut dyn FnMut(u16, &[u8])) -> io::Result<bool> {
+        send(self.fd.as_raw_fd(), request, MsgFlags::empty())?;
+        let mut complete = true;
         let mut buffer = vec![0; BUFFER];
         loop {
             let length = match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -157,23 +163,27 @@ impl Socket {
                 Err(nix::errno::Errno::EAGAIN) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
                 other => other?,
             };
-            for answer in message::messages(&buffer[..length]) {
+            for answer in message::split(&buffer[..length]) {
                 // An answer to an earlier request that timed out.
-                if answer.sequence != self.sequence {
+                if answer.sequence_number() != sequence {
                     continue;
                 }
-                whole &= answer.flags & NLM_F_DUMP_INTR == 0;
-                match answer.kind {
+                complete &= answer.flags() & NLM_F_DUMP_INTR == 0;
+                let payload = answer.payload();
+                match answer.message_type() {
                     NLMSG_ERROR => {
-                        let code = u32_at(answer.payload, 0).unwrap_or(0).cast_signed();
-                        return if code == 0 { Ok(whole) } else { Err(io::Error::from_raw_os_error(-code)) };
+                        let code = ErrorBuffer::new_checked(payload).ok().and_then(|error| error.code());
+                        return match code {
+                            None => Ok(complete),
+                            Some(code) => Err(io::Error::from_raw_os_error(-code.get())),
+                        };
                     }
                     NLMSG_DONE => {
-                        // A dump's own error, if there was one, stands in its last message.
-                        let code = u32_at(answer.payload, 0).unwrap_or(0).cast_signed();
-                        return if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(whole) };
+                        // The last message of a dump carries the dump's own error, if there was one.
+                        let code = DoneBuffer::new_checked(payload).map_or(0, |done| done.code());
+                        return if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(complete) };
                     }
-                    kind => each(kind, answer.payload),
+                    kind => each(kind, payload),
                 }
             }
         }
