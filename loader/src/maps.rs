@@ -11,27 +11,30 @@ use brattice_abi as abi;
 
 use crate::hook::Hook;
 use crate::pins::Pins;
-use crate::{Error, Result, sys};
+use crate::sys::{self, Map};
+use crate::{Error, Result};
 
 /// A map in the kernel, opened.
 #[derive(Debug)]
 struct Handle {
-    fd: OwnedFd,
+    map: Map,
     name: &'static str,
-    capacity: u32,
-    value_size: u32,
 }
 
 impl Handle {
     fn open(pins: &Pins, name: &'static str) -> Result<Arc<Self>> {
-        let fd = sys::obj_get(&pins.map(name)).map_err(Error::bpf(format!("opening the pinned map {name}")))?;
-        let info = sys::map_info(fd.as_fd()).map_err(Error::bpf(format!("asking for map {name}")))?;
-        Ok(Arc::new(Self { fd, name, capacity: info.max_entries, value_size: info.value_size }))
+        let map = Map::open(&pins.map(name)).map_err(Error::bpf(format!("opening the pinned map {name}")))?;
+        Ok(Arc::new(Self { map, name }))
+    }
+
+    /// Most entries.
+    fn capacity(&self) -> u32 {
+        self.map.info.max_entries
     }
 
     fn error(&self, what: &str, source: io::Error) -> Error {
         match source.raw_os_error() {
-            Some(libc::E2BIG | libc::ENOSPC) => Error::Full { map: self.name.into(), capacity: self.capacity },
+            Some(libc::E2BIG | libc::ENOSPC) => Error::Full { map: self.name.into(), capacity: self.capacity() },
             _ => Error::Bpf { what: format!("{what} map {}", self.name), source },
         }
     }
@@ -51,8 +54,22 @@ impl<K, V> Clone for Table<K, V> {
 }
 
 impl<K: Pod, V: Pod> Table<K, V> {
-    fn new(handle: &Arc<Handle>) -> Self {
-        Self { handle: Arc::clone(handle), types: PhantomData }
+    /// Opens a pinned map whose keys and values have the sizes of these types.
+    fn open(pins: &Pins, name: &'static str) -> Result<Self> {
+        let handle = Handle::open(pins, name)?;
+        let (key, value) = (size_of::<K>(), size_of::<V>());
+        let info = &handle.map.info;
+        if (info.key_size as usize, handle.map.value_bytes()) != (key, value) {
+            return Err(Error::Layout {
+                name: format!("map {name}"),
+                detail: format!(
+                    "its keys and values have {} and {} bytes, not {key} and {value}",
+                    info.key_size,
+                    handle.map.value_bytes()
+                ),
+            });
+        }
+        Ok(Self { handle, types: PhantomData })
     }
 
     /// The value of a key.
@@ -65,7 +82,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     fn read(&self, key: &[u8]) -> Result<Option<V>> {
         let mut value = vec![0; size_of::<V>()];
-        match sys::lookup(self.handle.fd.as_fd(), key, &mut value) {
+        match self.handle.map.lookup(key, &mut value) {
             Ok(()) => Ok(sys::from_bytes(&value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(self.handle.error("reading", error)),
@@ -77,7 +94,9 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     /// [`Error::Full`] at the map's limit.
     pub fn insert(&self, key: &K, value: &V) -> Result<()> {
-        sys::update(self.handle.fd.as_fd(), sys::bytes_of(key), sys::bytes_of(value))
+        self.handle
+            .map
+            .update(sys::bytes_of(key), sys::bytes_of(value))
             .map_err(|error| self.handle.error("writing", error))
     }
 
@@ -86,7 +105,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     /// When the kernel refuses.
     pub fn remove(&self, key: &K) -> Result<()> {
-        match sys::delete(self.handle.fd.as_fd(), sys::bytes_of(key)) {
+        match self.handle.map.delete(sys::bytes_of(key)) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(self.handle.error("writing", error)),
             _ => Ok(()),
         }
@@ -111,11 +130,11 @@ impl<K: Pod, V: Pod> Table<K, V> {
         let mut keys: Vec<Vec<u8>> = Vec::new();
         let mut next = vec![0; size_of::<K>()];
         // When the last key is removed meanwhile, the kernel starts over; the bound ends a walk that never gets through.
-        let bound = u64::from(self.handle.capacity) * 2;
+        let bound = u64::from(self.handle.capacity()) * 2;
         for _ in 0..bound {
             let last = keys.last().map(Vec::as_slice);
-            let more = sys::next_key(self.handle.fd.as_fd(), last, &mut next)
-                .map_err(|error| self.handle.error("reading", error))?;
+            let more =
+                self.handle.map.next_key(last, &mut next).map_err(|error| self.handle.error("reading", error))?;
             if !more {
                 break;
             }
@@ -145,109 +164,104 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// When the kernel refuses.
     pub fn is_empty(&self) -> Result<bool> {
         let mut next = vec![0; size_of::<K>()];
-        sys::next_key(self.handle.fd.as_fd(), None, &mut next)
-            .map(|more| !more)
-            .map_err(|error| self.handle.error("reading", error))
+        self.handle.map.next_key(None, &mut next).map(|more| !more).map_err(|error| self.handle.error("reading", error))
     }
 
     /// Most entries.
     #[must_use]
     pub fn capacity(&self) -> u32 {
-        self.handle.capacity
+        self.handle.capacity()
     }
 }
 
 /// All maps. Cheap to clone; clones are the same maps.
 #[derive(Clone, Debug)]
 pub struct Maps {
-    config: Arc<Handle>,
-    workloads: Arc<Handle>,
-    aliases: Arc<Handle>,
-    targets: Arc<Handle>,
-    listeners: Arc<Handle>,
+    config: Table<u32, abi::Config>,
+    workloads: Table<abi::WorkloadKey, abi::Workload>,
+    aliases: Table<abi::Address, abi::Alias>,
+    hosts: Table<abi::HostKey, abi::Host>,
+    targets: Table<abi::TargetKey, u32>,
+    listeners: Table<abi::ListenerKey, abi::Listener>,
+    switches: Table<abi::SwitchKey, abi::Switch>,
+    half_open_counts: Table<u32, abi::HalfOpenCount>,
+    workers: Table<u32, abi::WorkerState>,
     sockets: Arc<Handle>,
-    switches: Arc<Handle>,
-    half_open_counts: Arc<Handle>,
     counters: Arc<Handle>,
     events: Arc<Handle>,
-    workers: Arc<Handle>,
-    hosts: Arc<Handle>,
     /// Only the programs use these.
     kernel_only: [Arc<Handle>; 3],
-    /// CPUs that per-CPU values have room for.
-    cpus: usize,
 }
 
 impl Maps {
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
         Ok(Self {
-            config: Handle::open(pins, abi::CONFIG)?,
-            workloads: Handle::open(pins, abi::WORKLOADS)?,
-            aliases: Handle::open(pins, abi::ALIASES)?,
-            targets: Handle::open(pins, abi::TARGETS)?,
-            listeners: Handle::open(pins, abi::LISTENERS)?,
+            config: Table::open(pins, abi::CONFIG)?,
+            workloads: Table::open(pins, abi::WORKLOADS)?,
+            aliases: Table::open(pins, abi::ALIASES)?,
+            hosts: Table::open(pins, abi::HOSTS)?,
+            targets: Table::open(pins, abi::TARGETS)?,
+            listeners: Table::open(pins, abi::LISTENERS)?,
+            switches: Table::open(pins, abi::SWITCHES)?,
+            half_open_counts: Table::open(pins, abi::HALF_OPEN_COUNTS)?,
+            workers: Table::open(pins, abi::WORKERS)?,
             sockets: Handle::open(pins, abi::SOCKETS)?,
-            switches: Handle::open(pins, abi::SWITCHES)?,
-            half_open_counts: Handle::open(pins, abi::HALF_OPEN_COUNTS)?,
             counters: Handle::open(pins, abi::COUNTERS)?,
             events: Handle::open(pins, abi::EVENTS)?,
-            workers: Handle::open(pins, abi::WORKERS)?,
-            hosts: Handle::open(pins, abi::HOSTS)?,
             kernel_only: [
                 Handle::open(pins, abi::INTERCEPTS)?,
                 Handle::open(pins, abi::INTERCEPT_COUNTS)?,
                 Handle::open(pins, abi::HALF_OPEN)?,
             ],
-            cpus: aya::util::nr_cpus().map_err(|(path, e)| Error::io(format!("reading {path}"))(e))?,
         })
-    }
-
-    /// (interface, address) → workload: what `workload_ingress` accepts.
-    #[must_use]
-    pub fn workloads(&self) -> Table<abi::WorkloadKey, abi::Workload> {
-        Table::new(&self.workloads)
-    }
-
-    /// Alias → where it is delivered.
-    #[must_use]
-    pub fn aliases(&self) -> Table<abi::Address, abi::Alias> {
-        Table::new(&self.aliases)
-    }
-
-    /// Which processes of the host are workloads.
-    #[must_use]
-    pub fn hosts(&self) -> Table<abi::HostKey, abi::Host> {
-        Table::new(&self.hosts)
-    }
-
-    /// What the engine may connect to; the value is 1.
-    #[must_use]
-    pub fn targets(&self) -> Table<abi::TargetKey, u32> {
-        Table::new(&self.targets)
-    }
-
-    /// What `vip_listener` answers.
-    #[must_use]
-    pub fn listeners(&self) -> Table<abi::ListenerKey, abi::Listener> {
-        Table::new(&self.listeners)
-    }
-
-    /// Bypasses and detachments in force.
-    #[must_use]
-    pub fn switches(&self) -> Table<abi::SwitchKey, abi::Switch> {
-        Table::new(&self.switches)
     }
 
     /// The configuration: one entry with key 0, which cannot be removed.
     #[must_use]
     pub fn config(&self) -> Table<u32, abi::Config> {
-        Table::new(&self.config)
+        self.config.clone()
+    }
+
+    /// (interface, address) → workload: what `workload_ingress` accepts.
+    #[must_use]
+    pub fn workloads(&self) -> Table<abi::WorkloadKey, abi::Workload> {
+        self.workloads.clone()
+    }
+
+    /// Alias → where it is delivered.
+    #[must_use]
+    pub fn aliases(&self) -> Table<abi::Address, abi::Alias> {
+        self.aliases.clone()
+    }
+
+    /// Which processes of the host are workloads.
+    #[must_use]
+    pub fn hosts(&self) -> Table<abi::HostKey, abi::Host> {
+        self.hosts.clone()
+    }
+
+    /// What the engine may connect to; the value is 1.
+    #[must_use]
+    pub fn targets(&self) -> Table<abi::TargetKey, u32> {
+        self.targets.clone()
+    }
+
+    /// What `vip_listener` answers.
+    #[must_use]
+    pub fn listeners(&self) -> Table<abi::ListenerKey, abi::Listener> {
+        self.listeners.clone()
+    }
+
+    /// Bypasses and detachments in force.
+    #[must_use]
+    pub fn switches(&self) -> Table<abi::SwitchKey, abi::Switch> {
+        self.switches.clone()
     }
 
     /// Half-open connections by workload number.
     #[must_use]
     pub fn half_open_counts(&self) -> Table<u32, abi::HalfOpenCount> {
-        Table::new(&self.half_open_counts)
+        self.half_open_counts.clone()
     }
 
     /// Puts a listening (or bound UDP) socket into a slot, in place of what is there.
@@ -255,11 +269,11 @@ impl Maps {
     /// # Errors
     /// When the kernel refuses: no such slot, or no listening socket.
     pub fn set_socket(&self, slot: u32, socket: BorrowedFd<'_>) -> Result<()> {
-        let fd = socket.as_raw_fd();
-        let wide = u64::from(fd.cast_unsigned()).to_ne_bytes();
-        let narrow = fd.to_ne_bytes();
-        let value: &[u8] = if self.sockets.value_size == 8 { &wide } else { &narrow };
-        sys::update(self.sockets.fd.as_fd(), &slot.to_ne_bytes(), value)
+        // Eight bytes, as of the map whose cookies are read.
+        let value = u64::from(socket.as_raw_fd().cast_unsigned()).to_ne_bytes();
+        self.sockets
+            .map
+            .update(&slot.to_ne_bytes(), &value)
             .map_err(Error::bpf(format!("putting a socket into slot {slot}")))
     }
 
@@ -268,7 +282,7 @@ impl Maps {
     /// # Errors
     /// When the kernel refuses.
     pub fn clear_socket(&self, slot: u32) -> Result<()> {
-        match sys::delete(self.sockets.fd.as_fd(), &slot.to_ne_bytes()) {
+        match self.sockets.map.delete(&slot.to_ne_bytes()) {
             // The kernel says EINVAL for an empty slot.
             Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
                 Err(Error::bpf(format!("emptying slot {slot}"))(error))
@@ -284,7 +298,7 @@ impl Maps {
     /// When the kernel refuses.
     pub fn socket_cookie(&self, slot: u32) -> Result<Option<u64>> {
         let mut cookie = [0; 8];
-        match sys::lookup(self.sockets.fd.as_fd(), &slot.to_ne_bytes(), &mut cookie) {
+        match self.sockets.map.lookup(&slot.to_ne_bytes(), &mut cookie) {
             Ok(()) => Ok(Some(u64::from_ne_bytes(cookie))),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(Error::bpf(format!("reading slot {slot}"))(error)),
@@ -296,10 +310,12 @@ impl Maps {
     /// # Errors
     /// When the kernel refuses.
     pub fn counters(&self) -> Result<Vec<(u32, u64)>> {
-        let mut values = vec![0; self.cpus * size_of::<u64>()];
-        (0..self.counters.capacity)
+        let mut values = vec![0; self.counters.map.value_bytes()];
+        (0..self.counters.capacity())
             .map(|index| {
-                sys::lookup(self.counters.fd.as_fd(), &index.to_ne_bytes(), &mut values)
+                self.counters
+                    .map
+                    .lookup(&index.to_ne_bytes(), &mut values)
                     .map_err(|error| self.counters.error("reading", error))?;
                 let sum = values
                     .chunks_exact(size_of::<u64>())
@@ -315,9 +331,8 @@ impl Maps {
     /// # Errors
     /// When the kernel refuses.
     pub fn worker_states(&self, count: u32) -> Result<Vec<abi::WorkerState>> {
-        let table = Table::<u32, abi::WorkerState>::new(&self.workers);
-        let count = count.min(self.workers.capacity);
-        Ok((0..count).map(|w| table.get(&w)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+        let count = count.min(self.workers.capacity());
+        Ok((0..count).map(|w| self.workers.get(&w)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// A descriptor of the workers' map, for the engine to map into its memory.
@@ -325,34 +340,34 @@ impl Maps {
     /// # Errors
     /// When no descriptor is left.
     pub fn workers_fd(&self) -> Result<OwnedFd> {
-        self.workers.fd.try_clone().map_err(Error::io("duplicating the descriptor of map WORKERS"))
+        self.workers.handle.map.try_clone_fd().map_err(Error::io("duplicating the descriptor of map WORKERS"))
     }
 
     pub(crate) fn events_fd(&self) -> Result<OwnedFd> {
-        self.events.fd.try_clone().map_err(Error::io("duplicating the descriptor of map EVENTS"))
+        self.events.map.try_clone_fd().map_err(Error::io("duplicating the descriptor of map EVENTS"))
     }
 
     /// Pins again what is pinned no longer; whether there was any.
     pub(crate) fn repin(&self, pins: &Pins) -> Result<bool> {
         let mut any = false;
         let own = [
-            &self.config,
-            &self.workloads,
-            &self.aliases,
-            &self.targets,
-            &self.listeners,
+            &self.config.handle,
+            &self.workloads.handle,
+            &self.aliases.handle,
+            &self.hosts.handle,
+            &self.targets.handle,
+            &self.listeners.handle,
+            &self.switches.handle,
+            &self.half_open_counts.handle,
+            &self.workers.handle,
             &self.sockets,
-            &self.switches,
-            &self.half_open_counts,
             &self.counters,
             &self.events,
-            &self.workers,
-            &self.hosts,
         ];
         for handle in own.into_iter().chain(&self.kernel_only) {
             let path = pins.map(handle.name);
             if !path.exists() {
-                sys::obj_pin(handle.fd.as_fd(), &path).map_err(Error::bpf(format!("pinning map {}", handle.name)))?;
+                sys::obj_pin(handle.map.as_fd(), &path).map_err(Error::bpf(format!("pinning map {}", handle.name)))?;
                 any = true;
             }
         }
@@ -367,12 +382,5 @@ impl Maps {
 pub fn open_pinned_switches(bpffs: &Path) -> Result<Table<abi::SwitchKey, abi::Switch>> {
     let pins = Pins::new(bpffs, Hook::Tcx);
     pins.check()?;
-    let handle = Handle::open(&pins, abi::SWITCHES)?;
-    if handle.value_size as usize != size_of::<abi::Switch>() {
-        return Err(Error::Layout {
-            name: "map SWITCHES".into(),
-            detail: format!("its values have {} bytes", handle.value_size),
-        });
-    }
-    Ok(Table::new(&handle))
+    Table::open(&pins, abi::SWITCHES)
 }

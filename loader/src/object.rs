@@ -8,7 +8,7 @@ use aya::programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, SkLo
 use brattice_abi as abi;
 
 use crate::pins::{PROGRAMS, Pins};
-use crate::sys::{self, ProgramInfo};
+use crate::sys::{self, Map, ProgramInfo};
 use crate::{Error, Result, cgroups};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/brattice.bpf.o"));
@@ -212,8 +212,8 @@ fn open_programs(pins: &Pins) -> Result<Programs> {
 pub(crate) fn adopt(pins: &Pins) -> Result<Programs> {
     let mut ids = BTreeSet::new();
     for (name, wanted) in shapes()? {
-        let map = sys::obj_get(&pins.map(name)).map_err(Error::bpf(format!("opening the pinned map {name}")))?;
-        let info = sys::map_info(map.as_fd()).map_err(Error::bpf(format!("asking for map {name}")))?;
+        let map = Map::open(&pins.map(name)).map_err(Error::bpf(format!("opening the pinned map {name}")))?;
+        let info = map.info;
         let found = Shape { kind: info.kind, key: info.key_size, value: info.value_size, entries: info.max_entries };
         if let Some(detail) = found.differs(wanted) {
             return Err(Error::Layout { name: format!("map {name}"), detail });

@@ -1,41 +1,33 @@
 //! bpf(2), as far as aya does not show it: map elements by bytes, link and program facts, TCX order by ifindex.
-//!
-//! The kernel's `union bpf_attr` is written by offset (`include/uapi/linux/bpf.h`; offsets never change).
 
-use std::ffi::CString;
+use std::ffi::{CString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-const MAP_CREATE: libc::c_long = 0;
-const MAP_LOOKUP_ELEM: libc::c_long = 1;
-const MAP_UPDATE_ELEM: libc::c_long = 2;
-const MAP_DELETE_ELEM: libc::c_long = 3;
-const MAP_GET_NEXT_KEY: libc::c_long = 4;
-const PROG_LOAD: libc::c_long = 5;
-const OBJ_PIN: libc::c_long = 6;
-const OBJ_GET: libc::c_long = 7;
-const PROG_GET_FD_BY_ID: libc::c_long = 13;
-const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-const PROG_QUERY: libc::c_long = 16;
-const LINK_CREATE: libc::c_long = 28;
-const LINK_DETACH: libc::c_long = 34;
+use aya_obj::generated::{
+    BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_map_type,
+    bpf_prog_info, bpf_prog_type,
+};
 
-const MAP_TYPE_SOCKMAP: u32 = 15;
-const LINK_TYPE_CGROUP: u32 = 3;
-const PROGRAM_SK_LOOKUP: u32 = 30;
-const LINK_TYPE_NETNS: u32 = 5;
-const LINK_TYPE_TCX: u32 = 11;
-const ATTACH_SK_LOOKUP: u32 = 36;
-const ATTACH_TCX_INGRESS: u32 = 46;
-const ATTACH_TCX_EGRESS: u32 = 47;
-/// `BPF_F_BEFORE` without a relative program: at the head of the list.
-const F_BEFORE: u32 = 1 << 3;
+const TCX_INGRESS: u32 = bpf_attach_type::BPF_TCX_INGRESS as u32;
+const TCX_EGRESS: u32 = bpf_attach_type::BPF_TCX_EGRESS as u32;
+const SK_LOOKUP: u32 = bpf_attach_type::BPF_SK_LOOKUP as u32;
+const LINK_CGROUP: u32 = bpf_link_type::BPF_LINK_TYPE_CGROUP as u32;
+const LINK_NETNS: u32 = bpf_link_type::BPF_LINK_TYPE_NETNS as u32;
+const LINK_TCX: u32 = bpf_link_type::BPF_LINK_TYPE_TCX as u32;
+/// Kinds of maps that have a value for each CPU.
+const PER_CPU: [u32; 4] = [
+    bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH as u32,
+    bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32,
+    bpf_map_type::BPF_MAP_TYPE_LRU_PERCPU_HASH as u32,
+    bpf_map_type::BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE_DEPRECATED as u32,
+];
 /// Most programs asked for on one attach point; the kernel's own limit for TCX is 64 (`BPF_MPROG_MAX`).
-const MAX_QUERY: usize = 64;
+const MAX_QUERY: u32 = 64;
 /// Most maps of a program that are read back.
-const MAX_PROGRAM_MAPS: usize = 64;
+const MAX_PROGRAM_MAPS: u32 = 64;
 
 /// Side of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,64 +39,64 @@ pub(crate) enum Side {
 impl Side {
     const fn attach_type(self) -> u32 {
         match self {
-            Self::Ingress => ATTACH_TCX_INGRESS,
-            Self::Egress => ATTACH_TCX_EGRESS,
+            Self::Ingress => TCX_INGRESS,
+            Self::Egress => TCX_EGRESS,
         }
     }
 }
 
-/// `union bpf_attr`.
-struct Attr([u8; 144]);
-
-impl Attr {
-    const fn new() -> Self {
-        Self([0; 144])
-    }
-    fn u32(mut self, offset: usize, value: u32) -> Self {
-        self.0[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-        self
-    }
-    fn u64(mut self, offset: usize, value: u64) -> Self {
-        self.0[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
-        self
-    }
-    fn fd(self, offset: usize, fd: BorrowedFd<'_>) -> Self {
-        self.u32(offset, fd.as_raw_fd().cast_unsigned())
-    }
-    fn read(self, offset: usize, bytes: &[u8]) -> Self {
-        self.u64(offset, bytes.as_ptr() as u64)
-    }
-    fn write(self, offset: usize, bytes: &mut [u8]) -> Self {
-        self.u64(offset, bytes.as_mut_ptr() as u64)
-    }
-
-    /// The system call. Every pointer in `self` must point to a buffer as long as the command reads or writes.
-    #[allow(unsafe_code)]
-    fn call(&mut self, command: libc::c_long) -> io::Result<i32> {
-        // SAFETY: the attr is 144 bytes, writable, and zero where unused; the callers below put only pointers into it that
-        // outlive this call and have the size the command expects.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_mut_ptr(), self.0.len()) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(result).unwrap_or(i32::MAX)) }
-    }
-
-    /// For commands that answer with a new descriptor.
-    #[allow(unsafe_code)]
-    fn call_fd(&mut self, command: libc::c_long) -> io::Result<OwnedFd> {
-        let fd = self.call(command)?;
-        // SAFETY: the kernel has just given us this descriptor (close-on-exec); nobody else owns it.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
+/// A value of a type of the kernel's that has zeros everywhere: an attribute, or information to be filled in.
+///
+/// # Safety
+/// `T` must be a plain C type for which zeros are a value.
+#[allow(unsafe_code)]
+unsafe fn zeroed<T>() -> T {
+    // SAFETY: the caller says that zeros are a value of the type.
+    unsafe { std::mem::zeroed() }
 }
 
-fn word(bytes: &[u8], offset: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[offset..offset + 4]);
-    u32::from_ne_bytes(word)
+/// Attributes of a command. Their fields are then set one by one, in place, so that all else stays zero as the kernel asks.
+#[allow(unsafe_code)]
+fn attributes() -> bpf_attr {
+    // SAFETY: a union of structures of integers.
+    unsafe { zeroed() }
 }
 
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// The system call.
+///
+/// # Safety
+/// Every pointer in the attributes must point to memory that the command may read or write for as long as the attributes, or
+/// what is known of the map or object, say.
+#[allow(unsafe_code)]
+unsafe fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<i32> {
+    let command = command as libc::c_long;
+    // SAFETY: the attributes are writable and have the size that is told; the pointers in them are the caller's.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<bpf_attr>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(i32::try_from(result).expect("bpf(2) answers with an int"))
+}
+
+/// For commands that answer with a new descriptor.
+///
+/// # Safety
+/// As for [`bpf`], and the command must be such a one.
+#[allow(unsafe_code)]
+unsafe fn bpf_fd(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the pointers are the caller's; the kernel has just given us this descriptor (close-on-exec), which nobody else
+    // owns.
+    unsafe { Ok(OwnedFd::from_raw_fd(bpf(command, attributes)?)) }
+}
+
+fn text(bytes: &[c_char]) -> String {
+    let bytes: Vec<u8> = bytes.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn path_text(path: &Path) -> io::Result<CString> {
@@ -112,53 +104,144 @@ fn path_text(path: &Path) -> io::Result<CString> {
 }
 
 /// Opens a pin.
+#[allow(unsafe_code)]
 pub(crate) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     let path = path_text(path)?;
-    Attr::new().read(0, path.as_bytes_with_nul()).call_fd(OBJ_GET)
+    let mut attr = attributes();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    // SAFETY: the path is a string with its zero that lives through the call.
+    unsafe { bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr) }
 }
 
 /// Pins a map, program or link.
+#[allow(unsafe_code)]
 pub(crate) fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = path_text(path)?;
-    Attr::new().read(0, path.as_bytes_with_nul()).fd(8, fd).call(OBJ_PIN).map(drop)
+    let mut attr = attributes();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = number(fd);
+    // SAFETY: the path is a string with its zero that lives through the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr) }.map(drop)
 }
 
 /// A `SOCKMAP` with 8-byte values: only then does the kernel tell a slot's socket cookie.
+#[allow(unsafe_code)]
 pub(crate) fn sockmap_create(name: &str, slots: u32) -> io::Result<OwnedFd> {
-    let mut attr = Attr::new().u32(0, MAP_TYPE_SOCKMAP).u32(4, 4).u32(8, 8).u32(12, slots);
+    let mut map_name = [0; 16];
     // At most 15 bytes and a zero.
-    for (place, byte) in attr.0[28..43].iter_mut().zip(name.bytes()) {
-        *place = byte;
+    for (place, byte) in map_name[..15].iter_mut().zip(name.bytes()) {
+        *place = c_char::from_ne_bytes([byte]);
     }
-    attr.call_fd(MAP_CREATE)
+    let mut attr = attributes();
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_SOCKMAP as u32;
+    attr.__bindgen_anon_1.key_size = 4;
+    attr.__bindgen_anon_1.value_size = 8;
+    attr.__bindgen_anon_1.max_entries = slots;
+    attr.__bindgen_anon_1.map_name = map_name;
+    // SAFETY: there is no pointer in it.
+    unsafe { bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr) }
 }
 
-/// Reads an element; `value` must have the size the kernel writes for this map.
-pub(crate) fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
-    Attr::new().fd(0, map).read(8, key).write(16, value).call(MAP_LOOKUP_ELEM).map(drop)
+/// A map, opened. Keys and values are checked against the sizes that the kernel says it has.
+#[derive(Debug)]
+pub(crate) struct Map {
+    fd: OwnedFd,
+    pub(crate) info: MapInfo,
+    /// Bytes that the kernel reads and writes as a value: of a per-CPU map, one for each CPU.
+    value_bytes: usize,
 }
 
-/// Writes an element; sizes as for [`lookup`].
-pub(crate) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
-    Attr::new().fd(0, map).read(8, key).read(16, value).call(MAP_UPDATE_ELEM).map(drop)
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
-/// Removes an element.
-pub(crate) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
-    Attr::new().fd(0, map).read(8, key).call(MAP_DELETE_ELEM).map(drop)
-}
+impl Map {
+    /// Opens a pinned map.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let fd = obj_get(path)?;
+        let info = map_info(fd.as_fd())?;
+        let value_bytes = if PER_CPU.contains(&info.kind) {
+            let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+            (info.value_size as usize).next_multiple_of(8) * cpus
+        } else {
+            info.value_size as usize
+        };
+        Ok(Self { fd, info, value_bytes })
+    }
 
-/// The key after `key` (`None`: the first); `false` at the end.
-pub(crate) fn next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
-    let attr = Attr::new().fd(0, map);
-    let attr = match key {
-        Some(key) => attr.read(8, key),
-        None => attr,
-    };
-    match attr.write(16, next).call(MAP_GET_NEXT_KEY) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
+    /// Bytes of a value in [`Self::lookup`] and [`Self::update`].
+    pub(crate) fn value_bytes(&self) -> usize {
+        self.value_bytes
+    }
+
+    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Fails if a key or value does not have the map's size: the kernel would read or write beyond it.
+    fn check(&self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+        let fits =
+            key.len() == self.info.key_size as usize && value.is_none_or(|value| value.len() == self.value_bytes);
+        if fits {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "not the size of the map's entries"))
+        }
+    }
+
+    fn element(&self, key: &[u8]) -> bpf_attr {
+        let mut attr = attributes();
+        attr.__bindgen_anon_2.map_fd = number(self.fd.as_fd());
+        attr.__bindgen_anon_2.key = key.as_ptr() as u64;
+        attr
+    }
+
+    /// Reads an element into `value`.
+    #[allow(unsafe_code)]
+    pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+        self.check(key, Some(value))?;
+        let mut attr = self.element(key);
+        attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+        // SAFETY: both have the sizes that the kernel reads and writes, as just checked.
+        unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// Writes an element.
+    #[allow(unsafe_code)]
+    pub(crate) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.check(key, Some(value))?;
+        let mut attr = self.element(key);
+        attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
+        // SAFETY: both have the sizes that the kernel reads, as just checked.
+        unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// Removes an element.
+    #[allow(unsafe_code)]
+    pub(crate) fn delete(&self, key: &[u8]) -> io::Result<()> {
+        self.check(key, None)?;
+        // SAFETY: the key has the size that the kernel reads, as just checked.
+        unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut self.element(key)) }.map(drop)
+    }
+
+    /// Writes the key after `key` (`None`: the first) into `next`; `false` at the end.
+    #[allow(unsafe_code)]
+    pub(crate) fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+        self.check(next, None)?;
+        key.map_or(Ok(()), |key| self.check(key, None))?;
+        let mut attr = self.element(key.unwrap_or_default());
+        if key.is_none() {
+            attr.__bindgen_anon_2.key = 0;
+        }
+        attr.__bindgen_anon_2.__bindgen_anon_1.next_key = next.as_mut_ptr() as u64;
+        // SAFETY: both have the size that the kernel reads and writes, as just checked; no key is a null pointer.
+        match unsafe { bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) } {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -202,118 +285,177 @@ pub(crate) struct LinkInfo {
     pub(crate) target: Target,
 }
 
-fn info(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<()> {
-    let length = u32::try_from(buffer.len()).unwrap_or(0);
-    Attr::new().fd(0, fd).u32(4, length).write(8, buffer).call(OBJ_GET_INFO_BY_FD).map(drop)
+/// Lets the kernel fill in what it knows of an object.
+///
+/// # Safety
+/// `T` must be the kernel's information of objects of this kind, and pointers in it as the kernel asks.
+#[allow(unsafe_code)]
+unsafe fn info<T>(fd: BorrowedFd<'_>, information: &mut T) -> io::Result<()> {
+    let mut attr = attributes();
+    attr.info.bpf_fd = number(fd);
+    attr.info.info_len = u32::try_from(size_of::<T>()).expect("such a structure has some hundred bytes");
+    attr.info.info = std::ptr::from_mut(information) as u64;
+    // SAFETY: the information is writable and has the size that is told; what it points to is the caller's.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
 }
 
 /// Asks for a map's facts.
+#[allow(unsafe_code)]
 pub(crate) fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
-    let mut buffer = [0; 80];
-    info(fd, &mut buffer)?;
+    // SAFETY: a structure of integers, without a pointer.
+    let found: bpf_map_info = unsafe {
+        let mut found = zeroed();
+        info(fd, &mut found)?;
+        found
+    };
     Ok(MapInfo {
-        kind: word(&buffer, 0),
-        id: word(&buffer, 4),
-        key_size: word(&buffer, 8),
-        value_size: word(&buffer, 12),
-        max_entries: word(&buffer, 16),
+        kind: found.type_,
+        id: found.id,
+        key_size: found.key_size,
+        value_size: found.value_size,
+        max_entries: found.max_entries,
     })
 }
 
 /// Asks for a program's facts.
+#[allow(unsafe_code)]
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
-    let mut ids = [0_u8; MAX_PROGRAM_MAPS * 4];
-    let mut buffer = [0; 232];
-    buffer[52..56].copy_from_slice(&u32::try_from(MAX_PROGRAM_MAPS).unwrap_or(0).to_ne_bytes());
-    buffer[56..64].copy_from_slice(&(ids.as_mut_ptr() as u64).to_ne_bytes());
-    info(fd, &mut buffer)?;
-    let count = (word(&buffer, 52) as usize).min(MAX_PROGRAM_MAPS);
+    let mut map_ids = [0_u32; MAX_PROGRAM_MAPS as usize];
+    // SAFETY: a structure of integers; the pointer that is set has room for as many ids as are told.
+    let found: bpf_prog_info = unsafe {
+        let mut found: bpf_prog_info = zeroed();
+        found.nr_map_ids = MAX_PROGRAM_MAPS;
+        found.map_ids = map_ids.as_mut_ptr() as u64;
+        info(fd, &mut found)?;
+        found
+    };
     Ok(ProgramInfo {
-        id: word(&buffer, 4),
-        name: text(&buffer[64..80]),
-        map_ids: (0..count).map(|i| word(&ids, i * 4)).collect(),
-        verified: word(&buffer, 216),
-        translated: word(&buffer, 20),
-        machine: word(&buffer, 16),
+        id: found.id,
+        name: text(&found.name),
+        map_ids: map_ids.into_iter().take(found.nr_map_ids as usize).collect(),
+        verified: found.verified_insns,
+        translated: found.xlated_prog_len,
+        machine: found.jited_prog_len,
     })
 }
 
 /// Asks for a link's facts.
+#[allow(unsafe_code)]
 pub(crate) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    let mut buffer = [0; 64];
-    info(fd, &mut buffer)?;
-    let target = match (word(&buffer, 0), word(&buffer, 20)) {
-        (LINK_TYPE_TCX, ATTACH_TCX_INGRESS) => Target::Interface { ifindex: word(&buffer, 16), side: Side::Ingress },
-        (LINK_TYPE_TCX, ATTACH_TCX_EGRESS) => Target::Interface { ifindex: word(&buffer, 16), side: Side::Egress },
-        (LINK_TYPE_CGROUP, _) => {
-            let id = u64::from(word(&buffer, 16)) | u64::from(word(&buffer, 20)) << 32;
-            Target::Cgroup { id, hook: word(&buffer, 24) }
-        }
-        (LINK_TYPE_NETNS, ATTACH_SK_LOOKUP) => Target::Netns { inode: word(&buffer, 16) },
-        (kind, _) => Target::Other { kind },
+    // SAFETY: a structure of integers, without a pointer for the types of links that are ours.
+    let found: bpf_link_info = unsafe {
+        let mut found = zeroed();
+        info(fd, &mut found)?;
+        found
     };
-    Ok(LinkInfo { id: word(&buffer, 4), program_id: word(&buffer, 8), target })
+    // SAFETY: each is read for its own type only, and all are integers, of which every bit pattern is a value.
+    let target = unsafe {
+        let own = &found.__bindgen_anon_1;
+        match found.type_ {
+            LINK_TCX if own.tcx.attach_type == TCX_INGRESS => {
+                Target::Interface { ifindex: own.tcx.ifindex, side: Side::Ingress }
+            }
+            LINK_TCX if own.tcx.attach_type == TCX_EGRESS => {
+                Target::Interface { ifindex: own.tcx.ifindex, side: Side::Egress }
+            }
+            LINK_CGROUP => Target::Cgroup { id: own.cgroup.cgroup_id, hook: own.cgroup.attach_type },
+            LINK_NETNS if own.netns.attach_type == SK_LOOKUP => Target::Netns { inode: own.netns.netns_ino },
+            kind => Target::Other { kind },
+        }
+    };
+    Ok(LinkInfo { id: found.id, program_id: found.prog_id, target })
 }
 
 /// Loads an `sk_lookup` program that reads the interface a packet came by (from 5.17 on) and passes.
+#[allow(unsafe_code)]
 pub(crate) fn try_lookup_ingress() -> io::Result<OwnedFd> {
     // r0 = *(u32 *)(r1 + 64); r0 = SK_PASS; exit
     let code: [u64; 3] = [0x0000_0000_0040_1061, 0x0000_0001_0000_00b7, 0x95];
-    Attr::new()
-        .u32(0, PROGRAM_SK_LOOKUP)
-        .u32(4, 3)
-        .u64(8, code.as_ptr() as u64)
-        .u64(16, c"Apache-2.0".as_ptr() as u64)
-        .u32(68, ATTACH_SK_LOOKUP)
-        .call_fd(PROG_LOAD)
+    let mut attr = attributes();
+    attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_SK_LOOKUP as u32;
+    attr.__bindgen_anon_3.insn_cnt = 3;
+    attr.__bindgen_anon_3.insns = code.as_ptr() as u64;
+    attr.__bindgen_anon_3.license = c"Apache-2.0".as_ptr() as u64;
+    attr.__bindgen_anon_3.expected_attach_type = SK_LOOKUP;
+    // SAFETY: there are three instructions, and the licence is a string with its zero.
+    unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
 }
 
 /// The program with this id.
+#[allow(unsafe_code)]
 pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
-    Attr::new().u32(0, id).call_fd(PROG_GET_FD_BY_ID)
+    let mut attr = attributes();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    // SAFETY: there is no pointer in it.
+    unsafe { bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr) }
+}
+
+#[allow(unsafe_code)]
+fn attach(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
+    let mut attr = attributes();
+    attr.link_create.__bindgen_anon_1.prog_fd = number(program);
+    attr.link_create.__bindgen_anon_2.target_fd = target;
+    attr.link_create.attach_type = attach_type;
+    attr.link_create.flags = flags;
+    // SAFETY: there is no pointer in it.
+    unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }
 
 /// Attaches a TCX program at the head of an interface's list, so that nobody else's program hides packets from it.
 pub(crate) fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32, side: Side) -> io::Result<OwnedFd> {
-    Attr::new().fd(0, program).u32(4, ifindex).u32(8, side.attach_type()).u32(12, F_BEFORE).call_fd(LINK_CREATE)
+    // "Before" without another program means: before all.
+    attach(program, ifindex, side.attach_type(), BPF_F_BEFORE)
 }
 
 /// Attaches an `sk_lookup` program to a network namespace.
 pub(crate) fn attach_sk_lookup(program: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    Attr::new().fd(0, program).fd(4, namespace).u32(8, ATTACH_SK_LOOKUP).call_fd(LINK_CREATE)
+    attach(program, number(namespace), SK_LOOKUP, 0)
 }
 
 /// Attaches a program to a cgroup, beside those of others; `hook` is its `BPF_CGROUP_*` attach type.
 pub(crate) fn attach_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {
-    Attr::new().fd(0, program).fd(4, cgroup).u32(8, hook).call_fd(LINK_CREATE)
+    attach(program, number(cgroup), hook, 0)
 }
 
 /// Detaches a link, whoever else holds it.
+#[allow(unsafe_code)]
 pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
-    Attr::new().fd(0, link).call(LINK_DETACH).map(drop)
+    let mut attr = attributes();
+    attr.link_detach.link_fd = number(link);
+    // SAFETY: there is no pointer in it.
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr) }.map(drop)
 }
 
 /// Ids of the TCX programs of an interface, in the order in which they run.
 pub(crate) fn query_tcx(ifindex: u32, side: Side) -> io::Result<Vec<u32>> {
-    query(Attr::new().u32(0, ifindex), side.attach_type())
+    query(ifindex, side.attach_type())
 }
 
 /// Ids of the `sk_lookup` programs of a network namespace.
 pub(crate) fn query_sk_lookup(namespace: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
-    query(Attr::new().fd(0, namespace), ATTACH_SK_LOOKUP)
+    query(number(namespace), SK_LOOKUP)
 }
 
 /// Ids of the programs of a cgroup that are attached as `attach_type`.
 pub(crate) fn query_cgroup(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
-    query(Attr::new().fd(0, cgroup), attach_type)
+    query(number(cgroup), attach_type)
 }
 
-fn query(attr: Attr, attach_type: u32) -> io::Result<Vec<u32>> {
-    let mut ids = [0_u8; MAX_QUERY * 4];
-    let mut attr = attr.u32(4, attach_type).write(16, &mut ids).u32(24, u32::try_from(MAX_QUERY).unwrap_or(0));
-    attr.call(PROG_QUERY)?;
-    let count = (word(&attr.0, 24) as usize).min(MAX_QUERY);
-    Ok((0..count).map(|i| word(&ids, i * 4)).collect())
+/// `target`: a descriptor, or the index of an interface.
+#[allow(unsafe_code)]
+fn query(target: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; MAX_QUERY as usize];
+    let mut attr = attributes();
+    attr.query.__bindgen_anon_1.target_fd = target;
+    attr.query.attach_type = attach_type;
+    attr.query.prog_ids = ids.as_mut_ptr() as u64;
+    attr.query.__bindgen_anon_2.prog_cnt = MAX_QUERY;
+    // SAFETY: there is room for as many ids as are told; the count is an integer, which the kernel has written.
+    let count = unsafe {
+        bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+        attr.query.__bindgen_anon_2.prog_cnt
+    };
+    Ok(ids.into_iter().take(count as usize).collect())
 }
 
 /// `SO_NETNS_COOKIE` of a fresh socket.
