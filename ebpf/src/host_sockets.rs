@@ -131,11 +131,13 @@ fn begin(ctx: &SockAddrContext, to: Address, sends: bool) -> Begun {
         // An alias is no way in. What `workload_egress` sees, it counts.
         // SAFETY: the value is only read.
         let of_host = unsafe { ALIASES.get(to) }.is_some_and(|alias| alias.ifindex == 0);
+        // guard: host-alias
         let allowed = !of_host || reach::refuse(DropReason::NotEngine, &wish);
         return Begun::Done(if allowed { ALLOW } else { REFUSE });
     }
     match host_identity::alias(uid, &to) {
         Some(alias) => Begun::From(alias),
+        // guard: host-datagram
         // A datagram may yet name any address of the host as its source: another's alias.
         None if wish.protocol == IPPROTO_UDP => {
             reach::refuse(DropReason::UnattestedHost, &wish);
@@ -168,6 +170,7 @@ fn bind(ctx: &SockAddrContext, address: Address) -> i32 {
         return ALLOW;
     }
     let wish = Wish { to: address, port: 0, protocol: 0, sends: false };
+    // guard: host-bind
     let allowed = if engine { reach::may_bind(config, &address) } else { reach::refuse(DropReason::HostBind, &wish) };
     if allowed { ALLOW } else { REFUSE }
 }

@@ -92,6 +92,7 @@ where
     let (header, checked) = outer::<H>(ctx, seen)?;
     let (quote, _) = quoted::<H>(ctx, &checked)?;
     let real = quote.destination();
+    // guard: icmp-foreign
     if !quote.source().is(header.destination()) {
         return Err(DropReason::IcmpForeign);
     }
@@ -140,6 +141,7 @@ where
     let (quote, inner) = quoted::<H>(ctx, &checked)?;
     let to = header.destination();
     let called = quote.destination();
+    // guard: icmp-foreign-back
     if !quote.source().is(to) || !config.is_vip(called) {
         return Err(DropReason::IcmpForeign);
     }

@@ -50,6 +50,7 @@ pub(crate) fn remember(
     let (window_ns, _) = window.present(INTERCEPT_WINDOW_NS);
     // SAFETY: the value is only read.
     let counted = unsafe { INTERCEPTS.get(key) }.is_some_and(|known| known.window_ns == window_ns);
+    // guard: intercept-limit
     if !counted && !window.take(MAX_INTERCEPTS_OF_WORKLOAD) {
         return Err(DropReason::InterceptLimit);
     }

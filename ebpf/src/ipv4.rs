@@ -131,6 +131,7 @@ fn source_routed(skb: *mut __sk_buff, end: u32) -> u32 {
         if kind == END_OF_OPTIONS {
             return 0;
         }
+        // guard: source-route
         if kind == LOOSE_SOURCE_ROUTE || kind == STRICT_SOURCE_ROUTE {
             return 1;
         }

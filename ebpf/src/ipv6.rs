@@ -190,6 +190,7 @@ fn walk(skb: *mut __sk_buff, offset: u32, next_header: u32, payload: u32) -> u64
         }
         let Ok(start) = ctx.load::<Start>((offset + LEN + len) as usize) else { return TRUNCATED << REASON_SHIFT };
         let [kind, segments_left] = start.rest;
+        // guard: routing-header
         if next == ROUTING && (kind == 0 || segments_left != 0) {
             return SOURCE_ROUTED << REASON_SHIFT;
         }
@@ -201,6 +202,7 @@ fn walk(skb: *mut __sk_buff, offset: u32, next_header: u32, payload: u32) -> u64
             AUTHENTICATION => (start.len as u32 + 2) << 2,
             _ => (start.len as u32 + 1) << 3,
         };
+        // guard: headers-cut-off
         if len > payload {
             return TRUNCATED << REASON_SHIFT;
         }

@@ -174,6 +174,7 @@ impl Checked {
             if self.first && self.payload < TCP_MIN_LEN {
                 return Err(DropReason::Truncated);
             }
+            // guard: overlapping-fragments
             if !self.first && fragment_offset < TCP_MIN_LEN {
                 // Would be put over the ports, flags or checksum of a header that was already judged (RFC 3128).
                 return Err(DropReason::Malformed);

@@ -41,6 +41,7 @@ pub(crate) fn may(call: &Call, config: &Config, wish: &Wish) -> bool {
         let caller = unsafe { ALIASES.get(wish.to) }.is_some();
         return caller || refuse(DropReason::EngineReach, wish);
     }
+    // guard: engine-reach
     refuse(DropReason::EngineReach, wish)
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn may_bind(config: &Config, address: &Address) -> bool {
     } else {
         address.is(UNSPECIFIED) || config.is_engine_source(*address)
     };
+    // guard: engine-bind
     source || refuse(DropReason::EngineBind, &Wish { to: *address, port: 0, protocol: 0, sends: false })
 }
 

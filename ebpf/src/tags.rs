@@ -52,10 +52,12 @@ impl Taken {
     #[inline(always)]
     pub(crate) fn off(ctx: &TcContext) -> Result<Self, i32> {
         let mut tags = NONE;
+        // guard: priority-tags
         if vlan(ctx) != 0 || is_tag(protocol(ctx)) {
             tags = strip(ctx.skb.skb);
             let reason = match tags {
                 ANOTHER_NETWORK => return Err(TCX_NEXT),
+                // guard: too-many-tags
                 TOO_MANY => Some(DropReason::TooManyTags),
                 FAILED => Some(DropReason::HelperFailed),
                 _ => None,
@@ -103,6 +105,7 @@ fn strip(skb: *mut __sk_buff) -> Tags {
         } else {
             return tags;
         };
+        // guard: other-vlan
         if control & ID != 0 {
             return if put_back(skb, tags) == TCX_NEXT { ANOTHER_NETWORK } else { FAILED };
         }

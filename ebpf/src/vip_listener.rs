@@ -82,9 +82,12 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
     // SAFETY: the value is only read; the agent replaces whole values.
     let caller = unsafe { ALIASES.get(seen.source) };
     let ifindex = lookup.ingress_ifindex();
+    // guard: attested-interface
     let caller = if ifindex == config.brattice0 {
+        // guard: unattested-peer
         caller.filter(|caller| caller.ifindex != 0).ok_or(DropReason::UnattestedPeer)?
     } else if ifindex == LOOPBACK {
+        // guard: unattested-host
         let caller = caller.filter(|caller| caller.ifindex == 0).ok_or(DropReason::UnattestedHost)?;
         if switches::workload_detached(caller.workload_id) {
             return Err(DropReason::Detached);
@@ -94,6 +97,7 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
         return Err(DropReason::UnattestedPeer);
     };
     let key = ListenerKey { vip: seen.destination, port: seen.destination_port, protocol: seen.protocol, pad: 0 };
+    // guard: no-listener
     // SAFETY: as above.
     let listener = unsafe { LISTENERS.get(key) }.ok_or(DropReason::NoListener)?;
     let (kind, service) = (listener.kind, listener.service_id);

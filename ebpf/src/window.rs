@@ -58,6 +58,7 @@ impl Window {
     /// One more, unless there are so many.
     #[inline(always)]
     pub(crate) fn take(&self, limit: u32) -> bool {
+        // guard: unanswered-limit
         if self.count.fetch_add(1) as i64 >= limit as i64 {
             self.count.fetch_add(MINUS_ONE);
             return false;

@@ -73,6 +73,7 @@ where
         (seen.source, seen.destination) = (header.source().key(), header.destination().key());
         seen.protocol = header.protocol();
     }
+    // guard: forwarded
     if ingress_ifindex(ctx) != 0 {
         return Err(DropReason::Forwarded);
     }
@@ -95,6 +96,7 @@ where
     if switches::all_detached() || switches::workload_detached(alias.workload_id) {
         return Err(DropReason::Detached);
     }
+    // guard: source-not-vip
     if !about && !config.is_vip(source) {
         return Err(DropReason::SourceNotVip);
     }
@@ -118,6 +120,7 @@ where
                 asked = intercept::answered(ctx, &checked, alias.workload_id, to, ports);
             }
         }
+        // guard: fragment-of-engine
         // Without its first fragment, which is judged as a whole packet is, a later one is worth nothing.
         None if checked.protocol != IPPROTO_TCP && ctx.get_socket_uid() != config.engine_uid => {
             return Err(DropReason::NotEngine);
@@ -159,6 +162,7 @@ where
     if protocol == IPPROTO_TCP && !ports.is_bare_syn() {
         return if of_another_user(ctx, config) { Err(DropReason::NotEngine) } else { Ok(()) };
     }
+    // guard: not-engine
     if ctx.get_socket_uid() != config.engine_uid {
         return Err(DropReason::NotEngine);
     }
@@ -169,10 +173,12 @@ where
             return Ok(());
         }
     }
+    // guard: not-engine-source
     if !config.is_engine_source(source) {
         return Err(DropReason::NotEngineSource);
     }
     let target = TargetKey { alias: *to, port: ports.destination, protocol, pad: 0 };
+    // guard: not-target
     // SAFETY: only asked whether it is there.
     if unsafe { TARGETS.get(target) }.is_none() {
         return Err(DropReason::NotTarget);
@@ -192,6 +198,7 @@ fn of_another_user(ctx: &TcContext, config: &Config) -> bool {
         return false;
     }
     let user = ctx.get_socket_uid();
+    // guard: posing
     user != config.engine_uid && user != ROOT
 }
 

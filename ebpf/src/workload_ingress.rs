@@ -119,9 +119,11 @@ where
         }
         return Ok(TCX_NEXT);
     }
+    // guard: to-alias
     if to_alias {
         return Err(DropReason::ToAlias);
     }
+    // guard: from-reserved
     if from_reserved {
         return Err(DropReason::FromReserved);
     }
@@ -131,8 +133,10 @@ where
     if to_vip && icmp::is_error::<H>(ctx, &checked) {
         return Ok(ICMP_ERROR);
     }
+    // guard: spoofed-source
     let workload = workload.ok_or(DropReason::SpoofedSource)?;
     own_mac(ctx, workload)?;
+    // guard: other-protocols
     if !checked.is_service() {
         return Err(DropReason::UnsupportedProtocol);
     }
@@ -177,6 +181,7 @@ where
 /// Whether the frame's MAC is the workload's, where a document names it.
 #[inline(always)]
 pub(crate) fn own_mac(ctx: &TcContext, workload: &Workload) -> Result<(), DropReason> {
+    // guard: documented-mac
     if workload.flags & WORKLOAD_MAC_DOCUMENTED == 0 {
         return Ok(());
     }

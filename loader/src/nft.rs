@@ -157,18 +157,22 @@ fn text(options: &Options) -> String {
         (String::new(), String::new(), String::new(), String::new(), String::new());
     for Guarded { family, vip, alias, sources, errors, fragment, quoted } in guarded(options) {
         let (len, prefix) = (alias.prefix_len(), prefix(alias));
-        guard += &format!(
-            "{family} saddr {alias} {family} daddr {vip} counter drop;\n\
-             {family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n\
-             {errors} @th,{quoted},{len} {prefix} counter drop;\n\
-             {errors} {fragment} @th,{quoted},{len} != {prefix} accept;\n\
-             {errors} {fragment} counter drop;\n"
-        );
+        // guard: segments-from-outside
+        guard += &format!("{family} saddr {alias} {family} daddr {vip} counter drop;\n");
+        // guard: other-protocols-from-outside
+        guard += &format!("{family} daddr {vip} meta l4proto != tcp meta l4proto != udp counter drop;\n");
+        // guard: icmp-about-aliases
+        guard += &format!("{errors} @th,{quoted},{len} {prefix} counter drop;\n");
+        guard += &format!("{errors} {fragment} @th,{quoted},{len} != {prefix} accept;\n");
+        // guard: icmp-in-fragments
+        guard += &format!("{errors} {fragment} counter drop;\n");
+        // guard: waiting-poser
         output += &format!(
             "tcp flags & (syn | ack) == syn oifname \"{DEVICE}\" {family} saddr {vip} {family} saddr != {sources} meta skuid != {} counter reject with tcp reset;\n",
             options.engine_uid
         );
         astray += &format!("{family} daddr {alias} oifname != {{ \"{DEVICE}\", \"lo\" }} counter drop;\n");
+        // guard: host-alias-from-outside
         input += &format!("{family} daddr {alias} iif != \"lo\" counter drop;\n");
         untracked += &format!("{family} saddr {vip} notrack;\n{family} daddr {vip} notrack;\n");
     }

@@ -161,6 +161,7 @@ impl Pins {
             // In a folder with the sticky bit others cannot touch what is root's, but may add to it: not below ours.
             let inside = path != self.root && path.starts_with(&self.root);
             let open = found.mode() & WRITABLE != 0 && (inside || found.mode() & STICKY == 0);
+            // guard: pins-of-root
             if found.uid() != 0 || open || !found.is_dir() {
                 let (uid, mode) = (found.uid(), found.mode() & 0o7777);
                 return Err(Error::PinsForeign { path: path.to_owned(), uid, mode });

@@ -5,7 +5,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -17,6 +17,8 @@ use crate::{compile, paths, run};
 /// A program that was built.
 #[derive(Clone, Debug)]
 pub(crate) struct Artifact {
+    /// The workspace's root.
+    root: PathBuf,
     /// Its crate's folder, from the workspace's root: `agent/engine`.
     pub(crate) folder: String,
     /// Name of the target: a test's file name, a crate, a binary.
@@ -31,8 +33,8 @@ pub(crate) struct Artifact {
 
 impl Artifact {
     /// Starts it as cargo does: in its crate's folder.
-    pub(crate) fn command(&self, binary: &PathBuf) -> Command {
-        let folder = paths::root().join(&self.folder);
+    pub(crate) fn command(&self, binary: &Path) -> Command {
+        let folder = self.root.join(&self.folder);
         let mut command = Command::new(&self.executable);
         run::clean_environment(&mut command);
         command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env("BRATTICE_BIN", binary);
@@ -50,12 +52,20 @@ pub(crate) fn build(targets: Option<&[&str]>) -> Result<Vec<Artifact>> {
     let mut command = run::cargo();
     command.args(["build", "--workspace", "--profile", compile::TEST_PROFILE]);
     command.args(targets.unwrap_or(&["--lib", "--bins", "--tests"]));
+    of(&mut command, &paths::root())
+}
+
+/// Runs a `cargo build` of the tree in `root`.
+///
+/// # Errors
+/// When something does not compile.
+pub(crate) fn of(command: &mut Command, root: &Path) -> Result<Vec<Artifact>> {
     command.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot start `{}`", run::shown(&command)))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start `{}`", run::shown(command)))?;
     let mut artifacts = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
-            artifacts.extend(artifact(&line?));
+            artifacts.extend(artifact(&line?, root));
         }
     }
     if !child.wait()?.success() {
@@ -75,11 +85,11 @@ pub(crate) fn binary(built: &[Artifact]) -> Result<PathBuf> {
 }
 
 /// A program of ours in a message of cargo's.
-fn artifact(line: &str) -> Option<Artifact> {
+fn artifact(line: &str, root: &Path) -> Option<Artifact> {
     let message: Value = serde_json::from_str(line).ok()?;
     let executable = PathBuf::from(message.get("executable")?.as_str()?);
     let manifest = PathBuf::from(message.get("manifest_path")?.as_str()?);
-    let folder = manifest.parent()?.strip_prefix(paths::root()).ok()?.to_string_lossy().into_owned();
+    let folder = manifest.parent()?.strip_prefix(root).ok()?.to_string_lossy().into_owned();
     let target = message.get("target")?;
     let kinds = target.get("kind")?.as_array()?;
     Some(Artifact {
@@ -87,6 +97,7 @@ fn artifact(line: &str) -> Option<Artifact> {
         name: target.get("name")?.as_str()?.to_owned(),
         integration: kinds.iter().any(|kind| kind == "test"),
         test: message.get("profile")?.get("test")?.as_bool()?,
+        root: root.to_owned(),
         executable,
     })
 }

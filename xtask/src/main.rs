@@ -4,6 +4,7 @@ mod artifacts;
 mod bench;
 mod compile;
 mod demo;
+mod docs;
 mod ebpf;
 mod elsewhere;
 mod expected;
@@ -45,10 +46,10 @@ enum Verb {
         /// Only tests whose name contains this; the number of tests is then not compared with the expected one.
         #[arg(long)]
         filter: Option<String>,
-        /// Rebuilds with each known fault in turn and shows that a test turns red; not part of CI (takes long).
+        /// Takes each guard of SECURITY.md away in turn, in a copy, and shows that its tests turn red; not part of CI.
         #[arg(long)]
         sabotage: bool,
-        /// With --sabotage: only faults whose name contains this.
+        /// With --sabotage: only guards whose name contains this.
         #[arg(long, requires = "sabotage")]
         fault: Option<String>,
     },
@@ -97,6 +98,8 @@ enum Verb {
         /// Only checks whose name contains this; installs nothing.
         check: Option<String>,
     },
+    /// Writes the pages that are made of the source: tests/SABOTAGE.md.
+    Docs,
     /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
     Mutants {
         /// Only this crate.
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Verb::Elsewhere { hide: None } => elsewhere::enter(),
         Verb::Elsewhere { hide: Some(own) } => elsewhere::inside(&own),
         Verb::Lint { check } => lint::run(check.as_deref()),
+        Verb::Docs => docs::run(),
         Verb::Mutants { only } => mutants::run(only.as_deref()),
     };
     match result {

@@ -195,6 +195,7 @@ impl Aliases {
             let share = shares.entry(claim.identity.ifindex).or_default();
             // Processes of the host have the addresses that documents give them, and no more.
             let of_interface = claim.identity.ifindex != 0;
+            // guard: alias-share
             if of_interface && *share >= MAX_PER_INTERFACE {
                 assigned.limited.push(claim.clone());
                 continue;

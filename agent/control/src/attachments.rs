@@ -431,6 +431,7 @@ fn give_addresses(
         let holder = decisions[*first].interface.clone();
         for (place, (_, index)) in claimants.iter().enumerate() {
             let decision = &mut decisions[*index];
+            // guard: address-conflict
             if place == 0 {
                 decision.addresses.push(address);
             } else {

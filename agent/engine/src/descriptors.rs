@@ -62,6 +62,7 @@ impl Shared {
 
     /// A place for a connection of a workload, if it may have one more.
     pub(crate) fn admit(&self, usage: &Arc<Usage>, counts: &Counts) -> Option<Taken> {
+        // guard: descriptor-share
         if usage.open(Use::Connection) >= FEW && self.crowded() {
             counts.hit(Limit::Descriptors);
             return None;

@@ -82,6 +82,7 @@ impl Usage {
     /// One more, unless `limit` are open already. Given back when the answer is dropped.
     pub fn take(self: &Arc<Self>, which: Use, limit: u32) -> Option<Taken> {
         let number = self.number(which);
+        // guard: connection-limit
         if number.fetch_add(1, Relaxed) >= limit {
             number.fetch_sub(1, Relaxed);
             return None;

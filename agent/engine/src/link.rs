@@ -178,6 +178,7 @@ async fn caller(door: Option<&UnixListener>) -> UnixStream {
 /// The kernel's word on who made the connection.
 fn of_root(stream: &UnixStream) -> Result<(), Lost> {
     let peer = stream.peer_cred().map_err(StreamError::Io)?;
+    // guard: engine-obeys-root
     if peer.uid() != 0 {
         return Err(Lost::NotRoot(peer.uid()));
     }

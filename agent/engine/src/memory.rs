@@ -128,6 +128,7 @@ impl Shared {
     pub(crate) fn room(&self, usage: &Usage, more: u64, counts: &Counts) -> bool {
         let limits = &self.limits;
         let own = usage.bytes() + more;
+        // guard: memory-share
         if limits.bytes_per_workload > 0 && own > limits.bytes_per_workload {
             counts.hit(Limit::BytesPerWorkload);
             return false;

@@ -381,6 +381,7 @@ impl State {
     /// see it; of the families that the VPC has.
     pub fn resolve(&self, vpc: u32, name: &str) -> Option<(Option<IpAddr>, Option<IpAddr>)> {
         let Vpc { visible, families, .. } = self.vpcs.get(vpc as usize)?;
+        // guard: names-of-vpc
         let index = self.names.get(name)?.iter().find(|index| visible.binary_search(index).is_ok())?;
         let service = self.services.get(*index as usize)?;
         Some((families.0.then_some(service.vip), service.vip6.filter(|_| families.1)))

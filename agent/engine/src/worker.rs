@@ -61,6 +61,7 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
         match order {
             Order::Applied => {
                 applied(&local);
+                // guard: policies-of-open
                 auth::review(&local, &relay);
                 gate.open();
             }

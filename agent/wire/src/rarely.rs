@@ -41,6 +41,7 @@ impl Rarely {
             if written & !LINES_MASK != period {
                 return Some(period | 1);
             }
+            // guard: log-lines
             (written & LINES_MASK < LINES).then_some(written + 1)
         };
         if self.written.fetch_update(Relaxed, Relaxed, one_more).is_ok() {

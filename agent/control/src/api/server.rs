@@ -84,6 +84,7 @@ impl Access {
     /// The sentence for the caller.
     pub fn check(&self, caller: &Caller, request: &Request) -> Result<(), String> {
         self.connect(caller)?;
+        // guard: api-root
         if caller.uid == 0 || request.is_read_only() {
             return Ok(());
         }
@@ -95,6 +96,7 @@ impl Access {
     /// # Errors
     /// The sentence for the caller.
     pub fn connect(&self, caller: &Caller) -> Result<(), String> {
+        // guard: api-engine
         if caller.uid == self.engine_uid {
             return Err("the engine's user may not talk to the agent's API".to_owned());
         }

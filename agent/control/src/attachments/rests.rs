@@ -64,6 +64,7 @@ impl Rests {
     /// Why this claimant does not get an address now; `None`: it may have it.
     pub(super) fn bars(&self, place: &Place, claimant: &Decision) -> Option<String> {
         let rest = self.rests.get(place)?;
+        // guard: address-rests
         if rest.holder.is(claimant) || !rest.barred.contains(&claimant.ifindex) {
             return None;
         }

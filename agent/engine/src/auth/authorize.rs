@@ -107,6 +107,7 @@ impl Authorizer {
             None => self.decide(guards, parties, &known.common, call),
         };
         known.decision = Some(decision).filter(|_| known.per_connection);
+        // guard: policies
         if let Some(denial) = decision.denial {
             return Err(refusal(guards, parties, &known.common, call, &denial));
         }

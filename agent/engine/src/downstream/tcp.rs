@@ -170,6 +170,7 @@ impl Relay {
             return;
         };
         let called = auth::Parties { workload: caller.index, vpc: caller.vpc, service: service.index };
+        // guard: policies-of-bypass
         if !state.guards.relayable(&called) {
             counts.unrelayed.add(1);
             return;

@@ -273,6 +273,7 @@ impl Drop for Finish {
         } else if !self.complete && self.flight.is_stream() && !self.flight.record.failed() {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
             if let Some(taken) = &taken {
+                // guard: requests-taken-back
                 taken.usage().cancelled();
             }
         }

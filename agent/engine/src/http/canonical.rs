@@ -23,6 +23,7 @@ pub use super::framing::length;
 /// # Errors
 /// What is wrong, for the client.
 pub fn request(headers: &mut HeaderMap, version: Version) -> Result<(), &'static str> {
+    // guard: blank-values
     if headers.values().any(has_blank_end) {
         // HTTP/1's are trimmed by its parser; in HTTP/2 it is malformed (RFC 9113, 8.2.1).
         return Err("the value of a header field begins or ends with white space");
@@ -32,6 +33,7 @@ pub fn request(headers: &mut HeaderMap, version: Version) -> Result<(), &'static
         // It knows no interim responses (RFC 9110, 10.1.1).
         headers.remove(EXPECT);
     }
+    // guard: cookie-parts
     if let Some(joined) = fields::cookie(headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes)) {
         // What is made of valid values by `; ` is one.
         let joined = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined));
@@ -45,6 +47,7 @@ pub fn request(headers: &mut HeaderMap, version: Version) -> Result<(), &'static
 /// # Errors
 /// What is wrong, for the client.
 pub(crate) fn host(headers: &mut HeaderMap, called: &str) -> Result<(), &'static str> {
+    // guard: host-field
     if headers.get(HOST).is_none_or(|field| field.as_bytes() != called.as_bytes()) {
         headers.insert(HOST, HeaderValue::from_str(called).map_err(|_| "the host is malformed")?);
     }
@@ -102,6 +105,7 @@ fn forwarded_for(headers: &mut HeaderMap, address: &HeaderValue, forwarded: Forw
 /// # Errors
 /// What is wrong, for the client.
 pub(crate) fn request_trailers(trailers: &mut HeaderMap) -> Result<(), &'static str> {
+    // guard: blank-trailers
     if trailers.values().any(has_blank_end) {
         return Err("the value of a trailer field begins or ends with white space");
     }

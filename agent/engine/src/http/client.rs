@@ -103,6 +103,7 @@ impl Clients {
             {
                 control.give_up();
             }
+            // guard: write-stall
             if control.stalled.get().is_some_and(|since| clock.over(since, write_ticks)) {
                 control.stalled.set(None);
                 local.counts().hit(Limit::WriteTimeout);

@@ -133,6 +133,7 @@ fn decide_by(
         Err(why) => return malformed(session, true, why),
     };
     let shown = session.shown.get_or_init(|| Shown::new(caller.address, session.port));
+    // guard: who-called
     canonical::introduce(request.headers_mut(), shown, listener.forwarded_headers, id);
     let record = &finish.flight.record;
     record.meet(|met| met.service = Some(service.number));

@@ -146,6 +146,7 @@ impl Fields {
 
     /// The end of the head.
     pub(super) fn finish(&self) -> Result<(), Refusal> {
+        // guard: length-and-chunked
         if self.chunked && self.length.is_some() {
             return Err(Refusal::Malformed("there are a transfer encoding and a content length"));
         }

@@ -37,6 +37,7 @@ pub fn length(headers: &mut HeaderMap, method: &Method, empty: bool) -> Result<(
             let length = fields::length(field.as_bytes()).ok_or("the content length is malformed")?;
             write(headers, length);
         }
+        // guard: two-lengths
         (Some(_), Some(_)) => return Err("there are several content lengths"),
     }
     Ok(())

@@ -89,6 +89,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
         .get_all(TE)
         .iter()
         .any(|value| fields::list(value.as_bytes()).any(|coding| coding.eq_ignore_ascii_case(b"trailers")));
+    // guard: fields-of-brattice
     clean(headers, Message::Request);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -140,6 +141,7 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
 
 /// Trailers lose the same as header fields, and everything that frames or routes a message or that we set.
 fn clean_trailers(trailers: &mut HeaderMap, message: Message) {
+    // guard: trailers-of-brattice
     clean(trailers, message);
     for name in [HOST, CONTENT_LENGTH, TRAILER, EXPECT, REQUEST_ID] {
         trailers.remove(name);

@@ -60,6 +60,7 @@ impl Heads {
                     self.waits = false;
                 } else {
                     ended += 1;
+                    // guard: interim-responses
                     self.left = self.left.checked_sub(1).ok_or(TooMany)?;
                 }
             }

@@ -164,6 +164,7 @@ impl ClientIo {
         let seen = http2.read.seen();
         self.turn.spend(0, seen.frames().saturating_add((seen.headers as usize).saturating_mul(turn::REQUEST)));
         http2.allowance.earn(http2.written.seen());
+        // guard: control-frames
         if !http2.allowance.spend(seen, &self.clock) {
             self.control.flooded.set(true);
         }

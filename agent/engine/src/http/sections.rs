@@ -137,6 +137,7 @@ impl Sections {
         self.last = self.last.max(first.stream);
         let mut sound = true;
         let read = self.decoder.read(block, |field| {
+            // guard: fragment-and-pseudo-trailers
             sound &= !(field.has_fragment() || trailers && field.is_pseudo());
         });
         read.filter(|()| sound).ok_or(Malformed)

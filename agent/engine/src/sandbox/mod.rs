@@ -52,13 +52,17 @@ pub fn enter(uid: u32, gid: u32) -> Result<Vec<String>, SandboxError> {
     if uid == 0 || gid == 0 {
         return Err(SandboxError::Root);
     }
+    // guard: bounding-set
     caps::drop_bounding_set()?;
     user::become_user(uid, gid)?;
     caps::drop_all()?;
+    // guard: no-new-privileges
     user::no_new_privileges()?;
     user::no_dumps()?;
     caps::check_none()?;
+    // guard: landlock
     let missing = landlock::restrict()?;
+    // guard: seccomp
     seccomp::install()?;
     Ok(missing)
 }

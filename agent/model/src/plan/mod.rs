@@ -59,6 +59,7 @@ pub struct Plan {
 pub(crate) fn visible(model: &Model) -> Vec<Vec<usize>> {
     let mut by_network: HashMap<&str, Vec<usize>> = HashMap::new();
     let mut by_vpc: HashMap<&str, Vec<&str>> = HashMap::new();
+    // guard: associations
     for association in model.associations.iter().filter(|association| association.status.is_active()) {
         match association.kind {
             AssociationKind::Service => {

@@ -325,6 +325,7 @@ impl Walk {
             return self.error(format!("{shown}: more than {MAX_FILE_BYTES} bytes; split it"));
         }
         self.bytes += bytes.len();
+        // guard: bytes-of-account
         if self.bytes > MAX_BYTES_PER_OWNER {
             return self.enough(format!(
                 "{shown}: more than {MAX_BYTES_PER_OWNER} bytes of one owner; divide the documents among several accounts"
@@ -374,6 +375,7 @@ fn directory_flags() -> OFlags {
 }
 
 fn open_beneath(owner: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    // guard: symlink-out
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // openat2 says EAGAIN when something was renamed while it looked: an editor or a ConfigMap swap.
     let mut tries = 8;

@@ -110,6 +110,7 @@ impl Supervisor {
             self.calls.awaited = true;
             self.tell(&ToEngine::Ping);
         } else if self.calls.awaited && looks(self.supervision.silent) <= self.calls.looks {
+            // guard: engine-silent
             self.kill("it cannot be told anything: it does not answer");
         }
     }

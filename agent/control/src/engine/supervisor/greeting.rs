@@ -258,6 +258,7 @@ impl Supervisor {
             }
             _ => sockets.match_slots(&*self.slots),
         };
+        // guard: engine-sockets
         if fits { Ok((sockets, metrics)) } else { Err("its sockets are not those in the kernel's table".to_owned()) }
     }
 

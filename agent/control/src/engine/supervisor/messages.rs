@@ -35,6 +35,7 @@ impl Supervisor {
             return self.kill("it sent file descriptors that nobody asked for");
         }
         match received.message {
+            // guard: engine-claims
             FromEngine::Applied { revision } if revision > 0 && revision <= self.sent => {
                 let news = self.applied != revision;
                 self.applied = revision;
