@@ -9,62 +9,86 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use brattice_abi as abi;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::{Error, Result};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-/// Sends a workload an answer for each of these VIPs of the families that it has addresses of, out of its host-side interface;
-/// how many. An unknown MAC is all zero.
+/// Sends announcements, in the network namespace in which it was made.
 ///
-/// # Errors
-/// When the kernel refuses to send.
-pub fn announce(ifindex: u32, mac: [u8; 6], addresses: &[IpAddr], vips: &[IpAddr]) -> Result<usize> {
-    let failed = || Error::io(format!("announcing VIPs to interface {ifindex}"));
-    let to = if mac == [0; 6] { BROADCAST } else { mac };
-    let own4 = addresses.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None });
-    let own6 = addresses.iter().find_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None });
-    let frames = vips.iter().filter_map(|vip| match vip {
-        IpAddr::V4(vip) => own4.map(|own| reply(*vip, own, to)),
-        IpAddr::V6(vip) => own6.map(|own| advertisement(*vip, own, to)),
-    });
-    let socket = open(ifindex).map_err(failed())?;
-    let mut sent = 0;
-    for frame in frames {
-        match send(socket.as_raw_fd(), &frame, MsgFlags::empty()) {
-            Ok(_) => sent += 1,
-            // It is gone or down, or its queue is full: the rest waits until it is asked for again.
-            Err(
-                nix::errno::Errno::ENETDOWN
-                | nix::errno::Errno::ENXIO
-                | nix::errno::Errno::ENOBUFS
-                | nix::errno::Errno::EAGAIN,
-            ) => break,
-            Err(error) => return Err(failed()(error.into())),
-        }
-    }
-    Ok(sent)
-}
+/// It is kept: to close such a socket takes a grace period of RCU, about 10 ms.
+#[derive(Debug)]
+pub struct Announcer(OwnedFd);
 
-/// A socket that sends frames out of an interface, and receives none (its protocol is 0).
-#[allow(unsafe_code)]
-fn open(ifindex: u32) -> io::Result<OwnedFd> {
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: 0,
-        sll_ifindex: ifindex.cast_signed(),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    // SAFETY: the address lives through the call, and its size is given. (nix makes such a one from a raw one only.)
-    let result = unsafe {
-        libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), size_of::<libc::sockaddr_ll>() as u32)
-    };
-    if result == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+impl Announcer {
+    /// Opens a socket that sends frames, and receives none (its protocol is 0).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open() -> Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None);
+        socket.map(Self).map_err(|e| Error::io("opening a socket to announce VIPs")(e.into()))
+    }
+
+    /// Sends a workload an answer for each of these VIPs of the families that it has addresses of, out of its host-side
+    /// interface; how many. An unknown MAC is all zero.
+    ///
+    /// # Errors
+    /// When the kernel refuses to send.
+    pub fn announce(&self, ifindex: u32, mac: [u8; 6], addresses: &[IpAddr], vips: &[IpAddr]) -> Result<usize> {
+        let to = if mac == [0; 6] { BROADCAST } else { mac };
+        let own4 = addresses.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None });
+        let own6 = addresses.iter().find_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None });
+        let frames = vips.iter().filter_map(|vip| match vip {
+            IpAddr::V4(vip) => own4.map(|own| reply(*vip, own, to)),
+            IpAddr::V6(vip) => own6.map(|own| advertisement(*vip, own, to)),
+        });
+        let mut sent = 0;
+        for frame in frames {
+            match self.send(ifindex, &frame) {
+                Ok(()) => sent += 1,
+                // It is gone or down, or its queue is full: the rest waits until it is asked for again.
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::ENOBUFS | libc::EAGAIN)
+                    ) =>
+                {
+                    break;
+                }
+                Err(error) => return Err(Error::io(format!("announcing VIPs to interface {ifindex}"))(error)),
+            }
+        }
+        Ok(sent)
+    }
+
+    #[allow(unsafe_code)]
+    fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: 0,
+            sll_ifindex: ifindex.cast_signed(),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        // SAFETY: frame and address live through the call, and their sizes are given. (nix makes such an address from a raw one
+        // only.)
+        let sent = unsafe {
+            libc::sendto(
+                self.0.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                std::ptr::from_ref(&address).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
 }
 
 fn ethernet(to: [u8; 6], ethertype: u16) -> Vec<u8> {

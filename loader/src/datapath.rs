@@ -66,6 +66,14 @@ struct Inner {
     events_taken: Arc<AtomicBool>,
 }
 
+/// What the data path is looked through for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Start,
+    Repair,
+    RepairExceptTable,
+}
+
 /// What changes while it runs; its lock also orders all changes.
 #[derive(Debug, Default)]
 struct State {
@@ -213,7 +221,17 @@ impl Datapath {
     /// mended is told by the next call that succeeds.
     pub async fn repair(&self) -> Result<Vec<&'static str>> {
         let inner = Arc::clone(&self.inner);
-        aside("repair", move || inner.establish(&mut inner.state(), true)).await
+        aside("repair", move || inner.establish(&mut inner.state(), Purpose::Repair)).await
+    }
+
+    /// As [`Self::repair`], without a look at the nftables table, which takes a process of its own: for changes of anything else,
+    /// as of that table the kernel tells apart ([`crate::interfaces::Change::firewall`]).
+    ///
+    /// # Errors
+    /// As for [`Self::repair`].
+    pub async fn repair_except_table(&self) -> Result<Vec<&'static str>> {
+        let inner = Arc::clone(&self.inner);
+        aside("repair", move || inner.establish(&mut inner.state(), Purpose::RepairExceptTable)).await
     }
 
     /// What goes to aliases and VIPs by another way than ours, by whose rule or route, and what to do, a line each: the kernel
@@ -323,7 +341,7 @@ impl Inner {
             events_taken: Arc::default(),
         };
         let mut state = inner.state();
-        steps.extend(inner.establish(&mut state, false)?);
+        steps.extend(inner.establish(&mut state, Purpose::Start)?);
         state.steps = steps;
         drop(state);
         Ok(inner)
@@ -335,8 +353,9 @@ impl Inner {
     }
 
     /// Brings everything to where it should be, in the order of start; names of what had to be done. On a node that
-    /// serves already (`serving`), pins or a table that cannot be written do not keep the rest from being mended.
-    fn establish(&self, state: &mut State, serving: bool) -> Result<Vec<&'static str>> {
+    /// serves already, pins or a table that cannot be written do not keep the rest from being put back.
+    fn establish(&self, state: &mut State, purpose: Purpose) -> Result<Vec<&'static str>> {
+        let serving = purpose != Purpose::Start;
         let mut socket = routing()?;
         let pins = self.repin(state);
         match &pins {
@@ -371,7 +390,7 @@ impl Inner {
         if configured {
             state.mended.push("config");
         }
-        let table = nft::ensure(&self.options);
+        let table = if purpose == Purpose::RepairExceptTable { Ok(false) } else { nft::ensure(&self.options) };
         match &table {
             Ok(true) => state.mended.push("nft"),
             Ok(false) => {}

@@ -3,6 +3,7 @@
 mod looking;
 mod noticing;
 mod numbers;
+mod pace;
 mod reading;
 mod reconciling;
 mod starting;
@@ -11,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
+use brattice_loader::announce::Announcer;
 use brattice_loader::interfaces::places::Places;
 use brattice_loader::interfaces::{Interface, PlaceWatch, Watch as NetworkWatch};
 use brattice_loader::{Datapath, Ipv6, PinWatch};
@@ -44,11 +47,6 @@ pub use starting::{AgentError, run};
 
 /// What comes after the engine waits for it this long at most: a change of the documents is live within a second.
 pub const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
-/// From one look at the host's interfaces to the next, so that a host with busy routes keeps its cores: twice what the look
-/// took, within these bounds. A new workload's first call waits for it.
-pub const INVENTORY_PAUSE: Duration = Duration::from_millis(50);
-/// See [`INVENTORY_PAUSE`].
-const LEAST_INVENTORY_PAUSE: Duration = Duration::from_millis(10);
 /// What the kernel or the disk refused is tried again after this long.
 pub const RETRY: Duration = Duration::from_secs(5);
 /// Most VIPs of services that are announced to workloads that are attached at once; they ask for others again after a second.
@@ -113,6 +111,7 @@ pub(crate) struct Node {
     interfaces: Vec<Interface>,
     /// Whether the host does IPv6, when it was last looked at.
     pub(crate) ipv6: Ipv6,
+    announcer: Announcer,
     place_watch: PlaceWatch,
     pub(crate) places: Places,
     pub(crate) decisions: Vec<Decision>,
@@ -157,7 +156,7 @@ impl Node {
     async fn serve(
         mut self,
         mut policies: PoliciesWatch,
-        network: Arc<Notify>,
+        network: Arc<Heard>,
         mut calls: mpsc::Receiver<Call>,
         mut hangups: tokio::signal::unix::Signal,
         mut stop: impl Future<Output = ()> + Unpin,
@@ -167,7 +166,7 @@ impl Node {
         let mut notifier = Notifier::default();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut looked, mut pause) = (Instant::now(), LEAST_INVENTORY_PAUSE);
+        let (mut pace, mut look, mut repair) = (pace::Pace::new(Instant::now()), None, false);
         loop {
             let deadline = self.pending.as_ref().map(|pending| pending.deadline);
             tokio::select! {
@@ -191,16 +190,24 @@ impl Node {
                 },
                 () = policies.changed() => self.readings.want(Instant::now()),
                 step = self.readings.next() => self.step(step).await,
-                () = network.notified() => {
-                    tokio::time::sleep(pause.saturating_sub(looked.elapsed())).await;
-                    looked = Instant::now();
-                    self.look_at_network().await;
-                    pause = (looked.elapsed() * 2).clamp(LEAST_INVENTORY_PAUSE, INVENTORY_PAUSE);
+                // After the workloads, and after what waits for the engine: a new workload's first call waits for those.
+                () = std::future::ready(()), if repair && self.pending.is_none() => {
+                    let began = pace::Began::now();
+                    repair = false;
+                    self.look_after_ours(network.table.swap(false, Ordering::Relaxed)).await;
+                    pace.looked(began);
+                }
+                () = network.changed.notified(), if look.is_none() => look = Some(pace.next(Instant::now())),
+                () = at(look) => {
+                    let began = pace::Began::now();
+                    (look, repair) = (None, true);
+                    self.look_at_interfaces().await;
+                    pace.looked(began);
                 }
                 heard = self.place_watch.changed() => {
                     if let Err(e) = heard {
                         warn!(error = %e, "changes of cgroups and mounts cannot be heard");
-                        tokio::time::sleep(INVENTORY_PAUSE).await;
+                        tokio::time::sleep(pace::MAX_PAUSE).await;
                     }
                     let before = self.places.clone();
                     self.look_at_places();
@@ -479,25 +486,34 @@ fn query(request: &Request) -> Result<Query, String> {
     }
 }
 
+/// What was heard since the loop looked last.
+#[derive(Default)]
+struct Heard {
+    changed: Notify,
+    /// Firewall rules, ours perhaps.
+    table: AtomicBool,
+}
+
 /// Listens in a task of its own, so that no change is lost while the loop is busy with something else.
-fn listen(mut network: NetworkWatch, mut pins: PinWatch) -> Arc<Notify> {
-    let changed = Arc::new(Notify::new());
-    let notify = changed.clone();
+fn listen(mut network: NetworkWatch, mut pins: PinWatch) -> Arc<Heard> {
+    let heard = Arc::new(Heard::default());
+    let tell = heard.clone();
     tokio::spawn(async move {
         loop {
-            let heard = tokio::select! {
-                heard = network.changed() => heard.map(drop),
-                heard = pins.changed() => heard,
+            let table = tokio::select! {
+                change = network.changed() => change.map(|change| change.firewall),
+                change = pins.changed() => change.map(|()| false),
             };
-            if let Err(e) = heard {
+            if let Err(e) = &table {
                 // Looking once a second instead.
                 warn!(error = %e, "changes of interfaces or pins cannot be heard");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            notify.notify_one();
+            tell.table.fetch_or(table.unwrap_or(true), Ordering::Relaxed);
+            tell.changed.notify_one();
         }
     });
-    changed
+    heard
 }
 
 async fn at(deadline: Option<Instant>) {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use brattice_model::{Diagnostic, Documents, Linked, Owner, Severity, Source, parse, removed_services};
 use brattice_wire::api::OwnerView;
+use brattice_wire::rarely;
+use brattice_wire::rarely::Rarely;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -84,6 +86,8 @@ struct Entry {
     waiting: Option<Waiting>,
     state: OwnerState,
     errors: Vec<String>,
+    /// Bounds the lines about this owner: nobody fills the log, and nobody drowns another's lines.
+    lines: Arc<Rarely>,
 }
 
 /// All owners. A copy shares their documents.
@@ -149,11 +153,11 @@ impl Owners {
                         sources: Arc::new(last.sources),
                         documents: Arc::new(documents),
                     };
-                    Entry { good: Some(good), waiting: None, state: OwnerState::Missing, errors: vec![] }
+                    Entry::new(Some(good), OwnerState::Missing, vec![])
                 }
                 Err(errors) => {
                     warn!(%owner, "the last good documents cannot be read by this version");
-                    Entry { good: None, waiting: None, state: OwnerState::Invalid, errors: lines(&errors) }
+                    Entry::new(None, OwnerState::Invalid, lines(&errors))
                 }
             };
             owners.insert(owner, entry);
@@ -224,10 +228,7 @@ impl Owners {
 
     fn all_missing(&mut self, why: &str) {
         if self.owners.is_empty() {
-            self.owners.insert(
-                Owner::Operator,
-                Entry { good: None, waiting: None, state: OwnerState::Missing, errors: vec![] },
-            );
+            self.owners.insert(Owner::Operator, Entry::new(None, OwnerState::Missing, vec![]));
         }
         for (owner, entry) in &mut self.owners {
             entry.state = OwnerState::Missing;
@@ -417,12 +418,7 @@ impl Owners {
     }
 
     fn entry(&mut self, owner: &Owner) -> &mut Entry {
-        self.owners.entry(owner.clone()).or_insert(Entry {
-            good: None,
-            waiting: None,
-            state: OwnerState::InForce,
-            errors: Vec::new(),
-        })
+        self.owners.entry(owner.clone()).or_insert_with(|| Entry::new(None, OwnerState::InForce, Vec::new()))
     }
 
     fn put_in_force(
@@ -435,12 +431,14 @@ impl Owners {
         let entry = self.entry(&owner);
         let revision = entry.good.as_ref().map_or(0, |good| good.revision) + 1;
         if sources.is_empty() && owner != Owner::Operator {
-            info!(%owner, "the owner's documents are gone");
+            rarely!(info, %owner, "the owner's documents are gone");
             self.owners.remove(&owner);
             outcome.removed.push(owner);
             return;
         }
-        info!(%owner, revision, documents = documents.len(), "documents in force");
+        if let Some(left_out) = entry.lines.admit_now() {
+            info!(%owner, revision, documents = documents.len(), left_out, "documents in force");
+        }
         entry.waiting = None;
         let kept = Vec::clone(&sources);
         entry.good = Some(Good { revision, sources, documents });
@@ -449,10 +447,17 @@ impl Owners {
 }
 
 impl Entry {
+    fn new(good: Option<Good>, state: OwnerState, errors: Vec<String>) -> Self {
+        Self { good, waiting: None, state, errors, lines: Arc::default() }
+    }
+
     fn set(&mut self, owner: &Owner, state: OwnerState, errors: Vec<String>) {
         let errors = some(errors);
-        if (self.state, &self.errors) != (state, &errors) && state != OwnerState::InForce {
-            warn!(%owner, state = state.name(), errors = errors.join(" | "), "the last good documents of this owner stay in force");
+        if (self.state, &self.errors) != (state, &errors)
+            && state != OwnerState::InForce
+            && let Some(left_out) = self.lines.admit_now()
+        {
+            warn!(%owner, left_out, state = state.name(), errors = errors.join(" | "), "the last good documents of this owner stay in force");
         }
         self.state = state;
         self.errors = errors;

@@ -16,8 +16,9 @@ use crate::{Error, Result};
 const ROUTING_GROUPS: [u32; 9] = [1, 4, 5, 7, 8, 9, 11, 19, 28];
 /// Multicast group of nftables changes.
 const NFTABLES_GROUPS: [u32; 1] = [7];
-/// Changes come in bursts (a namespace with its veth, address and route); one notice for all that comes within this time.
-const GATHER: Duration = Duration::from_millis(10);
+/// Changes come in bursts (a namespace with its veth, address and route); one notice for all that comes within this time. A new
+/// workload's first call waits for it.
+const GATHER: Duration = Duration::from_millis(1);
 /// `ip netns add` makes an empty file, seen at once, and mounts the namespace on it, seen by nobody: so look again.
 const MOUNTED_BY_THEN: Duration = Duration::from_millis(200);
 /// Most messages gathered for one notice, so that a flood of changes cannot hold it back.
@@ -35,7 +36,7 @@ pub struct Change {
     pub routes: bool,
     /// Names in `/run/netns`.
     pub namespaces: bool,
-    /// nftables rules here.
+    /// nftables rules here; with every change where the kernel does not tell of them.
     pub firewall: bool,
     /// The kernel had more to tell than there was room for: everything may have changed (all else is set, too).
     pub lost: bool,
@@ -140,6 +141,7 @@ impl Watch {
             if change.any() {
                 sleep(GATHER).await;
                 self.drain(&mut change)?;
+                change.firewall |= self.nftables.is_none();
                 return Ok(if change.lost { Change::all() } else { change });
             }
         }

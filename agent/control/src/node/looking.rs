@@ -11,11 +11,21 @@ use super::Node;
 use crate::attachments::{Wishes, paired};
 
 impl Node {
-    /// Interfaces, routes or rules changed, here or in a workload's namespace.
+    /// Looks at everything at once.
     pub(super) async fn look_at_network(&mut self) {
-        // First, as somebody may wait for it.
         self.look_at_interfaces().await;
-        match self.datapath.repair().await {
+        self.look_after_ours(true).await;
+    }
+
+    /// Looks for what others removed or changed of ours, and puts it back; with `table` the firewall's table, too.
+    pub(super) async fn look_after_ours(&mut self, table: bool) {
+        // The table is asked for by a process, `nft`, which takes longer than all else: not for each new interface.
+        let repaired = if table || self.unmended.is_some() {
+            self.datapath.repair().await
+        } else {
+            self.datapath.repair_except_table().await
+        };
+        match repaired {
             Ok(mended) => {
                 if !mended.is_empty() {
                     self.maps.refresh();
@@ -51,7 +61,7 @@ impl Node {
     }
 
     /// Workloads that came, went or changed.
-    async fn look_at_interfaces(&mut self) {
+    pub(super) async fn look_at_interfaces(&mut self) {
         match inventory().await {
             Ok(interfaces) => {
                 let places = self.places.clone();

@@ -324,7 +324,7 @@ impl Node {
             .flat_map(|vpc| &vpc.services)
             .filter_map(|at| self.snapshot.services.get(usize::try_from(*at).ok()?));
         vips.extend(services.flat_map(|service| std::iter::once(service.vip).chain(service.vip6)).take(most));
-        match brattice_loader::announce::announce(ifindex, decision.mac, &decision.addresses, &vips) {
+        match self.announcer.announce(ifindex, decision.mac, &decision.addresses, &vips) {
             Ok(count) => {
                 debug!(ifindex, count, "VIPs announced");
                 count

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use brattice_abi as abi;
+use brattice_loader::announce::Announcer;
 use brattice_loader::interfaces::places::Places;
 use brattice_loader::interfaces::{PlaceWatch, Watch as NetworkWatch, inventory};
 use brattice_loader::preflight::free_range;
@@ -179,6 +180,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         aliases,
         interfaces,
         ipv6,
+        announcer: Announcer::open()?,
         place_watch: PlaceWatch::open()?,
         places: Places::default(),
         decisions: Vec::new(),

@@ -411,3 +411,58 @@ fn who_has_large_documents_or_changes_them_again_and_again_keeps_nobody_waiting(
         assert!(in_force.contains(&format!("big{n}")), "{in_force:?}");
     }
 }
+
+/// Counts warnings about each owner.
+#[derive(Clone, Default)]
+struct Warnings(Arc<std::sync::Mutex<BTreeMap<String, usize>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct OwnerOf(Option<String>);
+        impl tracing::field::Visit for OwnerOf {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "owner" {
+                    self.0 = Some(format!("{value:?}"));
+                }
+            }
+        }
+        let mut owner = OwnerOf(None);
+        event.record(&mut owner);
+        *self.0.lock().unwrap().entry(owner.0.unwrap_or_default()).or_default() += 1;
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn an_owner_who_writes_nonsense_all_the_time_neither_fills_the_log_nor_drowns_others() {
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        let mut node = Node::new();
+        for round in 0..60 {
+            node.write(account("rival"), &format!("kind: Nonsense{round}\n"));
+            node.read(None);
+        }
+        node.write(account("shop"), "kind: Nonsense\n");
+        node.read(None);
+    });
+    let counts = warnings.0.lock().unwrap().clone();
+    // A new period may begin meanwhile.
+    let lines = usize::try_from(rarely::LINES).unwrap();
+    assert!((1..=2 * lines).contains(&counts["rival"]), "{counts:?}");
+    assert_eq!(counts["shop"], 1, "{counts:?}");
+}

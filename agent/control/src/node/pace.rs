@@ -1,0 +1,115 @@
+//! How often the host's interfaces are looked at.
+//!
+//! A new workload's first call waits for a look, and a workload comes in a burst of changes: interface, address, routes. So the
+//! first looks after a quiet time begin at once. On a host whose interfaces and routes change all the time looks take at most a
+//! third of a core. Time of the processor counts: attaching a program is mostly waiting for the kernel.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Time that looks may take at once after a quiet time: several looks at a usual host.
+const BURST: Duration = Duration::from_millis(30);
+/// Longest time from the beginning of a look to the next, however long looks take.
+pub(super) const MAX_PAUSE: Duration = Duration::from_millis(50);
+/// A look is paid for by this many times its own length.
+const COST: u32 = 3;
+
+/// The time at which looks so far are paid for: at most [`MAX_PAUSE`] after the latest began, and as long ago as allows a
+/// [`BURST`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    paid: Instant,
+}
+
+/// The beginning of a look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Began {
+    at: Instant,
+    /// What the agent had used of processors.
+    used: Duration,
+}
+
+impl Began {
+    pub(super) fn now() -> Self {
+        Self { at: Instant::now(), used: used() }
+    }
+}
+
+/// What this process has used of processors.
+fn used() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { paid: now }
+    }
+
+    /// When the next look may begin; not before `now`.
+    pub(super) fn next(&self, now: Instant) -> Instant {
+        self.paid.max(now)
+    }
+
+    /// A look has ended.
+    pub(super) fn looked(&mut self, began: Began) {
+        self.took(began.at, used().saturating_sub(began.used));
+    }
+
+    /// A look that began then has used this much of a processor.
+    fn took(&mut self, began: Instant, used: Duration) {
+        let earliest = began.checked_sub(BURST * COST).unwrap_or(began);
+        self.paid = (self.paid.max(earliest) + used * COST).min(began + MAX_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Looks that are asked for without end and take this long: how many began at once, and how many in a second after those.
+    fn flood(took: Duration) -> (u32, u32) {
+        let start = Instant::now();
+        let (mut pace, mut now) = (Pace::new(start), start + Duration::from_secs(10));
+        let mut at_once = 0;
+        while pace.next(now) == now && at_once < 1_000 {
+            at_once += 1;
+            pace.took(now, took);
+            now += took;
+        }
+        let (end, mut later) = (now + Duration::from_secs(1), 0);
+        while now < end {
+            now = pace.next(now);
+            pace.took(now, took);
+            now += took;
+            later += 1;
+        }
+        (at_once, later)
+    }
+
+    #[test]
+    fn a_burst_is_looked_at_at_once_and_a_flood_takes_a_third_of_the_time() {
+        for (took, at_once, later) in
+            [(2 * MS, 20..=30, 160..=170), (10 * MS, 4..=6, 31..=35), (40 * MS, 1..=2, 19..=21)]
+        {
+            let found = flood(took);
+            assert!(at_once.contains(&found.0) && later.contains(&found.1), "{took:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_longest_pause() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        for took in [20 * MS, 20 * MS, 20 * MS, 500 * MS] {
+            let began = now;
+            pace.took(began, took);
+            now += took;
+            assert!(pace.next(now) <= (began + MAX_PAUSE).max(now), "{took:?}");
+        }
+        assert_eq!(pace.next(now), now, "never in the past");
+    }
+}

@@ -1,0 +1,122 @@
+//! How long a new workload waits for its first call.
+
+use std::{
+    io::{ErrorKind, Write as _},
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use brattice_tests::{
+    client::Connection,
+    lab::{GATEWAY, Lab, Namespace, Retail, VIP_RANGE, Wiring},
+};
+
+/// From the moment at which a workload can send to its first answer.
+const AT_MOST: Duration = Duration::from_millis(50);
+/// Half of them may be slower: the machine does other things, too.
+const ROUNDS: u8 = 9;
+
+/// What a client met that calls again and again from the start.
+struct First {
+    /// From the first attempt that left the workload to the answer.
+    waited: Duration,
+    /// Of that, after the connection was open.
+    answering: Duration,
+    /// Attempts until then that were refused.
+    refused: u32,
+}
+
+impl std::fmt::Debug for First {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1?} ({:.1?} for the answer, {} refused)", self.waited, self.answering, self.refused)
+    }
+}
+
+#[test]
+fn a_routed_workloads_first_call_is_answered_at_once() {
+    first_calls(Wiring::Routed);
+}
+
+#[test]
+fn a_bridged_workloads_first_call_is_answered_at_once() {
+    first_calls(Wiring::Bridged("brfresh"));
+}
+
+fn first_calls(wiring: Wiring<'_>) {
+    let retail = Retail::start();
+    if wiring == Wiring::Routed {
+        retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0");
+    } else {
+        // Else the node answers ARP for VIPs, and refuses what comes before the workload is attached.
+        retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.arp_ignore=1");
+        retail.lab.node.ip("link add brfresh type bridge");
+        retail.lab.node.ip("link set brfresh up");
+    }
+    let vip = retail.orders();
+    let mut rounds: Vec<First> = (0..ROUNDS).map(|round| first_call(&retail.lab, round, wiring, vip)).collect();
+    println!("{wiring:?}: {rounds:?}");
+    rounds.sort_by_key(|round| round.waited);
+    let median = rounds[usize::from(ROUNDS / 2)].waited;
+    assert!(median <= AT_MOST, "{wiring:?}: half of the first calls took over {AT_MOST:?}: {rounds:?}");
+}
+
+/// Makes a workload as a container runtime does, all in a burst, while its process calls already.
+fn first_call(lab: &Lab, round: u8, wiring: Wiring<'_>, vip: SocketAddr) -> First {
+    let interface = format!("bluef{round}");
+    let address = format!("10.0.1.{}", round + 1);
+    let namespace = Namespace::create(&format!("{}-{interface}", lab.id));
+    let mut outside =
+        format!("link add {interface} type veth peer name eth0 netns {}\nlink set {interface} up\n", namespace.name);
+    let mut inside = format!("link set eth0 up\naddr add {address}/16 dev eth0\n");
+    match wiring {
+        Wiring::Bridged(bridge) => outside += &format!("link set {interface} master {bridge}\n"),
+        Wiring::Routed => {
+            outside += &format!("addr add {GATEWAY}/32 dev {interface}\nroute add {address}/32 dev {interface}\n");
+            inside += &format!("route add default via {GATEWAY} dev eth0 onlink\n");
+        }
+    }
+    inside += &format!("route add {VIP_RANGE} dev eth0\n");
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| namespace.enter(|| call_until_answered(vip)));
+        batch(&lab.node, &outside);
+        batch(&namespace, &inside);
+        client.join().expect("the client")
+    })
+}
+
+/// Calls until there is an answer.
+fn call_until_answered(vip: SocketAddr) -> First {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (mut left, mut refused) = (None, 0);
+    loop {
+        let began = Instant::now();
+        assert!(began < deadline, "no call was answered; {refused} were refused");
+        match std::net::TcpStream::connect_timeout(&vip, Duration::from_secs(5)) {
+            Ok(stream) => {
+                let open = Instant::now();
+                Connection::new(stream).nonce("first").expect("an answer");
+                return First { waited: left.unwrap_or(began).elapsed(), answering: open.elapsed(), refused };
+            }
+            // It has no route yet: nothing was sent.
+            Err(error) if error.kind() == ErrorKind::NetworkUnreachable => {}
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+                left.get_or_insert(began);
+                refused += 1;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Several `ip` commands by one process, one right after the other.
+fn batch(namespace: &Namespace, lines: &str) {
+    let mut ip = Command::new("ip")
+        .args(["-n", &namespace.name, "-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("iproute2 is installed");
+    ip.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("it reads");
+    assert!(ip.wait().expect("it ends").success(), "{lines}");
+}
