@@ -112,6 +112,18 @@ impl Stream {
         }
     }
 
+    /// Why the connection is gone, if it is; said once.
+    ///
+    /// # Errors
+    /// What getsockopt(2) says.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match &self.kind {
+            Kind::Tcp(stream) => stream.take_error(),
+            #[cfg(test)]
+            Kind::Memory(_) => Ok(None),
+        }
+    }
+
     /// Asks a peer that sends nothing for so long whether it is still there; one that is not ends the connection.
     pub fn keep_alive(&self, idle: Duration) {
         match &self.kind {

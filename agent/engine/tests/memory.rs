@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test, also in its helpers")]
 
+#[path = "memory/pieces.rs"]
+mod pieces;
 #[path = "http/support.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the L7 path, which need all of it")]
 mod support;
@@ -17,12 +19,14 @@ use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_sides_cost_little_memory() {
+    pieces::for_a_stalled_client_cost_little_memory().await;
+    pieces::for_a_stalled_target_cost_little_memory().await;
     a_slow_reader_costs_little_memory().await;
     a_slow_target_costs_little_memory().await;
 }
 
 /// Resident memory of this process, bytes.
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
     status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }

@@ -19,8 +19,10 @@ use super::{
     control::{Control, Interim},
     forward::Lease,
     headers,
+    peer::PeerState,
     retry_buffer::{BodyBuffer, UnsentBody},
     service::target_failure,
+    write_stall::Coalesced,
 };
 use crate::{
     flights::{Expired, Fault, Flight, Waits},
@@ -76,12 +78,14 @@ struct Gate {
 
 /// A request body on its way to a target.
 pub(crate) struct RequestBody {
-    inner: Option<Incoming>,
+    inner: Option<Coalesced<Incoming>>,
     flight: Rc<Flight>,
     local: Rc<Local>,
     gate: Option<Gate>,
     /// Bytes that may still come.
     left: u64,
+    /// What is known of the HTTP/2 connection that it is sent on.
+    peer: Option<Rc<PeerState>>,
     /// Keeps what is sent, where it may have to be sent again.
     kept: Option<BodyBuffer>,
     /// Bytes that came.
@@ -93,21 +97,21 @@ impl RequestBody {
     pub(crate) fn new(inner: Incoming, flight: Rc<Flight>, local: Rc<Local>, gate: Option<Arc<Interim>>) -> Self {
         let limit = local.limits().body_bytes;
         let left = if limit == 0 { u64::MAX } else { limit };
-        let inner = if inner.is_end_stream() { None } else { Some(inner) };
+        let inner = if inner.is_end_stream() { None } else { Some(Coalesced::new(inner)) };
         flight.sent.set(inner.is_none());
         let gate = gate.filter(|_| inner.is_some()).map(|interim| Gate { interim, patience: None });
-        Self { inner, flight, local, gate, left, kept: None, passed: 0 }
+        Self { inner, flight, local, gate, left, peer: None, kept: None, passed: 0 }
     }
 
     /// For sending a request without a body again.
     pub(crate) fn empty(flight: Rc<Flight>, local: Rc<Local>) -> Self {
-        Self { inner: None, flight, local, gate: None, left: 0, kept: None, passed: 0 }
+        Self { inner: None, flight, local, gate: None, left: 0, peer: None, kept: None, passed: 0 }
     }
 
     /// Once more from its beginning: what is kept, then the rest.
     pub(crate) fn again(sent: BodyBuffer, rest: UnsentBody, flight: Rc<Flight>, local: Rc<Local>) -> Self {
         sent.restart();
-        Self { inner: rest.inner, flight, local, gate: None, left: rest.left, kept: Some(sent), passed: 0 }
+        Self { inner: rest.inner, flight, local, gate: None, left: rest.left, peer: None, kept: Some(sent), passed: 0 }
     }
 
     /// From now on what is sent is kept; `None`: there is nothing to send.
@@ -116,6 +120,14 @@ impl RequestBody {
             self.kept = Some(BodyBuffer::default());
         }
         self.kept.clone()
+    }
+
+    /// It is sent on this connection.
+    pub(crate) fn sent_to(&mut self, peer: &Rc<PeerState>) {
+        self.peer = Some(Rc::clone(peer));
+        if let Some(inner) = &mut self.inner {
+            inner.sent_elsewhere();
+        }
     }
 
     /// Frames that were kept are still to be sent.
@@ -189,7 +201,13 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Ok(frame)));
         }
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        match Pin::new(inner).poll_frame(cx) {
+        match inner.poll_frame(this.peer.as_ref().map(|peer| &peer.write_stall), cx) {
+            Poll::Pending if inner.holds_back() => {
+                if this.flight.waits() == Waits::ClientBody {
+                    this.progress(Waits::Answer);
+                }
+                Poll::Pending
+            }
             Poll::Pending => {
                 if !this.flight.answering() {
                     this.flight.wait(Waits::ClientBody);
@@ -209,7 +227,7 @@ impl Body for RequestBody {
                         return this.fail(Fault::NoRoom, BodyError::NoRoom);
                     }
                     this.flight.record.received(data.len());
-                    if this.inner.as_ref().is_some_and(Body::is_end_stream) {
+                    if this.inner.as_ref().is_some_and(Coalesced::is_end_stream) {
                         this.flight.sent.set(true);
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
@@ -238,7 +256,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.repeats() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+        !self.repeats() && self.inner.as_ref().is_none_or(Coalesced::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -246,7 +264,7 @@ impl Body for RequestBody {
             // The request says its length itself, if it is known.
             return SizeHint::default();
         }
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Coalesced::size_hint)
     }
 }
 
@@ -295,7 +313,7 @@ pub(crate) enum ResponseBody {
 
 /// A target's body on its way to the client.
 pub(crate) struct Forwarded {
-    inner: Incoming,
+    inner: Coalesced<Incoming>,
     lease: Option<Lease>,
     finish: Finish,
     /// Bytes that came.
@@ -316,7 +334,7 @@ impl ResponseBody {
     pub(crate) fn forwarded(inner: Incoming, lease: Lease, finish: Finish) -> Self {
         // Until it is asked for, the client's window is closed.
         finish.flight.touch(Waits::ClientReading, &finish.local.clock);
-        let mut body = Forwarded { inner, lease: Some(lease), finish, passed: 0 };
+        let mut body = Forwarded { inner: Coalesced::new(inner), lease: Some(lease), finish, passed: 0 };
         if body.inner.is_end_stream() {
             body.completed();
         }
@@ -338,9 +356,15 @@ impl Forwarded {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
         let flight = &self.finish.flight;
-        match polled {
+        let stall = flight.is_stream().then_some(&self.finish.control.write_stall);
+        match self.inner.poll_frame(stall, cx) {
+            Poll::Pending if self.inner.holds_back() => {
+                if flight.waits() != Waits::ClientReading {
+                    flight.touch(Waits::ClientReading, &self.finish.local.clock);
+                }
+                Poll::Pending
+            }
             Poll::Pending => {
                 flight.wait(Waits::TargetBody);
                 if flight.poll_expired(cx) == Some(Expired::TargetBody) {

@@ -57,9 +57,6 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_RESETS: usize = 32;
 /// Resets of ours that a client may cause.
 const HTTP2_LOCAL_RESETS: usize = 256;
-/// How long a half-closed client waits for the beginning of its answer, ms. One that is gone altogether looks the same until
-/// it is sent something, and must not keep a target busy.
-const HALF_CLOSED_MS: u32 = 5_000;
 /// Pause after a failed accept (no descriptor left, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long a connection without a service, as yet, may idle, ms; Lattice's shortest.
@@ -97,15 +94,10 @@ impl Clients {
     pub(crate) fn sweep(&self, local: &Local, header_ticks: u32, write_ticks: u32) {
         let clock = &local.clock;
         for (_, control) in self.0.borrow().iter() {
-            if let Some(since) = control.half_closed.get()
-                && clock.over(since, clock.ticks(HALF_CLOSED_MS))
-                && control.is_silent()
-            {
-                control.give_up();
-            }
+            control.look_for_client(clock);
             // guard: write-stall
-            if control.stalled.get().is_some_and(|since| clock.over(since, write_ticks)) {
-                control.stalled.set(None);
+            if control.write_stall.since().is_some_and(|since| clock.over(since, write_ticks)) {
+                control.write_stall.progress();
                 local.counts().hit(Limit::WriteTimeout);
                 control.reset();
             } else if let Some(since) = control.head_since.get() {

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
 };
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 
-use super::refusal::Refusal;
-use crate::{auth::Latest, records::flow::Flow};
+use super::{refusal::Refusal, write_stall::WriteStall};
+use crate::{auth::Latest, clock::Clock, records::flow::Flow};
 
 /// Interim answers of a target that may wait for a client that does not read.
 const MOST_INTERIM: usize = 16;
@@ -33,6 +33,23 @@ pub(crate) enum Verdict {
     /// Close now.
     Abort,
 }
+
+/// Whether a client still sends, or is there at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// It may send more.
+    Sending,
+    /// It sends no more since this tick, and may still wait for answers (RFC 9112, 9.6). One that has closed its socket
+    /// looks the same until it is sent something.
+    HalfClosed { since: u32 },
+    /// It was sent something: if it has closed its socket, the answer is a reset. So many looks at the socket are left.
+    Probed { since: u32, looks: u8 },
+}
+
+/// How long a half-closed client waits for its response until it is found out whether it is still there, ms.
+const HALF_CLOSED_MS: u32 = 5_000;
+/// Looks at the socket of a client that was probed, one a tick.
+const LOOKS: u8 = 8;
 
 /// What the guard refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +73,8 @@ pub(crate) struct Control {
     pub(crate) touched: Cell<u32>,
     /// Tick of the last byte that the client's socket took.
     pub(crate) wrote: Cell<u32>,
-    /// Tick since when the client's socket has no room for what waits for it.
-    pub(crate) stalled: Cell<Option<u32>>,
+    /// Whether the client's socket has room for what waits for it.
+    pub(crate) write_stall: WriteStall,
     /// Tick since when a header section is incomplete.
     pub(crate) head_since: Cell<Option<u32>>,
     /// Ticks that the connection may idle.
@@ -70,10 +87,8 @@ pub(crate) struct Control {
     pub(crate) offer: Cell<Option<u64>>,
     /// The client sent too many frames that carry nothing.
     pub(crate) flooded: Cell<bool>,
-    /// Tick since when the client sends no more, and perhaps waits for answers ...
-    pub(crate) half_closed: Cell<Option<u32>>,
-    /// ... or is gone.
-    pub(crate) gone: Cell<bool>,
+    /// Whether the client still sends, or is there at all.
+    presence: Cell<Presence>,
     /// HTTP/2 requests that the client took back before they were answered.
     pub(crate) cancelled: Cell<u64>,
     /// The latest request that was let through.
@@ -95,15 +110,14 @@ impl Control {
             open: Cell::new(0),
             touched: Cell::new(tick),
             wrote: Cell::new(tick),
-            stalled: Cell::new(None),
+            write_stall: WriteStall::default(),
             head_since: Cell::new(None),
             idle_ticks: Cell::new(idle_ticks),
             requests: Cell::new(0),
             refused: Cell::new(None),
             offer: Cell::new(None),
             flooded: Cell::new(false),
-            half_closed: Cell::new(None),
-            gone: Cell::new(false),
+            presence: Cell::new(Presence::Sending),
             cancelled: Cell::new(0),
             latest: Latest::default(),
             revoked: Cell::new(0),
@@ -168,21 +182,40 @@ impl Control {
         }
     }
 
-    /// Whether nothing was written since the client sent no more.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.half_closed.get().is_some_and(|since| self.wrote.get().wrapping_sub(since).cast_signed() <= 0)
+    /// The client sends no more.
+    pub(crate) fn half_close(&self, tick: u32) {
+        if self.presence.get() == Presence::Sending {
+            self.presence.set(Presence::HalfClosed { since: tick });
+        }
     }
 
-    /// A half-closed client is taken to be gone.
-    pub(crate) fn give_up(&self) {
-        self.gone.set(true);
-        self.wake();
+    /// Whether it was found out that the client is there still, or is gone: its socket tells which.
+    pub(crate) fn was_probed(&self) -> bool {
+        matches!(self.presence.get(), Presence::Probed { .. })
+    }
+
+    /// Finds out whether a client that has half-closed its connection is still there, and not only waits: once per request,
+    /// as long as that is not answered.
+    pub(crate) fn look_for_client(&self, clock: &Clock) {
+        match self.presence.get() {
+            Presence::HalfClosed { since } if clock.over(since, clock.ticks(HALF_CLOSED_MS)) => {
+                if self.interim.probe() {
+                    self.presence.set(Presence::Probed { since, looks: LOOKS });
+                }
+            }
+            Presence::Probed { since, looks: 0 } => self.presence.set(Presence::HalfClosed { since }),
+            Presence::Probed { since, looks } => {
+                self.presence.set(Presence::Probed { since, looks: looks - 1 });
+                self.wake();
+            }
+            Presence::Sending | Presence::HalfClosed { .. } => {}
+        }
     }
 
     /// A request has ended.
     pub(crate) fn ended(&self) {
         self.open.set(self.open.get() - 1);
-        if self.half_closed.get().is_some() {
+        if self.presence.get() != Presence::Sending {
             // The reader tells hyper of the end now.
             self.wake();
         }
@@ -196,40 +229,71 @@ impl Control {
     }
 }
 
-/// Interim answers (1xx) of the target of an HTTP/1 connection's present request. They come from a callback that must be
-/// `Send`, hence the lock; it is taken for a 1xx only.
+/// Interim responses (1xx) to an HTTP/1 connection's present request: those of its target, and ours. They come from a
+/// callback that must be `Send`, hence the lock; it is taken for a 1xx only.
 #[derive(Debug, Default)]
 pub(crate) struct Interim {
     waiting: Mutex<VecDeque<Bytes>>,
     continued: AtomicBool,
     some: AtomicBool,
+    /// Number of the request to which they may be sent, from 1; 0: its final response has begun, or there is none, or its
+    /// client speaks HTTP/1.0.
+    open: AtomicU64,
+    /// The present request's client was sent [`PROBE`].
+    probed: AtomicBool,
     /// The connection's task, which writes them.
     client: AtomicWaker,
     /// The task that sends the request's body.
     gate: AtomicWaker,
 }
 
+/// What any client of HTTP/1.1 reads and ignores (RFC 9110, 15.2).
+const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 impl Interim {
-    /// Forgets what an earlier request left.
-    pub(crate) fn begin(&self) {
+    /// A request begins: forgets what an earlier one left.
+    pub(crate) fn begin(&self, number: u64, http11: bool) {
         self.continued.store(false, Relaxed);
+        self.probed.store(false, Relaxed);
+        self.open.store(if http11 { number } else { 0 }, Relaxed);
     }
 
-    /// A target sent an interim answer. 100 opens the gate of the body, others are kept for the client if it can have
-    /// them (`forward`).
-    pub(crate) fn received(&self, status: StatusCode, headers: &HeaderMap, forward: bool) {
+    /// The final response begins.
+    pub(crate) fn end(&self) {
+        self.open.store(0, Relaxed);
+    }
+
+    /// A target sent an interim response. 100 opens the gate of the body, others are kept for the client if it can have
+    /// them (`forward`: the number of its request).
+    pub(crate) fn received(&self, status: StatusCode, headers: &HeaderMap, forward: Option<u64>) {
         if status == StatusCode::CONTINUE {
             self.continued.store(true, Relaxed);
             self.gate.wake();
-        } else if forward && let Some(bytes) = written(status, headers) {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.len() < MOST_INTERIM {
-                waiting.push_back(bytes);
-                self.some.store(true, Relaxed);
-            }
-            drop(waiting);
-            self.client.wake();
+        } else if forward == Some(self.open.load(Relaxed))
+            && let Some(bytes) = written(status, headers)
+        {
+            self.push(bytes);
         }
+    }
+
+    /// Has the client sent something that it ignores if it is there, and resets the connection for if it is not. False: it
+    /// cannot be sent such a thing now, or was sent it for its present request already.
+    fn probe(&self) -> bool {
+        if self.open.load(Relaxed) == 0 || self.probed.swap(true, Relaxed) {
+            return false;
+        }
+        self.push(Bytes::from_static(PROBE));
+        true
+    }
+
+    fn push(&self, bytes: Bytes) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MOST_INTERIM {
+            waiting.push_back(bytes);
+            self.some.store(true, Relaxed);
+        }
+        drop(waiting);
+        self.client.wake();
     }
 
     /// The connection's task is polled with this waker.

@@ -46,8 +46,8 @@ pub(crate) struct Route {
 /// What takes a target's interim answers.
 pub(crate) struct Noticed {
     pub(crate) interim: Arc<Interim>,
-    /// The client can have those other than 100, too.
-    pub(crate) forward: bool,
+    /// The client can have those other than 100, too, until this request is answered.
+    pub(crate) forward: Option<u64>,
 }
 
 impl Route {

@@ -309,15 +309,20 @@ impl ClientIo {
 
     /// The client sends no more. What it sent before is answered (RFC 9112, 9.6), so hyper, which would let go of a request
     /// whose client is gone, hears of it only between requests, or where bytes are missing. A client that is gone altogether
-    /// is noticed by what it is sent, or by the sweeper.
+    /// is noticed by what it is sent.
     fn poll_end(&mut self, guard: &Guard) -> Poll<io::Result<()>> {
         self.ended = true;
-        if self.control.half_closed.get().is_none() {
-            self.control.half_closed.set(Some(self.clock.tick()));
-        }
+        self.control.half_close(self.clock.tick());
         let waits = self.control.open.get() > 0 || guard.heads() > self.control.requests.get();
         let whole = guard.in_head() && !guard.offered();
-        if waits && whole && !self.control.gone.get() { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if !(waits && whole) {
+            return Poll::Ready(Ok(()));
+        }
+        match if self.control.was_probed() { self.stream.take_error()? } else { None } {
+            // It is gone: it has reset what it was sent.
+            Some(error) => Poll::Ready(Err(error)),
+            None => Poll::Pending,
+        }
     }
 
     fn poll_guarded(&mut self, guard: &mut Guard, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -389,8 +394,8 @@ impl ClientIo {
 
     /// Notes that the socket takes nothing.
     fn or_stalled<T>(&self, written: Poll<T>) -> Poll<T> {
-        if written.is_pending() && self.control.stalled.get().is_none() {
-            self.control.stalled.set(Some(self.clock.tick()));
+        if written.is_pending() {
+            self.control.write_stall.begin(self.clock.tick());
         }
         written
     }
@@ -399,10 +404,31 @@ impl ClientIo {
     fn wrote<'a>(&mut self, count: usize, bufs: impl Iterator<Item = &'a [u8]>) {
         self.control.flow.wrote(count);
         self.control.wrote.set(self.clock.tick());
-        self.control.stalled.set(None);
+        self.control.write_stall.progress();
         if let Reader::Http2(http2) = &mut self.reader {
             http2.written.scan_first(count, bufs);
         }
+    }
+
+    /// Writes the interim responses that wait.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(mut bytes) = self.control.interim.next() {
+            while !bytes.is_empty() {
+                let written = Pin::new(&mut self.stream).poll_write(cx, &bytes);
+                match self.or_stalled(written) {
+                    Poll::Ready(Ok(count)) => {
+                        self.wrote(count, std::iter::once(&*bytes));
+                        bytes.advance(count);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        self.control.interim.put_back(bytes);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Whether the client may be sending something that nobody will read.
@@ -464,26 +490,14 @@ impl AsyncWrite for ClientIo {
     /// ones wait: so here, and only here, they can be written without tearing a message.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let interim = &this.control.interim;
-        if interim.some() {
-            while let Some(mut bytes) = interim.next() {
-                while !bytes.is_empty() {
-                    match Pin::new(&mut this.stream).poll_write(cx, &bytes) {
-                        Poll::Ready(Ok(count)) => {
-                            this.control.stalled.set(None);
-                            bytes.advance(count);
-                        }
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Pending => {
-                            interim.put_back(Bytes::clone(&bytes));
-                            return this.or_stalled(Poll::Pending);
-                        }
-                    }
-                }
-            }
+        if this.control.interim.some() {
+            ready!(this.poll_interim(cx))?;
+            // The service waits for it.
             cx.waker().wake_by_ref();
         }
-        Pin::new(&mut this.stream).poll_flush(cx)
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.control.write_stall.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -32,5 +32,6 @@ mod service;
 mod sticky;
 pub(crate) mod target_io;
 mod upgrade;
+pub(crate) mod write_stall;
 
 pub(crate) use client::{Clients, accept};

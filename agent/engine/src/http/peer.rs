@@ -3,12 +3,16 @@
 
 use std::{cell::Cell, rc::Rc};
 
+use super::write_stall::WriteStall;
+
 /// Length of a frame's header (RFC 9113, 4.1).
 const HEADER: usize = 9;
 /// Length of a setting (RFC 9113, 6.5.1).
 const SETTING: usize = 6;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+/// Length of the last stream's number in `GOAWAY` (RFC 9113, 6.8).
+const LAST_STREAM: usize = 4;
 /// Of `SETTINGS`.
 const ACK: u8 = 1;
 /// `SETTINGS_MAX_HEADER_LIST_SIZE`.
@@ -20,12 +24,15 @@ const HEADER_LIST: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct PeerState {
     header_list: Cell<usize>,
-    leaving: Cell<bool>,
+    /// Streams up to this one may have been processed; there will be no others.
+    last_stream: Cell<Option<u32>>,
+    /// Whether its socket has room for what waits for it.
+    pub(crate) write_stall: WriteStall,
 }
 
 impl Default for PeerState {
     fn default() -> Self {
-        Self { header_list: Cell::new(HEADER_LIST), leaving: Cell::new(false) }
+        Self { header_list: Cell::new(HEADER_LIST), last_stream: Cell::new(None), write_stall: WriteStall::default() }
     }
 }
 
@@ -35,9 +42,14 @@ impl PeerState {
         self.header_list.get()
     }
 
-    /// It takes no new requests.
-    pub(crate) fn leaving(&self) -> bool {
-        self.leaving.get()
+    /// It takes no new requests (RFC 9113, 6.8).
+    pub(crate) fn is_draining(&self) -> bool {
+        self.last_stream.get().is_some()
+    }
+
+    /// How many requests it has processed, or may have, if it takes no new ones. Those are odd streams, from 1.
+    pub(crate) fn processed(&self) -> Option<u32> {
+        self.last_stream.get().map(|last| last.div_ceil(2))
     }
 }
 
@@ -52,14 +64,20 @@ pub(crate) struct PeerReader {
     read: usize,
     /// Bytes of the frame's payload that are still to come.
     payload: usize,
-    setting: [u8; SETTING],
-    /// Bytes of `setting` that were read.
+    /// The present setting, or the beginning of a GOAWAY.
+    field: [u8; SETTING],
+    /// Bytes of `field` that were read.
     known: usize,
 }
 
 impl PeerReader {
+    /// What is told of the peer.
+    pub(crate) fn state(&self) -> &PeerState {
+        &self.state
+    }
+
     pub(crate) fn new(state: Rc<PeerState>) -> Self {
-        Self { state, greeted: false, header: [0; HEADER], read: 0, payload: 0, setting: [0; SETTING], known: 0 }
+        Self { state, greeted: false, header: [0; HEADER], read: 0, payload: 0, field: [0; SETTING], known: 0 }
     }
 
     /// Reads on.
@@ -71,6 +89,8 @@ impl PeerReader {
                 input = rest;
                 if self.is_settings() {
                     self.settings(piece);
+                } else if self.is_goaway() {
+                    self.goaway(piece);
                 }
             } else {
                 let count = (HEADER - self.read).min(input.len());
@@ -90,13 +110,34 @@ impl PeerReader {
         self.read = 0;
         self.known = 0;
         self.payload = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        if kind == GOAWAY {
-            self.state.leaving.set(true);
+        if kind == GOAWAY && !self.state.is_draining() {
+            // It says which ones in a moment.
+            self.state.last_stream.set(Some(u32::MAX >> 1));
         }
         if self.is_settings() && !self.greeted {
             self.greeted = true;
             // Not limited unless this frame says so.
             self.state.header_list.set(usize::MAX);
+        }
+    }
+
+    fn is_goaway(&self) -> bool {
+        let [_, _, _, kind, ..] = self.header;
+        kind == GOAWAY
+    }
+
+    /// A piece of a `GOAWAY` frame's payload, which begins with the last stream.
+    fn goaway(&mut self, piece: &[u8]) {
+        for byte in piece.iter().take(LAST_STREAM - self.known) {
+            self.field[self.known] = *byte;
+            self.known += 1;
+            if self.known == LAST_STREAM {
+                let [a, b, c, d, ..] = self.field;
+                let last = u32::from_be_bytes([a, b, c, d]) & (u32::MAX >> 1);
+                // A later frame may only say less.
+                let before = self.state.last_stream.get().unwrap_or(u32::MAX);
+                self.state.last_stream.set(Some(before.min(last)));
+            }
         }
     }
 
@@ -108,11 +149,11 @@ impl PeerReader {
     /// A piece of a `SETTINGS` frame's payload.
     fn settings(&mut self, piece: &[u8]) {
         for byte in piece {
-            self.setting[self.known] = *byte;
+            self.field[self.known] = *byte;
             self.known += 1;
             if self.known == SETTING {
                 self.known = 0;
-                let [high, low, value @ ..] = self.setting;
+                let [high, low, value @ ..] = self.field;
                 if u16::from_be_bytes([high, low]) == MAX_HEADER_LIST_SIZE {
                     let value = u32::from_be_bytes(value);
                     self.state.header_list.set(usize::try_from(value).unwrap_or(usize::MAX));
@@ -142,7 +183,8 @@ mod tests {
         // A header section's payload that looks like settings, and an acknowledgement.
         let others = [frame(1, 4, &setting(6, 1)), frame(SETTINGS, ACK, &[]), frame(0, 0, &[7; 40])].concat();
         let later = frame(SETTINGS, 0, &setting(6, 9_000));
-        let bytes = [settings.clone(), others.clone(), later.clone(), frame(GOAWAY, 0, &[0; 8])].concat();
+        let bytes =
+            [settings.clone(), others.clone(), later.clone(), frame(GOAWAY, 0, &[0, 0, 0, 7, 0, 0, 0, 0])].concat();
         for cut in 0..bytes.len() {
             let state = Rc::<PeerState>::default();
             let mut frames = PeerReader::new(Rc::clone(&state));
@@ -153,9 +195,9 @@ mod tests {
             } else if (first..second).contains(&cut) {
                 assert_eq!(state.header_list(), 8_000, "cut at {cut}");
             }
-            assert_eq!(state.leaving(), cut >= second + HEADER, "cut at {cut}");
+            assert_eq!(state.is_draining(), cut >= second + HEADER, "cut at {cut}");
             frames.scan(&bytes[cut..]);
-            assert_eq!((state.header_list(), state.leaving()), (9_000, true), "cut at {cut}");
+            assert_eq!((state.header_list(), state.processed()), (9_000, Some(4)), "cut at {cut}");
         }
     }
 

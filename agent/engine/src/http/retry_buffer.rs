@@ -13,6 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::Frame;
 use hyper::body::Incoming;
 
+use super::write_stall::Coalesced;
+
 /// Buffers that a worker keeps ...
 const KEPT: usize = 1_024;
 /// ... of at most this size, bytes.
@@ -112,7 +114,7 @@ enum Part {
 
 /// What was not sent yet.
 pub(crate) struct UnsentBody {
-    pub(crate) inner: Option<Incoming>,
+    pub(crate) inner: Option<Coalesced<Incoming>>,
     /// Bytes that may still come.
     pub(crate) left: u64,
 }

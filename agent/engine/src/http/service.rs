@@ -82,7 +82,7 @@ pub(crate) async fn serve(
     let id = headers::request_id(request.headers(), &mut session.local.random.borrow_mut());
     let flight = Rc::clone(&finish.flight);
     flight.record.id(id.as_bytes());
-    let head = *request.method() == Method::HEAD;
+    let (head, version) = (*request.method() == Method::HEAD, request.version());
     let decision = match session.refused(number, &request) {
         Some(problem) => {
             session.local.book.settle(&flight.record, &session.local.view().state.records);
@@ -91,7 +91,7 @@ pub(crate) async fn serve(
         None => decide::decide(&session, &mut request, number, &mut finish, &id),
     };
     let denied = matches!(decision, Decision::Denied(_));
-    let response = match decision {
+    let mut response = match decision {
         Decision::Gone => {
             session.control.reset();
             return Err(Closed);
@@ -99,11 +99,18 @@ pub(crate) async fn serve(
         Decision::Answer(problem) => answer::problem(problem, id, session.http2.get(), head, finish),
         Decision::Denied(denied) => answer::denied(*denied, id, head, finish),
         Decision::Own(own) => answer::own(*own, id, head, finish),
-        Decision::Forward(mut plan) => match session.forward(&mut plan, request, &finish.flight).await {
-            Ok((response, lease)) => session.answer(&plan, response, lease, finish),
-            Err(problem) => answer::problem(problem, id, session.http2.get(), head, finish),
-        },
+        Decision::Forward(mut plan) => {
+            let answered = session.forward(&mut plan, request, &finish.flight).await;
+            match session.interim_written(&finish.flight).await.and(answered) {
+                Ok((response, lease)) => session.answer(&plan, response, lease, finish),
+                Err(problem) => answer::problem(problem, id, session.http2.get(), head, finish),
+            }
+        }
     };
+    session.control.interim.end();
+    if version == Version::HTTP_10 {
+        framing::to_http10(&mut response);
+    }
     // gRPC tells its denials with status 200.
     counts.answered(if denied { StatusCode::FORBIDDEN } else { response.status() }.as_u16());
     flight.record.answer(response.status().as_u16(), response.headers());
@@ -124,7 +131,7 @@ impl Session {
         let stream = local.stream.borrow_mut().take();
         control.open.set(control.open.get() + 1);
         control.touched.set(local.clock.tick());
-        control.interim.begin();
+        control.interim.begin(control.requests.get(), request.version() == Version::HTTP_11);
         local.counts().requests.add(1);
         local.counts().requests_open.add(1);
         local.slot.requests().fetch_add(1, Relaxed);
@@ -259,16 +266,26 @@ impl Session {
         {
             return Err(Problem::new(StatusCode::BAD_GATEWAY, "the target changed the protocol without being asked"));
         }
-        if !self.http2.get() {
-            // Interim answers go first; the connection wakes this task when it has written them.
-            let written = poll_fn(|cx| match flight.poll_expired(cx) {
-                Some(expired) => Poll::Ready(Err(expired)),
-                None if self.control.interim.some() => Poll::Pending,
-                None => Poll::Ready(Ok(())),
-            });
-            written.await.map_err(|expired| self.expired(expired))?;
-        }
         Ok((response, lease))
+    }
+
+    /// Waits until the interim responses of an HTTP/1 target are written: they go before the final one, whoever gives that.
+    /// The connection wakes this task when it has written them.
+    async fn interim_written(&self, flight: &Flight) -> Result<(), Problem> {
+        if self.http2.get() {
+            return Ok(());
+        }
+        let written = poll_fn(|cx| match flight.poll_expired(cx) {
+            None if self.control.interim.some() => Poll::Pending,
+            None => Poll::Ready(Ok(())),
+            Some(_) if !self.control.interim.some() => Poll::Ready(Ok(())),
+            Some(expired) => Poll::Ready(Err(expired)),
+        });
+        written.await.map_err(|expired| {
+            // One of them may be written in part.
+            self.control.reset();
+            self.expired(expired)
+        })
     }
 
     /// A target's answer for the client.
@@ -326,7 +343,9 @@ impl Session {
             return None;
         }
         let interim = if self.http2.get() { Arc::default() } else { Arc::clone(&self.control.interim) };
-        Some(Noticed { interim, forward: version == Version::HTTP_11 })
+        // The present request is the latest that was counted.
+        let request = self.control.requests.get();
+        Some(Noticed { interim, forward: (version == Version::HTTP_11).then_some(request) })
     }
 
     fn failed(&self, failure: Failure, flight: &Flight) -> Problem {

@@ -15,6 +15,7 @@ use super::{
     frames::{Allowance, Frames},
     interim::{Heads, TooMany},
     peer::{PeerReader, PeerState},
+    write_stall::WriteStall,
 };
 use crate::{clock::Clock, descriptors::Held, local::Local, stats::Limit, transport::Stream, turn::Turn};
 
@@ -77,6 +78,10 @@ struct TargetFrames {
 }
 
 impl TargetFrames {
+    fn write_stall(&self) -> &WriteStall {
+        &self.reader.state().write_stall
+    }
+
     /// Counts what was read; an error: it is more than the target may send.
     fn admit(&mut self, new: &[u8]) -> Result<usize, Limit> {
         let written = self.written.seen();
@@ -131,6 +136,7 @@ impl TargetIo {
     fn wrote<'a>(&mut self, count: usize, bufs: impl Iterator<Item = &'a [u8]>) {
         if let Some(frames) = &mut self.http2 {
             frames.written.scan_first(count, bufs);
+            frames.write_stall().progress();
         }
     }
 
@@ -146,6 +152,11 @@ impl TargetIo {
         written: Poll<io::Result<usize>>,
         bufs: impl Iterator<Item = &'a [u8]>,
     ) -> Poll<io::Result<usize>> {
+        if written.is_pending()
+            && let Some(frames) = &self.http2
+        {
+            frames.write_stall().begin(frames.clock.tick());
+        }
         match ready!(written) {
             Ok(count) => {
                 self.wrote(count, bufs);
@@ -206,7 +217,12 @@ impl AsyncWrite for TargetIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        if let Some(frames) = &this.http2 {
+            frames.write_stall().flushed();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -367,6 +367,24 @@ async fn broken_targets_are_502_and_half_answers_are_never_whole() {
     assert_eq!(engine.get("/").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
+/// An interim response never follows the final one, whoever gives that.
+#[tokio::test]
+async fn interim_responses_come_before_a_bad_gateway() {
+    let target = raw_server(|mut stream| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\nSSH-2.0-OpenSSH\r\n").await.unwrap();
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
+    let mut client = engine.connect(CALLER).await;
+    for _ in 0..20 {
+        client.write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+        let answer = read_until(&mut client, "request id: ").await;
+        let (interim, last) = (answer.find("HTTP/1.1 103 "), answer.find("HTTP/1.1 502 "));
+        assert!(interim < last && last.is_some(), "{answer}");
+    }
+}
+
 /// As many trailers as header fields, in either direction.
 #[tokio::test]
 async fn trailers_of_http2_are_bounded() {

@@ -13,6 +13,7 @@ use std::{
 
 use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{Method, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Collected, StreamBody};
@@ -243,6 +244,39 @@ async fn streams_above_the_last_go_to_another_connection() {
     };
     let connections = once_each(fates, 5).await;
     assert!((20..=60).contains(&connections), "{connections} connections of 10 requests for 240");
+}
+
+/// Every connection takes five requests of the 64 that are in flight all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_take_few_requests_lose_none() {
+    const CALLS: usize = 500;
+    const AT_ONCE: usize = 64;
+    let target = Target::start(|_, stream| match stream {
+        0..4 => Fate::Serve,
+        4 => Fate::Last,
+        _ => Fate::Ignore,
+    })
+    .await;
+    let engine = engine(&target).await;
+    let mut clients = Vec::new();
+    for _ in 0..AT_ONCE {
+        clients.push(engine.http2(CALLER).await);
+    }
+    let calls = (0..CALLS).map(|number| {
+        let mut client = clients[number % AT_ONCE].clone();
+        let method = if number % 2 == 0 { Method::GET } else { Method::POST };
+        let request =
+            Request::builder().method(method).uri(format!("http://{HOST}/")).body(full(format!("{number:04}")));
+        async move { client.send_request(request.unwrap()).await.unwrap().status() }
+    });
+    let answers: Vec<StatusCode> = futures_util::stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
+    let failed = answers.iter().filter(|status| **status != StatusCode::OK).count();
+    let connections = target.connections.load(Relaxed);
+    println!("{failed} of {CALLS} failed, {connections} connections");
+    assert_eq!(failed, 0, "of {CALLS}");
+    let expected: Vec<Bytes> = (0..CALLS).map(|number| Bytes::from(format!("{number:04}"))).collect();
+    assert_eq!(target.processed(), expected, "each once");
+    assert!(connections <= 200, "{connections} connections of 5 requests for {CALLS}");
 }
 
 #[tokio::test]

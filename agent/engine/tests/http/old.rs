@@ -112,6 +112,49 @@ async fn a_half_closed_client_gets_all_of_its_answers() {
     engine.until("nothing is left", |stats| stats.connections_open == 0 && stats.requests_open == 0).await;
 }
 
+/// The response timeout bounds it, as for everybody else.
+#[tokio::test]
+async fn a_half_closed_client_is_answered_however_long_its_target_thinks() {
+    let target = raw_server(|mut stream| async move {
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        if head.starts_with("GET /begun") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await.unwrap();
+        } else if head.starts_with("GET /hint") {
+            stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let rest: &[u8] = if head.starts_with("GET /begun") {
+            b"hello"
+        } else {
+            b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhellohello"
+        };
+        stream.write_all(rest).await.unwrap();
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
+    let ask = async |path: &str, version: &str| {
+        let mut client = engine.connect(CALLER).await;
+        client.write_all(format!("GET {path} HTTP/{version}\r\nhost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = rest(&mut client, path).await;
+        assert!(answer.contains(&format!("HTTP/{version} 200 OK")), "{path} {version}: {answer}");
+        assert!(answer.ends_with("\r\n\r\nhellohello"), "{path} {version}: {answer}");
+        answer
+    };
+    let answers = tokio::join!(
+        ask("/silent", "1.1"),
+        ask("/silent", "1.0"),
+        ask("/begun", "1.1"),
+        ask("/begun", "1.0"),
+        ask("/hint", "1.1"),
+        ask("/hint", "1.0"),
+    );
+    // Whether a client of HTTP/1.1 is still there is found out by an interim response; HTTP/1.0 has none.
+    let continued = |answer: &String| answer.matches("HTTP/1.1 100 Continue\r\n\r\n").count();
+    let answers: [String; 6] = answers.into();
+    assert_eq!(answers.each_ref().map(continued), [1, 0, 0, 0, 1, 0], "{answers:?}");
+}
+
 #[tokio::test]
 async fn a_client_that_is_gone_is_noticed_by_what_it_is_sent() {
     let (sender, mut dropped) = tokio::sync::mpsc::unbounded_channel();
@@ -182,6 +225,18 @@ async fn http_1_0_is_kept_where_it_asks_and_never_chunked() {
     let answer = engine.raw(b"GET / HTTP/1.0\r\n\r\n").await;
     let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
     assert!(answer.ends_with("\r\n\r\nhello") && !answer.contains("transfer-encoding"), "{answer}");
+    // Its end is the end of the connection, so that is not kept (RFC 9112, 6.3 and 9.3).
+    let answer = engine.raw(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+    assert!(answer.ends_with("\r\n\r\nhello") && answer.contains("connection: close\r\n"), "{answer}");
+    assert!(!answer.contains("keep-alive"), "{answer}");
+    // A response without a body has an end.
+    let mut client = engine.connect(CALLER).await;
+    for _ in 0..2 {
+        client.write_all(b"HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await.unwrap();
+        let answer = read_until(&mut client, "\r\n\r\n").await.to_ascii_lowercase();
+        assert!(answer.contains("connection: keep-alive\r\n"), "{answer}");
+    }
     let echo = Server::echo(false).await;
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[echo.address]).await;
     let mut client = engine.connect(CALLER).await;

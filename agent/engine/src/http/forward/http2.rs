@@ -45,9 +45,10 @@ const HEADERS: u32 = 128 * 1024;
 /// How often a new connection is asked whether the target's settings came; hyper does not tell.
 const GREETING_LOOK: Duration = Duration::from_millis(1);
 /// Times that a request may look for a connection with room.
-const LOOKS: usize = 64;
-/// Times that a request is sent, if the target says each time that it did nothing with it.
-const SENDINGS: usize = 8;
+const LOOKS: usize = 128;
+/// Times that a request is sent, if the target says each time that it did nothing with it, nor with others on the same
+/// connection.
+const REFUSALS: usize = 8;
 
 /// Counts a stream of ours.
 pub(crate) struct Stream {
@@ -58,6 +59,7 @@ pub(crate) struct Stream {
 impl Stream {
     fn new(connection: &Http2, local: &Rc<Local>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
+        connection.begun.set(connection.begun.get().saturating_add(1));
         Self { connection: connection.clone(), local: Rc::clone(local) }
     }
 }
@@ -73,16 +75,16 @@ pub(super) async fn send(local: &Rc<Local>, route: &Route, mut request: Request<
     let size = header_list(&request);
     let (flight, _) = request.body().parts();
     let body = request.body_mut().keep();
-    let mut sendings = 0;
+    let (mut refused, mut places) = (0, u32::MAX);
     for look in 0..LOOKS {
-        let Some(mut connection) = connection(local, route).await? else { continue };
+        let Some(mut connection) = connection(local, route, places).await? else { continue };
         // Less, as some (h2) do not take what they say to the last byte.
         if size >= connection.peer.header_list() {
             return Err(Failure::TooLong);
         }
         let stream = Stream::new(&connection, local);
-        sendings += 1;
-        let again = (sendings < SENDINGS).then(|| local.retry_buffers.copy(&request));
+        request.body_mut().sent_to(&connection.peer);
+        let again = local.retry_buffers.copy(&request);
         let error = match connection.sender.try_send_request(request).await {
             Ok(response) => {
                 if let Some(body) = body {
@@ -93,6 +95,12 @@ pub(super) async fn send(local: &Rc<Local>, route: &Route, mut request: Request<
             Err(error) => error,
         };
         drop(stream);
+        match connection.peer.processed() {
+            // It took others before it closed; this one was too late. The next connection is left before that.
+            Some(processed) if processed > 0 => places = processed,
+            _ => refused += 1,
+        }
+        let again = (refused < REFUSALS).then_some(again);
         // A connection that was there before may have ended for reasons of its own.
         let kept = look == 0;
         request = repeat(local, route, &flight, (error, again), body.as_ref(), kept).await.map_err(Failure::Target)?;
@@ -124,9 +132,9 @@ fn header_list(request: &Request<RequestBody>) -> usize {
 }
 
 /// A connection of the caller's to the target. `None`: look again.
-async fn connection(local: &Rc<Local>, route: &Route) -> Result<Option<Http2>, Failure> {
+async fn connection(local: &Rc<Local>, route: &Route, places: u32) -> Result<Option<Http2>, Failure> {
     let most = local.limits().http2_connections_per_workload;
-    let mut opened = match local.pool.http2.choose(&route.caller, &route.key, &local.clock, most) {
+    let mut opened = match local.pool.http2.choose(&route.caller, &route.key, &local.clock, most, places) {
         Choice::Use(connection) => return Ok(Some(connection)),
         Choice::Full(connection) => {
             local.counts().hit(Limit::Http2ConnectionsPerWorkload);
@@ -263,7 +271,14 @@ async fn connect(
     if sender.is_closed() || !may_talk() {
         return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
     }
-    Ok(Http2 { sender, streams: Rc::default(), room, peer, since: Rc::new(local.clock.tick().into()) })
+    Ok(Http2 {
+        sender,
+        streams: Rc::default(),
+        room,
+        begun: Rc::default(),
+        peer,
+        since: Rc::new(local.clock.tick().into()),
+    })
 }
 
 /// Runs what hyper needs for a connection to a target, findable by the target's alias and by the caller's.

@@ -33,6 +33,8 @@ pub(crate) struct Http2 {
     pub(crate) sender: http2::SendRequest<RequestBody>,
     /// Streams of ours that are open.
     pub(crate) streams: Rc<Cell<usize>>,
+    /// Streams of ours that were begun.
+    pub(crate) begun: Rc<Cell<u32>>,
     /// As many may be open, as the target's settings say now.
     pub(crate) room: Rc<dyn Fn() -> usize>,
     /// What else the target said of it.
@@ -44,7 +46,7 @@ pub(crate) struct Http2 {
 impl Http2 {
     /// Whether it takes requests.
     fn is_open(&self) -> bool {
-        !self.sender.is_closed() && !self.peer.leaving()
+        !self.sender.is_closed() && !self.peer.is_draining()
     }
 
     fn idles(&self) -> bool {
@@ -124,13 +126,15 @@ pub(crate) struct Http2Pool(RefCell<FastMap<Caller, Own>>);
 
 impl Http2Pool {
     /// A connection of the caller's with room for a stream, or what to do to get one. `limit`: of its connections to
-    /// all targets.
-    pub(crate) fn choose(&self, caller: &Caller, key: &Key, clock: &Clock, limit: u32) -> Choice {
+    /// all targets. `places`: streams that a connection is expected to take before the target closes it; no later one is
+    /// chosen.
+    pub(crate) fn choose(&self, caller: &Caller, key: &Key, clock: &Clock, limit: u32, places: u32) -> Choice {
         let mut all = self.0.borrow_mut();
         let Some(own) = all.get_mut(caller) else { return Choice::Open };
         if let Some(kept) = own.0.get_mut(key) {
             kept.connections.retain(Http2::is_open);
-            let room = |connection: &&Http2| connection.streams.get() < (connection.room)();
+            let room =
+                |connection: &&Http2| connection.streams.get() < (connection.room)() && connection.begun.get() < places;
             if let Some(connection) = kept.connections.iter().find(room) {
                 return Choice::Use(connection.clone());
             }
