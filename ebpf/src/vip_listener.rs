@@ -6,8 +6,8 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use brattice_abi::{
-    Address, Config, Counter, DropReason, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, ListenerKey,
-    MAX_WORKERS, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_DNS_UDP6, SLOT_HTTP, SLOT_RELAY,
+    Address, Config, Counter, DropReason, IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, LISTENER_TCP,
+    ListenerKey, MAX_WORKERS, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_DNS_UDP6, SLOT_HTTP, SLOT_TCP,
 };
 
 use crate::{
@@ -101,16 +101,16 @@ fn choose(ctx: &SkLookupContext, config: &Config, lookup: &Lookup, seen: &Seen) 
     // SAFETY: as above.
     let listener = unsafe { LISTENERS.get(key) }.ok_or(DropReason::NoListener)?;
     let (kind, service) = (listener.kind, listener.service_id);
-    if switches::all_detached() || (kind == LISTENER_HTTP && switches::service_detached(service)) {
+    if switches::all_detached() || (kind != LISTENER_DNS && switches::service_detached(service)) {
         return Err(DropReason::Detached);
     }
     match (kind, seen.protocol) {
         (LISTENER_DNS, IPPROTO_UDP) if lookup.family() == AF_INET6 => assign(ctx, SLOT_DNS_UDP6),
         (LISTENER_DNS, IPPROTO_UDP) => assign(ctx, SLOT_DNS_UDP),
         (LISTENER_DNS, IPPROTO_TCP) => assign(ctx, SLOT_DNS_TCP),
-        (LISTENER_HTTP, IPPROTO_TCP) => {
-            let bypassed = switches::bypassed(caller.workload_id, service);
-            let base = if bypassed { SLOT_RELAY } else { SLOT_HTTP };
+        (LISTENER_HTTP | LISTENER_TCP, IPPROTO_TCP) => {
+            let bypassed = kind == LISTENER_HTTP && switches::bypassed(caller.workload_id, service);
+            let base = if bypassed || kind == LISTENER_TCP { SLOT_TCP } else { SLOT_HTTP };
             let (worker, other) = workers(config, seen);
             match assign(ctx, base + worker) {
                 // The slots of the workers are filled and emptied one after the other.

@@ -1,5 +1,8 @@
 //! Connections of clients.
 //!
-//! - [`tcp`]: those that are served as TCP.
+//! - [`accept`]: the one way in; [`accepted`]: what comes out of it.
+//! - [`tcp`]: connections that are served as TCP. Those of HTTP are in [`crate::http`].
 
-pub mod tcp;
+pub(crate) mod accept;
+pub(crate) mod accepted;
+pub(crate) mod tcp;

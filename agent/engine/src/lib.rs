@@ -13,6 +13,7 @@
 //! - [`dns`]: the DNS server.
 //! - [`records`], [`metrics`]: what is written down, counted and told about requests and connections.
 
+pub mod aliases;
 pub mod auth;
 mod clock;
 pub mod copy;

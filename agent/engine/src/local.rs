@@ -2,18 +2,16 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
-use brattice_router::hash::FastMap;
-use brattice_wire::{engine::Limits, snapshot::Target};
+use brattice_wire::engine::Limits;
 use futures_util::future::AbortHandle;
-use tokio::sync::oneshot;
 
 use crate::{
+    aliases::ClosedAliases,
     auth::{Authorizer, Reviews},
     clock::Clock,
     copy::Copier,
@@ -25,13 +23,8 @@ use crate::{
     records::book::Book,
     state::{Shared, State},
     stats::Counts,
-    tasks::{Parties, Tasks},
-    transport::Stream,
-    upstream::{
-        balance::Balance,
-        dial::{self, Sources},
-        pool::Pool,
-    },
+    tasks::Tasks,
+    upstream::{balance::Balance, connector::Connector, pool::Pool},
 };
 
 /// The state in force, and whose turn it is in it.
@@ -63,20 +56,8 @@ pub(crate) struct Local {
     /// Set by an HTTP/2 stream's task when it is polled for the first time, taken by its request.
     pub(crate) stream: RefCell<Option<AbortHandle>>,
     view: RefCell<Rc<View>>,
-    sources: RefCell<Sources>,
-    /// Aliases that were closed, with the last generation that was.
-    retired: RefCell<FastMap<IpAddr, u32>>,
-}
-
-/// Why there is no connection to a target.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
-    /// connect(2) failed, or took too long.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// The alias was taken away meanwhile.
-    #[error("the target's address was taken away")]
-    Retired,
+    pub(crate) connector: Connector,
+    pub(crate) closed: Rc<ClosedAliases>,
 }
 
 impl Local {
@@ -84,12 +65,13 @@ impl Local {
         let mut random = Random::from_system();
         let state = shared.state.load_full();
         let balance = RefCell::new(Balance::new(&state, None, &mut random));
-        let sources = Sources::of(&shared.settings, index);
+        let (tasks, closed) = (Rc::<Tasks>::default(), Rc::<ClosedAliases>::default());
         Rc::new(Self {
             index,
             slot,
+            connector: Connector::new(&shared, index, &tasks, &closed),
             clock: Rc::new(Clock::new(&shared.limits)),
-            tasks: Rc::default(),
+            tasks,
             pool: Pool::default(),
             retry_buffers: RetryBuffers::default(),
             copier: Copier::default(),
@@ -102,8 +84,7 @@ impl Local {
             random: RefCell::new(random),
             stream: RefCell::default(),
             view: RefCell::new(Rc::new(View { state, balance })),
-            sources: RefCell::new(sources),
-            retired: RefCell::default(),
+            closed,
             shared,
         })
     }
@@ -134,46 +115,11 @@ impl Local {
         Rc::clone(&view)
     }
 
-    /// Whether this generation of an alias was not closed.
-    pub(crate) fn allows(&self, alias: IpAddr, generation: u32) -> bool {
-        self.retired.borrow().get(&alias).is_none_or(|closed| generation > *closed)
-    }
-
     /// Closes everything from and to these aliases, and lets nothing new begin.
     pub(crate) async fn close_aliases(&self, aliases: &[(IpAddr, u32)]) {
-        {
-            let mut retired = self.retired.borrow_mut();
-            for (alias, generation) in aliases {
-                let known = retired.entry(*alias).or_default();
-                *known = (*known).max(*generation);
-            }
-        }
-        self.pool.retain(
-            |key| self.allows(key.alias, key.generation),
-            |(alias, generation)| self.allows(*alias, *generation),
-        );
+        self.closed.close(aliases);
+        self.pool
+            .retain(|key| self.closed.allow(key.alias, key.generation), |caller| self.closed.allow_caller(*caller));
         self.tasks.close(aliases).await;
-    }
-
-    /// A connection to a target. The attempt is a task of its own: it can be closed with the alias.
-    pub(crate) async fn connect(self: &Rc<Self>, target: &Target, timeout_ms: u32) -> Result<Stream, ConnectError> {
-        if !self.allows(target.alias, target.generation) {
-            return Err(ConnectError::Retired);
-        }
-        let (sender, receiver) = oneshot::channel();
-        let source = self.sources.borrow_mut().turn(target.alias);
-        let address: SocketAddr = (target.alias, target.port).into();
-        let parties = Parties::default();
-        parties.set(0, target.alias, target.generation);
-        let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(parties, async move {
-            let connected = dial::workload(source, address, Duration::from_millis(timeout_ms.into())).await;
-            shared.failing.tried(address, &connected);
-            // Nobody waits any more: the client has gone.
-            let _ = sender.send(connected);
-        });
-        let stream = receiver.await.map_err(|_| ConnectError::Retired)??;
-        // Closed between the end of the attempt and now.
-        if self.allows(target.alias, target.generation) { Ok(stream) } else { Err(ConnectError::Retired) }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! main thread   link: the agent's orders, snapshots compiled
-//! worker-0..n   one runtime each: HTTP and relay listeners, connections, pools
+//! worker-0..n   one runtime each: listeners for HTTP and TCP, connections, pools
 //! dns           UDP socket, TCP listener, upstream queries
 //! log           writes the access log, waits where that waits
 //! desk          metrics, callers that the agent hands over
@@ -177,10 +177,10 @@ impl Core for Engine {
         let shared = Shared::within(settings.clone(), Limits { descriptors: files, memory_bytes, ..settings.limits });
         let dns = queues.pop().ok_or("no queue for the DNS thread")?;
         let mut work = Vec::new();
-        for (index, (((http, relay), orders), slot)) in
-            (0..).zip(sockets.http.into_iter().zip(sockets.relay).zip(queues).zip(sockets.slots))
+        for (index, (((http, tcp), orders), slot)) in
+            (0..).zip(sockets.http.into_iter().zip(sockets.tcp).zip(queues).zip(sockets.slots))
         {
-            work.push(Worker { index, http, relay, shared: Arc::clone(&shared), orders, slot });
+            work.push(Worker { index, http, tcp, shared: Arc::clone(&shared), orders, slot });
         }
         for worker in work {
             self.spawn(format!("worker-{}", worker.index), move || worker::serve(worker))?;
@@ -302,7 +302,7 @@ impl Drop for Guard {
 /// The descriptors of a start message, duplicated for the workers and checked for what they are.
 struct Sockets {
     http: Vec<TcpListener>,
-    relay: Vec<TcpListener>,
+    tcp: Vec<TcpListener>,
     dns_udp: Vec<UdpSocket>,
     dns_tcp: TcpListener,
     slots: Vec<crate::heartbeat::Slot>,
@@ -322,15 +322,15 @@ impl Sockets {
             return Err(format!("{} descriptors came, {count} belong to {workers} workers", descriptors.len()));
         }
         let (http, rest) = descriptors.split_at(workers as usize);
-        let (relay, rest) = rest.split_at(workers as usize);
-        let [udp, tcp, udp6 @ .., map] = rest else { return Err("the last descriptors are missing".into()) };
+        let (tcp, rest) = rest.split_at(workers as usize);
+        let [udp, dns_tcp, udp6 @ .., map] = rest else { return Err("the last descriptors are missing".into()) };
         let datagrams = |fd: &OwnedFd| socket(fd.as_fd(), SockType::Datagram, false).map(UdpSocket::from);
         let heartbeats = Heartbeats::map(map).map_err(|error| format!("the WORKERS map cannot be mapped: {error}"))?;
         Ok(Self {
             http: http.iter().map(listener).collect::<Result<_, _>>()?,
-            relay: relay.iter().map(listener).collect::<Result<_, _>>()?,
+            tcp: tcp.iter().map(listener).collect::<Result<_, _>>()?,
             dns_udp: std::iter::once(udp).chain(udp6).map(datagrams).collect::<Result<_, _>>()?,
-            dns_tcp: listener(tcp)?,
+            dns_tcp: listener(dns_tcp)?,
             slots: (0..workers).filter_map(|worker| heartbeats.slot(worker)).collect(),
         })
     }

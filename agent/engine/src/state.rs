@@ -9,10 +9,11 @@ use arc_swap::ArcSwap;
 use brattice_router::{RequestHead, Router, hash::FastMap};
 use brattice_wire::{
     engine::{Limits, Settings, Stats},
-    snapshot::{self, ForwardedHeaders, ProtocolVersion, Snapshot, Target},
+    snapshot::{self, ForwardedHeaders, Protocol, ProtocolVersion, Snapshot, Target},
 };
 
 use crate::{
+    aliases::CallerId,
     auth::{GuardError, Guards},
     descriptors,
     limits::{Registry, Usage},
@@ -239,6 +240,8 @@ pub struct Listener {
     pub id: String,
     /// VIP port.
     pub port: u16,
+    /// What is spoken on its connections.
+    pub protocol: Protocol,
     /// How `x-forwarded-for` is written.
     pub forwarded_headers: ForwardedHeaders,
     router: Router,
@@ -334,9 +337,14 @@ impl State {
         Ok(state)
     }
 
-    /// Who has this alias.
-    pub fn caller(&self, alias: IpAddr) -> Option<&Caller> {
+    /// Who has this alias now; asked where a connection or a question comes in, and nowhere else.
+    pub fn caller_at(&self, alias: IpAddr) -> Option<&Caller> {
         self.callers.get(&alias)
+    }
+
+    /// What this state says of a caller; `None` where it has its alias no more.
+    pub fn caller(&self, id: CallerId) -> Option<&Caller> {
+        self.callers.get(&id.alias()).filter(|caller| caller.generation == id.generation())
     }
 
     /// A VPC by its index, which comes from a [`Caller`] of the same state.
@@ -416,6 +424,13 @@ impl State {
     }
 }
 
+impl Caller {
+    /// By which it is known in later states.
+    pub fn id(&self) -> CallerId {
+        CallerId::new(self.alias, self.generation)
+    }
+}
+
 impl Service {
     /// What a caller that gives no name is taken to mean: the first of the service's own names, else the generated one.
     pub(crate) fn usual_name(&self) -> &str {
@@ -470,6 +485,7 @@ fn compile(service: snapshot::Service, index: u32, compiler: &mut Compiler<'_>) 
         listeners.push(Listener {
             router,
             port: listener.port,
+            protocol: listener.protocol,
             forwarded_headers: listener.forwarded_headers,
             rules,
             default,

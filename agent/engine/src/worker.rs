@@ -2,13 +2,17 @@
 
 use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
-use tokio::{task::LocalSet, time::Instant};
+use brattice_wire::snapshot::Protocol;
+use tokio::{
+    task::{JoinHandle, LocalSet},
+    time::Instant,
+};
 
 use crate::{
     auth,
-    downstream::tcp::Relay,
+    downstream::{accept::Acceptor, tcp::TcpProxy},
     heartbeat::{self, Slot},
-    http::{self, control::Verdict},
+    http::control::Verdict,
     local::Local,
     orders::{Gate, Order, Orders},
     records::{book::Book, outlets::CHUNK_TIME},
@@ -23,15 +27,15 @@ use crate::{
 pub struct Worker {
     /// 0 to `settings.workers` - 1.
     pub index: u32,
-    /// Non-blocking.
+    /// For connections that are served in the protocol of the listener that they call; non-blocking.
     pub http: TcpListener,
-    /// Non-blocking.
-    pub relay: TcpListener,
+    /// For those that are served as TCP, whatever they call; non-blocking.
+    pub tcp: TcpListener,
     /// State, settings, counts.
     pub shared: Arc<Shared>,
     /// The link's orders.
     pub orders: Orders,
-    /// The worker's place in the `WORKERS` map; `relay` counts its connections there, too.
+    /// The worker's place in the `WORKERS` map; connections are counted there.
     pub slot: Slot,
 }
 
@@ -53,27 +57,30 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
     let book = Book::new(Arc::clone(&worker.shared.outlets), worker.index);
     tokio::task::spawn_local(Rc::clone(&book).run(Ticker::every(CHUNK_TIME)?));
     let local = Local::new(worker.shared, worker.index, worker.slot, Rc::clone(&book));
-    let relay = Relay::new(Rc::clone(&local));
-    let relaying = tokio::task::spawn_local(gate.behind(Rc::clone(&relay).accept(Listener::new(worker.relay)?)));
-    let accepting = tokio::task::spawn_local(gate.behind(http::accept(Rc::clone(&local), Listener::new(worker.http)?)));
+    let tcp = TcpProxy::new(Rc::clone(&local));
+    let acceptor = Acceptor::new(Rc::clone(&local), Rc::clone(&tcp));
+    let accept = |listener, protocol| -> std::io::Result<_> {
+        let accepting = Rc::clone(&acceptor).run(Listener::new(listener)?, protocol);
+        Ok(tokio::task::spawn_local(gate.behind(accepting)))
+    };
+    let accepting = [accept(worker.http, Protocol::Http)?, accept(worker.tcp, Protocol::Tcp)?];
     tokio::task::spawn_local(sweep(Rc::clone(&local), Ticker::every(local.clock.period())?));
     while let Some((order, confirm)) = worker.orders.recv().await {
         match order {
             Order::Applied => {
                 applied(&local);
                 // guard: policies-of-open
-                auth::review(&local, &relay);
+                auth::review(&local, &tcp);
                 gate.open();
             }
             Order::CloseAliases(aliases) => {
                 local.close_aliases(&aliases).await;
-                relay.close_aliases(&aliases).await;
+                tcp.close_aliases(&aliases).await;
             }
             Order::Ask(ask) => book.answer(&local.view().state.records, &ask),
             Order::Shutdown(grace) => {
-                relaying.abort();
-                accepting.abort();
-                tokio::join!(relay.finish(grace), finish(&local, grace));
+                accepting.iter().for_each(JoinHandle::abort);
+                tokio::join!(tcp.finish(grace), finish(&local, grace));
                 book.flush();
                 let _ = confirm.send(());
                 return Ok(());

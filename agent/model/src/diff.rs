@@ -235,6 +235,7 @@ const fn auth_type(auth_type: AuthType) -> &'static str {
 fn listener_fields(fields: &mut Fields, listener: &Listener, model: &Model) {
     let path = format!("listeners.{}", listener.name);
     put(fields, &format!("{path}.port"), &listener.port.to_string());
+    put(fields, &format!("{path}.protocol"), &format!("{:?}", listener.protocol).to_uppercase());
     put(fields, &format!("{path}.forwardedHeaders"), &format!("{:?}", listener.forwarded_headers).to_lowercase());
     let precedence = match listener.precedence {
         Precedence::Priority => "priority",

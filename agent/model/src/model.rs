@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use brattice_wire::auth::AuthType;
 use brattice_wire::snapshot::{
-    Filters, FixedResponse, ForwardedHeaders, Match, Origin, Precedence, ProtocolVersion, Redirect, Stickiness,
+    Filters, FixedResponse, ForwardedHeaders, Match, Origin, Precedence, Protocol, ProtocolVersion, Redirect,
+    Stickiness,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -293,6 +294,8 @@ pub struct Listener {
     pub arn: String,
     /// VIP port.
     pub port: u16,
+    /// What is spoken on its connections.
+    pub protocol: Protocol,
     /// How `x-forwarded-*` headers are written.
     pub forwarded_headers: ForwardedHeaders,
     /// Which of several rules that match is taken.

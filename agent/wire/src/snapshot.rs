@@ -135,6 +135,8 @@ pub struct Listener {
     pub id: String,
     /// VIP port.
     pub port: u16,
+    /// What is spoken on its connections.
+    pub protocol: Protocol,
     /// How the `x-forwarded-*` headers are written.
     pub forwarded_headers: ForwardedHeaders,
     /// Which of several rules that match is taken.
@@ -147,6 +149,15 @@ pub struct Listener {
     pub default_action: Action,
     /// Where it was written.
     pub origin: Origin,
+}
+
+/// What callers speak to a listener (Lattice `CreateListener.protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// HTTP/1.1, or HTTP/2 by prior knowledge: each request is decided about.
+    Http,
+    /// Bytes: each connection goes to a target of the default action. No document says this yet; a bypass does.
+    Tcp,
 }
 
 /// What is done with `x-forwarded-for` that a client sent; `-port` and `-proto` are always replaced.

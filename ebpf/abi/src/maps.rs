@@ -102,8 +102,8 @@ pub const MAX_WORKERS: u32 = 64;
 
 /// Slot of worker `w`'s L7 TCP listener: `SLOT_HTTP + w`.
 pub const SLOT_HTTP: u32 = 0;
-/// Slot of worker `w`'s TCP relay listener (bypass): `SLOT_RELAY + w`.
-pub const SLOT_RELAY: u32 = MAX_WORKERS;
+/// Slot of worker `w`'s listener for connections that are served as TCP: `SLOT_TCP + w`.
+pub const SLOT_TCP: u32 = MAX_WORKERS;
 /// Slot of the DNS UDP socket.
 pub const SLOT_DNS_UDP: u32 = 2 * MAX_WORKERS;
 /// Slot of the DNS TCP listener.
@@ -295,10 +295,12 @@ pub struct Listener {
     pub service_id: u32,
 }
 
-/// [`Listener::kind`]: an L7 service; a worker's `SLOT_HTTP` or, bypassed, `SLOT_RELAY`.
+/// [`Listener::kind`]: an HTTP listener of a service; a worker's `SLOT_HTTP` or, bypassed, `SLOT_TCP`.
 pub const LISTENER_HTTP: u32 = 1;
 /// [`Listener::kind`]: DNS; `SLOT_DNS_UDP` or `SLOT_DNS_TCP` by protocol.
 pub const LISTENER_DNS: u32 = 2;
+/// [`Listener::kind`]: a TCP listener of a service; a worker's `SLOT_TCP`.
+pub const LISTENER_TCP: u32 = 3;
 
 /// What `brattice bypass` and `brattice detach` switch.
 #[repr(C)]

@@ -243,10 +243,16 @@ impl Node {
     /// # Panics
     /// If the kernel refuses.
     pub fn add_service(&mut self, vip: impl Into<Address>, port: u16, service_id: u32) {
+        self.add_listener(vip, port, LISTENER_HTTP, service_id);
+    }
+
+    /// Registers a listener of a kind (`LISTENER_*`).
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn add_listener(&mut self, vip: impl Into<Address>, port: u16, kind: u32, service_id: u32) {
         let key = ListenerKey { vip: vip.into(), port, protocol: 6, pad: 0 };
-        self.table(LISTENERS)
-            .insert(key, Listener { kind: LISTENER_HTTP, service_id }, 0)
-            .expect("listener is written");
+        self.table(LISTENERS).insert(key, Listener { kind, service_id }, 0).expect("listener is written");
     }
 
     /// Puts a socket into a slot, or another in its place.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use brattice_abi::{
-    Counter, DropReason, MODE_BYPASS, MODE_DETACH, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_RELAY, SWITCH_ALL,
-    SWITCH_SERVICE, SWITCH_WORKLOAD,
+    Counter, DropReason, LISTENER_TCP, MODE_BYPASS, MODE_DETACH, SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_HTTP, SLOT_TCP,
+    SWITCH_ALL, SWITCH_SERVICE, SWITCH_WORKLOAD,
 };
 use brattice_tests::packets::frame::Frame;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -272,8 +272,8 @@ fn switches_reset_or_relay_new_connections() {
     in_world(|world| {
         let http = with_service(world);
         let relay = listener(15101);
-        world.node.set_socket(SLOT_RELAY, &relay);
-        world.node.set_socket(SLOT_RELAY + 1, &relay);
+        world.node.set_socket(SLOT_TCP, &relay);
+        world.node.set_socket(SLOT_TCP + 1, &relay);
         reached(world, &http);
         for (scope, id) in [(SWITCH_SERVICE, SERVICE), (SWITCH_WORKLOAD, WORKLOAD), (SWITCH_ALL, 0)] {
             world.node.switch(scope, id, MODE_BYPASS, 0);
@@ -297,6 +297,25 @@ fn switches_reset_or_relay_new_connections() {
         assert_eq!(world.node.dropped(DropReason::UnattestedPeer), 1);
         world.node.unswitch(SWITCH_WORKLOAD, WORKLOAD);
         reached(world, &http);
+    });
+}
+
+#[test]
+fn a_tcp_listener_is_served_as_tcp() {
+    in_world(|world| {
+        let http = with_service(world);
+        let tcp = listener(15101);
+        world.node.set_socket(SLOT_TCP, &tcp);
+        world.node.set_socket(SLOT_TCP + 1, &tcp);
+        reached(world, &http);
+        world.node.add_listener(VIP, 80, LISTENER_TCP, SERVICE);
+        reached(world, &tcp);
+        world.node.switch(SWITCH_SERVICE, SERVICE, MODE_BYPASS, 0);
+        reached(world, &tcp);
+        assert_eq!(world.node.counted(Counter::Bypassed), 0, "it needs none");
+        world.node.switch(SWITCH_SERVICE, SERVICE, MODE_DETACH, 0);
+        refused(connect(world, VIP, 80));
+        assert_eq!(world.node.dropped(DropReason::Detached), 1);
     });
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use brattice_abi::{SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_DNS_UDP6, SLOT_HTTP, SLOT_RELAY, WorkerState};
+use brattice_abi::{SLOT_DNS_TCP, SLOT_DNS_UDP, SLOT_DNS_UDP6, SLOT_HTTP, SLOT_TCP, WorkerState};
 use brattice_wire::engine::descriptor_count;
 
 /// Port of worker 0's HTTP listener on an engine source address; worker `w` has the `w`th after it. Reachable only
@@ -75,7 +75,7 @@ impl Sockets {
         let workers = self.workers;
         let slots = (0..workers)
             .map(|w| SLOT_HTTP + w)
-            .chain((0..workers).map(|w| SLOT_RELAY + w))
+            .chain((0..workers).map(|w| SLOT_TCP + w))
             .chain([SLOT_DNS_UDP, SLOT_DNS_TCP])
             .chain(self.ipv6.then_some(SLOT_DNS_UDP6));
         slots.zip(self.all()).collect()

@@ -128,7 +128,7 @@ mod tests {
 
     fn origin() -> Origin {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
-        Origin { alias: address, generation: 1, vip: address, port: 80 }
+        Origin { caller: crate::aliases::CallerId::new(address, 1), vip: address, port: 80 }
     }
 
     fn all(of: &dyn Lookup, name: &str) -> Vec<String> {

@@ -13,7 +13,7 @@ use std::{
 use brattice_iam::Http;
 
 use super::{Call, Facts, Parties, Refusal};
-use crate::{downstream::tcp::Relay, local::Local, state::State};
+use crate::{aliases::CallerId, downstream::tcp::TcpProxy, local::Local, state::State};
 
 /// Requests, or connections, that are looked at in one turn.
 const SLICE: usize = 256;
@@ -45,10 +45,7 @@ impl Revoked {
 /// Whose requests a connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// The caller's alias ...
-    pub(crate) alias: IpAddr,
-    /// ... of this generation.
-    pub(crate) generation: u32,
+    pub(crate) caller: CallerId,
     /// The VIP that was called.
     pub(crate) vip: IpAddr,
     /// Its port.
@@ -89,21 +86,21 @@ pub(crate) struct Reviews {
 }
 
 /// Looks at everything again, in a task of its own.
-pub(crate) fn begin(local: &Rc<Local>, relay: &Rc<Relay>) {
+pub(crate) fn begin(local: &Rc<Local>, tcp: &Rc<TcpProxy>) {
     local.reviews.again.set(true);
     if local.reviews.running.replace(true) {
         return;
     }
-    let (local, relay) = (Rc::clone(local), Rc::clone(relay));
+    let (local, tcp) = (Rc::clone(local), Rc::clone(tcp));
     tokio::task::spawn_local(async move {
         while local.reviews.again.replace(false) {
-            review(&local, &relay).await;
+            review(&local, &tcp).await;
         }
         local.reviews.running.set(false);
     });
 }
 
-async fn review(local: &Local, relay: &Relay) {
+async fn review(local: &Local, tcp: &TcpProxy) {
     let (mut requests, mut connections) = (0u64, 0u64);
     let mut at = 0;
     while at < local.flights.span() {
@@ -131,8 +128,8 @@ async fn review(local: &Local, relay: &Relay) {
         tokio::task::yield_now().await;
     }
     at = 0;
-    while at < relay.span() {
-        connections += relay.review(at..at + SLICE, &local.view().state);
+    while at < tcp.span() {
+        connections += tcp.review(at..at + SLICE, &local.view().state);
         at += SLICE;
         tokio::task::yield_now().await;
     }
@@ -148,9 +145,7 @@ async fn review(local: &Local, relay: &Relay) {
 /// Why a request would not be let through now.
 fn revoked(local: &Local, state: &State, facts: &Facts) -> Option<Revoked> {
     let origin = facts.origin()?;
-    let Some(caller) = state.caller(origin.alias).filter(|caller| caller.generation == origin.generation) else {
-        return Some(Revoked::Gone);
-    };
+    let Some(caller) = state.caller(origin.caller) else { return Some(Revoked::Gone) };
     let Some(service) = state.service_of(caller.vpc, origin.vip, facts.service()) else {
         return Some(Revoked::Withdrawn);
     };
@@ -172,7 +167,7 @@ mod tests {
 
     fn noted(latest: &Latest, path: &str) -> Rc<Facts> {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
-        let origin = Origin { alias: address, generation: 1, vip: address, port: 80 };
+        let origin = Origin { caller: CallerId::new(address, 1), vip: address, port: 80 };
         latest.note(|facts| facts.set(origin, 1, ("GET", path, ""), &HeaderMap::new()))
     }
 

@@ -59,7 +59,7 @@ pub struct Upstream {
 /// ourselves.
 pub fn upstreams(state: &State, vpc: u32, sources: &RefCell<Sources>) -> Vec<Upstream> {
     let configured = state.vpc(vpc).map_or(&[][..], |vpc| vpc.dns_upstreams.as_slice());
-    let usable = configured.iter().filter_map(|&address| match state.caller(address.ip()) {
+    let usable = configured.iter().filter_map(|&address| match state.caller_at(address.ip()) {
         Some(workload) => {
             let source = sources.borrow_mut().turn(address.ip());
             Some(Upstream { address, workload: Some((workload.generation, source)) })

@@ -237,7 +237,7 @@ impl Resolver {
     fn datagram(&self, socket: &Rc<tokio::net::UdpSocket>, bytes: &[u8], peer: SocketAddr) {
         let state = self.shared.state.load_full();
         let alias: IpAddr = peer.ip().to_canonical();
-        let Some(caller) = state.caller(alias) else {
+        let Some(caller) = state.caller_at(alias) else {
             self.counts().unknown_peers.add(1);
             return;
         };

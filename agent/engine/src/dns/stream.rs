@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    aliases::CallerId,
     tasks::Parties,
     transport::{Listener, Stream},
 };
@@ -41,7 +42,7 @@ pub(super) async fn accept(resolver: Rc<Resolver>, listener: Listener) {
 
 fn begin(resolver: &Rc<Resolver>, stream: Stream, peer: SocketAddr) {
     let state = resolver.shared.state.load();
-    let Some(caller) = state.caller(peer.ip().to_canonical()) else {
+    let Some(caller) = state.caller_at(peer.ip().to_canonical()) else {
         resolver.counts().unknown_peers.add(1);
         // A reset is all that a stranger gets.
         stream.reset_on_drop(true);
@@ -53,14 +54,13 @@ fn begin(resolver: &Rc<Resolver>, stream: Stream, peer: SocketAddr) {
     };
     let parties = Parties::default();
     parties.set(0, caller.alias, caller.generation);
-    let asker = Asker { resolver: Rc::clone(resolver), peer, generation: caller.generation };
+    let asker = Asker { resolver: Rc::clone(resolver), caller: caller.id() };
     resolver.tasks.spawn(parties, serve(asker, stream, admitted));
 }
 
 struct Asker {
     resolver: Rc<Resolver>,
-    peer: SocketAddr,
-    generation: u32,
+    caller: CallerId,
 }
 
 async fn serve(asker: Asker, stream: Stream, _admitted: Admitted) {
@@ -120,10 +120,7 @@ impl Asker {
     /// alias is no longer the asker's.
     fn work(&self, message: &[u8]) -> Option<LocalBoxFuture<'static, Option<Vec<u8>>>> {
         let state = self.resolver.shared.state.load_full();
-        let caller = state.caller(self.peer.ip().to_canonical())?;
-        if caller.generation != self.generation {
-            return None;
-        }
+        let caller = state.caller(self.caller)?;
         Some(match self.resolver.plan(&state, caller, message, true) {
             Plan::Answer(answer) => Box::pin(std::future::ready(answer)),
             Plan::Forward(forward) => {

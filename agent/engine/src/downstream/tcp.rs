@@ -1,11 +1,13 @@
-//! `brattice bypass`: connections are relayed as plain TCP to the targets of the listener's default action. Nothing is
-//! parsed, no rule is asked; who may see the service, and how many connections a workload may have, holds as ever. Where a
-//! policy could refuse a request, none is relayed: nobody would ask it.
+//! Connections that are served as TCP: bytes go to a target of the listener's default action. So are those of an HTTP
+//! listener while `brattice bypass` is on.
+//!
+//! Nothing is parsed, no rule is asked; who may see the service, and how many connections a workload may have, holds as
+//! ever. Where a policy could refuse a request, no connection is let through: nobody would ask it.
 
 use std::{
     cell::{Cell, RefCell},
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     ops::Range,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -21,34 +23,32 @@ use tokio::time::Instant;
 use crate::{
     auth::{self, Origin},
     copy::{Copier, End, Way},
+    downstream::accepted::Accepted,
     limits::Taken,
     local::{Local, View},
-    memory,
     records::record::Record,
     rules::Action,
     state::{Listener, Service, State},
     stats::Counts,
     tasks::{Parties, Tasks},
-    transport::{Listener as Socket, Stream},
-    upstream::dial::{self, Sources},
+    transport::Stream,
+    upstream::connector::Connector,
 };
 
 /// Targets of a group that are tried before a connection is reset.
 const ATTEMPTS: usize = 3;
-/// Pause after a failed accept (no descriptor left, most likely).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// The relay of one worker.
-pub struct Relay {
+/// Serves a worker's connections as TCP.
+pub(crate) struct TcpProxy {
     local: Rc<Local>,
     tasks: Rc<Tasks>,
-    sources: RefCell<Sources>,
+    connector: Connector,
     copier: Copier,
-    relayed: RefCell<Slab<Relayed>>,
+    open: RefCell<Slab<Connection>>,
 }
 
 /// An open connection.
-struct Relayed {
+struct Connection {
     origin: Origin,
     /// [`Service::number`].
     service: u32,
@@ -66,7 +66,7 @@ struct Route {
 
 /// Counts a connection while it is open.
 struct Open {
-    relay: Rc<Relay>,
+    proxy: Rc<TcpProxy>,
     key: usize,
     record: Record,
     /// Both sides have ended as they wanted.
@@ -75,127 +75,91 @@ struct Open {
 }
 
 impl Open {
-    fn new(relay: Rc<Relay>, relayed: Relayed, record: Record, taken: Taken) -> Self {
-        relay.counts().connections_open.add(1);
-        relay.counts().connections_relayed.add(1);
-        relay.local.slot.connections().fetch_add(1, Relaxed);
-        let key = relay.relayed.borrow_mut().insert(relayed);
-        Self { relay, key, record, complete: false, _taken: taken }
+    fn new(proxy: Rc<TcpProxy>, connection: Connection, record: Record, taken: Taken) -> Self {
+        proxy.counts().connections_open.add(1);
+        proxy.counts().connections_relayed.add(1);
+        proxy.local.slot.connections().fetch_add(1, Relaxed);
+        let key = proxy.open.borrow_mut().insert(connection);
+        Self { proxy, key, record, complete: false, _taken: taken }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.relay.counts().connections_open.sub(1);
-        self.relay.local.slot.connections().fetch_sub(1, Relaxed);
-        self.relay.relayed.borrow_mut().try_remove(self.key);
-        self.relay.local.book.end(&self.record, self.complete);
-        self.relay.local.book.disconnected(&self.record.flow);
+        self.proxy.counts().connections_open.sub(1);
+        self.proxy.local.slot.connections().fetch_sub(1, Relaxed);
+        self.proxy.open.borrow_mut().try_remove(self.key);
+        self.proxy.local.book.end(&self.record, self.complete);
+        self.proxy.local.book.disconnected(&self.record.flow);
     }
 }
 
-impl Relayed {
-    /// Whether it would be relayed now.
+impl Connection {
+    /// Whether it would be let through now.
     fn is_allowed(&self, state: &State) -> bool {
-        let Origin { alias, generation, vip, .. } = self.origin;
-        let Some(caller) = state.caller(alias).filter(|caller| caller.generation == generation) else { return false };
+        let Origin { caller, vip, .. } = self.origin;
+        let Some(caller) = state.caller(caller) else { return false };
         let Some(service) = state.service_of(caller.vpc, vip, self.service) else { return false };
         state.guards.relayable(&auth::Parties { workload: caller.index, vpc: caller.vpc, service })
     }
 }
 
-impl Relay {
+impl TcpProxy {
     /// For a worker. Whose turn it is, is counted where requests count it, so that a bypass goes on where they were.
     pub(crate) fn new(local: Rc<Local>) -> Rc<Self> {
-        let sources = Sources::of(&local.shared.settings, local.index);
-        Rc::new(Self {
-            local,
-            tasks: Rc::default(),
-            sources: RefCell::new(sources),
-            copier: Copier::default(),
-            relayed: RefCell::default(),
-        })
+        let tasks = Rc::<Tasks>::default();
+        let connector = Connector::new(&local.shared, local.index, &tasks, &local.closed);
+        Rc::new(Self { local, tasks, connector, copier: Copier::default(), open: RefCell::default() })
     }
 
     fn counts(&self) -> &Counts {
         self.local.counts()
     }
 
-    /// Accepts for ever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
-    pub async fn accept(self: Rc<Self>, listener: Socket) {
-        memory::bound_clients(&listener);
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => self.begin(stream, peer),
-                Err(error) => {
-                    brattice_wire::rarely!(warn, %error, "a connection cannot be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Resets every relayed connection from or to these aliases, and returns when they are gone.
-    pub async fn close_aliases(&self, aliases: &[(IpAddr, u32)]) {
+    /// Resets every connection from or to these aliases, and returns when they are gone.
+    pub(crate) async fn close_aliases(&self, aliases: &[(IpAddr, u32)]) {
         self.tasks.close(aliases).await;
     }
 
     /// Lets what is open end by itself for this long, then resets the rest.
-    pub async fn finish(&self, grace: Duration) {
+    pub(crate) async fn finish(&self, grace: Duration) {
         self.tasks.finish(grace).await;
     }
 
-    /// Connections open now.
-    pub fn open(&self) -> usize {
-        self.tasks.len()
-    }
-
-    fn begin(self: &Rc<Self>, stream: Stream, peer: SocketAddr) {
+    /// Serves a connection as TCP, if no policy could refuse a request on it.
+    pub(crate) fn begin(self: &Rc<Self>, accepted: Accepted<'_>) {
         let counts = self.counts();
-        counts.connections_accepted.add(1);
-        let client = stream;
-        // Until both sides have finished a close would look like an orderly end of the data.
-        client.reset_on_drop(true);
-        let view = self.local.view();
+        let Accepted { view, caller, source_port, vip, port, called, stream: client, taken } = accepted;
         let state = &view.state;
-        let alias = peer.ip().to_canonical();
-        let Some(caller) = state.caller(alias) else {
-            counts.unknown_peers.add(1);
-            return;
-        };
-        let Some(taken) = self.local.shared.admit(&caller.usage, counts) else { return };
-        let Ok(local) = client.local_addr() else { return };
-        let Some((service, listener)) = state.service_at(caller.vpc, local.ip().to_canonical(), local.port()) else {
+        let Some((service, listener)) = called else {
             counts.unknown_service.add(1);
             return;
         };
-        let called = auth::Parties { workload: caller.index, vpc: caller.vpc, service: service.index };
+        let parties = auth::Parties { workload: caller.index, vpc: caller.vpc, service: service.index };
         // guard: policies-of-bypass
-        if !state.guards.relayable(&called) {
+        if !state.guards.relayable(&parties) {
             counts.unrelayed.add(1);
             return;
         }
-        let Some(route) = self.route(&view, service, listener) else {
+        let Some(route) = self.route(view, service, listener) else {
             counts.connect_errors.add(1);
             return;
         };
         let Some(transfer) = self.local.shared.transfer(&caller.usage, self.local.index) else { return };
         let parties = Parties::default();
-        parties.set(0, alias, caller.generation);
+        parties.set(0, caller.alias, caller.generation);
         let (ends, ended) = AbortHandle::new_pair();
-        let origin =
-            Origin { alias, generation: caller.generation, vip: local.ip().to_canonical(), port: local.port() };
-        let called = (origin.vip, origin.port);
+        let origin = Origin { caller: caller.id(), vip, port };
         let to = (Some(service.number), Some(route.group));
-        let flow = self.local.book.connected(&state.records, (alias, caller.generation), peer.port(), called, to);
+        let flow = self.local.book.connected(&state.records, caller.id(), source_port, (vip, port), to);
         let record = self.local.book.begin_relayed(&flow);
         record.meet(|met| (met.service, met.group) = to);
-        let relayed = Relayed { origin, service: service.number, ends };
-        let open = Open::new(Rc::clone(self), relayed, record, taken);
+        let connection = Connection { origin, service: service.number, ends };
+        let open = Open::new(Rc::clone(self), connection, record, taken);
         let state = Arc::clone(state);
         self.tasks.spawn(parties.clone(), async move {
             let (mut open, _transfer) = (open, transfer);
-            match Abortable::new(open.relay.serve(client, route, &parties, &open.record, state), ended).await {
+            match Abortable::new(open.proxy.serve(client, route, &parties, &open.record, state), ended).await {
                 Ok(complete) => open.complete = complete,
                 // Ended by a review: both sides are reset.
                 Err(_) => open.record.fail(FailureReason::ClientAccessDenied),
@@ -205,14 +169,14 @@ impl Relay {
 
     /// Places in the table of open connections, empty ones included.
     pub(crate) fn span(&self) -> usize {
-        self.relayed.borrow().capacity()
+        self.open.borrow().capacity()
     }
 
-    /// Resets those of the connections at some places that would not be relayed now; how many.
+    /// Resets those of the connections at some places that would not be let through now; how many.
     pub(crate) fn review(&self, places: Range<usize>, state: &State) -> u64 {
-        let relayed = self.relayed.borrow();
+        let open = self.open.borrow();
         let mut ended = 0;
-        for connection in places.filter_map(|place| relayed.get(place)) {
+        for connection in places.filter_map(|place| open.get(place)) {
             if !connection.is_allowed(state) {
                 connection.ends.abort();
                 ended += 1;
@@ -247,11 +211,7 @@ impl Relay {
     async fn serve(&self, client: Stream, route: Route, parties: &Parties, record: &Record, state: Arc<State>) -> bool {
         for target in &route.targets {
             parties.set(1, target.alias, target.generation);
-            let source = self.sources.borrow_mut().turn(target.alias);
-            let address = (target.alias, target.port).into();
-            let connected = dial::workload(source, address, route.timeout).await;
-            self.local.shared.failing.tried(address, &connected);
-            match connected {
+            match self.connector.connect(target, route.timeout).await {
                 Ok(stream) => {
                     record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
                     self.local.book.settle(record, &state.records);

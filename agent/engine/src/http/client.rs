@@ -2,15 +2,12 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    convert::Infallible,
     future::{Future, poll_fn},
-    net::SocketAddr,
     ops::Range,
     pin::{Pin, pin},
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
     task::Poll,
-    time::Duration,
 };
 
 use brattice_wire::{engine::Limits, records::FlowProtocol};
@@ -36,14 +33,8 @@ use super::{
     upgrade::{self, Upgrade},
 };
 use crate::{
-    auth,
-    limits::Taken,
-    local::Local,
-    memory,
-    records::flow::Flow,
-    stats::Limit,
-    tasks::Parties,
-    transport::{Listener, Stream},
+    auth, downstream::accepted::Accepted, limits::Taken, local::Local, records::flow::Flow, stats::Limit,
+    tasks::Parties, transport::Stream,
 };
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
@@ -57,8 +48,6 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_RESETS: usize = 32;
 /// Resets of ours that a client may cause.
 const HTTP2_LOCAL_RESETS: usize = 256;
-/// Pause after a failed accept (no descriptor left, most likely).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long a connection without a service, as yet, may idle, ms; Lattice's shortest.
 const FIRST_IDLE: u32 = 60_000;
 
@@ -118,50 +107,22 @@ impl Clients {
     }
 }
 
-/// Accepts for ever; dropping the future stops accepting and leaves what is open.
-pub(crate) async fn accept(local: Rc<Local>, listener: Listener) -> Infallible {
-    memory::bound_clients(&listener);
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => begin(&local, stream, peer),
-            Err(error) => {
-                brattice_wire::rarely!(warn, %error, "a connection cannot be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn begin(local: &Rc<Local>, stream: Stream, peer: SocketAddr) {
-    let counts = local.counts();
-    counts.connections_accepted.add(1);
-    let refuse = |stream: Stream| {
-        stream.reset_on_drop(true);
-    };
-    let alias = peer.ip().to_canonical();
-    let view = local.view();
-    let caller = view.state.caller(alias).filter(|caller| local.allows(alias, caller.generation));
-    let Some(caller) = caller else {
-        counts.unknown_peers.add(1);
-        return refuse(stream);
-    };
-    let Some(taken) = local.shared.admit(&caller.usage, counts) else { return refuse(stream) };
-    let Ok(called) = stream.local_addr() else { return refuse(stream) };
-    let (vip, port) = (called.ip().to_canonical(), called.port());
-    let called = view.state.service_at(caller.vpc, vip, port).map(|(service, _)| service);
-    let idle = called.map_or(FIRST_IDLE, |service| service.idle_timeout_ms);
+/// Serves a connection as HTTP.
+pub(crate) fn begin(local: &Rc<Local>, accepted: Accepted<'_>) {
+    let Accepted { view, caller, source_port, vip, port, called, stream, taken } = accepted;
+    let service = called.map(|(service, _)| service);
+    let idle = service.map_or(FIRST_IDLE, |service| service.idle_timeout_ms);
     let idle_ticks = local.clock.ticks(idle);
-    let (called, names) = ((called.map(|service| service.number), None), &view.state.records);
-    let flow = local.book.connected(names, (alias, caller.generation), peer.port(), (vip, port), called);
+    let (to, names) = ((service.map(|service| service.number), None), &view.state.records);
+    let flow = local.book.connected(names, caller.id(), source_port, (vip, port), to);
     let control = Rc::new(Control::new(flow, local.clock.tick(), idle_ticks));
     let open = Open::new(Rc::clone(local), Rc::clone(&control), taken);
     let parties = Parties::default();
-    parties.set(0, alias, caller.generation);
+    parties.set(0, caller.alias, caller.generation);
     let session = Rc::new(Session {
         local: Rc::clone(local),
         control,
-        alias,
-        generation: caller.generation,
+        caller: caller.id(),
         vip,
         port,
         http2: Cell::new(false),
@@ -170,6 +131,7 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: SocketAddr) {
         parties: parties.clone(),
         switched: RefCell::default(),
     });
+    stream.reset_on_drop(false);
     local.tasks.spawn(parties, async move {
         let _open = open;
         serve(session, stream).await;

@@ -96,7 +96,7 @@ fn decide_by(
     let local = &session.local;
     let counts = local.counts();
     let state = &view.state;
-    let Some(caller) = state.caller(session.alias).filter(|caller| caller.generation == session.generation) else {
+    let Some(caller) = state.caller(session.caller) else {
         return Decision::Gone;
     };
     let limits = local.limits();
@@ -234,7 +234,7 @@ fn decide_by(
     let offer = offer.filter(|_| !to_http2);
     let route = Route {
         key,
-        caller: (session.alias, session.generation),
+        caller: session.caller,
         target: target.clone(),
         connect_timeout_ms: group.connect_timeout_ms,
         may_switch: offer.is_some(),

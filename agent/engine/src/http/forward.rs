@@ -2,7 +2,7 @@
 
 mod http2;
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use brattice_wire::snapshot::Target;
 use http::{Method, Request, Response};
@@ -17,11 +17,13 @@ use super::{
     target_io::{Meter, Socket, TargetIo},
 };
 use crate::{
+    aliases::CallerId,
     flights::Flight,
-    local::{ConnectError, Local},
+    local::Local,
     stats::Limit,
     tasks::Parties,
-    upstream::pool::{Caller, Handover, Http1, Key},
+    upstream::connector::ConnectError,
+    upstream::pool::{Handover, Http1, Key},
 };
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction: what a slow side costs. Bounds a target's header
@@ -34,7 +36,7 @@ pub(super) const HTTP1_FIELDS: usize = 100;
 pub(crate) struct Route {
     pub(crate) key: Key,
     /// Whose request it is.
-    pub(crate) caller: Caller,
+    pub(crate) caller: CallerId,
     pub(crate) target: Target,
     pub(crate) connect_timeout_ms: u32,
     /// The target may change the protocol.
@@ -86,7 +88,7 @@ impl Lease {
     /// The answer is complete.
     pub(crate) fn give_back(self, local: &Local) {
         if let Self::Http1(key, connection, _) = self
-            && local.allows(key.alias, key.generation)
+            && local.closed.allow(key.alias, key.generation)
         {
             if local.crowded.get() {
                 // Whoever needs it next makes it anew.
@@ -166,13 +168,14 @@ async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<Reque
 }
 
 async fn open_http1(local: &Rc<Local>, route: &Route) -> Result<Http1, Failure> {
-    let stream = match local.connect(&route.target, route.connect_timeout_ms).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            local.counts().connect_errors.add(1);
-            return Err(Failure::Connect(Rc::new(error)));
-        }
-    };
+    let stream =
+        match local.connector.connect(&route.target, Duration::from_millis(route.connect_timeout_ms.into())).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                local.counts().connect_errors.add(1);
+                return Err(Failure::Connect(Rc::new(error)));
+            }
+        };
     let meter = Rc::<Meter>::default();
     let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), local.held()));
     let (sender, mut connection) = http1_builder(local).handshake(io).await.map_err(Failure::Target)?;

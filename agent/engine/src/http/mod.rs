@@ -34,4 +34,4 @@ pub(crate) mod target_io;
 mod upgrade;
 pub(crate) mod write_stall;
 
-pub(crate) use client::{Clients, accept};
+pub(crate) use client::{Clients, begin};

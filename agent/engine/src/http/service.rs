@@ -32,12 +32,14 @@ use super::{
     upgrade::{self, Upgrade},
 };
 use crate::{
+    aliases::CallerId,
     auth,
     flights::{Expired, Fault, Flight, Waits},
-    local::{ConnectError, Local},
+    local::Local,
     memory::LARGE,
     stats::Limit,
     tasks::Parties,
+    upstream::connector::ConnectError,
 };
 
 /// A connection is not reset for requests that were taken back if this share of all on it was answered: one of so many.
@@ -50,8 +52,7 @@ const TOO_MANY_FIELDS: &str = "the target's answer has too many header fields, o
 pub(crate) struct Session {
     pub(crate) local: Rc<Local>,
     pub(crate) control: Rc<Control>,
-    pub(crate) alias: IpAddr,
-    pub(crate) generation: u32,
+    pub(crate) caller: CallerId,
     pub(crate) vip: IpAddr,
     pub(crate) port: u16,
     pub(crate) http2: Cell<bool>,
@@ -123,7 +124,7 @@ pub(crate) async fn serve(
 impl Session {
     /// Whose requests it carries.
     pub(crate) fn origin(&self) -> auth::Origin {
-        auth::Origin { alias: self.alias, generation: self.generation, vip: self.vip, port: self.port }
+        auth::Origin { caller: self.caller, vip: self.vip, port: self.port }
     }
 
     fn begin(&self, request: &Request<Incoming>) -> Finish {
@@ -185,7 +186,7 @@ impl Session {
             return false;
         }
         let view = self.local.view();
-        let lately = view.state.caller(self.alias).map_or(0, |caller| caller.usage.cancelled_lately());
+        let lately = view.state.caller(self.caller).map_or(0, |caller| caller.usage.cancelled_lately());
         lately > self.local.limits().http2_cancelled_per_workload
     }
 
@@ -317,7 +318,7 @@ impl Session {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
         let key = plan.route.key;
-        if self.local.allows(key.alias, key.generation) {
+        if self.local.closed.allow(key.alias, key.generation) {
             self.parties.set(1, key.alias, key.generation);
         } else {
             // The target's alias was taken away just now.
@@ -379,7 +380,7 @@ impl Session {
                     Problem::new(StatusCode::GATEWAY_TIMEOUT, "the target could not be reached in time")
                 }
                 ConnectError::Io(_) => Problem::new(StatusCode::BAD_GATEWAY, "the target could not be reached"),
-                ConnectError::Retired => {
+                ConnectError::Closed => {
                     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the target has just been taken away")
                 }
             },

@@ -15,8 +15,8 @@ use brattice_wire::{
     engine::AccessLog,
     records::Past,
     snapshot::{
-        Action, Filters, Forward, ForwardedHeaders, HeaderMatch, Listener, Match, Origin, Precedence, ProtocolVersion,
-        Rule, Service, Snapshot, TargetGroup, ValueMatch, Vpc, Workload,
+        Action, Filters, Forward, ForwardedHeaders, HeaderMatch, Listener, Match, Origin, Precedence, Protocol,
+        ProtocolVersion, Rule, Service, Snapshot, TargetGroup, ValueMatch, Vpc, Workload,
     },
 };
 use http::Request;
@@ -28,7 +28,7 @@ use super::{
     names::Names,
     outlets::{CHUNK_BYTES, Outlets},
 };
-use crate::http::head::Head;
+use crate::{aliases::CallerId, http::head::Head};
 
 struct Counting;
 
@@ -107,6 +107,7 @@ fn snapshot() -> Snapshot {
         name: "http".into(),
         id: "listener-1".into(),
         port: 80,
+        protocol: Protocol::Http,
         forwarded_headers: ForwardedHeaders::Replace,
         precedence: Precedence::Priority,
         rules: vec![rule],
@@ -206,7 +207,7 @@ fn a_request_costs_no_allocation() {
     std::thread::spawn(move || log::run(&writing));
     let names = Names::of(&snapshot());
     let book = Book::new(Arc::clone(&outlets), 0);
-    let flow = book.connected(&names, (ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
+    let flow = book.connected(&names, CallerId::new(ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
     let request = request();
     let count = || COUNT.with(Cell::get);
     // How many buffers are on their way at once is the scheduler's to say: more than a round can fill are there.
@@ -246,7 +247,7 @@ fn a_request_costs_no_allocation() {
 fn what_is_remembered_is_what_was_asked() {
     let names = Names::of(&snapshot());
     let book = Book::new(Arc::new(Outlets::new(1)), 0);
-    let flow = book.connected(&names, (ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
+    let flow = book.connected(&names, CallerId::new(ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
     serve(&book, &flow, &names, &request(), b"r-7");
     let past: Past = book.recall(b"r-7").unwrap();
     assert_eq!((&*past.request_id, past.flow, past.revision), ("r-7", flow.id, 3));

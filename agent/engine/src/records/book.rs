@@ -24,7 +24,7 @@ use super::{
     ring::Ring,
     time::Wall,
 };
-use crate::ticker::Ticker;
+use crate::{aliases::CallerId, ticker::Ticker};
 
 /// Rooms for texts of requests that are kept for the next ones.
 const KEPT_ROOMS: usize = 1_024;
@@ -100,7 +100,7 @@ impl Book {
     pub(crate) fn connected(
         &self,
         names: &Names,
-        caller: (IpAddr, u32),
+        caller: CallerId,
         source_port: u16,
         called: (IpAddr, u16),
         to: (Option<u32>, Option<u32>),
@@ -109,15 +109,22 @@ impl Book {
         self.next_flow.set(id + 1);
         let began = Instant::now();
         let (service, group) = to;
-        let place = Place { alias: caller.0, generation: caller.1, port: called.1, service, group, network: None };
+        let place = Place {
+            alias: caller.alias(),
+            generation: caller.generation(),
+            port: called.1,
+            service,
+            group,
+            network: None,
+        };
         let named = self.places.borrow_mut().named(names, place, &self.outlets);
         let flow = Rc::new(Flow {
             id,
             key: Cell::new(0),
             began,
             since: self.wall.at(began),
-            alias: caller.0,
-            generation: caller.1,
+            alias: caller.alias(),
+            generation: caller.generation(),
             source_port,
             vip: called.0,
             port: called.1,
@@ -381,7 +388,7 @@ mod tests {
         let book = Book::new(Arc::new(Outlets::new(1)), 0);
         let names = Names::default();
         let address = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let flow = book.connected(&names, (address, 0), 1, (address, 80), (None, None));
+        let flow = book.connected(&names, CallerId::new(address, 0), 1, (address, 80), (None, None));
         book.unreadable(&flow, &names);
         let ring = book.ring.borrow();
         let line = std::str::from_utf8(ring.newest().next().unwrap().line).unwrap();

@@ -139,7 +139,13 @@ mod tests {
         let names = Names::default();
         let book = Book::new(Arc::new(Outlets::new(1)), 0);
         let v6: IpAddr = Ipv6Addr::LOCALHOST.into();
-        let flow = book.connected(&names, (v6, u32::MAX), 1, ([169, 254, 64, 32].into(), 65_535), (None, None));
+        let flow = book.connected(
+            &names,
+            crate::aliases::CallerId::new(v6, u32::MAX),
+            1,
+            ([169, 254, 64, 32].into(), 65_535),
+            (None, None),
+        );
         let request = Request::get(format!("/{}?a", "p".repeat(300))).header("host", "grüße").body(()).unwrap();
         let record = book.begin(&flow, &request);
         record.id(b"r-1");

@@ -16,8 +16,9 @@ use brattice_router::hash::FastMap;
 use hyper::client::conn::http1;
 use tokio::sync::oneshot;
 
-pub(crate) use self::http2::{Caller, Choice, Http2, Http2Pool, Opened};
+pub(crate) use self::http2::{Choice, Http2, Http2Pool, Opened};
 use crate::{
+    aliases::CallerId,
     clock::Clock,
     http::{
         body::RequestBody,
@@ -113,7 +114,7 @@ impl Pool {
 
     /// Closes idle connections of keys that are not wanted any more, and gives nobody their HTTP/2 connections, nor those
     /// of callers that may not call any more.
-    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&Caller) -> bool) {
+    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&CallerId) -> bool) {
         let mut all = self.kept.borrow_mut();
         all.retain(|key, _| wanted(key));
         self.idle.set(all.values().map(Vec::len).sum());

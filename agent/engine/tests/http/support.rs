@@ -20,7 +20,8 @@ use brattice_wire::{
     engine::{Limits, Settings, Stats},
     snapshot::{
         Action, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Match, Origin, PathMatch, PathMatchKind,
-        Precedence, ProtocolVersion, Rule, Service, Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup, Workload,
+        Precedence, Protocol, ProtocolVersion, Rule, Service, Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup,
+        Workload,
     },
 };
 use bytes::Bytes;
@@ -72,7 +73,7 @@ impl Engine {
         let worker = Worker {
             index: 0,
             http: listener,
-            relay,
+            tcp: relay,
             shared: Arc::clone(&shared),
             orders: queues.remove(0),
             slot: heartbeats.slot(0).unwrap(),
@@ -276,6 +277,7 @@ pub(crate) fn listener(port: u16, default_action: Action) -> Listener {
         name: "http".into(),
         id: "listener-1".into(),
         port,
+        protocol: Protocol::Http,
         forwarded_headers: ForwardedHeaders::Replace,
         precedence: Precedence::Priority,
         rules: Vec::new(),

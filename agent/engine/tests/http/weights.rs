@@ -2,10 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
+use brattice_wire::{
+    engine::Limits,
+    snapshot::{Protocol, ProtocolVersion},
+};
 use http::StatusCode;
 use http_body_util::BodyExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;
 
@@ -143,4 +146,34 @@ async fn a_bypass_and_new_revisions_go_on_where_requests_were() {
         assert_eq!(seen(), [round; 4], "each target once per four calls");
     }
     assert_eq!(engine.stats().connections_relayed, 12, "half of them were bypassed");
+}
+
+/// By the listener's own protocol, at the socket that HTTP comes by, too.
+#[tokio::test]
+async fn a_tcp_listener_passes_bytes_and_alternates_over_revisions() {
+    let target = |name: &'static str| {
+        raw_server(move |mut stream| async move {
+            // What is no HTTP, both ways.
+            if read_until(&mut stream, "\0ping").await == "\0ping" {
+                stream.write_all(name.as_bytes()).await.unwrap();
+            }
+        })
+    };
+    let engine = Engine::start(Limits::default());
+    let targets = [target("one").await, target("two").await];
+    let mut heard = Vec::new();
+    for revision in 1..=8 {
+        let mut world = engine.world(ProtocolVersion::Http1, &targets);
+        world.revision = revision;
+        world.services[0].listeners[0].protocol = Protocol::Tcp;
+        engine.apply(world).await;
+        let mut client = engine.connect(CALLER).await;
+        client.write_all(b"\0ping").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        heard.push(answer);
+    }
+    let other = |name: &str| if name == "one" { "two" } else { "one" };
+    assert!(heard.windows(2).all(|pair| pair[1] == other(&pair[0])), "{heard:?}");
+    assert_eq!(engine.stats().connections_relayed, 8);
 }

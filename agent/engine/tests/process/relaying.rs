@@ -6,8 +6,8 @@ use brattice_wire::{
     auth::AuthType,
     engine::{FromEngine, Stats, ToEngine},
     snapshot::{
-        Action, Filters, Forward, ForwardedHeaders, Listener, Origin, Precedence, ProtocolVersion, Service, Snapshot,
-        Target, TargetGroup, Vpc, WeightedTargetGroup, Workload,
+        Action, Filters, Forward, ForwardedHeaders, Listener, Origin, Precedence, Protocol, ProtocolVersion, Service,
+        Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup, Workload,
     },
 };
 use tokio::{
@@ -62,6 +62,7 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
         name: "tcp".into(),
         id: "listener-1".into(),
         port: vip.port(),
+        protocol: Protocol::Http,
         forwarded_headers: ForwardedHeaders::Replace,
         precedence: Precedence::Priority,
         rules: Vec::new(),
@@ -204,10 +205,9 @@ fn who_may_not_see_is_reset() {
 
 fn aliases_are_closed() {
     block_on(async {
-        let (kit, target, _engine, agent) = lab().await;
-        let caller = SEEING.parse().unwrap();
-        let callee = target.local_addr().unwrap().ip();
-        for (alias, old, now) in [(caller, 2, 3), (callee, 4, 5)] {
+        for (callers, old, now) in [(true, 2, 3), (false, 4, 5)] {
+            let (kit, target, _engine, agent) = lab().await;
+            let alias = if callers { SEEING.parse().unwrap() } else { target.local_addr().unwrap().ip() };
             let mut client = connect(SEEING, kit.relay_address()).await;
             let (mut server, _) = target.accept().await.unwrap();
             client.write_all(b"x").await.unwrap();
@@ -222,6 +222,10 @@ fn aliases_are_closed() {
             assert_eq!(kit.state(0).1, 0);
             assert_reset(&mut client).await;
             assert_reset(&mut server).await;
+            // The state in force still names that generation, and nothing new begins from or to it.
+            assert_refused(SEEING, kit.relay_address()).await;
+            let stats = stats(&agent).await;
+            assert_eq!((stats.unknown_peers, stats.connect_errors), (u64::from(callers), u64::from(!callers)));
         }
     });
 }

@@ -1,7 +1,7 @@
 //! `Service` with its listeners and rules.
 
 use brattice_wire::auth::AuthType;
-use brattice_wire::snapshot::{ForwardedHeaders, Precedence};
+use brattice_wire::snapshot::{ForwardedHeaders, Precedence, Protocol};
 
 use super::common::{Metadata, Tags};
 use super::rule::{self, ActionDocument, RuleDocument};
@@ -39,6 +39,8 @@ pub struct ListenerDocument {
     pub name: Located<String>,
     /// 1 to 65535.
     pub port: u16,
+    /// What is spoken on its connections.
+    pub protocol: Protocol,
     /// How `x-forwarded-*` headers are written.
     pub forwarded_headers: ForwardedHeaders,
     /// Which of several rules that match is taken.
@@ -127,10 +129,9 @@ fn listener(d: &mut Decoder<'_>, node: &Node) -> Option<ListenerDocument> {
     let mut fields = d.fields(node, "a listener")?;
     let at = d.at(node.mark);
     let name = fields.take(d, "name").and_then(|node| d.name(node, names::LISTENER));
-    if let Some(node) = fields.need(d, "protocol") {
-        let later = [("HTTPS", "the engine has no certificates yet"), ("TLS_PASSTHROUGH", "")];
-        d.choice(node, "protocol", &[("HTTP", ())], &later);
-    }
+    let later = [("HTTPS", "the engine has no certificates yet"), ("TLS_PASSTHROUGH", "")];
+    let protocols = [("HTTP", Protocol::Http)];
+    let protocol = fields.need(d, "protocol").and_then(|node| d.choice(node, "protocol", &protocols, &later));
     let port = match fields.take(d, "port") {
         Some(node) => d.number(node, 1..=65535, "a port").and_then(|n| u16::try_from(n).ok()),
         None => Some(80),
@@ -150,6 +151,8 @@ fn listener(d: &mut Decoder<'_>, node: &Node) -> Option<ListenerDocument> {
     Some(ListenerDocument {
         name,
         port,
+        // Where it is not understood, the document is refused.
+        protocol: protocol.unwrap_or(Protocol::Http),
         forwarded_headers: forwarded_headers.unwrap_or_default(),
         precedence,
         default_action: default_action?,

@@ -42,6 +42,7 @@ impl Linker<'_> {
         Listener {
             name: doc.name.value.clone(),
             port: doc.port,
+            protocol: doc.protocol,
             forwarded_headers: doc.forwarded_headers,
             precedence: doc.precedence,
             rules,

@@ -8,8 +8,8 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP};
-use brattice_wire::snapshot::{self, Snapshot};
+use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, LISTENER_TCP};
+use brattice_wire::snapshot::{self, Protocol, Snapshot};
 
 use crate::documents::Evidence;
 use crate::limits::{CONNECT_TIMEOUT_MS, DNS_TTL_SECONDS};
@@ -228,8 +228,12 @@ impl<'m> Planner<'m> {
             };
             self.services.insert(index, number(services.len()));
             for listener in &service.listeners {
+                let kind = match listener.protocol {
+                    Protocol::Http => LISTENER_HTTP,
+                    Protocol::Tcp => LISTENER_TCP,
+                };
                 for vip in std::iter::once(vip).chain(service.vip6) {
-                    self.listeners.insert((vip, listener.port, IPPROTO_TCP), (LISTENER_HTTP, stable));
+                    self.listeners.insert((vip, listener.port, IPPROTO_TCP), (kind, stable));
                 }
             }
             services.push(snapshot::Service {

@@ -11,6 +11,7 @@ impl<'m> Planner<'m> {
             name: listener.name.clone(),
             id: listener.id.clone(),
             port: listener.port,
+            protocol: listener.protocol,
             forwarded_headers: listener.forwarded_headers,
             precedence: listener.precedence,
             rules: listener.rules.iter().map(|rule| self.rule(rule)).collect(),

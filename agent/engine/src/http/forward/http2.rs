@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::{Failure, Lease, Route, Sent, count_hit, idempotent, parties};
 use crate::{
+    aliases::CallerId,
     flights::Flight,
     http::{
         body::RequestBody,
@@ -29,10 +30,11 @@ use crate::{
         retry_buffer::{BodyBuffer, RequestCopy},
         target_io::{Meter, TargetIo},
     },
-    local::{ConnectError, Local},
+    local::Local,
     stats::Limit,
     tasks::Parties,
-    upstream::pool::{Caller, Choice, Http2, Key, Opened},
+    upstream::connector::ConnectError,
+    upstream::pool::{Choice, Http2, Key, Opened},
 };
 
 /// What a target may send on a stream, and on a connection, before the client has taken it.
@@ -168,7 +170,7 @@ async fn repeat(
     }
     let harmless = unprocessed(&error)
         // It waited for its stream when the connection ended.
-        || error.is_user() && local.allows(route.key.alias, route.key.generation)
+        || error.is_user() && local.closed.allow(route.key.alias, route.key.generation)
         || kept && body.is_none() && idempotent(again.method()) && broken(&error);
     if !harmless || flight.fault.get().is_some() {
         return Err(error);
@@ -222,17 +224,18 @@ fn open(local: &Rc<Local>, route: &Route) -> Opened {
 
 async fn connect(
     local: &Rc<Local>,
-    caller: Caller,
+    caller: CallerId,
     key: Key,
     target: &Target,
     timeout_ms: u32,
 ) -> Result<Http2, ConnectError> {
-    let stream = local.connect(target, timeout_ms).await?;
+    let timeout = Duration::from_millis(timeout_ms.into());
+    let stream = local.connector.connect(target, timeout).await?;
     let peer = Rc::<PeerState>::default();
     let meter = Rc::<Meter>::default();
     let io = TokioIo::new(TargetIo::http2(stream, Rc::clone(&meter), Rc::clone(&peer), local));
     let parties = parties(&key);
-    parties.set(1, caller.0, caller.1);
+    parties.set(1, caller.alias(), caller.generation());
     let executor = TargetTasks { local: Rc::clone(local), parties: parties.clone() };
     let handshake = http2::Builder::new(executor)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -242,13 +245,12 @@ async fn connect(
         // None until the target has said how many it takes: those beyond it would be refused.
         .initial_max_send_streams(0)
         .handshake(io);
-    let timeout = Duration::from_millis(timeout_ms.into());
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let (sender, connection) =
         tokio::time::timeout(timeout, handshake).await.map_err(late)?.map_err(io::Error::other)?;
-    let may_talk = || local.allows(key.alias, key.generation) && local.allows(caller.0, caller.1);
+    let may_talk = || local.closed.allow(key.alias, key.generation) && local.closed.allow_caller(caller);
     if !may_talk() {
-        return Err(ConnectError::Retired);
+        return Err(ConnectError::Closed);
     }
     // The task owns the connection; the pool only asks it for its settings.
     let connection = Rc::new(RefCell::new(Box::pin(connection)));

@@ -3,7 +3,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::IpAddr,
     rc::Rc,
 };
 
@@ -13,9 +12,10 @@ use tokio::sync::watch;
 
 use super::Key;
 use crate::{
+    aliases::CallerId,
     clock::Clock,
     http::{body::RequestBody, peer::PeerState},
-    local::ConnectError,
+    upstream::connector::ConnectError,
 };
 
 /// Connections of a caller to one target; when all have as many streams as the target allows, requests wait in the one
@@ -23,9 +23,6 @@ use crate::{
 const MOST_PER_TARGET: usize = 16;
 /// Idle connections that a worker keeps, over all callers and targets; of more, those that idle longest are closed.
 const MOST_IDLE: usize = 8_192;
-
-/// Whose connections they are: an alias in its generation.
-pub(crate) type Caller = (IpAddr, u32);
 
 /// A connection.
 #[derive(Clone)]
@@ -122,13 +119,13 @@ impl Own {
 
 /// All HTTP/2 connections of a worker.
 #[derive(Default)]
-pub(crate) struct Http2Pool(RefCell<FastMap<Caller, Own>>);
+pub(crate) struct Http2Pool(RefCell<FastMap<CallerId, Own>>);
 
 impl Http2Pool {
     /// A connection of the caller's with room for a stream, or what to do to get one. `limit`: of its connections to
     /// all targets. `places`: streams that a connection is expected to take before the target closes it; no later one is
     /// chosen.
-    pub(crate) fn choose(&self, caller: &Caller, key: &Key, clock: &Clock, limit: u32, places: u32) -> Choice {
+    pub(crate) fn choose(&self, caller: &CallerId, key: &Key, clock: &Clock, limit: u32, places: u32) -> Choice {
         let mut all = self.0.borrow_mut();
         let Some(own) = all.get_mut(caller) else { return Choice::Open };
         if let Some(kept) = own.0.get_mut(key) {
@@ -157,12 +154,12 @@ impl Http2Pool {
     }
 
     /// Says that a connection is being made.
-    pub(crate) fn opening(&self, caller: Caller, key: Key, opened: Opened) {
+    pub(crate) fn opening(&self, caller: CallerId, key: Key, opened: Opened) {
         self.0.borrow_mut().entry(caller).or_default().0.entry(key).or_default().opening = Some(opened);
     }
 
     /// The connection was made, or not.
-    pub(crate) fn opened(&self, caller: &Caller, key: &Key, connection: Option<Http2>) {
+    pub(crate) fn opened(&self, caller: &CallerId, key: &Key, connection: Option<Http2>) {
         let mut all = self.0.borrow_mut();
         let Some(own) = all.get_mut(caller) else { return };
         if let Some(kept) = own.0.get_mut(key) {
@@ -178,7 +175,7 @@ impl Http2Pool {
     }
 
     /// Gives nobody the connections that are not wanted any more.
-    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&Caller) -> bool) {
+    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&CallerId) -> bool) {
         self.0.borrow_mut().retain(|caller, own| {
             own.0.retain(|key, _| wanted(key));
             may_call(caller) && !own.0.is_empty()
@@ -207,7 +204,7 @@ impl Http2Pool {
 }
 
 /// How long connections may idle, in ticks, so that about `most` of them are left.
-fn most_ticks(all: &FastMap<Caller, Own>, clock: &Clock, most: usize) -> u32 {
+fn most_ticks(all: &FastMap<CallerId, Own>, clock: &Clock, most: usize) -> u32 {
     let idle =
         || all.values().flat_map(|own| own.0.values()).flat_map(|kept| &kept.connections).filter(|held| held.idles());
     if idle().count() <= most {

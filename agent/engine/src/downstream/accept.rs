@@ -1,0 +1,73 @@
+//! The one way in for connections of clients, whatever protocol they are served in.
+
+use std::{convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
+
+use brattice_wire::snapshot::Protocol;
+
+use super::{accepted::Accepted, tcp::TcpProxy};
+use crate::{
+    http,
+    local::{Local, View},
+    memory,
+    transport::{Listener, Stream},
+};
+
+/// Pause after a failed accept (no descriptor left, most likely).
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Accepts connections for a worker.
+pub(crate) struct Acceptor {
+    local: Rc<Local>,
+    tcp: Rc<TcpProxy>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(local: Rc<Local>, tcp: Rc<TcpProxy>) -> Rc<Self> {
+        Rc::new(Self { local, tcp })
+    }
+
+    /// Accepts for ever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
+    ///
+    /// What comes by `listener` is served as `protocol` at the most: the kernel leads bypassed connections of an HTTP
+    /// listener to the socket for TCP.
+    pub(crate) async fn run(self: Rc<Self>, listener: Listener, protocol: Protocol) -> Infallible {
+        memory::bound_clients(&listener);
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.begin(stream, peer, protocol),
+                Err(error) => {
+                    brattice_wire::rarely!(warn, %error, "a connection cannot be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn begin(&self, stream: Stream, peer: SocketAddr, arrived: Protocol) {
+        self.local.counts().connections_accepted.add(1);
+        let view = self.local.view();
+        let Some(accepted) = self.check(&view, stream, peer) else { return };
+        let listens = accepted.called.map_or(Protocol::Http, |(_, listener)| listener.protocol);
+        match (arrived, listens) {
+            (Protocol::Http, Protocol::Http) => http::begin(&self.local, accepted),
+            (Protocol::Tcp, _) | (_, Protocol::Tcp) => self.tcp.begin(accepted),
+        }
+    }
+
+    /// Who calls what; `None`: the connection is reset.
+    fn check<'v>(&self, view: &'v View, stream: Stream, peer: SocketAddr) -> Option<Accepted<'v>> {
+        let (local, counts) = (&self.local, self.local.counts());
+        // A close would look like an orderly end of the data.
+        stream.reset_on_drop(true);
+        let caller = view.state.caller_at(peer.ip().to_canonical());
+        let Some(caller) = caller.filter(|caller| local.closed.allow_caller(caller.id())) else {
+            counts.unknown_peers.add(1);
+            return None;
+        };
+        let taken = local.shared.admit(&caller.usage, counts)?;
+        let called = stream.local_addr().ok()?;
+        let (vip, port) = (called.ip().to_canonical(), called.port());
+        let called = view.state.service_at(caller.vpc, vip, port);
+        Some(Accepted { view, caller, source_port: peer.port(), vip, port, called, stream, taken })
+    }
+}

@@ -1,0 +1,29 @@
+//! A connection of a client that was let in.
+
+use std::net::IpAddr;
+
+use crate::{
+    limits::Taken,
+    local::View,
+    state::{Caller, Listener, Service},
+    transport::Stream,
+};
+
+/// Who calls what, over which stream.
+pub(crate) struct Accepted<'v> {
+    /// What is in force.
+    pub(crate) view: &'v View,
+    /// Who calls, by the state in force now; later states are asked by its [`id`](Caller::id).
+    pub(crate) caller: &'v Caller,
+    /// The port that it calls from, for records.
+    pub(crate) source_port: u16,
+    /// What it called.
+    pub(crate) vip: IpAddr,
+    pub(crate) port: u16,
+    /// The service that the VIP stands for and its listener; none where the caller sees none there.
+    pub(crate) called: Option<(&'v Service, &'v Listener)>,
+    /// Reset when dropped, until whoever serves it says otherwise.
+    pub(crate) stream: Stream,
+    /// Its place among the connections of its workload.
+    pub(crate) taken: Taken,
+}
