@@ -1,13 +1,9 @@
 //! Decisions without sockets: what they are, what a connection remembers of them, what they cost.
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test, also in its helpers")]
-#![allow(unsafe_code, reason = "an allocator is unsafe to implement")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
+use brattice_allocations::{Counting, counted};
 use brattice_engine::auth::{Authorizer, Call, Fields, GuardError, Guards, Parties, Passed, Refusal, Session};
 use brattice_iam::{Http, Level, Query};
 use brattice_wire::{
@@ -15,33 +11,6 @@ use brattice_wire::{
     snapshot::{Origin, Service, Snapshot, Vpc, Workload},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: all is left to the system's allocator; the count is a thread-local without destructor, so that counting
-// allocates nothing and works in every phase of a thread.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are those that the system's allocator wants.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; the pointer is from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -326,13 +295,6 @@ fn connections_remember_only_what_requests_cannot_change() {
     assert!(desk.ask(&compiled, &WEB, "GET", "/").is_ok());
 }
 
-/// How often the calling thread allocates in `work`.
-fn allocations<R>(work: impl FnOnce() -> R) -> u64 {
-    let before = COUNT.with(Cell::get);
-    std::hint::black_box(work());
-    COUNT.with(Cell::get) - before
-}
-
 #[test]
 fn passing_allocates_nothing() {
     let mut per_request = with_policy(&allow(
@@ -352,14 +314,14 @@ fn passing_allocates_nothing() {
         let desk = Desk::new(&[("x-team", "red"), ("user-agent", "curl")]);
         // Room is made once.
         desk.ask(&guards, &WEB, "GET", "/orders?x=a+b").unwrap();
-        let count = allocations(|| {
+        let count = counted(|| {
             for _ in 0..100 {
                 desk.ask(&guards, &WEB, "GET", "/orders?x=a+b").unwrap();
             }
         });
         assert_eq!(count, 0, "{what}");
     }
-    assert!(allocations(|| Box::new(1)) > 0, "control");
+    assert!(counted(|| Box::new(1)) > 0, "control");
 }
 
 #[test]

@@ -1,42 +1,12 @@
 //! An allowed request costs no allocation. A test alone in its process, as it counts for the whole of it.
 
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.
-#![allow(unsafe_code)] // An allocator is unsafe to implement.
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use brattice_allocations::{Counting, allocations};
 use brattice_iam::Scratch;
 use common::{Line, SERVICE, Stands, Texts};
-
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: all is left to the system's allocator; the count is a thread-local without destructor, so that counting
-// allocates nothing and works in every phase of a thread.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are those that the system's allocator wants.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; the pointer is from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -89,11 +59,11 @@ fn allowing_allocates_nothing() {
             let mut scratch = Scratch::default();
             let first = chain.decide(request, &mut scratch);
             assert!(first.is_allowed(), "{:#?}", chain.explain(request));
-            let before = COUNT.with(Cell::get);
+            let before = allocations();
             for _ in 0..100 {
                 assert!(chain.decide(request, &mut scratch).is_allowed());
             }
-            assert_eq!(COUNT.with(Cell::get) - before, 0);
+            assert_eq!(allocations() - before, 0);
         });
     });
     // A refusal costs none either; its message does.
@@ -102,16 +72,16 @@ fn allowing_allocates_nothing() {
         policies.with(|chain| {
             let mut scratch = Scratch::default();
             chain.decide(request, &mut scratch);
-            let before = COUNT.with(Cell::get);
+            let before = allocations();
             assert!(!chain.decide(request, &mut scratch).is_allowed());
-            assert_eq!(COUNT.with(Cell::get) - before, 0);
+            assert_eq!(allocations() - before, 0);
         });
     });
 }
 
 #[test]
 fn the_count_counts() {
-    let before = COUNT.with(Cell::get);
+    let before = allocations();
     let text = std::hint::black_box(String::from("x"));
-    assert!(COUNT.with(Cell::get) > before, "{text}");
+    assert!(allocations() > before, "{text}");
 }

@@ -1,15 +1,13 @@
 //! What writing a request down costs in memory: nothing, once there is room for it.
-#![allow(unsafe_code, reason = "an allocator is unsafe to implement")]
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     net::{IpAddr, Ipv4Addr},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use brattice_allocations::{Counting, allocations};
 use brattice_wire::{
     auth::AuthType,
     engine::AccessLog,
@@ -29,33 +27,6 @@ use super::{
     outlets::{CHUNK_BYTES, Outlets},
 };
 use crate::{aliases::CallerId, http::head::Head};
-
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: all is left to the system's allocator; the count is a thread-local without destructor, so that counting
-// allocates nothing and works in every phase of a thread.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are those that the system's allocator wants.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; the pointer is from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -209,7 +180,7 @@ fn a_request_costs_no_allocation() {
     let book = Book::new(Arc::clone(&outlets), 0);
     let flow = book.connected(&names, CallerId::new(ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
     let request = request();
-    let count = || COUNT.with(Cell::get);
+    let count = allocations;
     // How many buffers are on their way at once is the scheduler's to say: more than a round can fill are there.
     for _ in 0..BUFFERS {
         outlets.give_back(Vec::with_capacity(2 * CHUNK_BYTES));
