@@ -220,6 +220,7 @@ fn a_guest_calls_and_serves_as_who_it_is() {
     });
 }
 
+/// packets.md ingress 200
 #[test]
 fn a_guest_that_sends_as_somebody_else_is_dropped_and_counted() {
     with_guest(|scene| {

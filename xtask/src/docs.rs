@@ -1,5 +1,7 @@
 //! Writes the pages that are made of the source. Tests say when one of them is stale.
 
+pub(crate) mod packets;
+
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -11,7 +13,7 @@ use crate::{paths, run, sabotage};
 /// # Errors
 /// When one cannot be made or written.
 pub(crate) fn run() -> Result<()> {
-    let pages = vec![(sabotage::page::PAGE, sabotage::page::text())];
+    let pages = [(sabotage::page::PAGE, sabotage::page::text()), (packets::PAGE, packets::text()?)];
     for (page, text) in pages {
         let path = paths::root().join(page);
         let same = fs::read_to_string(&path).is_ok_and(|old| old == text);

@@ -98,7 +98,7 @@ enum Verb {
         /// Only checks whose name contains this; installs nothing.
         check: Option<String>,
     },
-    /// Writes the pages that are made of the source: tests/SABOTAGE.md.
+    /// Writes the pages that are made of the source: docs/packets.md, tests/SABOTAGE.md.
     Docs,
     /// Changes the crates that decide, one thing after the other, and shows that each change turns a test red (takes long).
     Mutants {

@@ -46,6 +46,10 @@ fn pinged(netns: &str) -> bool {
     matches!(ping.recv(&mut packet), Ok(length) if length >= 28 && packet[20] == 0)
 }
 
+/// packets.md vip 50
+/// packets.md vip 60: … with an alias as source, for a connection that is established (no lookup is made for it) |
+///   dropped by the nftables table | the rule's own
+/// packets.md vip 70: … of another protocol than TCP and UDP | dropped by the nftables table | the rule's own
 #[test]
 fn packets_from_elsewhere_reach_no_connection() {
     room(async |room| {
@@ -96,6 +100,9 @@ fn opened(from: Ipv4Addr) -> (Errno, Duration) {
 }
 
 /// A socket that waits for an answer from an alias would get a workload's SYN to its VIP and port, and the service not.
+///
+/// packets.md egress 110: … of another user, from a VIP that is no engine source | reset by the nftables table before:
+///   else its socket would wait, and get the SYN of a workload that calls that VIP | the rule's own
 #[test]
 fn nobody_waits_at_the_address_of_a_service() {
     room(async |room| {

@@ -27,6 +27,8 @@ fn answered(node: &mut Node, request: &Arp) {
     assert_eq!(node.counted(Counter::ArpAnswered), before + 1);
 }
 
+/// packets.md ingress 110: ARP request for a VIP: broadcast | answered with the virtual MAC, out of the same interface
+///   only | `ArpAnswered`
 #[test]
 fn a_request_for_a_vip_is_answered() {
     let mut node = node();
@@ -38,22 +40,29 @@ fn a_request_for_a_vip_is_answered() {
 }
 
 /// Neighbour unreachability detection asks by unicast.
+///
+/// packets.md ingress 120: … unicast (neighbour probe) | answered | `ArpAnswered`
 #[test]
 fn a_unicast_request_is_answered() {
     answered(&mut node(), &Arp::request(REAL, VIP).with(|a| a.to = VIRTUAL_MAC));
 }
 
 /// RFC 5227: an answered probe tells whoever wants a VIP for itself that it is taken.
+///
+/// packets.md ingress 130: … from 0.0.0.0 (address probe) | answered: the VIP is defended | `ArpAnswered`
 #[test]
 fn a_probe_is_answered() {
     answered(&mut node(), &Arp::request(Ipv4Addr::UNSPECIFIED, VIP));
 }
 
+/// packets.md ingress 140: … announcement of a VIP by the workload | answered, and not forwarded by a bridge |
+///   `ArpAnswered`
 #[test]
 fn an_announcement_of_a_vip_is_answered() {
     answered(&mut node(), &Arp::request(VIP, VIP));
 }
 
+/// packets.md ingress 180
 #[test]
 fn padding_is_kept() {
     let mut node = node();
@@ -65,6 +74,7 @@ fn padding_is_kept() {
     assert_eq!(outcome.frame[42..], [0xee; 18]);
 }
 
+/// packets.md ingress 150: ARP request for another address | passes | –
 #[test]
 fn a_request_for_another_address_passes() {
     let mut node = node();
@@ -76,6 +86,7 @@ fn a_request_for_another_address_passes() {
     answered(&mut node, &Arp::request(REAL, VIP));
 }
 
+/// packets.md ingress 160: ARP reply, also one that claims a VIP | passes | –
 #[test]
 fn a_reply_passes() {
     let mut node = node();
@@ -89,6 +100,7 @@ fn a_reply_passes() {
     answered(&mut node, &Arp::request(REAL, VIP));
 }
 
+/// packets.md ingress 170: ARP of other hardware, protocol, lengths or operation | passes | –
 #[test]
 fn odd_arp_passes() {
     let mut node = node();
@@ -106,6 +118,7 @@ fn odd_arp_passes() {
     answered(&mut node, &Arp::request(REAL, VIP));
 }
 
+/// packets.md ingress 180: ARP cut at every byte; padded | passes; answered with its padding | –; `ArpAnswered`
 #[test]
 fn arp_cut_at_every_byte_passes() {
     let mut node = node();
@@ -117,6 +130,7 @@ fn arp_cut_at_every_byte_passes() {
     answered(&mut node, &whole);
 }
 
+/// packets.md ingress 690
 #[test]
 fn a_detached_workload_gets_no_answer() {
     let mut node = node();

@@ -52,6 +52,8 @@ fn answered_by(node: &mut Node, answer: &Frame, resolver: Ipv4Addr) {
     checksums_right(&expected);
 }
 
+/// packets.md dns 10: UDP to port 53 of any address | to the DNS VIP; the answer comes from whom it asked |
+///   `DnsIntercepted`
 #[test]
 fn udp_is_taken_and_answered_by_whom_it_asked() {
     let mut node = intercepting();
@@ -62,6 +64,7 @@ fn udp_is_taken_and_answered_by_whom_it_asked() {
     answered_by(&mut node, &answer(5000, 7), RESOLVER);
 }
 
+/// packets.md dns 20: two resolvers asked from one port | told apart by DNS id | `DnsIntercepted`
 #[test]
 fn two_resolvers_asked_from_one_port_are_told_apart_by_id() {
     let mut node = intercepting();
@@ -71,6 +74,7 @@ fn two_resolvers_asked_from_one_port_are_told_apart_by_id() {
     answered_by(&mut node, &answer(5000, 7), RESOLVER);
 }
 
+/// packets.md dns 40
 #[test]
 fn an_answer_nobody_intercepted_comes_from_the_dns_vip() {
     let mut node = intercepting();
@@ -79,6 +83,8 @@ fn an_answer_nobody_intercepted_comes_from_the_dns_vip() {
 }
 
 /// The same port and id, first to a resolver and then to the DNS VIP itself: the first is forgotten.
+///
+/// packets.md dns 40: the DNS VIP itself, also right after a resolver | answers from the DNS VIP | `FromWorkload`
 #[test]
 fn asking_the_dns_vip_itself_forgets_the_resolver() {
     let mut node = intercepting();
@@ -91,6 +97,7 @@ fn asking_the_dns_vip_itself_forgets_the_resolver() {
     answered_by(&mut node, &Frame::tcp((DNS_VIP, 53), (ALIAS, 5000), ACK | SYN, b""), DNS_VIP);
 }
 
+/// packets.md dns 30: TCP to port 53 | the same, told apart by port | `DnsIntercepted`
 #[test]
 fn tcp_is_taken_and_answered_by_whom_it_asked() {
     let mut node = intercepting();
@@ -104,6 +111,7 @@ fn tcp_is_taken_and_answered_by_whom_it_asked() {
     answered_by(&mut node, &reply(RST, b""), RESOLVER);
 }
 
+/// packets.md dns 100
 #[test]
 fn without_the_flag_nothing_is_taken() {
     let mut node = node();
@@ -113,6 +121,7 @@ fn without_the_flag_nothing_is_taken() {
     intercepted(&mut node, &question(5000, RESOLVER, 7));
 }
 
+/// packets.md dns 100: other ports, other sources on the interface, no flag | passes | –
 #[test]
 fn other_ports_and_protocols_pass() {
     let mut node = intercepting();
@@ -125,6 +134,8 @@ fn other_ports_and_protocols_pass() {
 }
 
 /// Only the workload's own address has the flag; others behind the same port keep their resolver.
+///
+/// packets.md dns 100
 #[test]
 fn other_sources_pass() {
     let mut node = intercepting();
@@ -133,6 +144,8 @@ fn other_sources_pass() {
 }
 
 /// To an alias nothing goes, port 53 or not.
+///
+/// packets.md dns 90: port 53 of an alias | dropped | `ToAlias`
 #[test]
 fn to_an_alias_is_dropped() {
     let mut node = intercepting();
@@ -140,6 +153,8 @@ fn to_an_alias_is_dropped() {
 }
 
 /// No id, no question, still taken: whoever intercepts port 53 lets nothing of it by.
+///
+/// packets.md dns 60: datagram too short for DNS | taken | `DnsIntercepted`
 #[test]
 fn a_datagram_too_short_for_dns_is_taken() {
     let mut node = intercepting();
@@ -157,6 +172,9 @@ fn with_ip_options() {
 }
 
 /// The first fragment shows the port and is taken; later ones show none and pass, so the datagram never becomes whole.
+///
+/// packets.md dns 70: fragmented question | first fragment taken, later ones pass: never becomes whole |
+///   `DnsIntercepted`
 #[test]
 fn of_a_fragmented_question_only_the_first_fragment_is_taken() {
     let mut node = intercepting();
@@ -170,6 +188,8 @@ fn of_a_fragmented_question_only_the_first_fragment_is_taken() {
 }
 
 /// A broken header on port 53 of a workload that is intercepted is ours to refuse; of others it is not.
+///
+/// packets.md dns 80: malformed or cut off, to port 53 | dropped (passes without the flag) | `Malformed`, `Truncated`
 #[test]
 fn a_malformed_question_is_dropped() {
     let bad = question(5000, RESOLVER, 7).with(|f| f.total_length = Some(19));
@@ -214,6 +234,9 @@ fn flood(node: &mut Node, ids: std::ops::Range<u32>) -> u32 {
 }
 
 /// The table of questions is one for all. As many as a workload may have unanswered push out nobody else's.
+///
+/// packets.md dns 50: a question above the 1,024 unanswered ones of a workload in 5 s; the same one again, or one that
+///   was answered, does not count | dropped | `InterceptLimit`
 #[test]
 fn a_flood_by_one_workload_pushes_out_nobody_elses() {
     let mut node = intercepting();
@@ -236,6 +259,8 @@ fn a_flood_by_one_workload_pushes_out_nobody_elses() {
 }
 
 /// A place is given back by the answer, over UDP; by a question to the DNS VIP; and when the window ends.
+///
+/// packets.md dns 50
 #[test]
 fn answered_questions_hold_no_place() {
     let mut node = intercepting();

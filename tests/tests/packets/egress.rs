@@ -56,6 +56,7 @@ fn checksums_hold_for_any_length_and_options() {
     delivers(&mut node, &without);
 }
 
+/// packets.md egress 10: forwarded from any interface | dropped | `Forwarded`
 #[test]
 fn what_was_forwarded_is_dropped() {
     let mut node = node();
@@ -66,6 +67,8 @@ fn what_was_forwarded_is_dropped() {
     delivers(&mut node, &to_target(SYN));
 }
 
+/// packets.md egress 100: SYN without ACK (whatever else is set) of another user than the engine's | dropped |
+///   `NotEngine`
 #[test]
 fn a_syn_of_another_user_is_dropped() {
     let mut node = with_other_engine();
@@ -79,6 +82,9 @@ fn a_syn_of_another_user_is_dropped() {
 }
 
 /// Answers of the kernel (SYN-ACK, RST, TIME_WAIT) carry no socket of the engine; they begin nothing.
+///
+/// packets.md egress 160: other TCP segments, of the engine or without a socket (SYN-ACK, RST, TIME_WAIT) | delivered:
+///   they begin nothing | `ToWorkload`
 #[test]
 fn other_segments_are_delivered_whoever_sends_them() {
     let mut node = with_other_engine();
@@ -88,6 +94,7 @@ fn other_segments_are_delivered_whoever_sends_them() {
     }
 }
 
+/// packets.md egress 130: … of the engine, from a VIP that is no engine source | dropped | `NotEngineSource`
 #[test]
 fn a_syn_from_a_vip_that_is_no_engine_source_is_dropped() {
     let mut node = node();
@@ -98,6 +105,7 @@ fn a_syn_from_a_vip_that_is_no_engine_source_is_dropped() {
     delivers(&mut node, &to_target(SYN));
 }
 
+/// packets.md egress 140: … of the engine, to no registered target | dropped | `NotTarget`
 #[test]
 fn a_syn_to_what_is_no_target_is_dropped() {
     let mut node = node();
@@ -109,6 +117,7 @@ fn a_syn_to_what_is_no_target_is_dropped() {
     delivers(&mut node, &frame);
 }
 
+/// packets.md egress 90: source outside the VIP range | dropped | `SourceNotVip`
 #[test]
 fn a_source_outside_the_vip_range_is_dropped() {
     let mut node = node();
@@ -123,6 +132,7 @@ fn a_source_outside_the_vip_range_is_dropped() {
     delivers(&mut node, &to_target(SYN));
 }
 
+/// packets.md egress 70: destination is no alias (any more) | dropped | `UnknownAlias`
 #[test]
 fn an_unknown_alias_is_dropped() {
     let mut node = node();
@@ -135,6 +145,7 @@ fn an_unknown_alias_is_dropped() {
     delivers(&mut node, &to_target(SYN));
 }
 
+/// packets.md egress 170: UDP of another user | dropped | `NotEngine`
 #[test]
 fn udp_of_another_user_is_dropped() {
     let mut node = with_other_engine();
@@ -147,6 +158,8 @@ fn udp_of_another_user_is_dropped() {
     delivers(&mut node, &Frame::udp((DNS_VIP, 53), (ALIAS, 5000), b"x"));
 }
 
+/// packets.md egress 180: UDP of the engine, neither from a UDP listener nor to a target | dropped | `NotEngineSource`,
+///   `NotTarget`
 #[test]
 fn udp_that_is_neither_an_answer_nor_to_a_target_is_dropped() {
     let mut node = node();
@@ -160,6 +173,9 @@ fn udp_that_is_neither_an_answer_nor_to_a_target_is_dropped() {
 }
 
 /// ICMP of the host that is no error, ARP, VLAN, garbage: `brattice0` is for service traffic.
+///
+/// packets.md egress 20: ARP, NDP, VLAN, ICMP that is no error, other protocols; IPv6 on a node without IPv6 ranges |
+///   dropped | `NotForWorkload`
 #[test]
 fn what_is_no_service_traffic_is_dropped() {
     let mut node = node();
@@ -178,6 +194,7 @@ fn what_is_no_service_traffic_is_dropped() {
     delivers(&mut node, &to_target(ACK));
 }
 
+/// packets.md egress 230: before the agent has configured the programs | dropped | `NotConfigured`
 #[test]
 fn without_a_configuration_nothing_is_delivered() {
     let mut node = Node::unconfigured();
@@ -189,6 +206,7 @@ fn without_a_configuration_nothing_is_delivered() {
     delivers(&mut node, &to_target(ACK));
 }
 
+/// packets.md egress 220: GSO packet | delivered | `ToWorkload`
 #[test]
 fn gso_packets_are_delivered() {
     let mut node = node();

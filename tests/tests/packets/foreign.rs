@@ -9,6 +9,8 @@ use brattice_tests::packets::{
 use crate::scene::*;
 
 /// 2,000 packets of all kinds that are not ours: same bytes, `TCX_NEXT`, nothing counted.
+///
+/// packets.md ingress 60: 2,000 foreign packets (cut, malformed, fragments, noise, near our ranges) | pass | –
 #[test]
 fn two_thousand_foreign_packets_pass_untouched() {
     let mut node = node();
@@ -31,6 +33,7 @@ fn two_thousand_foreign_packets_pass_untouched() {
     takes(&mut node, &to_vip(SYN));
 }
 
+/// packets.md ingress 10: IPv6 between others, other ethertypes | passes | –
 #[test]
 fn ipv6_passes() {
     let mut node = node();
@@ -44,6 +47,9 @@ fn ipv6_passes() {
 }
 
 /// A tag is another network than the one the workload is known by.
+///
+/// packets.md ingress 30: VLAN-tagged, whatever is inside | passes: a tag is another network than the one the workload
+///   is known by | –
 #[test]
 fn vlan_passes() {
     let mut node = node();
@@ -58,6 +64,7 @@ fn vlan_passes() {
     takes(&mut node, &to_vip(SYN));
 }
 
+/// packets.md ingress 10
 #[test]
 fn other_ethertypes_pass() {
     let mut node = node();
@@ -68,6 +75,8 @@ fn other_ethertypes_pass() {
 }
 
 /// Tunnels carry addresses of ours inside; only the outer header counts.
+///
+/// packets.md ingress 70: our addresses inside a tunnel | passes: only the outer header counts | –
 #[test]
 fn our_addresses_inside_a_tunnel_pass() {
     let mut node = node();

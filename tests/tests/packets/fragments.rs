@@ -22,6 +22,7 @@ fn all_taken(node: &mut Node, frame: &Frame, size: usize) {
     }
 }
 
+/// packets.md ingress 460: fragments of UDP | each taken: address in all, checksum in the first | `FromWorkload`
 #[test]
 fn each_of_a_udp_datagram_is_taken() {
     let mut node = node();
@@ -32,6 +33,7 @@ fn each_of_a_udp_datagram_is_taken() {
     all_taken(&mut node, &frame.with(|f| f.options = vec![1; 40]), 512);
 }
 
+/// packets.md ingress 470: fragments of UDP without checksum | each taken, 0 stays | `FromWorkload`
 #[test]
 fn each_of_a_udp_datagram_without_checksum_is_taken() {
     let mut node = node();
@@ -43,6 +45,7 @@ fn each_of_a_udp_datagram_without_checksum_is_taken() {
     all_taken(&mut node, &frame, 256);
 }
 
+/// packets.md ingress 480: fragments of TCP | each taken | `FromWorkload`
 #[test]
 fn each_of_a_tcp_segment_is_taken() {
     let mut node = node();
@@ -52,6 +55,8 @@ fn each_of_a_tcp_segment_is_taken() {
 }
 
 /// Any order, any one alone: there is no state that could miss the first.
+///
+/// packets.md ingress 490: later fragment alone, any order | taken: no state | `FromWorkload`
 #[test]
 fn a_later_one_alone_is_taken() {
     let mut node = node();
@@ -62,6 +67,7 @@ fn a_later_one_alone_is_taken() {
     }
 }
 
+/// packets.md ingress 500: later fragment, spoofed source | dropped | `SpoofedSource`
 #[test]
 fn a_later_one_with_a_spoofed_source_is_dropped() {
     let mut node = node();
@@ -72,6 +78,8 @@ fn a_later_one_with_a_spoofed_source_is_dropped() {
 }
 
 /// RFC 1858: flags that the first fragment does not show cannot be judged.
+///
+/// packets.md ingress 510: first fragment without the whole TCP header (RFC 1858) | dropped | `Truncated`
 #[test]
 fn a_first_one_without_the_whole_tcp_header_is_dropped() {
     let mut node = node();
@@ -83,6 +91,8 @@ fn a_first_one_without_the_whole_tcp_header_is_dropped() {
 }
 
 /// RFC 3128: a later fragment must not replace flags that were judged.
+///
+/// packets.md ingress 520: TCP fragment at offset 8 or 16 (RFC 3128), either direction | dropped | `Malformed`
 #[test]
 fn a_later_one_that_reaches_into_the_tcp_header_is_dropped() {
     let mut node = node();
@@ -98,6 +108,7 @@ fn a_later_one_that_reaches_into_the_tcp_header_is_dropped() {
     takes(&mut node, &Frame::raw(REAL, VIP, UDP, &[0; 64]).with(|f| f.fragment = 1));
 }
 
+/// packets.md egress 190: fragments | each delivered, stateless | `ToWorkload`
 #[test]
 fn each_to_a_workload_is_delivered() {
     let mut node = node();
@@ -113,6 +124,8 @@ fn each_to_a_workload_is_delivered() {
 }
 
 /// A later fragment shows no port; that it is UDP of the engine is asked all the same.
+///
+/// packets.md egress 200: later UDP fragment of another user | dropped | `NotEngine`
 #[test]
 fn later_udp_ones_of_others_are_not_delivered() {
     let mut node = node();

@@ -49,6 +49,8 @@ fn filled() -> Node {
     node
 }
 
+/// packets.md ingress 610: SYN above the workload's half-open limit | dropped; its other traffic goes on |
+///   `HalfOpenLimit`
 #[test]
 fn one_syn_too_many_is_dropped() {
     let mut node = filled();
@@ -61,6 +63,7 @@ fn one_syn_too_many_is_dropped() {
     takes(&mut node, &Frame::udp((REAL, 9), (VIP, 80), b""));
 }
 
+/// packets.md ingress 620: SYN sent again | taken, not counted again | `FromWorkload`
 #[test]
 fn a_syn_sent_again_is_not_counted_again() {
     let mut node = filled();
@@ -70,6 +73,8 @@ fn a_syn_sent_again_is_not_counted_again() {
     assert_eq!(count(&mut node), u32::from(LIMIT));
 }
 
+/// packets.md ingress 630: ACK of a half-open flow that acknowledges its SYN-ACK; RST to the workload that refuses its
+///   SYN | place given back | `FromWorkload`; `ToWorkload`
 #[test]
 fn an_ack_gives_the_place_back() {
     let mut node = filled();
@@ -82,6 +87,7 @@ fn an_ack_gives_the_place_back() {
     drops(&mut node, Hook::Ingress, &segment(2001, SYN).build(), DropReason::HalfOpenLimit);
 }
 
+/// packets.md ingress 650: ACK or RST of a flow that is not known | taken, nothing given back | `FromWorkload`
 #[test]
 fn an_ack_of_an_unknown_flow_gives_nothing_back() {
     let mut node = filled();
@@ -94,6 +100,9 @@ fn an_ack_of_an_unknown_flow_gives_nothing_back() {
 }
 
 /// The connection stays half open for the stack, which refuses such an ACK by a RST without one.
+///
+/// packets.md ingress 640: ACK of a half-open flow with other numbers; the RST that refuses this ACK | taken,
+///   delivered; nothing given back | `FromWorkload`; `ToWorkload`
 #[test]
 fn an_ack_of_made_up_numbers_gives_nothing_back() {
     let mut node = filled();
@@ -113,6 +122,8 @@ fn an_ack_of_made_up_numbers_gives_nothing_back() {
 }
 
 /// The answer of a closed port.
+///
+/// packets.md ingress 630
 #[test]
 fn a_rst_to_the_workload_gives_the_place_back() {
     let mut node = filled();
@@ -125,6 +136,8 @@ fn a_rst_to_the_workload_gives_the_place_back() {
 }
 
 /// A target that answers the engine sends SYN-ACKs: they begin nothing here.
+///
+/// packets.md ingress 660: SYN-ACK of a target | taken, not counted as half open | `FromWorkload`
 #[test]
 fn a_syn_ack_of_the_workload_is_not_counted() {
     let mut node = node();
@@ -145,6 +158,8 @@ fn each_workload_has_its_own_limit() {
 }
 
 /// What nobody ever answered is forgotten when the window ends, also without an agent.
+///
+/// packets.md ingress 680: SYNs nobody answers | forgotten when their window of 30 s ends | `HalfOpenExpired`
 #[test]
 fn the_window_ends() {
     let mut node = filled();
@@ -218,6 +233,9 @@ fn left_after_a_flood(limit: u32) -> (u32, u32) {
 }
 
 /// The table is one for all. As many SYNs as a workload may have at most push out nobody else's.
+///
+/// packets.md ingress 670: … of as many as a workload may have at most (1,024) | nobody else's half-open connection is
+///   forgotten for them | `HalfOpenLimit`
 #[test]
 fn a_flood_by_one_workload_pushes_out_nobody_elses() {
     assert_eq!(left_after_a_flood(MAX_HALF_OPEN_OF_WORKLOAD), (MAX_HALF_OPEN_OF_WORKLOAD, 0));

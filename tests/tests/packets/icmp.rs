@@ -108,6 +108,9 @@ fn delivered(node: &mut Node, error: &Error, real: IpAddr) {
     becomes(node, Hook::Egress, &error.build(), Context::default(), &expected.build(), Counter::IcmpToWorkload);
 }
 
+/// packets.md ingress 250: ICMP error (unreachable, time exceeded, parameter problem; ICMPv6: too big as well) to a
+///   VIP, about a packet of that VIP to an address of the workload | taken: source and quoted destination become the
+///   alias | `IcmpFromWorkload`
 #[test]
 fn every_error_of_a_workload_is_taken() {
     let mut node = node();
@@ -126,6 +129,9 @@ fn every_error_of_a_workload_is_taken() {
 }
 
 /// A router in the workload's network has an address of its own; the engine hears of it as of the workload.
+///
+/// packets.md ingress 260: … from a router behind the interface | the same, whatever its source (not a VIP or alias:
+///   `FromReserved`) | `IcmpFromWorkload`
 #[test]
 fn an_error_of_a_router_before_the_workload_is_taken() {
     let mut node = node();
@@ -135,6 +141,7 @@ fn an_error_of_a_router_before_the_workload_is_taken() {
     }
 }
 
+/// packets.md ingress 200
 #[test]
 fn an_error_with_another_mac_than_the_documented_one_is_dropped() {
     let mut node = node();
@@ -147,6 +154,8 @@ fn an_error_with_another_mac_than_the_documented_one_is_dropped() {
     }
 }
 
+/// packets.md ingress 270: … about a packet to another's address, or that this VIP did not send | dropped |
+///   `IcmpForeign`
 #[test]
 fn an_error_about_somebody_elses_packet_is_dropped() {
     let mut node = node();
@@ -167,6 +176,7 @@ fn an_error_about_somebody_elses_packet_is_dropped() {
     }
 }
 
+/// packets.md ingress 260
 #[test]
 fn an_error_from_a_reserved_address_or_to_an_alias_is_dropped() {
     let mut node = node();
@@ -181,6 +191,7 @@ fn an_error_from_a_reserved_address_or_to_an_alias_is_dropped() {
     }
 }
 
+/// packets.md ingress 240
 #[test]
 fn messages_that_are_no_errors_are_dropped() {
     let mut node = node();
@@ -199,6 +210,8 @@ fn messages_that_are_no_errors_are_dropped() {
 /// Makes a quote bad.
 type Spoil = fn(&mut Quote);
 
+/// packets.md ingress 280: … that quotes another protocol than TCP and UDP (an error about an error), a later fragment,
+///   a malformed header, or fewer than 8 bytes behind it | dropped | `IcmpQuote`
 #[test]
 fn a_quote_that_is_no_start_of_tcp_or_udp_is_dropped() {
     let mut node = node();
@@ -227,6 +240,7 @@ fn a_quote_that_is_no_start_of_tcp_or_udp_is_dropped() {
     }
 }
 
+/// packets.md ingress 290: … that quotes IP options, extension headers, a first fragment | taken | `IcmpFromWorkload`
 #[test]
 fn options_extension_headers_and_first_fragments_may_be_quoted() {
     let mut node = node();
@@ -245,6 +259,8 @@ fn options_extension_headers_and_first_fragments_may_be_quoted() {
 }
 
 /// 8 bytes of TCP or UDP are enough, and nothing less is.
+///
+/// packets.md ingress 280
 #[test]
 fn quotes_cut_at_every_byte() {
     let mut node = node();
@@ -265,6 +281,8 @@ fn quotes_cut_at_every_byte() {
 }
 
 /// The IP header promises more than the frame holds.
+///
+/// packets.md ingress 300: … cut off | dropped | `Truncated`, `Malformed`
 #[test]
 fn frames_cut_at_every_byte_are_dropped() {
     let mut node = node();
@@ -289,6 +307,9 @@ fn frames_cut_at_every_byte_are_dropped() {
 }
 
 /// A later fragment of an error has nothing to judge it by.
+///
+/// packets.md ingress 310: … in fragments | the first is taken, later ones dropped: never becomes whole |
+///   `UnsupportedProtocol`
 #[test]
 fn later_fragments_of_errors_are_dropped() {
     let mut node = node();
@@ -300,6 +321,10 @@ fn later_fragments_of_errors_are_dropped() {
     delivered(&mut node, &Error::too_big(V4.sent(TCP)), V4.real);
 }
 
+/// packets.md egress 30: ICMP error of the host's stack (nobody listens at a UDP port, a firewall's reject) about a
+///   packet of the workload to a VIP | delivered: destination and quoted source become the workload's address, a source
+///   that is no VIP (ICMPv6) the VIP that was called; for an intercepted DNS question, source and quoted destination
+///   the resolver asked | `IcmpToWorkload`
 #[test]
 fn every_error_of_the_host_is_delivered() {
     let mut node = node();
@@ -321,6 +346,7 @@ fn every_error_of_the_host_is_delivered() {
     }
 }
 
+/// packets.md egress 40: … about another's packet, or not to a VIP | dropped | `IcmpForeign`
 #[test]
 fn an_error_of_the_host_about_somebody_elses_packet_is_dropped() {
     let mut node = node();
@@ -344,6 +370,7 @@ fn an_error_of_the_host_about_somebody_elses_packet_is_dropped() {
     }
 }
 
+/// packets.md ingress 320: … of a detached workload | passes | `DetachedPassed`
 #[test]
 fn a_detached_workloads_errors_are_left_alone() {
     let mut node = node();
@@ -359,6 +386,10 @@ fn a_detached_workloads_errors_are_left_alone() {
 }
 
 /// What is larger than the workload's MTU becomes an error about itself.
+///
+/// packets.md egress 50: larger than the workload's MTU, of a GSO packet each segment | becomes an ICMP error about
+///   itself, from the alias, back into `brattice0`: the stack remembers the MTU of the alias | `TooLargeAnswered`
+/// packets.md egress 60: … a later fragment | dropped: the first one was answered | `TooLarge`
 #[test]
 fn what_is_too_large_is_answered() {
     let mut node = node();

@@ -40,6 +40,7 @@ fn any_length_of_payload_keeps_its_checksum() {
     }
 }
 
+/// packets.md ingress 340: IP options, 0 to 40 bytes | taken, options carried along | `FromWorkload`
 #[test]
 fn ip_options_are_carried_along() {
     let mut node = node();
@@ -53,6 +54,9 @@ fn ip_options_are_carried_along() {
 }
 
 /// Whether the way is still to go, or has been gone: a stack that takes part would send its answers by it.
+///
+/// packets.md ingress 350: … of them a source route, loose or strict, also one that has been gone: a stack that takes
+///   part answers by it | dropped | `SourceRouted`
 #[test]
 fn source_routes_are_dropped() {
     let mut node = node();
@@ -82,6 +86,7 @@ fn source_routes_are_dropped() {
     }
 }
 
+/// packets.md ingress 360: TCP options, 0 to 40 bytes | taken | `FromWorkload`
 #[test]
 fn tcp_options_are_carried_along() {
     let mut node = node();
@@ -96,6 +101,7 @@ fn tcp_options_are_carried_along() {
     }
 }
 
+/// packets.md ingress 370: Ethernet padding behind the packet | taken, padding kept | `FromWorkload`
 #[test]
 fn ethernet_padding_is_kept() {
     let mut node = node();
@@ -106,6 +112,8 @@ fn ethernet_padding_is_kept() {
 }
 
 /// A UDP packet without a checksum, and the control with one.
+///
+/// packets.md ingress 380: UDP without checksum (0) | taken, stays 0 | `FromWorkload`
 #[test]
 fn udp_checksum_zero_stays_zero() {
     let mut node = node();
@@ -135,6 +143,8 @@ fn set_data(frame: &mut Frame, start: u16) {
 }
 
 /// RFC 768: a computed 0 is sent as 0xffff. Data is searched for which the translated checksum is just that.
+///
+/// packets.md ingress 390: UDP checksum that becomes 0 by translation | written as 0xffff (RFC 768) | `FromWorkload`
 #[test]
 fn udp_checksum_that_becomes_zero_is_written_as_ffff() {
     let mut node = node();
@@ -146,6 +156,8 @@ fn udp_checksum_that_becomes_zero_is_written_as_ffff() {
 }
 
 /// TCP has no such rule: 0 is 0.
+///
+/// packets.md ingress 400: TCP checksum that becomes 0 by translation | 0 | `FromWorkload`
 #[test]
 fn tcp_checksum_that_becomes_zero_is_zero() {
     let mut node = node();
@@ -156,6 +168,7 @@ fn tcp_checksum_that_becomes_zero_is_zero() {
     takes(&mut node, &frame.with(|f| set_data(f, start)));
 }
 
+/// packets.md ingress 410: wrong IP, TCP or UDP checksum | taken, stays wrong; the receiver drops it | `FromWorkload`
 #[test]
 fn wrong_checksums_stay_wrong() {
     let mut node = node();
@@ -176,6 +189,7 @@ fn wrong_checksums_stay_wrong() {
     assert_eq!(node.counted(Counter::FromWorkload), 6);
 }
 
+/// packets.md ingress 90: to addresses next to our ranges, metadata 169.254.169.254 | passes | –
 #[test]
 fn both_ends_of_each_range_are_ours_and_their_neighbours_are_not() {
     let mut node = node();
@@ -207,6 +221,9 @@ fn both_ends_of_each_range_are_ours_and_their_neighbours_are_not() {
 }
 
 /// Of any other workload the MAC is its own affair.
+///
+/// packets.md ingress 200: another MAC than the document of a guest names; an ICMP error likewise | dropped |
+///   `SpoofedSource`
 #[test]
 fn another_mac_than_the_documented_one_is_dropped() {
     let mut node = node();
@@ -219,6 +236,7 @@ fn another_mac_than_the_documented_one_is_dropped() {
     passes(&mut node, Hook::Ingress, &other.with(|f| f.destination = STRANGER).build());
 }
 
+/// packets.md ingress 190: source is not the workload's, to a VIP | dropped | `SpoofedSource`
 #[test]
 fn spoofed_source_is_dropped() {
     let mut node = node();
@@ -235,6 +253,8 @@ fn spoofed_source_is_dropped() {
 }
 
 /// The right address on the wrong interface, until that interface has it as well.
+///
+/// packets.md ingress 210: source is a workload's on another interface | dropped | `SpoofedSource`
 #[test]
 fn an_address_counts_only_on_its_interface() {
     let mut node = Node::new();
@@ -244,6 +264,7 @@ fn an_address_counts_only_on_its_interface() {
     takes(&mut node, &to_vip(SYN));
 }
 
+/// packets.md ingress 230: destination in the alias range | dropped | `ToAlias`
 #[test]
 fn to_an_alias_is_dropped() {
     let mut node = node();
@@ -261,6 +282,7 @@ fn to_an_alias_is_dropped() {
     takes(&mut node, &to_vip(SYN));
 }
 
+/// packets.md ingress 220: source in the VIP or alias range, to anywhere | dropped | `FromReserved`
 #[test]
 fn from_a_reserved_address_is_dropped() {
     let mut node = node();
@@ -283,6 +305,7 @@ fn from_a_reserved_address_is_dropped() {
     takes(&mut node, &to_vip(SYN));
 }
 
+/// packets.md ingress 330: any other protocol to a VIP | dropped | `UnsupportedProtocol`
 #[test]
 fn other_protocols_to_a_vip_are_dropped() {
     let mut node = node();
@@ -296,6 +319,9 @@ fn other_protocols_to_a_vip_are_dropped() {
 }
 
 /// `ping` of a VIP, whole and in fragments.
+///
+/// packets.md ingress 240: ICMP or ICMPv6 to a VIP that is no error (echo, redirects, source quench, ...): a VIP
+///   answers no ping, as in Lattice | dropped | `UnsupportedProtocol`
 #[test]
 fn icmp_to_a_vip_is_dropped() {
     let mut node = node();
@@ -307,6 +333,7 @@ fn icmp_to_a_vip_is_dropped() {
     passes(&mut node, Hook::Ingress, &Frame::raw(REAL, STRANGER, 1, &[8, 0, 0, 0]).build());
 }
 
+/// packets.md ingress 100: before the agent has configured the programs | passes | –
 #[test]
 fn without_a_configuration_everything_passes() {
     let mut node = Node::unconfigured();
@@ -315,6 +342,10 @@ fn without_a_configuration_everything_passes() {
 }
 
 /// A GSO packet is one packet with one header; of more than 64 KiB its total length is 0 (BIG TCP).
+///
+/// packets.md ingress 430: GSO packet; of more than 64 KiB with total length 0 (BIG TCP) | taken, one header for all
+///   segments | `FromWorkload`
+/// packets.md ingress 440: total length 0 without GSO | dropped | `Malformed`
 #[test]
 fn gso_packets_are_taken() {
     let mut node = node();

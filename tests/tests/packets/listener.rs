@@ -4,7 +4,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::AsFd,
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use brattice_tests::packets::frame::Frame;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
+    frames::send_frame,
     scene::{ALIAS, DNS_VIP, ENGINE, REAL, SYN, TARGET_PORT, TCP, UDP, VIP, WORKLOAD},
     world::{NODE, World, in_world, mac, sh, stack_counter},
 };
@@ -100,6 +101,7 @@ pub(crate) fn reached_at(world: &World, listener: &TcpListener, vip: impl Into<I
     assert_eq!(&buffer, b"pong");
 }
 
+/// packets.md vip 10: VIP and port of a service, from an attached workload | a worker's listener | `ToEngine`
 #[test]
 fn a_service_is_reached_through_its_vip() {
     in_world(|world| {
@@ -113,6 +115,9 @@ fn a_service_is_reached_through_its_vip() {
 }
 
 /// No wildcard socket of the host is reached through a VIP, whatever the port.
+///
+/// packets.md vip 20: VIP and port that no service has, though the host has a wildcard socket there | refused |
+///   `NoListener`
 #[test]
 fn host_daemons_are_not_reached_through_a_vip() {
     in_world(|world| {
@@ -145,6 +150,7 @@ fn host_daemons_are_not_reached_through_a_vip() {
     });
 }
 
+/// packets.md vip 30: from a host process that is no workload, also one that bound a VIP | refused | `UnattestedHost`
 #[test]
 fn a_host_process_is_reset() {
     in_world(|world| {
@@ -164,6 +170,8 @@ fn a_host_process_is_reset() {
 }
 
 /// An interface without our program: its VIP traffic reaches the node's stack, and is refused there.
+///
+/// packets.md vip 40: from an interface that is not attached | refused | `UnattestedPeer`
 #[test]
 fn an_interface_not_attached_is_reset() {
     in_world(|world| {
@@ -188,6 +196,9 @@ fn an_interface_not_attached_is_reset() {
 }
 
 /// An address of the alias range proves nothing by itself: where the packet came in does.
+///
+/// packets.md vip 50: … with an alias as source | refused; on a node, dropped by the nftables table before |
+///   `UnattestedPeer`; the rule's own
 #[test]
 fn an_alias_from_another_interface_is_refused() {
     in_world(|world| {
@@ -244,6 +255,8 @@ pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// packets.md vip 90: the engine's socket is gone | refused; while one of two workers has one, it takes all |
+///   `EngineDown`
 #[test]
 fn without_an_engine_clients_are_reset() {
     in_world(|world| {
@@ -267,6 +280,9 @@ fn without_an_engine_clients_are_reset() {
     });
 }
 
+/// packets.md ingress 690
+/// packets.md vip 100: service detached | refused | `Detached`
+/// packets.md vip 110: bypass: workload, service or all | the worker's relay | `ToEngine`, `Bypassed`
 #[test]
 fn switches_reset_or_relay_new_connections() {
     in_world(|world| {
@@ -320,6 +336,8 @@ fn a_tcp_listener_is_served_as_tcp() {
 }
 
 /// A reuseport group of which only one member is in the slot: that one gets all.
+///
+/// packets.md vip 120: the listener is in a reuseport group | the slot's member all the same | `ToEngine`
 #[test]
 fn a_reuseport_group_does_not_choose_again() {
     in_world(|world| {
@@ -344,6 +362,8 @@ fn a_reuseport_group_does_not_choose_again() {
 }
 
 /// Of two workers by hash the one with fewer connections.
+///
+/// packets.md vip 10
 #[test]
 fn the_less_loaded_worker_gets_more() {
     in_world(|world| {
@@ -380,6 +400,8 @@ fn the_less_loaded_worker_gets_more() {
 }
 
 /// DNS over UDP from the socket bound to its VIP, of the engine's user; and over TCP.
+///
+/// packets.md vip 130: DNS, UDP and TCP | the DNS sockets; answers leave from the DNS VIP | `ToEngine`
 #[test]
 fn dns_answers_from_its_vip() {
     in_world(|world| {
@@ -479,6 +501,8 @@ fn only_the_engine_reaches_a_target() {
 }
 
 /// Frames that a host process puts onto `brattice0` itself: its user is asked as for any other.
+///
+/// packets.md egress 120: … put onto `brattice0` by a packet socket | dropped | `NotEngine`
 #[test]
 fn a_syn_of_a_packet_socket_is_dropped() {
     in_world(|world| {
@@ -492,46 +516,10 @@ fn a_syn_of_a_packet_socket_is_dropped() {
     });
 }
 
-/// Sends a frame out of an interface of the calling thread's namespace.
-pub(crate) fn send_frame(interface: &str, frame: &[u8]) {
-    use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto};
-    let socket =
-        nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)
-            .expect("a packet socket (needs root)");
-    let index = nix::net::if_::if_nametoindex(interface).expect("there");
-    let address = link_address(index);
-    assert!(LinkAddr::size() as usize >= size_of_val(&address));
-    match sendto(socket.as_raw_fd(), frame, &address, MsgFlags::empty()) {
-        // The packet was made, and dropped by a program on its way out.
-        Ok(_) | Err(nix::errno::Errno::ENOBUFS) => {}
-        Err(e) => panic!("cannot send: {e}"),
-    }
-}
-
-/// `struct sockaddr_ll` of an interface.
-#[allow(unsafe_code, reason = "nix makes this address from a raw one only")]
-fn link_address(index: u32) -> nix::sys::socket::LinkAddr {
-    use nix::sys::socket::SockaddrLike;
-    let raw = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
-        sll_ifindex: index as i32,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    // SAFETY: the pointer is to a whole sockaddr_ll, and the length is its own.
-    unsafe {
-        nix::sys::socket::LinkAddr::from_raw(
-            (&raw const raw).cast(),
-            Some(size_of::<libc::sockaddr_ll>() as libc::socklen_t),
-        )
-    }
-    .expect("a link address")
-}
-
 /// IPv4 frames too short for their fixed header, which `BPF_PROG_TEST_RUN` cannot build: the stack gets them.
+///
+/// packets.md ingress 80: frame without a whole fixed IPv4 header | passes (no destination is known); the stack drops
+///   it | –
 #[test]
 fn frames_without_a_whole_ip_header_are_left_to_the_stack() {
     in_world(|world| {
@@ -546,6 +534,8 @@ fn frames_without_a_whole_ip_header_are_left_to_the_stack() {
 }
 
 /// Bulk both ways with checksum offload and GSO on and off at the workload: large non-linear packets.
+///
+/// packets.md ingress 450: partial checksums, non-linear packets, offloads on and off | taken | `FromWorkload`
 #[test]
 fn bulk_arrives_whole_with_and_without_offloads() {
     in_world(|world| {
@@ -586,6 +576,8 @@ pub(crate) fn bulk_to(world: &mut World, listener: &TcpListener, vip: IpAddr) {
 }
 
 /// On a real link the kernel takes a tag off the frame before our program sees it; it is tagged all the same.
+///
+/// packets.md ingress 30
 #[test]
 fn tagged_frames_are_left_to_the_stack() {
     in_world(|world| {

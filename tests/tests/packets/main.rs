@@ -9,6 +9,7 @@ mod egress;
 mod events;
 mod foreign;
 mod fragments;
+mod frames;
 mod half_open;
 mod icmp;
 mod ingress;

@@ -29,6 +29,9 @@ fn frames() -> [(Frame, usize); 4] {
 
 /// Frames cut after every byte: without a destination not ours; within a header `Truncated`; within the payload
 /// shorter than the total length promises; whole taken.
+///
+/// packets.md ingress 530: frame cut within IP options, TCP or UDP header | dropped | `Truncated`
+/// packets.md ingress 540: frame cut within the payload (shorter than its total length) | dropped | `Malformed`
 #[test]
 fn frames_cut_at_every_byte() {
     let mut node = node();
@@ -52,6 +55,9 @@ fn frames_cut_at_every_byte() {
 }
 
 /// The same cuts made by the total length, in a frame that holds it all.
+///
+/// packets.md ingress 550: total length within a TCP or UDP header | dropped | `Truncated`
+/// packets.md ingress 560: total length below the IP header or above the frame | dropped | `Malformed`
 #[test]
 fn every_total_length() {
     let mut node = node();
@@ -72,6 +78,8 @@ fn every_total_length() {
 }
 
 /// The same at the other end: the engine's host sends nothing of the kind, but nothing of the kind gets through.
+///
+/// packets.md egress 210: header or payload cut off | dropped | `Truncated`, `Malformed`
 #[test]
 fn frames_to_a_workload_cut_at_every_byte() {
     let mut node = node();
@@ -84,6 +92,7 @@ fn frames_to_a_workload_cut_at_every_byte() {
     delivers(&mut node, &frame);
 }
 
+/// packets.md ingress 570: IHL below 5 | dropped; to other addresses passes | `Malformed`
 #[test]
 fn ihl_below_5() {
     let mut node = node();
@@ -97,6 +106,8 @@ fn ihl_below_5() {
 }
 
 /// A header longer than what is there.
+///
+/// packets.md ingress 580: IHL beyond the frame | dropped | `Truncated`
 #[test]
 fn ihl_beyond_the_frame() {
     let mut node = node();
@@ -105,6 +116,7 @@ fn ihl_beyond_the_frame() {
     takes(&mut node, &Frame::raw(REAL, VIP, UDP, &[0, 9, 0, 80, 0, 8, 0, 0]));
 }
 
+/// packets.md ingress 590: IP version not 4 | dropped; to other addresses passes | `Malformed`
 #[test]
 fn version_not_4() {
     let mut node = node();
@@ -117,6 +129,7 @@ fn version_not_4() {
     takes(&mut node, &to_vip(ACK));
 }
 
+/// packets.md ingress 600: TCP data offset below 5; beyond the packet | dropped | `Malformed`; `Truncated`
 #[test]
 fn tcp_data_offset() {
     let mut node = node();
@@ -136,6 +149,8 @@ fn tcp_data_offset() {
 }
 
 /// UDP's own length is the receiver's to judge: it changes no byte that is translated.
+///
+/// packets.md ingress 420: UDP length field that lies | taken; the receiver drops it | `FromWorkload`
 #[test]
 fn a_udp_length_that_lies_is_left_to_the_receiver() {
     let mut node = node();

@@ -75,6 +75,8 @@ fn in_both(test: impl FnOnce(&mut World) + Send + 'static) {
 }
 
 /// A UDP packet to a VIP where nobody listens: the workload's socket hears of it.
+///
+/// packets.md egress 30
 #[test]
 fn an_unreachable_port_is_told_to_the_workload() {
     in_both(|world| {
@@ -94,6 +96,8 @@ fn an_unreachable_port_is_told_to_the_workload() {
 }
 
 /// The engine's datagram to a target where nobody listens: the engine's socket hears of it.
+///
+/// packets.md ingress 250
 #[test]
 fn an_unreachable_port_of_a_target_is_told_to_the_engine() {
     in_both(|world| {
@@ -134,6 +138,8 @@ fn an_error_of_a_host_user_is_dropped() {
 }
 
 /// A datagram of the engine that is too large for the workload teaches the stack, and the next one is sent in fragments.
+///
+/// packets.md egress 50
 #[test]
 fn the_stack_learns_the_mtu_of_a_workload() {
     in_world(|world| {
@@ -209,6 +215,8 @@ fn inside<T: Send + 'static>(namespace: &Sender<Job>, job: impl FnOnce() -> T + 
 
 /// node - router - client, with 1280 bytes between the last two. The client announces segments of 1460 bytes, so that
 /// nothing but the router's errors tells the node of it.
+///
+/// packets.md ingress 260
 #[test]
 fn a_router_inside_the_workload_tells_of_a_smaller_mtu_behind_it() {
     in_world(|world| {
@@ -239,6 +247,7 @@ fn a_router_inside_the_workload_tells_of_a_smaller_mtu_behind_it() {
     });
 }
 
+/// packets.md egress 50
 #[test]
 fn transfers_arrive_whole_whatever_the_mtu_and_the_offloads() {
     in_world(|world| {
@@ -257,6 +266,8 @@ fn transfers_arrive_whole_whatever_the_mtu_and_the_offloads() {
 }
 
 /// The workload announces more than reaches it, so that nothing but errors tells of the MTU.
+///
+/// packets.md egress 50
 #[test]
 fn tcp_learns_a_smaller_mtu_than_was_announced() {
     in_both(|world| {

@@ -37,6 +37,8 @@ fn call(world: &World, from: u16) -> std::io::Result<()> {
     world.workload(move || tcp(at(REAL, from)).connect_timeout(&at(VIP, PORT).into(), Duration::from_millis(500)))
 }
 
+/// packets.md egress 150: other TCP segments of a socket of another user than the engine's and root's (a SYN-ACK where
+///   both sides connect) | dropped | `NotEngine`
 #[test]
 fn a_host_user_does_not_answer_for_a_service() {
     in_world(|world| {

@@ -31,6 +31,9 @@ fn detached(node: &mut Node) {
     passes(node, Hook::Ingress, &Frame::udp((REAL, 1), (STRANGER, 1), b"").build());
 }
 
+/// packets.md ingress 690: anything of ours while the workload, or all, is detached | passes; the node's stack refuses
+///   its calls to VIPs; no ARP answers | `DetachedPassed`
+/// packets.md egress 80: workload, or all, detached | dropped | `Detached`
 #[test]
 fn a_detached_workload_is_left_alone() {
     let mut node = node();
@@ -41,6 +44,8 @@ fn a_detached_workload_is_left_alone() {
     attached(&mut node);
 }
 
+/// packets.md ingress 690
+/// packets.md egress 80
 #[test]
 fn everything_is_detached() {
     let mut node = node();
@@ -62,6 +67,8 @@ fn other_switches_change_nothing_here() {
 }
 
 /// `--for 15m`: ends by itself.
+///
+/// packets.md ingress 700: the time of a switch is over | as if it were not there | –
 #[test]
 fn a_switch_ends_by_itself() {
     let mut node = node();

@@ -56,6 +56,10 @@ fn fate(node: &mut Node, frame: &[u8]) -> (Outcome, Vec<(&'static str, u64)>) {
 }
 
 /// Whatever is taken, answered or dropped without tags is so behind them.
+///
+/// packets.md ingress 40: … all tags of VLAN id 0 (they only give a priority; every stack takes them off), one to six,
+///   802.1Q or 802.1ad | looked at as what it becomes without them, as in all rows here; what passes keeps its tags |
+///   as without
 #[test]
 fn priority_tags_hide_nothing() {
     let from = |source| to_vip(SYN).with(|f| f.source = source).build();
@@ -98,6 +102,8 @@ fn priority_tags_hide_nothing() {
 }
 
 /// What is not ours goes on with all its tags.
+///
+/// packets.md ingress 40
 #[test]
 fn foreign_frames_keep_their_tags() {
     let foreign = [
@@ -118,6 +124,8 @@ fn foreign_frames_keep_their_tags() {
     }
 }
 
+/// packets.md ingress 50: … more than six of them | dropped, also what is not ours: nobody knows what is behind |
+///   `TooManyTags`
 #[test]
 fn more_tags_than_are_looked_behind_are_dropped() {
     let mut node = dual();
@@ -133,6 +141,8 @@ fn more_tags_than_are_looked_behind_are_dropped() {
 }
 
 /// Over a real link, where the kernel takes the first tag off by itself: TCX here, clsact on 6.1.
+///
+/// packets.md ingress 40
 #[test]
 fn tagged_frames_of_a_real_link_are_served() {
     in_world(|world| {
@@ -142,8 +152,8 @@ fn tagged_frames_of_a_real_link_are_served() {
         for (n, tags) in (1..).zip(stacks()) {
             let (frame, forged) = (tagged(&plain, &tags), tagged(&lie, &tags));
             world.workload(move || {
-                crate::listener::send_frame("eth0", &frame);
-                crate::listener::send_frame("eth0", &forged);
+                crate::frames::send_frame("eth0", &frame);
+                crate::frames::send_frame("eth0", &forged);
             });
             assert_eq!(world.node.counted(Counter::FromWorkload), n, "{tags:04x?}");
             assert_eq!(world.node.dropped(DropReason::FromReserved), n, "{tags:04x?}");

@@ -84,6 +84,10 @@ fn attempt((cgroup, uid): (&Cgroup, u32), lab: &Lab, line: &str) -> String {
     stdout.trim().to_owned()
 }
 
+/// packets.md host 60: connect or send to a VIP, by a process whose cgroup (or one above) and user a `Workload` names |
+///   goes on, from its alias | –
+/// packets.md host 70: … by another, or on a socket that was bound before: TCP | goes on, and is reset by
+///   `vip_listener` | `UnattestedHost`
 #[test]
 fn a_process_of_the_host_calls_as_the_workload_of_its_cgroup_and_user() {
     let (cgroup, retail) = with_till();
@@ -115,6 +119,10 @@ fn a_process_of_the_host_calls_as_the_workload_of_its_cgroup_and_user() {
     assert!(footprint.contains(&format!("address {}/32", alias(lab).unwrap())), "{footprint}");
 }
 
+/// packets.md host 70
+/// packets.md host 80: … UDP | refused | `UnattestedHost`
+/// packets.md host 90: connect to a host process' alias; bind to any alias, not by the engine | refused | `NotEngine`;
+///   `HostBind`
 #[test]
 fn nobody_gets_an_alias_by_other_means() {
     let (cgroup, retail) = with_till();
@@ -166,6 +174,7 @@ fn nobody_gets_an_alias_by_other_means() {
     assert_eq!(lab.drops("NotEngine"), before.2 + 1);
 }
 
+/// packets.md host 100: connect by the engine to a host process that is detached | refused | `Detached`
 #[test]
 fn a_process_of_the_host_is_a_target_and_is_reached_by_the_engine_alone() {
     let mut retail = Retail::prepare(&service(&forward(0, 1)).replace("10.0.0.11", ADDRESS));
@@ -265,6 +274,8 @@ fn a_service_that_ends_is_let_go_and_one_that_starts_is_taken_up() {
 }
 
 /// Both families in one VPC, and a service whose target is a process of the host by its IPv6 address.
+///
+/// packets.md host 60
 #[test]
 fn processes_of_the_host_call_and_are_called_over_ipv6() {
     const ADDRESS6: &str = "fd10::70";

@@ -145,6 +145,7 @@ fn learnt(lab: &Lab, alias: IpAddr) -> u32 {
     words.next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
+/// packets.md ingress 260
 #[test]
 fn a_router_inside_a_workload_tells_the_engine_of_a_narrow_link() {
     let mut lab = Lab::new();

@@ -9,6 +9,7 @@ use brattice_tests::{
 
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
+/// packets.md host 20: … of the DNS socket to a workload's alias (an answer) | goes on | –
 #[test]
 fn names_resolve_for_those_who_may_see_the_service_and_for_nobody_else() {
     let retail = Retail::start();
@@ -33,6 +34,7 @@ fn names_resolve_for_those_who_may_see_the_service_and_for_nobody_else() {
     assert_eq!(retail.blue.dig(&["nobody.svc.brattice.internal", "A"]).0, "NXDOMAIN");
 }
 
+/// packets.md host 10
 #[test]
 fn other_names_come_from_the_upstream_without_addresses_of_ours() {
     let mut retail = Retail::prepare(&service(&forward(1, 0)));

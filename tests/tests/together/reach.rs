@@ -68,6 +68,10 @@ fn surroundings(lab: &Lab) -> Surroundings {
     Surroundings { _tcp: vec![loopback, loopback6, metadata, lan], _udp: datagrams, places }
 }
 
+/// packets.md host 10: connect or send to a registered target or a resolver of a VPC | goes on | –
+/// packets.md host 30: … to anything else, of either family, IPv4-mapped as well | refused | `EngineReach`
+/// packets.md host 40: bind to an engine source or to no address | goes on | –
+/// packets.md host 50: bind to anything else | refused | `EngineBind`
 #[test]
 fn the_engine_reaches_targets_and_nothing_else() {
     let mut retail = Retail::start();

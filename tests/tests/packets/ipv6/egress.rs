@@ -150,6 +150,8 @@ fn udp_is_the_engines_or_dropped() {
 }
 
 /// Router solicitations, multicast listener reports, neighbour discovery, echo requests of the host.
+///
+/// packets.md egress 20
 #[test]
 fn what_is_no_service_traffic_is_dropped() {
     let mut node = node();

@@ -44,6 +44,9 @@ fn each_of_a_tcp_segment_is_taken() {
 }
 
 /// Extension headers before the fragment header are in each, those behind it in the first.
+///
+/// packets.md ipv6 80: later fragment that begins with destination options or AH | taken: its first fragment says what
+///   it is. To a workload only of the engine | `FromWorkload`, `ToWorkload`; `NotEngine`
 #[test]
 fn extension_headers_may_be_before_and_behind() {
     let mut node = node();
@@ -76,6 +79,8 @@ fn a_later_one_with_a_spoofed_source_is_dropped() {
 }
 
 /// RFC 7112: the first fragment holds all headers; what it does not show cannot be judged.
+///
+/// packets.md ipv6 70: first fragment without all headers (RFC 7112) | dropped | `Truncated`
 #[test]
 fn a_first_one_without_all_headers_is_dropped() {
     let mut node = node();
@@ -108,6 +113,8 @@ fn a_later_one_that_reaches_into_the_tcp_header_is_dropped() {
 }
 
 /// RFC 6946: a fragment header without fragments is a header like others.
+///
+/// packets.md ipv6 60: fragment header without fragments (RFC 6946) | a whole packet | `FromWorkload`, `ToWorkload`
 #[test]
 fn an_atomic_one_is_a_whole_packet() {
     let mut node = node();
@@ -137,6 +144,8 @@ fn each_to_a_workload_is_delivered() {
 }
 
 /// A later fragment shows no port, and perhaps no protocol; that it is the engine's is asked all the same.
+///
+/// packets.md ipv6 80
 #[test]
 fn later_ones_of_others_are_not_delivered() {
     let mut node = node();

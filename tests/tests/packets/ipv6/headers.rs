@@ -36,6 +36,8 @@ fn kinds() -> Vec<Vec<Extension>> {
     ]
 }
 
+/// packets.md ipv6 10: hop-by-hop, destination options, routing, AH, fragment headers, 8 at most | carried along
+///   unread; what is behind them is judged | `FromWorkload`, `ToWorkload`
 #[test]
 fn each_is_carried_along() {
     let mut node = node();
@@ -55,6 +57,10 @@ fn each_is_carried_along() {
 }
 
 /// What is behind them is judged as it is without them.
+///
+/// packets.md ipv6 10
+/// packets.md ipv6 120: no next header (59), ICMPv6 that is neither an error nor below | dropped |
+///   `UnsupportedProtocol`
 #[test]
 fn they_hide_nothing() {
     let mut node = node();
@@ -72,6 +78,7 @@ fn they_hide_nothing() {
     }
 }
 
+/// packets.md ipv6 20: more of them | dropped | `TooManyHeaders`
 #[test]
 fn more_than_the_bound_are_dropped() {
     let mut node = node();
@@ -92,6 +99,8 @@ fn more_than_the_bound_are_dropped() {
 }
 
 /// RFC 5095 (type 0), and any that is not at its end: the destination is not where it goes.
+///
+/// packets.md ipv6 40: routing header of type 0, or with segments left | dropped | `SourceRouted`
 #[test]
 fn routing_headers_that_name_a_way_are_dropped() {
     let mut node = node();
@@ -106,6 +115,8 @@ fn routing_headers_that_name_a_way_are_dropped() {
 }
 
 /// RFC 8200, 4.1.
+///
+/// packets.md ipv6 50: hop-by-hop options that are not first | dropped | `Malformed`
 #[test]
 fn hop_by_hop_options_are_first_or_dropped() {
     let mut node = node();
@@ -116,6 +127,9 @@ fn hop_by_hop_options_are_first_or_dropped() {
 }
 
 /// A jumbo payload option (RFC 2675) with a payload length of 0, without GSO: no link of ours carries more than 64 KiB.
+///
+/// packets.md ipv6 100
+/// packets.md ipv6 110: … without GSO (jumbogram) | dropped | `Truncated`
 #[test]
 fn jumbograms_are_dropped() {
     let mut node = node();

@@ -61,6 +61,8 @@ fn tcp_options_and_padding_are_carried_along() {
 }
 
 /// RFC 8200, 8.1: over IPv6 UDP must have a checksum.
+///
+/// packets.md ipv6 90: UDP without checksum (0) | dropped | `Malformed`
 #[test]
 fn udp_without_a_checksum_is_dropped() {
     let mut node = node();
@@ -156,6 +158,7 @@ fn both_ends_of_each_range_are_ours_and_their_neighbours_are_not() {
     }
 }
 
+/// packets.md ipv6 130: from a link-local address that is not attached | dropped | `SpoofedSource`
 #[test]
 fn spoofed_source_is_dropped() {
     let mut node = node();
@@ -228,6 +231,8 @@ fn other_protocols_to_a_vip_are_dropped() {
 }
 
 /// `ping` of a VIP, whole and in fragments.
+///
+/// packets.md ipv6 120
 #[test]
 fn icmp_to_a_vip_is_dropped() {
     let mut node = node();
@@ -247,6 +252,9 @@ fn without_a_configuration_everything_passes() {
 }
 
 /// No IPv6 ranges: nothing of IPv6 is ours, not even what lies in the unspecified net; and IPv4 goes on.
+///
+/// packets.md ingress 20: all IPv6 on a node without IPv6 ranges | passes | –
+/// packets.md egress 20
 #[test]
 fn a_node_without_ipv6_leaves_it_alone() {
     let mut node = node();
@@ -265,6 +273,9 @@ fn a_node_without_ipv6_leaves_it_alone() {
 }
 
 /// A GSO packet is one packet with one header; of more than 64 KiB its payload length is 0 (BIG TCP).
+///
+/// packets.md ipv6 100: payload length 0: GSO packet of more than 64 KiB (BIG TCP) | taken, also with a jumbo payload
+///   option | `FromWorkload`
 #[test]
 fn gso_packets_are_taken() {
     let mut node = node();

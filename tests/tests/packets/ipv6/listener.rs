@@ -16,7 +16,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::scene::*;
 use crate::{
-    listener::{PATIENCE, SERVICE, accept, at, bulk_to, connect, reached_at, refused, send_frame, wait_until},
+    frames::send_frame,
+    listener::{PATIENCE, SERVICE, accept, at, bulk_to, connect, reached_at, refused, wait_until},
     scene::{SYN, TARGET_PORT, TCP, UDP, WORKLOAD},
     world::{NODE6, World, in_world, mac, sh},
 };
@@ -79,6 +80,8 @@ fn a_service_is_reached_through_its_vip() {
 }
 
 /// Duplicate address detection of a workload's kernel finds that a VIP is taken.
+///
+/// packets.md ipv6 150
 #[test]
 fn a_workload_cannot_have_a_vip() {
     in_world6(|world| {

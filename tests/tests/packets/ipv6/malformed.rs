@@ -33,6 +33,8 @@ fn frames() -> [(Frame6, usize); 4] {
 
 /// Frames cut after every byte: without a destination not ours; within a header `Truncated`; within the payload
 /// shorter than the payload length promises; whole taken.
+///
+/// packets.md ipv6 30: cut within one, or one that ends behind the packet | dropped | `Truncated`
 #[test]
 fn frames_cut_at_every_byte() {
     let mut node = node();
@@ -88,6 +90,8 @@ fn frames_to_a_workload_cut_at_every_byte() {
 }
 
 /// An extension header longer than what is there, each kind.
+///
+/// packets.md ipv6 30
 #[test]
 fn extension_headers_beyond_the_packet() {
     let mut node = node();

@@ -46,6 +46,9 @@ fn answered(node: &mut Node, asked: &Neighbour) {
     assert_eq!(node.counted(Counter::NdpAnswered), before + 1);
 }
 
+/// packets.md ipv6 140: neighbour solicitation for a VIP, in its group or by unicast, from any address | answered with
+///   the virtual MAC, solicited and override, out of the same interface only; its checksum is not looked at |
+///   `NdpAnswered`
 #[test]
 fn a_solicitation_for_a_vip_is_answered() {
     let mut node = node();
@@ -61,6 +64,8 @@ fn a_solicitation_for_a_vip_is_answered() {
 }
 
 /// Neighbour unreachability detection asks by unicast, with or without its own link address.
+///
+/// packets.md ipv6 140
 #[test]
 fn a_unicast_solicitation_is_answered() {
     let mut node = node();
@@ -70,6 +75,9 @@ fn a_unicast_solicitation_is_answered() {
 }
 
 /// Duplicate address detection, with and without a nonce (RFC 7527): an answer to all nodes defends the VIP.
+///
+/// packets.md ipv6 150: … from `::` (duplicate address detection) | answered to all nodes: the VIP is defended |
+///   `NdpAnswered`
 #[test]
 fn a_probe_is_answered() {
     let mut node = node();
@@ -79,6 +87,8 @@ fn a_probe_is_answered() {
 }
 
 /// A workload that believes a VIP to be its own and asks for it: as for ARP.
+///
+/// packets.md ipv6 140
 #[test]
 fn a_solicitation_from_a_vip_is_answered() {
     answered(&mut node(), &Neighbour::solicitation(VIP6, VIP6));
@@ -103,6 +113,8 @@ fn other_options_are_looked_through() {
     passes(&mut node, Hook::Ingress, &five.build());
 }
 
+/// packets.md ipv6 170: solicitation for another address; advertisement, also one that claims a VIP | passes; from a
+///   VIP dropped | –; `FromReserved`
 #[test]
 fn a_solicitation_for_another_address_passes() {
     let mut node = node();
@@ -117,6 +129,8 @@ fn a_solicitation_for_another_address_passes() {
 }
 
 /// An advertisement passes, also one that claims a VIP, as an ARP reply does; from a VIP nothing passes.
+///
+/// packets.md ipv6 170
 #[test]
 fn an_advertisement_passes() {
     let mut node = node();
@@ -134,6 +148,9 @@ fn an_advertisement_passes() {
 }
 
 /// Everything that RFC 4861, 7.1.1 tells a receiver to ignore.
+///
+/// packets.md ipv6 160: … with a hop limit below 255, a code, options that are broken or more than 4, cut, in another
+///   group | passes; to a VIP itself dropped | –; `UnsupportedProtocol`
 #[test]
 fn odd_solicitations_pass() {
     let mut node = node();
@@ -166,6 +183,8 @@ fn odd_solicitations_pass() {
 }
 
 /// To a VIP itself nothing passes that is not ours, valid or not.
+///
+/// packets.md ipv6 160
 #[test]
 fn odd_unicast_solicitations_are_dropped() {
     let mut node = node();
@@ -181,6 +200,7 @@ fn odd_unicast_solicitations_are_dropped() {
     answered(&mut node, &unicast(REAL6));
 }
 
+/// packets.md ipv6 160
 #[test]
 fn solicitations_cut_at_every_byte_pass() {
     let mut node = node();
@@ -203,6 +223,7 @@ fn padding_is_left_out() {
     assert_eq!((outcome.verdict, outcome.frame), (TCX_REDIRECT, advertisement(&asked).build()));
 }
 
+/// packets.md ipv6 190: solicitation of a detached workload | passes | `DetachedPassed`
 #[test]
 fn a_detached_workload_gets_no_answer() {
     let mut node = node();
@@ -218,6 +239,8 @@ fn a_detached_workload_gets_no_answer() {
 }
 
 /// What a host does on its own (router solicitations, listener reports, link-local traffic) is not ours.
+///
+/// packets.md ipv6 180: router solicitations, listener reports, link-local and multicast traffic | passes | –
 #[test]
 fn link_local_traffic_passes() {
     let mut node = node();

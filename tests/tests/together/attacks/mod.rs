@@ -79,6 +79,8 @@ fn reasons(outcome: &str) -> BTreeSet<&str> {
     outcome.split('`').filter(|word| names.contains(word)).collect()
 }
 
+/// packets.md vip 80: ICMP error or redirect to the host, by another interface than `brattice0`, about a packet to an
+///   alias | dropped by the nftables table: no router sees such packets | the rule's own
 #[test]
 fn each_is_counted_for_what_it_is_and_reaches_nobody() {
     let scene = Scene::start();
