@@ -2,6 +2,9 @@
 //! SETTINGS (RFC 9113, 3.4), a fragment in `:path` (8.3.1), pseudo-header fields in trailers (8.1). Header sections are passed
 //! on only when they are complete, and everything else as it comes.
 
+#[cfg(test)]
+mod property;
+
 use super::hpack::Decoder;
 
 /// Length of a frame's header (RFC 9113, 4.1).

@@ -76,6 +76,30 @@ pub(super) fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
     (length < 8 && code == (1 << length) - 1).then_some(())
 }
 
+/// Writes a string.
+#[cfg(test)]
+pub(super) fn encode(text: &[u8]) -> Vec<u8> {
+    let (mut coded, mut bits, mut length) = (Vec::new(), 0_u64, 0);
+    for byte in text {
+        let symbol = u16::from(*byte);
+        let place = CODES.ordered.iter().position(|own| *own == symbol).expect("each byte has a code");
+        let more = usize::from(BITS[usize::from(*byte)]);
+        let code = CODES.first[more] + u32::try_from(place - CODES.place[more]).expect("there are 257 codes");
+        bits = bits << more | u64::from(code);
+        length += more;
+        while length >= 8 {
+            length -= 8;
+            coded.push((bits >> length & 0xff) as u8);
+        }
+    }
+    if length > 0 {
+        // Behind it ones, to a whole byte.
+        let spare = 8 - length;
+        coded.push(((bits << spare | ((1 << spare) - 1)) & 0xff) as u8);
+    }
+    coded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,14 +126,9 @@ mod tests {
     #[test]
     fn each_symbol_is_read_back() {
         for (symbol, length) in BITS.iter().map(|bits| usize::from(*bits)).enumerate().take(END) {
-            let place = CODES.ordered.iter().position(|own| usize::from(*own) == symbol).unwrap();
-            let code = CODES.first[length] + u32::try_from(place - CODES.place[length]).unwrap();
-            // Behind it ones, to a whole byte.
-            let bytes = length.div_ceil(8);
-            let spare = bytes * 8 - length;
-            let whole = u64::from(code) << spare | ((1 << spare) - 1);
-            let coded = &whole.to_be_bytes()[8 - bytes..];
-            assert_eq!(decoded(coded), Some(vec![u8::try_from(symbol).unwrap()]), "{symbol}");
+            let text = [u8::try_from(symbol).unwrap()];
+            let coded = encode(&text);
+            assert_eq!((coded.len(), decoded(&coded).as_deref()), (length.div_ceil(8), Some(&text[..])), "{symbol}");
         }
     }
 

@@ -2,6 +2,10 @@
 //! cuts off, and pseudo-header fields in trailers, which it drops. Nothing is kept but what later sections may refer to.
 
 mod huffman;
+#[cfg(test)]
+pub(super) mod model;
+#[cfg(test)]
+mod property;
 
 use std::collections::VecDeque;
 
