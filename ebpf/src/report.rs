@@ -1,6 +1,7 @@
 //! Counters and drop events.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_log_ebpf::macro_support::{Level, level_enabled};
 use brattice_abi::{Address, Counter, DropEvent, DropReason, EVENT_BURST, EVENT_SAMPLE_MASK};
 
 use crate::{
@@ -74,9 +75,32 @@ pub(crate) fn count(counter: Counter) {
     add_one(counter.index());
 }
 
+/// Sends a line about a drop. `seen` and its fields are read where they are, as the stack is short: 512 bytes for a program and
+/// all it calls.
+#[inline(never)]
+fn log(program: u32, reason: u32, ifindex: u32, seen: &Seen) {
+    // Numbers, which the reader gives names: a table of strings is nothing that a program can have.
+    aya_log_ebpf::debug!(
+        (),
+        "{} {} {} {} {:i} {} {:i} {}",
+        program,
+        reason,
+        ifindex,
+        seen.protocol,
+        seen.source.0,
+        seen.source_port,
+        seen.destination.0,
+        seen.destination_port
+    );
+}
+
 /// Counts a drop, and sends an event of it if it is among the first of its reason on this CPU, or sampled.
 #[inline(always)]
 pub(crate) fn dropped(program: Program, reason: DropReason, ifindex: u32, seen: &Seen) {
+    // A constant of the loaded object: where it says no, the verifier removes the call.
+    if level_enabled(Level::Debug) {
+        log(program as u32, reason.index(), ifindex, seen);
+    }
     let nth = match program {
         Program::HostSocket => add_one_preempted(reason.index()),
         _ => add_one(reason.index()),

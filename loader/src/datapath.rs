@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 
 use crate::aside::aside;
+use crate::debug_log::DebugLog;
 use crate::events::Events;
 use crate::hook::Hook;
 use crate::ipv6::{Ipv6, ipv6};
@@ -19,7 +20,7 @@ use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
 use crate::pins::{Lock, Pins};
 use crate::sys;
-use crate::{Error, Result, adopt, astray, cgroups, device, nft, preflight, probe, routes, rules};
+use crate::{Error, Result, adopt, astray, cgroups, device, nft, preflight, probe, replace, routes, rules};
 
 mod attaching;
 mod footprint;
@@ -275,6 +276,14 @@ impl Datapath {
     pub fn events(&self) -> Result<Events> {
         Events::open(self.maps.events_fd()?, &self.inner.events_taken)
     }
+
+    /// The lines that the programs send, where they were loaded with [`crate::EbpfLog::Debug`]. One reader at a time.
+    ///
+    /// # Errors
+    /// When there are none to read; no runtime.
+    pub fn debug_log(&self) -> Result<DebugLog> {
+        DebugLog::open(self.inner.programs.ingress.id)
+    }
 }
 
 fn routing() -> Result<Socket> {
@@ -302,11 +311,15 @@ impl Inner {
         let adopted = running.is_some();
         let mut steps = Vec::new();
         let programs = match running {
+            Some(programs) if programs.ebpf_log() != options.ebpf_log => {
+                steps.push("programs");
+                replace::programs(&pins, &programs, options.ebpf_log)?
+            }
             Some(programs) => programs,
             None => {
                 adopt::alone(&pins, &namespace, &mut socket, None)?;
                 pins.clear()?;
-                let programs = object::load(&pins)?;
+                let programs = object::load(&pins, options.ebpf_log)?;
                 steps.extend(["maps", "programs"]);
                 programs
             }

@@ -101,6 +101,9 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The programs' lines cannot be read.
+    #[error("the lines of the eBPF programs cannot be read: {0}; were they loaded with --ebpf-log debug?")]
+    DebugLog(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A netlink request failed.
     #[error("{what}: {source} (netlink)")]
     Netlink {

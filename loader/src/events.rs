@@ -1,15 +1,44 @@
 //! Sampled drops, from the ring buffer.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{Map, MapData, RingBuf};
-use brattice_abi::DropEvent;
+use brattice_abi::{self as abi, DropEvent, DropReason};
 use tokio::io::unix::AsyncFd;
 
 use crate::readiness::{Owned, readable};
 use crate::{Error, Result, sys};
+
+/// What a program dropped, and why.
+#[must_use]
+pub fn describe_drop(event: &DropEvent) -> String {
+    let reason = DropReason::from_u32(event.reason);
+    let protocol = match event.protocol {
+        abi::IPPROTO_TCP => "TCP".to_owned(),
+        abi::IPPROTO_UDP => "UDP".to_owned(),
+        other => format!("protocol {other}"),
+    };
+    let program = match event.program {
+        1 => abi::WORKLOAD_INGRESS,
+        2 => abi::WORKLOAD_EGRESS,
+        3 => abi::VIP_LISTENER,
+        4 => "the programs of sockets",
+        _ => "?",
+    };
+    format!(
+        "{} by {program} on interface {}: {protocol} {}:{} → {}:{} ({})",
+        reason.map_or("?", DropReason::name),
+        event.ifindex,
+        IpAddr::from(event.source),
+        event.source_port,
+        IpAddr::from(event.destination),
+        event.destination_port,
+        reason.map_or("a reason this version does not know", DropReason::text),
+    )
+}
 
 /// The reader of drop events. There is one at a time: the ring buffer has one read position.
 pub struct Events {

@@ -110,6 +110,23 @@ impl Filter {
         Ok(Self { program, name, ifindex, made_here: record.exists() })
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Puts another program in its place, here and at the pin. Nothing is done where it is not there any more.
+    pub(crate) fn replace(&self, program: &OwnedFd, pin: &Path) -> Result<()> {
+        let side = side(self.name);
+        let mut socket = routing()?;
+        if ours(&mut socket, self.ifindex, side)?.next().is_none() {
+            return Ok(());
+        }
+        tc::put(&mut socket, place(self.ifindex, side), program.as_fd(), self.name, true)
+            .map_err(Error::netlink(format!("giving another program to interface {}", self.ifindex)))?;
+        pins::unlink(pin)?;
+        sys::obj_pin(program.as_fd(), pin).map_err(Error::bpf(format!("pinning {}", pin.display())))
+    }
+
     /// What the kernel says of it now; interface 0 when it is no longer there. A filter has no id of its own.
     pub(crate) fn info(&self) -> Result<LinkInfo> {
         let side = side(self.name);

@@ -354,6 +354,7 @@ mod tests {
             engine_uid: 47_811,
             workers: 1,
             half_open_limit: 1,
+            ebpf_log: crate::EbpfLog::Off,
         }
     }
 

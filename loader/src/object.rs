@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::EbpfLoader;
+use aya::maps::MapInfo;
 use aya::programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, SkLookup};
+use aya_log::Level;
 use brattice_abi as abi;
 
+use crate::options::EbpfLog;
 use crate::pins::{PROGRAMS, Pins};
 use crate::sys::{self, Map, ProgramInfo};
 use crate::{Error, Result, cgroups};
@@ -15,6 +18,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/br
 
 /// Size of a `SOCKETS` value: only with 8 bytes does the kernel tell a slot's socket cookie.
 const COOKIE: u32 = 8;
+
+/// The ring buffer of aya-log, and its size in bytes while nobody wants lines: a page, the least there is.
+const LINES: &str = "AYA_LOGS";
+const NO_LINES: u32 = 4096;
+/// The largest page of any architecture; with lines it has twice that.
+const LARGEST_PAGE: u32 = 65_536;
 
 /// How often a program is loaded before a signal in between counts as a failure. libbpf tries 5 times, which was not enough
 /// beside hundreds of processes that came and went.
@@ -84,6 +93,14 @@ pub(crate) struct Loaded {
 }
 
 impl Programs {
+    /// Whether they send lines. A size of their ring buffer tells; programs that were built without one send none.
+    pub(crate) fn ebpf_log(&self) -> EbpfLog {
+        let lines = |id: &u32| {
+            MapInfo::from_id(*id).is_ok_and(|map| map.name_as_str() == Some(LINES) && map.max_entries() > LARGEST_PAGE)
+        };
+        if self.ingress.map_ids.iter().any(lines) { EbpfLog::Debug } else { EbpfLog::Off }
+    }
+
     /// How many instructions the verifier went through for a program; 0 if the kernel does not say.
     pub(crate) fn instructions(&self, name: &str) -> u32 {
         self.all().find(|(own, _)| *own == name).map_or(0, |(_, loaded)| loaded.instructions)
@@ -122,30 +139,51 @@ fn shapes() -> Result<BTreeMap<&'static str, Shape>> {
     Ok(shapes)
 }
 
+/// A loader with the constant that says whether programs send lines.
+fn loader(log: EbpfLog) -> EbpfLoader<'static> {
+    static OFF: u8 = 0;
+    static DEBUG: u8 = Level::Debug as u8;
+    let mut loader = EbpfLoader::new();
+    match log {
+        EbpfLog::Off => loader.override_global(aya_log::LEVEL, &OFF, true).map_max_entries(LINES, NO_LINES),
+        EbpfLog::Debug => loader.override_global(aya_log::LEVEL, &DEBUG, true),
+    };
+    loader
+}
+
 /// Loads the object and pins its maps and programs. Nothing may be pinned there.
-pub(crate) fn load(pins: &Pins) -> Result<Programs> {
+pub(crate) fn load(pins: &Pins, log: EbpfLog) -> Result<Programs> {
     let shapes = shapes()?;
     let slots = shapes.get(abi::SOCKETS).map_or(abi::SLOTS, |s| s.entries);
     let sockets = sys::sockmap_create(abi::SOCKETS, slots).map_err(Error::bpf("making map SOCKETS"))?;
     sys::obj_pin(sockets.as_fd(), &pins.map(abi::SOCKETS)).map_err(Error::bpf("pinning map SOCKETS"))?;
-    let mut loader = EbpfLoader::new();
-    for name in abi::ALL_MAPS {
-        // Opened if it is pinned (SOCKETS), else made and pinned.
-        loader.map_pin_path(name, pins.map(name));
-    }
-    let mut object = loader.load(OBJECT).map_err(|e| Error::Object(Box::new(e)))?;
-    for name in PROGRAMS {
-        let program = object.program_mut(name).ok_or(Error::MissingInObject { kind: "program", name })?;
-        load_program(program)
-            .and_then(|()| program.pin(pins.program(name)).map_err(Box::<dyn std::error::Error + Send + Sync>::from))
-            .map_err(|source| Error::Program { program: name, source })?;
+    for (name, program) in load_programs(pins, log)? {
+        sys::obj_pin(program.as_fd(), &pins.program(name)).map_err(Error::bpf(format!("pinning program {name}")))?;
     }
     open_programs(pins)
 }
 
+/// Loads the programs with the pinned maps; those that are not pinned are made and pinned.
+pub(crate) fn load_programs(pins: &Pins, log: EbpfLog) -> Result<Vec<(&'static str, OwnedFd)>> {
+    let mut loader = loader(log);
+    for name in abi::ALL_MAPS {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    let mut object = loader.load(OBJECT).map_err(|e| Error::Object(Box::new(e)))?;
+    let mut all = Vec::new();
+    for name in PROGRAMS {
+        let program = object.program_mut(name).ok_or(Error::MissingInObject { kind: "program", name })?;
+        let fd = load_program(program)
+            .and_then(|()| Ok(program.fd()?.as_fd().try_clone_to_owned()?))
+            .map_err(|source| Error::Program { program: name, source })?;
+        all.push((name, fd));
+    }
+    Ok(all)
+}
+
 /// Loads the programs with maps of their own and lets go of them at once: what the kernel says of each.
 pub(crate) fn try_load() -> Result<Vec<(&'static str, Result<ProgramInfo>)>> {
-    let mut object = EbpfLoader::new().load(OBJECT).map_err(|e| Error::Object(Box::new(e)))?;
+    let mut object = loader(EbpfLog::Off).load(OBJECT).map_err(|e| Error::Object(Box::new(e)))?;
     let mut all = Vec::new();
     for name in PROGRAMS {
         let program = object.program_mut(name).ok_or(Error::MissingInObject { kind: "program", name })?;
@@ -191,7 +229,7 @@ fn uninterrupted(
     }
 }
 
-fn open_programs(pins: &Pins) -> Result<Programs> {
+pub(crate) fn open_programs(pins: &Pins) -> Result<Programs> {
     let open = |name: &str| -> Result<Loaded> {
         let fd = sys::obj_get(&pins.program(name)).map_err(Error::bpf(format!("opening the pinned program {name}")))?;
         let info = sys::program_info(fd.as_fd()).map_err(Error::bpf(format!("asking for program {name}")))?;

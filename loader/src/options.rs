@@ -73,6 +73,22 @@ impl Ipv6Ranges {
     }
 }
 
+/// Whether the programs send a line about each packet they drop (see [`crate::DebugLog`]). Where they do not, nothing of it is
+/// left in them: the verifier removes what can't be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EbpfLog {
+    /// They send none.
+    #[default]
+    Off,
+    /// A line per dropped packet.
+    Debug,
+}
+
+impl EbpfLog {
+    /// All of them, by their names.
+    pub const ALL: [(&str, Self); 2] = [("off", Self::Off), ("debug", Self::Debug)];
+}
+
 /// What a data path is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -90,6 +106,8 @@ pub struct Options {
     pub workers: u32,
     /// Most half-open connections of a workload, at least 1.
     pub half_open_limit: u32,
+    /// Lines of the programs. A running data path that was loaded with another choice gets new programs, link by link.
+    pub ebpf_log: EbpfLog,
 }
 
 impl Options {
@@ -199,6 +217,7 @@ mod tests {
             engine_uid: 4711,
             workers: 2,
             half_open_limit: 256,
+            ebpf_log: EbpfLog::Off,
         }
     }
 

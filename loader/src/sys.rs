@@ -417,6 +417,16 @@ pub(crate) fn attach_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hoo
     attach(program, number(cgroup), hook, 0)
 }
 
+/// Puts another program in place of a link's.
+#[allow(unsafe_code)]
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = attributes();
+    attr.link_update.link_fd = number(link);
+    attr.link_update.__bindgen_anon_1.new_prog_fd = number(program);
+    // SAFETY: there is no pointer in it.
+    unsafe { bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr) }.map(drop)
+}
+
 /// Detaches a link, whoever else holds it.
 #[allow(unsafe_code)]
 pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {

@@ -6,6 +6,8 @@ use brattice_control::engine::outputs::{LogDestination, MetricsAddress};
 use brattice_control::settings::{
     ALIAS6_RANGE, BPFFS, DNS_SUFFIX, POLICIES, RUN_DIR, STATE_DIR, VIP6_RANGE, Vip6Range,
 };
+use brattice_loader::EbpfLog;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -144,9 +146,19 @@ pub(crate) struct AgentArguments {
     /// What is logged, such as info or brattice_control=debug [default: info]
     #[arg(long, value_name = "FILTER", value_parser = log_filter)]
     pub(crate) log: Option<String>,
+    /// Log each packet that an eBPF program drops, with its reason, for who hunts one; the programs of a running data path are
+    /// replaced [default: off]
+    #[arg(long, value_name = "off|debug", value_parser = ebpf_log())]
+    pub(crate) ebpf_log: Option<EbpfLog>,
     /// Stop the engine when the agent ends (without it, the engine serves on)
     #[arg(long)]
     pub(crate) stop_engine_on_exit: bool,
+}
+
+fn ebpf_log() -> impl TypedValueParser<Value = EbpfLog> {
+    PossibleValuesParser::new(EbpfLog::ALL.map(|(name, _)| name)).map(|named| {
+        EbpfLog::ALL.into_iter().find(|(name, _)| *name == named).expect("the parser takes these names only").1
+    })
 }
 
 /// Levels of a log filter.

@@ -86,6 +86,7 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
         access_log_sample,
         metrics,
         log,
+        ebpf_log,
         stop_engine_on_exit,
     } = file;
     fill(&mut flags.policies, policies);
@@ -105,6 +106,7 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
     fill(&mut flags.access_log_sample, access_log_sample);
     fill(&mut flags.metrics, metrics);
     fill(&mut flags.log, log);
+    fill(&mut flags.ebpf_log, ebpf_log);
     flags.stop_engine_on_exit |= stop_engine_on_exit;
 }
 

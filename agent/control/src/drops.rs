@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use brattice_abi::{DropEvent, DropReason};
 use brattice_explain::Dropped;
-use brattice_loader::Datapath;
-use tracing::{debug, warn};
+use brattice_loader::{Datapath, EbpfLog, describe_drop};
+use tracing::{debug, info, warn};
 
 use crate::clock::boottime_ns;
 
@@ -113,31 +114,42 @@ pub async fn read(datapath: Arc<Datapath>, drops: Drops) {
     }
 }
 
+/// Most lines of the programs that are logged in a second. Whoever can send packets can bring lines about, also with this
+/// switched on for a while.
+const LINES_PER_SECOND: u32 = 200;
+
+/// Logs the lines that the programs send, if they were asked to (`--ebpf-log debug`), until the data path ends.
+pub async fn log(datapath: Arc<Datapath>, wanted: EbpfLog) {
+    if wanted == EbpfLog::Off {
+        return;
+    }
+    let mut lines = match datapath.debug_log() {
+        Ok(lines) => lines,
+        Err(e) => return warn!(error = %e, "no line of the eBPF programs will be logged"),
+    };
+    let (mut second, mut logged, mut left_out) = (Instant::now(), 0, 0_u64);
+    loop {
+        let line = match lines.next().await {
+            Ok(line) => line,
+            Err(e) => return warn!(error = %e, "no line of the eBPF programs will be logged any more"),
+        };
+        if second.elapsed() >= Duration::from_secs(1) {
+            if left_out > 0 {
+                info!("ebpf: {left_out} more lines were left out: at most {LINES_PER_SECOND} are logged in a second");
+            }
+            (second, logged, left_out) = (Instant::now(), 0, 0);
+        }
+        if logged < LINES_PER_SECOND {
+            logged += 1;
+            info!("ebpf: {line}");
+        } else {
+            left_out += 1;
+        }
+    }
+}
+
 fn line(event: &DropEvent, now: u64) -> String {
-    let reason = DropReason::from_u32(event.reason);
-    let protocol = match event.protocol {
-        brattice_abi::IPPROTO_TCP => "TCP".to_owned(),
-        brattice_abi::IPPROTO_UDP => "UDP".to_owned(),
-        other => format!("protocol {other}"),
-    };
-    let program = match event.program {
-        1 => brattice_abi::WORKLOAD_INGRESS,
-        2 => brattice_abi::WORKLOAD_EGRESS,
-        3 => brattice_abi::VIP_LISTENER,
-        4 => "the programs of sockets",
-        _ => "?",
-    };
-    format!(
-        "{} s ago: {} by {program} on interface {}: {protocol} {}:{} → {}:{} ({})",
-        now.saturating_sub(event.at_ns) / 1_000_000_000,
-        reason.map_or("?", DropReason::name),
-        event.ifindex,
-        IpAddr::from(event.source),
-        event.source_port,
-        IpAddr::from(event.destination),
-        event.destination_port,
-        reason.map_or(UNKNOWN, DropReason::text),
-    )
+    format!("{} s ago: {}", now.saturating_sub(event.at_ns) / 1_000_000_000, describe_drop(event))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use brattice_loader::Ipv6Ranges;
+use brattice_loader::{EbpfLog, Ipv6Ranges};
 use brattice_model::Ipv6Pools;
 use brattice_wire::engine::Limits;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -117,6 +117,8 @@ pub struct Settings {
     pub engine_program: PathBuf,
     /// Log filter, handed on to the engine.
     pub log: Option<String>,
+    /// Lines of the eBPF programs.
+    pub ebpf_log: EbpfLog,
 }
 
 impl Settings {

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use brattice_loader::abi::{self, DropReason};
-use brattice_loader::{Error, open_pinned_switches, sockets};
+use brattice_loader::{Datapath, EbpfLog, Error, Hook, Options, open_pinned_switches, sockets};
 use tokio::time::timeout;
 
 use crate::room::{Room, room};
@@ -128,4 +128,50 @@ fn a_drop_is_counted_and_told() {
         drop(events);
         drop(datapath.events().unwrap());
     });
+}
+
+/// A host process calls a VIP, which is dropped.
+fn call_a_vip() {
+    let error = TcpStream::connect((Ipv4Addr::new(169, 254, 64, 40), 80)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+fn instructions(datapath: &Datapath) -> Vec<(&'static str, u32)> {
+    datapath.attached().unwrap().into_iter().map(|attached| (attached.program, attached.instructions)).collect()
+}
+
+#[test]
+fn the_programs_send_lines_where_they_are_asked_to_and_have_nothing_of_them_otherwise() {
+    for hook in [Hook::of_this_kernel(), Hook::Clsact] {
+        room(async move |room: Room| {
+            let start =
+                async |ebpf_log| Datapath::start_with(Options { ebpf_log, ..room.options() }, hook).await.unwrap();
+            let silent = start(EbpfLog::Off).await;
+            let off = instructions(&silent);
+            assert!(silent.debug_log().is_ok(), "there is a ring buffer, with room for nothing");
+            drop(silent);
+
+            // The running data path gets other programs, and every one stays attached meanwhile.
+            let speaking = start(EbpfLog::Debug).await;
+            assert!(speaking.adopted() && speaking.steps() == ["programs"], "{:?}", speaking.steps());
+            assert!(speaking.whole().unwrap());
+            let on = instructions(&speaking);
+            for ((program, off), (_, on)) in off.iter().zip(&on) {
+                assert!(on > off, "{program}: {on} instructions with lines, {off} without");
+            }
+            let mut lines = speaking.debug_log().unwrap();
+            call_a_vip();
+            let line = timeout(Duration::from_secs(5), lines.next()).await.unwrap().unwrap();
+            assert!(line.starts_with("UnattestedHost by vip_listener on interface 1: TCP 169.254.64.0:"), "{line}");
+            assert!(line.contains(" → 169.254.64.40:80 ("), "{line}");
+            drop((lines, speaking));
+
+            let silent = start(EbpfLog::Off).await;
+            assert!(silent.whole().unwrap());
+            assert_eq!(instructions(&silent), off, "nothing is left of it");
+            let mut lines = silent.debug_log().unwrap();
+            call_a_vip();
+            assert!(timeout(Duration::from_millis(200), lines.next()).await.is_err());
+        });
+    }
 }

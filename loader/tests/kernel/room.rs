@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use brattice_loader::{Datapath, Ipv6Ranges, Options};
+use brattice_loader::{Datapath, EbpfLog, Ipv6Ranges, Options};
 use nix::sched::{CloneFlags, unshare};
 
 /// User of the engine in these tests: nobody else's.
@@ -77,6 +77,7 @@ impl Room {
             engine_uid: ENGINE,
             workers: 2,
             half_open_limit: 256,
+            ebpf_log: EbpfLog::Off,
         }
     }
 

@@ -44,8 +44,27 @@ pub fn object_path() -> PathBuf {
 /// # Panics
 /// If the object is missing, or the process is not root.
 pub fn load() -> Ebpf {
+    load_with(Lines::Off)
+}
+
+/// Whether the programs send a line about each drop, as `brattice agent --ebpf-log` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// They send none.
+    Off,
+    /// A line per drop.
+    Debug,
+}
+
+/// As [`load`], with or without lines.
+///
+/// # Panics
+/// As [`load`].
+pub fn load_with(lines: Lines) -> Ebpf {
     let path = object_path();
-    EbpfLoader::new().load_file(&path).unwrap_or_else(|e| {
+    // aya-log's `Level::Debug`.
+    let level: u8 = if lines == Lines::Debug { 4 } else { 0 };
+    EbpfLoader::new().override_global("AYA_LOG_LEVEL", &level, true).load_file(&path).unwrap_or_else(|e| {
         panic!("cannot load {} (needs root, and `cargo xtask build` to have made it): {e:?}", path.display())
     })
 }
@@ -147,7 +166,15 @@ impl Node {
     /// # Panics
     /// If that fails.
     pub fn unconfigured() -> Self {
-        let mut ebpf = load();
+        Self::unconfigured_with(Lines::Off)
+    }
+
+    /// As [`Self::unconfigured`], with or without lines of the programs.
+    ///
+    /// # Panics
+    /// As [`Self::unconfigured`].
+    pub fn unconfigured_with(lines: Lines) -> Self {
+        let mut ebpf = load_with(lines);
         for name in [WORKLOAD_INGRESS, WORKLOAD_EGRESS] {
             let program: &mut SchedClassifier =
                 ebpf.program_mut(name).expect("the object has the program").try_into().expect("it is a classifier");

@@ -62,6 +62,7 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
         stop_engine_on_exit: arguments.stop_engine_on_exit,
         engine_program: "/proc/self/exe".into(),
         log: arguments.log,
+        ebpf_log: arguments.ebpf_log.unwrap_or_default(),
     })
 }
 

@@ -345,6 +345,7 @@ fn options(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net, ipv6: O
         engine_uid: users::engine_user(name).map_or(PROBE_UID, |(uid, _)| uid),
         workers: 1,
         half_open_limit: settings::HALF_OPEN_LIMIT,
+        ebpf_log: brattice_loader::EbpfLog::Off,
     }
 }
 

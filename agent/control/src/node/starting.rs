@@ -147,6 +147,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
 
     let drops = Drops::default();
     tokio::spawn(drops::read(datapath.clone(), drops.clone()));
+    tokio::spawn(drops::log(datapath.clone(), settings.ebpf_log));
     let (calls_in, calls) = mpsc::channel(server::MAX_CONNECTIONS * 2);
     tokio::spawn(server::serve(api, Access { engine_uid: settings.engine_uid, group: settings.group }, calls_in));
 
@@ -327,6 +328,7 @@ async fn start_datapath(
         engine_uid: settings.engine_uid,
         workers: settings.workers,
         half_open_limit: settings.half_open_limit,
+        ebpf_log: settings.ebpf_log,
     };
     // Twice: either range may be another one.
     for _ in 0..2 {
