@@ -4,12 +4,12 @@
 //! - [`sandbox`]: what it gives up before it reads anything.
 //! - [`link`], [`fds`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
-//! - [`state`], [`rules`], [`limits`], [`descriptors`], [`memory`], [`stats`]: what all threads share.
+//! - [`state`], [`limits`], [`descriptors`], [`memory`], [`stats`]: what all threads share.
 //! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets.
 //! - [`downstream`]: connections of clients; [`transport`]: the streams that carry them, and those to targets.
 //! - [`upstream`]: towards targets.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
-//! - [`auth`]: who may call what: identity, enforcement, revocation.
+//! - [`auth`]: who may call what, as `brattice-decide` says: what targets are told, what is revoked.
 //! - [`dns`]: the DNS server.
 //! - [`records`], [`metrics`]: what is written down, counted and told about requests and connections.
 
@@ -33,7 +33,6 @@ pub mod orders;
 pub mod process;
 mod random;
 pub mod records;
-pub mod rules;
 pub mod sandbox;
 pub mod state;
 pub mod stats;

@@ -7,12 +7,13 @@ use std::{
     sync::Arc,
 };
 
+use brattice_decide::Authorizer;
 use brattice_wire::engine::Limits;
 use futures_util::future::AbortHandle;
 
 use crate::{
     aliases::ClosedAliases,
-    auth::{Authorizer, Reviews},
+    auth::{Reviews, Targets},
     clock::Clock,
     copy::Copier,
     descriptors::Held,
@@ -47,6 +48,8 @@ pub(crate) struct Local {
     pub(crate) copier: Copier,
     pub(crate) flights: Flights,
     pub(crate) authorizer: Authorizer,
+    /// What targets are told of the way.
+    pub(crate) told: Targets,
     pub(crate) reviews: Reviews,
     pub(crate) clients: Clients,
     pub(crate) book: Rc<Book>,
@@ -77,6 +80,7 @@ impl Local {
             copier: Copier::default(),
             flights: Flights::default(),
             authorizer: Authorizer::default(),
+            told: Targets::default(),
             reviews: Reviews::default(),
             clients: Clients::default(),
             book,

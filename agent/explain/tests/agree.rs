@@ -7,14 +7,13 @@ mod world;
 
 use std::fmt::Write as _;
 
-use brattice_engine::auth::{Authorizer, Call, Fields, Guards, Parties, Session};
+use brattice_decide::{Authorizer, Call, Compiled, Connection, Decision, Head, Refused, ServiceIndex, Trace};
 use brattice_engine::http::canonical;
 use brattice_explain::{explain, route};
-use brattice_iam::{Http, Query};
-use brattice_router::{RequestHead, Router, path};
+use brattice_router::{RequestHead, path};
 use brattice_wire::api::Subject;
 use brattice_wire::explain::{Explanation, Outcome, Question, Reason};
-use brattice_wire::snapshot::{Action, Listener, Service, Snapshot};
+use brattice_wire::snapshot::{Listener, Service, Snapshot};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -292,22 +291,16 @@ enum Enforced {
     Served(Option<String>, bool),
 }
 
-struct Head<'a> {
+struct Sent<'a> {
     asked: &'a Asked,
     fields: &'a HeaderMap,
     path: &'a str,
     query: &'a str,
-    port: u16,
-    vpc: u32,
 }
 
-impl RequestHead for Head<'_> {
+impl Head for Sent<'_> {
     fn method(&self) -> &str {
         self.asked.method
-    }
-
-    fn host(&self) -> &str {
-        "www.shop.internal"
     }
 
     fn path(&self) -> &str {
@@ -318,16 +311,18 @@ impl RequestHead for Head<'_> {
         self.query
     }
 
-    fn header(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+    fn field(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.fields.get_all(name).iter().for_each(|value| each(value.as_bytes()));
     }
+}
 
-    fn port(&self) -> u16 {
-        self.port
-    }
+/// Which rule was taken.
+#[derive(Default)]
+struct Taken(Option<String>);
 
-    fn source_vpc(&self) -> u32 {
-        self.vpc
+impl Trace for Taken {
+    fn rule<R: RequestHead + ?Sized>(&mut self, _: &R, position: Option<usize>, rule: &brattice_decide::Rule) {
+        self.0 = position.map(|_| rule.id.to_string());
     }
 }
 
@@ -351,37 +346,42 @@ fn canonical(asked: &Asked, caller: std::net::IpAddr, listener: &Listener) -> He
 }
 
 fn enforced(snapshot: &Snapshot, asked: &Asked) -> Enforced {
-    let guards = Guards::compile(snapshot).unwrap();
+    let compiled = Compiled::new(snapshot.clone()).unwrap();
     let position = |found: Option<usize>| u32::try_from(found.unwrap()).unwrap();
     let workload = snapshot.workloads.iter().position(|workload| workload.name == asked.from);
     let own = &snapshot.workloads[workload.unwrap()];
     let service = snapshot.services.iter().position(|service| service.name == "shop/shop");
     let called: &Service = &snapshot.services[service.unwrap()];
     let listener: &Listener = &called.listeners[0];
-    let parties = Parties { workload: position(workload), vpc: own.vpc, service: position(service) };
-    if !snapshot.vpcs[own.vpc as usize].services.contains(&parties.service) {
-        return Enforced::Unknown;
-    }
+    let found = compiled.service(own.vpc, called.vip, listener.port, "www.shop.internal");
+    let Some((_, compiled_listener, host)) = found else { return Enforced::Unknown };
     let (raw, query) = asked.path.split_once('?').unwrap_or((asked.path, ""));
     let path = path::requested(asked.method, raw);
     let Some(path) = path.ok().filter(|_| path::check_query(query).is_ok()) else { return Enforced::Malformed };
     let fields = canonical(asked, own.address, listener);
-    let (headers, parameters) = (Fields(&fields), Query(query));
-    let http = Http { method: asked.method, path: &path, headers: &headers, query: &parameters };
-    let call = Call { address: own.address, port: listener.port, http };
-    if let Err(refusal) = Authorizer::default().authorize(&guards, &Session::default(), &parties, &call) {
-        return Enforced::Denied(refusal.level.denied_reason().to_owned(), refusal.decision.to_string());
-    }
-    let head = Head { asked, fields: &fields, path: &path, query, port: listener.port, vpc: own.vpc };
-    let rule = Router::compile(listener.precedence, &listener.rules).unwrap().find(&head);
-    let action = rule.map_or(&listener.default_action, |rule| &listener.rules[rule].action);
-    let answered = match action {
-        Action::Forward(forward) => {
-            forward.groups.iter().any(|group| !snapshot.target_groups[group.target_group as usize].targets.is_empty())
-        }
-        _ => true,
+    let call = Call {
+        identity: compiled.policies.identity(position(workload)).unwrap(),
+        vpc: own.vpc,
+        address: Some(own.address),
+        service: ServiceIndex::of(position(service)),
+        port: listener.port,
+        tls: false,
+        now: world::NOW,
     };
-    Enforced::Served(rule.map(|rule| listener.rules[rule].id.clone()), answered)
+    let head = Sent { asked, fields: &fields, path: &path, query };
+    let request = brattice_decide::Request { call, listener: compiled_listener, host, head: &head };
+    let rooms = (&Authorizer::default(), &Connection::default());
+    let mut taken = Taken::default();
+    // One target group only.
+    let decision = brattice_decide::decide(&compiled, rooms, &request, |_| Some(0), &mut taken);
+    match decision {
+        Decision::Denied(refusal) => {
+            Enforced::Denied(refusal.level.denied_reason().to_owned(), refusal.decision.to_string())
+        }
+        Decision::Refused(Refused::NoTarget) => Enforced::Served(taken.0, false),
+        Decision::Refused(why) => panic!("{why}"),
+        Decision::Respond(_) | Decision::Forward(_) => Enforced::Served(taken.0, true),
+    }
 }
 
 fn explained(explanation: &Explanation) -> Enforced {

@@ -1,6 +1,6 @@
 //! What policies may ask about a request: of the request itself, and in a copy that outlives it.
 
-use brattice_iam::{Lookup, Query};
+use brattice_decide::Head;
 use http::HeaderMap;
 
 use super::review::Origin;
@@ -9,17 +9,6 @@ use super::review::Origin;
 const END: char = '\n';
 /// What a connection between two requests may keep of the last one, bytes. More is let go of.
 const IDLE_BYTES: usize = 4 * 1024;
-
-/// The header fields of a request as policies see them. Bytes that are no UTF-8 become U+FFFD.
-pub struct Fields<'a>(pub &'a HeaderMap);
-
-impl Lookup for Fields<'_> {
-    fn each(&self, name: &str, found: &mut dyn FnMut(&str)) {
-        for value in self.0.get_all(name) {
-            found(&text(value.as_bytes()));
-        }
-    }
-}
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
@@ -75,21 +64,6 @@ impl Facts {
         self.service
     }
 
-    /// As sent.
-    pub(crate) fn method(&self) -> &str {
-        &self.text[..self.method]
-    }
-
-    /// As routed.
-    pub(crate) fn path(&self) -> &str {
-        &self.text[self.method..self.path]
-    }
-
-    /// As sent, without `?`.
-    pub(crate) fn query(&self) -> Query<'_> {
-        Query(&self.text[self.path..self.query])
-    }
-
     /// Whose request it is.
     pub(crate) fn origin(&self) -> Option<Origin> {
         self.origin
@@ -110,13 +84,24 @@ impl Facts {
     }
 }
 
-/// The fields.
-impl Lookup for Facts {
-    fn each(&self, name: &str, found: &mut dyn FnMut(&str)) {
+impl Head for Facts {
+    fn method(&self) -> &str {
+        &self.text[..self.method]
+    }
+
+    fn path(&self) -> &str {
+        &self.text[self.method..self.path]
+    }
+
+    fn query(&self) -> &str {
+        &self.text[self.path..self.query]
+    }
+
+    fn field(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         let mut lines = self.text[self.query..].split_terminator(END);
         while let (Some(own), Some(value)) = (lines.next(), lines.next()) {
             if own.eq_ignore_ascii_case(name) {
-                found(value);
+                each(value.as_bytes());
             }
         }
     }
@@ -131,9 +116,9 @@ mod tests {
         Origin { caller: crate::aliases::CallerId::new(address, 1), vip: address, port: 80 }
     }
 
-    fn all(of: &dyn Lookup, name: &str) -> Vec<String> {
+    fn all(of: &Facts, name: &str) -> Vec<String> {
         let mut all = Vec::new();
-        of.each(name, &mut |value| all.push(value.to_owned()));
+        of.field(name, &mut |value| all.push(text(value).into_owned()));
         all
     }
 
@@ -155,9 +140,10 @@ mod tests {
             facts.set(origin(), 7, (method, path, query), &fields);
             assert_eq!((facts.service(), facts.method(), facts.path()), (7, method, path));
         }
-        assert_eq!(all(&facts.query(), "x"), ["1"]);
+        assert_eq!(facts.query(), "x=1&y");
         for name in ["x-team", "X-TEAM", "x-empty", "x-bytes", "user-agent", "x-none"] {
-            assert_eq!(all(&facts, name), all(&Fields(&fields), name), "{name}");
+            let sent: Vec<_> = fields.get_all(name).iter().map(|value| text(value.as_bytes())).collect();
+            assert_eq!(all(&facts, name), sent, "{name}");
         }
         assert_eq!(all(&facts, "x-team"), ["red", "blue"]);
         assert_eq!(all(&facts, "x-empty"), [""]);

@@ -1,22 +1,46 @@
-//! Who may call what: identity, enforcement, revocation.
+//! Who may call what: what is asked of `brattice-decide`, what targets are told, what is revoked.
 //!
-//! - [`guards`]: networks, roles and policies of a state, compiled.
-//! - [`identity`]: who a workload is, from its attachment and never from what it sends.
-//! - [`authorize`]: the decision about a request, and what a connection remembers of it.
-//! - [`facts`]: what policies may ask about a request, also after it has gone.
-//! - [`review`]: what is in flight, when a state comes in force.
+//! - [`facts`]: what policies may ask about a request after it has gone.
+//! - [`review`]: what is in flight, when a state comes into force.
 //! - [`said`]: what targets are told of caller and way.
 
-mod authorize;
 mod facts;
-mod guards;
-mod identity;
 mod review;
 mod said;
 
-pub use authorize::{Authorizer, Call, Passed, Refusal, Session};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use brattice_decide::{Call, ServiceIndex};
+
+use crate::state::{Caller, State};
+
 pub(crate) use facts::Facts;
-pub use facts::Fields;
-pub use guards::{GuardError, Guards, Parties};
 pub(crate) use review::{Latest, Origin, Reviews, Revoked, begin as review};
-pub(crate) use said::Said;
+pub use said::Told;
+pub(crate) use said::{Said, Targets};
+
+/// A call of a workload. None: the caller is not of this state.
+pub(crate) fn call<'s>(state: &'s State, caller: &Caller<'_>, service: ServiceIndex, port: u16) -> Option<Call<'s>> {
+    Some(Call {
+        identity: state.policies.identity(caller.index)?,
+        vpc: caller.vpc,
+        address: Some(caller.address),
+        service,
+        port,
+        // Clients are not offered TLS.
+        tls: false,
+        now: now(),
+    })
+}
+
+/// Whether connections of a caller to a service may pass without being read: no policy could refuse a request.
+pub(crate) fn may_pass_unread(state: &State, caller: &Caller<'_>, service: ServiceIndex) -> bool {
+    // No policy that asks for the port lets a connection pass unread.
+    call(state, caller, service, 0).is_some_and(|call| state.policies.unreadable(&call).is_none())
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

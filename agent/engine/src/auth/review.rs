@@ -10,9 +10,9 @@ use std::{
     rc::Rc,
 };
 
-use brattice_iam::Http;
+use brattice_decide::Refusal;
 
-use super::{Call, Facts, Parties, Refusal};
+use super::Facts;
 use crate::{aliases::CallerId, downstream::tcp::TcpProxy, local::Local, state::State};
 
 /// Requests, or connections, that are looked at in one turn.
@@ -152,15 +152,13 @@ fn revoked(local: &Local, state: &State, facts: &Facts) -> Option<Revoked> {
     if !facts.is_whole() {
         return None;
     }
-    let parties = Parties { workload: caller.index, vpc: caller.vpc, service };
-    let query = facts.query();
-    let http = Http { method: facts.method(), path: facts.path(), headers: facts, query: &query };
-    let call = Call { address: caller.address, port: origin.port, http };
-    local.authorizer.review(&state.guards, &parties, &call).map(Revoked::Denied)
+    let call = super::call(state, &caller, service, origin.port)?;
+    local.authorizer.review(state, &call, facts).map(Revoked::Denied)
 }
 
 #[cfg(test)]
 mod tests {
+    use brattice_decide::Head;
     use http::HeaderMap;
 
     use super::*;

@@ -4,10 +4,93 @@
 //! Fields are `Name=value` parts between semicolons. `;` in a value is written `\;`, a backslash `\\`, and `=` in the key
 //! of a tag `\=`, so that no value can end its part and begin another. Control characters become `?`.
 
+use std::cell::RefCell;
+
+use brattice_decide::{Compiled, ServiceIndex, session_arn};
+use brattice_router::hash::FastMap;
+use brattice_wire::{auth::Role, snapshot::Snapshot};
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::identity::Role;
+use crate::state::State;
+
+/// Ways of which a worker keeps `x-amzn-lattice-target`; when there are more, it begins anew.
+const MOST_WAYS: usize = 4_096;
+
+/// What targets are told of callers at one revision, by the callers' places in the snapshot.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Of a workload: `x-amzn-lattice-identity`, `x-amzn-lattice-identity-tags`; the anonymous caller has none.
+    workloads: Vec<[Option<HeaderValue>; 2]>,
+    /// Of a VPC: `x-amzn-lattice-network`, `x-amzn-source-vpc`.
+    vpcs: Vec<[Option<HeaderValue>; 2]>,
+}
+
+impl Told {
+    /// Of a snapshot. An index in it that points nowhere says nothing; others refuse such a snapshot.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let workload = |workload: &brattice_wire::snapshot::Workload| {
+            let role = workload.role.and_then(|role| snapshot.roles.get(role as usize))?;
+            let named = Some(workload.session.as_str()).filter(|session| !session.is_empty());
+            let session = named.map(|session| session_arn(role, session));
+            let principal = session.as_deref().unwrap_or(&role.arn);
+            Some([identity(principal, role, &workload.session), tags(principal, role)])
+        };
+        Self {
+            workloads: snapshot.workloads.iter().map(|own| workload(own).unwrap_or_default()).collect(),
+            vpcs: snapshot.vpcs.iter().map(|vpc| [network(&vpc.arn), source_vpc(&vpc.id)]).collect(),
+        }
+    }
+}
+
+/// A worker's `x-amzn-lattice-target` by service, service network and target group.
+#[derive(Debug, Default)]
+pub(crate) struct Targets(RefCell<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    edition: u64,
+    values: FastMap<(ServiceIndex, Option<u32>, u32), HeaderValue>,
+}
+
+impl Targets {
+    /// What the target of a request is told. `workload` and `vpc` are the caller's, `network` the service network by which
+    /// the request comes, `group` the target group: all of them indices.
+    pub(crate) fn said(
+        &self,
+        state: &State,
+        (workload, vpc): (u32, u32),
+        service: ServiceIndex,
+        network: Option<u32>,
+        group: u32,
+    ) -> Said {
+        let [identity, tags] = state.told.workloads.get(workload as usize).cloned().unwrap_or_default();
+        let [of_vpc, source_vpc] = state.told.vpcs.get(vpc as usize).cloned().unwrap_or_default();
+        Said { identity, tags, network: of_vpc, target: self.target(state, service, network, group), source_vpc }
+    }
+
+    fn target(
+        &self,
+        compiled: &Compiled,
+        service: ServiceIndex,
+        network: Option<u32>,
+        group: u32,
+    ) -> Option<HeaderValue> {
+        let mut known = self.0.borrow_mut();
+        if known.edition != compiled.edition() || known.values.len() >= MOST_WAYS {
+            known.edition = compiled.edition();
+            known.values.clear();
+        }
+        if let Some(value) = known.values.get(&(service, network, group)) {
+            return Some(value.clone());
+        }
+        let network_arn = network.and_then(|network| compiled.policies.network_arn(network));
+        let group_arn = &compiled.group(group)?.arn;
+        let value = target(compiled.policies.service_arn(service)?, network_arn, group_arn)?;
+        known.values.insert((service, network, group), value.clone());
+        Some(value)
+    }
+}
 
 /// The values of the fields that a target gets; what is absent is not said.
 #[derive(Clone, Debug, Default)]
@@ -35,10 +118,10 @@ const TAGS_BYTES: usize = 7 * 1024;
 pub(super) fn identity(principal: &str, role: &Role, session: &str) -> Option<HeaderValue> {
     let mut text = String::new();
     part(&mut text, "; ", "Principal", principal);
-    if let Some(organization) = role.organization() {
+    if let Some(organization) = &role.organization {
         part(&mut text, "; ", "PrincipalOrgID", organization);
     }
-    for path in role.paths().take(1) {
+    for path in role.organization_paths.iter().take(1) {
         part(&mut text, "; ", "PrincipalOrgPath", path);
     }
     if !session.is_empty() {
@@ -52,13 +135,13 @@ pub(super) fn identity(principal: &str, role: &Role, session: &str) -> Option<He
 pub(super) fn tags(principal: &str, role: &Role) -> Option<HeaderValue> {
     let mut text = String::new();
     part(&mut text, ";", "principal", principal);
-    if let Some(organization) = role.organization() {
+    if let Some(organization) = &role.organization {
         part(&mut text, ";", "principalorgid", organization);
     }
-    for path in role.paths().take(1) {
+    for path in role.organization_paths.iter().take(1) {
         part(&mut text, ";", "principalorgpath", path);
     }
-    for (key, tag) in role.tags().iter().take(MOST_TAGS) {
+    for (key, tag) in role.tags.iter().take(MOST_TAGS) {
         let length = text.len();
         part(&mut text, ";", key, tag);
         if text.len() > TAGS_BYTES {
@@ -124,10 +207,9 @@ fn value(text: String) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::guards::Stands;
 
     fn role(tags: Vec<(String, String)>) -> Role {
-        let role = brattice_wire::auth::Role {
+        Role {
             name: "platform/reader".into(),
             arn: "arn:aws:iam::111111111111:role/reader".into(),
             account: "111111111111".into(),
@@ -136,8 +218,7 @@ mod tests {
             tags,
             policy: None,
             origin: brattice_wire::snapshot::Origin::default(),
-        };
-        Role::new(&role, Stands::Open)
+        }
     }
 
     fn tag(key: &str, value: &str) -> (String, String) {

@@ -174,7 +174,7 @@ impl Resolver {
     }
 
     /// A place among the questions in flight, if there is one for this workload.
-    fn admit(&self, caller: &Caller) -> Option<Admitted> {
+    fn admit(&self, caller: &Caller<'_>) -> Option<Admitted> {
         let limits = &self.shared.limits;
         if self.in_flight.get() >= limits.dns_in_flight {
             self.counts().hit(Limit::DnsInFlight);
@@ -189,7 +189,7 @@ impl Resolver {
     }
 
     /// Answers, or plans to forward. What needs no resolver is answered on the spot and takes no place in flight.
-    fn plan(&self, state: &Arc<State>, caller: &Caller, bytes: &[u8], over_tcp: bool) -> Plan {
+    fn plan(&self, state: &Arc<State>, caller: &Caller<'_>, bytes: &[u8], over_tcp: bool) -> Plan {
         let [answered, forwarded, refused] = &self.counts().dns;
         let question = match triage(bytes) {
             Triage::Drop => return Plan::Answer(None),
@@ -241,7 +241,7 @@ impl Resolver {
             self.counts().unknown_peers.add(1);
             return;
         };
-        match self.plan(&state, caller, bytes, false) {
+        match self.plan(&state, &caller, bytes, false) {
             Plan::Answer(None) => {}
             // A full send buffer loses the answer, as the network may; the asker asks again.
             Plan::Answer(Some(answer)) => drop(socket.try_send_to(&answer, peer)),

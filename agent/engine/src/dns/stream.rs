@@ -48,7 +48,7 @@ fn begin(resolver: &Rc<Resolver>, stream: Stream, peer: SocketAddr) {
         stream.reset_on_drop(true);
         return;
     };
-    let Some(admitted) = resolver.admit(caller) else {
+    let Some(admitted) = resolver.admit(&caller) else {
         stream.reset_on_drop(true);
         return;
     };
@@ -121,7 +121,7 @@ impl Asker {
     fn work(&self, message: &[u8]) -> Option<LocalBoxFuture<'static, Option<Vec<u8>>>> {
         let state = self.resolver.shared.state.load_full();
         let caller = state.caller(self.caller)?;
-        Some(match self.resolver.plan(&state, caller, message, true) {
+        Some(match self.resolver.plan(&state, &caller, message, true) {
             Plan::Answer(answer) => Box::pin(std::future::ready(answer)),
             Plan::Forward(forward) => {
                 // A task of its own, so that it ends when the resolver's alias is closed, and the connection with it.

@@ -64,7 +64,7 @@ impl Acceptor {
             counts.unknown_peers.add(1);
             return None;
         };
-        let taken = local.shared.admit(&caller.usage, counts)?;
+        let taken = local.shared.admit(caller.usage, counts)?;
         let called = stream.local_addr().ok()?;
         let (vip, port) = (called.ip().to_canonical(), called.port());
         let called = view.state.service_at(caller.vpc, vip, port);

@@ -2,19 +2,16 @@
 
 use std::net::IpAddr;
 
-use crate::{
-    limits::Taken,
-    local::View,
-    state::{Caller, Listener, Service},
-    transport::Stream,
-};
+use brattice_decide::{Listener, Service};
+
+use crate::{limits::Taken, local::View, state::Caller, transport::Stream};
 
 /// Who calls what, over which stream.
 pub(crate) struct Accepted<'v> {
     /// What is in force.
     pub(crate) view: &'v View,
     /// Who calls, by the state in force now; later states are asked by its [`id`](Caller::id).
-    pub(crate) caller: &'v Caller,
+    pub(crate) caller: Caller<'v>,
     /// The port that it calls from, for records.
     pub(crate) source_port: u16,
     /// What it called.

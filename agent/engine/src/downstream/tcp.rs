@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use brattice_decide::{Action, Listener, Service};
 use brattice_wire::{records::FailureReason, snapshot::Target};
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable};
@@ -27,8 +28,7 @@ use crate::{
     limits::Taken,
     local::{Local, View},
     records::record::Record,
-    rules::Action,
-    state::{Listener, Service, State},
+    state::State,
     stats::Counts,
     tasks::{Parties, Tasks},
     transport::Stream,
@@ -100,7 +100,7 @@ impl Connection {
         let Origin { caller, vip, .. } = self.origin;
         let Some(caller) = state.caller(caller) else { return false };
         let Some(service) = state.service_of(caller.vpc, vip, self.service) else { return false };
-        state.guards.relayable(&auth::Parties { workload: caller.index, vpc: caller.vpc, service })
+        auth::may_pass_unread(state, &caller, service)
     }
 }
 
@@ -135,9 +135,8 @@ impl TcpProxy {
             counts.unknown_service.add(1);
             return;
         };
-        let parties = auth::Parties { workload: caller.index, vpc: caller.vpc, service: service.index };
         // guard: policies-of-bypass
-        if !state.guards.relayable(&parties) {
+        if !auth::may_pass_unread(state, &caller, service.index) {
             counts.unrelayed.add(1);
             return;
         }
@@ -145,7 +144,7 @@ impl TcpProxy {
             counts.connect_errors.add(1);
             return;
         };
-        let Some(transfer) = self.local.shared.transfer(&caller.usage, self.local.index) else { return };
+        let Some(transfer) = self.local.shared.transfer(caller.usage, self.local.index) else { return };
         let parties = Parties::default();
         parties.set(0, caller.alias, caller.generation);
         let (ends, ended) = AbortHandle::new_pair();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use brattice_decide::{Filters, Refusal};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -10,10 +11,9 @@ use http::{
 
 use super::{
     body::{Finish, ResponseBody},
-    filters::Filters,
+    filters,
     headers::REQUEST_ID,
 };
-use crate::auth::Refusal;
 
 /// Why a request was not forwarded, or its answer not passed on, for the client: one sentence, nothing about how we
 /// are made, where targets are, or what else exists.
@@ -148,7 +148,7 @@ pub(crate) fn own(own: Own, id: HeaderValue, head: bool, finish: Finish) -> Resp
         headers.insert(LOCATION, location);
     }
     if let Some(filters) = &own.filters {
-        filters.response.apply(headers);
+        filters::apply(&filters.response, headers);
     }
     headers.insert(REQUEST_ID, id);
     response

@@ -33,8 +33,8 @@ use super::{
     upgrade::{self, Upgrade},
 };
 use crate::{
-    auth, downstream::accepted::Accepted, limits::Taken, local::Local, records::flow::Flow, stats::Limit,
-    tasks::Parties, transport::Stream,
+    downstream::accepted::Accepted, limits::Taken, local::Local, records::flow::Flow, stats::Limit, tasks::Parties,
+    transport::Stream,
 };
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
@@ -127,7 +127,7 @@ pub(crate) fn begin(local: &Rc<Local>, accepted: Accepted<'_>) {
         port,
         http2: Cell::new(false),
         shown: OnceCell::new(),
-        auth: auth::Session::default(),
+        auth: brattice_decide::Connection::default(),
         parties: parties.clone(),
         switched: RefCell::default(),
     });

@@ -1,16 +1,22 @@
 //! What becomes of a request. Everything here needs no waiting; the order is part of what is promised:
 //!
 //! ```text
-//! caller ─► its limits ─► fields in their one form ─► host ─► service and listener ─► path ─► policies
-//!        ─► rule ─► filters ─► action
+//! caller ─► its limits ─► fields in their one form ─► host ─► service and listener ─► path
+//!        ─► brattice-decide: policies ─► rule ─► own response, or target group
+//!        ─► target ─► limits of the body ─► rewritten path
 //! ```
 
 use std::{borrow::Cow, sync::Arc};
 
-use brattice_iam::{Http, Query};
-use brattice_router::{RequestHead, path, rewrite::Target};
-use brattice_wire::{records::FailureReason, snapshot::ProtocolVersion};
-use bytes::Bytes;
+use brattice_decide::{
+    Decision as Decided, Filters, Listener, OwnResponse, Passed, Refusal, Refused, Route as Chosen, Rule, Service,
+    Trace,
+};
+use brattice_router::{RequestHead, path};
+use brattice_wire::{
+    records::FailureReason,
+    snapshot::{ProtocolVersion, Target},
+};
 use http::{
     HeaderValue, Method, Request, StatusCode, Uri, Version,
     header::{HOST, UPGRADE},
@@ -23,26 +29,26 @@ use super::{
     answer::{self, Denied, NO_ROOM, Own, Problem, TOO_LARGE, UNKNOWN},
     body::Finish,
     canonical::{self, Shown},
-    filters::Filters,
     forward::Route,
     framing,
     head::{self, Head},
     headers::Journey,
     service::Session,
-    sticky, upgrade,
+    upgrade,
 };
 use crate::{
     auth,
     limits::Use,
     local::View,
     memory,
-    rules::Action,
-    state::{Listener, Service},
-    stats::Limit,
+    records::record::Record,
+    state::Caller,
+    stats::{Counts, Limit},
     upstream::pool::Key,
 };
 
 const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";
+const NOWHERE: &str = "no target of the service can be reached";
 
 /// Where a request goes, and what it needs there.
 pub(crate) struct Plan {
@@ -85,6 +91,22 @@ pub(crate) fn decide(
     decision
 }
 
+/// One request on its way through the steps.
+struct Step<'a> {
+    view: &'a View,
+    session: &'a Session,
+    finish: &'a Finish,
+    id: &'a HeaderValue,
+}
+
+/// What was called.
+struct Called<'a> {
+    service: &'a Service,
+    listener: &'a Listener,
+    /// The name that was used, as the documents write it.
+    name: &'a str,
+}
+
 fn decide_by(
     view: &View,
     session: &Session,
@@ -93,168 +115,250 @@ fn decide_by(
     finish: &mut Finish,
     id: &HeaderValue,
 ) -> Decision {
-    let local = &session.local;
-    let counts = local.counts();
+    let step = Step { view, session, finish, id };
     let state = &view.state;
     let Some(caller) = state.caller(session.caller) else {
         return Decision::Gone;
     };
-    let limits = local.limits();
-    if !local.shared.room(&caller.usage, memory::REQUEST, counts) {
-        finish.flight.record.fail(FailureReason::ClientRateLimited);
-        return Decision::Answer(NO_ROOM);
-    }
-    let taken = caller.usage.take(Use::Request, limits.requests_per_workload);
-    let refused = taken.is_none();
-    *finish.flight.taken.borrow_mut() = taken;
-    if refused {
-        counts.hit(Limit::RequestsPerWorkload);
-        finish.flight.record.fail(FailureReason::ClientRateLimited);
-        return unavailable("this workload has too many requests in flight");
-    }
-    if *request.method() == Method::CONNECT {
-        return Decision::Answer(Problem::closing(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"));
-    }
-    let offer = (session.control.offer.get() == Some(number)).then(|| upgrade::offered(request.headers())).flatten();
-    let version = request.version();
-    if let Err(why) = canonical::request(request.headers_mut(), version).and_then(|()| framing::request(request)) {
-        return malformed(session, true, why);
-    }
-    if let Some(offer) = &offer {
-        request.headers_mut().insert(UPGRADE, offer.clone());
-    }
-    let uri = request.uri().clone();
-    let (service, listener, name) = match called(view, session, caller.vpc, request, &uri) {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            counts.unknown_service.add(1);
-            return Decision::Answer(UNKNOWN);
+    step.run(&caller, request, number).unwrap_or_else(|decision| decision)
+}
+
+impl Step<'_> {
+    fn run(&self, caller: &Caller<'_>, request: &mut Request<Incoming>, number: u64) -> Result<Decision, Decision> {
+        self.admit(caller)?;
+        if *request.method() == Method::CONNECT {
+            let text = "CONNECT is not supported";
+            return Err(Decision::Answer(Problem::closing(StatusCode::NOT_IMPLEMENTED, text)));
         }
-        Err(why) => return malformed(session, true, why),
-    };
-    let shown = session.shown.get_or_init(|| Shown::new(caller.address, session.port));
-    // guard: who-called
-    canonical::introduce(request.headers_mut(), shown, listener.forwarded_headers, id);
-    let record = &finish.flight.record;
-    record.meet(|met| met.service = Some(service.number));
-    let silence = local.clock.ticks(service.idle_timeout_ms);
-    session.control.idle_ticks.set(silence);
-    finish.flight.may_be_silent(silence);
-    let Some((path, query)) = path_and_query(request.method(), &uri, version) else {
-        return malformed(session, false, "the path or the query is malformed or ambiguous");
-    };
-    let head = Head {
-        method: request.method().as_str(),
-        host: name,
-        path,
-        query,
-        headers: request.headers(),
-        port: session.port,
-        vpc: caller.vpc,
-    };
-    record.head(&state.records, service.number, &head);
-    let parties = auth::Parties { workload: caller.index, vpc: caller.vpc, service: service.index };
-    let (fields, query) = (auth::Fields(head.headers), Query(head.query()));
-    let http = Http { method: head.method, path: &head.path, headers: &fields, query: &query };
-    let call = auth::Call { address: caller.address, port: session.port, http };
-    let passed = match local.authorizer.authorize(&state.guards, &session.auth, &parties, &call) {
-        Ok(passed) => passed,
-        Err(refusal) => {
-            counts.denied[refusal.level as usize].add(1);
-            record.denied(&refusal);
-            let grpc = answer::is_grpc(head.headers);
-            return Decision::Denied(Box::new(Denied { refusal, grpc }));
-        }
-    };
-    record.passed(&passed);
-    let origin = session.origin();
-    finish.flight.passed(session.control.latest.note(|facts| {
-        facts.set(origin, service.number, (head.method, &head.path, head.query()), head.headers);
-    }));
-    let rule = listener.rule(&head);
-    record.rule(&rule.id);
-    let filters = rule.filters.clone();
-    let forward = match &rule.action {
-        Action::Fixed(fixed) => {
-            return Decision::Own(Box::new(Own {
-                status: fixed.status,
-                content_type: fixed.content_type.clone(),
-                location: None,
-                body: fixed.body.clone(),
-                filters,
-            }));
-        }
-        Action::Redirect(redirect) => {
-            let from = Target { scheme: "http", host: name, port: session.port, path: &head.path, query: head.query() };
-            let location = redirect.to.location(&from).ok().and_then(|to| HeaderValue::try_from(to).ok());
-            if location.is_none() {
-                return malformed(session, false, UNCHANGEABLE);
+        let offer = self.canonical(request, number)?;
+        let uri = request.uri().clone();
+        let called = self.called(caller, request, &uri)?;
+        self.introduce(caller, &called, request);
+        let head = self.head(&called, request, &uri)?;
+        self.finish.flight.record.head(&self.view.state.records, called.service.number, &head);
+        match self.decided(caller, &called, &head)? {
+            Decided::Denied(refusal) => {
+                Err(Decision::Denied(Box::new(Denied { refusal, grpc: answer::is_grpc(head.headers) })))
             }
-            return Decision::Own(Box::new(Own {
-                status: redirect.status,
-                content_type: None,
-                location,
-                body: Bytes::new(),
-                filters,
+            Decided::Refused(Refused::NoTarget) => Err(unavailable(NOWHERE)),
+            Decided::Refused(Refused::Rewrite(_) | Refused::Location) => {
+                Err(malformed(self.session, false, UNCHANGEABLE))
+            }
+            Decided::Respond(response) => Ok(Decision::Own(Box::new(own(response)))),
+            Decided::Forward(chosen) => {
+                let Some(target) = self.target(&chosen) else { return Err(unavailable(NOWHERE)) };
+                self.admit_body(request)?;
+                let path = self.rewritten(&chosen, &head)?;
+                Ok(Decision::Forward(Box::new(self.plan(caller, &called, &chosen, target, path, offer))))
+            }
+        }
+    }
+
+    /// The caller's limits.
+    fn admit(&self, caller: &Caller<'_>) -> Result<(), Decision> {
+        let (local, flight) = (&self.session.local, &self.finish.flight);
+        let counts = local.counts();
+        if !local.shared.room(caller.usage, memory::REQUEST, counts) {
+            flight.record.fail(FailureReason::ClientRateLimited);
+            return Err(Decision::Answer(NO_ROOM));
+        }
+        let taken = caller.usage.take(Use::Request, local.limits().requests_per_workload);
+        let refused = taken.is_none();
+        *flight.taken.borrow_mut() = taken;
+        if refused {
+            counts.hit(Limit::RequestsPerWorkload);
+            flight.record.fail(FailureReason::ClientRateLimited);
+            return Err(unavailable("this workload has too many requests in flight"));
+        }
+        Ok(())
+    }
+
+    /// The fields in the form in which the target gets them; the protocols that it may change to.
+    fn canonical(&self, request: &mut Request<Incoming>, number: u64) -> Result<Option<HeaderValue>, Decision> {
+        let offers = self.session.control.offer.get() == Some(number);
+        let offer = offers.then(|| upgrade::offered(request.headers())).flatten();
+        let version = request.version();
+        canonical::request(request.headers_mut(), version)
+            .and_then(|()| framing::request(request))
+            .map_err(|why| malformed(self.session, true, why))?;
+        if let Some(offer) = &offer {
+            request.headers_mut().insert(UPGRADE, offer.clone());
+        }
+        Ok(offer)
+    }
+
+    /// The service and listener that are called, if the caller may see them.
+    fn called(&self, caller: &Caller<'_>, request: &mut Request<Incoming>, uri: &Uri) -> Result<Called<'_>, Decision> {
+        match called(self.view, self.session, caller.vpc, request, uri) {
+            Ok(Some((service, listener, name))) => Ok(Called { service, listener, name }),
+            Ok(None) => {
+                self.session.local.counts().unknown_service.add(1);
+                Err(Decision::Answer(UNKNOWN))
+            }
+            Err(why) => Err(malformed(self.session, true, why)),
+        }
+    }
+
+    /// Who calls and the request's id, in the fields that say so; and how long the service lets it be silent.
+    fn introduce(&self, caller: &Caller<'_>, called: &Called<'_>, request: &mut Request<Incoming>) {
+        let (session, flight) = (self.session, &self.finish.flight);
+        let shown = session.shown.get_or_init(|| Shown::new(caller.address, session.port));
+        // guard: who-called
+        canonical::introduce(request.headers_mut(), shown, called.listener.forwarded_headers, self.id);
+        flight.record.meet(|met| met.service = Some(called.service.number));
+        let silence = session.local.clock.ticks(called.service.idle_timeout_ms);
+        session.control.idle_ticks.set(silence);
+        flight.may_be_silent(silence);
+    }
+
+    /// The head as it is decided about, with the path in its normal form.
+    fn head<'r>(
+        &self,
+        called: &Called<'r>,
+        request: &'r Request<Incoming>,
+        uri: &'r Uri,
+    ) -> Result<Head<'r>, Decision> {
+        let Some((path, query)) = path_and_query(request.method(), uri, request.version()) else {
+            return Err(malformed(self.session, false, "the path or the query is malformed or ambiguous"));
+        };
+        Ok(Head { method: request.method().as_str(), host: called.name, path, query, headers: request.headers() })
+    }
+
+    /// Policies, rule and target group.
+    fn decided<'d>(
+        &'d self,
+        caller: &Caller<'_>,
+        called: &Called<'d>,
+        head: &'d Head<'_>,
+    ) -> Result<Decided<'d>, Decision> {
+        let (session, flight) = (self.session, &self.finish.flight);
+        let local = &session.local;
+        let state = &self.view.state;
+        let Some(call) = auth::call(state, caller, called.service.index, session.port) else {
+            return Err(Decision::Gone);
+        };
+        let asked = brattice_decide::Request { call, listener: called.listener, host: called.name, head };
+        let mut balance = self.view.balance.borrow_mut();
+        let mut recorded = Recorded { record: &flight.record, counts: local.counts() };
+        let rooms = (&local.authorizer, &session.auth);
+        let decided = brattice_decide::decide(state, rooms, &asked, |forward| balance.share(forward), &mut recorded);
+        if !matches!(decided, Decided::Denied(_)) {
+            let origin = session.origin();
+            flight.passed(session.control.latest.note(|facts| {
+                let line = (head.method, &*head.path, head.query.unwrap_or_default());
+                facts.set(origin, called.service.number, line, head.headers);
             }));
         }
-        Action::Forward(forward) => forward,
-    };
-    let nowhere = "no target of the service can be reached";
-    let mut balance = view.balance.borrow_mut();
-    let Some((number, cookie)) = sticky::group(forward, &head, caller, state, &mut balance) else {
-        return unavailable(nowhere);
-    };
-    record.meet(|met| met.group = Some(number));
-    let Some(group) = state.group(number) else { return unavailable(nowhere) };
-    let Some(target) = balance.target(number, &group.targets) else { return unavailable(nowhere) };
-    record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
-    if limits.body_bytes > 0 && request.body().size_hint().lower() > limits.body_bytes {
-        counts.hit(Limit::BodyBytes);
-        return Decision::Answer(TOO_LARGE);
+        Ok(decided)
     }
-    if request.body().size_hint().lower() > memory::LARGE && !finish.flight.transfers(&local.shared, local.index) {
-        record.fail(FailureReason::ClientRateLimited);
-        return Decision::Answer(NO_ROOM);
+
+    /// The target of the group that comes next.
+    fn target<'t>(&self, chosen: &Chosen<'t>) -> Option<&'t Target> {
+        let target = self.view.balance.borrow_mut().target(chosen.number, &chosen.group.targets)?;
+        self.finish.flight.record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
+        Some(target)
     }
-    let to_http2 = group.protocol == ProtocolVersion::Http2;
-    let journey = Journey {
-        to_http2,
-        id: id.clone(),
-        said: local.authorizer.said(&state.guards, &parties, passed.network, number),
-    };
-    let key = Key {
-        service: service.number,
-        alias: target.alias,
-        port: target.port,
-        generation: target.generation,
-        http2: to_http2,
-        idle_ms: group.idle_timeout_ms.unwrap_or(limits.pool_idle_timeout_ms),
-    };
-    let offer = offer.filter(|_| !to_http2);
-    let route = Route {
-        key,
-        caller: session.caller,
-        target: target.clone(),
-        connect_timeout_ms: group.connect_timeout_ms,
-        may_switch: offer.is_some(),
-        noticed: None,
-    };
-    let path = match filters.as_ref().and_then(|filters| filters.path.as_ref()) {
-        Some(rewriter) => match rewriter.apply(&head.path) {
-            Ok(path) => Cow::Owned(path.into_owned()),
-            Err(_) => return malformed(session, false, UNCHANGEABLE),
-        },
-        None => head.path,
-    };
-    let target = match &path {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(path) => match head::target(path, head.query) {
-            Some(target) => Some(target),
-            None => return malformed(session, false, UNCHANGEABLE),
-        },
-    };
-    Decision::Forward(Box::new(Plan { route, journey, target, filters, cookie, offer }))
+
+    /// The limits of the body.
+    fn admit_body(&self, request: &Request<Incoming>) -> Result<(), Decision> {
+        let (local, flight) = (&self.session.local, &self.finish.flight);
+        let (length, most) = (request.body().size_hint().lower(), local.limits().body_bytes);
+        if most > 0 && length > most {
+            local.counts().hit(Limit::BodyBytes);
+            return Err(Decision::Answer(TOO_LARGE));
+        }
+        if length > memory::LARGE && !flight.transfers(&local.shared, local.index) {
+            flight.record.fail(FailureReason::ClientRateLimited);
+            return Err(Decision::Answer(NO_ROOM));
+        }
+        Ok(())
+    }
+
+    /// The request target for the target, where it is not the one that came.
+    fn rewritten(&self, chosen: &Chosen<'_>, head: &Head<'_>) -> Result<Option<PathAndQuery>, Decision> {
+        let unchangeable = || malformed(self.session, false, UNCHANGEABLE);
+        let path = chosen.path(&head.path).map_err(|_| unchangeable())?;
+        if *path == *head.path && matches!(head.path, Cow::Borrowed(_)) {
+            return Ok(None);
+        }
+        head::target(&path, head.query).map(Some).ok_or_else(unchangeable)
+    }
+
+    fn plan(
+        &self,
+        caller: &Caller<'_>,
+        called: &Called<'_>,
+        chosen: &Chosen<'_>,
+        target: &Target,
+        path: Option<PathAndQuery>,
+        offer: Option<HeaderValue>,
+    ) -> Plan {
+        let (session, group) = (self.session, chosen.group);
+        let local = &session.local;
+        let to_http2 = group.protocol == ProtocolVersion::Http2;
+        let (who, service) = ((caller.index, caller.vpc), called.service);
+        let said = local.told.said(&self.view.state, who, service.index, chosen.network, chosen.number);
+        let key = Key {
+            service: service.number,
+            alias: target.alias,
+            port: target.port,
+            generation: target.generation,
+            http2: to_http2,
+            idle_ms: group.idle_timeout_ms.unwrap_or(local.limits().pool_idle_timeout_ms),
+        };
+        let offer = offer.filter(|_| !to_http2);
+        let route = Route {
+            key,
+            caller: session.caller,
+            target: target.clone(),
+            connect_timeout_ms: group.connect_timeout_ms,
+            may_switch: offer.is_some(),
+            noticed: None,
+        };
+        Plan {
+            route,
+            journey: Journey { to_http2, id: self.id.clone(), said },
+            target: path,
+            filters: chosen.filters.cloned(),
+            cookie: chosen.cookie.cloned(),
+            offer,
+        }
+    }
+}
+
+/// The request's record and the counts are told of the steps of the decision.
+struct Recorded<'r> {
+    record: &'r Record,
+    counts: &'r Counts,
+}
+
+impl Trace for Recorded<'_> {
+    fn denied(&mut self, refusal: &Refusal) {
+        self.counts.denied[refusal.level as usize].add(1);
+        self.record.denied(refusal);
+    }
+
+    fn passed(&mut self, passed: &Passed) {
+        self.record.passed(passed);
+    }
+
+    fn rule<R: RequestHead + ?Sized>(&mut self, _: &R, _: Option<usize>, rule: &Rule) {
+        self.record.rule(&rule.id);
+    }
+
+    fn group(&mut self, group: u32) {
+        self.record.meet(|met| met.group = Some(group));
+    }
+}
+
+fn own(response: OwnResponse<'_>) -> Own {
+    Own {
+        status: response.status,
+        content_type: response.content_type.cloned(),
+        location: response.location,
+        body: response.body,
+        filters: response.filters.cloned(),
+    }
 }
 
 /// The service and listener that a request calls, and by which name; `Ok(None)`: there is none for its caller. Has the field

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use brattice_router::{RequestHead, authority};
+use brattice_router::authority;
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::HOST,
@@ -20,19 +20,11 @@ pub(crate) struct Head<'a> {
     pub(crate) query: Option<&'a str>,
     /// Without what does not pass on.
     pub(crate) headers: &'a HeaderMap,
-    /// Port of the VIP.
-    pub(crate) port: u16,
-    /// Index of the caller's VPC.
-    pub(crate) vpc: u32,
 }
 
-impl RequestHead for Head<'_> {
+impl brattice_decide::Head for Head<'_> {
     fn method(&self) -> &str {
         self.method
-    }
-
-    fn host(&self) -> &str {
-        self.host
     }
 
     fn path(&self) -> &str {
@@ -43,16 +35,8 @@ impl RequestHead for Head<'_> {
         self.query.unwrap_or_default()
     }
 
-    fn header(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+    fn field(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.headers.get_all(name).iter().map(HeaderValue::as_bytes).for_each(each);
-    }
-
-    fn port(&self) -> u16 {
-        self.port
-    }
-
-    fn source_vpc(&self) -> u32 {
-        self.vpc
     }
 }
 

@@ -125,14 +125,6 @@ pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
     }
 }
 
-/// Whether a field is none that a rule may change: it frames the message, belongs to one connection, or says what only
-/// we may say.
-pub(crate) fn is_ours(name: &HeaderName) -> bool {
-    removed(name, Message::Request)
-        || [HOST, CONTENT_LENGTH, TRAILER, EXPECT, REQUEST_ID].contains(name)
-        || [FORWARDED_FOR, FORWARDED_PORT, FORWARDED_PROTO].contains(name)
-}
-
 /// Makes a target's header fields those for the client.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
     trim(headers);

@@ -3,7 +3,7 @@
 //! ```text
 //! accept ─► who? ─► ClientIo(guard) ─► hyper server ─► service ─► forward ─► pool ─► hyper client ─► TargetIo
 //!                      control ◄──── sweeper (times) ────► flights
-//!                                                     decide: head, router, filters, sticky
+//!                                                     decide: head, then brattice-decide
 //!                   after an accepted Upgrade:  socket ◄───────────── copy ─────────────► socket
 //! ```
 
@@ -14,7 +14,7 @@ mod client;
 pub(crate) mod control;
 mod decide;
 mod fields;
-pub mod filters;
+mod filters;
 mod forward;
 pub(crate) mod frames;
 mod framing;
@@ -29,7 +29,6 @@ pub mod refusal;
 pub(crate) mod retry_buffer;
 mod sections;
 mod service;
-mod sticky;
 pub(crate) mod target_io;
 mod upgrade;
 pub(crate) mod write_stall;

@@ -11,6 +11,7 @@ use std::{
     task::Poll,
 };
 
+use brattice_decide::{Connection, Filters};
 use brattice_wire::records::FailureReason;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -26,7 +27,7 @@ use super::{
     canonical::Shown,
     control::{Control, Refused},
     decide::{self, Decision, Plan},
-    filters::Filters,
+    filters,
     forward::{self, Failure, Lease, Noticed},
     framing, headers,
     upgrade::{self, Upgrade},
@@ -59,7 +60,7 @@ pub(crate) struct Session {
     /// What targets are told of the caller; one generation of an alias stands for one address.
     pub(crate) shown: OnceCell<Shown>,
     /// What policies said of it that holds for all of its requests.
-    pub(crate) auth: auth::Session,
+    pub(crate) auth: Connection,
     /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.
     pub(crate) parties: Parties,
     /// Client and target have agreed on another protocol; taken when the answer that says so is written.
@@ -202,7 +203,7 @@ impl Session {
             request.headers_mut().remove(UPGRADE);
         }
         if let Some(filters) = &plan.filters {
-            filters.request.apply(request.headers_mut());
+            filters::apply(&filters.request, request.headers_mut());
         }
         let Some(uri) = target_uri(&mut request, plan.target.take(), plan.filters.as_deref(), plan.journey.to_http2)
         else {
@@ -303,7 +304,7 @@ impl Session {
         let headers = response.headers_mut();
         headers::clean_response(headers);
         if let Some(filters) = &plan.filters {
-            filters.response.apply(headers);
+            filters::apply(&filters.response, headers);
         }
         if let Some(cookie) = &plan.cookie {
             headers.append(SET_COOKIE, cookie.clone());

@@ -148,8 +148,6 @@ fn serve(book: &Book, flow: &Rc<Flow>, names: &Names, request: &Request<()>, id:
         path: "/a%20b".into(),
         query: Some("q=1"),
         headers: request.headers(),
-        port: 80,
-        vpc: 0,
     };
     record.head(names, 7, &head);
     record.rule("rule-1");

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use brattice_decide::{Passed, Refusal};
 use brattice_iam::Level;
 use brattice_wire::records::{DeniedBy, FailureReason};
 use http::{HeaderMap, HeaderValue, Request, header};
@@ -18,10 +19,7 @@ use super::{
     names::Names,
     place::Named,
 };
-use crate::{
-    auth::{Passed, Refusal, Revoked},
-    http::head::Head,
-};
+use crate::{auth::Revoked, http::head::Head};
 
 /// Header values of a request that are remembered, bytes.
 const MOST_FIELDS: usize = MOST_TEXT;

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use brattice_decide::Forward;
 use brattice_router::Shares;
 use brattice_wire::snapshot::Target;
 
-use crate::{random::Random, rules::Forward, state::State};
+use crate::{random::Random, state::State};
 
 /// The turns in one state.
 pub(crate) struct Balance {

@@ -1,15 +1,19 @@
-//! The rules of a listener, ready to be carried out: nothing is parsed when a request meets one.
+//! The rules of a listener, ready to be carried out: nothing is parsed when a request matches one.
 
 use std::{hash::Hasher, sync::Arc};
 
 use brattice_router::{hash::FastHasher, rewrite::Redirector};
 use brattice_wire::snapshot::{self, PathMatch, TargetGroup};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, uri::Authority};
+use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::{http::filters::Filters, state::CompileError};
+use crate::{
+    error::CompileError,
+    filters::Filters,
+    text::{field_name, field_value},
+};
 
-/// What happens to the requests that meet a rule.
+/// What happens to the requests that match a rule.
 #[derive(Debug)]
 pub struct Rule {
     /// `rule-` + 17 characters; `default` where no rule matched.
@@ -38,7 +42,7 @@ pub struct Forward {
     pub index: u32,
     /// Service, listener, rule: the same in every revision.
     pub key: String,
-    /// Indices of target groups, see [`crate::state::State::group`].
+    /// Indices of target groups, see [`crate::Compiled::group`].
     pub groups: Vec<u32>,
     /// Their weights.
     pub weights: Vec<u16>,
@@ -146,11 +150,9 @@ impl Compiler<'_> {
         let count = self.groups.len();
         let mut shares = Shares::with_capacity(forward.groups.len());
         for share in &forward.groups {
-            let index = share.target_group;
-            let Some(group) = self.groups.get(index as usize) else {
-                return Err(CompileError::Index { place: key, what: "target group", index, count });
-            };
-            shares.push((group.id.clone(), share.weight));
+            let index = CompileError::check(&key, "target group", share.target_group, count)?;
+            let group = self.groups.get(index as usize);
+            shares.push((group.map_or_else(String::new, |group| group.id.clone()), share.weight));
         }
         let stickiness = match &forward.stickiness {
             None => None,
@@ -191,27 +193,4 @@ fn status(status: u16, place: &str, range: std::ops::RangeInclusive<u16>) -> Res
         Ok(code) if range.contains(&status) => Ok(code),
         _ => Err(CompileError::Status { place: place.into(), status }),
     }
-}
-
-/// A field name of a document.
-pub(crate) fn field_name(name: &str, place: &str) -> Result<HeaderName, CompileError> {
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable(place, "field name", name))
-}
-
-/// A field value of a document.
-pub(crate) fn field_value(value: &str, place: &str) -> Result<HeaderValue, CompileError> {
-    HeaderValue::from_str(value).map_err(|_| unusable(place, "field value", value))
-}
-
-/// A host of a document, with or without a port.
-pub(crate) fn authority(host: &str, place: &str) -> Result<Authority, CompileError> {
-    match Authority::try_from(host) {
-        Ok(authority) if !host.contains('@') => Ok(authority),
-        _ => Err(unusable(place, "host", host)),
-    }
-}
-
-/// An error that says what of a rule cannot be sent.
-pub(crate) fn unusable(place: &str, what: &'static str, text: &str) -> CompileError {
-    CompileError::Unusable { place: place.into(), what, text: text.into() }
 }

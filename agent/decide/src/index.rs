@@ -1,0 +1,21 @@
+//! Places in a snapshot.
+
+/// The place of a service in the snapshot. Not its number on the node, see [`Service::number`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceIndex(u32);
+
+impl ServiceIndex {
+    /// Of a service at this place of a list.
+    pub(crate) fn new(position: usize) -> Self {
+        Self(u32::try_from(position).expect("a snapshot of four billion services does not fit into a frame"))
+    }
+
+    /// As the snapshot refers to it.
+    pub const fn of(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(crate) const fn position(self) -> usize {
+        self.0 as usize
+    }
+}

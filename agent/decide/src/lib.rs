@@ -1,0 +1,53 @@
+//! What becomes of a request: one decision for the engine, for `brattice explain` and for `brattice policy test`. Pure: no I/O
+//! and no clock.
+//!
+//! ```text
+//! wire::Snapshot ──compile──► Compiled
+//!                                │
+//! caller, host ─► Compiled::service ─► decide(call, listener, head, trace) ─► denied | refused | own response | forward
+//!                                             │
+//!                                             ├─ authorize: policies of role, service network, service
+//!                                             └─ route: rule ─► fixed response, redirect, or target group
+//! ```
+//!
+//! - [`Compiled`]: a snapshot, checked and indexed; [`CompileError`]: why a snapshot is refused.
+//! - [`Head`]: what is asked of a request. Whoever reads HTTP implements it over its own buffers.
+//! - [`Call`], [`Identity`]: who calls what.
+//! - [`decide`], and its two halves [`Authorizer::authorize`] and [`route`].
+//! - [`Trace`]: who looks on; [`Untraced`] costs nothing.
+
+mod authorize;
+mod call;
+mod compiled;
+mod decide;
+mod error;
+mod filters;
+mod guard;
+mod head;
+mod identity;
+mod index;
+mod policies;
+mod request;
+mod route;
+mod rules;
+mod sticky;
+mod text;
+mod trace;
+mod verdict;
+
+pub use authorize::{Authorizer, Connection};
+pub use call::Call;
+pub use compiled::{Caller, Compiled, Group, Listener, Service, Vpc};
+pub use decide::decide;
+pub use error::CompileError;
+pub use filters::{Edits, Filters, Host};
+pub use guard::Guard;
+pub use head::Head;
+pub use identity::{Identity, Principal, Tags, session_arn};
+pub use index::ServiceIndex;
+pub use policies::{Policies, Unreadable};
+pub use request::Request;
+pub use route::{Decision, OwnResponse, Refused, Route, route};
+pub use rules::{Action, Fixed, Forward, Redirect, Rule, Shares, Stickiness};
+pub use trace::{Asked, Trace, Untraced};
+pub use verdict::{Passed, Refusal};

@@ -1,0 +1,52 @@
+//! Who looks on while a decision is made. The engine's records, `brattice explain` and, one day, spans of a trace are
+//! implementations; none of them can change what is decided.
+
+use brattice_iam::{Chain, Decision, Request};
+use brattice_router::RequestHead;
+
+use crate::{
+    rules::Rule,
+    verdict::{Passed, Refusal},
+};
+
+/// The policies of a call, the call as they see it, and what they decided.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The policies.
+    pub chain: &'a Chain<'a>,
+    /// Indices of the chain's service networks.
+    pub networks: &'a [u32],
+    /// The call.
+    pub request: &'a Request<'a>,
+    /// The decision.
+    pub decision: &'a Decision,
+}
+
+/// Is told of each step of a decision, in their order. Every method does nothing unless it is implemented, so a trace that
+/// does not look costs nothing.
+pub trait Trace {
+    /// Whether [`Trace::policies`] is wanted: then policies are asked although the connection remembers their answer, or
+    /// none of them could refuse.
+    const POLICIES: bool = false;
+
+    /// Policies were asked.
+    fn policies(&mut self, _: &Asked<'_>) {}
+
+    /// Policies refuse.
+    fn denied(&mut self, _: &Refusal) {}
+
+    /// Policies let it through.
+    fn passed(&mut self, _: &Passed) {}
+
+    /// The rule was found; `position` in the listener's list, none: the default action.
+    fn rule<R: RequestHead + ?Sized>(&mut self, _request: &R, _position: Option<usize>, _rule: &Rule) {}
+
+    /// The target group was found: its index.
+    fn group(&mut self, _: u32) {}
+}
+
+/// Nobody looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Untraced;
+
+impl Trace for Untraced {}

@@ -1,0 +1,23 @@
+//! What policies say.
+
+use brattice_iam::Level;
+
+/// A request may pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Index of the service network it comes through.
+    pub network: Option<u32>,
+    /// Id of what would have refused it, had that policy not been in audit mode.
+    pub audited: Option<Box<str>>,
+}
+
+/// A request may not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The level that refuses.
+    pub level: Level,
+    /// Id of the decision: the statement's place, or that of the default denial.
+    pub decision: Box<str>,
+    /// For the caller.
+    pub text: String,
+}
