@@ -49,7 +49,7 @@
 //!
 //! No loops but some with a fixed bound, over IPv6 extension headers, IPv4 and NDP options and the cgroups above a process, and no tail calls: each
 //! program is otherwise a straight line of at most a few dozen helper calls. Only contexts of the kernel's stable
-//! interface are read (`__sk_buff`, `bpf_sk_lookup`, `bpf_sock_addr`), so one object fits every kernel from 6.6 on.
+//! interface are read (`__sk_buff`, `bpf_sk_lookup`, `bpf_sock_addr`), so one object fits every kernel from 6.1 on.
 #![no_std]
 #![no_main]
 // Read-modify-write on map values (see `atomic`).

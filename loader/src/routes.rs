@@ -1,4 +1,4 @@
-//! Our two routes of each family: the alias pool through `brattice0`, the VIP range to ourselves.
+//! Our four routes, two of each family: the alias pool through `brattice0`, the VIP range to ourselves.
 //!
 //! Both are in the table `local`, which is asked before all others: a VPN's rule may lead everything to a table with a
 //! default route of its own, and into `main` the kernel writes what router advertisements tell, which everybody on a link may

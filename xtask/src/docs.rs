@@ -1,6 +1,8 @@
 //! Writes the pages that are made of the source. Tests say when one of them is stale.
 
 pub(crate) mod packets;
+#[cfg(test)]
+mod places;
 
 use std::fs;
 
