@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use world::{read, source, sources};
 
 /// The model that a file more makes, unless there are errors.
-fn model(path: &str, text: &str) -> Option<Model> {
+fn model(path: &str, text: &str) -> Option<std::sync::Arc<Model>> {
     let mut files = sources();
     files.retain(|file| file.path != path);
     files.push(source(path, text));

@@ -226,6 +226,11 @@ impl Aliases {
         }
     }
 
+    /// Whether [`Self::rested`] would free something.
+    pub fn has_rested(&self, now: Instant) -> bool {
+        self.slots.values().any(|slot| matches!(slot.state, State::Resting { until } if until <= now))
+    }
+
     /// Frees what has rested. Says whether anything changed.
     pub fn rested(&mut self, now: Instant) -> bool {
         let before = self.slots.len();
@@ -282,7 +287,7 @@ impl Aliases {
         };
         for step in 0..size {
             let offset = (u64::from(cursor % size) + u64::from(step)) % u64::from(size);
-            let offset = u32::try_from(offset).unwrap_or(0);
+            let offset = u32::try_from(offset).expect("it is smaller than the size");
             let alias: IpAddr = match address {
                 IpAddr::V4(_) => Ipv4Addr::from(network + offset).into(),
                 IpAddr::V6(_) => Ipv6Addr::from(network6 + u128::from(offset)).into(),

@@ -5,7 +5,8 @@ use rustix::time::{ClockId, clock_gettime};
 /// `CLOCK_BOOTTIME` in ns: what `bpf_ktime_get_boot_ns` returns.
 pub fn boottime_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+    let part = |value: i64| u64::try_from(value).expect("the time since the boot is not negative");
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
 }
 
 /// Seconds since 1970.

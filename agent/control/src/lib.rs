@@ -1,11 +1,15 @@
 //! The agent: reads the policies directory, decides, and brings kernel and engine to what the documents say.
 //!
 //! - [`attachments`], [`aliases`], [`since`]: which interfaces are whose workloads, who has which alias, since when. Pure.
-//! - [`reconcile`], [`node`]: the smallest change of the kernel's maps, and the loop that owns everything.
+//! - [`planner`]: from documents, interfaces and places to what kernel and engine shall be. Pure.
+//! - [`actuator`], [`reconcile`]: brings the kernel there, by the smallest change of its maps.
+//! - [`node`]: the loop that takes inputs in, plans and has the plan carried out.
+//! - `picture`: what the loop knows, published after each turn, for whoever asks.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
 //! - [`api`], [`switches`], [`drops`]: what operators ask and switch.
 //! - [`state`]: what survives the agent; `notify`: what the service manager is told.
 
+pub mod actuator;
 pub mod aliases;
 pub mod api;
 pub mod attachments;
@@ -15,6 +19,8 @@ pub mod engine;
 pub mod kernel;
 pub mod node;
 mod notify;
+mod picture;
+pub mod planner;
 pub mod reconcile;
 pub mod settings;
 pub mod since;

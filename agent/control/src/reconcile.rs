@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use brattice_abi::{
     Address, Alias, Host, HostKey, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, WORKLOAD_MAC_DOCUMENTED,
@@ -118,7 +119,7 @@ pub fn difference<K: Eq + Hash + Copy, V: PartialEq + Copy>(
 pub struct Mirror<K, V> {
     name: &'static str,
     table: Table<K, V>,
-    known: HashMap<K, V>,
+    known: Arc<HashMap<K, V>>,
 }
 
 impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> Mirror<K, V> {
@@ -127,7 +128,7 @@ impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> M
     /// # Errors
     /// When the kernel refuses.
     pub fn read(name: &'static str, table: Table<K, V>) -> Result<Self, brattice_loader::Error> {
-        let known = table.entries()?.into_iter().collect();
+        let known = Arc::new(table.entries()?.into_iter().collect());
         Ok(Self { name, table, known })
     }
 
@@ -136,7 +137,7 @@ impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> M
     /// # Errors
     /// When the kernel refuses.
     pub fn refresh(&mut self) -> Result<(), brattice_loader::Error> {
-        self.known = self.table.entries()?.into_iter().collect();
+        self.known = Arc::new(self.table.entries()?.into_iter().collect());
         Ok(())
     }
 
@@ -145,7 +146,7 @@ impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> M
         let mut failed = Vec::new();
         for (key, value) in difference(&self.known, desired).put {
             match self.table.insert(&key, &value) {
-                Ok(()) => drop(self.known.insert(key, value)),
+                Ok(()) => drop(Arc::make_mut(&mut self.known).insert(key, value)),
                 Err(e) => {
                     failed.push(format!("{}: {e}", self.name));
                     // A full table refuses all the others, too.
@@ -169,7 +170,7 @@ impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> M
         let mut failed = Vec::new();
         for key in keys {
             match self.table.remove(&key) {
-                Ok(()) => drop(self.known.remove(&key)),
+                Ok(()) => drop(Arc::make_mut(&mut self.known).remove(&key)),
                 Err(e) => failed.push(format!("{}: {e}", self.name)),
             }
         }
@@ -181,8 +182,8 @@ impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> M
         (self.known.len() as u64, u64::from(self.table.capacity()))
     }
 
-    /// What is in it.
-    pub fn known(&self) -> &HashMap<K, V> {
+    /// What is in it. Whoever keeps it sees no later change.
+    pub fn known(&self) -> &Arc<HashMap<K, V>> {
         &self.known
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use brattice_model::{Numbers, Owner, VipState};
 use brattice_sources::owners::LastGood;
+use brattice_sources::worker::Store;
 use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -268,6 +269,16 @@ impl StateDirectory {
             Owner::Account(name) => format!("account-{}.json", name.replace(['/', '.'], "_")),
         };
         self.last_good().join(name)
+    }
+}
+
+impl Store for StateDirectory {
+    fn keep(&self, good: &LastGood) -> Result<(), String> {
+        self.save_owner(good).map_err(|e| self.refusal(&e))
+    }
+
+    fn forget(&self, owner: &Owner) -> Result<(), String> {
+        self.remove_owner(owner).map_err(|e| self.refusal(&e))
     }
 }
 

@@ -284,7 +284,7 @@ impl Teller<'_, '_> {
             Level::Network => model.network(&policy.name).map(|network| &network.origin),
             _ => model.service(&policy.name).map(|service| &service.origin),
         };
-        let beside = origin.map_or_else(String::new, |origin| format!(" beside {}", origin.file));
+        let beside = origin.map_or_else(String::new, |origin| format!(" beside {}", origin.file()));
         format!("write an AuthPolicy for {} {}{beside}: {document}", policy.level.word(), policy.name)
     }
 }

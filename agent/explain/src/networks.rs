@@ -11,7 +11,7 @@ use crate::MAX_NETWORKS;
 
 /// `file:line`.
 pub(crate) fn place(origin: &Origin) -> Place {
-    format!("{}:{}", origin.file, origin.line)
+    origin.to_string()
 }
 
 /// Lattice's word.

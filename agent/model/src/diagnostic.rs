@@ -29,7 +29,7 @@ impl Position {
 
     /// For what is passed to the engine.
     pub fn origin(&self) -> Origin {
-        Origin { file: self.file.to_string(), line: self.line }
+        Origin::File { path: self.file.to_string(), line: self.line }
     }
 }
 

@@ -141,7 +141,7 @@ fn a_role_says_all_that_policies_may_ask() {
     assert_eq!((front.account.as_str(), front.organization.as_deref()), ("222222222222", Some("o-a")));
     assert_eq!(front.organization_paths, ["o-a/r-b/ou-c/"]);
     assert_eq!(front.tags, [("team".to_owned(), "red".to_owned())]);
-    assert_eq!((front.origin.file.as_str(), front.origin.line), ("roles.yaml", 10));
+    assert_eq!((front.origin.file(), front.origin.line()), ("roles.yaml", 10));
     let policy = &snapshot.policies[front.policy.unwrap() as usize];
     assert_eq!((policy.attachment, policy.name.as_str(), policy.audit), (PolicyAttachment::Role, "shop/front", false));
     assert_eq!((policy.file.as_str(), &policy.lines[..]), ("roles.yaml", &[15][..]));
@@ -180,7 +180,7 @@ fn policies_are_there_where_they_decide() {
     // Nobody is in the network `private`.
     let [retail] = &snapshot.networks[..] else { panic!("one network") };
     assert_eq!((retail.name.as_str(), retail.auth_type), ("platform/retail", AuthType::AwsIam));
-    assert_eq!(retail.origin.file, "accounts/platform/networks.yaml");
+    assert_eq!(retail.origin.file(), "accounts/platform/networks.yaml");
     let policy = &snapshot.policies[retail.policy.unwrap() as usize];
     assert_eq!((policy.attachment, policy.audit), (PolicyAttachment::ServiceNetwork, true));
     assert_eq!(policy.lines, [15, 16]);

@@ -52,7 +52,7 @@ fn policies_are_their_resources() {
     assert_eq!(names, ["the service network platform/retail", "the service shop/orders"]);
     let service = model.policy(&PolicyResource::Service("shop/orders".into())).unwrap();
     assert_eq!((service.mode, service.state), (Mode::Audit, PolicyState::Inactive));
-    assert_eq!(service.origin.file, "accounts/shop/policy.yaml");
+    assert_eq!(service.origin.file(), "accounts/shop/policy.yaml");
     assert_eq!(service.policy.statements[1].at.line, 9);
     assert_eq!(&*service.policy.file, "accounts/shop/policy.yaml");
     let network = model.policy(&PolicyResource::ServiceNetwork("platform/retail".into())).unwrap();

@@ -104,8 +104,8 @@ impl Router {
                     open.push(Condition::new(source).map_err(|error| CompileError::Regex {
                         rule: *index,
                         name: rule.name.clone(),
-                        file: rule.origin.file.clone(),
-                        line: rule.origin.line,
+                        file: rule.origin.file().to_owned(),
+                        line: rule.origin.line(),
                         subject: source.subject(),
                         error: Box::new(error),
                     })?);

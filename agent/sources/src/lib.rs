@@ -9,5 +9,8 @@
 pub mod directory;
 pub mod linking;
 pub mod owners;
+pub mod parsers;
 pub mod settle;
+pub mod source;
 pub mod tree;
+pub mod worker;

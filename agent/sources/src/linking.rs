@@ -1,5 +1,6 @@
 //! Calls the model's linker with the node's settings.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -26,7 +27,7 @@ pub struct Linking<'a> {
 
 impl Linking<'_> {
     /// Makes the model of all owners' documents.
-    pub fn link(&self, documents: &BTreeMap<Owner, Documents>) -> Linked {
+    pub fn link<D: Borrow<Documents>>(&self, documents: &BTreeMap<Owner, D>) -> Linked {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let settings = brattice_model::Settings {
             dns_suffix: self.dns_suffix,

@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use brattice_model::{Diagnostic, Documents, Linked, Owner, Severity, Source, parse, removed_services};
+use brattice_model::{Diagnostic, Documents, Linked, Owner, Source, parse, removed_services};
 use brattice_wire::api::OwnerView;
 use brattice_wire::rarely;
 use brattice_wire::rarely::Rarely;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::parsers::{Parsed, Parsers, lines};
 use crate::settle::{Look, Settling, Verdict};
 use crate::tree::{Found, ReadError, Tree};
 
@@ -23,8 +24,8 @@ use crate::tree::{Found, ReadError, Tree};
 pub const MAX_ERRORS: usize = 32;
 /// Most owners whose refused documents are tried again alone after a failed link of all.
 const MAX_RETRIES: usize = 16;
-/// Parsing takes about this long per byte, for the order in which owners are parsed.
-const PER_BYTE: Duration = Duration::from_nanos(120);
+/// The same documents are linked again after this long: freed VIPs have rested by then, and dates in policies have passed.
+pub const RELINK: Duration = Duration::from_secs(30);
 
 /// An owner's documents in force, as they are kept for the next start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,14 +77,11 @@ struct Good {
     documents: Arc<Documents>,
 }
 
-/// Files, and what was read from them: documents, or errors.
-type Waiting = (Arc<Vec<Source>>, Result<Arc<Documents>, Vec<String>>);
-
 #[derive(Clone, Debug)]
 struct Entry {
     good: Option<Good>,
     /// What is on disk, if it is not in force: what was found in it is known until it changes.
-    waiting: Option<Waiting>,
+    waiting: Option<Parsed>,
     state: OwnerState,
     errors: Vec<String>,
     /// Bounds the lines about this owner: nobody fills the log, and nobody drowns another's lines.
@@ -99,8 +97,27 @@ pub struct Owners {
     /// Files on disk that are passed over.
     notes: BTreeMap<Owner, Vec<String>>,
     settling: Settling,
-    /// How long whose documents were parsed, while some are left to parse.
-    spent: BTreeMap<Owner, Duration>,
+    /// Whose files wait until they are written to the end.
+    unsettled: BTreeSet<Owner>,
+    last_link: Option<LastLink>,
+}
+
+/// What was linked last, and what came of it: nothing is linked twice.
+#[derive(Clone, Debug)]
+struct LastLink {
+    documents: AllDocuments,
+    linked: Arc<Linked>,
+    /// Why owners' documents were refused.
+    refused: BTreeMap<Owner, Vec<String>>,
+    when: Instant,
+}
+
+impl LastLink {
+    fn is_of(&self, documents: &AllDocuments) -> bool {
+        let known = self.documents.iter();
+        self.documents.len() == documents.len()
+            && known.zip(documents).all(|(known, new)| known.0 == new.0 && Arc::ptr_eq(known.1, new.1))
+    }
 }
 
 /// How a reading is taken in.
@@ -112,14 +129,16 @@ pub struct Terms<'a> {
     pub now: Instant,
     /// The same by the clock that file times are of.
     pub clock: SystemTime,
-    /// Parsing ends after this long, and goes on at the next reading; none: all is parsed.
-    pub budget: Option<Duration>,
+    /// What is parsed by then is taken in, and the rest at the next reading; none: all of it.
+    pub patience: Option<Duration>,
+    /// Linking depends on something that has changed.
+    pub relink: bool,
 }
 
 impl<'a> Terms<'a> {
     /// Of a reading that is made now.
-    pub fn now(accepted: Option<&'a Owner>, budget: Option<Duration>) -> Self {
-        Self { accepted, now: Instant::now(), clock: SystemTime::now(), budget }
+    pub fn now(accepted: Option<&'a Owner>, patience: Option<Duration>) -> Self {
+        Self { accepted, now: Instant::now(), clock: SystemTime::now(), patience, relink: false }
     }
 }
 
@@ -127,7 +146,7 @@ impl<'a> Terms<'a> {
 #[derive(Debug)]
 pub struct Outcome {
     /// The model of what is in force.
-    pub linked: Linked,
+    pub linked: Arc<Linked>,
     /// Owners whose documents in force changed: to be kept on disk.
     pub changed: Vec<LastGood>,
     /// Owners that have no documents any more.
@@ -137,7 +156,10 @@ pub struct Outcome {
 }
 
 /// Makes a model of everybody's documents.
-pub type Linker<'a> = &'a mut dyn FnMut(&BTreeMap<Owner, Documents>) -> Linked;
+pub type Linker<'a> = &'a mut dyn FnMut(&AllDocuments) -> Arc<Linked>;
+
+/// Everybody's documents.
+pub type AllDocuments = BTreeMap<Owner, Arc<Documents>>;
 
 type Candidates = BTreeMap<Owner, (Arc<Vec<Source>>, Arc<Documents>)>;
 
@@ -166,12 +188,18 @@ impl Owners {
     }
 
     /// Takes in a reading of the directory.
-    pub fn apply(&mut self, read: Result<Tree, ReadError>, terms: &Terms<'_>, link: Linker<'_>) -> Outcome {
+    pub fn apply(
+        &mut self,
+        read: Result<Tree, ReadError>,
+        terms: &Terms<'_>,
+        parsers: &Parsers,
+        link: Linker<'_>,
+    ) -> Outcome {
         let mut again = None;
         let candidates = match read {
             Ok(tree) if !tree.is_empty() || !self.any_in_force() || terms.accepted.is_some() => {
                 let settled = self.settled(tree, terms, &mut again);
-                self.sort(settled, terms, &mut again)
+                self.sort(settled, terms, parsers, &mut again)
             }
             Ok(_) => {
                 self.all_missing("the policies directory is empty: not mounted yet? The last good documents stay in force; if everything is to go, run `brattice accept operator`");
@@ -182,7 +210,7 @@ impl Owners {
                 Candidates::new()
             }
         };
-        let (linked, candidates) = self.link(candidates, link);
+        let (linked, candidates) = self.link(candidates, terms, link);
         self.warnings = linked.warnings.iter().map(|(owner, found)| (owner.clone(), shown(found))).collect();
         let mut outcome = Outcome { linked, changed: Vec::new(), removed: Vec::new(), again };
         for (owner, (sources, documents)) in candidates {
@@ -192,8 +220,8 @@ impl Owners {
     }
 
     /// Documents in force.
-    pub fn in_force(&self) -> BTreeMap<Owner, Documents> {
-        let good = |entry: &Entry| entry.good.as_ref().map(|good| Documents::clone(&good.documents));
+    pub fn in_force(&self) -> AllDocuments {
+        let good = |entry: &Entry| entry.good.as_ref().map(|good| good.documents.clone());
         self.owners.iter().filter_map(|(owner, entry)| Some((owner.clone(), good(entry)?))).collect()
     }
 
@@ -213,6 +241,11 @@ impl Owners {
 
     /// For `brattice status`.
     pub fn views(&self) -> BTreeMap<String, OwnerView> {
+        self.status().into_iter().map(|(owner, view)| (owner.to_string(), view)).collect()
+    }
+
+    /// What became of each owner's documents.
+    pub fn status(&self) -> BTreeMap<Owner, OwnerView> {
         let view = |owner: &Owner, entry: &Entry| OwnerView {
             revision: entry.good.as_ref().map_or(0, |good| good.revision),
             state: entry.state.name().to_owned(),
@@ -221,9 +254,9 @@ impl Owners {
                 .iter()
                 .flat_map(|all| all.get(owner).into_iter().flatten().cloned())
                 .collect(),
-            documents: entry.good.as_ref().map_or(0, |good| u32::try_from(good.documents.len()).unwrap_or(u32::MAX)),
+            documents: entry.good.as_ref().map_or(0, |good| count(good.documents.len())),
         };
-        self.owners.iter().map(|(owner, entry)| (owner.to_string(), view(owner, entry))).collect()
+        self.owners.iter().map(|(owner, entry)| (owner.clone(), view(owner, entry))).collect()
     }
 
     fn all_missing(&mut self, why: &str) {
@@ -246,6 +279,7 @@ impl Owners {
     ) -> BTreeMap<Owner, Result<Vec<Source>, Vec<String>>> {
         let Tree { owners: mut found, accounts_unknown } = tree;
         self.notes = found.iter().map(|(owner, found)| (owner.clone(), shown(&found.notes))).collect();
+        self.unsettled.clear();
         let known: BTreeSet<Owner> = self.owners.keys().chain(found.keys()).cloned().collect();
         let mut settled = BTreeMap::new();
         for owner in known {
@@ -272,6 +306,7 @@ impl Owners {
             match self.settling.judge(&owner, &look, terms.now, terms.clock) {
                 Verdict::Settled => drop(settled.insert(owner, sources)),
                 Verdict::Wait { again: when, why } => {
+                    self.unsettled.insert(owner.clone());
                     sooner(again, when);
                     if let Some(why) = why {
                         self.entry(&owner).set(&owner, OwnerState::BeingWritten, vec![why]);
@@ -287,6 +322,7 @@ impl Owners {
         &mut self,
         settled: BTreeMap<Owner, Result<Vec<Source>, Vec<String>>>,
         terms: &Terms<'_>,
+        parsers: &Parsers,
         again: &mut Option<Duration>,
     ) -> Candidates {
         let mut candidates = Candidates::new();
@@ -307,7 +343,7 @@ impl Owners {
                 Ok(sources) => changed.push((owner, sources)),
             }
         }
-        for (owner, (sources, parsed)) in self.parse(changed, terms, again) {
+        for (owner, (sources, parsed)) in self.parse(changed, terms, parsers, again) {
             let entry = self.entry(&owner);
             let documents = match parsed {
                 Ok(documents) => documents,
@@ -329,85 +365,65 @@ impl Owners {
         candidates
     }
 
-    /// Parses what changed until the time for it is over: first whose documents took and will take least, so that nobody
-    /// holds up the others with large ones, or by changing them again and again.
+    /// Parses what changed. Nobody waits for the same documents twice: their owner may have made them large and wrong on
+    /// purpose.
     fn parse(
         &mut self,
-        mut changed: Vec<(Owner, Vec<Source>)>,
+        changed: Vec<(Owner, Vec<Source>)>,
         terms: &Terms<'_>,
+        parsers: &Parsers,
         again: &mut Option<Duration>,
-    ) -> Vec<(Owner, Waiting)> {
-        changed.sort_by_cached_key(|(owner, sources)| {
-            let bytes = sources.iter().map(|source| u32::try_from(source.text.len()).unwrap_or(u32::MAX)).sum::<u32>();
-            (terms.accepted != Some(owner), self.spent.get(owner).copied().unwrap_or_default() + bytes * PER_BYTE)
-        });
-        let start = Instant::now();
+    ) -> Vec<(Owner, Parsed)> {
         let mut parsed = Vec::with_capacity(changed.len());
-        let (mut read, mut left) = (0, false);
+        let mut unknown = Vec::new();
         for (owner, sources) in changed {
-            if read > 0 && terms.budget.is_some_and(|budget| start.elapsed() >= budget) {
-                left = true;
-                continue;
-            }
-            // Nobody waits for the same documents twice: their owner may have made them large and wrong on purpose.
             let entry = self.entry(&owner);
-            let known = entry.waiting.take().filter(|(known, _)| **known == sources);
-            let begun = Instant::now();
-            let waiting = entry.waiting.insert(known.unwrap_or_else(|| {
-                read += 1;
-                let parsed = parse(&owner, &sources).map(Arc::new).map_err(|errors| lines(&errors));
-                (Arc::new(sources), parsed)
-            }));
-            parsed.push((owner.clone(), waiting.clone()));
-            *self.spent.entry(owner).or_default() += begun.elapsed();
+            match entry.waiting.take().filter(|(known, _)| **known == sources) {
+                Some(known) => parsed.push((owner, entry.waiting.insert(known).clone())),
+                None => unknown.push((owner, sources)),
+            }
+        }
+        let (done, left) = parsers.parse(unknown, &self.unsettled, terms.accepted, terms.patience);
+        for (owner, waiting) in done {
+            self.entry(&owner).waiting = Some(waiting.clone());
+            parsed.push((owner, waiting));
         }
         if left {
             sooner(again, Some(Duration::ZERO));
-        } else {
-            self.spent.clear();
         }
         parsed
     }
 
-    /// Links; owners whose candidates have errors are put back to what is in force.
-    fn link(&mut self, mut candidates: Candidates, link: Linker<'_>) -> (Linked, Candidates) {
+    /// Links; owners whose candidates have errors are put back to what is in force. Linked is only what was not linked
+    /// before.
+    fn link(&mut self, candidates: Candidates, terms: &Terms<'_>, link: Linker<'_>) -> (Arc<Linked>, Candidates) {
         let base = self.in_force();
-        let combined = |candidates: &Candidates| {
-            let mut all = base.clone();
-            all.extend(candidates.iter().map(|(owner, (_, documents))| (owner.clone(), Documents::clone(documents))));
-            all
-        };
-        let mut refused = Candidates::new();
-        let mut linked = loop {
-            let linked = link(&combined(&candidates));
-            let wrong: Vec<Owner> =
-                candidates.keys().filter(|owner| linked.errors.contains_key(owner)).cloned().collect();
-            if wrong.is_empty() {
-                break linked;
+        let all = combined(&base, &candidates);
+        let fresh = |last: &LastLink| !terms.relink && terms.now.duration_since(last.when) < RELINK;
+        let (candidates, refused) = match self.last_link.take().filter(|last| fresh(last) && last.is_of(&all)) {
+            // What was good then is in force since.
+            Some(last) => {
+                let refused = last.refused.clone();
+                self.last_link = Some(last);
+                (Candidates::new(), refused)
             }
-            for owner in wrong {
-                if let Some(candidate) = candidates.remove(&owner) {
-                    let errors = linked.errors.get(&owner).map(|errors| lines(errors)).unwrap_or_default();
-                    self.entry(&owner).set(&owner, OwnerState::Invalid, errors);
-                    refused.insert(owner, candidate);
-                }
+            None => {
+                let (linked, candidates, refused) = link_all(&base, candidates, link);
+                let (when, known) = (terms.now, refused.clone());
+                self.last_link = Some(LastLink { documents: all, linked, refused: known, when });
+                (candidates, refused)
             }
         };
-        // Some were refused only because of others that are refused now.
-        if refused.len() > 1 {
-            for (owner, candidate) in refused.into_iter().take(MAX_RETRIES) {
-                let mut with = candidates.clone();
-                with.insert(owner.clone(), candidate);
-                let again = link(&combined(&with));
-                if with.keys().all(|owner| !again.errors.contains_key(owner)) {
-                    candidates = with;
-                    linked = again;
-                }
-            }
+        for (owner, errors) in refused {
+            self.entry(&owner).set(&owner, OwnerState::Invalid, errors);
         }
         for owner in candidates.keys() {
             self.entry(owner).set(owner, OwnerState::InForce, Vec::new());
         }
+        let linked = match &self.last_link {
+            Some(last) => last.linked.clone(),
+            None => link(&base),
+        };
         // Documents that were good until somebody else's changed: what cannot be any more is left out and shown.
         for (owner, errors) in &linked.errors {
             if !candidates.contains_key(owner) && self.entry(owner).state == OwnerState::InForce {
@@ -464,6 +480,55 @@ impl Entry {
     }
 }
 
+/// What is in force, with candidates in place of their owners' old documents.
+fn combined(base: &AllDocuments, candidates: &Candidates) -> AllDocuments {
+    let mut all = base.clone();
+    all.extend(candidates.iter().map(|(owner, (_, documents))| (owner.clone(), documents.clone())));
+    all
+}
+
+/// Links until no candidate has errors. Returns those that are left, and why the others are refused.
+fn link_all(
+    base: &AllDocuments,
+    mut candidates: Candidates,
+    link: Linker<'_>,
+) -> (Arc<Linked>, Candidates, BTreeMap<Owner, Vec<String>>) {
+    let mut refused = Candidates::new();
+    let mut reasons = BTreeMap::new();
+    let mut linked = loop {
+        let linked = link(&combined(base, &candidates));
+        let wrong: Vec<Owner> = candidates.keys().filter(|owner| linked.errors.contains_key(owner)).cloned().collect();
+        if wrong.is_empty() {
+            break linked;
+        }
+        for owner in wrong {
+            if let Some(candidate) = candidates.remove(&owner) {
+                reasons
+                    .insert(owner.clone(), linked.errors.get(&owner).map(|errors| lines(errors)).unwrap_or_default());
+                refused.insert(owner, candidate);
+            }
+        }
+    };
+    // Some were refused only because of others that are refused now.
+    if refused.len() > 1 {
+        for (owner, candidate) in refused.into_iter().take(MAX_RETRIES) {
+            let mut with = candidates.clone();
+            with.insert(owner.clone(), candidate);
+            let again = link(&combined(base, &with));
+            if with.keys().all(|owner| !again.errors.contains_key(owner)) {
+                candidates = with;
+                linked = again;
+                reasons.remove(&owner);
+            }
+        }
+    }
+    (linked, candidates, reasons)
+}
+
+fn count(documents: usize) -> u32 {
+    u32::try_from(documents).expect("an owner has at most 20,000 (model/limits.rs)")
+}
+
 /// The earlier of two times to look again.
 fn sooner(again: &mut Option<Duration>, when: Option<Duration>) {
     *again = match (*again, when) {
@@ -507,10 +572,6 @@ fn some(mut texts: Vec<String>) -> Vec<String> {
 
 fn shown(warnings: &[Diagnostic]) -> Vec<String> {
     some(warnings.iter().map(ToString::to_string).collect())
-}
-
-fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
-    diagnostics.iter().filter(|d| d.severity == Severity::Error).map(ToString::to_string).collect()
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
         Ok(checked) => Ok(checked.linked.model),
         Err(e) => Err(e.text),
     };
-    let cidrs = cidrs(model.as_ref().ok());
+    let cidrs = cidrs(model.as_deref().ok());
     let (vip, alias) = ranges(&arguments.node, &state, &cidrs).await?;
     let running = client::is_there(&arguments.run_dir);
     let mut fits = true;
@@ -56,7 +56,7 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
         out.section("documents", json!({"error": text}));
     }
     fits &= show_overlaps(&options, &cidrs, &mut out).await?;
-    show_interfaces(model.as_ref().ok(), &mut out).await?;
+    show_interfaces(model.as_deref().ok(), &mut out).await?;
     if !arguments.no_probe {
         fits &= show_probe(arguments, options, running, &mut out).await;
     }

@@ -10,13 +10,11 @@ use brattice_model::Model;
 use brattice_wire::api::{Answer, ErrorCode, Subject};
 use brattice_wire::explain::Question;
 use brattice_wire::snapshot::Snapshot;
-use tokio::sync::oneshot;
 
-use crate::api::server::Reply;
 use crate::attachments::{Code, Decision};
 use crate::clock::{boottime_ns, unix_seconds};
 use crate::engine::handle::Asker;
-use crate::node::Node;
+use crate::picture::Picture;
 use crate::switches;
 
 /// What is asked.
@@ -39,24 +37,18 @@ pub(crate) struct Inquiry {
 
 impl Inquiry {
     /// Gathers what the node knows now.
-    pub(crate) fn new(node: &Node, asked: Asked) -> Self {
+    pub(crate) fn new(picture: &Picture, asked: Asked) -> Self {
         Self {
             asked,
-            model: node.model.clone(),
-            snapshot: node.snapshot.clone(),
-            facts: facts(node),
-            engine: node.engine.asker(),
+            model: picture.inputs.model.clone(),
+            snapshot: picture.planner.snapshot.clone(),
+            facts: facts(picture),
+            engine: picture.engine.asker(),
         }
     }
 
-    /// Answers in a task of its own.
-    pub(crate) fn spawn(self, to: oneshot::Sender<Reply>) {
-        tokio::spawn(async move {
-            let _ = to.send(self.answer().await.into());
-        });
-    }
-
-    async fn answer(self) -> Answer {
+    /// Answers, on a thread that may take its time.
+    pub(crate) async fn answer(self) -> Answer {
         let Self { asked, model, snapshot, facts, engine } = self;
         let mut facts = match facts {
             Ok(facts) => facts,
@@ -70,7 +62,7 @@ impl Inquiry {
             ];
         }
         let decided = tokio::task::spawn_blocking(move || {
-            let now = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+            let now = i64::try_from(unix_seconds()).expect("64 bits of seconds last 292 billion years");
             let world = World { model: &model, snapshot: &snapshot, facts: Some(&facts), now };
             match asked {
                 Asked::Route(question) => brattice_explain::route(&world, &question),
@@ -85,10 +77,10 @@ impl Inquiry {
     }
 }
 
-fn facts(node: &Node) -> Result<Facts, String> {
-    let view = node.engine.view.borrow().clone();
-    let refused = node.refused.as_ref().map(|refused| format!("it refused {refused}"));
-    let switches = switches::in_force(&node.datapath.maps.switches(), &node.names())
+fn facts(picture: &Picture) -> Result<Facts, String> {
+    let view = picture.engine.view.borrow().clone();
+    let refused = picture.refused.as_ref().map(|refused| format!("it refused {refused}"));
+    let switches = switches::in_force(&picture.datapath.maps.switches(), &picture.names())
         .map_err(|e| format!("whether anything is bypassed or detached cannot be read: {e}"))?;
     Ok(Facts {
         engine: Engine {
@@ -98,33 +90,33 @@ fn facts(node: &Node) -> Result<Facts, String> {
                 _ => EngineState::Down,
             },
             // What is done in the kernel, too.
-            revision: view.revision.min(node.applied),
+            revision: view.revision.min(picture.applied),
             error: refused.or(view.last_error),
         },
-        attached: node.decisions.iter().map(|decision| attached(node, decision)).collect(),
+        attached: picture.planner.decisions.iter().map(|decision| attached(picture, decision)).collect(),
         switches,
-        owners: node.owners.views(),
-        dropped: node.drops.tallies(),
-        half_open: half_open(node),
-        half_open_limit: node.datapath.options().half_open_limit,
+        owners: BTreeMap::clone(&picture.owners),
+        dropped: picture.drops.tallies(),
+        half_open: half_open(picture),
+        half_open_limit: picture.datapath.options().half_open_limit,
         busiest: Vec::new(),
     })
 }
 
 /// Connections that each workload began lately and nobody answered yet.
-fn half_open(node: &Node) -> BTreeMap<u32, u32> {
+fn half_open(picture: &Picture) -> BTreeMap<u32, u32> {
     let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);
-    let counts = node.datapath.maps.half_open_counts().entries().unwrap_or_default();
+    let counts = picture.datapath.maps.half_open_counts().entries().unwrap_or_default();
     let current = counts.into_iter().filter(|(_, window)| window.window_ns >= oldest);
     current.map(|(number, window)| (number, window.count.cast_signed().max(0).unsigned_abs())).collect()
 }
 
-fn attached(node: &Node, decision: &Decision) -> Attached {
+fn attached(picture: &Picture, decision: &Decision) -> Attached {
     let mut addresses: Vec<(IpAddr, Option<IpAddr>)> =
-        decision.claims().map(|claim| (claim.address, node.alias(decision, &claim))).collect();
+        decision.claims().map(|claim| (claim.address, picture.alias(decision, &claim))).collect();
     addresses.extend(decision.refused.iter().filter_map(|refusal| Some((refusal.address?, None))));
     let failed = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
-    let live = node.is_attached(decision) && addresses.iter().any(|(_, alias)| alias.is_some());
+    let live = picture.is_attached(decision) && addresses.iter().any(|(_, alias)| alias.is_some());
     Attached {
         name: decision.name.clone(),
         documented: decision.documented,
@@ -147,6 +139,6 @@ fn attached(node: &Node, decision: &Decision) -> Attached {
                 text: refusal.text.clone(),
             })
             .collect(),
-        since: node.since.of(decision),
+        since: picture.planner.since.of(decision),
     }
 }

@@ -10,7 +10,7 @@ use brattice_wire::engine::FailingTarget;
 
 use crate::attachments::{Code, Refusal};
 use crate::engine::outputs::LogDestination;
-use crate::node::Node;
+use crate::picture::Picture;
 
 /// A heartbeat older than this is worth a line.
 const OLD_HEARTBEAT: Duration = Duration::from_secs(2);
@@ -83,12 +83,12 @@ impl Problems {
     }
 
     /// Of the engine and what it tells.
-    pub(crate) fn engine(&mut self, node: &Node, engine: &EngineView) {
+    pub(crate) fn engine(&mut self, picture: &Picture, engine: &EngineView) {
         if engine.state != "running" {
             self.add("engine", format!("the engine is {}", engine.state));
         }
         {
-            let view = node.engine.view.borrow();
+            let view = picture.engine.view.borrow();
             match &view.given_up {
                 Some(why) => {
                     let mend = "`brattice engine restart` or a change of the documents starts it again";
@@ -111,14 +111,14 @@ impl Problems {
                 self.add("metrics", error);
             }
         }
-        if let Some(refused) = &node.refused {
+        if let Some(refused) = &picture.refused {
             self.add("engine", format!("the engine refused {refused}"));
-        } else if let Some(long) = node.noticed.behind(Instant::now()) {
+        } else if let Some(long) = picture.noticed.behind(Instant::now()) {
             let text = format!(
                 "the engine serves revision {}, and {} is planned since {} s; is a worker stuck? `brattice engine restart` \
                  replaces it",
                 engine.revision,
-                node.snapshot.revision,
+                picture.planner.snapshot.revision,
                 long.as_secs()
             );
             self.add("engine", text);
@@ -130,24 +130,24 @@ impl Problems {
         for missing in engine.stats.iter().flat_map(|stats| &stats.sandbox_missing) {
             self.add("engine", format!("the engine's sandbox lacks {missing}"));
         }
-        if let Some((lines, ago)) = node.noticed.lost(Instant::now()) {
-            let cause = log_cause(&node.settings.access_log);
+        if let Some((lines, ago)) = picture.noticed.lost(Instant::now()) {
+            let cause = log_cause(&picture.settings.access_log);
             let text =
                 format!("{lines} lines of the access log were lost, the latest {} s ago: {cause}", ago.as_secs());
             self.add("access-log", text);
         }
         let failing = engine.stats.iter().flat_map(|stats| &stats.failing);
         let failing: Vec<&FailingTarget> = failing.filter(|failing| failing.failures >= MANY_FAILURES).collect();
-        self.targets(node, &failing);
+        self.targets(picture, &failing);
     }
 
-    fn targets(&mut self, node: &Node, failing: &[&FailingTarget]) {
-        let places = places(node);
+    fn targets(&mut self, picture: &Picture, failing: &[&FailingTarget]) {
+        let places = places(picture);
         for failing in failing.iter().take(MAX_TARGETS) {
             let FailingTarget { target, failures, seconds, why } = failing;
             // An alias that somebody had until a moment ago.
             let Some((vpc, address)) = places.get(&target.ip()) else { continue };
-            let groups: Vec<&str> = (node.model.target_groups.iter())
+            let groups: Vec<&str> = (picture.inputs.model.target_groups.iter())
                 .filter(|group| group.vpc == *vpc && group.targets.contains(&(*address, target.port())))
                 .map(|group| group.name.as_str())
                 .collect();
@@ -165,8 +165,8 @@ impl Problems {
     }
 
     /// Of workloads and their interfaces.
-    pub(crate) fn workloads(&mut self, node: &Node) {
-        for decision in &node.decisions {
+    pub(crate) fn workloads(&mut self, picture: &Picture) {
+        for decision in &picture.planner.decisions {
             // A document for what is not there (yet) is a wish, not a problem.
             let awaited = |refusal: &Refusal| matches!(refusal.code, Code::NoInterface | Code::NoCgroup);
             if !decision.refused.iter().all(awaited) {
@@ -174,37 +174,37 @@ impl Problems {
                 self.add("workloads", format!("workload {} of {}: {reason}", decision.name, decision.vpc));
             }
         }
-        for (name, vpc, interface) in node.links_down() {
+        for (name, vpc, interface) in picture.links_down() {
             let text = format!(
                 "workload {name} of {vpc}: its interface {interface} or the other end of it is down, so nothing reaches it; \
                  `ip link set {interface} up`, and the other end inside the workload"
             );
             self.add("interfaces", text);
         }
-        for renamed in node.noticed.renamed() {
+        for renamed in picture.noticed.renamed() {
             self.add("interfaces", renamed.text());
         }
     }
 
     /// Of the host: what was refused, removed, switched.
-    pub(crate) fn host(&mut self, node: &Node, switches: &[SwitchView], programs: &[ProgramView]) {
-        for failure in &node.failures {
+    pub(crate) fn host(&mut self, picture: &Picture, switches: &[SwitchView], programs: &[ProgramView]) {
+        for failure in picture.held.failures.iter() {
             self.add("kernel", failure);
         }
-        for failure in node.unsaved.iter().chain(&node.unkept_why) {
+        for failure in picture.unsaved.iter().chain(picture.unkept.iter()) {
             self.add("state", failure);
         }
-        if let Some(problem) = &node.places.problem {
+        if let Some(problem) = &picture.inputs.places.problem {
             self.add("workloads", problem);
         }
-        if let Some(why) = &node.unmended {
+        if let Some(why) = &picture.unrepaired {
             self.add("repairs", format!("what vanished cannot be put back: {why}"));
         }
-        match node.datapath.astray() {
+        match picture.datapath.astray() {
             Ok(found) => found.into_iter().for_each(|text| self.add("routes", text)),
             Err(e) => self.add("kernel", format!("whether the kernel finds our routes cannot be asked: {e}")),
         }
-        for (what, times) in node.noticed.fights(Instant::now()) {
+        for (what, times) in picture.noticed.fights(Instant::now()) {
             let text = format!(
                 "{what}: removed or changed {times} times within the last minute, and put back each time. Another program takes it \
                  for its own (a firewall or network manager, a CNI?): `nft monitor` and `ip monitor` show when, \
@@ -238,9 +238,9 @@ impl Problems {
 }
 
 /// Who has an alias: (VPC, address).
-pub(crate) fn places(node: &Node) -> BTreeMap<IpAddr, (&str, IpAddr)> {
-    let place = |claim| Some((node.aliases.get(claim)?.alias, (claim.vpc.as_str(), claim.address)));
-    node.aliases.claims().filter_map(place).collect()
+pub(crate) fn places(picture: &Picture) -> BTreeMap<IpAddr, (&str, IpAddr)> {
+    let place = |claim| Some((picture.planner.aliases.get(claim)?.alias, (claim.vpc.as_str(), claim.address)));
+    picture.planner.aliases.claims().filter_map(place).collect()
 }
 
 /// Why lines are lost.

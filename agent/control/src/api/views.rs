@@ -17,42 +17,41 @@ use super::problems::{Problems, places};
 use crate::attachments::{Code, Decision};
 use crate::clock::boottime_ns;
 use crate::engine::supervisor::oldest_heartbeat;
-use crate::node::Node;
+use crate::picture::Picture;
 use crate::switches;
 
 /// `brattice status`.
-pub(crate) async fn status(node: &Node) -> Status {
-    let stats = node.engine.asker().stats().await;
-    let Looked { problems, engine, owners, programs, switches, limits } = look(node, stats);
-    let (drops, mut counters) = counters(node);
-    let reset = node.engine.view.borrow().reset;
+pub(crate) fn status(picture: &Picture, stats: Option<Stats>) -> Status {
+    let Looked { problems, engine, owners, programs, switches, limits } = look(picture, stats);
+    let (drops, mut counters) = counters(picture);
+    let reset = picture.engine.view.borrow().reset;
     if reset > 0 {
         counters.insert("ResetWhileDown".to_owned(), reset);
     }
-    let options = node.datapath.options();
+    let options = picture.datapath.options();
     Status {
         health: problems.health(&engine, &programs),
         problems: problems.lines(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        uptime_seconds: node.started.elapsed().as_secs(),
-        revision: node.snapshot.revision,
+        uptime_seconds: picture.started.elapsed().as_secs(),
+        revision: picture.planner.snapshot.revision,
         owners,
         engine,
         ranges: Ranges {
             vip: options.vip.to_string(),
-            dns: node.model.dns_vip().to_string(),
+            dns: picture.inputs.model.dns_vip().to_string(),
             alias: options.alias.to_string(),
-            ipv6: ipv6_view(node),
+            ipv6: ipv6_view(picture),
         },
         programs,
-        footprint: node.datapath.footprint(),
+        footprint: picture.datapath.footprint(),
         switches,
         drops,
         counters,
         limits,
-        recent_drops: node.drops.lines(),
-        repairs: node.repairs.clone(),
+        recent_drops: picture.drops.lines(),
+        repairs: BTreeMap::clone(&picture.repairs),
     }
 }
 
@@ -67,27 +66,27 @@ pub(crate) struct Looked {
 }
 
 /// Looks; `stats` are the engine's counts, if it told them.
-pub(crate) fn look(node: &Node, stats: Option<Stats>) -> Looked {
+pub(crate) fn look(picture: &Picture, stats: Option<Stats>) -> Looked {
     let mut problems = Problems::default();
-    let engine = engine(node, stats);
-    let owners = node.owners.views();
+    let engine = engine(picture, stats);
+    let owners = BTreeMap::clone(&picture.owners);
     problems.documents(&owners);
-    problems.engine(node, &engine);
-    problems.workloads(node);
-    let switches = switches::in_force(&node.datapath.maps.switches(), &node.names()).unwrap_or_else(|e| {
+    problems.engine(picture, &engine);
+    problems.workloads(picture);
+    let switches = switches::in_force(&picture.datapath.maps.switches(), &picture.names()).unwrap_or_else(|e| {
         problems.add("kernel", format!("whether anything is bypassed or detached cannot be read: {e}"));
         Vec::new()
     });
-    let programs = match node.datapath.attached() {
+    let programs = match picture.datapath.attached() {
         Ok(attached) => attached.into_iter().map(program).collect(),
         Err(e) => {
             problems.add("kernel", format!("the kernel does not say what is attached: {e}"));
             Vec::new()
         }
     };
-    problems.host(node, &switches, &programs);
-    let mut limits = limits(node);
-    limits.extend(busiest(node, engine.stats.as_ref()));
+    problems.host(picture, &switches, &programs);
+    let mut limits = limits(picture);
+    limits.extend(busiest(picture, engine.stats.as_ref()));
     problems.bounds(&limits);
     Looked { problems, engine, owners, programs, switches, limits }
 }
@@ -103,38 +102,39 @@ fn program(attachment: Attachment) -> ProgramView {
     }
 }
 
-fn ipv6_view(node: &Node) -> Ipv6View {
-    let Some(ranges) = node.datapath.options().ipv6 else {
-        let unwanted = node.settings.ipv6.is_none();
+fn ipv6_view(picture: &Picture) -> Ipv6View {
+    let Some(ranges) = picture.datapath.options().ipv6 else {
+        let unwanted = picture.settings.ipv6.is_none();
         let state = if unwanted { "not wanted (--vip6-range off)" } else { Ipv6::Absent.text() };
         return Ipv6View { state: state.to_owned(), ..Ipv6View::default() };
     };
     Ipv6View {
-        state: node.ipv6.text().to_owned(),
+        state: picture.ipv6.text().to_owned(),
         vip: Some(ranges.vip.to_string()),
         dns: Some(ranges.at(brattice_abi::DNS_VIP_OFFSET).to_string()),
         alias: Some(ranges.alias.to_string()),
     }
 }
 
-fn engine(node: &Node, stats: Option<Stats>) -> EngineView {
-    let view = node.engine.view.borrow().clone();
-    let states = node.datapath.maps.worker_states(node.settings.workers).unwrap_or_default();
+fn engine(picture: &Picture, stats: Option<Stats>) -> EngineView {
+    let view = picture.engine.view.borrow().clone();
+    let states = picture.datapath.maps.worker_states(picture.settings.workers).unwrap_or_default();
     let heartbeat = view.pid.and_then(|_| oldest_heartbeat(&states));
     EngineView {
         state: view.state.to_owned(),
         pid: view.pid,
         restarts: view.restarts,
         // What is shown as applied is done in the kernel, too.
-        revision: view.revision.min(node.applied),
-        heartbeat_age_ms: heartbeat.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        revision: view.revision.min(picture.applied),
+        heartbeat_age_ms: heartbeat
+            .map(|age| u64::try_from(age.as_millis()).expect("it was counted in 64 bits of nanoseconds")),
         stats,
     }
 }
 
 /// Packets dropped by reason, those that happened; other counters.
-pub(crate) fn counters(node: &Node) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
-    let values: BTreeMap<u32, u64> = node.datapath.maps.counters().unwrap_or_default().into_iter().collect();
+pub(crate) fn counters(picture: &Picture) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+    let values: BTreeMap<u32, u64> = picture.datapath.maps.counters().unwrap_or_default().into_iter().collect();
     let value = |index: u32| values.get(&index).copied().unwrap_or(0);
     let drops =
         DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), value(reason.index()))).filter(|(_, n)| *n > 0);
@@ -143,29 +143,28 @@ pub(crate) fn counters(node: &Node) -> (BTreeMap<String, u64>, BTreeMap<String, 
 }
 
 /// Fill of the bounded tables: used, limit.
-pub(crate) fn limits(node: &Node) -> BTreeMap<String, (u64, u64)> {
-    let (assigned, resting, vips) = node.state.vips.fill(node.datapath.options().vip);
-    let switches = node.datapath.maps.switches();
-    let half_open = node.datapath.maps.half_open_counts();
-    BTreeMap::from([
-        ("aliases".to_owned(), node.aliases.fill()),
+pub(crate) fn limits(picture: &Picture) -> BTreeMap<String, (u64, u64)> {
+    let (assigned, resting, vips) = picture.planner.state.vips.fill(picture.datapath.options().vip);
+    let switches = picture.datapath.maps.switches();
+    let half_open = picture.datapath.maps.half_open_counts();
+    let mut limits = BTreeMap::from([
+        ("aliases".to_owned(), picture.planner.aliases.fill()),
         ("vips".to_owned(), ((assigned + resting) as u64, u64::from(vips))),
-        ("workloads".to_owned(), node.maps.workloads.fill()),
-        ("targets".to_owned(), node.maps.targets.fill()),
-        ("listeners".to_owned(), node.maps.listeners.fill()),
         ("switches".to_owned(), (switches.len().unwrap_or(0) as u64, u64::from(switches.capacity()))),
         (
             "workloads with half-open connections".to_owned(),
             (half_open.len().unwrap_or(0) as u64, u64::from(half_open.capacity())),
         ),
-    ])
+    ]);
+    limits.extend(picture.held.fill.iter().map(|(name, fill)| ((*name).to_owned(), *fill)));
+    limits
 }
 
 /// The bounds of a workload, filled by whichever has most of it.
-fn busiest(node: &Node, stats: Option<&Stats>) -> Vec<(String, (u64, u64))> {
-    let options = node.datapath.options();
+fn busiest(picture: &Picture, stats: Option<&Stats>) -> Vec<(String, (u64, u64))> {
+    let options = picture.datapath.options();
     let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);
-    let half_open = node.datapath.maps.half_open_counts().entries().unwrap_or_default();
+    let half_open = picture.datapath.maps.half_open_counts().entries().unwrap_or_default();
     let half_open =
         half_open.iter().filter(|(_, window)| window.window_ns >= oldest).map(|(_, window)| window.count.cast_signed());
     let mut fill = vec![("half-open", half_open.max().unwrap_or(0).max(0).unsigned_abs(), options.half_open_limit)];
@@ -225,11 +224,11 @@ pub fn probe_view(report: &Report) -> ProbeView {
 }
 
 /// `brattice services`.
-pub(crate) fn services(node: &Node) -> Vec<ServiceView> {
-    let model = &node.model;
+pub(crate) fn services(picture: &Picture) -> Vec<ServiceView> {
+    let model = &picture.inputs.model;
     let live: BTreeSet<(&str, IpAddr)> =
-        node.aliases.claims().map(|claim| (claim.vpc.as_str(), claim.address)).collect();
-    let reachable = Reachable { live, dead: dead(node) };
+        picture.planner.aliases.claims().map(|claim| (claim.vpc.as_str(), claim.address)).collect();
+    let reachable = Reachable { live, dead: dead(picture) };
     model.services.iter().map(|service| service_view(model, service, &reachable)).collect()
 }
 
@@ -248,15 +247,15 @@ impl Reachable<'_> {
 }
 
 /// Targets that failed lately, and workloads whose link is down.
-fn dead(node: &Node) -> BTreeSet<(&str, IpAddr, u16)> {
-    let places = places(node);
-    let failing = node.noticed.stats().map(|stats| stats.failing).unwrap_or_default();
+fn dead(picture: &Picture) -> BTreeSet<(&str, IpAddr, u16)> {
+    let places = places(picture);
+    let failing = picture.noticed.stats().map(|stats| stats.failing).unwrap_or_default();
     let failing = failing.iter().filter_map(|failing| {
         let (vpc, address) = *places.get(&failing.target.ip())?;
         Some((vpc, address, failing.target.port()))
     });
-    let down: BTreeSet<&str> = node.links_down().into_iter().map(|(_, _, interface)| interface).collect();
-    let down = node.decisions.iter().filter(|decision| down.contains(decision.interface.as_str()));
+    let down: BTreeSet<&str> = picture.links_down().into_iter().map(|(_, _, interface)| interface).collect();
+    let down = picture.planner.decisions.iter().filter(|decision| down.contains(decision.interface.as_str()));
     let down = down.flat_map(|decision| decision.addresses.iter().map(|address| (decision.vpc.as_str(), *address, 0)));
     failing.chain(down).collect()
 }
@@ -291,7 +290,7 @@ fn service_view(model: &Model, service: &Service, live: &Reachable<'_>) -> Servi
         listeners: service.listeners.iter().map(|listener| format!("{}/HTTP", listener.port)).collect(),
         service_networks: model.associations_of_service(&service.name).map(association).collect(),
         target_groups: groups.collect(),
-        origin: format!("{}:{}", service.origin.file, service.origin.line),
+        origin: service.origin.to_string(),
     }
 }
 
@@ -304,13 +303,14 @@ fn association(association: &Association) -> AssociationView {
 }
 
 fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
+    u32::try_from(n).expect("what documents have is bounded far below (model/limits.rs)")
 }
 
 /// `brattice workloads`.
-pub(crate) fn workloads(node: &Node) -> Vec<WorkloadView> {
-    let mut views: Vec<WorkloadView> = node.decisions.iter().map(|decision| workload(node, decision)).collect();
-    for (alias, claim) in node.aliases.leaving() {
+pub(crate) fn workloads(picture: &Picture) -> Vec<WorkloadView> {
+    let mut views: Vec<WorkloadView> =
+        picture.planner.decisions.iter().map(|decision| workload(picture, decision)).collect();
+    for (alias, claim) in picture.planner.aliases.leaving() {
         views.push(WorkloadView {
             name: String::new(),
             vpc: claim.map(|claim| claim.vpc.clone()).unwrap_or_default(),
@@ -330,13 +330,13 @@ pub(crate) fn workloads(node: &Node) -> Vec<WorkloadView> {
     views
 }
 
-fn workload(node: &Node, decision: &Decision) -> WorkloadView {
+fn workload(picture: &Picture, decision: &Decision) -> WorkloadView {
     let addresses: BTreeMap<String, String> = decision
         .claims()
-        .filter_map(|claim| Some((claim.address.to_string(), node.alias(decision, &claim)?.to_string())))
+        .filter_map(|claim| Some((claim.address.to_string(), picture.alias(decision, &claim)?.to_string())))
         .collect();
     let failed = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
-    let state = match (decision.attached() && !failed, node.is_attached(decision) && !addresses.is_empty()) {
+    let state = match (decision.attached() && !failed, picture.is_attached(decision) && !addresses.is_empty()) {
         (false, _) => "refused",
         (true, false) => "attaching",
         (true, true) => "attached",

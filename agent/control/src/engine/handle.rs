@@ -123,14 +123,41 @@ pub struct View {
 
 /// The agent's end.
 pub struct Handle {
-    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) client: Client,
     /// What happens.
     pub events: mpsc::Receiver<Event>,
+}
+
+impl Handle {
+    /// For others who ask.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl std::ops::Deref for Handle {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl std::ops::DerefMut for Handle {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// Asks and orders; a copy does the same.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) orders: mpsc::Sender<Order>,
     /// What is.
     pub view: watch::Receiver<View>,
 }
 
-impl Handle {
+impl Client {
     /// Puts a snapshot in force.
     pub async fn snapshot(&self, snapshot: Arc<Snapshot>) {
         let _ = self.orders.send(Order::Snapshot(snapshot)).await;

@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use super::handle::{Event, Handle, Order, Supervision, View};
+use super::handle::{Client, Event, Handle, Order, Supervision, View};
 use super::link::{LinkError, Received};
 use super::outputs::{Metrics, open_log};
 use super::process::{Process, Record};
@@ -117,7 +117,7 @@ pub fn start(supervision: Supervision, slots: Arc<dyn Slots>) -> std::io::Result
         greetings_out,
     };
     tokio::spawn(supervisor.run(orders_in, incoming, greetings));
-    Ok(Handle { orders, events, view })
+    Ok(Handle { client: Client { orders, view }, events })
 }
 
 type Incoming = (u64, Result<Received, LinkError>);
@@ -494,9 +494,8 @@ impl Supervisor {
                 let _ = begun.send(());
             }
             Order::Stop { grace, done } => {
-                let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
                 self.adoption = None;
-                self.tell(&ToEngine::Shutdown { grace_ms });
+                self.tell(&ToEngine::Shutdown { grace_ms: grace_ms(grace) });
                 self.stopping = Some((Instant::now() + grace + Duration::from_millis(500), done));
             }
         }
@@ -533,6 +532,11 @@ impl Supervisor {
             *view != before
         });
     }
+}
+
+/// Time for requests in flight, as the engine is told it.
+fn grace_ms(grace: Duration) -> u32 {
+    u32::try_from(grace.as_millis()).expect("it is a constant of a few seconds")
 }
 
 async fn ended(process: &mut Option<Process>) -> String {

@@ -42,7 +42,7 @@ pub(crate) struct Renamed {
 }
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Noticed {
     /// The engine's counts, at most a second or two old.
     stats: Arc<Mutex<Option<Stats>>>,
@@ -148,7 +148,7 @@ impl Node {
     pub(super) fn notice(&mut self) {
         let now = Instant::now();
         if let Some(stats) = self.noticed.stats() {
-            self.noticed.dropped(stats.log_lines[1], now);
+            Arc::make_mut(&mut self.noticed).dropped(stats.log_lines[1], now);
         }
         let (asker, to) = (self.engine.asker(), self.noticed.stats.clone());
         // An engine that is slow to answer keeps nobody waiting.
@@ -158,9 +158,12 @@ impl Node {
         });
         let behind = {
             let view = self.engine.view.borrow();
-            view.state == "running" && view.revision.min(self.applied) != self.snapshot.revision
+            view.state == "running" && view.revision.min(self.applied) != self.planner.snapshot.revision
         };
-        self.noticed.behind = if behind { self.noticed.behind.or(Some(now)) } else { None };
+        let since = if behind { self.noticed.behind.or(Some(now)) } else { None };
+        if since != self.noticed.behind {
+            Arc::make_mut(&mut self.noticed).behind = since;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use brattice_wire::records::NodeMetrics;
 use super::Node;
 use crate::api::views;
 use crate::engine::outputs::MetricsAddress;
+use crate::picture::Picture;
 
 /// The numbers are told at least this often while somebody may read them ...
 const EVERY: Duration = Duration::from_secs(5);
@@ -26,7 +27,8 @@ impl Node {
         if self.settings.metrics == MetricsAddress::None {
             return;
         }
-        let counted = self.counted();
+        let picture = self.picture();
+        let counted = counted(&picture);
         let news = match &self.numbers.told {
             None => true,
             Some((when, told)) => {
@@ -36,55 +38,52 @@ impl Node {
             }
         };
         if news {
-            let numbers = self.looked(counted);
+            let numbers = looked(&picture, counted);
             self.engine.node_metrics(numbers.clone()).await;
             self.numbers.told = Some((Instant::now(), numbers));
         }
     }
+}
 
-    /// What is cheap to count.
-    fn counted(&self) -> NodeMetrics {
-        let (drops, counters) = views::counters(self);
-        NodeMetrics {
-            drops: drops.into_iter().take(NodeMetrics::MOST).collect(),
-            counters: counters.into_iter().take(NodeMetrics::MOST).collect(),
-            repairs: self.repairs.clone().into_iter().take(NodeMetrics::MOST).collect(),
-            tables: views::limits(self)
-                .into_iter()
-                .map(|(name, (used, limit))| (name, used, limit))
-                .take(NodeMetrics::MOST)
-                .collect(),
-            engine_restarts: self.engine.view.borrow().restarts,
-            ..NodeMetrics::default()
+/// What is cheap to count.
+fn counted(picture: &Picture) -> NodeMetrics {
+    let (drops, counters) = views::counters(picture);
+    NodeMetrics {
+        drops: drops.into_iter().take(NodeMetrics::MOST).collect(),
+        counters: counters.into_iter().take(NodeMetrics::MOST).collect(),
+        repairs: BTreeMap::clone(&picture.repairs).into_iter().take(NodeMetrics::MOST).collect(),
+        tables: views::limits(picture)
+            .into_iter()
+            .map(|(name, (used, limit))| (name, used, limit))
+            .take(NodeMetrics::MOST)
+            .collect(),
+        engine_restarts: picture.engine.view.borrow().restarts,
+        ..NodeMetrics::default()
+    }
+}
+
+/// With what takes a look at everything.
+fn looked(picture: &Picture, counted: NodeMetrics) -> NodeMetrics {
+    let looked = views::look(picture, picture.noticed.stats());
+    let mut owners: BTreeMap<&str, u64> = OwnerState::NAMES.iter().map(|state| (*state, 0)).collect();
+    let mut not_in_force = Vec::new();
+    for (owner, view) in &looked.owners {
+        *owners.entry(view.state.as_str()).or_default() += 1;
+        if view.state != OwnerState::InForce.name() {
+            not_in_force.push((owner.clone(), view.state.clone()));
         }
     }
-
-    /// With what takes a look at everything.
-    fn looked(&self, counted: NodeMetrics) -> NodeMetrics {
-        let looked = views::look(self, self.noticed.stats());
-        let mut owners: BTreeMap<&str, u64> = OwnerState::NAMES.iter().map(|state| (*state, 0)).collect();
-        let mut not_in_force = Vec::new();
-        for (owner, view) in &looked.owners {
-            *owners.entry(view.state.as_str()).or_default() += 1;
-            if view.state != OwnerState::InForce.name() {
-                not_in_force.push((owner.clone(), view.state.clone()));
-            }
-        }
-        not_in_force.truncate(NodeMetrics::MOST);
-        let switched = |mode: Mode| looked.switches.iter().filter(|switch| switch.mode == mode).count() as u64;
-        let started = SystemTime::now() - self.started.elapsed();
-        NodeMetrics {
-            health: looked.problems.health(&looked.engine, &looked.programs) as u8,
-            problems: looked.problems.counts(),
-            owners: owners.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
-            not_in_force,
-            switches: vec![
-                ("bypass".to_owned(), switched(Mode::Bypass)),
-                ("detach".to_owned(), switched(Mode::Detach)),
-            ],
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            agent_start_seconds: started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            ..counted
-        }
+    not_in_force.truncate(NodeMetrics::MOST);
+    let switched = |mode: Mode| looked.switches.iter().filter(|switch| switch.mode == mode).count() as u64;
+    let started = SystemTime::now() - picture.started.elapsed();
+    NodeMetrics {
+        health: looked.problems.health(&looked.engine, &looked.programs) as u8,
+        problems: looked.problems.counts(),
+        owners: owners.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
+        not_in_force,
+        switches: vec![("bypass".to_owned(), switched(Mode::Bypass)), ("detach".to_owned(), switched(Mode::Detach))],
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_start_seconds: started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        ..counted
     }
 }

@@ -1,43 +1,37 @@
 //! From settings to a serving node: adopts what runs, or starts it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use brattice_abi as abi;
 use brattice_loader::announce::Announcer;
-use brattice_loader::interfaces::places::Places;
 use brattice_loader::interfaces::{PlaceWatch, Watch as NetworkWatch, inventory};
 use brattice_loader::preflight::free_range;
 use brattice_loader::sockets::ipv6_supported;
 use brattice_loader::{Datapath, Ipv6, Ipv6Ranges, Options, PinWatch, ipv6};
 use brattice_model::Owner;
-use brattice_sources::directory::read;
-use brattice_sources::directory::watch::Watch as PoliciesWatch;
+use brattice_sources::directory::{Directory, read};
 use brattice_sources::owners::Owners;
+use brattice_sources::worker::{self, LinkSettings};
 use brattice_wire::engine;
-use brattice_wire::snapshot::Snapshot;
 use ipnet::{IpNet, Ipv4Net};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::noticing::Noticed;
 use super::numbers::Numbers;
-use super::reading::{Job, Kept, Readings};
-use super::{Maps, Node, listen};
+use super::{Host, Keeper, Node, listen};
+use crate::actuator::Actuator;
 use crate::aliases::Aliases;
 use crate::api::server::{self, Access};
-use crate::attachments::Rests;
 use crate::drops::{self, Drops};
 use crate::engine::{Supervision, outputs, supervisor};
 use crate::kernel::KernelSlots;
-use crate::reconcile::{Desired, Mirror};
+use crate::planner::{Inputs, Planner};
 use crate::settings::{ALIAS_CANDIDATES, Settings, VIP_CANDIDATES, pools};
-use crate::since::Since;
 use crate::state::{StateDirectory, StateError, boot_id};
 
 /// Why the agent could not start.
@@ -73,6 +67,9 @@ pub enum AgentError {
         "reading the documents failed; the log says why. `brattice validate` reads them, too: please report what it says"
     )]
     Reading,
+    /// No thread for the documents.
+    #[error("documents cannot be read: {0}; how many threads may the agent have (TasksMax= of the unit)?")]
+    Documents(std::io::Error),
     /// Signals.
     #[error("signals cannot be heard: {0}")]
     Signal(std::io::Error),
@@ -94,7 +91,6 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let api = server::bind(&settings.agent_socket(), settings.group).map_err(socket_error(settings.agent_socket()))?;
 
     // Listening before looking: no change in between is lost.
-    let policies = PoliciesWatch::new(&settings.policies);
     let network = NetworkWatch::open()?;
     let interfaces = inventory().await?;
 
@@ -117,16 +113,10 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     state.boot_id = boot_id();
     let (mut aliases, mut closing) =
         Aliases::restore(alias, ranges6.map(|ranges| ranges.alias), &state.aliases, same_boot);
-    let maps = Maps {
-        workloads: Mirror::read(abi::WORKLOADS, datapath.maps.workloads())?,
-        aliases: Mirror::read(abi::ALIASES, datapath.maps.aliases())?,
-        targets: Mirror::read(abi::TARGETS, datapath.maps.targets())?,
-        listeners: Mirror::read(abi::LISTENERS, datapath.maps.listeners())?,
-        hosts: Mirror::read(abi::HOSTS, datapath.maps.hosts())?,
-    };
+    let actuator = Actuator::new(datapath.clone())?;
     // Aliases that only the kernel knows (the state was lost): in use by somebody until they are closed.
-    for known in maps.aliases.known().keys() {
-        closing.extend(aliases.reserve(IpAddr::from(*known)));
+    for known in actuator.aliases() {
+        closing.extend(aliases.reserve(known));
     }
 
     let sources = engine_sources(vip);
@@ -151,72 +141,53 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let (calls_in, calls) = mpsc::channel(server::MAX_CONNECTIONS * 2);
     tokio::spawn(server::serve(api, Access { engine_uid: settings.engine_uid, group: settings.group }, calls_in));
 
-    let job = Job {
-        policies: settings.policies.clone(),
-        directory: directory.clone(),
-        kept: Kept { owners: Owners::restore(directory.load_owners()), unkept: BTreeMap::new() },
-        accepted: None,
-        vips: state.vips.clone(),
+    let linking = LinkSettings {
         dns_suffix: settings.dns_suffix.clone(),
         vip,
         alias,
         ipv6: pools(ranges6, ipv6 == Ipv6::On),
-        budget: None,
+        vips: state.vips.clone(),
     };
-    let reading = job.run_at_start().await.ok_or(AgentError::Reading)?;
+    let owners = Owners::restore(directory.load_owners());
+    let (documents, mut updates) =
+        worker::start(Directory(settings.policies.clone()), directory.clone(), owners, linking)
+            .map_err(AgentError::Documents)?;
+    let update = updates.recv().await.ok_or(AgentError::Reading)?;
+    state.vips = update.linked.vips.clone();
 
-    let host_aliases = datapath.host_aliases()?;
+    let linked = update.linked;
     let mut node = Node {
         started: Instant::now(),
-        directory,
-        state,
-        saved,
-        datapath,
-        maps,
-        attached: BTreeSet::new(),
-        attach_errors: BTreeMap::new(),
-        host_aliases,
-        owners: Owners::default(),
-        model: Arc::new(reading.linked.model.clone()),
-        aliases,
-        interfaces,
-        ipv6,
-        announcer: Announcer::open()?,
-        place_watch: PlaceWatch::open()?,
-        places: Places::default(),
-        decisions: Vec::new(),
-        since: Since::default(),
-        rests: Rests::default(),
-        desired: Desired::default(),
-        snapshot: Arc::new(Snapshot::default()),
+        inputs: Inputs { model: linked.model.clone(), interfaces: interfaces.into(), places: Arc::default() },
+        planner: Arc::new(Planner::new(state, aliases)),
+        actuator,
         pending: None,
-        applied: 0,
-        reconciled: Instant::now(),
-        warnings: BTreeSet::new(),
-        mtu: None,
         engine,
+        applied: 0,
         refused: None,
-        repairs: BTreeMap::new(),
-        astray: Vec::new(),
-        unmended: None,
-        failures: BTreeSet::new(),
-        unsaved: None,
-        noticed: Noticed::default(),
-        unkept: BTreeMap::new(),
-        unkept_why: Vec::new(),
-        readings: Readings::default(),
+        documents,
+        owners: update.owners,
+        unkept: update.unkept.into(),
+        keeper: Keeper { directory, saved, unsaved: None },
+        host: Host {
+            datapath,
+            announcer: Announcer::open()?,
+            place_watch: PlaceWatch::open()?,
+            ipv6,
+            repairs: Arc::default(),
+            unrepaired: None,
+            astray: Vec::new(),
+        },
+        noticed: Arc::default(),
         drops,
         numbers: Numbers::default(),
-        probing: Arc::default(),
-        settings,
+        reconciled: Instant::now(),
+        settings: Arc::new(settings),
     };
-    if let Some(again) = reading.again {
-        node.readings.want(Instant::now() + again);
-    }
-    node.take_over(reading);
+    node.look_at_places();
     node.reconcile().await;
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
-    node.serve(policies, listen(network, pins), calls, hangups, Box::pin(stop_signal()?), ready).await;
+    node.serve(updates, listen(network, pins), calls, hangups, Box::pin(stop_signal()?), ready).await;
     Ok(())
 }
 

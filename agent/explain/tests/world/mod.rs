@@ -74,7 +74,7 @@ pub fn model(files: &[(String, String)], strict: bool) -> Model {
     };
     let Linked { model, errors, .. } = link(&documents, &settings);
     assert!(!strict || errors.is_empty(), "{errors:?}");
-    model
+    std::sync::Arc::unwrap_or_clone(model)
 }
 
 /// A model with what a node knows.

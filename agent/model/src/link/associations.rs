@@ -79,7 +79,7 @@ impl<'a> Linker<'a> {
     /// All that is asked for: by owner, inline ones first.
     fn requests(&self, services: &Index) -> Vec<Request<'a>> {
         let (service, vpc) = (AssociationKind::Service, AssociationKind::Vpc);
-        let documents: &'a BTreeMap<Owner, _> = self.documents;
+        let documents = self.documents;
         let mut requests = Vec::new();
         for (owner, documents) in documents {
             if owner.account().is_some_and(|name| !self.accounts.contains_key(name)) {
@@ -361,11 +361,10 @@ impl<'a> Linker<'a> {
                 let (association, at) = &associations[position];
                 let holder = &services[holder];
                 let message = format!(
-                    "{} is already claimed in {network} by {} at {}:{}",
+                    "{} is already claimed in {network} by {} at {}",
                     quote(domain),
                     holder.name,
-                    holder.origin.file,
-                    holder.origin.line
+                    holder.origin
                 );
                 let finding = Diagnostic::warning(at, format!("not associated: {message}"))
                     .help("give the service another domain name, or leave this network out");
@@ -394,8 +393,7 @@ pub(super) fn name_conflicts(model: &Model, warnings: &mut BTreeMap<Owner, Sink>
                     holders.insert(domain, service);
                     continue;
                 };
-                let at =
-                    Position { file: vpc.origin.file.as_str().into(), line: vpc.origin.line, column: 1, length: 1 };
+                let at = Position { file: vpc.origin.file().into(), line: vpc.origin.line(), column: 1, length: 1 };
                 let message = format!(
                     "in the VPC {} the name {} means {}, though {} claims it as well, in another network",
                     vpc.name,

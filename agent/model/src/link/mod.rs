@@ -12,7 +12,9 @@ mod reach;
 mod rules;
 mod services;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -47,7 +49,7 @@ pub struct Settings<'s> {
 #[derive(Clone, Debug)]
 pub struct Linked {
     /// The model; without what is wrong.
-    pub model: Model,
+    pub model: Arc<Model>,
     /// Per owner, errors: the owner is put back to its last good documents, and all is linked again. Where the last good
     /// ones have errors as well, the model is right as it is.
     pub errors: BTreeMap<Owner, Vec<Diagnostic>>,
@@ -57,8 +59,12 @@ pub struct Linked {
     pub vips: VipState,
 }
 
+/// Everybody's documents, borrowed: owners share theirs with whoever keeps them.
+type AllDocuments<'a> = BTreeMap<&'a Owner, &'a Documents>;
+
 /// Puts the documents of all owners together.
-pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> Linked {
+pub fn link<D: Borrow<Documents>>(documents: &BTreeMap<Owner, D>, settings: &Settings<'_>) -> Linked {
+    let documents = &documents.iter().map(|(owner, documents)| (owner, documents.borrow())).collect();
     let mut linker = Linker {
         documents,
         settings,
@@ -112,11 +118,11 @@ pub fn link(documents: &BTreeMap<Owner, Documents>, settings: &Settings<'_>) -> 
     policies::without_role(&model, documents, &mut warnings);
     reach::unreachable(&model, documents, settings.now, &mut warnings);
     let finish = |sinks: BTreeMap<Owner, Sink>| sinks.into_iter().map(|(owner, sink)| (owner, sink.finish())).collect();
-    Linked { model, errors: finish(errors), warnings: finish(warnings), vips }
+    Linked { model: model.into(), errors: finish(errors), warnings: finish(warnings), vips }
 }
 
 struct Linker<'a> {
-    documents: &'a BTreeMap<Owner, Documents>,
+    documents: &'a AllDocuments<'a>,
     settings: &'a Settings<'a>,
     errors: BTreeMap<Owner, Sink>,
     warnings: BTreeMap<Owner, Sink>,
@@ -149,17 +155,17 @@ impl<'a> Linker<'a> {
 
     /// The accounts that have documents and exist, with their documents.
     fn owners(&self) -> Vec<(&'a str, &'a Owner, &'a Documents)> {
-        let documents: &'a BTreeMap<Owner, Documents> = self.documents;
+        let documents: &'a AllDocuments<'a> = self.documents;
         let exists = |name: &str| self.accounts.contains_key(name);
         documents
             .iter()
-            .filter_map(|(owner, documents)| Some((owner.account()?, owner, documents)))
+            .filter_map(|(owner, documents)| Some((owner.account()?, *owner, *documents)))
             .filter(|(name, ..)| exists(name))
             .collect()
     }
 
     fn operator(&self) -> Option<&'a Documents> {
-        self.documents.get(&Owner::Operator)
+        self.documents.get(&Owner::Operator).copied()
     }
 
     fn account_id(&self, account: Option<&str>) -> &str {
@@ -195,8 +201,8 @@ impl<'a> Linker<'a> {
 }
 
 /// A file, for findings that know their place in it.
-fn place_in(file: &std::sync::Arc<str>) -> crate::diagnostic::Position {
-    crate::diagnostic::Position { file: std::sync::Arc::clone(file), line: 1, column: 1, length: 1 }
+fn place_in(file: &Arc<str>) -> crate::diagnostic::Position {
+    crate::diagnostic::Position { file: Arc::clone(file), line: 1, column: 1, length: 1 }
 }
 
 fn sink<'s>(sinks: &'s mut BTreeMap<Owner, Sink>, owner: &Owner) -> &'s mut Sink {

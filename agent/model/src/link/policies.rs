@@ -9,7 +9,7 @@ use brattice_wire::auth::AuthType;
 use super::index::{Index, suggestion};
 use super::{Linker, qualified};
 use crate::diagnostic::{Diagnostic, Located, Position, Sink, quote};
-use crate::documents::{AuthPolicyDocument, Documents, Evidence, Owner, PolicyResourceIdentifier, RoleDocument};
+use crate::documents::{AuthPolicyDocument, Evidence, Owner, PolicyResourceIdentifier, RoleDocument};
 use crate::ids::Identifier;
 use crate::model::{AuthPolicy, Model, PolicyResource, PolicyState, Role, Service, Status, Trusted, Workload};
 use crate::nearest::nearest;
@@ -333,11 +333,7 @@ fn selects(trusted: &Trusted, workloads: &[Workload]) -> bool {
 
 /// Workloads that some role was meant for and that call as anonymous all the same. With all evidence there can be: how a
 /// workload is known shows only when it runs.
-pub(super) fn without_role(
-    model: &Model,
-    documents: &BTreeMap<Owner, Documents>,
-    warnings: &mut BTreeMap<Owner, Sink>,
-) {
+pub(super) fn without_role(model: &Model, documents: &super::AllDocuments<'_>, warnings: &mut BTreeMap<Owner, Sink>) {
     let of_interface = [Evidence::Interface, Evidence::Namespace];
     let roles = Roles::new(model);
     let Some(documents) = documents.get(&Owner::Operator) else { return };

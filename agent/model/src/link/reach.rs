@@ -7,7 +7,7 @@ use brattice_iam as iam;
 use brattice_router::fields::{self, Message};
 
 use crate::diagnostic::Sink;
-use crate::documents::{Documents, Evidence, Owner, Tags};
+use crate::documents::{Evidence, Owner, Tags};
 use crate::ids::OPERATOR_ACCOUNT_ID;
 use crate::limits::MAX_POLICY_CHECKS_PER_OWNER;
 use crate::model::{AssociationKind, Model, PolicyResource, Role, Service, Vpc, Workload};
@@ -41,7 +41,7 @@ struct Parts<'p> {
 /// Tells of the policies in force what in them is about no call there can be.
 pub(super) fn unreachable(
     model: &Model,
-    documents: &BTreeMap<Owner, Documents>,
+    documents: &super::AllDocuments<'_>,
     now: u64,
     warnings: &mut BTreeMap<Owner, Sink>,
 ) {
@@ -62,7 +62,7 @@ pub(super) fn unreachable(
         accounts: &accounts,
         roles: &roles,
         hidden: |name| fields::removed(name.as_bytes(), Message::Request),
-        now: i64::try_from(now).unwrap_or(i64::MAX),
+        now: i64::try_from(now).expect("64 bits of seconds last 292 billion years"),
     };
     let ways = Ways::of(model);
     let mut budgets: HashMap<Owner, u32> = HashMap::new();

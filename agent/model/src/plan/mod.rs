@@ -153,7 +153,7 @@ struct Planner<'m> {
 
 /// Positions are bounded far below this by the number of documents.
 pub(crate) fn number(position: usize) -> u32 {
-    u32::try_from(position).unwrap_or(u32::MAX)
+    u32::try_from(position).expect("documents are bounded far below (limits.rs)")
 }
 
 impl<'m> Planner<'m> {

@@ -107,7 +107,7 @@ pub(crate) fn rule(name: &str, priority: u16, matches: Match) -> Rule {
         matches,
         filters: Filters::default(),
         action: Action::FixedResponse(FixedResponse { status: 404, content_type: None, body: String::new() }),
-        origin: Origin { file: "rules.yaml".into(), line: u32::from(priority) },
+        origin: Origin::File { path: "rules.yaml".into(), line: u32::from(priority) },
     }
 }
 

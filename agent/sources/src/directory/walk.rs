@@ -292,7 +292,7 @@ impl Walk {
                 if self.skip.is_some() && kind == FileType::Symlink && leads_into_accounts(file.as_fd(), owner) {
                     return self.error(format!("{shown}: a symlink into the accounts' folders; copy what is meant"));
                 }
-                self.file(file, u64::try_from(stat.st_size).unwrap_or(0), shown);
+                self.file(file, u64::try_from(stat.st_size).expect("no file has a negative size"), shown);
             }
             _ => self.error(format!("{shown}: neither a file nor a folder")),
         }
@@ -313,7 +313,7 @@ impl Walk {
             Writers::Some => {}
             Writers::Unknown => self.look.unasked = true,
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        let mut bytes = Vec::with_capacity(usize::try_from(size).expect("it is at most 1 MiB, as checked above"));
         let file = File::from(file);
         if let Err(e) = (&file).take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes) {
             return self.error(format!("{shown}: cannot be read: {e}"));

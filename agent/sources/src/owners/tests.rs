@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use brattice_model::{Documents, Linked, VipState};
+use brattice_model::{Linked, VipState};
 
 use super::*;
 use crate::linking::Linking;
@@ -42,13 +42,15 @@ fn account(name: &str) -> Owner {
 /// A node with its owners; what is on disk is a map of owner to text.
 struct Node {
     owners: Owners,
+    parsers: Parsers,
     now: Instant,
     disk: BTreeMap<Owner, Found>,
 }
 
 impl Node {
     fn new() -> Self {
-        let mut node = Self { owners: Owners::default(), now: Instant::now(), disk: BTreeMap::new() };
+        let mut node =
+            Self { owners: Owners::default(), parsers: Parsers::new(), now: Instant::now(), disk: BTreeMap::new() };
         node.write(Owner::Operator, OPERATOR);
         node.write(account("shop"), &(service("orders", "") + &service("cart", "") + &service("stock", "")));
         node.read(None);
@@ -73,8 +75,8 @@ impl Node {
     fn apply(&mut self, read: impl Fn() -> Result<Tree, ReadError>, accepted: Option<&Owner>) -> Outcome {
         let (mut changed, mut removed) = (Vec::new(), Vec::new());
         for _ in 0..4 {
-            let terms = Terms { accepted, now: self.now, clock: SystemTime::now(), budget: None };
-            let outcome = self.owners.apply(read(), &terms, &mut link);
+            let terms = Terms { now: self.now, ..Terms::now(accepted, None) };
+            let outcome = self.owners.apply(read(), &terms, &self.parsers, &mut link);
             changed.extend(outcome.changed.clone());
             removed.extend(outcome.removed.clone());
             let Some(again) = outcome.again else { return Outcome { changed, removed, ..outcome } };
@@ -95,7 +97,7 @@ impl Node {
     }
 }
 
-fn link(documents: &BTreeMap<Owner, Documents>) -> Linked {
+fn link(documents: &AllDocuments) -> Arc<Linked> {
     let linking = Linking {
         vips: &VipState::default(),
         dns_suffix: "svc.test",
@@ -103,7 +105,7 @@ fn link(documents: &BTreeMap<Owner, Documents>) -> Linked {
         alias: "100.127.0.0/16".parse().unwrap(),
         ipv6: None,
     };
-    linking.link(documents)
+    linking.link(documents).into()
 }
 
 fn services(linked: &Linked) -> Vec<&str> {
@@ -235,7 +237,12 @@ fn the_last_good_survive_a_restart_with_a_broken_directory() {
         let mut again = Owners::default();
         let tree = Tree { owners: node.disk.clone(), accounts_unknown: false };
         let terms = Terms::now(None, None);
-        again.apply(Ok(tree), &terms, &mut link).changed.into_iter().map(|good| (good.owner.clone(), good)).collect()
+        again
+            .apply(Ok(tree), &terms, &node.parsers, &mut link)
+            .changed
+            .into_iter()
+            .map(|good| (good.owner.clone(), good))
+            .collect()
     };
     assert_eq!(kept.len(), 2);
     node.write(account("shop"), "kind: [broken");
@@ -346,8 +353,8 @@ fn a_set_of_files_that_changes_on_is_not_taken_half() {
             accounts_unknown: false,
         };
         node.now += SETTLE / 2;
-        let terms = Terms { accepted: None, now: node.now, clock: SystemTime::now(), budget: None };
-        let outcome = node.owners.apply(Ok(tree), &terms, &mut link);
+        let terms = Terms { now: node.now, ..Terms::now(None, None) };
+        let outcome = node.owners.apply(Ok(tree), &terms, &node.parsers, &mut link);
         assert_eq!(services(&outcome.linked).len(), 3, "the last good");
         assert!(n == 3 || outcome.again.is_some());
         node.disk.insert(account("shop"), young(&text, n as u64, &[]));
@@ -382,34 +389,67 @@ fn a_file_that_shrank_to_nothing_is_held_back() {
 #[test]
 fn who_has_large_documents_or_changes_them_again_and_again_keeps_nobody_waiting() {
     let mut node = Node::new();
-    let accounts: String = (0..4)
-        .map(|n| format!("---\nkind: Account\nmetadata: {{name: big{n}}}\nspec: {{id: \"90000000000{n}\"}}\n"))
+    let names: Vec<String> = (0..4).map(|n| format!("big{n}")).collect();
+    let accounts: String = (names.iter().enumerate())
+        .map(|(n, name)| format!("---\nkind: Account\nmetadata: {{name: {name}}}\nspec: {{id: \"90000000000{n}\"}}\n"))
         .collect();
     node.write(Owner::Operator, &(OPERATOR.to_owned() + &accounts));
     node.read(None);
-    let large = |n: usize| (0..60).map(|s| service(&format!("s{n}x{s}"), "")).collect::<String>();
-    for n in 0..4 {
-        node.write(account(&format!("big{n}")), &large(n));
+    // Within all bounds, and wrong: nothing but parsing it tells.
+    let large = format!("[{}a]\n", "a,".repeat(390_000));
+    for name in &names {
+        node.write(account(name), &large);
     }
     node.write(account("rival"), &service("other", ""));
-    // Time for one owner's documents at a reading.
-    let mut in_force = Vec::new();
-    for turn in 0..100 {
+    let refused = |node: &Node| {
+        let views = node.owners.views();
+        names.iter().filter(|name| views.get(*name).is_some_and(|view| view.state == "invalid")).count()
+    };
+    let mut turns = 0;
+    loop {
         let tree = Tree { owners: node.disk.clone(), accounts_unknown: false };
-        let terms = Terms::now(None, Some(Duration::from_nanos(1)));
-        let outcome = node.owners.apply(Ok(tree), &terms, &mut link);
-        in_force.extend(outcome.changed.iter().map(|good| good.owner.to_string()));
+        let terms = Terms::now(None, Some(Duration::from_millis(300)));
+        let outcome = node.owners.apply(Ok(tree), &terms, &node.parsers, &mut link);
+        turns += 1;
+        if turns == 1 {
+            node.is(&account("rival"), "in-force", "");
+            assert!(refused(&node) < names.len() && outcome.again == Some(Duration::ZERO));
+        }
         if outcome.again.is_none() {
             break;
         }
-        assert_eq!(outcome.again, Some(Duration::ZERO));
         // One of them changes its documents all the time.
-        node.write(account("rival"), &(service("other", "") + &service(&format!("other{turn}"), "")));
+        node.write(account("rival"), &(service("other", "") + &service(&format!("other{turns}"), "")));
     }
-    assert_eq!(in_force[0], "rival", "the smallest first: {in_force:?}");
-    for n in 0..4 {
-        assert!(in_force.contains(&format!("big{n}")), "{in_force:?}");
+    assert_eq!(refused(&node), names.len());
+    node.is(&account("rival"), "in-force", "");
+    assert_eq!(node.owners.views()["rival"].revision, turns, "each of its changes came into force");
+}
+
+#[test]
+fn what_did_not_change_is_linked_once() {
+    let mut node = Node::new();
+    // Valid alone and refused together with others: it stays a candidate.
+    node.write(
+        account("rival"),
+        "kind: ServiceNetworkServiceAssociation\nspec: {serviceNetworkIdentifier: a, serviceIdentifier: b}\n",
+    );
+    node.write(account("nobody"), &service("new", ""));
+    node.read(None);
+    let before = node.states();
+    let mut links = 0;
+    for (seconds, expected) in [(1, 0), (2, 0), (RELINK.as_secs(), 1)] {
+        node.now += Duration::from_secs(seconds);
+        let tree = Tree { owners: node.disk.clone(), accounts_unknown: false };
+        let terms = Terms { now: node.now, ..Terms::now(None, None) };
+        node.owners.apply(Ok(tree), &terms, &node.parsers, &mut |documents| {
+            links += 1;
+            link(documents)
+        });
+        assert!(links >= expected && (expected > 0 || links == 0), "{links} after {seconds} s");
+        assert_eq!(node.states(), before);
     }
+    node.is(&account("nobody"), "invalid", "there is no account");
 }
 
 /// Counts warnings about each owner.

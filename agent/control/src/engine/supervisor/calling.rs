@@ -145,7 +145,8 @@ impl Supervisor {
 
 /// How many looks a time is.
 fn looks(time: Duration) -> u32 {
-    u32::try_from(time.as_millis().div_ceil(HEARTBEAT.as_millis())).unwrap_or(u32::MAX).max(1)
+    let looks = time.as_millis().div_ceil(HEARTBEAT.as_millis());
+    u32::try_from(looks).expect("it is a time of seconds or minutes").max(1)
 }
 
 /// Asked for before anything is sent: who sends it.

@@ -6,7 +6,7 @@ use brattice_wire::engine::ToEngine;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::Supervisor;
+use super::{Supervisor, grace_ms};
 
 /// An engine that is replaced is ended this long after the time it has to finish.
 const LATE: Duration = Duration::from_millis(500);
@@ -39,7 +39,7 @@ impl Supervisor {
             if self.link.is_none() {
                 return self.kill("it is restarted while it is not connected");
             }
-            self.tell(&ToEngine::Shutdown { grace_ms: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX) });
+            self.tell(&ToEngine::Shutdown { grace_ms: grace_ms(grace) });
         }
     }
 }

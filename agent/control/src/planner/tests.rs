@@ -1,0 +1,177 @@
+use brattice_abi::LISTENER_HTTP;
+use brattice_loader::interfaces::Peer;
+use brattice_model::{Documents, Owner, Source, VipState, parse};
+use brattice_sources::linking::Linking;
+use ipnet::Ipv4Net;
+
+use super::*;
+
+const NODE: &str = r#"
+kind: Account
+metadata: {name: shop}
+spec: {id: "111111111111", vpcs: [blue]}
+---
+kind: Vpc
+metadata: {name: blue}
+spec: {cidrBlocks: [10.0.0.0/16], attachments: [{interface: "blue*"}], serviceNetworks: [shop/net]}
+"#;
+
+const SHOP: &str = r#"
+kind: ServiceNetwork
+metadata: {name: net}
+spec: {sharedWith: ["000000000000"]}
+---
+kind: TargetGroup
+metadata: {name: web}
+spec: {config: {vpcIdentifier: blue, port: 8080}, targets: [{id: 10.0.0.11}]}
+---
+kind: Service
+metadata: {name: orders}
+spec:
+  serviceNetworks: [net]
+  listeners: [{protocol: HTTP, port: 80, defaultAction: {forward: {targetGroups: [{targetGroupIdentifier: web}]}}}]
+"#;
+
+fn range(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
+
+fn model(node: &str, shop: &str) -> Arc<Model> {
+    let owners = [(Owner::Operator, "node.yaml", node), (Owner::Account("shop".into()), "accounts/shop/x.yaml", shop)];
+    let documents: BTreeMap<Owner, Documents> = owners
+        .into_iter()
+        .map(|(owner, path, text)| {
+            let parsed = parse(&owner, &[Source { path: path.into(), text: text.into() }]);
+            (owner, parsed.unwrap_or_else(|errors| panic!("{errors:?}")))
+        })
+        .collect();
+    let vips = VipState::default();
+    let (vip, alias) = (range("169.254.64.0/20"), range("100.127.0.0/16"));
+    let linked = Linking { vips: &vips, dns_suffix: "svc.test", vip, alias, ipv6: None }.link(&documents);
+    assert!(linked.errors.is_empty(), "{:?}", linked.errors);
+    linked.model
+}
+
+fn veth(ifindex: u32, address: &str) -> Interface {
+    Interface {
+        ifindex,
+        name: format!("blue{ifindex}"),
+        kind: "veth".into(),
+        mac: [2, 1, 0, 0, 0, 1],
+        mtu: 1500,
+        up: true,
+        master: None,
+        has_default_route: false,
+        ours: false,
+        addresses: Vec::new(),
+        programs: Vec::new(),
+        peer: Some(Peer {
+            ifindex: 2,
+            name: "eth0".into(),
+            mac: [2, 2, 0, 0, 0, 1],
+            mtu: 1400,
+            namespace: None,
+            namespace_inode: Some(4_000_000_000 + u64::from(ifindex)),
+            addresses: vec![address.parse().unwrap()],
+            routes: Vec::new(),
+        }),
+    }
+}
+
+fn inputs(model: Arc<Model>, interfaces: Vec<Interface>) -> Inputs {
+    Inputs { model, interfaces: interfaces.into(), places: Arc::default() }
+}
+
+fn now() -> Now {
+    Now { instant: Instant::now(), unix: 1_000_000 }
+}
+
+fn planner() -> Planner {
+    let (aliases, _) = Aliases::restore(range("100.127.0.0/16"), None, &State::default().aliases, true);
+    Planner::new(State::default(), aliases)
+}
+
+fn both() -> Vec<Interface> {
+    vec![veth(7, "10.0.0.10"), veth(8, "10.0.0.11")]
+}
+
+/// Ports of the listeners for HTTP, and of the targets.
+fn ports(desired: &Desired) -> (Vec<u16>, Vec<u16>) {
+    let listeners = desired.listeners.iter().filter(|(_, listener)| listener.kind == LISTENER_HTTP);
+    (listeners.map(|(key, _)| key.port).collect(), desired.targets.keys().map(|key| key.port).collect())
+}
+
+#[test]
+fn documents_and_interfaces_become_what_kernel_and_engine_shall_be() {
+    let mut planner = planner();
+    let changes = planner.plan(&inputs(model(NODE, SHOP), both()), now());
+    assert_eq!(changes, Changes { snapshot: true, ..Changes::default() });
+    assert_eq!(planner.desired.interfaces, BTreeMap::from([(7, 1400), (8, 1400)]));
+    assert_eq!((planner.desired.workloads.len(), planner.desired.aliases.len()), (2, 2));
+    assert_eq!(ports(&planner.desired), (vec![80], vec![8080]));
+    let snapshot = &planner.snapshot;
+    assert_eq!((snapshot.revision, snapshot.workloads.len(), snapshot.services.len()), (1, 2, 1));
+    let web = planner.decisions.iter().find(|decision| decision.ifindex == 8).unwrap();
+    assert_eq!(planner.since.of(web), Some(1_000_000));
+    assert_eq!(planner.state.services.get("shop/orders"), Some(&1));
+}
+
+#[test]
+fn equal_inputs_give_equal_plans_and_no_new_revision() {
+    let inputs = inputs(model(NODE, SHOP), both());
+    let (mut one, mut other) = (planner(), planner());
+    one.plan(&inputs, now());
+    other.plan(&inputs, now());
+    assert_eq!(one.snapshot, other.snapshot);
+    let before = (one.snapshot.clone(), one.state.clone());
+    assert_eq!(one.plan(&inputs, now()), Changes::default());
+    assert!(Arc::ptr_eq(&one.snapshot, &before.0) && one.state == before.1);
+}
+
+#[test]
+fn a_workload_that_is_gone_leaves_the_kernel_first_and_its_connections_are_closed() {
+    let mut planner = planner();
+    planner.plan(&inputs(model(NODE, SHOP), both()), now());
+    let web = planner.decisions.iter().find(|decision| decision.ifindex == 8).unwrap();
+    let alias = planner.aliases.get(&web.claims().next().unwrap()).unwrap().alias;
+    let changes = planner.plan(&inputs(model(NODE, SHOP), vec![veth(7, "10.0.0.10")]), now());
+    assert_eq!(changes.gone, BTreeSet::from([alias]));
+    assert_eq!(changes.lost.iter().map(|(alias, _)| *alias).collect::<Vec<_>>(), [alias]);
+    assert!(changes.snapshot);
+    assert_eq!(ports(&planner.desired), (vec![80], vec![]), "the service stays, without its target");
+    assert!(planner.desired.interfaces.keys().eq(&[7]));
+}
+
+#[test]
+fn documents_that_are_gone_take_services_and_attachments_with_them() {
+    let mut planner = planner();
+    planner.plan(&inputs(model(NODE, SHOP), both()), now());
+    let changes = planner.plan(&inputs(model(NODE, ""), both()), now());
+    assert!(changes.snapshot && changes.gone.is_empty() && changes.lost.is_empty());
+    assert_eq!(ports(&planner.desired), (vec![], vec![]));
+    assert_eq!(planner.snapshot.revision, 2);
+    let changes = planner.plan(&inputs(model("", ""), both()), now());
+    assert!(changes.gone.is_empty(), "the workloads are there, and nobody's any more");
+    assert_eq!(changes.lost.len(), 2);
+    assert!(planner.desired.interfaces.is_empty());
+}
+
+#[test]
+fn numbers_go_on_above_those_of_an_earlier_agent() {
+    let mut planner = planner();
+    planner.plan(&inputs(model(NODE, SHOP), both()), now());
+    assert!(!planner.number_above(0));
+    assert!(planner.number_above(41));
+    assert_eq!((planner.snapshot.revision, planner.state.revision), (42, 42));
+    planner.plan(&inputs(model(NODE, ""), both()), now());
+    assert_eq!(planner.snapshot.revision, 43);
+}
+
+#[test]
+fn an_interface_that_the_kernel_refuses_is_shown_so() {
+    let mut planner = planner();
+    planner.plan(&inputs(model(NODE, SHOP), both()), now());
+    planner.not_attached(&BTreeMap::from([(7, "busy".to_owned())]));
+    let reasons: Vec<_> = planner.decisions.iter().map(Decision::reason).collect();
+    assert_eq!(reasons, [Some("AttachFailed: busy".to_owned()), None]);
+}
