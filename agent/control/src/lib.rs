@@ -18,6 +18,7 @@ pub mod drops;
 pub mod engine;
 pub mod kernel;
 pub mod node;
+mod noticed;
 mod notify;
 mod picture;
 pub mod planner;

@@ -3,7 +3,7 @@
 
 mod documents;
 mod looking;
-pub(crate) mod noticing;
+mod noticing;
 mod numbers;
 mod pace;
 mod reconciling;
@@ -28,6 +28,7 @@ use crate::api::calls::{Calls, STOP_GRACE};
 use crate::api::server::Call;
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
+use crate::noticed::Noticed;
 use crate::notify::Notifier;
 use crate::picture::Picture;
 use crate::planner::{Inputs, Planner};
@@ -70,7 +71,7 @@ pub(crate) struct Node {
     unkept: Arc<Vec<String>>,
     keeper: Keeper,
     host: Host,
-    noticed: Arc<noticing::Noticed>,
+    noticed: Arc<Noticed>,
     drops: Drops,
     numbers: numbers::Numbers,
     /// When kernel and documents were compared last.
@@ -180,15 +181,7 @@ impl Node {
                     self.look_at_interfaces().await;
                     pace.looked(began);
                 }
-                heard = self.host.place_watch.changed() => {
-                    if let Err(e) = heard {
-                        warn!(error = %e, "changes of cgroups and mounts cannot be heard");
-                        tokio::time::sleep(pace::MAX_PAUSE).await;
-                    }
-                    if self.look_at_places() {
-                        self.reconcile().await;
-                    }
-                }
+                heard = self.host.place_watch.changed() => self.places_changed(heard).await,
                 () = at(deadline) => self.finish().await,
                 Some(()) = hangups.recv() => self.engine.reopen().await,
                 _ = second.tick() => {
@@ -202,9 +195,7 @@ impl Node {
             if let Some(accepted) = accepted {
                 accepted.tell();
             }
-            if self.engine.view.borrow().state == "running"
-                && let Some(ready) = ready.take()
-            {
+            if let Some(ready) = ready.take_if(|_| self.engine.view.borrow().state == "running") {
                 ready();
             }
         }

@@ -15,7 +15,7 @@ use crate::aliases::Claim;
 use crate::attachments::Decision;
 use crate::drops::Drops;
 use crate::engine::handle::Client;
-use crate::node::noticing::Noticed;
+use crate::noticed::Noticed;
 use crate::planner::{Inputs, Planner};
 use crate::settings::Settings;
 use crate::switches::Names;

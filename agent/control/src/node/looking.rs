@@ -8,7 +8,7 @@ use brattice_loader::{Ipv6, ipv6};
 use brattice_wire::rarely;
 use tracing::{error, info, warn};
 
-use super::Node;
+use super::{Node, pace};
 use crate::attachments::{Wishes, paired};
 
 impl Node {
@@ -89,6 +89,17 @@ impl Node {
             info!("the kernel finds our routes again");
         }
         self.host.astray = found;
+    }
+
+    /// Cgroups or mounts changed.
+    pub(super) async fn places_changed(&mut self, heard: brattice_loader::Result<()>) {
+        if let Err(e) = heard {
+            warn!(error = %e, "changes of cgroups and mounts cannot be heard");
+            tokio::time::sleep(pace::MAX_PAUSE).await;
+        }
+        if self.look_at_places() {
+            self.reconcile().await;
+        }
     }
 
     /// Looks where the namespaces are that documents find by path or cgroup. Says whether they are elsewhere than before.

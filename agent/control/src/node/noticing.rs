@@ -1,147 +1,9 @@
-//! What nobody tells at once, and no single look shows: lines that were lost, an engine that is behind, things that are
-//! removed again and again, interfaces that were renamed away. Kept for `brattice status` and the metrics.
+//! Looks once a second at what nobody tells.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use brattice_loader::interfaces::Interface;
-use brattice_wire::engine::Stats;
-use tracing::warn;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use super::Node;
-use crate::attachments::Decision;
-
-/// Lines of the access log that were lost are spoken of for this long after the latest.
-const LOST_SHOWN: Duration = Duration::from_secs(60);
-/// What is put back is counted over this time ...
-const REPAIRS_WITHIN: Duration = Duration::from_secs(60);
-/// ... and this often is more than an accident.
-pub(crate) const MANY_REPAIRS: usize = 5;
-/// Most repairs remembered.
-const MAX_REPAIRS: usize = 1_024;
-/// An engine that is behind for this long is worth a line.
-const BEHIND: Duration = Duration::from_secs(5);
-
-/// Lines of the access log that were lost.
-#[derive(Clone, Copy, Debug)]
-struct Lost {
-    /// Of all since the engine's start.
-    seen: u64,
-    lines: u64,
-    latest: Option<Instant>,
-}
-
-/// An attached interface that has another name now, by which nothing selects it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Renamed {
-    pub(crate) workload: String,
-    pub(crate) vpc: String,
-    pub(crate) from: String,
-    pub(crate) to: String,
-}
-
-/// All of it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Noticed {
-    /// The engine's counts, at most a second or two old.
-    stats: Arc<Mutex<Option<Stats>>>,
-    lost: Option<Lost>,
-    behind: Option<Instant>,
-    repaired: VecDeque<(Instant, String)>,
-    renamed: BTreeMap<u32, Renamed>,
-}
-
-impl Noticed {
-    /// The engine's latest counts.
-    pub(crate) fn stats(&self) -> Option<Stats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The engine has dropped so many lines since its start.
-    fn dropped(&mut self, dropped: u64, now: Instant) {
-        let lost = self.lost.get_or_insert(Lost { seen: dropped, lines: 0, latest: None });
-        if lost.latest.is_some_and(|latest| now.duration_since(latest) >= LOST_SHOWN) {
-            (lost.lines, lost.latest) = (0, None);
-        }
-        // Fewer: it is another engine.
-        let more = if dropped < lost.seen { dropped } else { dropped - lost.seen };
-        lost.seen = dropped;
-        if more > 0 {
-            lost.lines += more;
-            lost.latest = Some(now);
-        }
-    }
-
-    /// How many lines of the access log were lost lately, and how long ago the latest.
-    pub(crate) fn lost(&self, now: Instant) -> Option<(u64, Duration)> {
-        let lost = self.lost?;
-        Some((lost.lines, now.duration_since(lost.latest?)))
-    }
-
-    /// Somebody removed or changed something, and it was put back.
-    pub(super) fn repaired(&mut self, what: &str, now: Instant) {
-        if self.repaired.len() >= MAX_REPAIRS {
-            self.repaired.pop_front();
-        }
-        self.repaired.push_back((now, what.to_owned()));
-    }
-
-    /// What is put back again and again, and how often within a minute.
-    pub(crate) fn fights(&self, now: Instant) -> BTreeMap<&str, usize> {
-        let mut counts = BTreeMap::new();
-        for (_, what) in self.repaired.iter().filter(|(when, _)| now.duration_since(*when) < REPAIRS_WITHIN) {
-            *counts.entry(what.as_str()).or_default() += 1;
-        }
-        counts.retain(|_, count| *count >= MANY_REPAIRS);
-        counts
-    }
-
-    /// Since when the engine serves another revision than the planned one, if that is long.
-    pub(crate) fn behind(&self, now: Instant) -> Option<Duration> {
-        self.behind.map(|since| now.duration_since(since)).filter(|long| *long >= BEHIND)
-    }
-
-    /// Interfaces that were renamed away.
-    pub(crate) fn renamed(&self) -> impl Iterator<Item = &Renamed> {
-        self.renamed.values()
-    }
-
-    /// Takes in which interfaces there are and what was decided about them, before and now.
-    pub(super) fn decided(&mut self, before: &[Decision], now: &[Decision], interfaces: &[Interface]) {
-        let name = |ifindex: u32| interfaces.iter().find(|i| i.ifindex == ifindex).map(|i| i.name.as_str());
-        let selected = |ifindex: u32| now.iter().any(|decision| decision.ifindex == ifindex);
-        for old in before.iter().filter(|old| old.ifindex != 0 && old.attached() && !selected(old.ifindex)) {
-            let Some(to) = name(old.ifindex).filter(|to| *to != old.interface) else { continue };
-            let renamed = Renamed {
-                workload: old.name.clone(),
-                vpc: old.vpc.clone(),
-                from: old.interface.clone(),
-                to: to.to_owned(),
-            };
-            warn!("{}", renamed.text());
-            self.renamed.insert(old.ifindex, renamed);
-        }
-        self.renamed.retain(|ifindex, renamed| {
-            let present = name(*ifindex);
-            present.is_some_and(|present| present != renamed.from) && !selected(*ifindex)
-        });
-        for (ifindex, renamed) in &mut self.renamed {
-            renamed.to = name(*ifindex).unwrap_or_default().to_owned();
-        }
-    }
-}
-
-impl Renamed {
-    /// In a sentence.
-    pub(crate) fn text(&self) -> String {
-        let Self { workload, vpc, from, to } = self;
-        format!(
-            "workload {workload} of {vpc} is gone: its interface {from} was renamed to {to}, which nothing selects; rename it \
-             back (`ip link set {to} name {from}`), or select it in the Vpc's attachments or a Workload document"
-        )
-    }
-}
 
 impl Node {
     /// To be called once a second.
@@ -150,7 +12,7 @@ impl Node {
         if let Some(stats) = self.noticed.stats() {
             Arc::make_mut(&mut self.noticed).dropped(stats.log_lines[1], now);
         }
-        let (asker, to) = (self.engine.asker(), self.noticed.stats.clone());
+        let (asker, to) = (self.engine.asker(), self.noticed.stats_cell());
         // An engine that is slow to answer keeps nobody waiting.
         tokio::spawn(async move {
             let stats = asker.stats().await;
@@ -160,106 +22,8 @@ impl Node {
             let view = self.engine.view.borrow();
             view.state == "running" && view.revision.min(self.applied) != self.planner.snapshot.revision
         };
-        let since = if behind { self.noticed.behind.or(Some(now)) } else { None };
-        if since != self.noticed.behind {
-            Arc::make_mut(&mut self.noticed).behind = since;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::aliases::Identity;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn lost_lines_are_told_for_a_minute() {
-        let (mut noticed, now) = (Noticed::default(), Instant::now());
-        noticed.dropped(100, now);
-        assert_eq!(noticed.lost(now), None, "an earlier agent's");
-        noticed.dropped(103, now + SECOND);
-        noticed.dropped(104, now + 2 * SECOND);
-        noticed.dropped(104, now + 3 * SECOND);
-        assert_eq!(noticed.lost(now + 5 * SECOND), Some((4, 3 * SECOND)));
-        // Another engine.
-        noticed.dropped(2, now + 6 * SECOND);
-        assert_eq!(noticed.lost(now + 6 * SECOND), Some((6, Duration::ZERO)));
-        noticed.dropped(2, now + 70 * SECOND);
-        assert_eq!(noticed.lost(now + 70 * SECOND), None);
-    }
-
-    #[test]
-    fn what_is_put_back_again_and_again_is_a_fight() {
-        let (mut noticed, now) = (Noticed::default(), Instant::now());
-        for n in 0..5 {
-            noticed.repaired("table", now + n * SECOND);
-        }
-        for n in 0..5 {
-            noticed.repaired("routes", now + n * 15 * SECOND);
-        }
-        assert_eq!(noticed.fights(now + 59 * SECOND), BTreeMap::from([("routes", 5), ("table", 5)]));
-        assert!(noticed.fights(now + 60 * SECOND).is_empty());
-    }
-
-    fn decision(ifindex: u32, interface: &str) -> Decision {
-        Decision {
-            name: "web".into(),
-            documented: false,
-            vpc: "blue".into(),
-            interface: interface.into(),
-            ifindex,
-            namespace: None,
-            identity: Some(Identity { ifindex, namespace: 1, mac: [2; 6] }),
-            host: None,
-            addresses: vec![[10, 0, 0, 10].into()],
-            refused: Vec::new(),
-            intercept_dns: false,
-            mtu: 1500,
-            mac: [2; 6],
-        }
-    }
-
-    fn interface(ifindex: u32, name: &str) -> Interface {
-        Interface {
-            ifindex,
-            name: name.into(),
-            kind: "veth".into(),
-            mac: [2; 6],
-            mtu: 1500,
-            up: true,
-            master: None,
-            has_default_route: false,
-            ours: false,
-            addresses: Vec::new(),
-            programs: Vec::new(),
-            peer: None,
-        }
-    }
-
-    #[test]
-    fn an_interface_that_was_renamed_away_is_told_until_it_is_back_or_gone() {
-        let mut noticed = Noticed::default();
-        let before = [decision(5, "blue1"), decision(6, "blue2"), decision(7, "blue3")];
-        // One is renamed, one gone, one as it was.
-        noticed.decided(&before, &before[2..], &[interface(5, "x1"), interface(7, "blue3")]);
-        let told: Vec<String> = noticed.renamed().map(Renamed::text).collect();
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("blue1 was renamed to x1") && told[0].contains("ip link set x1 name blue1"));
-        // Not selected any more, though its name is the same: that is the documents' will.
-        noticed.decided(&before[2..], &[], &[interface(5, "x1"), interface(7, "blue3")]);
-        assert_eq!(noticed.renamed().count(), 1);
-        noticed.decided(&[], &[], &[interface(5, "x2")]);
-        assert_eq!(noticed.renamed().next().unwrap().to, "x2");
-        for (decisions, interfaces) in [
-            (vec![], vec![]),
-            (vec![], vec![interface(5, "blue1")]),
-            (vec![decision(5, "x2")], vec![interface(5, "x2")]),
-        ] {
-            let mut noticed = Noticed { renamed: noticed.renamed.clone(), ..Noticed::default() };
-            noticed.decided(&[], &decisions, &interfaces);
-            assert_eq!(noticed.renamed().count(), 0);
+        if behind != self.noticed.is_behind() {
+            Arc::make_mut(&mut self.noticed).set_behind(behind.then_some(now));
         }
     }
 }
