@@ -142,7 +142,7 @@ async fn finish(local: &Local, grace: Duration) {
     while local.clients.len() > 0 && Instant::now() < deadline {
         tokio::time::sleep(LOOK.min(grace)).await;
     }
-    local.clients.decide(Verdict::Abort);
+    local.clients.decide(Verdict::Close);
     local.pool.retain(|_| false, |_| false);
     local.tasks.finish(Duration::ZERO).await;
 }

@@ -89,7 +89,7 @@ impl Clients {
                 control.write_stall.progress();
                 local.counts().hit(Limit::WriteTimeout);
                 control.reset();
-            } else if let Some(since) = control.head_since.get() {
+            } else if let Some(since) = control.header_section_since() {
                 if clock.over(since, header_ticks) {
                     control.decide(Verdict::HeaderTimeout);
                 }
@@ -236,7 +236,7 @@ async fn after<S>(parts: http1::Parts<TokioIo<ClientIo>, S>, upgrade: Option<Box
     // hyper leaves it open where some request offered another protocol.
     poll_fn(|cx| {
         control.park(cx);
-        if control.verdict() == Verdict::Abort {
+        if control.verdict().closes() {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut io).poll_shutdown(cx)
@@ -275,7 +275,11 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         control.park(cx);
         match control.verdict() {
             Verdict::Serve => {}
-            Verdict::Abort => return Poll::Ready(false),
+            Verdict::Close | Verdict::Reset => return Poll::Ready(false),
+            Verdict::Flooded => {
+                local.counts().hit(Limit::Http2ControlFrames);
+                return Poll::Ready(false);
+            }
             Verdict::HeaderTimeout if http2 => {
                 local.counts().hit(Limit::HeaderTimeout);
                 return Poll::Ready(false);
@@ -289,9 +293,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
         }
         connection.as_mut().poll(cx).map(|ended| {
-            if control.flooded.get() {
+            if control.verdict() == Verdict::Flooded {
                 local.counts().hit(Limit::Http2ControlFrames);
-                control.reset.set(true);
             }
             if let Some(error) = ended.as_ref().err().filter(|error| malformed(error)) {
                 local.counts().refused_requests.add(1);

@@ -31,19 +31,47 @@ pub(crate) enum Verdict {
     /// The header section took too long.
     HeaderTimeout,
     /// Close now.
-    Abort,
+    Close,
+    /// Close with a reset: the client sent too many frames that carry nothing.
+    Flooded,
+    /// Close with a reset, so that nothing is sent any more.
+    Reset,
 }
 
-/// Whether a client still sends, or is there at all.
+impl Verdict {
+    /// The connection ends now, whatever is in flight.
+    pub(crate) fn closes(self) -> bool {
+        self >= Self::Close
+    }
+
+    /// ... with a reset.
+    pub(crate) fn resets(self) -> bool {
+        self >= Self::Flooded
+    }
+}
+
+/// What comes from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
-    /// It may send more.
-    Sending,
-    /// It sends no more since this tick, and may still wait for answers (RFC 9112, 9.6). One that has closed its socket
-    /// looks the same until it is sent something.
+enum Input {
+    /// It may send something, or not.
+    Open,
+    /// Since this tick a header section is incomplete.
+    HeaderSection { since: u32 },
+    /// It sends no more since this tick, and may still wait for responses (RFC 9112, 9.6). A client that has closed its
+    /// socket looks the same until it is sent something.
     HalfClosed { since: u32 },
-    /// It was sent something: if it has closed its socket, the answer is a reset. So many looks at the socket are left.
+    /// It was sent something since: if it has closed its socket, the answer is a reset. So many looks at the socket are left.
     Probed { since: u32, looks: u8 },
+}
+
+/// What keeps the reader of an HTTP/1 client from reading on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Barrier {
+    None,
+    /// Something is refused. Nothing behind it is read.
+    Refused(Refused, Refusal),
+    /// The request of this number offers another protocol, and is not answered yet.
+    Upgrade(u64),
 }
 
 /// How long a half-closed client waits for its response until it is found out whether it is still there, ms.
@@ -64,9 +92,9 @@ pub(crate) enum Refused {
 #[derive(Debug)]
 pub(crate) struct Control {
     verdict: Cell<Verdict>,
+    input: Cell<Input>,
+    barrier: Cell<Barrier>,
     waker: RefCell<Option<Waker>>,
-    /// Reset when closed, so that nothing is sent any more.
-    pub(crate) reset: Cell<bool>,
     /// Requests in flight.
     pub(crate) open: Cell<u32>,
     /// Tick of the last beginning or end of a request, or of the accept.
@@ -75,20 +103,10 @@ pub(crate) struct Control {
     pub(crate) wrote: Cell<u32>,
     /// Whether the client's socket has room for what waits for it.
     pub(crate) write_stall: WriteStall,
-    /// Tick since when a header section is incomplete.
-    pub(crate) head_since: Cell<Option<u32>>,
     /// Ticks that the connection may idle.
     pub(crate) idle_ticks: Cell<u32>,
     /// Requests that the service was given.
     pub(crate) requests: Cell<u64>,
-    /// What is refused. Behind it nothing is read, so there is one.
-    refused: Cell<Option<(Refused, Refusal)>>,
-    /// The request of this number offers another protocol, and is not answered yet.
-    pub(crate) offer: Cell<Option<u64>>,
-    /// The client sent too many frames that carry nothing.
-    pub(crate) flooded: Cell<bool>,
-    /// Whether the client still sends, or is there at all.
-    presence: Cell<Presence>,
     /// HTTP/2 requests that the client took back before they were answered.
     pub(crate) cancelled: Cell<u64>,
     /// The latest request that was let through.
@@ -105,19 +123,15 @@ impl Control {
     pub(crate) fn new(flow: Rc<Flow>, tick: u32, idle_ticks: u32) -> Self {
         Self {
             verdict: Cell::new(Verdict::Serve),
+            input: Cell::new(Input::Open),
+            barrier: Cell::new(Barrier::None),
             waker: RefCell::default(),
-            reset: Cell::new(false),
             open: Cell::new(0),
             touched: Cell::new(tick),
             wrote: Cell::new(tick),
             write_stall: WriteStall::default(),
-            head_since: Cell::new(None),
             idle_ticks: Cell::new(idle_ticks),
             requests: Cell::new(0),
-            refused: Cell::new(None),
-            offer: Cell::new(None),
-            flooded: Cell::new(false),
-            presence: Cell::new(Presence::Sending),
             cancelled: Cell::new(0),
             latest: Latest::default(),
             revoked: Cell::new(0),
@@ -139,28 +153,45 @@ impl Control {
         }
     }
 
-    /// The guard refuses something.
+    /// The guard refuses something: nothing behind it is read.
     pub(crate) fn refuse(&self, what: Refused, refusal: Refusal) {
-        self.refused.set(Some((what, refusal)));
+        self.barrier.set(Barrier::Refused(what, refusal));
     }
 
     /// Why this was refused, if it was.
     pub(crate) fn refused(&self, what: Refused) -> Option<Refusal> {
-        self.refused.get().filter(|(refused, _)| *refused == what).map(|(_, refusal)| refusal)
+        match self.barrier.get() {
+            Barrier::Refused(refused, refusal) if refused == what => Some(refusal),
+            _ => None,
+        }
     }
 
-    /// Closes with a reset.
-    pub(crate) fn reset(&self) {
-        self.reset.set(true);
-        self.decide(Verdict::Abort);
+    /// The request of this number offers another protocol: nothing behind it is read until it is answered.
+    pub(crate) fn offer_upgrade(&self, number: u64) {
+        self.barrier.set(Barrier::Upgrade(number));
+    }
+
+    /// Whether the request of this number offers another protocol.
+    pub(crate) fn offers_upgrade(&self, number: u64) -> bool {
+        self.barrier.get() == Barrier::Upgrade(number)
+    }
+
+    /// Whether a request that offers another protocol is not answered yet.
+    pub(crate) fn waits_for_upgrade(&self) -> bool {
+        matches!(self.barrier.get(), Barrier::Upgrade(_))
     }
 
     /// The request of this number is answered in HTTP: if it offered another protocol, the client's socket is read on.
     pub(crate) fn answered(&self, number: u64) {
-        if self.offer.get() == Some(number) {
-            self.offer.set(None);
+        if self.offers_upgrade(number) {
+            self.barrier.set(Barrier::None);
             self.wake();
         }
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(&self) {
+        self.decide(Verdict::Reset);
     }
 
     /// The latest request would not be let through now: closes the connection unless it carries another one that is.
@@ -182,40 +213,66 @@ impl Control {
         }
     }
 
-    /// The client sends no more.
-    pub(crate) fn half_close(&self, tick: u32) {
-        if self.presence.get() == Presence::Sending {
-            self.presence.set(Presence::HalfClosed { since: tick });
+    /// A header section is incomplete at this tick.
+    pub(crate) fn header_section_begun(&self, tick: u32) {
+        if self.input.get() == Input::Open {
+            self.input.set(Input::HeaderSection { since: tick });
         }
     }
 
-    /// Whether it was found out that the client is there still, or is gone: its socket tells which.
+    /// No header section is incomplete any more.
+    pub(crate) fn header_section_ended(&self) {
+        if let Input::HeaderSection { .. } = self.input.get() {
+            self.input.set(Input::Open);
+        }
+    }
+
+    /// Tick since when a header section is incomplete.
+    pub(crate) fn header_section_since(&self) -> Option<u32> {
+        match self.input.get() {
+            Input::HeaderSection { since } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// The client sends no more, as it is seen at this tick.
+    pub(crate) fn half_closed(&self, tick: u32) {
+        if !self.is_half_closed() {
+            self.input.set(Input::HalfClosed { since: tick });
+        }
+    }
+
+    fn is_half_closed(&self) -> bool {
+        matches!(self.input.get(), Input::HalfClosed { .. } | Input::Probed { .. })
+    }
+
+    /// Whether the client was sent something to find out if it is there: its socket tells.
     pub(crate) fn was_probed(&self) -> bool {
-        matches!(self.presence.get(), Presence::Probed { .. })
+        matches!(self.input.get(), Input::Probed { .. })
     }
 
     /// Finds out whether a client that has half-closed its connection is still there, and not only waits: once per request,
     /// as long as that is not answered.
     pub(crate) fn look_for_client(&self, clock: &Clock) {
-        match self.presence.get() {
-            Presence::HalfClosed { since } if clock.over(since, clock.ticks(HALF_CLOSED_MS)) => {
+        match self.input.get() {
+            Input::HalfClosed { since } if clock.over(since, clock.ticks(HALF_CLOSED_MS)) => {
                 if self.interim.probe() {
-                    self.presence.set(Presence::Probed { since, looks: LOOKS });
+                    self.input.set(Input::Probed { since, looks: LOOKS });
                 }
             }
-            Presence::Probed { since, looks: 0 } => self.presence.set(Presence::HalfClosed { since }),
-            Presence::Probed { since, looks } => {
-                self.presence.set(Presence::Probed { since, looks: looks - 1 });
+            Input::Probed { since, looks: 0 } => self.input.set(Input::HalfClosed { since }),
+            Input::Probed { since, looks } => {
+                self.input.set(Input::Probed { since, looks: looks - 1 });
                 self.wake();
             }
-            Presence::Sending | Presence::HalfClosed { .. } => {}
+            Input::Open | Input::HeaderSection { .. } | Input::HalfClosed { .. } => {}
         }
     }
 
     /// A request has ended.
     pub(crate) fn ended(&self) {
         self.open.set(self.open.get() - 1);
-        if self.presence.get() != Presence::Sending {
+        if self.is_half_closed() {
             // The reader tells hyper of the end now.
             self.wake();
         }

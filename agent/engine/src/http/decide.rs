@@ -175,7 +175,7 @@ impl Step<'_> {
 
     /// The fields in the form in which the target gets them; the protocols that it may change to.
     fn canonical(&self, request: &mut Request<Incoming>, number: u64) -> Result<Option<HeaderValue>, Decision> {
-        let offers = self.session.control.offer.get() == Some(number);
+        let offers = self.session.control.offers_upgrade(number);
         let offer = offers.then(|| upgrade::offered(request.headers())).flatten();
         let version = request.version();
         canonical::request(request.headers_mut(), version)

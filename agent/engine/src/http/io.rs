@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     control::{Control, Refused, Verdict},
     frames::{Allowance, Frames},
-    guard::{Bounds, Guard},
+    guard::{Bounds, Guard, Scan},
     refusal::Refusal,
     sections::{self, Malformed, Sections},
 };
@@ -52,14 +52,31 @@ pub(crate) struct ClientIo {
     /// Read and not passed on yet: `ready` bytes that may be, then a head that is not complete.
     held: BytesMut,
     ready: usize,
-    /// What follows the `ready` bytes may have whole heads, too.
-    more: bool,
-    stand_in: &'static [u8],
-    /// A refusal: nothing more is read.
-    refused: bool,
-    ended: bool,
-    lingering: Option<(Pin<Box<Sleep>>, usize)>,
-    shut: bool,
+    input: Input,
+    closing: Closing,
+}
+
+/// Where reading from the client is.
+enum Input {
+    /// What comes is read, and passed on as far as it is complete.
+    Open,
+    /// What is held may have whole heads: it is looked at again in the next turn.
+    Unscanned,
+    /// Nothing more is read. The HTTP library is given these bytes in place of what is refused.
+    Refused { stand_in: &'static [u8] },
+    /// The client sends no more.
+    Ended,
+}
+
+/// Where the end of the connection is.
+enum Closing {
+    Open,
+    /// What the client still sends is thrown away, so many bytes at most.
+    Lingering {
+        until: Pin<Box<Sleep>>,
+        left: usize,
+    },
+    Closed,
 }
 
 enum Reader {
@@ -86,12 +103,8 @@ impl ClientIo {
             turn: Turn::default(),
             held: BytesMut::new(),
             ready: 0,
-            more: false,
-            stand_in: &[],
-            refused: false,
-            ended: false,
-            lingering: None,
-            shut: false,
+            input: Input::Open,
+            closing: Closing::Open,
         }
     }
 
@@ -133,10 +146,30 @@ impl ClientIo {
 
     /// A header section is incomplete, or is not any more.
     fn head(&self, open: bool) {
-        if !open {
-            self.control.head_since.set(None);
-        } else if self.control.head_since.get().is_none() {
-            self.control.head_since.set(Some(self.clock.tick()));
+        if open {
+            self.control.header_section_begun(self.clock.tick());
+        } else {
+            self.control.header_section_ended();
+        }
+    }
+
+    /// Gives what may be passed on; false: there is nothing.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if self.ready > 0 {
+            let count = self.ready.min(buf.remaining());
+            buf.put_slice(&self.held[..count]);
+            self.held.advance(count);
+            self.ready -= count;
+            return true;
+        }
+        match &mut self.input {
+            Input::Refused { stand_in } if !stand_in.is_empty() => {
+                let count = stand_in.len().min(buf.remaining());
+                buf.put_slice(&stand_in[..count]);
+                *stand_in = &stand_in[count..];
+                true
+            }
+            _ => false,
         }
     }
 
@@ -166,29 +199,19 @@ impl ClientIo {
         http2.allowance.earn(http2.written.seen());
         // guard: control-frames
         if !http2.allowance.spend(seen, &self.clock) {
-            self.control.flooded.set(true);
+            self.control.decide(Verdict::Flooded);
         }
     }
 
     fn poll_http2(&mut self, http2: &mut Http2, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.control.flooded.get() {
+            if self.control.verdict() == Verdict::Flooded {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
-            if self.ready > 0 {
-                let count = self.ready.min(buf.remaining());
-                buf.put_slice(&self.held[..count]);
-                self.held.advance(count);
-                self.ready -= count;
+            if self.give(buf) {
                 return Poll::Ready(Ok(()));
             }
-            if !self.stand_in.is_empty() {
-                let count = self.stand_in.len().min(buf.remaining());
-                buf.put_slice(&self.stand_in[..count]);
-                self.stand_in = &self.stand_in[count..];
-                return Poll::Ready(Ok(()));
-            }
-            if self.refused {
+            if let Input::Refused { .. } = self.input {
                 // The library ends the connection.
                 return Poll::Pending;
             }
@@ -230,10 +253,9 @@ impl ClientIo {
     /// What the reader of header sections found, after what it accepted was taken out of `held` or is `ready`.
     fn sectioned(&mut self, sound: Result<(), Malformed>) {
         if sound.is_err() {
-            self.refused = true;
             self.head(false);
             self.held.truncate(self.ready);
-            self.stand_in = sections::STAND_IN;
+            self.input = Input::Refused { stand_in: sections::STAND_IN };
         }
     }
 
@@ -252,21 +274,21 @@ impl ClientIo {
         let before = guard.heads();
         let scan = guard.scan(&self.held[self.ready..]);
         self.ready += scan.accepted;
-        self.more = scan.more;
-        self.scanned(guard, before, scan.refused);
+        self.scanned(guard, before, &scan);
     }
 
     /// What the guard found, after what it accepted was taken out of `held` or is `ready`.
-    fn scanned(&mut self, guard: &Guard, heads_before: u64, refused: Option<Refusal>) {
+    fn scanned(&mut self, guard: &Guard, heads_before: u64, scan: &Scan) {
         let heads = usize::try_from(guard.heads() - heads_before).unwrap_or(usize::MAX);
         self.turn.spend(0, heads.saturating_mul(turn::REQUEST));
-        match refused {
+        self.input = if scan.more { Input::Unscanned } else { Input::Open };
+        match scan.refused {
             Some(refusal) => self.refuse(guard, refusal),
             None if guard.offered() => {
                 self.head(false);
-                self.control.offer.set(Some(guard.heads() - 1));
+                self.control.offer_upgrade(guard.heads() - 1);
             }
-            None => self.head(self.held.len() > self.ready && !self.more),
+            None => self.head(self.held.len() > self.ready && !scan.more),
         }
     }
 
@@ -276,7 +298,7 @@ impl ClientIo {
         while self.held.len() < PIECE {
             if ready!(self.poll_more(cx))? == 0 {
                 // Who wanted another protocol and sends no more wants nothing more.
-                self.ended = true;
+                self.input = Input::Ended;
                 return Poll::Ready(Ok(()));
             }
         }
@@ -296,23 +318,20 @@ impl ClientIo {
 
     /// Nothing more is read. A refused head is answered in its turn, a refused body ends the request that has it.
     fn refuse(&mut self, guard: &Guard, refusal: Refusal) {
-        self.refused = true;
         self.head(false);
         self.held.truncate(self.ready);
-        if guard.in_head() {
-            self.control.refuse(Refused::Request(guard.heads()), refusal);
-            self.stand_in = STAND_IN;
-        } else {
-            self.control.refuse(Refused::Body, refusal);
-        }
+        let (what, stand_in): (_, &[u8]) =
+            if guard.in_head() { (Refused::Request(guard.heads()), STAND_IN) } else { (Refused::Body, &[]) };
+        self.control.refuse(what, refusal);
+        self.input = Input::Refused { stand_in };
     }
 
     /// The client sends no more. What it sent before is answered (RFC 9112, 9.6), so hyper, which would let go of a request
     /// whose client is gone, hears of it only between requests, or where bytes are missing. A client that is gone altogether
     /// is noticed by what it is sent.
     fn poll_end(&mut self, guard: &Guard) -> Poll<io::Result<()>> {
-        self.ended = true;
-        self.control.half_close(self.clock.tick());
+        self.input = Input::Ended;
+        self.control.half_closed(self.clock.tick());
         let waits = self.control.open.get() > 0 || guard.heads() > self.control.requests.get();
         let whole = guard.in_head() && !guard.offered();
         if !(waits && whole) {
@@ -327,41 +346,30 @@ impl ClientIo {
 
     fn poll_guarded(&mut self, guard: &mut Guard, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.ready > 0 {
-                let count = self.ready.min(buf.remaining());
-                buf.put_slice(&self.held[..count]);
-                self.held.advance(count);
-                self.ready -= count;
+            if self.give(buf) {
                 return Poll::Ready(Ok(()));
             }
             if self.control.refused(Refused::Body).is_some() {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
-            if !self.stand_in.is_empty() {
-                let count = self.stand_in.len().min(buf.remaining());
-                buf.put_slice(&self.stand_in[..count]);
-                self.stand_in = &self.stand_in[count..];
-                return Poll::Ready(Ok(()));
-            }
             if guard.offered() {
-                if self.control.offer.get().is_some() {
+                if self.control.waits_for_upgrade() {
                     return self.poll_offered(cx);
                 }
                 guard.go_on();
                 self.rescan(guard);
                 continue;
             }
-            if self.refused {
+            match self.input {
+                Input::Open => {}
+                Input::Unscanned => {
+                    ready!(self.turn.poll(cx));
+                    self.rescan(guard);
+                    continue;
+                }
                 // The service wakes the connection with its answer, and hyper closes then.
-                return Poll::Pending;
-            }
-            if self.more {
-                ready!(self.turn.poll(cx));
-                self.rescan(guard);
-                continue;
-            }
-            if self.ended {
-                return self.poll_end(guard);
+                Input::Refused { .. } => return Poll::Pending,
+                Input::Ended => return self.poll_end(guard),
             }
             if self.control.verdict() == Verdict::HeaderTimeout && guard.in_head() && !self.held.is_empty() {
                 self.refuse(guard, Refusal::HeaderTimeout);
@@ -384,8 +392,7 @@ impl ClientIo {
             let scan = guard.scan(new);
             self.held.extend_from_slice(&new[scan.accepted..]);
             buf.set_filled(before + scan.accepted);
-            self.more = scan.more;
-            self.scanned(guard, heads, scan.refused);
+            self.scanned(guard, heads, &scan);
             if scan.accepted > 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -433,12 +440,28 @@ impl ClientIo {
 
     /// Whether the client may be sending something that nobody will read.
     fn unread(&self) -> bool {
-        !self.ended
-            && match &self.reader {
-                Reader::Http1(guard) => self.refused || !guard.in_head() || !self.held.is_empty(),
-                Reader::Http2(_) => self.refused,
-                Reader::Unknown => false,
+        match (&self.input, &self.reader) {
+            (Input::Ended, _) | (_, Reader::Unknown) => false,
+            (Input::Refused { .. }, _) => true,
+            (_, Reader::Http1(guard)) => !guard.in_head() || !self.held.is_empty(),
+            (_, Reader::Http2(_)) => false,
+        }
+    }
+
+    /// Throws away what the client still sends, for a while.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Closing::Lingering { until, left } = &mut self.closing else { return Poll::Ready(()) };
+        let mut room = [0; PIECE];
+        loop {
+            let mut buf = ReadBuf::new(&mut room);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && *left >= buf.filled().len() => {
+                    *left -= buf.filled().len();
+                }
+                Poll::Pending => return until.as_mut().poll(cx),
+                Poll::Ready(_) => return Poll::Ready(()),
             }
+        }
     }
 }
 
@@ -502,36 +525,24 @@ impl AsyncWrite for ClientIo {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.shut {
-            return Poll::Ready(Ok(()));
-        }
-        if this.lingering.is_none() {
+        if let Closing::Open = this.closing {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.unread() {
-                this.shut = true;
-                return Poll::Ready(Ok(()));
-            }
+            this.closing = if this.unread() {
+                Closing::Lingering { until: Box::pin(tokio::time::sleep(LINGER)), left: LINGER_BYTES }
+            } else {
+                Closing::Closed
+            };
         }
-        let (sleep, left) = this.lingering.get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), LINGER_BYTES));
-        let mut room = [0; PIECE];
-        loop {
-            let mut buf = ReadBuf::new(&mut room);
-            match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() && *left >= buf.filled().len() => {
-                    *left -= buf.filled().len();
-                    continue;
-                }
-                Poll::Pending => ready!(sleep.as_mut().poll(cx)),
-                Poll::Ready(_) => {}
-            }
-            this.shut = true;
-            return Poll::Ready(Ok(()));
-        }
+        ready!(this.poll_linger(cx));
+        this.closing = Closing::Closed;
+        Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
-        self.stream.reset_on_drop(self.control.reset.get());
+        if self.control.verdict().resets() {
+            self.stream.reset_on_drop(true);
+        }
     }
 }

@@ -21,12 +21,7 @@ use http::{
 };
 use tokio::sync::oneshot;
 
-use super::{
-    body::Finish,
-    control::{Control, Verdict},
-    io::ClientIo,
-    target_io::Socket,
-};
+use super::{body::Finish, control::Control, io::ClientIo, target_io::Socket};
 use crate::copy::{Copier, End, Way};
 
 /// After so long without a byte the kernel asks a peer whether it is still there; only a peer that is not is closed.
@@ -68,7 +63,7 @@ fn items<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<I
 pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, copier: &Copier, control: &Rc<Control>) {
     let Upgrade { target, finish } = upgrade;
     let flight = Rc::clone(&finish.flight);
-    control.reset.set(true);
+    client.stream().reset_on_drop(true);
     let mut early = client.take_held();
     if !parsed.is_empty() {
         early = [parsed, early].concat().into();
@@ -87,11 +82,11 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
         };
         let copied = copier.both(ends.0, ends.1, &moved).await;
         target.stream().reset_on_drop(copied.is_err());
-        control.reset.set(copied.is_err());
+        client.stream().reset_on_drop(copied.is_err());
     });
     poll_fn(|cx| {
         control.park(cx);
-        if control.verdict() == Verdict::Abort { Poll::Ready(()) } else { joined.as_mut().poll(cx) }
+        if control.verdict().closes() { Poll::Ready(()) } else { joined.as_mut().poll(cx) }
     })
     .await;
     drop(finish);
