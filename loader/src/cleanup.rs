@@ -6,10 +6,10 @@ use std::path::Path;
 
 use brattice_abi as abi;
 
-use crate::aside::aside;
 use crate::links::Link;
 use crate::netlink::route::RouteType;
 use crate::netlink::{Family, Socket, link};
+use crate::own_thread::on_own_thread;
 use crate::pins::{self, Pins};
 use crate::preflight::TRACE_TABLE;
 use crate::{Error, Hook, Result, device, filters, interfaces, nft, routes, rules};
@@ -22,7 +22,7 @@ use crate::{Error, Hook, Result, device, filters, interfaces, nft, routes, rules
 /// [`Error::InUse`] while an agent runs; whatever the kernel refuses. It may be run again after any error.
 pub async fn run(bpffs: &Path) -> Result<Vec<String>> {
     let bpffs = bpffs.to_owned();
-    aside("cleanup", move || all(&bpffs)).await
+    on_own_thread("cleanup", move || all(&bpffs)).await
 }
 
 /// See [`run`].

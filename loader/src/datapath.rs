@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
-use crate::aside::aside;
 use crate::debug_log::DebugLog;
 use crate::events::Events;
 use crate::hook::Hook;
@@ -18,9 +17,10 @@ use crate::namespace::{self, Namespace};
 use crate::netlink::{Family, Socket, link};
 use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
+use crate::own_thread::on_own_thread;
 use crate::pins::{Lock, Pins};
 use crate::sys;
-use crate::{Error, Result, adopt, astray, cgroups, device, nft, preflight, probe, replace, routes, rules};
+use crate::{Error, Result, adopt, cgroups, detours, device, nft, preflight, probe, replace, routes, rules};
 
 mod attaching;
 mod footprint;
@@ -88,8 +88,8 @@ struct State {
     aliases: Option<BTreeSet<IpAddr>>,
     /// What [`Datapath::start`] did, in order.
     steps: Vec<&'static str>,
-    /// What was mended and not told yet, because something else could not be.
-    mended: Vec<&'static str>,
+    /// What was repaired and not told yet, because something else could not be.
+    repaired: Vec<&'static str>,
     /// Keeps other agents out of the pin directory.
     lock: Option<Lock>,
 }
@@ -113,7 +113,7 @@ impl Datapath {
     /// # Errors
     /// As for [`Self::start`].
     pub async fn start_with(options: Options, hook: Hook) -> Result<Self> {
-        aside("start", move || Inner::start(options, hook)).await.map(|inner| {
+        on_own_thread("start", move || Inner::start(options, hook)).await.map(|inner| {
             let inner = Arc::new(inner);
             Self { maps: inner.maps.clone(), inner }
         })
@@ -149,7 +149,7 @@ impl Datapath {
     /// [`Error::NoInterface`]; whatever the kernel refuses.
     pub async fn attach(&self, ifindex: u32) -> Result<()> {
         let inner = Arc::clone(&self.inner);
-        aside("attach", move || inner.attach(ifindex)).await
+        on_own_thread("attach", move || inner.attach(ifindex)).await
     }
 
     /// Detaches it; also if the interface is gone or nothing was attached.
@@ -158,7 +158,7 @@ impl Datapath {
     /// When the pin cannot be removed.
     pub async fn detach(&self, ifindex: u32) -> Result<()> {
         let inner = Arc::clone(&self.inner);
-        aside("detach", move || inner.detach(ifindex)).await
+        on_own_thread("detach", move || inner.detach(ifindex)).await
     }
 
     /// What is attached, asked from the kernel; without links whose interface is gone, and without a probe's, which are
@@ -192,7 +192,7 @@ impl Datapath {
     /// An MTU out of range; whatever the kernel refuses.
     pub async fn set_mtu(&self, mtu: u32) -> Result<()> {
         let inner = Arc::clone(&self.inner);
-        aside("set-mtu", move || inner.set_mtu(mtu)).await
+        on_own_thread("set-mtu", move || inner.set_mtu(mtu)).await
     }
 
     /// Makes these, the aliases of processes of the host, addresses of `brattice0`, and no others.
@@ -201,7 +201,7 @@ impl Datapath {
     /// Whatever the kernel refuses.
     pub async fn set_host_aliases(&self, aliases: BTreeSet<IpAddr>) -> Result<()> {
         let inner = Arc::clone(&self.inner);
-        aside("set-host-aliases", move || inner.set_host_aliases(aliases)).await
+        on_own_thread("set-host-aliases", move || inner.set_host_aliases(aliases)).await
     }
 
     /// Aliases that are addresses of `brattice0` now.
@@ -214,15 +214,15 @@ impl Datapath {
     }
 
     /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
-    /// `rules`, `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `host-aliases`, `pins`; the names of what was mended. `workload_ingress` stands for a link whose
+    /// `rules`, `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `host-aliases`, `pins`; the names of what was repaired. `workload_ingress` stands for a link whose
     /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
-    /// Whatever the kernel refuses. Pins and table that cannot be written do not keep the rest from being mended; what was
-    /// mended is told by the next call that succeeds.
+    /// Whatever the kernel refuses. Pins and table that cannot be written do not keep the rest from being repaired; what was
+    /// repaired is told by the next call that succeeds.
     pub async fn repair(&self) -> Result<Vec<&'static str>> {
         let inner = Arc::clone(&self.inner);
-        aside("repair", move || inner.establish(&mut inner.state(), Purpose::Repair)).await
+        on_own_thread("repair", move || inner.establish(&mut inner.state(), Purpose::Repair)).await
     }
 
     /// As [`Self::repair`], without a look at the nftables table, which takes a process of its own: for changes of anything else,
@@ -232,7 +232,7 @@ impl Datapath {
     /// As for [`Self::repair`].
     pub async fn repair_except_table(&self) -> Result<Vec<&'static str>> {
         let inner = Arc::clone(&self.inner);
-        aside("repair", move || inner.establish(&mut inner.state(), Purpose::RepairExceptTable)).await
+        on_own_thread("repair", move || inner.establish(&mut inner.state(), Purpose::RepairExceptTable)).await
     }
 
     /// What goes to aliases and VIPs by another way than ours, by whose rule or route, and what to do, a line each: the kernel
@@ -240,9 +240,9 @@ impl Datapath {
     ///
     /// # Errors
     /// When the kernel refuses to list routes.
-    pub fn astray(&self) -> Result<Vec<String>> {
+    pub fn detours(&self) -> Result<Vec<String>> {
         let brattice0 = self.device()?.0;
-        astray::astray(&mut routing()?, &self.inner.options, self.inner.serves_ipv6().is_some(), brattice0)
+        detours::detours(&mut routing()?, &self.inner.options, self.inner.serves_ipv6().is_some(), brattice0)
     }
 
     /// Whether every program is attached where it should be. No event tells when somebody detaches a link by force, so this
@@ -372,7 +372,7 @@ impl Inner {
         let mut socket = routing()?;
         let pins = self.repin(state);
         match &pins {
-            Ok(true) => state.mended.push("pins"),
+            Ok(true) => state.repaired.push("pins"),
             Ok(false) => {}
             Err(_) if serving => {}
             Err(_) => return pins.map(|_| Vec::new()),
@@ -380,62 +380,62 @@ impl Inner {
         let there = device::find(&mut socket)?;
         let mut configured = self.configure(there.map(|d| (d.ifindex, d.mac)))?;
         if self.ensure_listener(state)? {
-            state.mended.push("vip_listener");
+            state.repaired.push("vip_listener");
         }
         let hosts = cgroups::ensure(&self.programs.hosts, &mut state.hosts, &self.pins);
         match &hosts {
-            Ok(true) => state.mended.push("host"),
+            Ok(true) => state.repaired.push("host"),
             Ok(false) => {}
             Err(_) if serving => {}
             Err(_) => return hosts.map(|_| Vec::new()),
         }
         let (device, made) = device::ensure(&mut socket)?;
         if made {
-            state.mended.push("brattice0");
+            state.repaired.push("brattice0");
         }
         if device.mtu < state.mtu {
             device::raise_mtu(&mut socket, &device, state.mtu)?;
         }
         if self.give_aliases(state, &mut socket, &device)? {
-            state.mended.push("host-aliases");
+            state.repaired.push("host-aliases");
         }
         configured |= self.configure(Some((device.ifindex, device.mac)))?;
         if configured {
-            state.mended.push("config");
+            state.repaired.push("config");
         }
         let table = if purpose == Purpose::RepairExceptTable { Ok(false) } else { nft::ensure(&self.options) };
         match &table {
-            Ok(true) => state.mended.push("nft"),
+            Ok(true) => state.repaired.push("nft"),
             Ok(false) => {}
             Err(_) if serving => {}
             Err(_) => return table.map(|_| Vec::new()),
         }
         if self.ensure_egress(state, device.ifindex)? {
-            state.mended.push("workload_egress");
+            state.repaired.push("workload_egress");
         }
         // The rules first: they change nothing where there is no route yet.
         if rules::ensure(&mut socket, &self.ranges())? {
-            state.mended.push("rules");
+            state.repaired.push("rules");
         }
         if routes::ensure(&mut socket, &routes::alias(self.options.alias.into(), device.ifindex, state.mtu))? {
-            state.mended.push("alias-route");
+            state.repaired.push("alias-route");
         }
         let loopback = routes::loopback(&mut socket)?;
         if routes::ensure(&mut socket, &routes::vip(self.options.vip.into(), loopback))? {
-            state.mended.push("vip-route");
+            state.repaired.push("vip-route");
         }
         if let Some(ipv6) = self.serves_ipv6() {
             if routes::ensure(&mut socket, &routes::alias(ipv6.alias.into(), device.ifindex, state.mtu))? {
-                state.mended.push("alias-route-ipv6");
+                state.repaired.push("alias-route-ipv6");
             }
             if routes::ensure(&mut socket, &routes::vip(ipv6.vip.into(), loopback))? {
-                state.mended.push("vip-route-ipv6");
+                state.repaired.push("vip-route-ipv6");
             }
         }
         if self.ensure_workloads(state)? {
-            state.mended.push("workload_ingress");
+            state.repaired.push("workload_ingress");
         }
-        pins.and(table).and(hosts).map(|_| std::mem::take(&mut state.mended))
+        pins.and(table).and(hosts).map(|_| std::mem::take(&mut state.repaired))
     }
 
     /// All ranges that have routes now.

@@ -6,13 +6,12 @@
 
 mod adopt;
 pub mod announce;
-mod aside;
-mod astray;
 pub mod cgroups;
 pub mod cleanup;
 pub mod coexistence;
 mod datapath;
 mod debug_log;
+mod detours;
 pub mod device;
 mod error;
 mod events;
@@ -27,6 +26,7 @@ mod netlink;
 mod nft;
 mod object;
 mod options;
+mod own_thread;
 mod pin_watch;
 mod pins;
 pub mod preflight;

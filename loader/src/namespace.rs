@@ -43,6 +43,11 @@ impl AsFd for Namespace {
 }
 
 impl Namespace {
+    /// The inode, as links tell it.
+    pub(crate) fn link_inode(&self) -> u32 {
+        self.inode.try_into().expect("the kernel numbers namespaces by 32 bits")
+    }
+
     /// A routing socket inside; made on a thread that enters the namespace and ends, so that no other work lands there.
     pub(crate) fn socket(&self) -> io::Result<Socket> {
         let file = self.file.try_clone()?;

@@ -4,7 +4,7 @@
 //! default route of its own, and into `main` the kernel writes what router advertisements tell, which everybody on a link may
 //! send: a workload would take others' aliases by a longer prefix. Where the table `local` is not asked first, see
 //! [`crate::rules`]. (Of IPv4, `local` and `main` are one trie while there is no rule but the kernel's own: a longer prefix in
-//! `main` counts then. [`crate::astray`] tells.)
+//! `main` counts then. [`crate::detours`] tells.)
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -314,7 +314,7 @@ pub struct ProbeView {
     pub to_workload: Option<String>,
     /// The same over IPv6; absent: the node does none now.
     pub ipv6: Option<LegsView>,
-    /// What ate the packets.
+    /// What dropped the packets.
     pub culprits: Vec<CulpritView>,
     /// What else is known, where no culprit was caught.
     pub hints: Vec<String>,

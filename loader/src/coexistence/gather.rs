@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::detectors;
 use super::facts::{Chain, Device, Facts};
-use crate::aside::aside;
 use crate::netlink::{Family, Socket, route, rule};
+use crate::own_thread::on_own_thread;
 use crate::{Error, Result, cgroups, interfaces, namespace, nft, sys};
 
 /// Most processes looked at.
@@ -27,7 +27,7 @@ const CGROUP_HOOKS: [u32; 6] = [0, 1, 10, 11, 14, 15];
 /// When the kernel refuses to list interfaces or routes. What else cannot be read is told in the facts.
 pub async fn gather(root: &Path) -> Result<Facts> {
     let root = root.to_owned();
-    aside("coexistence", move || read(&root)).await
+    on_own_thread("coexistence", move || read(&root)).await
 }
 
 fn read(root: &Path) -> Result<Facts> {

@@ -14,7 +14,7 @@ use crate::{Error, Result, cgroups, pins};
 impl Inner {
     pub(super) fn ensure_listener(&self, state: &mut State) -> Result<bool> {
         let id = self.programs.listener.id;
-        let inode = u32::try_from(self.namespace.inode).unwrap_or(0);
+        let inode = self.namespace.link_inode();
         let target = Target::Netns { inode };
         if live(state.listener.as_ref(), id, target)? {
             return Ok(false);
@@ -144,7 +144,7 @@ impl Inner {
     pub(super) fn whole(&self) -> Result<bool> {
         let state = self.state();
         let device = self.maps.config().get(&0)?.unwrap_or_default().brattice0;
-        let inode = u32::try_from(self.namespace.inode).unwrap_or(0);
+        let inode = self.namespace.link_inode();
         let egress = Target::Interface { ifindex: device, side: Side::Egress };
         if !live(state.listener.as_ref(), self.programs.listener.id, Target::Netns { inode })?
             || !live(state.egress.as_ref(), self.programs.egress.id, egress)?

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::programs::{self, Program, cni_of};
-use crate::aside::aside;
 use crate::namespace::{self, Namespace};
 use crate::netlink::address::{self, InterfaceAddress};
 use crate::netlink::link::{self, Link};
 use crate::netlink::route::{self, Route, RouteType};
 use crate::netlink::{Family, Socket};
+use crate::own_thread::on_own_thread;
 use crate::{Error, Result, device};
 
 /// An interface of this network namespace.
@@ -90,7 +90,7 @@ struct Inside {
 /// # Errors
 /// When the kernel refuses to list this namespace's own interfaces, routes or eBPF programs.
 pub async fn inventory() -> Result<Vec<Interface>> {
-    aside("inventory", list).await
+    on_own_thread("inventory", list).await
 }
 
 /// See [`inventory`].

@@ -19,12 +19,12 @@ use nix::sys::socket::{
 use super::dropping_chains;
 use super::elsewhere::Elsewhere;
 use super::trace::{Culprit, Trace};
-use crate::aside::aside;
 use crate::interfaces::PROBE_PREFIX;
 use crate::netlink::address::NewAddress;
 use crate::netlink::link::{self, VethPair};
 use crate::netlink::route::{NewRoute, RouteType, TABLE_MAIN};
 use crate::netlink::{Family, Socket};
+use crate::own_thread::on_own_thread;
 use crate::{Datapath, Error, Ipv6, Maps, Options, Result, cleanup, device, ipv6, sockets};
 
 /// Address of the probe's workload (TEST-NET-1, RFC 5737).
@@ -56,7 +56,7 @@ pub struct Report {
     pub to_vip6: Option<Leg>,
     /// As `to_workload`, likewise.
     pub to_workload6: Option<Leg>,
-    /// What ate the packets, with the commands that mend it.
+    /// What dropped the packets, with the commands that mend it.
     pub culprits: Vec<Culprit>,
     /// Where no culprit was caught in the act: what else is known.
     pub hints: Vec<String>,
@@ -77,7 +77,7 @@ impl Report {
 /// When the probe cannot be set up. Packets that do not arrive are no error but the report.
 pub async fn probe(datapath: &Datapath) -> Result<Report> {
     let datapath = datapath.share();
-    aside("probe", move || run(&datapath)).await
+    on_own_thread("probe", move || run(&datapath)).await
 }
 
 /// Probes without an agent: through the data path that is pinned, or one that is started for it and cleaned up after.
@@ -312,7 +312,7 @@ fn as_engine(uid: u32, source: IpAddr, target: SocketAddr) -> Result<()> {
         Err(Errno::EINPROGRESS) => {}
         Err(error) => return Err(failed(error)),
     }
-    let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    let timeout = PollTimeout::try_from(PATIENCE).expect("some seconds");
     let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     if poll(&mut waiting, timeout).map_err(failed)? == 0 {
         return Err(failed(Errno::ETIMEDOUT));
@@ -336,7 +336,7 @@ fn dropped(before: &[(u32, u64)], after: &[(u32, u64)]) -> Vec<String> {
         .collect()
 }
 
-/// Both directions of a family; what ate the packets goes into the report.
+/// Both directions of a family; what dropped the packets goes into the report.
 fn family(datapath: &Datapath, addresses: Addresses, report: &mut Report) -> Result<(Leg, Leg)> {
     let setup = Setup::new(datapath, addresses)?;
     let legs = (setup.to_vip()?, setup.to_workload()?);
@@ -383,7 +383,7 @@ fn run(datapath: &Datapath) -> Result<Report> {
     if report.passed() {
         return Ok(report);
     }
-    report.hints.extend(datapath.astray()?);
+    report.hints.extend(datapath.detours()?);
     if report.culprits.is_empty() {
         for chain in dropping_chains()? {
             report.hints.push(format!(

@@ -3,9 +3,9 @@
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value;
 
-use crate::aside::aside;
 use crate::netlink::route;
 use crate::netlink::{Family, Socket};
+use crate::own_thread::on_own_thread;
 use crate::{Error, Result, interfaces, nft, routes};
 
 /// A collision of one of our ranges.
@@ -31,7 +31,7 @@ pub struct Overlap {
 /// When the kernel refuses to list.
 pub async fn overlaps(ranges: &[(&'static str, IpNet)], cidrs: &[(String, IpNet)]) -> Result<Vec<Overlap>> {
     let (ranges, cidrs) = (ranges.to_vec(), cidrs.to_vec());
-    aside("overlaps", move || {
+    on_own_thread("overlaps", move || {
         let occupied = occupied(&cidrs)?;
         Ok(ranges.into_iter().flat_map(|(pool, range)| against(pool, range, &occupied)).collect())
     })
@@ -48,7 +48,7 @@ pub async fn free_range(
     cidrs: &[(String, IpNet)],
 ) -> Result<Option<Ipv4Net>> {
     let (candidates, cidrs) = (candidates.to_vec(), cidrs.to_vec());
-    aside("free-range", move || {
+    on_own_thread("free-range", move || {
         let occupied = occupied(&cidrs)?;
         let free = |range: &Ipv4Net| !against(pool, IpNet::V4(*range), &occupied).iter().any(|o| o.serious);
         Ok(candidates.into_iter().find(free))

@@ -6,10 +6,10 @@ use aya::programs::LinkOrder;
 use brattice_loader::{Datapath, Error, cleanup};
 
 use crate::foreign::{Foreign, attached};
-use crate::room::{Room, ifindex, room, sh, tree, try_sh};
+use crate::testbed::{Testbed, ifindex, sh, testbed, tree, try_sh};
 
 /// What this namespace and pin directory hold.
-fn state(room: &Room) -> Vec<String> {
+fn state(testbed: &Testbed) -> Vec<String> {
     [
         "ip -o address show",
         "ip -4 route show table all",
@@ -25,7 +25,7 @@ fn state(room: &Room) -> Vec<String> {
     ]
     .iter()
     .map(|command| sh(command))
-    .chain([format!("{:#?}", tree(&room.bpffs)), tcx()])
+    .chain([format!("{:#?}", tree(&testbed.bpffs)), tcx()])
     .collect()
 }
 
@@ -42,8 +42,8 @@ fn same(before: &[String], after: &[String]) {
 }
 
 /// One of each kind that is not ours, some of it close to ours.
-fn foreign(room: &Room) -> (String, Foreign) {
-    let netns = room.workload("v0", "10.0.0.10/24");
+fn foreign(testbed: &Testbed) -> (String, Foreign) {
+    let netns = testbed.workload("v0", "10.0.0.10/24");
     sh("ip address add 10.0.0.1/24 dev v0");
     sh("ip link add brattice9 type veth peer name brattice8");
     sh("ip link set brattice9 group 187 up");
@@ -54,31 +54,31 @@ fn foreign(room: &Room) -> (String, Foreign) {
     sh("nft add table inet brattice_not && nft add table ip filter && \
         nft 'add chain ip filter in { type filter hook input priority 0 ; }' && nft add rule ip filter in iifname lo accept");
     sh("sysctl -w net.ipv4.ip_forward=1 >/dev/null");
-    sh(&format!("mkdir -p {}", room.bpffs.display()));
+    sh(&format!("mkdir -p {}", testbed.bpffs.display()));
     // The kernel looks for duplicates of v0's own IPv6 address; only then does nothing change by itself.
     let since = Instant::now();
     while !sh("ip -6 -o address show tentative").is_empty() {
         assert!(since.elapsed() < Duration::from_secs(10), "an address stays tentative");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let program = Foreign::attach("v0", LinkOrder::first(), &room.bpffs.join("theirs"));
+    let program = Foreign::attach("v0", LinkOrder::first(), &testbed.bpffs.join("theirs"));
     (netns, program)
 }
 
 #[test]
 fn cleanup_leaves_the_node_as_it_was() {
-    room(async |room: Room| {
-        let _foreign = foreign(&room);
-        let before = state(&room);
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let _foreign = foreign(&testbed);
+        let before = state(&testbed);
+        let datapath = testbed.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
         datapath.set_mtu(9000).await.unwrap();
         let programs: Vec<u32> = datapath.attached().unwrap().iter().map(|a| a.program_id).collect();
         assert_eq!(programs.len(), 9);
         // While an agent runs it would put everything back.
-        assert!(matches!(cleanup::run(&room.bpffs).await, Err(Error::InUse { .. })));
+        assert!(matches!(cleanup::run(&testbed.bpffs).await, Err(Error::InUse { .. })));
         drop(datapath);
-        let removed = cleanup::run(&room.bpffs).await.unwrap();
+        let removed = cleanup::run(&testbed.bpffs).await.unwrap();
         // Filters stand in for links where there is no TCX.
         let removed: Vec<String> = removed.into_iter().map(|line| line.replace("filter ", "link ")).collect();
         for wanted in [
@@ -97,7 +97,7 @@ fn cleanup_leaves_the_node_as_it_was() {
             "{removed:#?}"
         );
         assert!(at("device") < at("link vip_listener"), "{removed:#?}");
-        same(&before, &state(&room));
+        same(&before, &state(&testbed));
         for id in programs {
             // The kernel frees programs a moment after their last reference.
             let gone = (0..200).any(|_| {
@@ -106,58 +106,58 @@ fn cleanup_leaves_the_node_as_it_was() {
             });
             assert!(gone, "program {id} is still in the kernel");
         }
-        assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
-        same(&before, &state(&room));
+        assert_eq!(cleanup::run(&testbed.bpffs).await.unwrap(), Vec::<String>::new());
+        same(&before, &state(&testbed));
     });
 }
 
 #[test]
 fn cleanup_of_nothing_removes_nothing() {
-    room(async |room: Room| {
-        let before = state(&room);
-        assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
-        assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
-        same(&before, &state(&room));
+    testbed(async |testbed: Testbed| {
+        let before = state(&testbed);
+        assert_eq!(cleanup::run(&testbed.bpffs).await.unwrap(), Vec::<String>::new());
+        assert_eq!(cleanup::run(&testbed.bpffs).await.unwrap(), Vec::<String>::new());
+        same(&before, &state(&testbed));
     });
 }
 
 #[test]
 fn cleanup_of_half_a_data_path() {
-    room(async |room: Room| {
-        let before = state(&room);
+    testbed(async |testbed: Testbed| {
+        let before = state(&testbed);
         for damage in [
             // Pins alone; everything but pins; a start that failed; pieces.
             "ip link delete brattice0; nft delete table inet brattice; ip route del local 169.254.64.0/20 dev lo"
                 .to_owned(),
-            format!("rm -r {}/v5", room.bpffs.display()),
-            format!("rm {}/v5/links/* {}/v5/programs/*", room.bpffs.display(), room.bpffs.display()),
+            format!("rm -r {}/v5", testbed.bpffs.display()),
+            format!("rm {}/v5/links/* {}/v5/programs/*", testbed.bpffs.display(), testbed.bpffs.display()),
             "ip link set brattice0 down".to_owned(),
             "nft delete table inet brattice".to_owned(),
-            format!("rm {0}/v5/links/vip_listener && mkdir {0}/v5/links/x; true", room.bpffs.display()),
+            format!("rm {0}/v5/links/vip_listener && mkdir {0}/v5/links/x; true", testbed.bpffs.display()),
         ] {
-            drop(room.start().await);
+            drop(testbed.start().await);
             sh(&damage);
-            let _ = std::fs::remove_dir(room.bpffs.join("v5/links/x"));
-            cleanup::run(&room.bpffs).await.unwrap();
-            same(&before, &state(&room));
-            assert_eq!(cleanup::run(&room.bpffs).await.unwrap(), Vec::<String>::new());
+            let _ = std::fs::remove_dir(testbed.bpffs.join("v5/links/x"));
+            cleanup::run(&testbed.bpffs).await.unwrap();
+            same(&before, &state(&testbed));
+            assert_eq!(cleanup::run(&testbed.bpffs).await.unwrap(), Vec::<String>::new());
         }
         sh("ip route add local 169.254.64.0/20 dev lo proto static");
-        Datapath::start(room.options()).await.unwrap_err();
-        cleanup::run(&room.bpffs).await.unwrap();
+        Datapath::start(testbed.options()).await.unwrap_err();
+        cleanup::run(&testbed.bpffs).await.unwrap();
         sh("ip route del local 169.254.64.0/20 dev lo proto static");
-        same(&before, &state(&room));
+        same(&before, &state(&testbed));
     });
 }
 
 #[test]
 fn cleanup_is_the_way_out_of_another_schema() {
-    room(async |room: Room| {
-        drop(room.start().await);
-        sh(&format!("mv {0}/v5 {0}/v6", room.bpffs.display()));
-        assert!(matches!(Datapath::start(room.options()).await, Err(Error::UnknownSchema { .. })));
-        cleanup::run(&room.bpffs).await.unwrap();
-        assert!(!room.bpffs.exists());
-        drop(room.start().await);
+    testbed(async |testbed: Testbed| {
+        drop(testbed.start().await);
+        sh(&format!("mv {0}/v5 {0}/v6", testbed.bpffs.display()));
+        assert!(matches!(Datapath::start(testbed.options()).await, Err(Error::UnknownSchema { .. })));
+        cleanup::run(&testbed.bpffs).await.unwrap();
+        assert!(!testbed.bpffs.exists());
+        drop(testbed.start().await);
     });
 }

@@ -2,7 +2,7 @@
 
 use brattice_loader::coexistence::{Verdict, detect, gather};
 
-use crate::room::{Room, room, sh};
+use crate::testbed::{Testbed, sh, testbed};
 
 /// Names of the neighbours that are found below a root, without what this machine runs itself.
 async fn found(root: &std::path::Path) -> Vec<(&'static str, Verdict)> {
@@ -15,7 +15,7 @@ async fn found(root: &std::path::Path) -> Vec<(&'static str, Verdict)> {
 
 #[test]
 fn neighbours_are_recognised_by_their_runtime_files() {
-    room(async |_: Room| {
+    testbed(async |_: Testbed| {
         let root = tempfile::tempdir().unwrap();
         let put = |path: &str| {
             let file = root.path().join(path);
@@ -41,10 +41,10 @@ fn neighbours_are_recognised_by_their_runtime_files() {
 
 #[test]
 fn neighbours_are_recognised_in_the_kernel() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(found(root.path()).await, []);
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         assert_eq!(found(root.path()).await, [], "we are no neighbour");
         drop(datapath);
         sh("ip link add docker0 type bridge && ip link add cali1 type veth peer name p1");

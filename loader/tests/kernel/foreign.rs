@@ -10,7 +10,7 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 
 use brattice_loader::Hook;
 
-use crate::room::{Room, ifindex, inside, room, sh};
+use crate::testbed::{Testbed, ifindex, inside, sh, testbed};
 
 /// The foreign program's name in the kernel: that of a monitor, not of a CNI.
 const NAME: &str = "counter";
@@ -116,15 +116,15 @@ fn map_data(array: &Array<MapData, u64>) -> &MapData {
 
 #[test]
 fn foreign_programs_before_and_after_ours_go_on() {
-    room(async |room: Room| {
-        let netns = room.workload("v0", "10.0.0.10/24");
+    testbed(async |testbed: Testbed| {
+        let netns = testbed.workload("v0", "10.0.0.10/24");
         sh("ip address add 10.0.0.1/24 dev v0");
-        sh(&format!("mkdir -p {}", room.bpffs.display()));
-        let early = Foreign::attach("v0", LinkOrder::first(), &room.bpffs.join("early"));
-        let datapath = room.start().await;
+        sh(&format!("mkdir -p {}", testbed.bpffs.display()));
+        let early = Foreign::attach("v0", LinkOrder::first(), &testbed.bpffs.join("early"));
+        let datapath = testbed.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
-        let before = Foreign::attach("v0", LinkOrder::first(), &room.bpffs.join("before"));
-        let after = Foreign::attach("v0", LinkOrder::last(), &room.bpffs.join("after"));
+        let before = Foreign::attach("v0", LinkOrder::first(), &testbed.bpffs.join("before"));
+        let after = Foreign::attach("v0", LinkOrder::last(), &testbed.bpffs.join("after"));
         let order = |device: &str| -> Vec<u32> { attached(device).into_iter().map(|(id, _)| id).collect() };
         let ours = datapath.attached().unwrap().into_iter().find(|a| a.program == "workload_ingress").unwrap();
         let id = |f: &Foreign| f.program.info().unwrap().id();
@@ -151,12 +151,12 @@ fn foreign_programs_before_and_after_ours_go_on() {
 fn the_inventory_names_everybody_elses_programs_tcx_and_tc() {
     use aya::programs::tc::NlOptions;
     use brattice_loader::interfaces::{Hook, Program, inventory};
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         for device in ["v0", "v1"] {
-            room.workload(device, "10.0.0.10/24");
+            testbed.workload(device, "10.0.0.10/24");
         }
-        sh(&format!("mkdir -p {}", room.bpffs.display()));
-        let datapath = room.start().await;
+        sh(&format!("mkdir -p {}", testbed.bpffs.display()));
+        let datapath = testbed.start().await;
         for device in ["v0", "v1"] {
             datapath.attach(ifindex(device)).await.unwrap();
         }
@@ -164,14 +164,14 @@ fn the_inventory_names_everybody_elses_programs_tcx_and_tc() {
             inventory().await.unwrap().into_iter().find(|i| i.name == device).unwrap().programs
         };
         assert_eq!(programs("v0").await, [], "ours are not foreign");
-        let _foreign = Foreign::attach("v0", LinkOrder::last(), &room.bpffs.join("tcx"));
+        let _foreign = Foreign::attach("v0", LinkOrder::last(), &testbed.bpffs.join("tcx"));
         let named = |hook| Program { hook, name: NAME.into() };
         assert_eq!(programs("v0").await, [named(Hook::TcxIngress)]);
         assert_eq!(programs("v1").await, []);
         // As a tc filter.
         let count = Array::<MapData, u64>::create(1, 0).unwrap();
         let fd = counter(std::os::fd::AsFd::as_fd(map_data(&count).fd()).as_raw_fd());
-        let path = room.bpffs.join("tc");
+        let path = testbed.bpffs.join("tc");
         pin(&fd, &path);
         let mut filter = SchedClassifier::from_pin(&path).unwrap();
         sh("tc qdisc add dev v1 clsact");

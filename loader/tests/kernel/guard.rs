@@ -16,7 +16,7 @@ use nix::sys::time::TimeVal;
 
 use brattice_loader::{Datapath, Options};
 
-use crate::room::{inside, room, sh};
+use crate::testbed::{inside, sh, testbed};
 
 const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 64, 40), 5000);
 const ALIAS: (Ipv4Addr, u16) = (Ipv4Addr::new(100, 127, 0, 5), 4000);
@@ -52,12 +52,12 @@ fn pinged(netns: &str) -> bool {
 /// packets.md vip 70: … of another protocol than TCP and UDP | dropped by the nftables table | the rule's own
 #[test]
 fn packets_from_elsewhere_reach_no_connection() {
-    room(async |room| {
-        let netns = room.workload("v0", "10.0.0.10/24");
+    testbed(async |testbed| {
+        let netns = testbed.workload("v0", "10.0.0.10/24");
         sh("ip address add 10.0.0.1/24 dev v0");
         // Else the kernel's own filter would hide what is shown here; many hosts have it off.
         sh("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.v0.rp_filter=0");
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         let connection = UdpSocket::bind(VIP).unwrap();
         connection.connect(ALIAS).unwrap();
         connection.set_read_timeout(Some(SHORT)).unwrap();
@@ -105,8 +105,8 @@ fn opened(from: Ipv4Addr) -> (Errno, Duration) {
 ///   else its socket would wait, and get the SYN of a workload that calls that VIP | the rule's own
 #[test]
 fn nobody_waits_at_the_address_of_a_service() {
-    room(async |room| {
-        let datapath = room.start().await;
+    testbed(async |testbed| {
+        let datapath = testbed.start().await;
         let (why, after) = opened(VIP.0);
         assert_eq!(why, Errno::ECONNREFUSED);
         assert!(after < Duration::from_millis(100), "{after:?}");
@@ -121,8 +121,8 @@ fn nobody_waits_at_the_address_of_a_service() {
 
 #[test]
 fn a_table_without_its_guards_is_written_anew() {
-    room(async |room| {
-        let datapath = room.start().await;
+    testbed(async |testbed| {
+        let datapath = testbed.start().await;
         // The mark is of this very table: its handles are in it.
         let unmarked = || sh("nft list table inet brattice | grep -v 'as loaded'");
         let whole = unmarked();
@@ -196,11 +196,11 @@ fn too_big(id: u8, about: Ipv4Addr, fragments_of: usize) -> Vec<Vec<u8>> {
 /// The table's bits of an address are right for any length of prefix, and in fragments.
 #[test]
 fn errors_about_aliases_are_dropped_whole_and_in_fragments_with_any_prefix() {
-    room(async |room| {
-        let netns = room.workload("v0", "10.0.0.10/24");
+    testbed(async |testbed| {
+        let netns = testbed.workload("v0", "10.0.0.10/24");
         sh("ip address add 10.0.0.1/24 dev v0");
         let datapath =
-            Datapath::start(Options { alias: "198.18.0.0/15".parse().unwrap(), ..room.options() }).await.unwrap();
+            Datapath::start(Options { alias: "198.18.0.0/15".parse().unwrap(), ..testbed.options() }).await.unwrap();
         let dropped = || {
             let chain = sh("nft list chain inet brattice guard");
             let packets = chain

@@ -7,7 +7,7 @@ use std::time::Duration;
 use brattice_loader::interfaces::{Change, Interface, Watch, inventory};
 use tokio::time::timeout;
 
-use crate::room::{Room, inside, room, sh};
+use crate::testbed::{Testbed, inside, sh, testbed};
 
 async fn find(name: &str) -> Interface {
     inventory().await.unwrap().into_iter().find(|i| i.name == name).unwrap()
@@ -15,8 +15,8 @@ async fn find(name: &str) -> Interface {
 
 #[test]
 fn a_workload_is_seen_with_its_namespace_addresses_and_routes() {
-    room(async |room: Room| {
-        let netns = room.workload("v0", "10.0.0.10/24");
+    testbed(async |testbed: Testbed| {
+        let netns = testbed.workload("v0", "10.0.0.10/24");
         inside(&netns, "ip link set eth0 address 02:00:00:00:00:77");
         inside(&netns, "ip -6 address add fd00::10/64 dev eth0 nodad");
         inside(&netns, "ip route add 198.18.0.0/15 dev eth0");
@@ -43,7 +43,7 @@ fn a_workload_is_seen_with_its_namespace_addresses_and_routes() {
 
 #[test]
 fn namespaces_that_only_a_process_holds_are_found() {
-    room(async |_: Room| {
+    testbed(async |_: Testbed| {
         sh("ip link add v0 type veth peer name v1");
         let mut child = std::process::Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
         let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
@@ -63,7 +63,7 @@ fn namespaces_that_only_a_process_holds_are_found() {
 
 #[test]
 fn namespaces_that_nothing_leads_to_are_asked_by_their_id() {
-    room(async |_: Room| {
+    testbed(async |_: Testbed| {
         // Held by an open file of a process, and by no name and no process inside.
         let hidden = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
@@ -84,8 +84,8 @@ fn namespaces_that_nothing_leads_to_are_asked_by_their_id() {
 
 #[test]
 fn default_routes_and_pairs_beside_are_seen() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         sh("ip link add up0 type veth peer name up1");
         sh("ip link set up0 up; ip link set up1 up; ip address add 192.0.2.1/24 dev up0");
         sh("ip route add default via 192.0.2.2 table 77");
@@ -113,9 +113,9 @@ async fn next(watch: &mut Watch, wanted: impl Fn(&Change) -> bool, what: &str) {
 
 #[test]
 fn changes_here_and_inside_are_told() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         let mut watch = Watch::open().unwrap();
-        let netns = room.workload("v0", "10.0.0.10/24");
+        let netns = testbed.workload("v0", "10.0.0.10/24");
         next(&mut watch, |c| c.links, "a new interface").await;
         next(&mut watch, |c| c.namespaces, "a new namespace name").await;
         // Being listed is what gives the peer's namespace its id here.
@@ -138,7 +138,7 @@ fn changes_here_and_inside_are_told() {
 
 #[test]
 fn a_burst_is_one_or_few_notices() {
-    room(async |_: Room| {
+    testbed(async |_: Testbed| {
         let mut watch = Watch::open().unwrap();
         let commands: String = (0..200).map(|n| format!("route add blackhole 203.0.{n}.0/24\n")).collect();
         sh(&format!("printf '{commands}' | ip -batch -"));

@@ -16,7 +16,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use tokio::time::timeout;
 
-use crate::room::{Room, inside, room, sh};
+use crate::testbed::{Testbed, inside, sh, testbed};
 
 const VIP_ROUTE: &str = "local fd00:a9fe::/64 dev lo";
 const ALIAS_ROUTE: &str = "fd00:64::/48 via fe80::1 dev brattice0";
@@ -27,15 +27,15 @@ fn routes() -> String {
     sh("ip -6 route show table all proto 187")
 }
 
-async fn start(room: &Room) -> Datapath {
-    Datapath::start(room.options6()).await.unwrap()
+async fn start(testbed: &Testbed) -> Datapath {
+    Datapath::start(testbed.options6()).await.unwrap()
 }
 
 #[test]
 fn a_start_puts_both_families_there_and_cleanup_takes_both() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         let before = sh("ip -6 route show table all; ip -6 address; nft list ruleset");
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         let routes = routes();
         assert!(routes.contains(VIP_ROUTE), "{routes}");
         assert!(routes.contains(ALIAS_ROUTE) && routes.contains("onlink") && routes.contains("mtu 1500"), "{routes}");
@@ -53,11 +53,11 @@ fn a_start_puts_both_families_there_and_cleanup_takes_both() {
         assert!(footprint.contains("route fd00:64::/48 via fe80::1 dev brattice0 onlink mtu 1500"), "{footprint}");
         // A restart finds all of it.
         drop(datapath);
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         assert!(datapath.adopted());
         assert_eq!(datapath.steps(), Vec::<&str>::new());
         drop(datapath);
-        let removed = cleanup::run(&room.bpffs).await.unwrap().join("\n");
+        let removed = cleanup::run(&testbed.bpffs).await.unwrap().join("\n");
         assert!(removed.contains("route local fd00:a9fe::/64") && removed.contains("route fd00:64::/48"), "{removed}");
         assert_eq!(sh("ip -6 route show table all; ip -6 address; nft list ruleset"), before);
     });
@@ -65,15 +65,15 @@ fn a_start_puts_both_families_there_and_cleanup_takes_both() {
 
 #[test]
 fn a_node_without_ipv6_has_nothing_of_it() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         assert_eq!(routes(), "");
         assert!(!sh("nft list table inet brattice").contains("ip6"));
         let config = datapath.maps.config().get(&0).unwrap().unwrap();
         assert_eq!((config.vip_net6, config.alias_net6), Default::default());
         // The running ranges hold, "none" included.
         drop(datapath);
-        let error = Datapath::start(room.options6()).await.unwrap_err();
+        let error = Datapath::start(testbed.options6()).await.unwrap_err();
         assert!(
             matches!(&error, Error::RangeChanged { which: "IPv6 VIP", running, .. } if running == "off"),
             "{error}"
@@ -83,8 +83,8 @@ fn a_node_without_ipv6_has_nothing_of_it() {
 
 #[test]
 fn what_vanishes_is_put_back_by_its_event() {
-    room(async |room: Room| {
-        let datapath = start(&room).await;
+    testbed(async |testbed: Testbed| {
+        let datapath = start(&testbed).await;
         let mut watch = Watch::open().unwrap();
         for (command, expected) in [
             ("ip link set brattice0 down; ip link set brattice0 up", vec!["alias-route", "alias-route-ipv6"]),
@@ -94,10 +94,10 @@ fn what_vanishes_is_put_back_by_its_event() {
             (&format!("{OFF}; {ON}"), vec!["alias-route-ipv6", "vip-route-ipv6"]),
         ] {
             sh(command);
-            let mut mended = Vec::new();
-            while !expected.iter().all(|e| mended.contains(e)) {
+            let mut repaired = Vec::new();
+            while !expected.iter().all(|e| repaired.contains(e)) {
                 timeout(Duration::from_secs(5), watch.changed()).await.expect(command).unwrap();
-                mended.extend(datapath.repair().await.unwrap());
+                repaired.extend(datapath.repair().await.unwrap());
             }
             let routes = routes();
             assert!(routes.contains(VIP_ROUTE) && routes.contains(ALIAS_ROUTE), "after {command}: {routes}");
@@ -108,52 +108,52 @@ fn what_vanishes_is_put_back_by_its_event() {
 
 #[test]
 fn a_host_with_ipv6_turned_off_is_served_over_ipv4_until_it_is_turned_on() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         sh(&format!("{OFF} net.ipv6.conf.default.disable_ipv6=1"));
         assert_eq!(ipv6(), Ipv6::Off);
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         assert_eq!(routes(), "");
         assert!(sh("ip route show table all proto 187").contains("100.127.0.0/16"));
         assert!(datapath.footprint().join("\n").contains("no IPv6 routes: IPv6 is off"), "{:?}", datapath.footprint());
         assert_eq!(datapath.repair().await.unwrap(), Vec::<&str>::new());
         datapath.set_mtu(1400).await.unwrap();
-        let checks = preflight::host(&room.bpffs, room.options().vip, room.options6().ipv6);
+        let checks = preflight::host(&testbed.bpffs, testbed.options().vip, testbed.options6().ipv6);
         let check = checks.iter().find(|check| check.name == "IPv6").unwrap();
         assert!(!check.ok && !check.required && check.found.contains("off on this host"), "{check:?}");
 
         let mut watch = Watch::open().unwrap();
         sh(ON);
         assert_eq!(ipv6(), Ipv6::On);
-        let mut mended = Vec::new();
-        while mended.len() < 2 {
+        let mut repaired = Vec::new();
+        while repaired.len() < 2 {
             timeout(Duration::from_secs(5), watch.changed()).await.expect("word of it").unwrap();
-            mended.extend(datapath.repair().await.unwrap());
+            repaired.extend(datapath.repair().await.unwrap());
         }
-        assert_eq!(mended, ["alias-route-ipv6", "vip-route-ipv6"]);
+        assert_eq!(repaired, ["alias-route-ipv6", "vip-route-ipv6"]);
         assert!(routes().contains("mtu 1400"), "{}", routes());
-        let checks = preflight::host(&room.bpffs, room.options().vip, room.options6().ipv6);
+        let checks = preflight::host(&testbed.bpffs, testbed.options().vip, testbed.options6().ipv6);
         assert!(checks.iter().any(|check| check.name == "IPv6" && check.ok), "{checks:?}");
     });
 }
 
 #[test]
 fn a_small_mtu_leaves_ipv6_its_least() {
-    room(async |room: Room| {
-        let datapath = start(&room).await;
+    testbed(async |testbed: Testbed| {
+        let datapath = start(&testbed).await;
         datapath.set_mtu(900).await.unwrap();
         assert!(routes().contains("mtu 1280"), "{}", routes());
         assert!(sh("ip route show table local proto 187").contains("mtu 900"));
         drop(datapath);
         // The next start takes up the MTU of IPv4, not IPv6's.
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         assert_eq!(datapath.steps(), Vec::<&str>::new());
     });
 }
 
 #[test]
 fn addresses_that_do_not_last_are_nobodys() {
-    room(async |room: Room| {
-        let netns = room.workload("v0", "10.0.0.10/24");
+    testbed(async |testbed: Testbed| {
+        let netns = testbed.workload("v0", "10.0.0.10/24");
         inside(&netns, "ip address add fd10::10/64 dev eth0 nodad");
         inside(&netns, "ip address add fd10::11/64 dev eth0 nodad preferred_lft 0");
         let found = inventory().await.unwrap();
@@ -165,11 +165,11 @@ fn addresses_that_do_not_last_are_nobodys() {
 
 #[test]
 fn collisions_of_the_ipv6_ranges_are_found() {
-    room(async |room: Room| {
-        let _workload = room.workload("v0", "10.0.0.10/24");
-        let ranges = room.options6().ranges();
+    testbed(async |testbed: Testbed| {
+        let _workload = testbed.workload("v0", "10.0.0.10/24");
+        let ranges = testbed.options6().ranges();
         let cidrs = vec![("Vpc blue".to_owned(), "fd10::/64".parse().unwrap())];
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), [], "ours are no collision");
         drop(datapath);
         sh("ip -6 route add fd00::/8 dev v0");
@@ -232,12 +232,12 @@ fn pinged(netns: &str) -> bool {
 
 #[test]
 fn packets_from_elsewhere_reach_no_connection() {
-    room(async |room| {
-        let netns = room.workload("v0", "fd10::10/64");
+    testbed(async |testbed| {
+        let netns = testbed.workload("v0", "fd10::10/64");
         inside(&netns, "ip -6 route add default via fd10::1 dev eth0");
         inside(&netns, &format!("ip address add {}/128 dev eth0 nodad", ALIAS.0));
         sh("ip address add fd10::1/64 dev v0 nodad");
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         let connection = UdpSocket::from(free(SockType::Datagram, VIP));
         connection.connect(ALIAS).unwrap();
         connection.set_read_timeout(Some(SHORT)).unwrap();
@@ -270,13 +270,13 @@ fn packets_from_elsewhere_reach_no_connection() {
 
 #[test]
 fn nobody_waits_at_the_address_of_a_service() {
-    room(async |room| {
+    testbed(async |testbed| {
         let opened = |from: Ipv6Addr| {
             let stream = free(SockType::Stream, (from, 8080));
             setsockopt(&stream, sockopt::SendTimeout, &TimeVal::new(0, 500_000)).unwrap();
             connect(stream.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from(ALIAS))).unwrap_err()
         };
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         assert_eq!(opened(VIP.0), Errno::ECONNREFUSED);
         // An engine source is no service's address: there workload_egress alone judges, and drops.
         assert_eq!(opened("fd00:a9fe::10".parse().unwrap()), Errno::EINPROGRESS);
@@ -289,8 +289,8 @@ fn nobody_waits_at_the_address_of_a_service() {
 
 #[test]
 fn a_table_without_a_guard_of_ipv6_is_written_anew() {
-    room(async |room| {
-        let datapath = start(&room).await;
+    testbed(async |testbed| {
+        let datapath = start(&testbed).await;
         // The mark is of this very table: its handles are in it.
         let unmarked = || sh("nft list table inet brattice | grep -v 'as loaded'");
         let whole = unmarked();
@@ -312,8 +312,8 @@ fn a_table_without_a_guard_of_ipv6_is_written_anew() {
 /// The engine's listeners serve both families, and nobody reaches them at a wildcard address.
 #[test]
 fn a_listener_at_a_mapped_address_is_bound_to_the_ipv4_address_alone() {
-    room(async |room: Room| {
-        let _datapath = start(&room).await;
+    testbed(async |testbed: Testbed| {
+        let _datapath = start(&testbed).await;
         assert!(sockets::ipv6_supported());
         let mapped = "169.254.64.1".parse::<std::net::Ipv4Addr>().unwrap().to_ipv6_mapped();
         let listener = TcpListener::from(sockets::listener(SocketAddr::from((mapped, 0)), 4).unwrap());
@@ -324,7 +324,7 @@ fn a_listener_at_a_mapped_address_is_bound_to_the_ipv4_address_alone() {
 
 #[test]
 fn connections_of_an_ipv6_peer_are_destroyed() {
-    room(async |_: Room| {
+    testbed(async |_: Testbed| {
         let listener = TcpListener::bind("[::1]:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
@@ -340,8 +340,8 @@ fn connections_of_an_ipv6_peer_are_destroyed() {
 
 #[test]
 fn ranges_that_cannot_be_are_refused_before_anything_is_made() {
-    room(async |room: Room| {
-        let mut options: Options = room.options6();
+    testbed(async |testbed: Testbed| {
+        let mut options: Options = testbed.options6();
         if let Some(ipv6) = &mut options.ipv6 {
             ipv6.vip = "2001:db8::/64".parse().unwrap();
         }
@@ -350,6 +350,6 @@ fn ranges_that_cannot_be_are_refused_before_anything_is_made() {
             error.to_string().contains("IPv6 VIP range 2001:db8::/64") && error.to_string().contains("RFC 4193"),
             "{error}"
         );
-        assert!(!room.bpffs.exists());
+        assert!(!testbed.bpffs.exists());
     });
 }

@@ -13,7 +13,7 @@ mod maps;
 mod pins;
 mod places;
 mod preflight;
-mod room;
 mod rules;
 mod sockets;
 mod start;
+mod testbed;

@@ -8,12 +8,12 @@ use brattice_loader::abi::{self, DropReason};
 use brattice_loader::{Datapath, EbpfLog, Error, Hook, Options, open_pinned_switches, sockets};
 use tokio::time::timeout;
 
-use crate::room::{Room, room};
+use crate::testbed::{Testbed, testbed};
 
 #[test]
 fn a_table_reads_what_it_writes_and_says_when_it_is_full() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         let table = datapath.maps.switches();
         let key = |id| abi::SwitchKey { scope: abi::SWITCH_SERVICE, id };
         let value = |until_ns| abi::Switch { until_ns, mode: abi::MODE_BYPASS, pad: 0 };
@@ -46,27 +46,27 @@ fn a_table_reads_what_it_writes_and_says_when_it_is_full() {
 
 #[test]
 fn switches_work_without_an_agent() {
-    room(async |room: Room| {
-        assert!(open_pinned_switches(&room.bpffs).is_err());
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        assert!(open_pinned_switches(&testbed.bpffs).is_err());
+        let datapath = testbed.start().await;
         let switches = datapath.maps.switches();
         drop(datapath);
-        let offline = open_pinned_switches(&room.bpffs).unwrap();
+        let offline = open_pinned_switches(&testbed.bpffs).unwrap();
         let all = abi::SwitchKey { scope: abi::SWITCH_ALL, id: 0 };
         let detach = abi::Switch { until_ns: 0, mode: abi::MODE_DETACH, pad: 0 };
         offline.insert(&all, &detach).unwrap();
         assert_eq!(switches.get(&all).unwrap(), Some(detach));
         // Also beside a running agent.
-        let datapath = room.start().await;
-        open_pinned_switches(&room.bpffs).unwrap().remove(&all).unwrap();
+        let datapath = testbed.start().await;
+        open_pinned_switches(&testbed.bpffs).unwrap().remove(&all).unwrap();
         assert_eq!(datapath.maps.switches().entries().unwrap(), []);
     });
 }
 
 #[test]
 fn slots_tell_their_sockets_and_empty_themselves() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         let maps = &datapath.maps;
         let address = SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 1), 15_001);
         let socket = sockets::listener(address.into(), 128).unwrap();
@@ -88,8 +88,9 @@ fn slots_tell_their_sockets_and_empty_themselves() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(maps.socket_cookie(1).unwrap(), None, "closed everywhere");
-        let dns = sockets::dns_udp(SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 17), 53).into(), crate::room::ENGINE)
-            .unwrap();
+        let dns =
+            sockets::dns_udp(SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 17), 53).into(), crate::testbed::ENGINE)
+                .unwrap();
         maps.set_socket(abi::SLOT_DNS_UDP, dns.as_fd()).unwrap();
         assert!(maps.socket_cookie(abi::SLOT_DNS_UDP).unwrap().is_some());
         assert!(maps.set_socket(abi::SLOTS, dns.as_fd()).is_err(), "no such slot");
@@ -98,8 +99,8 @@ fn slots_tell_their_sockets_and_empty_themselves() {
 
 #[test]
 fn workers_are_read_through_their_map() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         let states = datapath.maps.worker_states(3).unwrap();
         assert_eq!(states, [abi::WorkerState { heartbeat_ns: 0, connections: 0, requests: 0 }; 3]);
         assert_eq!(datapath.maps.worker_states(1_000).unwrap().len(), abi::MAX_WORKERS as usize);
@@ -109,8 +110,8 @@ fn workers_are_read_through_their_map() {
 
 #[test]
 fn a_drop_is_counted_and_told() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         let mut events = datapath.events().unwrap();
         assert!(matches!(datapath.events(), Err(Error::EventsTaken)));
         let unattested = |counters: Vec<(u32, u64)>| {
@@ -143,12 +144,12 @@ fn instructions(datapath: &Datapath) -> Vec<(&'static str, u32)> {
 #[test]
 fn the_programs_send_lines_where_they_are_asked_to_and_have_nothing_of_them_otherwise() {
     for hook in [Hook::of_this_kernel(), Hook::Clsact] {
-        room(async move |room: Room| {
+        testbed(async move |testbed: Testbed| {
             let start =
-                async |ebpf_log| Datapath::start_with(Options { ebpf_log, ..room.options() }, hook).await.unwrap();
+                async |ebpf_log| Datapath::start_with(Options { ebpf_log, ..testbed.options() }, hook).await.unwrap();
             let silent = start(EbpfLog::Off).await;
             let off = instructions(&silent);
-            assert!(silent.debug_log().is_ok(), "there is a ring buffer, with room for nothing");
+            assert!(silent.debug_log().is_ok(), "there is a ring buffer, with space for nothing");
             drop(silent);
 
             // The running data path gets other programs, and every one stays attached meanwhile.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use brattice_loader::{Datapath, Error, PinWatch, cleanup};
 use tokio::time::timeout;
 
-use crate::room::{Room, SOCKET_PROGRAMS, ifindex, room, sh, tree, try_sh};
+use crate::testbed::{SOCKET_PROGRAMS, Testbed, ifindex, sh, testbed, tree, try_sh};
 
 /// Unmounts what a test mounted, also when it fails.
 struct Mounted(String);
@@ -35,23 +35,23 @@ async fn told(watch: &mut PinWatch, what: &str) {
 
 #[test]
 fn a_removed_pin_is_told_and_put_back() {
-    room(async |room: Room| {
-        let _workload = room.workload("v0", "10.0.0.10/24");
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let _workload = testbed.workload("v0", "10.0.0.10/24");
+        let datapath = testbed.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
-        let before = (datapath.attached().unwrap(), tree(&room.bpffs));
-        let mut watch = PinWatch::open(&room.bpffs).unwrap();
-        let root = room.bpffs.display();
+        let before = (datapath.attached().unwrap(), tree(&testbed.bpffs));
+        let mut watch = PinWatch::open(&testbed.bpffs).unwrap();
+        let root = testbed.bpffs.display();
         for what in ["v5/links/vip_listener", "v5/maps/WORKLOADS", "v5/programs/workload_ingress", "v5/links", "v5"] {
             sh(&format!("rm -r {root}/{what}"));
             told(&mut watch, what).await;
             // The burst may be told in parts; after the last there is nothing left to mend.
-            let mut mended = datapath.repair().await.unwrap();
+            let mut repaired = datapath.repair().await.unwrap();
             while timeout(Duration::from_millis(200), watch.changed()).await.is_ok() {
-                mended.extend(datapath.repair().await.unwrap());
+                repaired.extend(datapath.repair().await.unwrap());
             }
-            assert!(!mended.is_empty() && mended.iter().all(|m| *m == "pins"), "{what}: {mended:?}");
-            assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before, "{what}");
+            assert!(!repaired.is_empty() && repaired.iter().all(|m| *m == "pins"), "{what}: {repaired:?}");
+            assert_eq!((datapath.attached().unwrap(), tree(&testbed.bpffs)), before, "{what}");
         }
         // What somebody else does beside it is not our concern.
         let beside = format!("{root}-beside");
@@ -65,24 +65,24 @@ fn a_removed_pin_is_told_and_put_back() {
 
 #[test]
 fn without_its_file_system_the_data_path_works_on_and_is_pinned_when_it_is_back() {
-    room(async |mut room: Room| {
+    testbed(async |mut testbed: Testbed| {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("bpf").display().to_string();
         let mount = Mounted::bpffs(&path);
-        room.bpffs = format!("{path}/brattice").into();
-        let _workload = room.workload("v0", "10.0.0.10/24");
-        let datapath = room.start().await;
+        testbed.bpffs = format!("{path}/brattice").into();
+        let _workload = testbed.workload("v0", "10.0.0.10/24");
+        let datapath = testbed.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
-        let before = (datapath.attached().unwrap(), tree(&room.bpffs));
-        let mut watch = PinWatch::open(&room.bpffs).unwrap();
+        let before = (datapath.attached().unwrap(), tree(&testbed.bpffs));
+        let mut watch = PinWatch::open(&testbed.bpffs).unwrap();
 
         sh(&format!("umount -l {path}"));
         told(&mut watch, "the unmount").await;
-        // The rest is mended all the same, and told when the pins can be, too.
+        // The rest is repaired all the same, and told when the pins can be, too.
         sh("nft delete table inet brattice");
         let error = datapath.repair().await.unwrap_err();
         assert!(error.to_string().contains("mount -t bpf"), "{error}");
-        assert!(!room.bpffs.exists(), "nothing is left in the directory below");
+        assert!(!testbed.bpffs.exists(), "nothing is left in the directory below");
         sh("nft list table inet brattice");
         assert_eq!(datapath.attached().unwrap(), before.0);
         assert!(datapath.whole().unwrap());
@@ -90,12 +90,12 @@ fn without_its_file_system_the_data_path_works_on_and_is_pinned_when_it_is_back(
         let again = Mounted::bpffs(&path);
         told(&mut watch, "the mount").await;
         assert_eq!(datapath.repair().await.unwrap(), ["nft", "pins"]);
-        assert_eq!((datapath.attached().unwrap(), tree(&room.bpffs)), before);
+        assert_eq!((datapath.attached().unwrap(), tree(&testbed.bpffs)), before);
         // The directory is another one, and ours alone all the same.
-        let error = Datapath::start(room.options()).await.unwrap_err();
+        let error = Datapath::start(testbed.options()).await.unwrap_err();
         assert!(matches!(error, Error::InUse { .. }), "{error}");
         drop(datapath);
-        let next = room.start().await;
+        let next = testbed.start().await;
         assert!(next.adopted());
         assert_eq!((next.steps(), next.attached().unwrap()), (vec![], before.0));
         drop((again, mount));
@@ -104,11 +104,11 @@ fn without_its_file_system_the_data_path_works_on_and_is_pinned_when_it_is_back(
 
 #[test]
 fn an_interface_in_another_namespace_is_let_go_even_where_its_index_is_taken_anew() {
-    room(async |room: Room| {
-        let elsewhere = format!("{}-elsewhere", room.name);
+    testbed(async |testbed: Testbed| {
+        let elsewhere = format!("{}-elsewhere", testbed.name);
         sh(&format!("ip netns add {elsewhere}"));
         sh("ip link add v0 index 777 type veth peer name v1");
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         datapath.attach(777).await.unwrap();
         assert!(datapath.whole().unwrap());
         sh(&format!("ip link set v0 netns {elsewhere}"));
@@ -137,17 +137,17 @@ fn as_stranger(command: &str) -> bool {
 
 #[test]
 fn where_everybody_may_write_nobody_else_takes_the_lock_or_makes_the_folder() {
-    room(async |mut room: Room| {
+    testbed(async |mut testbed: Testbed| {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("bpf").display().to_string();
         let _mount = Mounted::everybodys(&path);
-        room.bpffs = format!("{path}/brattice").into();
-        let root = room.bpffs.display().to_string();
+        testbed.bpffs = format!("{path}/brattice").into();
+        let root = testbed.bpffs.display().to_string();
         let refused = async |what: &str| {
-            let error = Datapath::start(room.options()).await.unwrap_err();
+            let error = Datapath::start(testbed.options()).await.unwrap_err();
             let foreign = matches!(&error, Error::PinsForeign { .. });
             assert!(foreign && error.to_string().contains("rm -r"), "{what}: {error}");
-            let error = cleanup::run(&room.bpffs).await.unwrap_err();
+            let error = cleanup::run(&testbed.bpffs).await.unwrap_err();
             assert!(matches!(error, Error::PinsForeign { .. }), "{what}: {error}");
         };
         // Made by somebody else, or where somebody else points to.
@@ -166,19 +166,19 @@ fn where_everybody_may_write_nobody_else_takes_the_lock_or_makes_the_folder() {
         // A folder of root's that others may look into is theirs to lock, as the pin directory of older versions.
         sh(&format!("mkdir -m 755 {root}"));
         assert!(as_stranger(&format!("flock -n {root} true")), "control");
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         assert!(!as_stranger(&format!("flock -n {root}/lock true")), "nobody else can hold the lock");
         assert!(!as_stranger(&format!("mkdir {root}/x")) && !as_stranger(&format!("mkdir {root}/v5/x")));
-        let error = Datapath::start(room.options()).await.unwrap_err();
+        let error = Datapath::start(testbed.options()).await.unwrap_err();
         assert!(matches!(error, Error::InUse { .. }), "{error}");
         drop(datapath);
-        assert!(room.start().await.adopted());
-        cleanup::run(&room.bpffs).await.unwrap();
-        assert!(!room.bpffs.exists());
+        assert!(testbed.start().await.adopted());
+        cleanup::run(&testbed.bpffs).await.unwrap();
+        assert!(!testbed.bpffs.exists());
         // Made by us, it is for nobody else.
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         assert_eq!(sh(&format!("stat -c '%u %a' {root} {root}/lock")), "0 700\n0 700\n");
         drop(datapath);
-        cleanup::run(&room.bpffs).await.unwrap();
+        cleanup::run(&testbed.bpffs).await.unwrap();
     });
 }

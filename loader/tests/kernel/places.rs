@@ -12,7 +12,7 @@ use brattice_loader::interfaces::PlaceWatch;
 use brattice_loader::interfaces::places::{Asked, NoNamespace, Places};
 use tokio::time::timeout;
 
-use crate::room::{Room, room, sh};
+use crate::testbed::{Testbed, sh, testbed};
 
 /// A process in a network namespace of its own; ended when dropped.
 struct Process(Child);
@@ -79,7 +79,7 @@ fn paths(paths: &[&str]) -> Asked {
 
 #[test]
 fn a_path_leads_to_a_namespace_or_is_told_for_what_it_is() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         let process = Process::start().await;
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name).display().to_string();
@@ -88,12 +88,12 @@ fn a_path_leads_to_a_namespace_or_is_told_for_what_it_is() {
         fs::write(&mounted, "").unwrap();
         std::os::unix::fs::symlink(process.path(), &link).unwrap();
         sh(&format!("mkfifo {pipe}"));
-        let netns = room.workload("v0", "10.0.0.10/24");
+        let netns = testbed.workload("v0", "10.0.0.10/24");
         let named = format!("/run/netns/{netns}");
         let mount_namespace = format!("/proc/{}/ns/mnt", process.0.id());
         let root = format!("/proc/{}/root{named}", process.0.id());
         let (gone, folder) = (at("gone"), place.path().display().to_string());
-        // This thread's namespace is the room's, not the process' first one.
+        // This thread's namespace is the testbed's, not the process' first one.
         let own = format!("/proc/{}/ns/net", nix::unistd::gettid());
         let asked = paths(&[
             &process.path(),
@@ -137,8 +137,8 @@ fn a_path_leads_to_a_namespace_or_is_told_for_what_it_is() {
 
 #[test]
 fn processes_of_a_cgroup_lead_to_their_namespace_by_event() {
-    room(async |room: Room| {
-        let parent = format!("{}.slice", room.name);
+    testbed(async |testbed: Testbed| {
+        let parent = format!("{}.slice", testbed.name);
         let (wanted, other) = (format!("{parent}/pay.scope"), format!("{parent}/other.scope"));
         let pattern = wanted.clone();
         let asked = Asked {

@@ -5,7 +5,7 @@ use brattice_loader::preflight::{self, Leg, Report};
 use brattice_loader::{Datapath, probe};
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::room::{Room, SOCKET_PROGRAMS, room, sh, tree, try_sh};
+use crate::testbed::{SOCKET_PROGRAMS, Testbed, sh, testbed, tree, try_sh};
 
 fn net(text: &str) -> Ipv4Net {
     text.parse().unwrap()
@@ -13,8 +13,8 @@ fn net(text: &str) -> Ipv4Net {
 
 #[test]
 fn this_kernel_has_all_that_is_required() {
-    room(async |room: Room| {
-        let checks = preflight::host(&room.bpffs, net("169.254.64.0/20"), None);
+    testbed(async |testbed: Testbed| {
+        let checks = preflight::host(&testbed.bpffs, net("169.254.64.0/20"), None);
         assert!(checks.len() > 15, "{checks:#?}");
         for check in checks.iter().filter(|c| c.required) {
             assert!(check.ok, "{check:?}");
@@ -25,7 +25,7 @@ fn this_kernel_has_all_that_is_required() {
         assert_eq!((programs.len(), names.len()), (3 + SOCKET_PROGRAMS, 3 + SOCKET_PROGRAMS), "{programs:#?}");
         assert!(names.contains("program vip_listener") && names.contains("program host_bind6"), "{names:?}");
         assert!(programs.iter().all(|c| c.found.contains("instructions verified")), "{programs:#?}");
-        assert!(!room.bpffs.exists(), "nothing is made");
+        assert!(!testbed.bpffs.exists(), "nothing is made");
         let wrong = probe::kernel(std::path::Path::new("/tmp"));
         assert!(wrong.iter().any(|c| c.name == "bpffs" && !c.ok && c.mend.is_some()));
     });
@@ -33,9 +33,9 @@ fn this_kernel_has_all_that_is_required() {
 
 #[test]
 fn a_name_server_on_every_address_is_named() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         let _daemon = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
-        let checks = preflight::host(&room.bpffs, net("169.254.64.0/20"), None);
+        let checks = preflight::host(&testbed.bpffs, net("169.254.64.0/20"), None);
         let dns = checks.iter().find(|c| c.name == "DNS port").unwrap();
         assert!(!dns.ok && dns.found.contains("0.0.0.0:53"), "{dns:?}");
     });
@@ -43,14 +43,14 @@ fn a_name_server_on_every_address_is_named() {
 
 #[test]
 fn collisions_are_found_and_a_free_range_chosen() {
-    room(async |room: Room| {
-        let _workload = room.workload("v0", "10.0.0.10/24");
+    testbed(async |testbed: Testbed| {
+        let _workload = testbed.workload("v0", "10.0.0.10/24");
         sh("ip address add 10.0.0.1/24 dev v0");
         let alias = net("100.127.0.0/16");
-        let ranges = room.options().ranges();
+        let ranges = testbed.options().ranges();
         let cidrs: Vec<(String, IpNet)> = vec![("Vpc blue".into(), "10.0.0.0/16".parse().unwrap())];
         assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), []);
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), [], "ours are no collision");
         // Nor are the aliases of processes of the host, for which the kernel writes routes of its own.
         datapath.set_host_aliases([std::net::IpAddr::from([100, 127, 0, 1])].into()).await.unwrap();
@@ -65,7 +65,7 @@ fn collisions_are_found_and_a_free_range_chosen() {
         sh("ip route add 100.64.0.0/10 dev v0 table 52");
         sh("ip route add 169.254.65.0/24 dev v0");
         sh("ip address add 100.127.9.9/32 dev lo");
-        crate::room::inside(&format!("{}-v0", room.name), "ip address add 100.127.0.5/32 dev eth0");
+        crate::testbed::inside(&format!("{}-v0", testbed.name), "ip address add 100.127.0.5/32 dev eth0");
         sh("nft add table ip filter && nft 'add chain ip filter f { type filter hook forward priority 0 ; }' && \
             nft add rule ip filter f ip saddr 100.64.0.0/10 drop");
         let cidrs = vec![("Vpc green".to_owned(), "100.127.0.0/24".parse().unwrap())];
@@ -105,8 +105,8 @@ async fn nothing_stays(datapath: &Datapath) {
 
 #[test]
 fn the_probe_gets_through_both_ways_and_leaves_nothing() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         for _ in 0..2 {
             let report = preflight::probe(&datapath).await.unwrap();
             assert!(report.passed(), "{report:#?}");
@@ -125,8 +125,8 @@ async fn failing(datapath: &Datapath) -> Report {
 
 #[test]
 fn an_input_policy_of_drop_is_named_with_the_command_that_mends_it() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         assert!(preflight::probe(&datapath).await.unwrap().passed());
         sh(
             "nft add table inet filter && nft 'add chain inet filter input { type filter hook input priority 0 ; policy drop ; }' && \
@@ -150,8 +150,8 @@ fn an_input_policy_of_drop_is_named_with_the_command_that_mends_it() {
 
 #[test]
 fn an_output_policy_and_a_rule_behind_a_jump_are_named_in_turn() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         sh(
             "nft add table ip fw && nft 'add chain ip fw out { type filter hook output priority 0 ; policy drop ; }' && \
             nft 'add chain ip fw in { type filter hook input priority 0 ; }' && nft add chain ip fw strict && \
@@ -181,25 +181,25 @@ fn an_output_policy_and_a_rule_behind_a_jump_are_named_in_turn() {
 
 #[test]
 fn a_probe_without_an_agent_starts_and_removes_a_data_path() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         let before = sh("ip route show table all; ip link; nft list ruleset");
-        let report = preflight::probe_alone(room.options()).await.unwrap();
+        let report = preflight::probe_alone(testbed.options()).await.unwrap();
         assert!(report.passed(), "{report:#?}");
-        assert!(!room.bpffs.exists());
+        assert!(!testbed.bpffs.exists());
         assert_eq!(sh("ip route show table all; ip link; nft list ruleset"), before);
         // Through one that is pinned, which stays.
-        drop(room.start().await);
-        let report = preflight::probe_alone(room.options()).await.unwrap();
+        drop(testbed.start().await);
+        let report = preflight::probe_alone(testbed.options()).await.unwrap();
         assert!(report.passed(), "{report:#?}");
-        assert!(room.start().await.adopted());
+        assert!(testbed.start().await.adopted());
     });
 }
 
 #[test]
 fn a_detached_node_is_not_probed() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         use brattice_loader::abi::{MODE_DETACH, SWITCH_ALL, Switch, SwitchKey};
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         let everything = SwitchKey { scope: SWITCH_ALL, id: 0 };
         datapath.maps.switches().insert(&everything, &Switch { until_ns: 0, mode: MODE_DETACH, pad: 0 }).unwrap();
         let error = preflight::probe(&datapath).await.unwrap_err();
@@ -209,10 +209,10 @@ fn a_detached_node_is_not_probed() {
 
 #[test]
 fn what_a_killed_probe_left_is_forgotten_by_the_next_start() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         use brattice_loader::abi::{Alias, PROBE_WORKLOAD_ID, Workload, WorkloadKey};
         use std::net::Ipv4Addr;
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         let real = Ipv4Addr::new(192, 0, 2, 10).into();
         let add = |alias: Ipv4Addr, ifindex, workload_id| {
             let to = Alias { address: real, ifindex, workload_id, mac: [2; 6], mtu: 0 };
@@ -223,7 +223,7 @@ fn what_a_killed_probe_left_is_forgotten_by_the_next_start() {
         add(Ipv4Addr::new(100, 127, 255, 255), 4711, PROBE_WORKLOAD_ID);
         add(Ipv4Addr::new(100, 127, 0, 1), 4712, 1);
         drop(datapath);
-        let datapath = room.start().await;
+        let datapath = testbed.start().await;
         let workloads = datapath.maps.workloads().entries().unwrap();
         assert_eq!(workloads.iter().map(|(k, _)| k.ifindex).collect::<Vec<_>>(), [4712]);
         assert_eq!(datapath.maps.aliases().len().unwrap(), 1);

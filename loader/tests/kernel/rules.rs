@@ -2,9 +2,9 @@
 
 use brattice_loader::{Datapath, cleanup};
 
-use crate::room::{Room, room, sh};
+use crate::testbed::{Testbed, sh, testbed};
 
-/// An address of each range of `Room::options6`, and one that is nobody's: alias, VIP, other.
+/// An address of each range of `Testbed::options6`, and one that is nobody's: alias, VIP, other.
 const FAMILIES: [(&str, [&str; 3]); 2] = [
     ("-4", ["100.127.3.4", "169.254.64.40", "203.0.113.9"]),
     ("-6", ["fd00:64::3:4", "fd00:a9fe::40", "2001:db8:77::9"]),
@@ -24,8 +24,8 @@ fn way(family: &str, question: &str) -> String {
     sh(&format!("ip {family} route get {question} 2>&1 || true"))
 }
 
-async fn start(room: &Room) -> Datapath {
-    Datapath::start(room.options6()).await.unwrap()
+async fn start(testbed: &Testbed) -> Datapath {
+    Datapath::start(testbed.options6()).await.unwrap()
 }
 
 /// Each with what undoes it; `{}` is the family.
@@ -48,19 +48,19 @@ const LEADS_AWAY: [(&str, &str); 7] = [
 
 #[test]
 fn our_routes_are_found_first_whatever_rules_others_add() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         vpn();
-        let datapath = start(&room).await;
-        assert_eq!(datapath.astray().unwrap(), Vec::<String>::new());
+        let datapath = start(&testbed).await;
+        assert_eq!(datapath.detours().unwrap(), Vec::<String>::new());
         let rules = || sh("ip -4 rule; ip -6 rule");
         let untouched = rules();
         for (away, back) in LEADS_AWAY {
             for (family, [alias, vip, other]) in FAMILIES {
                 let before = way(family, other);
                 sh(&away.replace("{}", family));
-                let mended = datapath.repair().await.unwrap();
+                let repaired = datapath.repair().await.unwrap();
                 let moved = away.contains("del pref 0");
-                assert_eq!(mended, if moved { vec!["rules"] } else { vec![] }, "{away}");
+                assert_eq!(repaired, if moved { vec!["rules"] } else { vec![] }, "{away}");
                 // The rule is no empty word: others' packets follow it.
                 if !away.contains("iif") {
                     assert_ne!(way(family, other), before, "{away}: control");
@@ -69,7 +69,7 @@ fn our_routes_are_found_first_whatever_rules_others_add() {
                 assert!(to_alias.contains("dev brattice0"), "{away}: {to_alias}");
                 let to_vip = way(family, &format!("{vip} from {alias} iif brattice0"));
                 assert!(to_vip.contains("local"), "{away}: {to_vip}");
-                assert_eq!(datapath.astray().unwrap(), Vec::<String>::new(), "{away}");
+                assert_eq!(datapath.detours().unwrap(), Vec::<String>::new(), "{away}");
                 let footprint = datapath.footprint().join("\n");
                 assert_eq!(footprint.contains("rule 0: to "), moved, "{away}: {footprint}");
                 sh(&back.replace("{}", family));
@@ -82,16 +82,16 @@ fn our_routes_are_found_first_whatever_rules_others_add() {
 
 #[test]
 fn what_comes_before_our_routes_all_the_same_is_named() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         vpn();
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         for (family, [alias, vip, _]) in FAMILIES {
             // Nothing can be put before this one.
             sh(&format!("ip {family} rule add pref 32765 lookup local && ip {family} rule add pref 0 lookup 52"));
             // The first with this priority goes: the kernel's own.
             sh(&format!("ip {family} rule del pref 0 lookup local"));
             datapath.repair().await.unwrap();
-            let told = datapath.astray().unwrap();
+            let told = datapath.detours().unwrap();
             assert_eq!(told.len(), 2, "{told:?}");
             for line in &told {
                 assert!(line.contains("by tun9") && line.contains("table 52, by rule 0"), "{line}");
@@ -99,34 +99,34 @@ fn what_comes_before_our_routes_all_the_same_is_named() {
             sh(&format!("ip {family} rule del pref 0 lookup 52 && ip {family} rule add pref 0 lookup local"));
             sh(&format!("ip {family} rule del pref 32765"));
             datapath.repair().await.unwrap();
-            assert_eq!(datapath.astray().unwrap(), Vec::<String>::new(), "control");
+            assert_eq!(datapath.detours().unwrap(), Vec::<String>::new(), "control");
 
             // Parts of our ranges, where nothing is asked before them.
             for (part, what) in [(alias, "aliases"), (vip, "VIPs")] {
                 for kind in ["", "blackhole "] {
                     let device = if kind.is_empty() { "dev tun9" } else { "" };
                     sh(&format!("ip {family} route add {kind}{part} {device} table local"));
-                    let told = datapath.astray().unwrap();
+                    let told = datapath.detours().unwrap();
                     assert_eq!(told.len(), 1, "{kind}{part}: {told:?}");
                     assert!(told[0].contains(part) && told[0].contains(what), "{told:?}");
                     assert_eq!(told[0].contains("by tun9"), kind.is_empty(), "{told:?}");
                     sh(&format!("ip {family} route del {kind}{part} {device} table local"));
                 }
             }
-            assert_eq!(datapath.astray().unwrap(), Vec::<String>::new(), "control");
+            assert_eq!(datapath.detours().unwrap(), Vec::<String>::new(), "control");
         }
     });
 }
 
 #[test]
 fn the_route_of_an_older_version_goes_and_cleanup_takes_rules_and_routes() {
-    room(async |room: Room| {
+    testbed(async |testbed: Testbed| {
         let before = sh("ip -4 rule; ip -6 rule; ip route show table all; ip -6 route show table all");
-        drop(start(&room).await);
+        drop(start(&testbed).await);
         let old = "ip route add 100.127.0.0/16 via 192.0.0.8 dev brattice0 onlink mtu 1500 proto 187";
         sh("ip route del 100.127.0.0/16 table local && true");
         sh(old);
-        let datapath = start(&room).await;
+        let datapath = start(&testbed).await;
         assert!(datapath.adopted());
         assert_eq!(datapath.steps(), ["alias-route"]);
         assert_eq!(sh("ip route show proto 187"), "", "none in the table main");
@@ -151,7 +151,7 @@ fn the_route_of_an_older_version_goes_and_cleanup_takes_rules_and_routes() {
         assert_eq!(datapath.repair().await.unwrap(), ["rules"]);
         sh(old);
         drop(datapath);
-        let removed = cleanup::run(&room.bpffs).await.unwrap().join("\n");
+        let removed = cleanup::run(&testbed.bpffs).await.unwrap().join("\n");
         assert_eq!(removed.matches("rule 0: to ").count(), 4, "{removed}");
         for family in ["-4", "-6"] {
             sh(&format!("ip {family} rule add pref 0 lookup local && ip {family} rule del pref 32765"));

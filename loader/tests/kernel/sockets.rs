@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use brattice_loader::sockets;
 
-use crate::room::{Room, SOCKET_PROGRAMS, room, sh};
+use crate::testbed::{SOCKET_PROGRAMS, Testbed, sh, testbed};
 
 #[test]
 fn the_dns_socket_belongs_to_the_engine() {
-    room(async |_: Room| {
+    testbed(async |_: Testbed| {
         // Freebind: the address is nobody's here.
         let address = SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 17), 53).into();
         let socket = sockets::dns_udp(address, 4711).unwrap();
@@ -25,8 +25,8 @@ fn the_dns_socket_belongs_to_the_engine() {
 
 #[test]
 fn each_program_of_sockets_is_missed() {
-    room(async |room: Room| {
-        let datapath = room.start().await;
+    testbed(async |testbed: Testbed| {
+        let datapath = testbed.start().await;
         let at_cgroups = || datapath.attached().unwrap().into_iter().filter(|link| link.hook == "cgroup");
         assert_eq!(at_cgroups().count(), SOCKET_PROGRAMS);
         for link in at_cgroups() {
@@ -42,7 +42,7 @@ fn each_program_of_sockets_is_missed() {
 
 #[test]
 fn connections_are_destroyed_by_their_peer_and_no_others() {
-    room(async |_: Room| {
+    testbed(async |_: Testbed| {
         assert!(sockets::destroy_supported());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -200,7 +200,7 @@ impl Problems {
         if let Some(why) = &picture.unrepaired {
             self.add("repairs", format!("what vanished cannot be put back: {why}"));
         }
-        match picture.datapath.astray() {
+        match picture.datapath.detours() {
             Ok(found) => found.into_iter().for_each(|text| self.add("routes", text)),
             Err(e) => self.add("kernel", format!("whether the kernel finds our routes cannot be asked: {e}")),
         }

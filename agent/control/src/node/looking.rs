@@ -80,7 +80,7 @@ impl Node {
         let found = self
             .host
             .datapath
-            .astray()
+            .detours()
             .unwrap_or_else(|e| vec![format!("whether the kernel finds our routes cannot be asked: {e}")]);
         for text in found.iter().filter(|text| !self.host.astray.contains(text)) {
             error!("{text}");

@@ -125,7 +125,7 @@ fn firewalls() {
     assert_eq!(with(|f| f.legacy_tables.push("filter".into())), [("iptables-legacy", WorksBut)]);
     for name in ["firewalld", "ufw", "iptables-legacy"] {
         let detector = DETECTORS.iter().find(|detector| detector.name == name).unwrap();
-        assert!(detector.mend.contains("brattice0"), "{name} is mended: {}", detector.mend);
+        assert!(detector.mend.contains("brattice0"), "{name} is repaired: {}", detector.mend);
     }
 }
 

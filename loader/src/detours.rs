@@ -1,5 +1,5 @@
-//! Does the kernel find our routes? Whoever may write routes and rules can lead what goes to aliases and VIPs elsewhere, and
-//! nothing of ours is missing then. So the kernel is asked for the way that packets would take.
+//! Detours: does the kernel find our routes? Whoever may write routes and rules can lead what goes to aliases and VIPs
+//! elsewhere, and nothing of ours is missing then. So the kernel is asked which route packets would take.
 
 use std::net::IpAddr;
 
@@ -15,8 +15,8 @@ use crate::{Error, Result, device, routes, rules};
 /// Most addresses that are asked for, of each range.
 const MOST_ASKED: usize = 16;
 
-/// What goes somewhere.
-struct Way {
+/// Packets, and where they should go.
+struct Flow {
     what: &'static str,
     question: Lookup,
     kind: RouteType,
@@ -25,22 +25,22 @@ struct Way {
 }
 
 /// What goes elsewhere than it should, by whose rule and route, and what to do: a line each. None: all is well.
-pub(crate) fn astray(socket: &mut Socket, options: &Options, ipv6: bool, brattice0: u32) -> Result<Vec<String>> {
+pub(crate) fn detours(socket: &mut Socket, options: &Options, ipv6: bool, brattice0: u32) -> Result<Vec<String>> {
     let all = route::list(socket).map_err(Error::netlink("listing routes"))?;
     let mut found = Vec::new();
-    for way in ways(options, ipv6, brattice0, &all) {
-        let answer = route::lookup(socket, &way.question);
+    for flow in flows(options, ipv6, brattice0, &all) {
+        let answer = route::lookup(socket, &flow.question);
         let well = answer
             .as_ref()
-            .is_ok_and(|route| route.kind == way.kind && way.out.is_none_or(|out| route.interfaces.contains(&out)));
+            .is_ok_and(|route| route.kind == flow.kind && flow.out.is_none_or(|out| route.interfaces.contains(&out)));
         if !well {
-            found.push(blame(socket, &way, answer)?);
+            found.push(describe(socket, &flow, answer)?);
         }
     }
     Ok(found)
 }
 
-fn ways(options: &Options, ipv6: bool, brattice0: u32, all: &[Route]) -> Vec<Way> {
+fn flows(options: &Options, ipv6: bool, brattice0: u32, all: &[Route]) -> Vec<Flow> {
     let at = |offset: u32| std::net::Ipv4Addr::from(options.vip.network().to_bits() + offset);
     let (source, vip) = (abi::FIRST_ENGINE_SOURCE, abi::PROBE_VIP_OFFSET);
     let mut families =
@@ -52,28 +52,28 @@ fn ways(options: &Options, ipv6: bool, brattice0: u32, all: &[Route]) -> Vec<Way
             .map(|six| (IpNet::V6(six.alias), IpNet::V6(six.vip), IpAddr::V6(six.at(source)), IpAddr::V6(six.at(vip)))),
     );
     let user = options.engine_uid;
-    let mut ways = Vec::new();
+    let mut flows = Vec::new();
     for (aliases, vips, source, vip) in families {
         let alias = aliases.broadcast();
-        for destination in asked(aliases, alias, all) {
+        for destination in destinations(aliases, alias, all) {
             let question = Lookup { destination, source: Some(source), from: None, user };
-            ways.push(Way {
+            flows.push(Flow {
                 what: "the engine sends to aliases",
                 question,
                 kind: RouteType::Unicast,
                 out: Some(brattice0),
             });
         }
-        for destination in asked(vips, vip, all) {
+        for destination in destinations(vips, vip, all) {
             let question = Lookup { destination, source: Some(alias), from: Some(brattice0), user };
-            ways.push(Way { what: "workloads send to VIPs", question, kind: RouteType::Local, out: None });
+            flows.push(Flow { what: "workloads send to VIPs", question, kind: RouteType::Local, out: None });
         }
     }
-    ways
+    flows
 }
 
 /// Addresses of a range to ask for: one that nobody uses, and one of each route of somebody else's within it.
-fn asked(range: IpNet, unused: IpAddr, all: &[Route]) -> impl Iterator<Item = IpAddr> {
+fn destinations(range: IpNet, unused: IpAddr, all: &[Route]) -> impl Iterator<Item = IpAddr> {
     let others = all
         .iter()
         .filter(move |r| r.protocol != routes::PROTOCOL && r.kind != RouteType::Local)
@@ -82,15 +82,15 @@ fn asked(range: IpNet, unused: IpAddr, all: &[Route]) -> impl Iterator<Item = Ip
     std::iter::once(unused).chain(others).take(MOST_ASKED)
 }
 
-fn blame(socket: &mut Socket, way: &Way, answer: std::io::Result<Route>) -> Result<String> {
-    let destination = way.question.destination;
+fn describe(socket: &mut Socket, flow: &Flow, answer: std::io::Result<Route>) -> Result<String> {
+    let destination = flow.question.destination;
     let (ip, family) = if destination.is_ipv4() { ("ip", "IPv4") } else { ("ip -6", "IPv6") };
     let rules = rules::list(socket, destination.is_ipv4())?;
-    let begin = format!("what {} ({family}, to {destination})", way.what);
+    let begin = format!("what {} ({family}, to {destination})", flow.what);
     // What a host does not forward is refused; the way out is the same.
     let answer = answer.or_else(|error| {
-        let out = Lookup { source: None, from: None, ..way.question };
-        route::lookup(socket, &out).ok().filter(|route| route.kind != way.kind).ok_or(error)
+        let out = Lookup { source: None, from: None, ..flow.question };
+        route::lookup(socket, &out).ok().filter(|route| route.kind != flow.kind).ok_or(error)
     });
     Ok(match answer {
         Ok(route) => {

@@ -16,14 +16,14 @@ pub(crate) const ENGINE: u32 = 47_811;
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// What a test gets.
-pub(crate) struct Room {
+pub(crate) struct Testbed {
     /// Unique, short enough to begin interface and namespace names.
     pub(crate) name: String,
     pub(crate) bpffs: PathBuf,
 }
 
-/// Runs a test in a room.
-pub(crate) fn room<F: Future<Output = ()>>(test: impl FnOnce(Room) -> F + Send + 'static) {
+/// Runs a test in a testbed.
+pub(crate) fn testbed<F: Future<Output = ()>>(test: impl FnOnce(Testbed) -> F + Send + 'static) {
     let name = format!("bl{}-{}", std::process::id() % 100_000, NEXT.fetch_add(1, Ordering::Relaxed));
     let bpffs = PathBuf::from(format!("/sys/fs/bpf/{name}"));
     let place = bpffs.clone();
@@ -35,7 +35,7 @@ pub(crate) fn room<F: Future<Output = ()>>(test: impl FnOnce(Room) -> F + Send +
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
             sh("ip link set lo up");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(Room { name, bpffs }))));
+            let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(Testbed { name, bpffs }))));
             drop(runtime);
             if let Err(panic) = result {
                 resume_unwind(panic);
@@ -67,7 +67,7 @@ fn remove_pins(path: &Path) {
     let _ = std::fs::remove_dir(path);
 }
 
-impl Room {
+impl Testbed {
     pub(crate) fn options(&self) -> Options {
         Options {
             bpffs: self.bpffs.clone(),

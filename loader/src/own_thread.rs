@@ -8,7 +8,7 @@ use crate::{Error, Result};
 ///
 /// Not on the runtime's pool: a new thread inherits the network namespace of the thread that starts it, which is the one
 /// the caller means; a pooled thread may have been started elsewhere. What is done here is rare enough for that.
-pub(crate) async fn aside<T: Send + 'static>(
+pub(crate) async fn on_own_thread<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
