@@ -204,11 +204,12 @@ mod tests {
     fn every_key_is_known() {
         let command = Flags::command();
         let keys: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).filter(|key| *key != CONFIG).collect();
-        assert_eq!(keys.len(), 18, "{keys:?}");
+        assert_eq!(keys.len(), 19, "{keys:?}");
         for key in keys {
             let value = match key {
                 "workers" | "half-open-limit" | "access-log-sample" => "2",
                 "log" => "info",
+                "ebpf-log" => "off",
                 "metrics" => "127.0.0.1:9464",
                 "vip-range" | "alias-range" => "10.0.0.0/16",
                 "vip6-range" | "alias6-range" => "fd00:1:2::/48",

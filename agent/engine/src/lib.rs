@@ -2,7 +2,7 @@
 //!
 //! - [`process`]: [`run`], the whole process; threads, descriptors, start and end.
 //! - [`sandbox`]: what it gives up before it reads anything.
-//! - [`link`], [`fds`], [`orders`]: the connection to the agent, and how its orders reach the workers.
+//! - [`link`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
 //! - [`state`], [`limits`], [`descriptors`], [`memory`], [`stats`]: what all threads share.
 //! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets.
@@ -20,7 +20,6 @@ pub mod copy;
 mod descriptors;
 pub mod dns;
 pub mod downstream;
-pub mod fds;
 mod flights;
 pub mod heartbeat;
 pub mod http;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use brattice_frames::StreamError;
 use brattice_wire::{
     engine::{
         AccessLog, FrameError, FromEngine, MAX_FROM_ENGINE, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, SILENT, Settings,
@@ -25,10 +26,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    fds::{self, StreamError},
-    orders::{Dispatcher, Order, OrderError},
-};
+use crate::orders::{Dispatcher, Order, OrderError};
 
 /// How long a new engine waits for its start, before it exits: nobody wants it.
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -194,10 +192,10 @@ async fn receive(
     let received = tokio::select! {
         biased;
         newer = caller(door) => return Err(End::Newer(newer)),
-        received = timeout(patience, fds::receive(stream, MAX_TO_ENGINE)) => received,
+        received = timeout(patience, brattice_frames::receive(stream, MAX_TO_ENGINE)) => received,
     };
-    let (body, descriptors) = received.map_err(|_| Lost::Silent(patience))?.map_err(Lost::from)?;
-    Ok((decode(&body).map_err(Lost::from)?, descriptors))
+    let frame = received.map_err(|_| Lost::Silent(patience))?.map_err(Lost::from)?;
+    Ok((decode(&frame.body).map_err(Lost::from)?, frame.descriptors))
 }
 
 /// One connection, from hello to its end.
@@ -314,8 +312,8 @@ async fn order(workers: &Dispatcher, order: &Order, patience: Duration) -> Resul
 async fn answer(stream: &UnixStream, message: &FromEngine, descriptors: &[BorrowedFd<'_>]) -> Result<(), Lost> {
     let frame = encode(message, MAX_FROM_ENGINE)?;
     // An agent that does not read is as good as silent.
-    let sent = timeout(SILENT, fds::send(stream, &frame, descriptors)).await.map_err(|_| Lost::Silent(SILENT))?;
-    Ok(sent?)
+    let sent = timeout(SILENT, brattice_frames::send(stream, &frame, descriptors)).await;
+    Ok(sent.map_err(|_| Lost::Silent(SILENT))?.map_err(StreamError::from)?)
 }
 
 /// At most [`MAX_REASON`] bytes, cut between characters.
@@ -373,10 +371,10 @@ mod tests {
             let frame = encode(&ToEngine::Ping, MAX_TO_ENGINE).unwrap();
             for _ in 0..pings {
                 tokio::time::sleep(pause).await;
-                fds::send(&agent, &frame, &[]).await.unwrap();
+                brattice_frames::send(&agent, &frame, &[]).await.unwrap();
                 loop {
-                    let (body, _) = fds::receive(&agent, MAX_FROM_ENGINE).await.unwrap();
-                    if decode::<FromEngine>(&body).unwrap() == FromEngine::Pong {
+                    let frame = brattice_frames::receive(&agent, MAX_FROM_ENGINE).await.unwrap();
+                    if decode::<FromEngine>(&frame.body).unwrap() == FromEngine::Pong {
                         break;
                     }
                 }

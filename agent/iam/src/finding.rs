@@ -169,35 +169,26 @@ pub(crate) fn printable(c: char) -> char {
     }
 }
 
-/// Longest name compared, characters: the work is quadratic in it.
+/// Longest name compared, bytes: the work is quadratic in it.
 const LONGEST_NAME: usize = 128;
 /// Most edits between two names that are near.
 const MOST_EDITS: usize = 8;
 
 /// The candidate nearest to what was written, if it is near; case does not count. Of equals, the first.
 pub(crate) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let written: Vec<char> = written.chars().take(LONGEST_NAME + 1).map(|c| c.to_ascii_lowercase()).collect();
     if written.len() > LONGEST_NAME {
         return None;
     }
-    let limit = (written.len() / 3).min(MOST_EDITS);
-    let alike = |candidate: &&str| candidate.chars().count().abs_diff(written.len()) <= limit;
-    let distance = |candidate: &str| {
-        let mut row: Vec<usize> = (0..=candidate.len()).collect();
-        for (i, a) in written.iter().enumerate() {
-            let mut diagonal = row[0];
-            row[0] = i + 1;
-            for (j, b) in candidate.chars().enumerate() {
-                let replaced = diagonal + usize::from(*a != b.to_ascii_lowercase());
-                diagonal = row[j + 1];
-                row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-            }
-        }
-        row[candidate.chars().count()]
-    };
-    let best =
-        candidates.into_iter().filter(alike).map(|candidate| (distance(candidate), candidate)).min_by_key(|(d, _)| *d);
-    best.filter(|(distance, _)| *distance <= limit).map(|(_, candidate)| candidate)
+    let written = written.to_ascii_lowercase();
+    let characters = written.chars().count();
+    let limit = (characters / 3).min(MOST_EDITS);
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.chars().count().abs_diff(characters) <= limit)
+        .map(|candidate| (strsim::levenshtein(&written, &candidate.to_ascii_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime, date};
+
 /// Digits allowed on either side of the point.
 const DIGITS: usize = 18;
 
@@ -39,6 +42,9 @@ impl Number {
     }
 }
 
+/// Where times are counted from.
+const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
+
 /// A point in time: seconds and nanoseconds since 1970 in UTC, leap seconds not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time {
@@ -75,11 +81,9 @@ impl Time {
             return None;
         }
         let (month, day) = (month.flatten(), day.flatten());
-        let days = days_before(year, month.unwrap_or(1)) + day.unwrap_or(1) - 1;
-        if day.is_some_and(|day| day > month_days(year, month.unwrap_or(1))) {
-            return None;
-        }
-        let midnight = days * 86_400;
+        let [month, day_of_month] = [month, day].map(|part| i8::try_from(part.unwrap_or(1)));
+        let date = Date::new(i16::try_from(year).ok()?, month.ok()?, day_of_month.ok()?).ok()?;
+        let midnight = date.at(0, 0, 0, 0).duration_since(EPOCH).as_secs();
         match time {
             None => Some(Self::epoch(midnight)),
             Some(_) if day.is_none() => None,
@@ -124,18 +128,9 @@ impl Time {
     /// As `2026-01-31T10:00:00Z`; years 0 to 9999.
     pub(crate) fn write(seconds: i64, out: &mut String) {
         use std::fmt::Write as _;
-        let seconds = seconds.clamp(days_before(0, 1) * 86_400, days_before(10_000, 1) * 86_400 - 1);
-        let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        // An estimate that is a few years too early at most.
-        let mut year = 1970 + days.div_euclid(365).min(days.div_euclid(366));
-        while days_before(year + 1, 1) <= days {
-            year += 1;
-        }
-        let month = (1..=12).rev().find(|month| days_before(year, *month) <= days).unwrap_or(1);
-        let day = days - days_before(year, month) + 1;
-        let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
-        // Writing to a String does not fail.
-        let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}Z");
+        let time = EPOCH.saturating_add(SignedDuration::from_secs(seconds)).max(date(0, 1, 1).at(0, 0, 0, 0));
+        // To the second; writing to a String does not fail.
+        let _ = write!(out, "{time:.0}Z");
     }
 }
 
@@ -145,28 +140,6 @@ fn number(text: &str, digits: usize, bounds: std::ops::RangeInclusive<i64>) -> O
         return None;
     }
     text.parse().ok().filter(|number| bounds.contains(number))
-}
-
-const fn leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-const fn month_days(year: i64, month: i64) -> i64 {
-    match month {
-        2 if leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 to the first day of a month.
-fn days_before(year: i64, month: i64) -> i64 {
-    let before = year - 1;
-    let leaps = before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400);
-    let months: i64 = (1..month).map(|month| month_days(year, month)).sum();
-    // 719,162 days lie between the years 1 and 1970.
-    before * 365 + leaps - 719_162 + months
 }
 
 /// Reads `true` or `false`, in any case.

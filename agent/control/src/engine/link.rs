@@ -1,24 +1,16 @@
-//! Frames and file descriptors on the Unix socket between agent and engine (`brattice_wire::engine`).
+//! Messages of the engine, with the descriptors and the sender that the kernel says came with them.
 //!
-//! The engine is hostile until checked: a frame is bounded before it is read, descriptors are only taken where one is
-//! due, and everything else ends the connection.
+//! The engine is hostile until checked: descriptors are only taken where some are due, and everything else ends the
+//! connection.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use brattice_abi::MAX_WORKERS;
-use brattice_wire::engine::{FrameError, FromEngine, MAX_FROM_ENGINE, body_length, decode, descriptor_count};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
-};
-use tokio::io::Interest;
+use brattice_frames::{Reader as Frames, StreamError};
+pub use brattice_frames::{Sender, send};
+use brattice_wire::engine::{FrameError, FromEngine, MAX_FROM_ENGINE, decode};
 use tokio::net::UnixStream;
-
-/// Most descriptors in one message: what an engine with [`MAX_WORKERS`] workers has, and the metrics' socket.
-const MAX_DESCRIPTORS: usize = descriptor_count(MAX_WORKERS, true) + 1;
 
 /// Why a connection to the engine ended.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +18,7 @@ pub enum LinkError {
     /// The other side closed it.
     #[error("the engine closed the connection")]
     Closed,
-    /// The kernel's word.
+    /// The kernel refused.
     #[error("the connection to the engine failed: {0}")]
     Io(#[from] io::Error),
     /// Not a frame of ours.
@@ -37,6 +29,19 @@ pub enum LinkError {
     Descriptors,
 }
 
+impl From<StreamError> for LinkError {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Closed => Self::Closed,
+            // It ended in the middle of a frame.
+            StreamError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
+            StreamError::Io(error) => Self::Io(error),
+            StreamError::Frame(error) => Self::Frame(error),
+            StreamError::Descriptors => Self::Descriptors,
+        }
+    }
+}
+
 /// A message and what travelled with it.
 #[derive(Debug)]
 pub struct Received {
@@ -44,31 +49,17 @@ pub struct Received {
     pub message: FromEngine,
     /// Descriptors sent with its first byte.
     pub descriptors: Vec<OwnedFd>,
-    /// The kernel's word on who sent it; only where the socket asks for it (`SO_PASSCRED`).
+    /// Who sent it, as the kernel says; only where the socket asks for it (`SO_PASSCRED`).
     pub sender: Option<Sender>,
 }
 
-/// A process at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sender {
-    /// Its id.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-}
-
 /// Reads messages.
-pub struct Reader {
-    stream: Arc<UnixStream>,
-    buffer: Vec<u8>,
-    descriptors: Vec<OwnedFd>,
-    sender: Option<Sender>,
-}
+pub struct Reader(Frames<Arc<UnixStream>>);
 
 impl Reader {
     /// Reads from `stream`.
     pub fn new(stream: Arc<UnixStream>) -> Self {
-        Self { stream, buffer: Vec::new(), descriptors: Vec::new(), sender: None }
+        Self(Frames::new(stream, MAX_FROM_ENGINE))
     }
 
     /// The next message.
@@ -76,86 +67,16 @@ impl Reader {
     /// # Errors
     /// When the connection ended, or what came is no message.
     pub async fn next(&mut self) -> Result<Received, LinkError> {
-        loop {
-            if let Some(prefix) = self.buffer.first_chunk::<4>() {
-                let end = 4 + body_length(*prefix, MAX_FROM_ENGINE)?;
-                if self.buffer.len() >= end {
-                    let message = decode(&self.buffer[4..end])?;
-                    self.buffer.drain(..end);
-                    let descriptors = std::mem::take(&mut self.descriptors);
-                    return Ok(Received { message, descriptors, sender: self.sender });
-                }
-            }
-            self.fill().await?;
-        }
+        let frame = self.0.next().await?;
+        Ok(Received { message: decode(&frame.body)?, descriptors: frame.descriptors, sender: frame.sender })
     }
-
-    async fn fill(&mut self) -> Result<(), LinkError> {
-        let Self { stream, buffer, descriptors, sender } = self;
-        let (read, flags) = stream
-            .async_io(Interest::READABLE, || {
-                let mut bytes = [0; 16 * 1024];
-                let mut space =
-                    [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1))];
-                let mut control = RecvAncillaryBuffer::new(&mut space);
-                let result = rustix::net::recvmsg(
-                    &**stream,
-                    &mut [IoSliceMut::new(&mut bytes)],
-                    &mut control,
-                    RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
-                )?;
-                for message in control.drain() {
-                    match message {
-                        RecvAncillaryMessage::ScmRights(received) => descriptors.extend(received),
-                        RecvAncillaryMessage::ScmCredentials(of) => {
-                            let pid = u32::try_from(of.pid.as_raw_nonzero().get()).ok();
-                            *sender = pid.map(|pid| Sender { pid, uid: of.uid.as_raw() });
-                        }
-                        _ => {}
-                    }
-                }
-                buffer.extend_from_slice(&bytes[..result.bytes]);
-                Ok((result.bytes, result.flags))
-            })
-            .await?;
-        if flags.contains(ReturnFlags::CTRUNC) || self.descriptors.len() > MAX_DESCRIPTORS {
-            return Err(LinkError::Descriptors);
-        }
-        if read == 0 { Err(LinkError::Closed) } else { Ok(()) }
-    }
-}
-
-/// Writes a frame, with descriptors on its first byte.
-///
-/// # Errors
-/// When the connection is gone.
-pub async fn send(stream: &UnixStream, frame: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut sent = 0;
-    while sent < frame.len() {
-        sent += stream
-            .async_io(Interest::WRITABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-                let mut control = SendAncillaryBuffer::new(&mut space);
-                if sent == 0 && !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-                    return Err(io::Error::other("more file descriptors than fit in a message"));
-                }
-                Ok(rustix::net::sendmsg(
-                    stream,
-                    &[IoSlice::new(&frame[sent..])],
-                    &mut control,
-                    SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-                )?)
-            })
-            .await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
 
-    use brattice_wire::engine::{ToEngine, encode};
+    use brattice_wire::engine::encode;
 
     use super::*;
 
@@ -185,19 +106,5 @@ mod tests {
             send(&here, junk, &[]).await.unwrap();
             assert!(matches!(reader.next().await, Err(LinkError::Frame(_))), "{junk:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn large_frames_pass_in_pieces() {
-        let (here, there) = UnixStream::pair().unwrap();
-        let frame = encode(&ToEngine::Shutdown { grace_ms: 1 }, 64).unwrap();
-        let big: Vec<u8> = frame.iter().copied().cycle().take(4 * 1024 * 1024).collect();
-        let copy = big.clone();
-        let writer = tokio::spawn(async move { send(&here, &copy, &[]).await });
-        let mut read = Vec::new();
-        let mut there = there;
-        tokio::io::AsyncReadExt::read_to_end(&mut there, &mut read).await.unwrap();
-        writer.await.unwrap().unwrap();
-        assert!(read == big);
     }
 }

@@ -1,19 +1,24 @@
 //! Serves the metrics: HTTP/1, one answer per connection. Who may connect is decided by where the agent made the socket.
 
-use std::{os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
+use std::{convert::Infallible, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
 
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::Semaphore,
 };
 
 /// Connections at once. Each holds a page.
 pub(crate) const CONNECTIONS: usize = 4;
-/// Longest head of a request, bytes.
+/// Longest header section of a request, bytes.
 pub(crate) const REQUEST_BYTES: usize = 8 * 1024;
 /// From the accept to the last byte of the answer.
 pub(crate) const TIME: Duration = Duration::from_secs(10);
+/// The text format of Prometheus.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -61,7 +66,7 @@ pub(crate) async fn serve(listener: Listener, page: Rc<dyn Fn() -> String>) {
                 tokio::task::spawn_local(async move {
                     let _place = place;
                     // Whoever is too slow gets what was written.
-                    let _ = tokio::time::timeout(TIME, answer(stream, &*page)).await;
+                    let _ = tokio::time::timeout(TIME, answer(stream, page)).await;
                 });
             }
             Err(error) => {
@@ -72,53 +77,39 @@ pub(crate) async fn serve(listener: Listener, page: Rc<dyn Fn() -> String>) {
     }
 }
 
-async fn answer(mut stream: Box<dyn Stream>, page: &dyn Fn() -> String) -> std::io::Result<()> {
-    let (status, kind, body) = match head(&mut stream).await? {
-        Ok(false) => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", page()),
-        Ok(true) => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", String::new()),
-        Err(status) => (status, "text/plain; charset=utf-8", format!("{status}: GET /metrics is served here\n")),
-    };
-    let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
+async fn answer(stream: Box<dyn Stream>, page: Rc<dyn Fn() -> String>) -> hyper::Result<()> {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = respond(request.method(), request.uri().path(), &*page);
+        async { Ok::<_, Infallible>(response) }
+    });
+    http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
 }
 
-/// Reads a request's head. True: HEAD, whose answer has no body. The inner error is the status of the answer.
-async fn head(stream: &mut Box<dyn Stream>) -> std::io::Result<Result<bool, &'static str>> {
-    let mut bytes = Vec::with_capacity(1024);
-    loop {
-        if stream.take((REQUEST_BYTES - bytes.len()) as u64).read_buf(&mut bytes).await? == 0 {
-            let full = bytes.len() >= REQUEST_BYTES;
-            return if full {
-                Ok(Err("431 Request Header Fields Too Large"))
-            } else {
-                Err(std::io::ErrorKind::UnexpectedEof.into())
-            };
-        }
-        let mut fields = [httparse::EMPTY_HEADER; 64];
-        let mut request = httparse::Request::new(&mut fields);
-        match request.parse(&bytes) {
-            Ok(httparse::Status::Partial) => {}
-            Ok(httparse::Status::Complete(_)) => {
-                let path = request.path.unwrap_or_default();
-                return Ok(match (request.method, path.split('?').next()) {
-                    (Some("GET"), Some("/metrics")) => Ok(false),
-                    (Some("HEAD"), Some("/metrics")) => Ok(true),
-                    (Some("GET" | "HEAD"), _) => Err("404 Not Found"),
-                    _ => Err("405 Method Not Allowed"),
-                });
-            }
-            Err(_) => return Ok(Err("400 Bad Request")),
-        }
-    }
+fn respond(method: &Method, path: &str, page: &dyn Fn() -> String) -> Response<String> {
+    let (status, body) = match (method, path) {
+        (&Method::GET, "/metrics") => (StatusCode::OK, page()),
+        (&Method::HEAD, "/metrics") => (StatusCode::OK, String::new()),
+        (&Method::GET | &Method::HEAD, _) => refuse(StatusCode::NOT_FOUND),
+        _ => refuse(StatusCode::METHOD_NOT_ALLOWED),
+    };
+    let kind = if status == StatusCode::OK { EXPOSITION } else { "text/plain; charset=utf-8" };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn refuse(status: StatusCode) -> (StatusCode, String) {
+    (status, format!("{status}: GET /metrics is served here\n"))
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixStream;
 
     use super::*;

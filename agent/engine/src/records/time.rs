@@ -2,8 +2,11 @@
 
 use std::{
     cell::Cell,
+    io::Write as _,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use jiff::{SignedDuration, civil::date};
 
 /// How long the wall clock is counted on from one reading of it: a clock that was set shows after this long.
 const ANCHOR: Duration = Duration::from_secs(1);
@@ -53,30 +56,10 @@ fn wall() -> Duration {
 
 /// `YYYY-MM-DDTHH:MM:SSZ` of seconds since 1970; beyond the year 9999 its last second.
 pub(crate) fn iso(seconds: u64) -> [u8; 20] {
-    let seconds = seconds.min(253_402_300_799);
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Howard Hinnant, "chrono-compatible low-level date algorithms": years that begin in March, eras of 400 years.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let since = SignedDuration::from_secs(seconds.try_into().unwrap_or(i64::MAX));
+    let time = date(1970, 1, 1).at(0, 0, 0, 0).saturating_add(since);
     let mut text = *b"0000-00-00T00:00:00Z";
-    let mut put = |at: usize, digits: usize, mut value: u64| {
-        for place in (at..at + digits).rev() {
-            text[place] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-    };
-    put(0, 4, year);
-    put(5, 2, month);
-    put(8, 2, day);
-    put(11, 2, rest / 3_600);
-    put(14, 2, rest / 60 % 60);
-    put(17, 2, rest % 60);
+    write!(&mut text[..19], "{time:.0}").expect("a time of years 0 to 9999 without a fraction has 19 bytes");
     text
 }
 

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use brattice_engine::fds;
 use brattice_wire::{
     engine::{
         FromEngine, Limits, MAX_FROM_ENGINE, MAX_TO_ENGINE, PROTOCOL_VERSION, Running, Settings, ToEngine, decode,
@@ -238,13 +237,13 @@ impl Agent {
 
     pub(crate) async fn send_with(&self, message: &ToEngine, descriptors: &[BorrowedFd<'_>]) {
         let frame = encode(message, MAX_TO_ENGINE).unwrap();
-        fds::send(&self.stream, &frame, descriptors).await.unwrap();
+        brattice_frames::send(&self.stream, &frame, descriptors).await.unwrap();
     }
 
     pub(crate) async fn receive(&self) -> (FromEngine, Vec<OwnedFd>) {
-        let received = tokio::time::timeout(PATIENCE, fds::receive(&self.stream, MAX_FROM_ENGINE)).await;
-        let (body, descriptors) = received.expect("no answer").unwrap();
-        (decode(&body).unwrap(), descriptors)
+        let received = tokio::time::timeout(PATIENCE, brattice_frames::receive(&self.stream, MAX_FROM_ENGINE)).await;
+        let frame = received.expect("no answer").unwrap();
+        (decode(&frame.body).unwrap(), frame.descriptors)
     }
 
     pub(crate) async fn answer(&self) -> FromEngine {
@@ -253,7 +252,7 @@ impl Agent {
 
     /// Waits until the engine closes the connection.
     pub(crate) async fn closed(&self) {
-        let received = tokio::time::timeout(PATIENCE, fds::receive(&self.stream, MAX_FROM_ENGINE)).await;
+        let received = tokio::time::timeout(PATIENCE, brattice_frames::receive(&self.stream, MAX_FROM_ENGINE)).await;
         assert!(received.expect("the connection stays open").is_err());
     }
 }

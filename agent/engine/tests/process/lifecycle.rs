@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use brattice_engine::fds;
 use brattice_wire::{
     engine::{FromEngine, MAX_FROM_ENGINE, ToEngine, encode},
     snapshot::{Snapshot, Vpc},
@@ -129,7 +128,7 @@ fn junk_costs_a_connection() {
         for junk in
             [&[0xff; 64][..], b"GET / HTTP/1.1\r\n\r\n", &[0, 0, 0, 3, 200, 1, 2], &[0, 0, 0, 0], &hello, &again]
         {
-            fds::send(&agent.stream, junk, &[]).await.unwrap();
+            brattice_frames::send(&agent.stream, junk, &[]).await.unwrap();
             if junk.len() < 4 {
                 continue;
             }
@@ -142,7 +141,7 @@ fn junk_costs_a_connection() {
         }
         // Descriptors where none belong.
         let stats = encode(&ToEngine::Stats, MAX_FROM_ENGINE).unwrap();
-        fds::send(&agent.stream, &stats, &kit.descriptors()).await.unwrap();
+        brattice_frames::send(&agent.stream, &stats, &kit.descriptors()).await.unwrap();
         agent.closed().await;
         let (agent, ..) = engine.hello().await;
         agent.send(&ToEngine::Stats).await;
