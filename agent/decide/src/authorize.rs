@@ -8,21 +8,24 @@ use crate::{
     call::Call,
     compiled::Compiled,
     head::{Fields, Head},
-    identity::Identity,
     index::ServiceIndex,
     trace::{Asked, Trace, Untraced},
     verdict::{Passed, Refusal},
 };
 
 /// What is known on a client connection of the service that it called last: the networks in common, and the decision where
-/// that is the same for all requests. A connection has one caller, one port and one transport for as long as it lives.
+/// that is the same for all requests. A connection has one caller, one port and one transport for as
+/// long as it lives: whoever makes identities up makes a `Connection` for each.
 #[derive(Debug, Default)]
 pub struct Connection(RefCell<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Compilation, caller and service that the rest is about.
-    about: Option<(u64, *const Identity, ServiceIndex)>,
+    /// Compilation that the rest is about; 0: none.
+    edition: u64,
+    /// Where the caller's identity lies in that compilation.
+    identity: usize,
+    service: Option<ServiceIndex>,
     common: Vec<u32>,
     /// The policies concerned ask for nothing that requests differ in.
     per_connection: bool,
@@ -52,10 +55,10 @@ impl Authorizer {
     ) -> Result<Passed, Box<Refusal>> {
         let mut known = connection.0.borrow_mut();
         let known = &mut *known;
-        let about = Some((compiled.edition(), std::ptr::from_ref(call.identity), call.service));
-        if known.about != about {
+        let about = (compiled.edition(), std::ptr::from_ref(call.identity).addr(), Some(call.service));
+        if (known.edition, known.identity, known.service) != about {
             compiled.policies.common(call, &mut known.common);
-            known.about = about;
+            (known.edition, known.identity, known.service) = about;
             known.per_connection = compiled.policies.per_connection(call, &known.common);
             known.decision = None;
         }

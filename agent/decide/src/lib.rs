@@ -45,7 +45,7 @@ pub use guard::Guard;
 pub use head::Head;
 pub use identity::{Identity, Principal, Tags, session_arn};
 pub use index::ServiceIndex;
-pub use policies::{Policies, Unreadable};
+pub use policies::{Policies, Unreadable, read as read_policy};
 pub use request::Request;
 pub use route::{Decision, OwnResponse, Refused, Route, route};
 pub use rules::{Action, Fixed, Forward, Redirect, Rule, Shares, Stickiness};

@@ -291,7 +291,10 @@ impl Policies {
 }
 
 /// A policy of a snapshot, with its statements where they stand in the file.
-pub(crate) fn read(policy: &auth::Policy) -> Result<iam::Policy, CompileError> {
+///
+/// # Errors
+/// When it cannot be read: agent and engine are of different versions.
+pub fn read(policy: &auth::Policy) -> Result<iam::Policy, CompileError> {
     let attachment = match policy.attachment {
         PolicyAttachment::Role => Attachment::Role,
         PolicyAttachment::ServiceNetwork => Attachment::ServiceNetwork,

@@ -1,10 +1,8 @@
 //! What the policies decide, level by level.
 
-use std::collections::BTreeMap;
-
+use brattice_decide::{Asked as PoliciesAsked, Authorizer, Connection, Trace, Untraced};
 use brattice_iam::{
-    Caller as Principal, CallerKind, Cause, Chain, Change, Compiled, Denial, Explanation, Failed, Guard, Http, Key,
-    Level, LevelReport, Network, Query, Request, Scratch, State,
+    Cause, Chain, Change, Compiled, Denial, Explanation, Failed, Guard, Key, Level, LevelReport, Request, State,
 };
 use brattice_model::{Model, PolicyResource};
 use brattice_wire::auth::AuthType;
@@ -12,8 +10,9 @@ use brattice_wire::explain::{DecisionView, LevelView, MismatchView, NearMissView
 use brattice_wire::{auth, snapshot};
 
 use crate::caller::Caller;
-use crate::request::{Asked, Headers};
+use crate::request::Asked;
 use crate::roles;
+use crate::scope::{self, Scope};
 use crate::world::World;
 
 /// What was decided, for the rest of the explanation.
@@ -26,13 +25,6 @@ pub(crate) struct Decided {
     pub(crate) asks: Vec<String>,
 }
 
-/// The policies that a call passes.
-struct Levels<'w> {
-    identity: Option<Compiled>,
-    networks: Vec<(&'w auth::Network, Option<Compiled>)>,
-    service: Option<Compiled>,
-}
-
 /// The networks that VPC and service have in common, in order.
 pub(crate) fn common<'w>(
     world: &World<'w>,
@@ -43,124 +35,56 @@ pub(crate) fn common<'w>(
     both.filter_map(|index| world.snapshot.networks.get(usize::try_from(*index).ok()?)).collect()
 }
 
-impl<'w> Levels<'w> {
-    fn new(world: &World<'w>, caller: &Caller<'_>, service: &snapshot::Service) -> Self {
-        let model = world.model;
-        let of = |resource: &PolicyResource| {
-            let own = model.policy(resource)?;
-            Some(Compiled::new(own.policy.clone(), own.resource.name(), own.mode))
+/// Tells of the policies when they are asked.
+struct Told<'t, 'w> {
+    world: &'t World<'w>,
+    caller: &'t Caller<'w>,
+    service: &'t str,
+    decided: Option<Decided>,
+}
+
+impl Trace for Told<'_, '_> {
+    const POLICIES: bool = true;
+
+    fn policies(&mut self, asked: &PoliciesAsked<'_>) {
+        let explanation = asked.chain.explain(asked.request);
+        // What is shown is what is enforced.
+        debug_assert_eq!(explanation.decision, *asked.decision);
+        let name = |index: &u32| {
+            let network = usize::try_from(*index).ok().and_then(|index| self.world.snapshot.networks.get(index));
+            network.map_or("", |network| network.name.as_str())
         };
-        let role = caller.role.as_ref().and_then(|role| model.role(&role.name));
-        Self {
-            identity: role.and_then(|role| {
-                Some(Compiled::new(role.policy.clone()?, role.name.as_str(), brattice_iam::Mode::Enforce))
-            }),
-            networks: common(world, caller.from, service)
-                .into_iter()
-                .map(|network| {
-                    let own = of(&PolicyResource::ServiceNetwork(network.name.clone()));
-                    (network, own.filter(|_| network.auth_type == AuthType::AwsIam))
-                })
-                .collect(),
-            service: of(&PolicyResource::Service(service.name.clone()))
-                .filter(|_| service.auth_type == AuthType::AwsIam),
-        }
+        let names: Vec<&str> = asked.networks.iter().map(name).collect();
+        let teller = Teller { chain: asked.chain, networks: &names, caller: self.caller, service: self.service };
+        self.decided = Some(Decided {
+            view: teller.view(&explanation, asked.request),
+            summary: teller.summary(&explanation),
+            remedy: explanation.remedy.iter().map(|change| teller.remedy(self.world.model, change)).collect(),
+            asks: asks(asked.chain),
+        });
     }
 }
 
-fn guard<'p>(auth: AuthType, policy: Option<&'p Compiled>, name: &'p str) -> Guard<'p> {
-    match (auth, policy) {
-        (AuthType::None, _) => Guard::Open,
-        (AuthType::AwsIam, Some(policy)) => Guard::Policy(policy),
-        (AuthType::AwsIam, None) => Guard::Missing(name),
-    }
-}
-
-/// Hands the policies that a call passes, and the call, to `use_it`.
-fn with_chain<R>(
+/// Decides about a call as the engine does, and says why.
+pub(crate) fn decide(
     world: &World<'_>,
     caller: &Caller<'_>,
     service: &snapshot::Service,
     asked: &Asked,
-    use_it: impl FnOnce(&Levels<'_>, &Chain<'_>, &Request<'_>) -> R,
-) -> R {
-    let levels = Levels::new(world, caller, service);
-    let networks: Vec<Network<'_>> = levels
-        .networks
-        .iter()
-        .map(|(network, policy)| Network {
-            arn: &network.arn,
-            guard: guard(network.auth_type, policy.as_ref(), &network.name),
-        })
-        .collect();
-    let chain = Chain {
-        identity: levels.identity.as_ref().map_or(Guard::Open, Guard::Policy),
-        networks: &networks,
-        service: guard(service.auth_type, levels.service.as_ref(), &service.name),
-    };
-    let tags = |tags: &[(String, String)]| -> BTreeMap<String, String> { tags.iter().cloned().collect() };
-    let (caller_tags, service_tags) =
-        (tags(caller.role.as_ref().map_or(&[], |role| role.tags.as_slice())), tags(&service.tags));
-    let role = caller.role.as_ref();
-    let paths: Vec<&str> = role.map_or(&[][..], |role| &role.organization_paths).iter().map(String::as_str).collect();
-    let evidence: Vec<&str> = caller.evidence.iter().map(String::as_str).collect();
-    let (headers, query) = (Headers(asked), Query(&asked.query));
-    let request = Request {
-        caller: match role {
-            None => Principal::anonymous(),
-            Some(role) => Principal {
-                kind: CallerKind::Role,
-                name: &role.arn,
-                session: caller.attested.as_deref(),
-                provider: None,
-                account: Some(&role.account),
-                organization: role.organization.as_deref(),
-                organization_paths: &paths,
-                tags: &caller_tags,
-                user_id: None,
-            },
-        },
-        attested: caller.attested.as_deref(),
-        evidence: &evidence,
-        service_arn: &service.arn,
-        service_account: &service.account,
-        service_tags: &service_tags,
-        port: asked.port,
-        source_vpc: Some(&caller.from.id),
-        source_vpc_account: Some(caller.from.account.as_str()).filter(|account| !account.is_empty()),
-        source_ip: caller.address,
-        secure: false,
-        now: world.now,
-        http: Some(Http {
-            method: &asked.method,
-            path: asked.path.as_deref().unwrap_or_default(),
-            headers: &headers,
-            query: &query,
-        }),
-    };
-    use_it(&levels, &chain, &request)
-}
-
-/// Decides about a call and says why.
-pub(crate) fn decide(world: &World<'_>, caller: &Caller<'_>, service: &snapshot::Service, asked: &Asked) -> Decided {
-    let mut decided = with_chain(world, caller, service, asked, |levels, chain, request| {
-        let explanation = chain.explain(request);
-        // What is shown is what is enforced: the engine's way of deciding has the last word.
-        debug_assert_eq!(explanation.decision, chain.decide(request, &mut Scratch::default()));
-        let names: Vec<&str> = levels.networks.iter().map(|(network, _)| network.name.as_str()).collect();
-        let teller = Teller { chain, networks: &names, caller, service: &service.name };
-        Decided {
-            view: teller.view(&explanation, request),
-            summary: teller.summary(&explanation),
-            remedy: explanation.remedy.iter().map(|change| teller.remedy(world.model, change)).collect(),
-            asks: asks(levels),
-        }
-    });
+) -> Result<Decided, String> {
+    let scope = Scope::new(world, service).map_err(|error| error.to_string())?;
+    let mut told = Told { world, caller, service: &service.name, decided: None };
+    let own = scope::identity(world.model, caller);
+    let (authorizer, call) = (Authorizer::default(), scope.call(world, caller, &own, asked.port));
+    // The trace keeps what comes of it.
+    let _ = authorizer.authorize(&scope.compiled, &Connection::default(), &call, Some(asked), &mut told);
+    let mut decided = told.decided.ok_or("its VPC or the service is not in the snapshot")?;
     if !decided.view.allowed && caller.role.is_none() {
         let roles = roles::that_may(world, caller, |caller| {
-            with_chain(world, caller, service, asked, |_, chain, request| {
-                chain.decide(request, &mut Scratch::default()).is_allowed()
-            })
+            let own = scope::identity(world.model, caller);
+            let call = scope.call(world, caller, &own, asked.port);
+            let connection = Connection::default();
+            authorizer.authorize(&scope.compiled, &connection, &call, Some(asked), &mut Untraced).is_ok()
         });
         // The least change comes first: no policy is touched where the workload can be somebody who may.
         if !roles.is_empty()
@@ -170,14 +94,15 @@ pub(crate) fn decide(world: &World<'_>, caller: &Caller<'_>, service: &snapshot:
         }
         decided.remedy.splice(0..0, roles);
     }
-    decided
+    Ok(decided)
 }
 
 /// Header fields that the policies ask about.
-fn asks(levels: &Levels<'_>) -> Vec<String> {
-    let networks = levels.networks.iter().filter_map(|(_, policy)| policy.as_ref());
-    let all = levels.identity.iter().chain(networks).chain(&levels.service);
-    let keys = all.flat_map(|compiled| compiled.policy().keys());
+fn asks(chain: &Chain<'_>) -> Vec<String> {
+    let networks = chain.networks.iter().map(|network| network.guard);
+    let guards = std::iter::once(chain.identity).chain(networks).chain([chain.service]);
+    let policies = guards.filter_map(|guard| if let Guard::Policy(compiled) = guard { Some(compiled) } else { None });
+    let keys = policies.flat_map(|compiled| compiled.policy().keys());
     keys.filter_map(|key| match key {
         Key::RequestHeader(name) => Some(name.to_string()),
         Key::UserAgent => Some("user-agent".to_owned()),

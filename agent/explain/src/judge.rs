@@ -2,11 +2,11 @@
 
 use brattice_model::{PolicyResource, Service, Vpc};
 use brattice_wire::api::{Mode, Scope, Subject, SwitchView};
-use brattice_wire::explain::{CalledView, Explanation, Outcome, Question, Reason};
+use brattice_wire::explain::{CalledView, DecisionView, Explanation, Outcome, Question, Reason};
 use brattice_wire::snapshot;
 
 use crate::caller::Caller;
-use crate::decision::{common, decide, inactive};
+use crate::decision::{Decided, common, decide, inactive};
 use crate::find::{self, Error, Found};
 use crate::networks::{auth_word, networks, nothing_common, place};
 use crate::past;
@@ -99,7 +99,7 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
         }
         if let Some(switch) = bypassed {
             let relay = listener.map(|listener| relayed(world.snapshot, listener, &case.asked));
-            let refused = if met { bypass::refused(world, caller, service, &shared) } else { None };
+            let refused = if met { bypass::refused(world, caller, service) } else { None };
             judge.relay(switch, refused, relay.as_ref().and_then(|relay| relay.problem.as_ref()));
             route = relay;
         } else if case.unread {
@@ -110,12 +110,7 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
             let sound = judge.request(&case, service);
             // Who called is not known any more: what others may is not the question.
             if policies && met && sound && case.gone.is_none() && listener.is_some() {
-                let decided = decide(world, caller, service, &case.asked);
-                let sure = judge.hidden(&case.asked, &decided.asks, "a policy");
-                if sure && !decided.view.allowed {
-                    judge.stop(Reason::Policy, Outcome::Denied, decided.summary, decided.remedy);
-                }
-                decision = Some(decided.view).filter(|_| sure);
+                decision = judge.policies(decide(world, caller, service, &case.asked), &case.asked);
             }
             if let Some(listener) = listener.filter(|_| sound) {
                 let found = routed(world.snapshot, listener, &case.asked);
@@ -378,6 +373,23 @@ impl<'w> Judge<'_, 'w> {
                 self.unreachable(Reason::RewriteRefused, text.clone(), "change the rule's rewrite, or the path");
             }
         }
+    }
+
+    /// What policies decide; none where nothing can be said of it.
+    fn policies(&mut self, decided: Result<Decided, String>, asked: &Asked) -> Option<DecisionView> {
+        let decided = match decided {
+            Ok(decided) => decided,
+            Err(why) => {
+                let remedy = vec!["see `brattice status` and the agent's log".to_owned()];
+                self.stop(Reason::Unremembered, Outcome::Unknown, format!("policies cannot be asked: {why}"), remedy);
+                return None;
+            }
+        };
+        let sure = self.hidden(asked, &decided.asks, "a policy");
+        if sure && !decided.view.allowed {
+            self.stop(Reason::Policy, Outcome::Denied, decided.summary, decided.remedy);
+        }
+        Some(decided.view).filter(|_| sure)
     }
 
     /// Values that are not remembered and that something asks about: nothing can be said for sure. Whether there are none.

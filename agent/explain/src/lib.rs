@@ -20,6 +20,7 @@ mod past;
 mod request;
 mod roles;
 mod route;
+mod scope;
 mod text;
 mod time;
 mod world;

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use brattice_iam::Lookup;
 use brattice_router::fields::{self, Message};
 use brattice_router::{RequestHead, authority, path};
 use brattice_wire::explain::{Question, RequestView};
@@ -190,7 +189,7 @@ impl Asked {
     }
 
     /// The fields as rules and policies see them.
-    fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let host = self.authority.as_deref().unwrap_or(&self.host);
         let replaced = |name: &str| self.own.iter().any(|(own, _)| *own == name) || name == "host";
         let sent = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -301,15 +300,6 @@ impl RequestHead for Asked {
 
     fn source_vpc(&self) -> u32 {
         self.vpc
-    }
-}
-
-/// Header fields as policies ask for them: a value per field.
-pub(crate) struct Headers<'a>(pub(crate) &'a Asked);
-
-impl Lookup for Headers<'_> {
-    fn each(&self, name: &str, found: &mut dyn FnMut(&str)) {
-        self.0.fields().filter(|(own, _)| own.eq_ignore_ascii_case(name)).for_each(|(_, value)| found(value));
     }
 }
 

@@ -1,0 +1,131 @@
+//! The part of a snapshot that a call is about, compiled as the engine does it.
+
+use std::sync::Arc;
+
+use brattice_decide::{Call, CompileError, Compiled, Guard, Head, Identity, Principal, ServiceIndex, Tags};
+use brattice_iam as iam;
+use brattice_model::{Model, PolicyResource};
+use brattice_wire::auth::{self, AuthType, PolicyAttachment};
+use brattice_wire::snapshot::{self, Snapshot};
+
+use crate::caller::Caller;
+use crate::request::Asked;
+use crate::world::World;
+
+/// One service as all VPCs see it, with the policies before it. Places of VPCs and networks are the snapshot's; the service is
+/// the only one.
+pub(crate) struct Scope {
+    pub(crate) compiled: Compiled,
+}
+
+impl Scope {
+    /// Of a service. Policies are those of the model, which knows their places in the documents.
+    pub(crate) fn new(world: &World<'_>, service: &snapshot::Service) -> Result<Self, CompileError> {
+        let all = world.snapshot;
+        let mut policies = Vec::new();
+        let mut keep = |policy: Option<u32>| {
+            let own = usize::try_from(policy?).ok().and_then(|index| all.policies.get(index))?;
+            policies.push(own.clone());
+            u32::try_from(policies.len() - 1).ok()
+        };
+        let own = snapshot::Service { policy: keep(service.policy), listeners: Vec::new(), ..service.clone() };
+        let network = |(index, network): (u32, &auth::Network)| {
+            let mut network = network.clone();
+            let concerned = service.networks.contains(&index);
+            network.policy = network.policy.filter(|_| concerned).and_then(|policy| keep(Some(policy)));
+            network.auth_type = if concerned { network.auth_type } else { AuthType::None };
+            network
+        };
+        let networks = (0u32..).zip(&all.networks).map(network).collect();
+        let vpc = |vpc: &snapshot::Vpc| snapshot::Vpc { services: Vec::new(), ..vpc.clone() };
+        let snapshot = Snapshot {
+            revision: all.revision,
+            vpcs: all.vpcs.iter().map(vpc).collect(),
+            services: vec![own],
+            networks,
+            policies,
+            ..Snapshot::default()
+        };
+        let compiled = Compiled::with_policies(snapshot, &|policy| match of_model(world.model, policy) {
+            Some(own) => Ok(own.clone()),
+            None => brattice_decide::read_policy(policy),
+        })?;
+        Ok(Self { compiled })
+    }
+
+    /// A call of the service.
+    pub(crate) fn call<'i>(
+        &self,
+        world: &World<'_>,
+        caller: &Caller<'_>,
+        identity: &'i Identity,
+        port: u16,
+    ) -> Call<'i> {
+        Call {
+            identity,
+            vpc: caller.vpc,
+            address: caller.address,
+            service: ServiceIndex::of(0),
+            port,
+            tls: false,
+            now: world.now,
+        }
+    }
+}
+
+/// A policy of the snapshot as it was written.
+fn of_model<'m>(model: &'m Model, policy: &auth::Policy) -> Option<&'m iam::Policy> {
+    match policy.attachment {
+        PolicyAttachment::Role => model.role(&policy.name)?.policy.as_ref(),
+        PolicyAttachment::ServiceNetwork => {
+            model.policy(&PolicyResource::ServiceNetwork(policy.name.clone())).map(|own| &own.policy)
+        }
+        PolicyAttachment::Service { .. } => {
+            model.policy(&PolicyResource::Service(policy.name.clone())).map(|own| &own.policy)
+        }
+    }
+}
+
+/// Who calls, with the policy of its role.
+pub(crate) fn identity(model: &Model, caller: &Caller<'_>) -> Identity {
+    let boxed = |text: &String| text.as_str().into();
+    let principal = caller.role.as_ref().map(|role| {
+        let policy = model.role(&role.name).and_then(|own| own.policy.clone());
+        let compiled = policy.map(|policy| iam::Compiled::new(policy, role.name.as_str(), iam::Mode::Enforce));
+        Arc::new(Principal {
+            kind: iam::CallerKind::Role,
+            name: boxed(&role.name),
+            arn: boxed(&role.arn),
+            account: Some(boxed(&role.account)),
+            organization: role.organization.as_ref().map(boxed),
+            organization_paths: role.organization_paths.iter().map(boxed).collect(),
+            tags: Tags::new(role.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
+            guard: compiled.map_or(Guard::Open, |policy| Guard::Policy(Arc::new(policy))),
+        })
+    });
+    let attested = caller.attested.as_ref().map(boxed);
+    Identity {
+        session: attested.clone().filter(|_| principal.is_some()),
+        attested,
+        evidence: caller.evidence.iter().map(boxed).collect(),
+        principal,
+    }
+}
+
+impl Head for Asked {
+    fn method(&self) -> &str {
+        &self.method
+    }
+
+    fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or_default()
+    }
+
+    fn query(&self) -> &str {
+        &self.query
+    }
+
+    fn field(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        self.fields().filter(|(own, _)| own.eq_ignore_ascii_case(name)).for_each(|(_, value)| each(value.as_bytes()));
+    }
+}
