@@ -1,6 +1,6 @@
 //! `dns: intercept`.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Instant};
 
 use brattice_abi::{
     Counter, DropReason, HalfOpenCount, INTERCEPT_WINDOW_NS, MAX_INTERCEPTS, MAX_INTERCEPTS_OF_WORKLOAD, VIRTUAL_MAC,
@@ -244,12 +244,13 @@ fn a_flood_by_one_workload_pushes_out_nobody_elses() {
     node.add_workload(IFINDEX, real, alias, 6, WORKLOAD_INTERCEPT_DNS);
     let other = Frame::udp((real, 5000), (OTHER, 53), b"\0\x07?").build();
     assert_eq!(node.run(Hook::Ingress, &other, Context::default()).verdict, TCX_REDIRECT);
-    assert_eq!(flood(&mut node, 0..2 * MAX_INTERCEPTS), MAX_INTERCEPTS_OF_WORKLOAD);
-    assert_eq!(
-        node.dropped(DropReason::InterceptLimit),
-        u64::from(2 * MAX_INTERCEPTS - MAX_INTERCEPTS_OF_WORKLOAD),
-        "the rest is counted"
-    );
+    let begun = Instant::now();
+    let taken = flood(&mut node, 0..2 * MAX_INTERCEPTS);
+    // On a busy machine it lasts for several windows, each of which has places of its own.
+    let windows = begun.elapsed().as_nanos() / u128::from(INTERCEPT_WINDOW_NS) + 2;
+    assert!(taken >= MAX_INTERCEPTS_OF_WORKLOAD, "{taken} were taken");
+    assert!(u128::from(taken) <= windows * u128::from(MAX_INTERCEPTS_OF_WORKLOAD), "{taken} were taken");
+    assert_eq!(node.dropped(DropReason::InterceptLimit), u64::from(2 * MAX_INTERCEPTS - taken), "the rest is counted");
     let answer = Frame::udp((DNS_VIP, 53), (alias, 5000), b"\0\x07!");
     let expected = answer.clone().with(|f| {
         (f.source, f.destination) = (OTHER, real);

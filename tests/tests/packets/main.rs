@@ -7,6 +7,7 @@ mod arp;
 mod dns;
 mod egress;
 mod events;
+mod family;
 mod foreign;
 mod fragments;
 mod frames;

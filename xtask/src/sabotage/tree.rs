@@ -19,8 +19,10 @@ pub(super) const MISSING: &str = "BRATTICE_MISSING_GUARD";
 pub(super) const MISSING_NUMBER: &str = "BRATTICE_MISSING_GUARD_NUMBER";
 /// Where the number lies in the eBPF object.
 const NUMBER_SYMBOL: &str = "BRATTICE_MISSING_GUARD";
-/// How the loader begins to load the object.
+/// How the object's loading begins ...
 const LOADER: &str = "EbpfLoader::new()";
+/// ... for the agent, and for tests of single packets.
+const LOADERS: [&str; 2] = ["loader/src/", "tests/src/"];
 
 fn scratch() -> PathBuf {
     paths::root().join("target/sabotage")
@@ -47,12 +49,14 @@ pub(super) fn may_have_guards(name: &str) -> bool {
 pub(super) fn copy() -> Result<PathBuf> {
     let tree = scratch().join("tree");
     let mut wanted = BTreeMap::new();
-    let mut loaders = 0;
+    let mut loaders = [false; LOADERS.len()];
     for (name, bytes) in files()? {
         let bytes = match String::from_utf8(bytes) {
             Ok(text) if may_have_guards(&name) => {
                 let text = planted(&name, &text).with_context(|| name.clone())?;
-                loaders += usize::from(name.starts_with("loader/src/") && text.contains(LOADER));
+                for (place, seen) in LOADERS.iter().zip(&mut loaders) {
+                    *seen |= name.starts_with(place) && text.contains(LOADER);
+                }
                 text.into_bytes()
             }
             Ok(text) => text.into_bytes(),
@@ -60,8 +64,8 @@ pub(super) fn copy() -> Result<PathBuf> {
         };
         wanted.insert(tree.join(name), bytes);
     }
-    if loaders == 0 {
-        bail!("nothing below loader/src says `{LOADER}` any more: say here how the object is loaded now");
+    if let Some((place, _)) = LOADERS.iter().zip(loaders).find(|(_, seen)| !seen) {
+        bail!("nothing below {place} says `{LOADER}` any more: say here how the object is loaded now");
     }
     remove_others(&tree, &wanted)?;
     for (to, bytes) in wanted {
@@ -93,13 +97,13 @@ fn planted(name: &str, text: &str) -> Result<String> {
     if name == "ebpf/src/main.rs" {
         text += &format!("\n#[unsafe(no_mangle)]\npub(crate) static {NUMBER_SYMBOL}: u32 = 0;\n");
     }
-    if name.starts_with("loader/src/") {
+    if LOADERS.iter().any(|place| name.starts_with(place)) {
         let number = format!("std::env::var(\"{MISSING_NUMBER}\").map_or(0u32, |number| number.parse().unwrap_or(0))");
         text = text.replace(
             LOADER,
             &format!(
-                "{{ let mut loader = {LOADER}; \
-                 loader.override_global(\"{NUMBER_SYMBOL}\", &*Box::leak(Box::new({number})), true); loader }}"
+                "({{ let mut loader = {LOADER}; \
+                 loader.override_global(\"{NUMBER_SYMBOL}\", &*Box::leak(Box::new({number})), true); loader }})"
             ),
         );
     }

@@ -56,7 +56,6 @@ pub fn enter(uid: u32, gid: u32) -> Result<Vec<String>, SandboxError> {
     caps::drop_bounding_set()?;
     user::become_user(uid, gid)?;
     caps::drop_all()?;
-    // guard: no-new-privileges
     user::no_new_privileges()?;
     user::no_dumps()?;
     caps::check_none()?;

@@ -145,31 +145,46 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "forwarded",
         "what the host forwards reaches workloads",
         Never,
-        &[packets("egress::what_was_forwarded_is_dropped")],
+        &[
+            packets("egress::ipv4::what_was_forwarded_is_dropped"),
+            packets("egress::ipv6::what_was_forwarded_is_dropped"),
+        ],
     ),
     guard(
         "source-not-vip",
         "what comes from no VIP reaches workloads",
         Never,
-        &[packets("egress::a_source_outside_the_vip_range_is_dropped")],
+        &[
+            packets("egress::ipv4::a_source_outside_the_vip_range_is_dropped"),
+            packets("egress::ipv6::a_source_outside_the_vip_range_is_dropped"),
+        ],
     ),
     guard(
         "not-engine",
         "any user of the host reaches workloads",
         Never,
-        &[packets("egress::a_syn_of_another_user_is_dropped")],
+        &[
+            packets("egress::ipv4::a_syn_of_another_user_is_dropped"),
+            packets("egress::ipv6::a_syn_of_another_user_is_dropped"),
+        ],
     ),
     guard(
         "not-engine-source",
         "any VIP reaches workloads",
         Never,
-        &[packets("egress::a_syn_from_a_vip_that_is_no_engine_source_is_dropped")],
+        &[
+            packets("egress::ipv4::a_syn_from_a_vip_that_is_no_engine_source_is_dropped"),
+            packets("egress::ipv6::a_syn_from_a_vip_that_is_no_engine_source_is_dropped"),
+        ],
     ),
     guard(
         "not-target",
         "any port of a workload is reached",
         Never,
-        &[packets("egress::a_syn_to_what_is_no_target_is_dropped")],
+        &[
+            packets("egress::ipv4::a_syn_to_what_is_no_target_is_dropped"),
+            packets("egress::ipv6::a_syn_to_what_is_no_target_is_dropped"),
+        ],
     ),
     guard(
         "fragment-of-engine",
@@ -288,12 +303,6 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
     guard(
         "bounding-set",
         "the engine keeps its capability bounding set",
-        Dropped,
-        &[process("sandbox::everything_is_given_up")],
-    ),
-    guard(
-        "no-new-privileges",
-        "the engine may gain privileges by execve",
         Dropped,
         &[process("sandbox::everything_is_given_up")],
     ),
