@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     ops::Range,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Waker},
 };
 
@@ -19,8 +19,9 @@ use crate::{
     clock::Clock,
     http::control::Control,
     limits::Taken,
+    local::Local,
     memory::Transfer,
-    records::record::Record,
+    records::{book::Book, record::Record},
     state::Shared,
 };
 
@@ -214,6 +215,46 @@ fn wake(place: &RefCell<Option<Waker>>) {
     }
 }
 
+/// Everything that a request holds until its answer is complete.
+pub(crate) struct Finish {
+    flights: Rc<Flights>,
+    pub(crate) control: Rc<Control>,
+    pub(crate) flight: Rc<Flight>,
+    /// The answer was given whole.
+    pub(crate) complete: bool,
+}
+
+impl Finish {
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.flights.local
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let local = &self.flights.local;
+        let taken = self.flight.taken.borrow_mut().take();
+        self.flights.end(&self.flight);
+        self.flight.cut();
+        self.control.ended();
+        self.control.touched.set(local.clock.tick());
+        self.control.latest.ended();
+        if let Some(revoked) = self.flight.revoked() {
+            self.flight.record.revoked(revoked);
+            self.control.revoked.set(self.control.revoked.get() - 1);
+        } else if !self.complete && self.flight.is_stream() && !self.flight.record.failed() {
+            self.control.cancelled.set(self.control.cancelled.get() + 1);
+            if let Some(taken) = &taken {
+                // guard: requests-taken-back
+                taken.usage().cancelled();
+            }
+        }
+        self.flights.book.end(&self.flight.record, self.complete);
+        local.counts().requests_open.sub(1);
+        local.slot.requests().fetch_sub(1, Relaxed);
+    }
+}
+
 /// What the sweeper found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
@@ -224,22 +265,23 @@ pub(crate) struct Swept {
 }
 
 /// All requests in flight of a worker.
-#[derive(Debug, Default)]
-pub(crate) struct Flights(RefCell<Slab<Rc<Flight>>>);
+pub(crate) struct Flights {
+    local: Rc<Local>,
+    book: Rc<Book>,
+    table: RefCell<Slab<Rc<Flight>>>,
+}
 
 impl Flights {
+    pub(crate) fn new(local: &Rc<Local>, book: &Rc<Book>) -> Rc<Self> {
+        Rc::new(Self { local: Rc::clone(local), book: Rc::clone(book), table: RefCell::default() })
+    }
+
     /// A request begins.
-    pub(crate) fn begin(
-        &self,
-        control: Rc<Control>,
-        record: Record,
-        stream: Option<AbortHandle>,
-        clock: &Clock,
-    ) -> Rc<Flight> {
+    pub(crate) fn begin(self: &Rc<Self>, control: &Rc<Control>, record: Record, stream: Option<AbortHandle>) -> Finish {
         let flight = Rc::new(Flight {
             key: Cell::new(0),
             waits: Cell::new(Waits::Answer),
-            touched: Cell::new(clock.tick()),
+            touched: Cell::new(self.local.clock.tick()),
             silence: Cell::new(0),
             expired: Cell::new(None),
             waker: RefCell::default(),
@@ -253,35 +295,35 @@ impl Flights {
             transfer: RefCell::default(),
             revoked: OnceCell::new(),
             stream,
-            control,
+            control: Rc::clone(control),
         });
-        flight.key.set(self.0.borrow_mut().insert(Rc::clone(&flight)));
-        flight
+        flight.key.set(self.table.borrow_mut().insert(Rc::clone(&flight)));
+        Finish { flights: Rc::clone(self), control: Rc::clone(control), flight, complete: false }
     }
 
     /// A request has ended.
-    pub(crate) fn end(&self, flight: &Flight) {
+    fn end(&self, flight: &Flight) {
         flight.facts.borrow_mut().take();
         flight.taken.borrow_mut().take();
         flight.transfer.borrow_mut().take();
-        self.0.borrow_mut().try_remove(flight.key.get());
+        self.table.borrow_mut().try_remove(flight.key.get());
     }
 
     /// Places in the table, empty ones included.
     pub(crate) fn span(&self) -> usize {
-        self.0.borrow().capacity()
+        self.table.borrow().capacity()
     }
 
     /// Requests at some places of the table.
     pub(crate) fn slice(&self, places: Range<usize>, each: impl FnMut(&Rc<Flight>)) {
-        let flights = self.0.borrow();
+        let flights = self.table.borrow();
         places.filter_map(|place| flights.get(place)).for_each(each);
     }
 
     /// Counts bodies that wait for who does not take them: what is not asked for stays in buffers. Those for which there is
     /// no room are ended.
     pub(crate) fn count_waiting(&self, clock: &Clock, shared: &Arc<Shared>, index: u32) {
-        for (_, flight) in self.0.borrow().iter() {
+        for (_, flight) in self.table.borrow().iter() {
             let waiting = match flight.waits.get() {
                 Waits::ClientReading => true,
                 Waits::Answer => !flight.sent.get(),
@@ -296,7 +338,7 @@ impl Flights {
     /// Ends what takes too long.
     pub(crate) fn sweep(&self, clock: &Clock, answer_ticks: u32, body_ticks: u32) -> Swept {
         let mut swept = Swept::default();
-        for (_, flight) in self.0.borrow().iter() {
+        for (_, flight) in self.table.borrow().iter() {
             if flight.expired.get().is_some() {
                 continue;
             }

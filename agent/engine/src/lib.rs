@@ -9,7 +9,8 @@
 //! - [`downstream`]: connections of clients; [`transport`]: the streams that carry them, and those to targets.
 //! - [`upstream`]: towards targets.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
-//! - [`auth`]: who may call what, as `brattice-decide` says: what targets are told, what is revoked.
+//! - [`auth`]: who may call what, as `brattice-decide` says; [`review`]: what is revoked. [`aliases`]: by what callers are known.
+//! - [`local`], [`views`]: a worker's counts and bounds, and the state that it sees.
 //! - [`dns`]: the DNS server.
 //! - [`records`], [`metrics`]: what is written down, counted and told about requests and connections.
 
@@ -32,6 +33,7 @@ pub mod orders;
 pub mod process;
 mod random;
 pub mod records;
+mod review;
 pub mod sandbox;
 pub mod state;
 pub mod stats;
@@ -40,6 +42,7 @@ mod ticker;
 pub mod transport;
 mod turn;
 pub mod upstream;
+mod views;
 pub mod worker;
 
 pub use process::{Args, Error, run};

@@ -9,18 +9,20 @@ use tokio::{
 };
 
 use crate::{
-    auth,
+    aliases::ClosedAliases,
     downstream::{accept::Acceptor, tcp::TcpProxy},
     heartbeat::{self, Slot},
-    http::control::Verdict,
+    http::{Forwarder, Server, control::Verdict},
     local::Local,
     orders::{Gate, Order, Orders},
     records::{book::Book, outlets::CHUNK_TIME},
+    review::Reviews,
     state::Shared,
     stats::Limit,
     ticker::Ticker,
     transport::Listener,
     upstream::pool::Key,
+    views::Views,
 };
 
 /// What a worker is started with.
@@ -56,31 +58,36 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
     let gate = Gate::new(worker.shared.state.load().revision > 0);
     let book = Book::new(Arc::clone(&worker.shared.outlets), worker.index);
     tokio::task::spawn_local(Rc::clone(&book).run(Ticker::every(CHUNK_TIME)?));
-    let local = Local::new(worker.shared, worker.index, worker.slot, Rc::clone(&book));
-    let tcp = TcpProxy::new(Rc::clone(&local));
-    let acceptor = Acceptor::new(Rc::clone(&local), Rc::clone(&tcp));
+    let local = Local::new(worker.shared, worker.index, worker.slot);
+    let (views, closed, tasks) = (Views::new(&local.shared), Rc::<ClosedAliases>::default(), Rc::default());
+    let http = Server::new(&local, &views, &book, Forwarder::new(&local, &tasks, &closed));
+    let tcp = TcpProxy::new(&local, &book, &closed);
+    let acceptor = Acceptor::new(Rc::clone(&closed), Rc::clone(&http), Rc::clone(&tcp));
+    let reviews = Reviews::new(&http, &tcp);
     let accept = |listener, protocol| -> std::io::Result<_> {
         let accepting = Rc::clone(&acceptor).run(Listener::new(listener)?, protocol);
         Ok(tokio::task::spawn_local(gate.behind(accepting)))
     };
     let accepting = [accept(worker.http, Protocol::Http)?, accept(worker.tcp, Protocol::Tcp)?];
-    tokio::task::spawn_local(sweep(Rc::clone(&local), Ticker::every(local.clock.period())?));
+    tokio::task::spawn_local(sweep(Rc::clone(&http), Ticker::every(local.clock.period())?));
     while let Some((order, confirm)) = worker.orders.recv().await {
         match order {
             Order::Applied => {
-                applied(&local);
+                applied(&http);
                 // guard: policies-of-open
-                auth::review(&local, &tcp);
+                reviews.begin();
                 gate.open();
             }
             Order::CloseAliases(aliases) => {
-                local.close_aliases(&aliases).await;
+                closed.close(&aliases);
+                http.forwarder.close_aliases();
+                tasks.close(&aliases).await;
                 tcp.close_aliases(&aliases).await;
             }
-            Order::Ask(ask) => book.answer(&local.view().state.records, &ask),
+            Order::Ask(ask) => book.answer(&views.latest().state.records, &ask),
             Order::Shutdown(grace) => {
                 accepting.iter().for_each(JoinHandle::abort);
-                tokio::join!(tcp.finish(grace), finish(&local, grace));
+                tokio::join!(tcp.finish(grace), finish(&http, grace));
                 book.flush();
                 let _ = confirm.send(());
                 return Ok(());
@@ -93,8 +100,8 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
 }
 
 /// A new state is in force: connections to targets that are in it no more, or may idle for another time, are of no use.
-fn applied(local: &Local) {
-    let view = local.view();
+fn applied(http: &Server) {
+    let (local, view) = (&http.local, http.views.latest());
     let targets: std::collections::HashSet<_> = view
         .state
         .groups()
@@ -104,13 +111,14 @@ fn applied(local: &Local) {
             group.targets.iter().map(move |target| (target.alias, target.port, target.generation, idle_ms))
         })
         .collect();
-    local.book.applied(&view.state.records);
+    http.book.applied(&view.state.records);
     let wanted = |key: &Key| targets.contains(&(key.alias, key.port, key.generation, key.idle_ms));
-    local.pool.retain(wanted, |_| true);
+    http.forwarder.retain(wanted, |_| true);
 }
 
 /// Looks after everything that takes time, once per tick.
-async fn sweep(local: Rc<Local>, ticker: Ticker) {
+async fn sweep(http: Rc<Server>, ticker: Ticker) {
+    let local = &http.local;
     let limits = *local.limits();
     let clock = &local.clock;
     let [header, write, body, answer] =
@@ -120,29 +128,24 @@ async fn sweep(local: Rc<Local>, ticker: Ticker) {
         ticker.tick().await;
         clock.advance();
         local.crowded.set(local.shared.crowded());
-        if local.crowded.get() {
-            local.pool.retain(|key| key.http2, |_| true);
-        }
-        local.flights.count_waiting(clock, &local.shared, local.index);
-        let swept = local.flights.sweep(clock, answer, body);
+        http.flights.count_waiting(clock, &local.shared, local.index);
+        let swept = http.flights.sweep(clock, answer, body);
         let counts = local.counts();
         counts.limits_hit[Limit::ResponseTimeout as usize].add(swept.answers);
         counts.limits_hit[Limit::BodyIdleTimeout as usize].add(swept.bodies);
-        local.clients.sweep(&local, header, write);
-        let (idled, surplus) = local.pool.sweep(clock, local.crowded.get());
-        counts.limits_hit[Limit::PoolIdleTimeout as usize].add(idled);
-        counts.limits_hit[Limit::IdlePerTarget as usize].add(surplus);
+        http.clients.sweep(local, header, write);
+        http.forwarder.sweep();
     }
 }
 
 /// Lets requests in flight end by themselves for this long, then ends them.
-async fn finish(local: &Local, grace: Duration) {
+async fn finish(http: &Server, grace: Duration) {
     let deadline = Instant::now() + grace;
-    local.clients.decide(Verdict::Drain);
-    while local.clients.len() > 0 && Instant::now() < deadline {
+    http.clients.decide(Verdict::Drain);
+    while http.clients.len() > 0 && Instant::now() < deadline {
         tokio::time::sleep(LOOK.min(grace)).await;
     }
-    local.clients.decide(Verdict::Close);
-    local.pool.retain(|_| false, |_| false);
-    local.tasks.finish(Duration::ZERO).await;
+    http.clients.decide(Verdict::Close);
+    http.forwarder.retain(|_| false, |_| false);
+    http.tasks.finish(Duration::ZERO).await;
 }

@@ -1,14 +1,26 @@
 //! What policies may ask about a request: of the request itself, and in a copy that outlives it.
 
+use std::net::IpAddr;
+
 use brattice_decide::Head;
 use http::HeaderMap;
 
-use super::review::Origin;
+use crate::aliases::CallerId;
 
 /// Field name and value in a [`Facts`] end with this; neither can hold it.
 const END: char = '\n';
 /// What a connection between two requests may keep of the last one, bytes. More is let go of.
 const IDLE_BYTES: usize = 4 * 1024;
+
+/// Whose requests a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) caller: CallerId,
+    /// The VIP that was called.
+    pub(crate) vip: IpAddr,
+    /// Its port.
+    pub(crate) port: u16,
+}
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
@@ -79,7 +91,7 @@ impl Facts {
     }
 
     /// Whether policies can be asked about it.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         !self.shortened
     }
 }
@@ -113,7 +125,7 @@ mod tests {
 
     fn origin() -> Origin {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
-        Origin { caller: crate::aliases::CallerId::new(address, 1), vip: address, port: 80 }
+        Origin { caller: CallerId::new(address, 1), vip: address, port: 80 }
     }
 
     fn all(of: &Facts, name: &str) -> Vec<String> {

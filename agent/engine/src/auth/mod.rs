@@ -1,11 +1,11 @@
 //! Who may call what: what is asked of `brattice-decide`, what targets are told, what is revoked.
 //!
 //! - [`facts`]: what policies may ask about a request after it has gone.
-//! - [`review`]: what is in flight, when a state comes into force.
+//! - [`latest`]: what was let through on a connection, and why it is ended.
 //! - [`said`]: what targets are told of caller and way.
 
 mod facts;
-mod review;
+mod latest;
 mod said;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,8 +14,8 @@ use brattice_decide::{Call, ServiceIndex};
 
 use crate::state::{Caller, State};
 
-pub(crate) use facts::Facts;
-pub(crate) use review::{Latest, Origin, Reviews, Revoked, begin as review};
+pub(crate) use facts::{Facts, Origin};
+pub(crate) use latest::{Latest, Revoked};
 pub use said::Told;
 pub(crate) use said::{Said, Targets};
 

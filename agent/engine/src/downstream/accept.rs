@@ -6,10 +6,12 @@ use brattice_wire::snapshot::Protocol;
 
 use super::{accepted::Accepted, tcp::TcpProxy};
 use crate::{
+    aliases::ClosedAliases,
     http,
-    local::{Local, View},
+    local::Local,
     memory,
     transport::{Listener, Stream},
+    views::{View, Views},
 };
 
 /// Pause after a failed accept (no descriptor left, most likely).
@@ -18,12 +20,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Accepts connections for a worker.
 pub(crate) struct Acceptor {
     local: Rc<Local>,
+    views: Rc<Views>,
+    closed: Rc<ClosedAliases>,
+    http: Rc<http::Server>,
     tcp: Rc<TcpProxy>,
 }
 
 impl Acceptor {
-    pub(crate) fn new(local: Rc<Local>, tcp: Rc<TcpProxy>) -> Rc<Self> {
-        Rc::new(Self { local, tcp })
+    pub(crate) fn new(closed: Rc<ClosedAliases>, http: Rc<http::Server>, tcp: Rc<TcpProxy>) -> Rc<Self> {
+        Rc::new(Self { local: Rc::clone(&http.local), views: Rc::clone(&http.views), closed, http, tcp })
     }
 
     /// Accepts for ever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
@@ -45,11 +50,11 @@ impl Acceptor {
 
     fn begin(&self, stream: Stream, peer: SocketAddr, arrived: Protocol) {
         self.local.counts().connections_accepted.add(1);
-        let view = self.local.view();
+        let view = self.views.latest();
         let Some(accepted) = self.check(&view, stream, peer) else { return };
         let listens = accepted.called.map_or(Protocol::Http, |(_, listener)| listener.protocol);
         match (arrived, listens) {
-            (Protocol::Http, Protocol::Http) => http::begin(&self.local, accepted),
+            (Protocol::Http, Protocol::Http) => http::begin(&self.http, accepted),
             (Protocol::Tcp, _) | (_, Protocol::Tcp) => self.tcp.begin(accepted),
         }
     }
@@ -60,7 +65,7 @@ impl Acceptor {
         // A close would look like an orderly end of the data.
         stream.reset_on_drop(true);
         let caller = view.state.caller_at(peer.ip().to_canonical());
-        let Some(caller) = caller.filter(|caller| local.closed.allow_caller(caller.id())) else {
+        let Some(caller) = caller.filter(|caller| self.closed.allow_caller(caller.id())) else {
             counts.unknown_peers.add(1);
             return None;
         };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use brattice_decide::{Listener, Service};
 
-use crate::{limits::Taken, local::View, state::Caller, transport::Stream};
+use crate::{limits::Taken, state::Caller, transport::Stream, views::View};
 
 /// Who calls what, over which stream.
 pub(crate) struct Accepted<'v> {

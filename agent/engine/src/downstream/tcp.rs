@@ -22,17 +22,19 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use crate::{
+    aliases::ClosedAliases,
     auth::{self, Origin},
     copy::{Copier, End, Way},
     downstream::accepted::Accepted,
     limits::Taken,
-    local::{Local, View},
-    records::record::Record,
+    local::Local,
+    records::{book::Book, record::Record},
     state::State,
     stats::Counts,
     tasks::{Parties, Tasks},
     transport::Stream,
     upstream::connector::Connector,
+    views::View,
 };
 
 /// Targets of a group that are tried before a connection is reset.
@@ -41,6 +43,7 @@ const ATTEMPTS: usize = 3;
 /// Serves a worker's connections as TCP.
 pub(crate) struct TcpProxy {
     local: Rc<Local>,
+    book: Rc<Book>,
     tasks: Rc<Tasks>,
     connector: Connector,
     copier: Copier,
@@ -89,8 +92,8 @@ impl Drop for Open {
         self.proxy.counts().connections_open.sub(1);
         self.proxy.local.slot.connections().fetch_sub(1, Relaxed);
         self.proxy.open.borrow_mut().try_remove(self.key);
-        self.proxy.local.book.end(&self.record, self.complete);
-        self.proxy.local.book.disconnected(&self.record.flow);
+        self.proxy.book.end(&self.record, self.complete);
+        self.proxy.book.disconnected(&self.record.flow);
     }
 }
 
@@ -106,10 +109,11 @@ impl Connection {
 
 impl TcpProxy {
     /// For a worker. Whose turn it is, is counted where requests count it, so that a bypass goes on where they were.
-    pub(crate) fn new(local: Rc<Local>) -> Rc<Self> {
+    pub(crate) fn new(local: &Rc<Local>, book: &Rc<Book>, closed: &Rc<ClosedAliases>) -> Rc<Self> {
         let tasks = Rc::<Tasks>::default();
-        let connector = Connector::new(&local.shared, local.index, &tasks, &local.closed);
-        Rc::new(Self { local, tasks, connector, copier: Copier::default(), open: RefCell::default() })
+        let connector = Connector::new(&local.shared, local.index, &tasks, closed);
+        let (local, book) = (Rc::clone(local), Rc::clone(book));
+        Rc::new(Self { local, book, tasks, connector, copier: Copier::default(), open: RefCell::default() })
     }
 
     fn counts(&self) -> &Counts {
@@ -150,8 +154,8 @@ impl TcpProxy {
         let (ends, ended) = AbortHandle::new_pair();
         let origin = Origin { caller: caller.id(), vip, port };
         let to = (Some(service.number), Some(route.group));
-        let flow = self.local.book.connected(&state.records, caller.id(), source_port, (vip, port), to);
-        let record = self.local.book.begin_relayed(&flow);
+        let flow = self.book.connected(&state.records, caller.id(), source_port, (vip, port), to);
+        let record = self.book.begin_relayed(&flow);
         record.meet(|met| (met.service, met.group) = to);
         let connection = Connection { origin, service: service.number, ends };
         let open = Open::new(Rc::clone(self), connection, record, taken);
@@ -213,9 +217,9 @@ impl TcpProxy {
             match self.connector.connect(target, route.timeout).await {
                 Ok(stream) => {
                     record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
-                    self.local.book.settle(record, &state.records);
+                    self.book.settle(record, &state.records);
                     drop(state);
-                    self.local.book.lasting(record);
+                    self.book.lasting(record);
                     let _held = self.local.held();
                     stream.reset_on_drop(true);
                     let copied = self.copy(&client, &stream, route.idle, record).await;
@@ -233,7 +237,7 @@ impl TcpProxy {
                 }
             }
         }
-        self.local.book.settle(record, &state.records);
+        self.book.settle(record, &state.records);
         record.fail(FailureReason::TargetConnectionError);
         false
     }

@@ -9,11 +9,8 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
 };
 
-use super::{
-    body::{Finish, ResponseBody},
-    filters,
-    headers::REQUEST_ID,
-};
+use super::{filters, headers::REQUEST_ID, response_body::ResponseBody};
+use crate::flights::Finish;
 
 /// Why a request was not forwarded, or its answer not passed on, for the client: one sentence, nothing about how we
 /// are made, where targets are, or what else exists.

@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     future::{Future, poll_fn},
-    ops::Range,
     pin::{Pin, pin},
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
@@ -20,21 +19,21 @@ use hyper::{
     service::{Service, service_fn},
 };
 use hyper_util::rt::TokioIo;
-use slab::Slab;
 use tokio::io::AsyncWrite;
 
 use super::{
-    body::ResponseBody,
     control::{Control, Verdict},
     forward::HTTP1_FIELDS,
     guard::Bounds,
     io::ClientIo,
-    service::{self, Closed, Session},
+    response_body::ResponseBody,
+    server::Server,
+    service::{self, Closed},
+    session::Session,
     upgrade::{self, Upgrade},
 };
 use crate::{
-    downstream::accepted::Accepted, limits::Taken, local::Local, records::flow::Flow, stats::Limit, tasks::Parties,
-    transport::Stream,
+    downstream::accepted::Accepted, limits::Taken, records::flow::Flow, stats::Limit, tasks::Parties, transport::Stream,
 };
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
@@ -51,76 +50,21 @@ const HTTP2_LOCAL_RESETS: usize = 256;
 /// How long a connection without a service, as yet, may idle, ms; Lattice's shortest.
 const FIRST_IDLE: u32 = 60_000;
 
-/// All client connections of a worker.
-#[derive(Default)]
-pub(crate) struct Clients(RefCell<Slab<Rc<Control>>>);
-
-impl Clients {
-    /// Client connections open now.
-    pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    /// Decides the same for all.
-    pub(crate) fn decide(&self, verdict: Verdict) {
-        for (_, control) in self.0.borrow().iter() {
-            control.decide(verdict);
-        }
-    }
-
-    /// Places in the table, empty ones included.
-    pub(crate) fn span(&self) -> usize {
-        self.0.borrow().capacity()
-    }
-
-    /// Connections at some places of the table.
-    pub(crate) fn slice(&self, places: Range<usize>, each: impl FnMut(&Rc<Control>)) {
-        let clients = self.0.borrow();
-        places.filter_map(|place| clients.get(place)).for_each(each);
-    }
-
-    /// Ends what idles or begins too slowly.
-    pub(crate) fn sweep(&self, local: &Local, header_ticks: u32, write_ticks: u32) {
-        let clock = &local.clock;
-        for (_, control) in self.0.borrow().iter() {
-            control.look_for_client(clock);
-            // guard: write-stall
-            if control.write_stall.since().is_some_and(|since| clock.over(since, write_ticks)) {
-                control.write_stall.progress();
-                local.counts().hit(Limit::WriteTimeout);
-                control.reset();
-            } else if let Some(since) = control.header_section_since() {
-                if clock.over(since, header_ticks) {
-                    control.decide(Verdict::HeaderTimeout);
-                }
-            } else if control.open.get() == 0 {
-                let since = |ticks| clock.over(control.touched.get(), ticks) && clock.over(control.wrote.get(), ticks);
-                let idle = control.idle_ticks.get();
-                if since(idle.saturating_add(header_ticks)) {
-                    // It was asked to end, and did not: its client takes nothing any more.
-                    control.reset();
-                } else if since(idle) {
-                    control.decide(Verdict::Drain);
-                }
-            }
-        }
-    }
-}
-
 /// Serves a connection as HTTP.
-pub(crate) fn begin(local: &Rc<Local>, accepted: Accepted<'_>) {
+pub(crate) fn begin(server: &Rc<Server>, accepted: Accepted<'_>) {
     let Accepted { view, caller, source_port, vip, port, called, stream, taken } = accepted;
+    let local = &server.local;
     let service = called.map(|(service, _)| service);
     let idle = service.map_or(FIRST_IDLE, |service| service.idle_timeout_ms);
     let idle_ticks = local.clock.ticks(idle);
     let (to, names) = ((service.map(|service| service.number), None), &view.state.records);
-    let flow = local.book.connected(names, caller.id(), source_port, (vip, port), to);
+    let flow = server.book.connected(names, caller.id(), source_port, (vip, port), to);
     let control = Rc::new(Control::new(flow, local.clock.tick(), idle_ticks));
-    let open = Open::new(Rc::clone(local), Rc::clone(&control), taken);
+    let open = Open::new(Rc::clone(server), Rc::clone(&control), taken);
     let parties = Parties::default();
     parties.set(0, caller.alias, caller.generation);
     let session = Rc::new(Session {
-        local: Rc::clone(local),
+        server: Rc::clone(server),
         control,
         caller: caller.id(),
         vip,
@@ -132,7 +76,7 @@ pub(crate) fn begin(local: &Rc<Local>, accepted: Accepted<'_>) {
         switched: RefCell::default(),
     });
     stream.reset_on_drop(false);
-    local.tasks.spawn(parties, async move {
+    server.tasks.spawn(parties, async move {
         let _open = open;
         serve(session, stream).await;
     });
@@ -140,40 +84,40 @@ pub(crate) fn begin(local: &Rc<Local>, accepted: Accepted<'_>) {
 
 /// Counts a connection while it is open.
 struct Open {
-    local: Rc<Local>,
+    server: Rc<Server>,
     flow: Rc<Flow>,
     key: usize,
     _taken: Taken,
 }
 
 impl Open {
-    fn new(local: Rc<Local>, control: Rc<Control>, taken: Taken) -> Self {
-        local.counts().connections_open.add(1);
-        local.slot.connections().fetch_add(1, Relaxed);
+    fn new(server: Rc<Server>, control: Rc<Control>, taken: Taken) -> Self {
+        server.local.counts().connections_open.add(1);
+        server.local.slot.connections().fetch_add(1, Relaxed);
         let flow = Rc::clone(&control.flow);
-        let key = local.clients.0.borrow_mut().insert(control);
-        Self { local, flow, key, _taken: taken }
+        let key = server.clients.0.borrow_mut().insert(control);
+        Self { server, flow, key, _taken: taken }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.local.counts().connections_open.sub(1);
-        self.local.slot.connections().fetch_sub(1, Relaxed);
-        self.local.book.disconnected(&self.flow);
-        self.local.clients.0.borrow_mut().try_remove(self.key);
+        self.server.local.counts().connections_open.sub(1);
+        self.server.local.slot.connections().fetch_sub(1, Relaxed);
+        self.server.book.disconnected(&self.flow);
+        self.server.clients.0.borrow_mut().try_remove(self.key);
     }
 }
 
 /// One connection, to its end. What it does not need while it idles is out of scope by then: else each had room for it.
 async fn serve(session: Rc<Session>, stream: Stream) {
-    let (local, control) = (&session.local, &session.control);
+    let (local, control) = (session.local(), &session.control);
     let mut connection = match greet(&session, stream).await {
         None => return,
         Some(io) if session.http2.get() => return Box::pin(serve_http2(&session, io)).await,
         Some(io) => http1_builder(local.limits()).serve_connection(TokioIo::new(io), service(&session)),
     };
-    if !drive(local, control, Pin::new(&mut connection), http1::Connection::graceful_shutdown, false).await {
+    if !drive(&session.server, control, Pin::new(&mut connection), http1::Connection::graceful_shutdown, false).await {
         return;
     }
     let upgrade = session.switched.take();
@@ -182,7 +126,7 @@ async fn serve(session: Rc<Session>, stream: Stream) {
 
 /// Waits for what the client begins with; `None`: it is not served.
 async fn greet(session: &Session, stream: Stream) -> Option<ClientIo> {
-    let (local, control) = (&session.local, &session.control);
+    let (local, control) = (session.local(), &session.control);
     let limits = local.limits();
     let bounds = Bounds { bytes: limits.header_bytes as usize, fields: limits.headers as usize };
     let mut io = ClientIo::new(stream, Rc::clone(control), Rc::clone(&local.clock));
@@ -231,7 +175,7 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
 async fn after<S>(parts: http1::Parts<TokioIo<ClientIo>, S>, upgrade: Option<Box<Upgrade>>, session: &Session) {
     let (control, mut io) = (&session.control, parts.io.into_inner());
     if let Some(upgrade) = upgrade {
-        return upgrade::run(io, parts.read_buf, *upgrade, &session.local.copier, control).await;
+        return upgrade::run(io, parts.read_buf, *upgrade, &session.server.copier, control).await;
     }
     // hyper leaves it open where some request offered another protocol.
     poll_fn(|cx| {
@@ -246,8 +190,8 @@ async fn after<S>(parts: http1::Parts<TokioIo<ClientIo>, S>, upgrade: Option<Box
 }
 
 async fn serve_http2(session: &Rc<Session>, io: ClientIo) {
-    let (local, limits) = (&session.local, session.local.limits());
-    let executor = StreamTasks { local: Rc::clone(local), parties: session.parties.clone() };
+    let limits = session.local().limits();
+    let executor = StreamTasks { server: Rc::clone(&session.server), parties: session.parties.clone() };
     let mut builder = http2::Builder::new(executor);
     builder
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
@@ -259,18 +203,18 @@ async fn serve_http2(session: &Rc<Session>, io: ClientIo) {
         // h2 answers beyond this by itself and uncounted; the service answers, and counts, from the limit on.
         .max_header_list_size(limits.header_bytes.saturating_mul(2));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service(session)));
-    drive(local, &session.control, connection.as_mut(), http2::Connection::graceful_shutdown, true).await;
+    drive(&session.server, &session.control, connection.as_mut(), http2::Connection::graceful_shutdown, true).await;
 }
 
 /// Runs a connection and carries out what is decided about it; true: it came to its own end, without an error.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
-    local: &Local,
+    server: &Server,
     control: &Control,
     mut connection: Pin<&mut C>,
     drain: impl Fn(Pin<&mut C>),
     http2: bool,
 ) -> bool {
-    let mut draining = false;
+    let (local, mut draining) = (&server.local, false);
     poll_fn(|cx| {
         control.park(cx);
         match control.verdict() {
@@ -302,7 +246,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                     // hyper has answered this one by itself.
                     local.counts().requests.add(1);
                     local.counts().answered(StatusCode::BAD_REQUEST.as_u16());
-                    local.book.unreadable(&control.flow, &local.view().state.records);
+                    server.book.unreadable(&control.flow, &server.views.latest().state.records);
                 }
             }
             ended.is_ok()
@@ -321,7 +265,7 @@ fn malformed(error: &hyper::Error) -> bool {
 /// Runs the streams of an HTTP/2 connection, findable by the client's alias, each with a handle that ends it alone.
 #[derive(Clone)]
 struct StreamTasks {
-    local: Rc<Local>,
+    server: Rc<Server>,
     parties: Parties,
 }
 
@@ -330,12 +274,12 @@ where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, stream: F) {
-        let local = Rc::clone(&self.local);
+        let server = Rc::clone(&self.server);
         let (stream, handle) = abortable(stream);
         let stream = Box::pin(stream);
-        self.local.tasks.spawn(self.parties.clone(), async move {
+        self.server.tasks.spawn(self.parties.clone(), async move {
             // The stream's first turn begins its request, which takes the handle.
-            *local.stream.borrow_mut() = Some(handle);
+            *server.stream.borrow_mut() = Some(handle);
             // Ended early: h2 resets the stream.
             let _ = stream.await;
         });

@@ -27,24 +27,24 @@ use hyper::body::Incoming;
 
 use super::{
     answer::{self, Denied, NO_ROOM, Own, Problem, TOO_LARGE, UNKNOWN},
-    body::Finish,
     canonical::{self, Shown},
     forward::Route,
     framing,
     head::{self, Head},
     headers::Journey,
-    service::Session,
+    session::Session,
     upgrade,
 };
 use crate::{
     auth,
+    flights::Finish,
     limits::Use,
-    local::View,
     memory,
     records::record::Record,
     state::Caller,
     stats::{Counts, Limit},
     upstream::pool::Key,
+    views::View,
 };
 
 const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";
@@ -85,9 +85,9 @@ pub(crate) fn decide(
     finish: &mut Finish,
     id: &HeaderValue,
 ) -> Decision {
-    let view = session.local.view();
+    let view = session.view();
     let decision = decide_by(&view, session, request, number, finish, id);
-    session.local.book.settle(&finish.flight.record, &view.state.records);
+    session.server.book.settle(&finish.flight.record, &view.state.records);
     decision
 }
 
@@ -156,7 +156,7 @@ impl Step<'_> {
 
     /// The caller's limits.
     fn admit(&self, caller: &Caller<'_>) -> Result<(), Decision> {
-        let (local, flight) = (&self.session.local, &self.finish.flight);
+        let (local, flight) = (self.session.local(), &self.finish.flight);
         let counts = local.counts();
         if !local.shared.room(caller.usage, memory::REQUEST, counts) {
             flight.record.fail(FailureReason::ClientRateLimited);
@@ -192,7 +192,7 @@ impl Step<'_> {
         match called(self.view, self.session, caller.vpc, request, uri) {
             Ok(Some((service, listener, name))) => Ok(Called { service, listener, name }),
             Ok(None) => {
-                self.session.local.counts().unknown_service.add(1);
+                self.session.local().counts().unknown_service.add(1);
                 Err(Decision::Answer(UNKNOWN))
             }
             Err(why) => Err(malformed(self.session, true, why)),
@@ -206,7 +206,7 @@ impl Step<'_> {
         // guard: who-called
         canonical::introduce(request.headers_mut(), shown, called.listener.forwarded_headers, self.id);
         flight.record.meet(|met| met.service = Some(called.service.number));
-        let silence = session.local.clock.ticks(called.service.idle_timeout_ms);
+        let silence = session.local().clock.ticks(called.service.idle_timeout_ms);
         session.control.idle_ticks.set(silence);
         flight.may_be_silent(silence);
     }
@@ -232,7 +232,7 @@ impl Step<'_> {
         head: &'d Head<'_>,
     ) -> Result<Decided<'d>, Decision> {
         let (session, flight) = (self.session, &self.finish.flight);
-        let local = &session.local;
+        let local = session.local();
         let state = &self.view.state;
         let Some(call) = auth::call(state, caller, called.service.index, session.port) else {
             return Err(Decision::Gone);
@@ -240,7 +240,7 @@ impl Step<'_> {
         let asked = brattice_decide::Request { call, listener: called.listener, host: called.name, head };
         let mut balance = self.view.balance.borrow_mut();
         let mut recorded = Recorded { record: &flight.record, counts: local.counts() };
-        let rooms = (&local.authorizer, &session.auth);
+        let rooms = (&session.server.authorizer, &session.auth);
         let decided = brattice_decide::decide(state, rooms, &asked, |forward| balance.share(forward), &mut recorded);
         if !matches!(decided, Decided::Denied(_)) {
             let origin = session.origin();
@@ -261,7 +261,7 @@ impl Step<'_> {
 
     /// The limits of the body.
     fn admit_body(&self, request: &Request<Incoming>) -> Result<(), Decision> {
-        let (local, flight) = (&self.session.local, &self.finish.flight);
+        let (local, flight) = (self.session.local(), &self.finish.flight);
         let (length, most) = (request.body().size_hint().lower(), local.limits().body_bytes);
         if most > 0 && length > most {
             local.counts().hit(Limit::BodyBytes);
@@ -294,10 +294,10 @@ impl Step<'_> {
         offer: Option<HeaderValue>,
     ) -> Plan {
         let (session, group) = (self.session, chosen.group);
-        let local = &session.local;
+        let local = session.local();
         let to_http2 = group.protocol == ProtocolVersion::Http2;
         let (who, service) = ((caller.index, caller.vpc), called.service);
-        let said = local.told.said(&self.view.state, who, service.index, chosen.network, chosen.number);
+        let said = session.server.told.said(&self.view.state, who, service.index, chosen.network, chosen.number);
         let key = Key {
             service: service.number,
             alias: target.alias,
@@ -412,6 +412,6 @@ fn unavailable(text: &'static str) -> Decision {
 }
 
 fn malformed(session: &Session, close: bool, text: &'static str) -> Decision {
-    session.local.counts().refused_requests.add(1);
+    session.local().counts().refused_requests.add(1);
     Decision::Answer(Problem { status: StatusCode::BAD_REQUEST, text, close })
 }

@@ -1,29 +1,32 @@
 //! A request to a target, over a kept connection or a new one.
 
+mod http1;
 mod http2;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use brattice_wire::snapshot::Target;
 use http::{Method, Request, Response};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
+pub(crate) use self::http1::Http1;
+use self::http2::Http2;
 use super::{
-    body::RequestBody,
     control::Interim,
-    retry_buffer::RequestCopy,
-    target_io::{Meter, Socket, TargetIo},
+    request_body::RequestBody,
+    retry_buffer::{RequestCopy, RetryBuffers},
+    target_io::{Meter, Socket},
 };
 use crate::{
-    aliases::CallerId,
-    flights::Flight,
+    aliases::{CallerId, ClosedAliases},
     local::Local,
     stats::Limit,
-    tasks::Parties,
-    upstream::connector::ConnectError,
-    upstream::pool::{Handover, Http1, Key},
+    tasks::{Parties, Tasks},
+    upstream::{
+        connector::{ConnectError, Connector},
+        pool::{Http2Pool, Key, Pool},
+    },
 };
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction: what a slow side costs. Bounds a target's header
@@ -79,21 +82,24 @@ pub(crate) enum Failure {
 /// A connection while a request uses it.
 pub(crate) enum Lease {
     /// To be kept afterwards, unless its socket comes out because the protocol was changed.
-    Http1(Key, Http1, Option<oneshot::Receiver<Socket>>),
+    Http1(Rc<Forwarder>, Key, Http1, Option<oneshot::Receiver<Socket>>),
     /// A stream of a shared one, given back when dropped.
     Http2(#[allow(dead_code, reason = "counts the stream until it is dropped")] http2::Stream),
 }
 
 impl Lease {
     /// The answer is complete.
-    pub(crate) fn give_back(self, local: &Local) {
-        if let Self::Http1(key, connection, _) = self
-            && local.closed.allow(key.alias, key.generation)
+    pub(crate) fn give_back(self) {
+        if let Self::Http1(forwarder, key, connection, _) = self
+            && forwarder.allows(&key)
         {
+            let local = &forwarder.local;
+            // Nobody waits for its socket any more.
+            connection.handover.take();
             if local.crowded.get() {
                 // Whoever needs it next makes it anew.
                 local.counts().hit(Limit::Descriptors);
-            } else if local.pool.give(key, connection, &local.clock, local.limits().idle_per_target).is_err() {
+            } else if forwarder.http1.give(key, connection, &local.clock, local.limits().idle_per_target).is_err() {
                 local.counts().hit(Limit::IdlePerTarget);
             }
         }
@@ -102,7 +108,7 @@ impl Lease {
     /// The socket, which comes as soon as hyper has done with it; for a request that could change the protocol.
     pub(crate) fn switch(self) -> Option<oneshot::Receiver<Socket>> {
         match self {
-            Self::Http1(_, _, socket) => socket,
+            Self::Http1(.., socket) => socket,
             Self::Http2(_) => None,
         }
     }
@@ -110,18 +116,71 @@ impl Lease {
 
 type Sent = Result<(Response<Incoming>, Lease), Failure>;
 
-/// Sends a request, whose fields are those for the target, and waits for the head of the answer.
-pub(crate) async fn send(local: &Rc<Local>, route: &Route, request: Request<RequestBody>) -> Sent {
-    if route.key.http2 { http2::send(local, route, request).await } else { over_http1(local, route, request).await }
+/// Sends requests of one worker to targets, over connections that it keeps.
+pub(crate) struct Forwarder {
+    local: Rc<Local>,
+    connector: Connector,
+    closed: Rc<ClosedAliases>,
+    http1: Pool<Http1>,
+    http2: Http2Pool<Http2>,
+    /// For requests that may be sent again.
+    retry_buffers: RetryBuffers,
+    /// Connects, and connections to targets.
+    pub(super) tasks: Rc<Tasks>,
+}
+
+impl Forwarder {
+    pub(crate) fn new(local: &Rc<Local>, tasks: &Rc<Tasks>, closed: &Rc<ClosedAliases>) -> Rc<Self> {
+        Rc::new(Self {
+            local: Rc::clone(local),
+            connector: Connector::new(&local.shared, local.index, tasks, closed),
+            closed: Rc::clone(closed),
+            http1: Pool::default(),
+            http2: Http2Pool::default(),
+            retry_buffers: RetryBuffers::default(),
+            tasks: Rc::clone(tasks),
+        })
+    }
+
+    /// Sends a request, whose fields are those for the target, and waits for the head of the answer.
+    pub(crate) async fn send(self: &Rc<Self>, route: &Route, request: Request<RequestBody>) -> Sent {
+        if route.key.http2 { http2::send(self, route, request).await } else { over_http1(self, route, request).await }
+    }
+
+    /// Whether a target has not lost its alias.
+    pub(crate) fn allows(&self, key: &Key) -> bool {
+        self.closed.allow(key.alias, key.generation)
+    }
+
+    /// Closes what is kept for aliases that were closed.
+    pub(crate) fn close_aliases(&self) {
+        self.retain(|key| self.allows(key), |caller| self.closed.allow_caller(*caller));
+    }
+
+    /// Closes idle connections that are not wanted any more, and gives nobody their HTTP/2 connections, nor those of
+    /// callers that may not call any more.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&CallerId) -> bool) {
+        self.http1.retain(&wanted);
+        self.http2.retain(&wanted, may_call);
+    }
+
+    /// Closes what idled for too long, or is too much.
+    pub(crate) fn sweep(&self) {
+        let Local { clock, crowded, .. } = &*self.local;
+        if crowded.get() {
+            self.http1.retain(|_| false);
+        }
+        let (idled, surplus) = self.http2.sweep(clock, crowded.get());
+        let counts = self.local.counts();
+        counts.limits_hit[Limit::PoolIdleTimeout as usize].add(self.http1.sweep(clock) + idled);
+        counts.limits_hit[Limit::IdlePerTarget as usize].add(surplus);
+    }
 }
 
 /// A copy of a request that may be sent a second time. One with a body may not: the body is used up.
-fn copy<'a>(local: &'a Local, request: &Request<RequestBody>) -> Option<RequestCopy<'a>> {
-    request.body().is_empty().then(|| local.retry_buffers.copy(request))
-}
-
-fn empty(local: &Rc<Local>, flight: &Rc<Flight>) -> RequestBody {
-    RequestBody::empty(Rc::clone(flight), Rc::clone(local))
+fn copy<'a>(forwarder: &'a Forwarder, request: &Request<RequestBody>) -> Option<RequestCopy<'a>> {
+    let again = idempotent(request.method()) && request.body().is_empty();
+    again.then(|| forwarder.retry_buffers.copy(request))
 }
 
 /// Methods that a target may see twice (RFC 9110, 9.2.2).
@@ -129,83 +188,38 @@ fn idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }
 
-async fn over_http1(local: &Rc<Local>, route: &Route, mut request: Request<RequestBody>) -> Sent {
-    if let Some(mut kept) = local.pool.take(&route.key) {
-        let again = if idempotent(request.method()) { copy(local, &request) } else { None };
-        let (flight, _) = request.body().parts();
-        let before = kept.meter.bytes();
-        let socket = route.may_switch.then(|| kept.may_switch());
-        route.notice(&mut request);
-        kept.meter.begin(local.limits().interim_responses);
-        match kept.sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, Lease::Http1(route.key, kept, socket))),
-            Err(mut error) => {
-                // The target closed the idle connection while the request was on its way: either hyper gives the request
-                // back because no byte of it was sent, or no byte of an answer came and sending it again does no harm.
-                let unsent = error.take_message();
-                let retried = match unsent {
-                    Some(unsent) => Some(unsent),
-                    None if kept.meter.bytes() == before && flight.fault.get().is_none() => {
-                        again.map(|again| again.request(empty(local, &flight)))
-                    }
-                    None => None,
-                };
-                match retried {
-                    Some(retried) => request = retried,
-                    None => return Err(Failure::Target(error.into_error())),
-                }
-            }
-        }
-    }
-    let mut new = open_http1(local, route).await?;
-    let socket = route.may_switch.then(|| new.may_switch());
-    route.notice(&mut request);
-    new.meter.begin(local.limits().interim_responses);
-    match new.sender.try_send_request(request).await {
-        Ok(response) => Ok((response, Lease::Http1(route.key, new, socket))),
-        Err(error) => Err(Failure::Target(error.into_error())),
-    }
-}
-
-async fn open_http1(local: &Rc<Local>, route: &Route) -> Result<Http1, Failure> {
-    let stream =
-        match local.connector.connect(&route.target, Duration::from_millis(route.connect_timeout_ms.into())).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                local.counts().connect_errors.add(1);
-                return Err(Failure::Connect(Rc::new(error)));
-            }
+/// At most two attempts: over a kept connection, if there is one, then over a new one.
+async fn over_http1(forwarder: &Rc<Forwarder>, route: &Route, mut request: Request<RequestBody>) -> Sent {
+    let local = &forwarder.local;
+    let mut kept = forwarder.http1.take(&route.key);
+    loop {
+        let retriable = kept.is_some();
+        let mut connection = match kept.take() {
+            Some(kept) => kept,
+            None => http1::open(forwarder, route).await?,
         };
-    let meter = Rc::<Meter>::default();
-    let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), local.held()));
-    let (sender, mut connection) = http1_builder(local).handshake(io).await.map_err(Failure::Target)?;
-    let handover = Handover::default();
-    let (given, counts, followed) = (Rc::clone(&handover), Rc::clone(local), Rc::clone(&meter));
-    local.tasks.spawn(parties(&route.key), async move {
-        // Its requests and bodies are told what went wrong.
-        let _ = (&mut connection).await;
-        count_hit(&counts, &followed);
-        if let Some(wanted) = given.take() {
-            let parts = connection.into_parts();
-            // Whoever wanted it may be gone: then it is closed.
-            let _ = wanted.send((parts.io.into_inner(), parts.read_buf));
-        }
-    });
-    Ok(Http1 { sender, meter, handover })
-}
-
-/// What a target's response may look like: what RFC 9112 has a proxy mend is mended (5.1 and 5.2).
-fn http1_builder(local: &Local) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .max_buf_size(HTTP1_BUFFER)
-        .allow_spaces_after_header_name_in_responses(true)
-        .allow_obsolete_multiline_headers_in_responses(true);
-    let fields = local.limits().headers as usize;
-    if fields > HTTP1_FIELDS {
-        builder.max_headers(fields);
+        let again = if retriable { copy(forwarder, &request) } else { None };
+        let flight = request.body().flight();
+        let before = connection.meter.bytes();
+        let socket = route.may_switch.then(|| connection.may_switch());
+        route.notice(&mut request);
+        connection.meter.begin(local.limits().interim_responses);
+        let mut error = match connection.sender.try_send_request(request).await {
+            Ok(response) => {
+                return Ok((response, Lease::Http1(Rc::clone(forwarder), route.key, connection, socket)));
+            }
+            Err(error) => error,
+        };
+        // The target closed the idle connection while the request was on its way: either hyper gives the request back
+        // because no byte of it was sent, or no byte of an answer came and sending it again does no harm.
+        let unsent = error.take_message().filter(|_| retriable);
+        let silent = connection.meter.bytes() == before && flight.fault.get().is_none();
+        let repeated = || {
+            let again = again.filter(|_| silent)?;
+            Some(again.request(RequestBody::empty(Rc::clone(&flight), Rc::clone(local))))
+        };
+        request = unsent.or_else(repeated).ok_or_else(|| Failure::Target(error.into_error()))?;
     }
-    builder
 }
 
 /// Counts the bound over which a target's connection was ended, if there is one.

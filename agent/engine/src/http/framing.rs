@@ -9,8 +9,6 @@ use http::{
 };
 use http_body::Body;
 
-use super::body::RequestBody;
-
 /// Decides about a request, after its parser has.
 ///
 /// # Errors
@@ -43,10 +41,10 @@ pub fn length(headers: &mut HeaderMap, method: &Method, empty: bool) -> Result<(
     Ok(())
 }
 
-/// Has an HTTP/1 target told of a body whose length is not known.
-pub(crate) fn to_http1(request: &mut Request<RequestBody>) {
+/// Has an HTTP/1 target told of a body whose length is not known. `empty`: there is none, now or later.
+pub(crate) fn to_http1<B: Body>(request: &mut Request<B>, empty: bool) {
     let body = request.body();
-    if !body.is_empty() && body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
+    if !empty && body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
         // hyper would send a GET without its body otherwise.
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }

@@ -8,11 +8,11 @@
 //! ```
 
 mod answer;
-pub(crate) mod body;
 pub mod canonical;
 mod client;
 pub(crate) mod control;
 mod decide;
+mod failure;
 mod fields;
 mod filters;
 mod forward;
@@ -26,11 +26,17 @@ pub(crate) mod interim;
 mod io;
 pub(crate) mod peer;
 pub mod refusal;
+mod request_body;
+mod response_body;
 pub(crate) mod retry_buffer;
 mod sections;
+mod server;
 mod service;
+mod session;
 pub(crate) mod target_io;
 mod upgrade;
 pub(crate) mod write_stall;
 
-pub(crate) use client::{Clients, begin};
+pub(crate) use client::begin;
+pub(crate) use forward::Forwarder;
+pub(crate) use server::Server;

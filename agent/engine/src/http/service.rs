@@ -1,17 +1,15 @@
 //! One request: begun, decided about, sent to where it goes, answered.
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io,
-    net::IpAddr,
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
 };
 
-use brattice_decide::{Connection, Filters};
+use brattice_decide::Filters;
 use brattice_wire::records::FailureReason;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -23,23 +21,21 @@ use hyper::body::Incoming;
 
 use super::{
     answer::{self, NO_ROOM, Problem, TOO_LARGE},
-    body::{Finish, RequestBody, ResponseBody, limit_of},
-    canonical::Shown,
-    control::{Control, Refused},
+    control::Refused,
     decide::{self, Decision, Plan},
+    failure::target_failure,
     filters,
-    forward::{self, Failure, Lease, Noticed},
+    forward::{Failure, Lease, Noticed},
     framing, headers,
+    request_body::{RequestBody, limit_of},
+    response_body::ResponseBody,
+    session::Session,
     upgrade::{self, Upgrade},
 };
 use crate::{
-    aliases::CallerId,
-    auth,
-    flights::{Expired, Fault, Flight, Waits},
-    local::Local,
+    flights::{Expired, Fault, Finish, Flight, Waits},
     memory::LARGE,
     stats::Limit,
-    tasks::Parties,
     upstream::connector::ConnectError,
 };
 
@@ -48,24 +44,6 @@ const ANSWERED_SHARE: u64 = 2;
 
 /// The same bound as for requests, so that what a target takes it may also say.
 const TOO_MANY_FIELDS: &str = "the target's answer has too many header fields, or bytes of them";
-
-/// One client connection: who is at its other end, and what it called.
-pub(crate) struct Session {
-    pub(crate) local: Rc<Local>,
-    pub(crate) control: Rc<Control>,
-    pub(crate) caller: CallerId,
-    pub(crate) vip: IpAddr,
-    pub(crate) port: u16,
-    pub(crate) http2: Cell<bool>,
-    /// What targets are told of the caller; one generation of an alias stands for one address.
-    pub(crate) shown: OnceCell<Shown>,
-    /// What policies said of it that holds for all of its requests.
-    pub(crate) auth: Connection,
-    /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.
-    pub(crate) parties: Parties,
-    /// Client and target have agreed on another protocol; taken when the answer that says so is written.
-    pub(crate) switched: RefCell<Option<Box<Upgrade>>>,
-}
 
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -80,14 +58,14 @@ pub(crate) async fn serve(
     let number = session.control.requests.get();
     session.control.requests.set(number + 1);
     let mut finish = session.begin(&request);
-    let counts = session.local.counts();
-    let id = headers::request_id(request.headers(), &mut session.local.random.borrow_mut());
+    let counts = session.local().counts();
+    let id = headers::request_id(request.headers(), &mut session.server.random.borrow_mut());
     let flight = Rc::clone(&finish.flight);
     flight.record.id(id.as_bytes());
     let (head, version) = (*request.method() == Method::HEAD, request.version());
     let decision = match session.refused(number, &request) {
         Some(problem) => {
-            session.local.book.settle(&flight.record, &session.local.view().state.records);
+            session.server.book.settle(&flight.record, &session.view().state.records);
             Decision::Answer(problem)
         }
         None => decide::decide(&session, &mut request, number, &mut finish, &id),
@@ -123,14 +101,9 @@ pub(crate) async fn serve(
 }
 
 impl Session {
-    /// Whose requests it carries.
-    pub(crate) fn origin(&self) -> auth::Origin {
-        auth::Origin { caller: self.caller, vip: self.vip, port: self.port }
-    }
-
     fn begin(&self, request: &Request<Incoming>) -> Finish {
-        let (local, control) = (&self.local, &self.control);
-        let stream = local.stream.borrow_mut().take();
+        let (local, control) = (self.local(), &self.control);
+        let stream = self.server.stream.borrow_mut().take();
         control.open.set(control.open.get() + 1);
         control.touched.set(local.clock.tick());
         control.interim.begin(control.requests.get(), request.version() == Version::HTTP_11);
@@ -141,18 +114,13 @@ impl Session {
             // h2 refuses the next one by itself.
             local.counts().hit(Limit::Http2Streams);
         }
-        let record = local.book.begin(&control.flow, request);
-        Finish {
-            local: Rc::clone(local),
-            control: Rc::clone(control),
-            flight: local.flights.begin(Rc::clone(control), record, stream, &local.clock),
-            complete: false,
-        }
+        let record = self.server.book.begin(&control.flow, request);
+        self.server.flights.begin(control, record, stream)
     }
 
     /// What is wrong with the request itself.
     fn refused(&self, number: u64, request: &Request<Incoming>) -> Option<Problem> {
-        let counts = self.local.counts();
+        let counts = self.local().counts();
         if let Some(refusal) = self.control.refused(Refused::Request(number)) {
             match refusal.limit() {
                 Some(limit) => counts.hit(limit),
@@ -161,7 +129,7 @@ impl Session {
             return Some(Problem::closing(refusal.status(), refusal.text()));
         }
         if self.http2.get() {
-            let limits = self.local.limits();
+            let limits = self.local().limits();
             let (limit, text) = if request.headers().len() > limits.headers as usize {
                 (Limit::Headers, "there are too many header fields")
             } else if headers::size(request.headers(), request.uri()) > limits.header_bytes as usize {
@@ -186,9 +154,9 @@ impl Session {
         if cancelled <= all / ANSWERED_SHARE {
             return false;
         }
-        let view = self.local.view();
+        let view = self.view();
         let lately = view.state.caller(self.caller).map_or(0, |caller| caller.usage.cancelled_lately());
-        lately > self.local.limits().http2_cancelled_per_workload
+        lately > self.local().limits().http2_cancelled_per_workload
     }
 
     async fn forward(
@@ -197,7 +165,7 @@ impl Session {
         mut request: Request<Incoming>,
         flight: &Rc<Flight>,
     ) -> Result<(Response<Incoming>, Lease), Problem> {
-        let local = &self.local;
+        let local = self.local();
         let version = request.version();
         if plan.offer.is_none() {
             request.headers_mut().remove(UPGRADE);
@@ -220,9 +188,10 @@ impl Session {
         let gate = plan.route.noticed.as_ref().filter(|_| expects).map(|noticed| Arc::clone(&noticed.interim));
         let mut request = request.map(|body| RequestBody::new(body, Rc::clone(flight), Rc::clone(local), gate));
         if !plan.journey.to_http2 {
-            framing::to_http1(&mut request);
+            let empty = request.body().is_empty();
+            framing::to_http1(&mut request, empty);
         }
-        let mut sending = pin!(forward::send(local, &plan.route, request));
+        let mut sending = pin!(self.server.forwarder.send(&plan.route, request));
         let sent = poll_fn(|cx| {
             if let Some(expired) = flight.poll_expired(cx) {
                 return Poll::Ready(Err(expired));
@@ -319,17 +288,17 @@ impl Session {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
         let key = plan.route.key;
-        if self.local.closed.allow(key.alias, key.generation) {
+        if self.server.forwarder.allows(&key) {
             self.parties.set(1, key.alias, key.generation);
         } else {
             // The target's alias was taken away just now.
             self.control.reset();
         }
-        finish.flight.touch(Waits::Nobody, &self.local.clock);
-        self.local.book.lasting(&finish.flight.record);
+        finish.flight.touch(Waits::Nobody, &self.local().clock);
+        self.server.book.lasting(&finish.flight.record);
         finish.complete = true;
         // From now on it counts as a connection, not as a request.
-        if !finish.flight.transfers(&self.local.shared, self.local.index) {
+        if !finish.flight.transfers(&self.local().shared, self.local().index) {
             self.control.reset();
         }
         finish.flight.taken.borrow_mut().take();
@@ -351,7 +320,7 @@ impl Session {
     }
 
     fn failed(&self, failure: Failure, flight: &Flight) -> Problem {
-        let counts = self.local.counts();
+        let counts = self.local().counts();
         if let Some(fault) = flight.fault.get() {
             if let Some(limit) = limit_of(fault) {
                 counts.hit(limit);
@@ -407,24 +376,6 @@ impl Session {
                 Problem::closing(StatusCode::REQUEST_TIMEOUT, "the request body stopped for too long")
             }
         }
-    }
-}
-
-/// Whether what a target sent is no HTTP; else it has ended its connection, or the stream.
-pub(super) fn target_failure(error: &hyper::Error) -> FailureReason {
-    let source = std::error::Error::source(error);
-    // An HTTP/2 error that was found on this side, and what hyper says of chunks.
-    let http2 = source.and_then(|source| source.downcast_ref::<h2::Error>());
-    let http2 = http2.is_some_and(|error| {
-        error.is_library() || error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
-    });
-    let chunks = source
-        .and_then(|source| source.downcast_ref::<io::Error>())
-        .is_some_and(|error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData));
-    if error.is_parse() || http2 || chunks {
-        FailureReason::TargetProtocolError
-    } else {
-        FailureReason::TargetConnectionClosed
     }
 }
 

@@ -21,8 +21,11 @@ use http::{
 };
 use tokio::sync::oneshot;
 
-use super::{body::Finish, control::Control, io::ClientIo, target_io::Socket};
-use crate::copy::{Copier, End, Way};
+use super::{control::Control, io::ClientIo, target_io::Socket};
+use crate::{
+    copy::{Copier, End, Way},
+    flights::Finish,
+};
 
 /// After so long without a byte the kernel asks a peer whether it is still there; only a peer that is not is closed.
 const KEEPALIVE: Duration = Duration::from_secs(60);

@@ -9,22 +9,12 @@ mod http2;
 use std::{
     cell::{Cell, RefCell},
     net::IpAddr,
-    rc::Rc,
 };
 
 use brattice_router::hash::FastMap;
-use hyper::client::conn::http1;
-use tokio::sync::oneshot;
 
-pub(crate) use self::http2::{Choice, Http2, Http2Pool, Opened};
-use crate::{
-    aliases::CallerId,
-    clock::Clock,
-    http::{
-        body::RequestBody,
-        target_io::{Meter, Socket},
-    },
-};
+pub(crate) use self::http2::{Choice, Http2Pool, Multiplexed, Opened, Streams};
+use crate::clock::Clock;
 
 /// Targets that a worker keeps connections to.
 const MOST_KEYS: usize = 16_384;
@@ -44,48 +34,41 @@ pub(crate) struct Key {
     pub(crate) idle_ms: u32,
 }
 
-/// A connection to an HTTP/1.1 target, for one request at a time.
-pub(crate) struct Http1 {
-    pub(crate) sender: http1::SendRequest<RequestBody>,
-    pub(crate) meter: Rc<Meter>,
-    pub(crate) handover: Handover,
-}
-
-/// Who gets a connection's socket when HTTP ends on it: the request that may change the protocol.
-pub(crate) type Handover = Rc<RefCell<Option<oneshot::Sender<Socket>>>>;
-
-impl Http1 {
-    /// The next request may change the protocol.
-    pub(crate) fn may_switch(&self) -> oneshot::Receiver<Socket> {
-        let (sender, receiver) = oneshot::channel();
-        *self.handover.borrow_mut() = Some(sender);
-        receiver
-    }
+/// A connection that carries one request at a time.
+pub(crate) trait Reusable {
+    /// Whether it has ended.
+    fn is_closed(&self) -> bool;
+    /// Whether it takes a request now.
+    fn is_ready(&self) -> bool;
 }
 
 /// Idle ones of one key, the latest last: it is the likeliest to live.
-type Idle = Vec<(Http1, u32)>;
+type Idle<C> = Vec<(C, u32)>;
 
-/// All kept connections of a worker.
-#[derive(Default)]
-pub(crate) struct Pool {
-    kept: RefCell<FastMap<Key, Idle>>,
+/// Kept connections of a worker, each for one request at a time.
+pub(crate) struct Pool<C> {
+    kept: RefCell<FastMap<Key, Idle<C>>>,
     idle: Cell<usize>,
-    pub(crate) http2: Http2Pool,
 }
 
-impl Pool {
+impl<C> Default for Pool<C> {
+    fn default() -> Self {
+        Self { kept: RefCell::default(), idle: Cell::default() }
+    }
+}
+
+impl<C: Reusable> Pool<C> {
     /// An idle connection that is alive, the one that idled for the shortest time.
-    pub(crate) fn take(&self, key: &Key) -> Option<Http1> {
+    pub(crate) fn take(&self, key: &Key) -> Option<C> {
         let mut kept = self.kept.borrow_mut();
         let idle = kept.get_mut(key)?;
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
-            if idle[at].0.sender.is_closed() {
+            if idle[at].0.is_closed() {
                 idle.remove(at);
                 self.idle.set(self.idle.get() - 1);
-            } else if idle[at].0.sender.is_ready() {
+            } else if idle[at].0.is_ready() {
                 self.idle.set(self.idle.get() - 1);
                 return Some(idle.remove(at).0);
             }
@@ -94,9 +77,8 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request. False: there is no room, or it is closed already.
-    pub(crate) fn give(&self, key: Key, connection: Http1, clock: &Clock, limit: u32) -> Result<(), Full> {
-        connection.handover.take();
-        if connection.sender.is_closed() || key.idle_ms == 0 {
+    pub(crate) fn give(&self, key: Key, connection: C, clock: &Clock, limit: u32) -> Result<(), Full> {
+        if connection.is_closed() || key.idle_ms == 0 {
             return Ok(());
         }
         let mut kept = self.kept.borrow_mut();
@@ -112,32 +94,28 @@ impl Pool {
         Ok(())
     }
 
-    /// Closes idle connections of keys that are not wanted any more, and gives nobody their HTTP/2 connections, nor those
-    /// of callers that may not call any more.
-    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&CallerId) -> bool) {
+    /// Closes idle connections of keys that are not wanted any more.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool) {
         let mut all = self.kept.borrow_mut();
         all.retain(|key, _| wanted(key));
         self.idle.set(all.values().map(Vec::len).sum());
-        self.http2.retain(wanted, may_call);
     }
 
-    /// Closes what idled for too long, or is too much; the answer is how many connections of each. `crowded`: descriptors
-    /// are few.
-    pub(crate) fn sweep(&self, clock: &Clock, crowded: bool) -> (u64, u64) {
+    /// Closes what idled for too long; how many connections.
+    pub(crate) fn sweep(&self, clock: &Clock) -> u64 {
         let mut closed = 0;
         let mut all = self.kept.borrow_mut();
         all.retain(|key, idle| {
             let idle_ticks = clock.ticks(key.idle_ms);
             // What the target closed is not counted as timed out.
-            idle.retain(|(connection, _)| !connection.sender.is_closed());
+            idle.retain(|(connection, _)| !connection.is_closed());
             let living = idle.len();
             idle.retain(|(_, since)| !clock.over(*since, idle_ticks));
             closed += (living - idle.len()) as u64;
             !idle.is_empty()
         });
         self.idle.set(all.values().map(Vec::len).sum());
-        let (timed_out, surplus) = self.http2.sweep(clock, crowded);
-        (closed + timed_out, surplus)
+        closed
     }
 }
 

@@ -19,22 +19,22 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
-use super::{Failure, Lease, Route, Sent, count_hit, idempotent, parties};
+use super::{Failure, Forwarder, Lease, Route, Sent, count_hit, idempotent, parties};
 use crate::{
     aliases::CallerId,
     flights::Flight,
     http::{
-        body::RequestBody,
         headers,
         peer::PeerState,
+        request_body::RequestBody,
         retry_buffer::{BodyBuffer, RequestCopy},
         target_io::{Meter, TargetIo},
     },
     local::Local,
     stats::Limit,
-    tasks::Parties,
+    tasks::{Parties, Tasks},
     upstream::connector::ConnectError,
-    upstream::pool::{Choice, Http2, Key, Opened},
+    upstream::pool::{Choice, Key, Multiplexed, Opened, Streams},
 };
 
 /// What a target may send on a stream, and on a connection, before the client has taken it.
@@ -52,41 +52,65 @@ const LOOKS: usize = 128;
 /// connection.
 const REFUSALS: usize = 8;
 
+/// A connection.
+#[derive(Clone)]
+pub(crate) struct Http2 {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Rc<Streams>,
+    /// As many may be open, as the target's settings say now.
+    room: Rc<dyn Fn() -> usize>,
+    /// What else the target said of it.
+    peer: Rc<PeerState>,
+}
+
+impl Multiplexed for Http2 {
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed() && !self.peer.is_draining()
+    }
+
+    fn room(&self) -> usize {
+        (self.room)()
+    }
+
+    fn streams(&self) -> &Rc<Streams> {
+        &self.streams
+    }
+}
+
 /// Counts a stream of ours.
 pub(crate) struct Stream {
-    connection: Http2,
+    streams: Rc<Streams>,
     local: Rc<Local>,
 }
 
 impl Stream {
     fn new(connection: &Http2, local: &Rc<Local>) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
-        connection.begun.set(connection.begun.get().saturating_add(1));
-        Self { connection: connection.clone(), local: Rc::clone(local) }
+        connection.streams.begin();
+        Self { streams: Rc::clone(&connection.streams), local: Rc::clone(local) }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.connection.streams.set(self.connection.streams.get() - 1);
-        self.connection.since.set(self.local.clock.tick());
+        self.streams.end(self.local.clock.tick());
     }
 }
 
-pub(super) async fn send(local: &Rc<Local>, route: &Route, mut request: Request<RequestBody>) -> Sent {
+pub(super) async fn send(forwarder: &Rc<Forwarder>, route: &Route, mut request: Request<RequestBody>) -> Sent {
     let size = header_list(&request);
-    let (flight, _) = request.body().parts();
+    let local = &forwarder.local;
+    let flight = request.body().flight();
     let body = request.body_mut().keep();
     let (mut refused, mut places) = (0, u32::MAX);
     for look in 0..LOOKS {
-        let Some(mut connection) = connection(local, route, places).await? else { continue };
+        let Some(mut connection) = connection(forwarder, route, places).await? else { continue };
         // Less, as some (h2) do not take what they say to the last byte.
         if size >= connection.peer.header_list() {
             return Err(Failure::TooLong);
         }
         let stream = Stream::new(&connection, local);
         request.body_mut().sent_to(&connection.peer);
-        let again = local.retry_buffers.copy(&request);
+        let again = forwarder.retry_buffers.copy(&request);
         let error = match connection.sender.try_send_request(request).await {
             Ok(response) => {
                 if let Some(body) = body {
@@ -105,7 +129,8 @@ pub(super) async fn send(local: &Rc<Local>, route: &Route, mut request: Request<
         let again = (refused < REFUSALS).then_some(again);
         // A connection that was there before may have ended for reasons of its own.
         let kept = look == 0;
-        request = repeat(local, route, &flight, (error, again), body.as_ref(), kept).await.map_err(Failure::Target)?;
+        request =
+            repeat(forwarder, route, &flight, (error, again), body.as_ref(), kept).await.map_err(Failure::Target)?;
     }
     Err(Failure::Busy)
 }
@@ -134,16 +159,17 @@ fn header_list(request: &Request<RequestBody>) -> usize {
 }
 
 /// A connection of the caller's to the target. `None`: look again.
-async fn connection(local: &Rc<Local>, route: &Route, places: u32) -> Result<Option<Http2>, Failure> {
+async fn connection(forwarder: &Rc<Forwarder>, route: &Route, places: u32) -> Result<Option<Http2>, Failure> {
+    let local = &forwarder.local;
     let most = local.limits().http2_connections_per_workload;
-    let mut opened = match local.pool.http2.choose(&route.caller, &route.key, &local.clock, most, places) {
+    let mut opened = match forwarder.http2.choose(&route.caller, &route.key, &local.clock, most, places) {
         Choice::Use(connection) => return Ok(Some(connection)),
         Choice::Full(connection) => {
             local.counts().hit(Limit::Http2ConnectionsPerWorkload);
             return connection.map(Some).ok_or(Failure::Busy);
         }
         Choice::Wait(opened) => opened,
-        Choice::Open => open(local, route),
+        Choice::Open => open(forwarder, route),
     };
     match opened.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(Err(error))) => Err(Failure::Connect(Rc::clone(error))),
@@ -154,7 +180,7 @@ async fn connection(local: &Rc<Local>, route: &Route, places: u32) -> Result<Opt
 
 /// The request once more, if that does no harm.
 async fn repeat(
-    local: &Rc<Local>,
+    forwarder: &Forwarder,
     route: &Route,
     flight: &Rc<Flight>,
     (mut error, again): (TrySendError<Request<RequestBody>>, Option<RequestCopy<'_>>),
@@ -170,15 +196,15 @@ async fn repeat(
     }
     let harmless = unprocessed(&error)
         // It waited for its stream when the connection ended.
-        || error.is_user() && local.closed.allow(route.key.alias, route.key.generation)
+        || error.is_user() && forwarder.allows(&route.key)
         || kept && body.is_none() && idempotent(again.method()) && broken(&error);
     if !harmless || flight.fault.get().is_some() {
         return Err(error);
     }
     let body = match body {
-        None => RequestBody::empty(Rc::clone(flight), Rc::clone(local)),
+        None => RequestBody::empty(Rc::clone(flight), Rc::clone(&forwarder.local)),
         Some(body) => match poll_fn(|cx| body.poll_rest(cx)).await {
-            Some(rest) => RequestBody::again(body.clone(), rest, Rc::clone(flight), Rc::clone(local)),
+            Some(rest) => RequestBody::again(body.clone(), rest, Rc::clone(flight), Rc::clone(&forwarder.local)),
             None => return Err(error),
         },
     };
@@ -201,21 +227,21 @@ fn broken(error: &hyper::Error) -> bool {
 }
 
 /// Makes a connection in a task of its own, as others may wait for it, too.
-fn open(local: &Rc<Local>, route: &Route) -> Opened {
+fn open(forwarder: &Rc<Forwarder>, route: &Route) -> Opened {
     let (sender, opened) = watch::channel(None);
-    local.pool.http2.opening(route.caller, route.key, opened.clone());
-    let (local, caller, key) = (Rc::clone(local), route.caller, route.key);
+    forwarder.http2.opening(route.caller, route.key, opened.clone());
+    let (forwarder, caller, key) = (Rc::clone(forwarder), route.caller, route.key);
     let (target, timeout_ms) = (route.target.clone(), route.connect_timeout_ms);
     tokio::task::spawn_local(async move {
-        let made = connect(&local, caller, key, &target, timeout_ms).await;
+        let made = connect(&forwarder, caller, key, &target, timeout_ms).await;
         let (connection, result) = match made {
             Ok(connection) => (Some(connection), Ok(())),
             Err(error) => {
-                local.counts().connect_errors.add(1);
+                forwarder.local.counts().connect_errors.add(1);
                 (None, Err(Rc::new(error)))
             }
         };
-        local.pool.http2.opened(&caller, &key, connection);
+        forwarder.http2.opened(&caller, &key, connection);
         // Nobody may be waiting any more.
         let _ = sender.send(Some(result));
     });
@@ -223,20 +249,21 @@ fn open(local: &Rc<Local>, route: &Route) -> Opened {
 }
 
 async fn connect(
-    local: &Rc<Local>,
+    forwarder: &Rc<Forwarder>,
     caller: CallerId,
     key: Key,
     target: &Target,
     timeout_ms: u32,
 ) -> Result<Http2, ConnectError> {
     let timeout = Duration::from_millis(timeout_ms.into());
-    let stream = local.connector.connect(target, timeout).await?;
+    let local = &forwarder.local;
+    let stream = forwarder.connector.connect(target, timeout).await?;
     let peer = Rc::<PeerState>::default();
     let meter = Rc::<Meter>::default();
     let io = TokioIo::new(TargetIo::http2(stream, Rc::clone(&meter), Rc::clone(&peer), local));
     let parties = parties(&key);
     parties.set(1, caller.alias(), caller.generation());
-    let executor = TargetTasks { local: Rc::clone(local), parties: parties.clone() };
+    let executor = TargetTasks { tasks: Rc::clone(&forwarder.tasks), parties: parties.clone() };
     let handshake = http2::Builder::new(executor)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -248,14 +275,14 @@ async fn connect(
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let (sender, connection) =
         tokio::time::timeout(timeout, handshake).await.map_err(late)?.map_err(io::Error::other)?;
-    let may_talk = || local.closed.allow(key.alias, key.generation) && local.closed.allow_caller(caller);
+    let may_talk = || forwarder.allows(&key) && forwarder.closed.allow_caller(caller);
     if !may_talk() {
         return Err(ConnectError::Closed);
     }
     // The task owns the connection; the pool only asks it for its settings.
     let connection = Rc::new(RefCell::new(Box::pin(connection)));
     let (weak, counts) = (Rc::downgrade(&connection), Rc::clone(local));
-    local.tasks.spawn(parties, async move {
+    forwarder.tasks.spawn(parties, async move {
         // Its requests and bodies are told what went wrong.
         let _ = poll_fn(|cx| connection.borrow_mut().as_mut().poll(cx)).await;
         count_hit(&counts, &meter);
@@ -273,20 +300,13 @@ async fn connect(
     if sender.is_closed() || !may_talk() {
         return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
     }
-    Ok(Http2 {
-        sender,
-        streams: Rc::default(),
-        room,
-        begun: Rc::default(),
-        peer,
-        since: Rc::new(local.clock.tick().into()),
-    })
+    Ok(Http2 { sender, streams: Streams::new(local.clock.tick()), room, peer })
 }
 
 /// Runs what hyper needs for a connection to a target, findable by the target's alias and by the caller's.
 #[derive(Clone)]
 struct TargetTasks {
-    local: Rc<Local>,
+    tasks: Rc<Tasks>,
     parties: Parties,
 }
 
@@ -295,6 +315,6 @@ where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, task: F) {
-        self.local.tasks.spawn(self.parties.clone(), task);
+        self.tasks.spawn(self.parties.clone(), task);
     }
 }

@@ -7,16 +7,10 @@ use std::{
 };
 
 use brattice_router::hash::FastMap;
-use hyper::client::conn::http2;
 use tokio::sync::watch;
 
 use super::Key;
-use crate::{
-    aliases::CallerId,
-    clock::Clock,
-    http::{body::RequestBody, peer::PeerState},
-    upstream::connector::ConnectError,
-};
+use crate::{aliases::CallerId, clock::Clock, upstream::connector::ConnectError};
 
 /// Connections of a caller to one target; when all have as many streams as the target allows, requests wait in the one
 /// that has fewest.
@@ -24,30 +18,45 @@ const MOST_PER_TARGET: usize = 16;
 /// Idle connections that a worker keeps, over all callers and targets; of more, those that idle longest are closed.
 const MOST_IDLE: usize = 8_192;
 
-/// A connection.
-#[derive(Clone)]
-pub(crate) struct Http2 {
-    pub(crate) sender: http2::SendRequest<RequestBody>,
-    /// Streams of ours that are open.
-    pub(crate) streams: Rc<Cell<usize>>,
-    /// Streams of ours that were begun.
-    pub(crate) begun: Rc<Cell<u32>>,
-    /// As many may be open, as the target's settings say now.
-    pub(crate) room: Rc<dyn Fn() -> usize>,
-    /// What else the target said of it.
-    pub(crate) peer: Rc<PeerState>,
-    /// Tick when the last one ended.
-    pub(crate) since: Rc<Cell<u32>>,
+/// A connection that carries several requests at a time; a clone is the same connection.
+pub(crate) trait Multiplexed: Clone {
+    /// Whether it takes requests.
+    fn is_open(&self) -> bool;
+    /// Streams that may be open, as the target's settings say now.
+    fn room(&self) -> usize;
+    /// Those of ours.
+    fn streams(&self) -> &Rc<Streams>;
 }
 
-impl Http2 {
-    /// Whether it takes requests.
-    fn is_open(&self) -> bool {
-        !self.sender.is_closed() && !self.peer.is_draining()
+/// Streams of ours on a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    open: Cell<usize>,
+    begun: Cell<u32>,
+    /// Tick when the last one ended.
+    since: Cell<u32>,
+}
+
+impl Streams {
+    /// Of a connection that was made at this tick.
+    pub(crate) fn new(tick: u32) -> Rc<Self> {
+        Rc::new(Self { since: Cell::new(tick), ..Self::default() })
+    }
+
+    /// One more is open.
+    pub(crate) fn begin(&self) {
+        self.open.set(self.open.get() + 1);
+        self.begun.set(self.begun.get().saturating_add(1));
+    }
+
+    /// One has ended at this tick.
+    pub(crate) fn end(&self, tick: u32) {
+        self.open.set(self.open.get() - 1);
+        self.since.set(tick);
     }
 
     fn idles(&self) -> bool {
-        self.streams.get() == 0
+        self.open.get() == 0
     }
 }
 
@@ -55,26 +64,31 @@ impl Http2 {
 pub(crate) type Opened = watch::Receiver<Option<Result<(), Rc<ConnectError>>>>;
 
 /// What to do for a request.
-pub(crate) enum Choice {
+pub(crate) enum Choice<C> {
     /// Use this one.
-    Use(Http2),
+    Use(C),
     /// Somebody makes one: wait, then ask again.
     Wait(Opened),
     /// Make one.
     Open,
     /// The caller has as many as it may, all of them in use; this one leads to the target.
-    Full(Option<Http2>),
+    Full(Option<C>),
 }
 
 /// A caller's, to one target.
-#[derive(Default)]
-struct Kept {
-    connections: Vec<Http2>,
+struct Kept<C> {
+    connections: Vec<C>,
     /// One is being made.
     opening: Option<Opened>,
 }
 
-impl Kept {
+impl<C> Default for Kept<C> {
+    fn default() -> Self {
+        Self { connections: Vec::new(), opening: None }
+    }
+}
+
+impl<C: Multiplexed> Kept<C> {
     fn is_empty(&self) -> bool {
         self.connections.is_empty() && self.opening.is_none()
     }
@@ -85,22 +99,27 @@ impl Kept {
     }
 
     /// The one with the fewest streams.
-    fn least(&self) -> Option<&Http2> {
-        self.connections.iter().min_by_key(|connection| connection.streams.get())
+    fn least(&self) -> Option<&C> {
+        self.connections.iter().min_by_key(|connection| connection.streams().open.get())
     }
 }
 
 /// A caller's, to all targets.
-#[derive(Default)]
-struct Own(FastMap<Key, Kept>);
+struct Own<C>(FastMap<Key, Kept<C>>);
 
-impl Own {
+impl<C> Default for Own<C> {
+    fn default() -> Self {
+        Self(FastMap::default())
+    }
+}
+
+impl<C: Multiplexed> Own<C> {
     fn len(&self) -> usize {
         self.0.values().map(Kept::len).sum()
     }
 
     /// Forgets what is closed, as far as `keep` says, and what is empty then.
-    fn retain(&mut self, mut keep: impl FnMut(&Key, &Http2) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(&Key, &C) -> bool) {
         self.0.retain(|key, kept| {
             kept.connections.retain(|connection| keep(key, connection));
             !kept.is_empty()
@@ -109,29 +128,38 @@ impl Own {
 
     /// Closes the one that idles longest, if any does.
     fn evict(&mut self, clock: &Clock) -> bool {
-        let idle = self.0.values().flat_map(|kept| &kept.connections).filter(|connection| connection.idles());
-        let Some(oldest) = idle.max_by_key(|connection| clock.since(connection.since.get())) else { return false };
-        let oldest = Rc::clone(&oldest.streams);
-        self.retain(|_, connection| !Rc::ptr_eq(&connection.streams, &oldest));
+        let idle = self.0.values().flat_map(|kept| &kept.connections).filter(|connection| connection.streams().idles());
+        let Some(oldest) = idle.max_by_key(|connection| clock.since(connection.streams().since.get())) else {
+            return false;
+        };
+        let oldest = Rc::clone(oldest.streams());
+        self.retain(|_, connection| !Rc::ptr_eq(connection.streams(), &oldest));
         true
     }
 }
 
 /// All HTTP/2 connections of a worker.
-#[derive(Default)]
-pub(crate) struct Http2Pool(RefCell<FastMap<CallerId, Own>>);
+pub(crate) struct Http2Pool<C>(RefCell<FastMap<CallerId, Own<C>>>);
 
-impl Http2Pool {
+impl<C> Default for Http2Pool<C> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<C: Multiplexed> Http2Pool<C> {
     /// A connection of the caller's with room for a stream, or what to do to get one. `limit`: of its connections to
     /// all targets. `places`: streams that a connection is expected to take before the target closes it; no later one is
     /// chosen.
-    pub(crate) fn choose(&self, caller: &CallerId, key: &Key, clock: &Clock, limit: u32, places: u32) -> Choice {
+    pub(crate) fn choose(&self, caller: &CallerId, key: &Key, clock: &Clock, limit: u32, places: u32) -> Choice<C> {
         let mut all = self.0.borrow_mut();
         let Some(own) = all.get_mut(caller) else { return Choice::Open };
         if let Some(kept) = own.0.get_mut(key) {
-            kept.connections.retain(Http2::is_open);
-            let room =
-                |connection: &&Http2| connection.streams.get() < (connection.room)() && connection.begun.get() < places;
+            kept.connections.retain(C::is_open);
+            let room = |connection: &&C| {
+                let streams = connection.streams();
+                streams.open.get() < connection.room() && streams.begun.get() < places
+            };
             if let Some(connection) = kept.connections.iter().find(room) {
                 return Choice::Use(connection.clone());
             }
@@ -159,7 +187,7 @@ impl Http2Pool {
     }
 
     /// The connection was made, or not.
-    pub(crate) fn opened(&self, caller: &CallerId, key: &Key, connection: Option<Http2>) {
+    pub(crate) fn opened(&self, caller: &CallerId, key: &Key, connection: Option<C>) {
         let mut all = self.0.borrow_mut();
         let Some(own) = all.get_mut(caller) else { return };
         if let Some(kept) = own.0.get_mut(key) {
@@ -192,7 +220,7 @@ impl Http2Pool {
         all.retain(|_, own| {
             own.retain(|key, connection| {
                 let idle_ticks = clock.ticks(key.idle_ms);
-                let idle = if connection.idles() { clock.since(connection.since.get()) } else { 0 };
+                let idle = if connection.streams().idles() { clock.since(connection.streams().since.get()) } else { 0 };
                 timed_out += u64::from(idle >= idle_ticks);
                 surplus += u64::from(idle >= most_ticks && idle < idle_ticks);
                 idle < idle_ticks.min(most_ticks)
@@ -204,13 +232,17 @@ impl Http2Pool {
 }
 
 /// How long connections may idle, in ticks, so that about `most` of them are left.
-fn most_ticks(all: &FastMap<CallerId, Own>, clock: &Clock, most: usize) -> u32 {
-    let idle =
-        || all.values().flat_map(|own| own.0.values()).flat_map(|kept| &kept.connections).filter(|held| held.idles());
+fn most_ticks<C: Multiplexed>(all: &FastMap<CallerId, Own<C>>, clock: &Clock, most: usize) -> u32 {
+    let idle = || {
+        all.values()
+            .flat_map(|own| own.0.values())
+            .flat_map(|kept| &kept.connections)
+            .filter(|held| held.streams().idles())
+    };
     if idle().count() <= most {
         return u32::MAX;
     }
-    let mut ticks: Vec<u32> = idle().map(|held| clock.since(held.since.get())).collect();
+    let mut ticks: Vec<u32> = idle().map(|held| clock.since(held.streams().since.get())).collect();
     // Those of this tick stay until the next one.
     (*ticks.select_nth_unstable(most).1).max(1)
 }

@@ -1,4 +1,4 @@
-//! Bodies on their way: bounded, watched, never held.
+//! Bodies of requests on their way to a target: bounded, watched, never held.
 
 use std::{
     pin::Pin,
@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use brattice_wire::records::FailureReason;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -16,16 +15,13 @@ use tokio::time::Sleep;
 
 use super::{
     canonical,
-    control::{Control, Interim},
-    forward::Lease,
-    headers,
+    control::Interim,
     peer::PeerState,
     retry_buffer::{BodyBuffer, UnsentBody},
-    service::target_failure,
     write_stall::Coalesced,
 };
 use crate::{
-    flights::{Expired, Fault, Flight, Waits},
+    flights::{Fault, Flight, Waits},
     local::Local,
     memory::LARGE,
     stats::Limit,
@@ -40,7 +36,7 @@ const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 const SMALL: usize = 2 * 1024;
 
 /// A frame that keeps no more memory than about what it holds.
-fn unshared(frame: Frame<Bytes>) -> Frame<Bytes> {
+pub(crate) fn unshared(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.data_ref() {
         Some(data) if data.len() < SMALL => Frame::data(Bytes::copy_from_slice(data)),
         _ => frame,
@@ -140,9 +136,9 @@ impl RequestBody {
         self.inner.is_none() && !self.repeats()
     }
 
-    /// What the request has.
-    pub(crate) fn parts(&self) -> (Rc<Flight>, Rc<Local>) {
-        (Rc::clone(&self.flight), Rc::clone(&self.local))
+    /// Whose body it is.
+    pub(crate) fn flight(&self) -> Rc<Flight> {
+        Rc::clone(&self.flight)
     }
 
     fn fail(&mut self, fault: Fault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -265,182 +261,6 @@ impl Body for RequestBody {
             return SizeHint::default();
         }
         self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Coalesced::size_hint)
-    }
-}
-
-/// Everything that a request holds until its answer is complete.
-pub(crate) struct Finish {
-    pub(crate) local: Rc<Local>,
-    pub(crate) control: Rc<Control>,
-    pub(crate) flight: Rc<Flight>,
-    /// The answer was given whole.
-    pub(crate) complete: bool,
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        let taken = self.flight.taken.borrow_mut().take();
-        self.local.flights.end(&self.flight);
-        self.flight.cut();
-        self.control.ended();
-        self.control.touched.set(self.local.clock.tick());
-        self.control.latest.ended();
-        if let Some(revoked) = self.flight.revoked() {
-            self.flight.record.revoked(revoked);
-            self.control.revoked.set(self.control.revoked.get() - 1);
-        } else if !self.complete && self.flight.is_stream() && !self.flight.record.failed() {
-            self.control.cancelled.set(self.control.cancelled.get() + 1);
-            if let Some(taken) = &taken {
-                // guard: requests-taken-back
-                taken.usage().cancelled();
-            }
-        }
-        self.local.book.end(&self.flight.record, self.complete);
-        self.local.counts().requests_open.sub(1);
-        self.local.slot.requests().fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
-/// An answer's body.
-pub(crate) enum ResponseBody {
-    /// Ours.
-    Own(Option<Bytes>, #[allow(dead_code, reason = "held until the answer is complete")] Finish),
-    /// A target's.
-    Forwarded(Forwarded),
-    /// None: the connection is no HTTP any more.
-    Switched,
-}
-
-/// A target's body on its way to the client.
-pub(crate) struct Forwarded {
-    inner: Coalesced<Incoming>,
-    lease: Option<Lease>,
-    finish: Finish,
-    /// Bytes that came.
-    passed: u64,
-}
-
-impl ResponseBody {
-    /// An answer of ours.
-    pub(crate) fn own(text: Bytes, mut finish: Finish) -> Self {
-        finish.complete = true;
-        finish.flight.record.sent(text.len());
-        // A client whose window is closed has it waited for.
-        finish.flight.touch(Waits::ClientReading, &finish.local.clock);
-        Self::Own(Some(text).filter(|text| !text.is_empty()), finish)
-    }
-
-    /// A target's answer; `lease` is the connection that it comes on.
-    pub(crate) fn forwarded(inner: Incoming, lease: Lease, finish: Finish) -> Self {
-        // Until it is asked for, the client's window is closed.
-        finish.flight.touch(Waits::ClientReading, &finish.local.clock);
-        let mut body = Forwarded { inner: Coalesced::new(inner), lease: Some(lease), finish, passed: 0 };
-        if body.inner.is_end_stream() {
-            body.completed();
-        }
-        Self::Forwarded(body)
-    }
-}
-
-impl Forwarded {
-    /// The target's answer is complete; its connection can serve another request.
-    fn completed(&mut self) {
-        let sent = self.finish.flight.sent.get();
-        self.finish.flight.cut();
-        self.finish.complete = true;
-        if let Some(lease) = self.lease.take()
-            && sent
-        {
-            lease.give_back(&self.finish.local);
-        }
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let flight = &self.finish.flight;
-        let stall = flight.is_stream().then_some(&self.finish.control.write_stall);
-        match self.inner.poll_frame(stall, cx) {
-            Poll::Pending if self.inner.holds_back() => {
-                if flight.waits() != Waits::ClientReading {
-                    flight.touch(Waits::ClientReading, &self.finish.local.clock);
-                }
-                Poll::Pending
-            }
-            Poll::Pending => {
-                flight.wait(Waits::TargetBody);
-                if flight.poll_expired(cx) == Some(Expired::TargetBody) {
-                    flight.record.fail(FailureReason::TargetDataTimeout);
-                    self.lease = None;
-                    return Poll::Ready(Some(Err(BodyError::Stopped)));
-                }
-                Poll::Pending
-            }
-            Poll::Ready(Some(Ok(mut frame))) => {
-                flight.touch(Waits::ClientReading, &self.finish.local.clock);
-                if let Some(data) = frame.data_ref() {
-                    flight.record.sent(data.len());
-                    self.passed = self.passed.saturating_add(data.len() as u64);
-                    let local = &self.finish.local;
-                    if self.passed > LARGE && !flight.transfers(&local.shared, local.index) {
-                        flight.record.fail(FailureReason::ClientRateLimited);
-                        self.lease = None;
-                        return Poll::Ready(Some(Err(BodyError::NoRoom)));
-                    }
-                }
-                if let Some(trailers) = frame.trailers_mut() {
-                    if trailers.len() > self.finish.local.limits().headers as usize {
-                        flight.record.fail(FailureReason::TargetProtocolError);
-                        self.lease = None;
-                        return Poll::Ready(Some(Err(BodyError::Trailers)));
-                    }
-                    headers::clean_response_trailers(trailers);
-                    flight.record.trailers(trailers);
-                    self.completed();
-                } else if self.inner.is_end_stream() {
-                    self.completed();
-                } else if flight.is_stream() {
-                    frame = unshared(frame);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                flight.record.fail(target_failure(&error));
-                self.lease = None;
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Poll::Ready(None) => {
-                self.completed();
-                Poll::Ready(None)
-            }
-        }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
-            Self::Own(text, _) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Self::Forwarded(body) => body.poll_frame(cx),
-            Self::Switched => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Own(text, _) => text.is_none(),
-            Self::Forwarded(body) => body.inner.is_end_stream(),
-            Self::Switched => true,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(text, _) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Forwarded(body) => body.inner.size_hint(),
-            Self::Switched => SizeHint::with_exact(0),
-        }
     }
 }
 

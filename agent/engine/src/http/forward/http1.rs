@@ -1,0 +1,92 @@
+//! Connections to HTTP/1.1 targets.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
+
+use super::{Failure, Forwarder, HTTP1_BUFFER, HTTP1_FIELDS, Route, count_hit, parties};
+use crate::{
+    http::{
+        request_body::RequestBody,
+        target_io::{Meter, Socket, TargetIo},
+    },
+    local::Local,
+    upstream::pool::Reusable,
+};
+
+/// A connection to an HTTP/1.1 target, for one request at a time.
+pub(crate) struct Http1 {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) meter: Rc<Meter>,
+    pub(super) handover: Handover,
+}
+
+/// Who gets a connection's socket when HTTP ends on it: the request that may change the protocol.
+pub(super) type Handover = Rc<RefCell<Option<oneshot::Sender<Socket>>>>;
+
+impl Http1 {
+    /// The next request may change the protocol.
+    pub(super) fn may_switch(&self) -> oneshot::Receiver<Socket> {
+        let (sender, receiver) = oneshot::channel();
+        *self.handover.borrow_mut() = Some(sender);
+        receiver
+    }
+}
+
+impl Reusable for Http1 {
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+}
+
+/// A new connection.
+pub(super) async fn open(forwarder: &Forwarder, route: &Route) -> Result<Http1, Failure> {
+    let local = &forwarder.local;
+    let stream = match forwarder
+        .connector
+        .connect(&route.target, Duration::from_millis(route.connect_timeout_ms.into()))
+        .await
+    {
+        Ok(stream) => stream,
+        Err(error) => {
+            local.counts().connect_errors.add(1);
+            return Err(Failure::Connect(Rc::new(error)));
+        }
+    };
+    let meter = Rc::<Meter>::default();
+    let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), local.held()));
+    let (sender, mut connection) = builder(local).handshake(io).await.map_err(Failure::Target)?;
+    let handover = Handover::default();
+    let (given, counts, followed) = (Rc::clone(&handover), Rc::clone(local), Rc::clone(&meter));
+    forwarder.tasks.spawn(parties(&route.key), async move {
+        // Its requests and bodies are told what went wrong.
+        let _ = (&mut connection).await;
+        count_hit(&counts, &followed);
+        if let Some(wanted) = given.take() {
+            let parts = connection.into_parts();
+            // Whoever wanted it may be gone: then it is closed.
+            let _ = wanted.send((parts.io.into_inner(), parts.read_buf));
+        }
+    });
+    Ok(Http1 { sender, meter, handover })
+}
+
+/// What a target's response may look like: what RFC 9112 has a proxy correct is corrected (5.1 and 5.2).
+fn builder(local: &Local) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(HTTP1_BUFFER)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true);
+    let fields = local.limits().headers as usize;
+    if fields > HTTP1_FIELDS {
+        builder.max_headers(fields);
+    }
+    builder
+}

@@ -1,0 +1,166 @@
+//! Bodies of responses on their way to a client: bounded, watched, never held.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use brattice_wire::records::FailureReason;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{
+    failure::target_failure,
+    forward::Lease,
+    headers,
+    request_body::{BodyError, unshared},
+    write_stall::Coalesced,
+};
+use crate::{
+    flights::{Expired, Finish, Waits},
+    memory::LARGE,
+};
+
+/// An answer's body.
+pub(crate) enum ResponseBody {
+    /// Ours.
+    Own(Option<Bytes>, #[allow(dead_code, reason = "held until the answer is complete")] Finish),
+    /// A target's.
+    Forwarded(Forwarded),
+    /// None: the connection is no HTTP any more.
+    Switched,
+}
+
+/// A target's body on its way to the client.
+pub(crate) struct Forwarded {
+    inner: Coalesced<Incoming>,
+    lease: Option<Lease>,
+    finish: Finish,
+    /// Bytes that came.
+    passed: u64,
+}
+
+impl ResponseBody {
+    /// An answer of ours.
+    pub(crate) fn own(text: Bytes, mut finish: Finish) -> Self {
+        finish.complete = true;
+        finish.flight.record.sent(text.len());
+        // A client whose window is closed has it waited for.
+        finish.flight.touch(Waits::ClientReading, &finish.local().clock);
+        Self::Own(Some(text).filter(|text| !text.is_empty()), finish)
+    }
+
+    /// A target's answer; `lease` is the connection that it comes on.
+    pub(crate) fn forwarded(inner: Incoming, lease: Lease, finish: Finish) -> Self {
+        // Until it is asked for, the client's window is closed.
+        finish.flight.touch(Waits::ClientReading, &finish.local().clock);
+        let mut body = Forwarded { inner: Coalesced::new(inner), lease: Some(lease), finish, passed: 0 };
+        if body.inner.is_end_stream() {
+            body.completed();
+        }
+        Self::Forwarded(body)
+    }
+}
+
+impl Forwarded {
+    /// The target's answer is complete; its connection can serve another request.
+    fn completed(&mut self) {
+        let sent = self.finish.flight.sent.get();
+        self.finish.flight.cut();
+        self.finish.complete = true;
+        if let Some(lease) = self.lease.take()
+            && sent
+        {
+            lease.give_back();
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let flight = &self.finish.flight;
+        let stall = flight.is_stream().then_some(&self.finish.control.write_stall);
+        match self.inner.poll_frame(stall, cx) {
+            Poll::Pending if self.inner.holds_back() => {
+                if flight.waits() != Waits::ClientReading {
+                    flight.touch(Waits::ClientReading, &self.finish.local().clock);
+                }
+                Poll::Pending
+            }
+            Poll::Pending => {
+                flight.wait(Waits::TargetBody);
+                if flight.poll_expired(cx) == Some(Expired::TargetBody) {
+                    flight.record.fail(FailureReason::TargetDataTimeout);
+                    self.lease = None;
+                    return Poll::Ready(Some(Err(BodyError::Stopped)));
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(mut frame))) => {
+                flight.touch(Waits::ClientReading, &self.finish.local().clock);
+                if let Some(data) = frame.data_ref() {
+                    flight.record.sent(data.len());
+                    self.passed = self.passed.saturating_add(data.len() as u64);
+                    let local = self.finish.local();
+                    if self.passed > LARGE && !flight.transfers(&local.shared, local.index) {
+                        flight.record.fail(FailureReason::ClientRateLimited);
+                        self.lease = None;
+                        return Poll::Ready(Some(Err(BodyError::NoRoom)));
+                    }
+                }
+                if let Some(trailers) = frame.trailers_mut() {
+                    if trailers.len() > self.finish.local().limits().headers as usize {
+                        flight.record.fail(FailureReason::TargetProtocolError);
+                        self.lease = None;
+                        return Poll::Ready(Some(Err(BodyError::Trailers)));
+                    }
+                    headers::clean_response_trailers(trailers);
+                    flight.record.trailers(trailers);
+                    self.completed();
+                } else if self.inner.is_end_stream() {
+                    self.completed();
+                } else if flight.is_stream() {
+                    frame = unshared(frame);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                flight.record.fail(target_failure(&error));
+                self.lease = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.completed();
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Own(text, _) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Forwarded(body) => body.poll_frame(cx),
+            Self::Switched => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(text, _) => text.is_none(),
+            Self::Forwarded(body) => body.inner.is_end_stream(),
+            Self::Switched => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(text, _) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Forwarded(body) => body.inner.size_hint(),
+            Self::Switched => SizeHint::with_exact(0),
+        }
+    }
+}

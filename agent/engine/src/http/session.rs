@@ -1,0 +1,46 @@
+//! What is known of a client's connection.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    net::IpAddr,
+    rc::Rc,
+};
+
+use brattice_decide::Connection;
+
+use super::{canonical::Shown, control::Control, server::Server, upgrade::Upgrade};
+use crate::{aliases::CallerId, auth, local::Local, tasks::Parties, views::View};
+
+/// One client connection: who is at its other end, and what it called.
+pub(crate) struct Session {
+    pub(crate) server: Rc<Server>,
+    pub(crate) control: Rc<Control>,
+    pub(crate) caller: CallerId,
+    pub(crate) vip: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) http2: Cell<bool>,
+    /// What targets are told of the caller; one generation of an alias stands for one address.
+    pub(crate) shown: OnceCell<Shown>,
+    /// What policies said of it that holds for all of its requests.
+    pub(crate) auth: Connection,
+    /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.
+    pub(crate) parties: Parties,
+    /// Client and target have agreed on another protocol; taken when the answer that says so is written.
+    pub(crate) switched: RefCell<Option<Box<Upgrade>>>,
+}
+
+impl Session {
+    /// Whose requests it carries.
+    pub(crate) fn origin(&self) -> auth::Origin {
+        auth::Origin { caller: self.caller, vip: self.vip, port: self.port }
+    }
+
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.server.local
+    }
+
+    /// What is in force now.
+    pub(crate) fn view(&self) -> Rc<View> {
+        self.server.views.latest()
+    }
+}
