@@ -351,7 +351,7 @@ pub(crate) struct BasisArguments {
 /// `brattice route`.
 #[derive(Debug, Args)]
 pub(crate) struct RouteArguments {
-    /// Who calls: a VPC or a workload, with or without /ADDRESS
+    /// Who calls: a VPC, or a workload by name, VPC/name, interface, address, VPC/address, alias or ARN
     #[arg(long, value_name = "CALLER")]
     pub(crate) from: String,
     /// The service: name, account/name, id, ARN or DNS name
@@ -373,7 +373,7 @@ pub(crate) struct ExplainArguments {
     /// A live connection, by its id in brattice flows: its latest request
     #[arg(long, value_name = "ID", conflicts_with_all = ["policies", "method", "path", "headers", "host", "port"])]
     pub(crate) flow: Option<String>,
-    /// A made-up request: who calls; a workload or a VPC, with or without /ADDRESS
+    /// A made-up request: who calls; a VPC, or a workload by name, VPC/name, interface, address, VPC/address, alias or ARN
     #[arg(long, value_name = "CALLER", requires = "service")]
     pub(crate) from: Option<String>,
     /// Whom: name, account/name, id, ARN or DNS name of a service
@@ -414,7 +414,7 @@ pub(crate) struct SwitchArguments {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct ScopeArguments {
-    /// One workload, by its name
+    /// One workload: name or VPC/name
     #[arg(long, value_name = "NAME")]
     pub(crate) workload: Option<String>,
     /// One service, by its name
@@ -438,7 +438,7 @@ pub(crate) struct AcceptArguments {
 /// `brattice preflight`.
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArguments {
-    /// Policies directory, for the list of interfaces
+    /// Policies directory: whether it can be read and has errors, and which interfaces it selects
     #[arg(long, value_name = "DIR", default_value = POLICIES)]
     pub(crate) policies: PathBuf,
     /// Directory of the agent's socket
@@ -464,7 +464,7 @@ pub(crate) struct PreflightArguments {
 #[derive(Debug, Args)]
 pub(crate) struct SupportBundleArguments {
     /// The file to write (.tar.gz); it must not be there [default: brattice-support-SECONDS.tar.gz in this directory]
-    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    #[arg(short = 'f', long = "out", value_name = "FILE", visible_alias = "file")]
     pub(crate) out: Option<PathBuf>,
     /// With the documents' text, redacted, not only their hashes
     #[arg(long)]

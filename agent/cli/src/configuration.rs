@@ -15,6 +15,8 @@ use crate::arguments::AgentArguments;
 pub(crate) const DEFAULT: &str = "/etc/brattice/agent.yaml";
 /// Largest file, bytes.
 const MAX_BYTES: u64 = 64 * 1024;
+/// Its files are named by absolute paths.
+const ACCESS_LOG: &str = "access-log";
 /// Names the file itself, and so is no setting in it.
 const CONFIG: &str = "config";
 
@@ -51,13 +53,21 @@ pub(crate) fn complete(mut flags: AgentArguments) -> Result<AgentArguments, Fail
 
 fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     // Half a file would be other settings.
-    if text.len() as u64 > MAX_BYTES {
+    if bytes.len() as u64 > MAX_BYTES {
         return Err(std::io::Error::other(format!("more than {MAX_BYTES} bytes are no settings")));
     }
-    Ok(text)
+    text(bytes).map_err(std::io::Error::other)
+}
+
+/// The text of a file in UTF-8.
+fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0) {
+        return Err("it is UTF-16 (or no text at all); save it as UTF-8: `iconv -f UTF-16 -t UTF-8`");
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8; which encoding did the editor save it in?")
 }
 
 fn merge(flags: &mut AgentArguments, file: AgentArguments) {
@@ -174,6 +184,10 @@ fn flag(name: &str, value: &Node) -> Result<Option<String>, (bool, String)> {
             other => Err((true, format!("{name}: expected true or false, not {other:?}"))),
         };
     }
+    // The agent has no directory that the writer of a file would think of.
+    if name == ACCESS_LOG && !matches!(text.as_str(), "stdout" | "none") && !Path::new(text).is_absolute() {
+        return Err((true, format!("{name}: {text:?} is neither stdout nor none nor an absolute path of a file")));
+    }
     let flag = format!("--{name}={text}");
     match Flags::try_parse_from([&flag]) {
         Ok(_) => Ok(Some(flag)),
@@ -210,6 +224,7 @@ mod tests {
                 "workers" | "half-open-limit" | "access-log-sample" => "2",
                 "log" => "info",
                 "ebpf-log" => "off",
+                "access-log" => "/x",
                 "metrics" => "127.0.0.1:9464",
                 "vip-range" | "alias-range" => "10.0.0.0/16",
                 "vip6-range" | "alias6-range" => "fd00:1:2::/48",
@@ -246,6 +261,8 @@ mod tests {
             ("policies: /a\nworker: 4\n", "2:1: unknown setting"),
             ("policies: /a\nworkers:   many\n", "2:12: workers:"),
             ("metrics: 0.0.0.0:9464\n", "1:10: metrics: 0.0.0.0:9464 can be reached from outside"),
+            ("access-log: true\n", "1:13: access-log: \"true\" is neither stdout nor none"),
+            ("access-log: log/access.log\n", "1:13: access-log: \"log/access.log\" is neither"),
             ("access-log-sample: 0\n", "1:20: access-log-sample: 0"),
             ("workers: 2\nworkers: 4\n", "2:1: the key `workers` is there twice; first at line 1, column 1"),
             ("workers: 0\n", "1:10: workers: 0 is not in 1..=64"),
@@ -293,6 +310,18 @@ mod tests {
         std::fs::write(&path, format!("workers: 2\n{}", "# padding\n".repeat(8_000))).unwrap();
         let flags = AgentArguments { config: Some(path), ..AgentArguments::default() };
         assert!(complete(flags).unwrap_err().text.contains("65536 bytes"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf_8_is_told_as_what_it_is() {
+        let utf_16: Vec<u8> = "\u{feff}workers: 2\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(text(utf_16.clone()).unwrap_err().contains("UTF-16"));
+        assert!(text(utf_16[2..].to_vec()).unwrap_err().contains("UTF-16"), "without a mark");
+        assert!(text(b"log: caf\xe9\n".to_vec()).unwrap_err().contains("not UTF-8"));
+        assert_eq!(text(b"workers: 2\n".to_vec()).unwrap(), "workers: 2\n");
+        for good in ["stdout", "none", "/var/log/brattice/access.log"] {
+            assert!(parse(&format!("access-log: {good}\n")).is_ok(), "{good}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod commands;
 mod configuration;
 mod duration;
 mod escape;
+mod labels;
 mod manual;
 mod names;
 mod output;

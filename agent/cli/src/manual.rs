@@ -118,6 +118,7 @@ const PAGES: &[Page] = &[
         examples: &[
             ("All of them", "brattice workloads"),
             ("One, by its address", "brattice workloads 10.0.0.10"),
+            ("One of several with the same name", "brattice workloads platform/blue/web-1"),
             ("As they come and go", "brattice workloads --watch"),
         ],
         codes: &[(0, "Done."), (1, "There is none of such a name."), (2, "Wrong usage, or no agent answers.")],
@@ -185,7 +186,11 @@ const PAGES: &[Page] = &[
             ("Before the first start", "brattice preflight"),
             ("Without packets, for a program", "brattice preflight --no-probe -o json"),
         ],
-        codes: &[(0, "This host fits."), (1, "It does not fit yet."), (2, "Wrong usage.")],
+        codes: &[
+            (0, "This host fits, and user and documents are ready."),
+            (1, "It does not fit yet, or something is to be done first; the last line says what."),
+            (2, "Wrong usage."),
+        ],
     },
     Page {
         verb: "cleanup",
@@ -239,7 +244,13 @@ fn with_examples(command: Command, verb: &str) -> Command {
     command.after_help(text.trim_end().to_owned())
 }
 
-/// Every page, by its file's name: `brattice-engine-restart.1`.
+/// The pages of section 5.
+const FORMATS: [(&str, &str); 2] = [
+    ("brattice-agent.yaml.5", include_str!("../../../packaging/man/brattice-agent.yaml.5")),
+    ("brattice-documents.5", include_str!("../../../packaging/man/brattice-documents.5")),
+];
+
+/// Every page, by its file's name: of the commands (`brattice-engine-restart.1`) and of the files.
 ///
 /// # Errors
 /// When one cannot be made.
@@ -248,6 +259,7 @@ pub(crate) fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
     add(&command, "", &mut all)?;
+    all.extend(FORMATS.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())));
     Ok(all)
 }
 
@@ -333,8 +345,15 @@ mod tests {
     #[test]
     fn every_page_has_its_sections_and_help_shows_the_examples() {
         let pages = pages().unwrap();
-        assert_eq!(pages.len(), PAGES.len());
-        for (name, text) in pages {
+        assert_eq!(pages.len(), PAGES.len() + FORMATS.len());
+        for page in FORMATS {
+            assert!(
+                pages.iter().any(|(name, text)| name == page.0 && text.starts_with(page.1.as_bytes())),
+                "{}",
+                page.0
+            );
+        }
+        for (name, text) in pages.into_iter().filter(|(name, _)| name.ends_with(".1")) {
             let text = String::from_utf8(text).unwrap();
             for section in [
                 ".SH NAME",

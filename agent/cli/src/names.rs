@@ -4,12 +4,18 @@ use std::path::Path;
 
 use brattice_model::nearest;
 use brattice_wire::api::{Answer, Request, ServiceView, WorkloadView};
+use brattice_wire::words::{is_address, is_workload};
 
 use crate::{Failure, client};
 
 /// Whether something with a name like `account/name` is meant by the whole of it or its last part.
 pub(crate) fn is_named(whole: &str, name: &str) -> bool {
     whole == name || whole.rsplit_once('/').is_some_and(|(_, last)| last == name)
+}
+
+/// A DNS name without the dot at its end.
+pub(crate) fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').filter(|name| !name.is_empty()).unwrap_or(name)
 }
 
 /// Whether something with a name like `account/name` belongs to the account.
@@ -19,9 +25,19 @@ pub(crate) fn is_of_account(whole: &str, account: &str) -> bool {
 
 /// Names that a service goes by.
 pub(crate) fn of_service(service: &ServiceView) -> Vec<&str> {
-    let mut names = vec![service.name.as_str(), service.id.as_str(), service.arn.as_str()];
+    let mut names = vec![service.name.as_str(), service.id.as_str(), service.arn.as_str(), service.vip.as_str()];
+    names.extend(service.vip6.as_deref());
     names.extend(service.names.iter().map(String::as_str));
+    names.retain(|name| !name.is_empty());
     names
+}
+
+/// Whether a workload that is listed is meant: by its name, with or without its VPC or account; interface; address, with or
+/// without its VPC; alias; or the ARN that its attachment attests.
+pub(crate) fn is_workload_view(workload: &WorkloadView, asked: &str) -> bool {
+    is_workload(asked, &workload.vpc, &workload.name)
+        || (!workload.interface.is_empty() && workload.interface == asked)
+        || workload.addresses.iter().any(|(real, alias)| is_address(asked, &workload.vpc, real) || alias == asked)
 }
 
 /// `; did you mean shop/orders?`, or nothing.
@@ -47,11 +63,29 @@ pub(crate) fn choose<T>(
     kind: &str,
     names: impl Fn(&T) -> Vec<&str>,
 ) -> Result<Vec<T>, Failure> {
-    let is_meant = |one: &T, name: &String| names(one).iter().any(|own| is_named(own, name));
+    choose_by(
+        all,
+        wanted,
+        kind,
+        |one, name| names(one).iter().any(|own| is_named(own, name)),
+        |one| names(one).first().map(|own| (*own).to_owned()),
+    )
+}
+
+/// As [`choose`], with `is_meant` for the names.
+///
+/// # Errors
+/// As for [`choose`].
+pub(crate) fn choose_by<T>(
+    all: Vec<T>,
+    wanted: &[String],
+    kind: &str,
+    is_meant: impl Fn(&T, &str) -> bool,
+    title: impl Fn(&T) -> Option<String>,
+) -> Result<Vec<T>, Failure> {
     for name in wanted {
         if !all.iter().any(|one| is_meant(one, name)) {
-            let first = all.iter().filter_map(|one| names(one).first().copied().map(str::to_owned));
-            let known: Vec<String> = first.collect();
+            let known: Vec<String> = all.iter().filter_map(&title).collect();
             let guess = guess(name, known.iter().map(String::as_str));
             return Err(Failure::new(format!("no {kind} is named {name}{guess}")));
         }
@@ -81,6 +115,7 @@ impl Known {
 
     /// Why a filter by service cannot match; none: there is such a service.
     pub(crate) fn no_service(&self, name: &str) -> Option<String> {
+        let name = without_dot(name);
         let there = self.services.iter().any(|service| of_service(service).iter().any(|own| is_named(own, name)));
         let names = self.services.iter().map(|service| service.name.as_str());
         (!there).then(|| format!("no service is named {name}{}", guess(name, names)))
@@ -88,10 +123,17 @@ impl Known {
 
     /// The same of a workload, by name, address, alias or ARN. Addresses and ARNs are not compared: they may be past.
     pub(crate) fn no_workload(&self, name: &str) -> Option<String> {
-        let is_name = name.parse::<std::net::IpAddr>().is_err() && !name.contains(':');
-        let there = self.workloads.iter().any(|workload| is_named(&workload.name, name));
+        let last = name.rsplit_once('/').map_or(name, |(_, last)| last);
+        let is_name = last.parse::<std::net::IpAddr>().is_err() && !name.contains(':');
+        let there = self.workloads.iter().any(|workload| is_workload_view(workload, name));
         let names = self.workloads.iter().map(|workload| workload.name.as_str());
         (is_name && !there).then(|| format!("no workload is named {name}{}", guess(name, names)))
+    }
+
+    /// VPC and name of the workloads that are meant.
+    pub(crate) fn workloads_named(&self, name: &str) -> Vec<(String, String)> {
+        let meant = self.workloads.iter().filter(|workload| is_workload_view(workload, name));
+        meant.map(|workload| (workload.vpc.clone(), workload.name.clone())).collect()
     }
 
     /// The same of a VPC.

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use brattice_wire::api::{Health, Mode, Scope, ServiceView, Status, SwitchView, WorkloadView};
 
+use brattice_wire::words::counted;
+
 use crate::escape::{cell, text};
 use crate::output::{Look, Table, Tone, paint};
 
@@ -118,7 +120,7 @@ fn engine(status: &Status) -> String {
         let [own, forwarded, refused] = stats.dns;
         let _ = write!(text, "\n{:10}DNS: {own} answered, {forwarded} forwarded, {refused} refused", "");
         for (name, hits) in stats.limits_hit.iter().filter(|(_, hits)| *hits > 0) {
-            let _ = write!(text, "\n{:10}limit {} hit {hits} times", "", cell(name));
+            let _ = write!(text, "\n{:10}limit {} hit {}", "", cell(name), counted(*hits, "time"));
         }
     }
     text
@@ -200,12 +202,12 @@ pub(crate) fn services(services: &[ServiceView], look: Look) -> String {
 
 /// `brattice workloads`.
 pub(crate) fn workloads(workloads: &[WorkloadView], look: Look) -> String {
-    let head = ["WORKLOAD", "VPC", "INTERFACE", "NAMESPACE", "STATE", "ADDRESSES", "REASON"];
+    let head = ["WORKLOAD", "VPC", "INTERFACE", "NAMESPACE", "STATE", "ROLE", "ADDRESSES", "REASON"];
     let mut table = Table::new(&head).only_wide(&["NAMESPACE"]);
     for workload in workloads {
         let tone = match workload.state.as_str() {
             "attached" => Tone::Good,
-            "refused" => Tone::Bad,
+            "refused" | "link-down" | "detached" => Tone::Bad,
             _ => Tone::Faint,
         };
         let addresses: Vec<String> =
@@ -218,6 +220,7 @@ pub(crate) fn workloads(workloads: &[WorkloadView], look: Look) -> String {
             (interface, Tone::Plain),
             (workload.namespace.as_deref().unwrap_or(""), Tone::Plain),
             (&workload.state, tone),
+            (workload.role.as_deref().unwrap_or("-"), Tone::Plain),
             (&addresses.join(", "), Tone::Plain),
             (workload.reason.as_deref().unwrap_or(""), tone),
         ]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use brattice_abi::{MODE_BYPASS, MODE_DETACH, SWITCH_ALL, SWITCH_SERVICE, SWITCH_WORKLOAD, Switch, SwitchKey};
 use brattice_loader::Table;
 use brattice_wire::api::{Mode, Scope, SwitchView};
+use brattice_wire::words::is_workload;
 
 use crate::clock::boottime_ns;
 use crate::state::State;
@@ -67,7 +68,7 @@ impl Names {
                     "`brattice workloads` lists them",
                     self.workloads.iter().filter_map(|((vpc, short), id)| {
                         let full = format!("{vpc}/{short}");
-                        (full == *name || short == name).then_some((full == *name, full, *id))
+                        is_workload(name, vpc, short).then_some((full == *name, full, *id))
                     }),
                 )?;
                 Ok(SwitchKey { scope: SWITCH_WORKLOAD, id })

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use brattice_model::{Model, Service, Vpc, Workload, nearest};
 
+use brattice_wire::words::{is_address, is_workload};
+
 use crate::world::{Attached, World};
 
 /// Why nothing can be explained.
@@ -79,6 +81,26 @@ impl Candidate<'_> {
         }
     }
 
+    /// Whether it is meant by another of its names: a short VPC before its own, its interface, an address, an alias.
+    fn is_also(&self, asked: &str) -> bool {
+        let address = asked.parse::<IpAddr>().ok();
+        match self {
+            Self::Attached(own) => {
+                is_workload(asked, &own.vpc, &own.name)
+                    || (!own.interface.is_empty() && own.interface == asked)
+                    || own.addresses.iter().any(|(real, alias)| {
+                        address.is_some() && (address == Some(*real) || address == *alias)
+                            || is_address(asked, &own.vpc, &real.to_string())
+                    })
+            }
+            Self::Document(own) => {
+                is_workload(asked, &own.vpc, &own.name)
+                    || own.addresses.iter().any(|real| is_address(asked, &own.vpc, &real.to_string()))
+            }
+            Self::Vpc(_) => false,
+        }
+    }
+
     fn title(&self) -> String {
         let kind = if matches!(self, Self::Vpc(_)) { "VPC" } else { "workload" };
         format!("the {kind} {}", self.names().0.swap_remove(0))
@@ -90,7 +112,8 @@ pub(crate) fn short(qualified: &str) -> &str {
     qualified.rsplit('/').next().unwrap_or(qualified)
 }
 
-/// Who is meant by `workload`, `vpc/workload` or a VPC, each with or without `/address`.
+/// Who is meant by `workload`, `vpc/workload`, a VPC (each with or without `/address`), an interface, an address, an alias, or
+/// the ARN that is attested.
 pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Error> {
     let (name, address) = match asked.rsplit_once('/').map(|(name, last)| (name, last.parse::<IpAddr>())) {
         Some((name, Ok(address))) => (name, Some(address)),
@@ -101,6 +124,16 @@ pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Er
     let mut found: Vec<Candidate<'w>> = in_full.copied().collect();
     if found.is_empty() {
         found = candidates.iter().filter(|candidate| candidate.names().1 == name).copied().collect();
+    }
+    let mut address = address;
+    if found.is_empty() {
+        found = candidates.iter().filter(|candidate| candidate.is_also(asked)).copied().collect();
+        if let Some(named) = by_arn(world, asked) {
+            found.extend(candidates.iter().filter(|candidate| candidate.names().0.contains(&named)));
+        }
+        // Of those that have it the address is kept; an alias stands for one.
+        let last = asked.rsplit_once('/').map_or(asked, |(_, last)| last);
+        address = last.parse().ok().map(|given: IpAddr| real(world, given));
     }
     match found[..] {
         [only] => Ok(with_address(world, only, address)),
@@ -121,6 +154,19 @@ pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Er
             found: found.iter().take(MAX_FOUND).map(Candidate::title).collect(),
         }),
     }
+}
+
+/// The workload (`vpc/name`) that is attested by this ARN.
+fn by_arn(world: &World<'_>, arn: &str) -> Option<String> {
+    let own = world.snapshot.workloads.iter().find(|workload| workload.attested == arn)?;
+    let vpc = world.snapshot.vpcs.get(usize::try_from(own.vpc).ok()?)?;
+    Some(format!("{}/{}", vpc.name, own.name))
+}
+
+/// The address behind an alias; any other as it is.
+fn real(world: &World<'_>, given: IpAddr) -> IpAddr {
+    let addresses = world.facts.into_iter().flat_map(|facts| &facts.attached).flat_map(|own| &own.addresses);
+    addresses.into_iter().find(|(_, alias)| *alias == Some(given)).map_or(given, |(real, _)| *real)
 }
 
 fn candidates<'w>(world: &World<'w>) -> Vec<Candidate<'w>> {

@@ -47,7 +47,7 @@ impl Tree {
 pub enum ReadError {
     /// No such directory.
     #[error(
-        "{0} does not exist: not mounted or not created yet? Create it, or name another one with --policies; until then the last good documents stay in force"
+        "{0} does not exist: not mounted or not created yet? Create it, or name another one (`policies` of agent.yaml, --policies); until then the last good documents stay in force"
     )]
     Missing(PathBuf),
     /// It cannot be opened.

@@ -178,11 +178,12 @@ async fn follow<S: DocumentSource, K: Store>(
         }
         let accepting = accepts.pop_front();
         let owner = accepting.as_ref().map(|(owner, _)| owner.clone());
+        let in_force = owner.as_ref().and_then(|owner| reader.in_force(owner));
         let Some((update, again)) = reader.read(owner.as_ref(), Some(PATIENCE)) else {
             due = Some(Instant::now() + RETRY);
             continue;
         };
-        let accepted = accepting.map(|(owner, to)| Accepted { answer: reader.accepted(&owner), to });
+        let accepted = accepting.map(|(owner, to)| Accepted { answer: reader.accepted(&owner, in_force), to });
         if updates.send(Update { accepted, ..update }).await.is_err() {
             return;
         }
@@ -309,9 +310,19 @@ impl<S: DocumentSource, K: Store> Reader<S, K> {
         Some(Answer::Error { code: ErrorCode::NotFound, message })
     }
 
-    fn accepted(&self, owner: &Owner) -> Answer {
+    /// An owner's revision, if all of its documents are in force.
+    fn in_force(&self, owner: &Owner) -> Option<u64> {
+        let view = self.owners.views().remove(&owner.to_string())?;
+        (view.state == "in-force").then_some(view.revision)
+    }
+
+    /// What an operator is told; `before`: see [`Self::in_force`].
+    fn accepted(&self, owner: &Owner, before: Option<u64>) -> Answer {
         match self.owners.views().remove(&owner.to_string()) {
             None => Answer::Done { message: format!("accepted: {owner} has no documents any more") },
+            Some(view) if view.state == "in-force" && before == Some(view.revision) => Answer::Done {
+                message: format!("nothing of {owner} is held back: revision {} stays in force", view.revision),
+            },
             Some(view) if view.state == "in-force" => {
                 Answer::Done { message: format!("accepted: revision {} of {owner} is in force", view.revision) }
             }

@@ -364,8 +364,11 @@ pub struct ServiceView {
     pub vip: String,
     /// IPv6 VIP; absent where the node has no IPv6 now.
     pub vip6: Option<String>,
-    /// Generated DNS name, then custom ones.
+    /// Custom DNS names, then the generated one.
     pub names: Vec<String>,
+    /// Labels of its document.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// `port/protocol` of its listeners.
     pub listeners: Vec<String>,
     /// Networks it is associated with and the association's status.
@@ -414,8 +417,14 @@ pub struct WorkloadView {
     pub namespace: Option<String>,
     /// Real address → alias.
     pub addresses: BTreeMap<String, String>,
-    /// `attached`, `attaching` (until the engine knows it), `refused`, `quarantined`.
+    /// The role that it calls as; none: it calls as anonymous.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Labels of its document.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// `attached`, `attaching` (until the engine knows it), `link-down`, `detached`, `refused`, `quarantined`.
     pub state: String,
-    /// Why refused: a code (`AddressConflict`, ...) and a sentence.
+    /// Why it is not attached; of a refusal a code (`AddressConflict`, ...) and a sentence.
     pub reason: Option<String>,
 }

@@ -6,9 +6,9 @@
 //! - [`records`]: what the engine tells of its work, to callers whom the agent hands over.
 //! - [`api`]: the requests and answers between the CLI and the agent; [`explain`] of them what becomes of a request.
 //!
-//! - [`rarely`]: how often both may log what a stranger brings about.
+//! - [`rarely`]: how often both may log what a stranger brings about. [`words`]: how both name and count things for people.
 //!
-//! Types only, but for that: no I/O, so that every side can be tested without the other.
+//! Types only, but for these: no I/O, so that every side can be tested without the other.
 
 pub mod api;
 pub mod auth;
@@ -19,3 +19,4 @@ pub mod rarely;
 pub mod records;
 pub mod rules;
 pub mod snapshot;
+pub mod words;

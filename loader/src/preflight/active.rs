@@ -86,7 +86,17 @@ pub async fn probe(datapath: &Datapath) -> Result<Report> {
 /// As [`Datapath::start`] and [`probe`].
 pub async fn probe_alone(options: Options) -> Result<Report> {
     let bpffs = options.bpffs.clone();
-    let datapath = Datapath::start(options).await?;
+    let was_there = bpffs.exists();
+    let datapath = match Datapath::start(options).await {
+        Ok(datapath) => datapath,
+        // What it made until then; what was there before belongs to an agent.
+        Err(error) => {
+            if !was_there {
+                cleanup::run(&bpffs).await?;
+            }
+            return Err(error);
+        }
+    };
     let report = probe(&datapath).await;
     let adopted = datapath.adopted();
     drop(datapath);

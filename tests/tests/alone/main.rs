@@ -3,5 +3,6 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod disruption;
+mod first_call;
 mod flood;
 mod transfer;

@@ -9,7 +9,10 @@ use std::{
 
 use brattice_tests::{
     foreign::{FOREIGN_PORT, ForeignProgram, Place},
-    lab::{AgentOptions, DNS_VIP, Lab, NODE, Namespace, Output, Retail, Wiring, forward, output, service, wait_until},
+    lab::{
+        AgentOptions, DNS_VIP, ENGINE_UID, Lab, NODE, Namespace, Output, Retail, Wiring, forward, output, service,
+        wait_until,
+    },
 };
 use serde_json::Value;
 
@@ -31,6 +34,7 @@ fn preflight(lab: &Lab, more: &[&str]) -> Output {
     let mut command = lab.brattice_command(&["preflight"]);
     command.arg("--policies").arg(lab.policies()).arg("--run-dir").arg(lab.run_dir());
     command.arg("--bpffs").arg(lab.bpffs()).arg("--state-dir").arg(lab.state_dir());
+    command.args(["--engine-user", &ENGINE_UID.to_string()]);
     output(command.args(more))
 }
 

@@ -1,9 +1,9 @@
 //! What operators type, who may ask what, and the switches.
 
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use brattice_tests::lab::{
-    ENGINE_UID, Lab, NODE, Output, READERS_GID, Retail, SETTLE, forward, output, service, wait_until,
+    ENGINE_UID, Lab, NETWORK, NODE, Output, READERS_GID, Retail, SETTLE, forward, output, service, wait_until,
 };
 use serde_json::Value;
 
@@ -264,6 +264,31 @@ fn preflight_sees_ranges_that_are_taken() {
     );
     assert_ne!(shown.code, 0, "{}", shown.text());
     assert!(shown.text().contains("100.127.4.") || shown.text().contains("taken0"), "{}", shown.text());
+}
+
+#[test]
+fn preflight_says_that_a_host_fits_only_where_user_and_documents_are_ready() {
+    let lab = Lab::new();
+    lab.write("node.yaml", NODE);
+    lab.write("accounts/platform/network.yaml", NETWORK);
+    let preflight = |user: &str, policies: &Path| {
+        let mut command = lab.brattice_command(&["preflight", "--no-probe", "--engine-user", user, "--policies"]);
+        command.arg(policies).arg("--run-dir").arg(lab.run_dir()).arg("--bpffs").arg(lab.bpffs());
+        output(command.arg("--state-dir").arg(lab.state_dir()))
+    };
+    let (user, there) = (ENGINE_UID.to_string(), lab.policies());
+    let good = preflight(&user, &there);
+    assert!(good.code == 0 && good.stdout.ends_with("this host fits\n"), "{}", good.text());
+    lab.write("broken.yaml", "kind: Nonsense\n");
+    for (user, policies, why) in [
+        ("brattice-nobody", there.as_path(), "the engine's user is missing"),
+        (&user, &there, "1 error in the documents"),
+        (&user, &lab.folder.join("nowhere"), "no documents can be read"),
+    ] {
+        let said = preflight(user, policies);
+        assert!(said.code == 1 && said.text().contains(why), "{why}: {}", said.text());
+        assert!(said.stdout.lines().all(|line| line != "this host fits"), "{}", said.text());
+    }
 }
 
 #[test]

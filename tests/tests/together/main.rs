@@ -16,7 +16,6 @@ mod enforcement;
 mod explain;
 mod exposed;
 mod firewalls;
-mod first_call;
 mod full_disk;
 mod habits;
 mod hosts;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use brattice_control::settings::RUN_DIR;
 use clap::{Args, ValueEnum};
 
+use crate::labels::Selector;
+
 /// How something is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -71,6 +73,9 @@ pub(crate) struct ListArguments {
     /// Only those of this account, which is here what a namespace is in Kubernetes: of its services, of its VPCs
     #[arg(short = 'n', long, value_name = "NAME", visible_alias = "namespace")]
     pub(crate) account: Option<String>,
+    /// Those of all accounts, as without -n
+    #[arg(short = 'A', long, visible_alias = "all-namespaces", conflicts_with = "account")]
+    pub(crate) all_accounts: bool,
     /// Show them again every second, until interrupted
     #[arg(short, long)]
     pub(crate) watch: bool,
@@ -88,9 +93,12 @@ pub(crate) struct ListArguments {
 /// `brattice services`.
 #[derive(Debug, Args)]
 pub(crate) struct ServicesArguments {
-    /// Only these: name, account/name, id, ARN or DNS name. With one name, -o json and yaml give one object
+    /// Only these: name, account/name, id, ARN, DNS name or VIP. With one name, -o json and yaml give one object
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// Only those whose documents have these labels: label=value, label!=value, label, !label, with commas between them
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub(crate) selector: Option<Selector>,
     #[command(flatten)]
     pub(crate) list: ListArguments,
 }
@@ -98,9 +106,12 @@ pub(crate) struct ServicesArguments {
 /// `brattice workloads`.
 #[derive(Debug, Args)]
 pub(crate) struct WorkloadsArguments {
-    /// Only these: name, interface or address. With one name, -o json and yaml give one object
+    /// Only these: name, VPC/name, interface, address, VPC/address or alias. With one name, -o json and yaml give one object
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// Only those whose documents have these labels: label=value, label!=value, label, !label, with commas between them
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub(crate) selector: Option<Selector>,
     #[command(flatten)]
     pub(crate) list: ListArguments,
 }
@@ -114,13 +125,13 @@ pub(crate) struct FlowsArguments {
     /// Only those to this service: name or account/name
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
-    /// Only those of this workload: its name, alias or real address
+    /// Only those of this workload: name, VPC/name, address, VPC/address or alias
     #[arg(long, value_name = "NAME", visible_alias = "workload")]
     pub(crate) caller: Option<String>,
     /// Only those from this VPC: name or account/name
     #[arg(long, value_name = "NAME")]
     pub(crate) vpc: Option<String>,
-    /// Only those to this target: name of its workload, or its real address, with or without port
+    /// Only those to this target: its workload as for --caller, or address:port
     #[arg(long, value_name = "NAME")]
     pub(crate) target: Option<String>,
     /// Only those opened within this time, such as 90s, 15m, 2h
@@ -139,16 +150,19 @@ pub(crate) struct LogsArguments {
     /// Only lines of requests that began within this time, such as 90s, 15m, 2h
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
-    /// How many of the latest lines are looked at [default: 100; 10 with --follow; all there are with --since]
+    /// How many of the latest lines that fit are shown, 0 for none [default: 100; 10 with --follow; all there are with --since]
     #[arg(long, value_name = "N", visible_aliases = ["tail", "last"], value_parser = clap::value_parser!(u32).range(..=i64::from(brattice_wire::records::MAX_BACKLOG)))]
     pub(crate) backlog: Option<u32>,
     /// Only those about services of this account, which is here what a namespace is in Kubernetes
     #[arg(short = 'n', long, value_name = "NAME", visible_alias = "namespace")]
     pub(crate) account: Option<String>,
+    /// Those about services of all accounts, as without -n
+    #[arg(short = 'A', long, visible_alias = "all-namespaces", conflicts_with = "account")]
+    pub(crate) all_accounts: bool,
     /// Only those about this service: name, account/name, id or ARN
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
-    /// Only those of this workload: its name, real address or ARN
+    /// Only those of this workload: name, VPC/name, interface, address, VPC/address, alias or ARN
     #[arg(long, value_name = "NAME", visible_alias = "workload")]
     pub(crate) caller: Option<String>,
     /// Only what policies denied

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use brattice_wire::api::{Answer, Health, Request};
+use brattice_wire::api::{Answer, Health, Request, WorkloadView};
 use serde::Serialize;
 use serde_json::json;
 
@@ -40,8 +40,10 @@ pub(crate) fn services(arguments: &ServicesArguments) -> Outcome {
         let Answer::Services(services) = client::ask(&list.run_dir, &Request::Services)? else {
             return Err(unexpected());
         };
-        let mut chosen = names::choose(services, names, "service", names::of_service)?;
-        chosen.retain(|service| list.is_of_account(&service.name));
+        let wanted: Vec<String> = names.iter().map(|name| names::without_dot(name).to_owned()).collect();
+        let mut chosen = names::choose(services, &wanted, "service", names::of_service)?;
+        let selected = |labels: &_| arguments.selector.as_ref().is_none_or(|selector| selector.selects(labels));
+        chosen.retain(|service| list.is_of_account(&service.name) && selected(&service.labels));
         Ok((listed(list, names.len() == 1, &chosen, |service| service.name.clone(), views::services), 0))
     })
 }
@@ -52,12 +54,10 @@ pub(crate) fn workloads(arguments: &WorkloadsArguments) -> Outcome {
         let Answer::Workloads(workloads) = client::ask(&list.run_dir, &Request::Workloads)? else {
             return Err(unexpected());
         };
-        let mut chosen = names::choose(workloads, names, "workload", |workload| {
-            let own = [workload.name.as_str(), workload.interface.as_str()];
-            let addresses = workload.addresses.iter().flat_map(|(real, alias)| [real.as_str(), alias.as_str()]);
-            own.into_iter().filter(|name| !name.is_empty()).chain(addresses).collect()
-        })?;
-        chosen.retain(|workload| list.is_of_account(&workload.vpc));
+        let title = |workload: &WorkloadView| Some(workload.name.clone()).filter(|name| !name.is_empty());
+        let mut chosen = names::choose_by(workloads, names, "workload", names::is_workload_view, title)?;
+        let selected = |labels: &_| arguments.selector.as_ref().is_none_or(|selector| selector.selects(labels));
+        chosen.retain(|workload| list.is_of_account(&workload.vpc) && selected(&workload.labels));
         Ok((listed(list, names.len() == 1, &chosen, |workload| workload.name.clone(), views::workloads), 0))
     })
 }

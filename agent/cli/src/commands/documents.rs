@@ -9,6 +9,8 @@ use brattice_control::state::{State, StateDirectory};
 use brattice_model::{Diagnostic, Documents, Linked, Owner, Position, Severity, Source, parse};
 use brattice_sources::directory::read;
 use brattice_sources::linking::Linking;
+use brattice_sources::tree::ReadError;
+use brattice_wire::words::counted;
 use ipnet::Ipv4Net;
 use serde_json::json;
 
@@ -70,7 +72,12 @@ pub(crate) fn check(
     state: &State,
     fallback: &BTreeMap<Owner, Documents>,
 ) -> Result<Checked, Failure> {
-    let tree = read(directory).map_err(Failure::new)?;
+    let tree = read(directory).map_err(|why| match why {
+        ReadError::Missing(path) => {
+            Failure::new(format!("{} does not exist; is the path right? `brattice init DIR` makes one", path.display()))
+        }
+        why @ ReadError::Unreadable { .. } => Failure::new(why),
+    })?;
     let mut findings = Vec::new();
     let mut documents = BTreeMap::new();
     let mut sources = BTreeMap::new();
@@ -123,8 +130,10 @@ pub(crate) fn check(
     }
     if let Some(first) = findings.iter().find(|finding| finding.is_error()).filter(|_| left_out > 0) {
         let text = format!(
-            "{left_out} findings of others about what may be in documents of {} are left out: mend these first",
-            broken.owners()
+            "{} of others about what may be in documents of {} {} left out: mend these first",
+            counted(left_out as u64, "finding"),
+            broken.owners(),
+            if left_out == 1 { "is" } else { "are" }
         );
         let place = match &first.kind {
             FindingKind::Document(first) => {
@@ -174,11 +183,12 @@ pub(crate) fn validate(arguments: &ValidateArguments) -> Outcome {
             print(&findings_text(&checked, colours()));
             let warnings = checked.findings.len() - errors;
             let verdict = if errors > 0 {
-                paint(&format!("{errors} errors"), Tone::Bad, colours())
+                paint(&counted(errors as u64, "error"), Tone::Bad, colours())
             } else {
                 paint("no errors", Tone::Good, colours())
             };
-            print(&format!("{verdict}, {warnings} warnings, {} documents\n", checked.documents));
+            let (warnings, documents) = (warnings as u64, checked.documents as u64);
+            print(&format!("{verdict}, {}, {}\n", counted(warnings, "warning"), counted(documents, "document")));
         }
     }
     Ok(ExitCode::from(u8::from(errors > 0)))

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use brattice_wire::api::Request;
 use brattice_wire::records::{Flow, Notice};
+use brattice_wire::words::{is_address, is_workload};
 
 use super::ask::listed;
 use super::watch::show;
 use crate::arguments::FlowsArguments;
 use crate::client::{Line, Lines, read_as};
-use crate::names::{Known, is_named, is_of_account};
+use crate::names::{Known, is_named, is_of_account, without_dot};
 use crate::output::{Look, Table, Tone};
 use crate::{Failure, Outcome, duration, escape};
 
@@ -84,17 +85,23 @@ fn fits(flow: &Flow, arguments: &FlowsArguments, since: Option<u64>) -> bool {
             flow.service.as_deref().is_some_and(|service| is_of_account(service, name))
                 || is_of_account(&flow.source_vpc, name)
         })
-        && wanted(&arguments.service, &|name| flow.service.as_deref().is_some_and(|service| is_named(service, name)))
+        && wanted(&arguments.service, &|name| {
+            let name = without_dot(name);
+            flow.service.as_deref().is_some_and(|service| is_named(service, name))
+        })
         && wanted(&arguments.vpc, &|name| is_named(&flow.source_vpc, name))
         && wanted(&arguments.caller, &|name| {
-            is_named(&flow.source_workload, name)
+            is_workload(name, &flow.source_vpc, &flow.source_workload)
                 || flow.alias.to_string() == name
-                || flow.source.ip().to_string() == name
+                || is_address(name, &flow.source_vpc, &flow.source.ip().to_string())
                 || flow.source.to_string() == name
         })
         && wanted(&arguments.target, &|name| {
-            flow.target_workload.as_deref().is_some_and(|workload| is_named(workload, name))
-                || flow.target.is_some_and(|target| target.to_string() == name || target.ip().to_string() == name)
+            let vpc = flow.target_vpc.as_deref().unwrap_or_default();
+            flow.target_workload.as_deref().is_some_and(|workload| is_workload(name, vpc, workload))
+                || flow
+                    .target
+                    .is_some_and(|target| target.to_string() == name || is_address(name, vpc, &target.ip().to_string()))
         })
 }
 
@@ -205,6 +212,10 @@ mod tests {
             (&["--workload", "100.127.0.1"], true),
             (&["--caller", "10.0.0.10"], true),
             (&["--caller", "10.0.0.11"], false),
+            (&["--caller", "platform/blue/web"], true),
+            (&["--caller", "platform/web"], true),
+            (&["--caller", "blue/10.0.0.10"], true),
+            (&["--caller", "green/10.0.0.10"], false),
             (&["--vpc", "blue"], true),
             (&["--vpc", "green"], false),
             (&["--target", "10.0.0.10:8080"], true),

@@ -1,15 +1,18 @@
 //! `brattice logs`.
 
+use std::collections::VecDeque;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brattice_wire::api::Request;
 use brattice_wire::records::{MAX_BACKLOG, Notice};
+use brattice_wire::words::{counted, is_workload};
 use serde_json::{Map, Value};
 
 use crate::arguments::{Format, LogsArguments};
 use crate::client::{Line, Lines, read_as};
-use crate::names::{Known, is_named, is_of_account};
+use crate::names::{Known, is_named, is_of_account, without_dot};
 use crate::output::{Tone, colours, paint, print_on, structured};
 use crate::{Failure, Outcome, duration, escape};
 
@@ -21,11 +24,14 @@ const BACKLOG_FOLLOWING: u32 = 10;
 type Record = Map<String, Value>;
 
 pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
-    let filter = Filter::of(arguments)?;
+    let filter = Filter::of(arguments)?.resolved(&arguments.run_dir);
     let usual = if arguments.follow { BACKLOG_FOLLOWING } else { BACKLOG };
-    let most = if arguments.since.is_some() { MAX_BACKLOG } else { usual };
-    let mut lines = Lines::ask(&arguments.run_dir, &Request::Logs { backlog: arguments.backlog.unwrap_or(most) })?;
-    let (mut following, mut seen, mut fitting) = (false, 0, 0);
+    let most = arguments.backlog.unwrap_or(if arguments.since.is_some() { MAX_BACKLOG } else { usual });
+    // The latest that fit: a filter looks at all there are.
+    let asked = if filter.chooses() && most > 0 { MAX_BACKLOG } else { most };
+    let mut lines = Lines::ask(&arguments.run_dir, &Request::Logs { backlog: asked })?;
+    let (mut following, mut seen) = (false, 0);
+    let mut past = VecDeque::new();
     while !following || lines.wait()? {
         let Some(line) = lines.next()? else { break };
         match line {
@@ -35,28 +41,35 @@ pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
                 if !filter.fits(&record) {
                     continue;
                 }
-                fitting += 1;
                 let shown = match arguments.output {
                     Format::Json => format!("{}\n", escape::json(&row)),
                     Format::Yaml => format!("---\n{}", structured(Format::Yaml, &Value::Object(record))),
                     Format::Table | Format::Wide => format!("{}\n", shown(&record, colours())),
                 };
-                if !print_on(&shown) {
-                    break;
+                if following {
+                    if !print_on(&shown) {
+                        break;
+                    }
+                    continue;
+                }
+                past.push_back(shown);
+                if past.len() as u64 > u64::from(most) {
+                    past.pop_front();
                 }
             }
             Line::Notice(Notice::BacklogEnds) => {
-                if fitting == 0 {
+                if past.is_empty() && most > 0 {
                     eprintln!("{}", escape::text(&nothing(arguments, seen)));
                 }
-                if !arguments.follow {
+                if !print_on(&past.drain(..).collect::<String>()) || !arguments.follow {
                     break;
                 }
                 lines.wait_for_ever()?;
                 following = true;
             }
             Line::Notice(Notice::Lost { lines }) => {
-                eprintln!("{lines} lines are missing here: they came faster than they were read");
+                let (missing, are) = (counted(lines, "line"), if lines == 1 { "is" } else { "are" });
+                eprintln!("{missing} {are} missing here: they came faster than they were read");
             }
             Line::Notice(_) => {}
         }
@@ -65,7 +78,7 @@ pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
 }
 
 /// Why there is no line of the past.
-fn nothing(arguments: &LogsArguments, seen: usize) -> String {
+fn nothing(arguments: &LogsArguments, seen: u64) -> String {
     let known = Known::ask(&arguments.run_dir);
     let why = [
         // A service may be named by what only the log knows, its ARN.
@@ -77,7 +90,10 @@ fn nothing(arguments: &LogsArguments, seen: usize) -> String {
     match (why.is_empty(), seen) {
         (false, _) => why.join("\n"),
         (true, 0) => "no request has ended yet".to_owned(),
-        (true, _) => format!("none of the latest {seen} lines is like that; --backlog looks at more of them"),
+        (true, _) => format!(
+            "none of the latest {} is like that; the file of the access log has older ones",
+            counted(seen, "line")
+        ),
     }
 }
 
@@ -88,6 +104,8 @@ struct Filter<'a> {
     status: Option<String>,
     /// The earliest start, in seconds since 1970.
     since: Option<i64>,
+    /// Workloads of the node that `--caller` means, with their VPCs.
+    callers: Vec<(String, String)>,
 }
 
 impl<'a> Filter<'a> {
@@ -97,21 +115,45 @@ impl<'a> Filter<'a> {
         let since = since.map_err(|why| Failure::new(format!("--since: {why}")).code(2))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let since = since.map(|seconds| i64::try_from(now.saturating_sub(seconds)).unwrap_or(i64::MAX));
-        Ok(Self { arguments, status, since })
+        Ok(Self { arguments, status, since, callers: Vec::new() })
+    }
+
+    /// With the workloads that are meant by a VPC and a name, an interface or an alias, which no line has.
+    fn resolved(mut self, run_dir: &Path) -> Self {
+        if let Some(name) = &self.arguments.caller {
+            self.callers = Known::ask(run_dir).workloads_named(name);
+        }
+        self
+    }
+
+    /// Whether any line may be left out.
+    fn chooses(&self) -> bool {
+        let LogsArguments { account, service, caller, denied, .. } = self.arguments;
+        *denied || self.status.is_some() || account.is_some() || service.is_some() || caller.is_some()
     }
 
     fn fits(&self, record: &Record) -> bool {
         let arguments = self.arguments;
         let service = |name: &str| {
+            let name = without_dot(name);
             let arn = text(record, "serviceArn");
             text(record, "serviceName").is_some_and(|service| is_named(service, name))
                 || arn.is_some_and(|arn| is_named(arn, name))
         };
         let caller = |name: &str| {
             let address = text(record, "sourceIpPort").and_then(|source| source.rsplit_once(':')).map(|(ip, _)| ip);
-            text(record, "sourceWorkload").is_some_and(|workload| is_named(workload, name))
+            let attested = text(record, "attestedPrincipal");
+            // `arn:…:workload/VPC/NAME`
+            let vpc =
+                attested.and_then(|arn| arn.split_once(":workload/")?.1.split_once('/')).map_or("", |(vpc, _)| vpc);
+            let of = |own: &str| {
+                let is =
+                    |(known, workload): &(String, String)| known.rsplit('/').next() == Some(vpc) && workload == own;
+                is_workload(name, vpc, own) || self.callers.iter().any(is)
+            };
+            text(record, "sourceWorkload").is_some_and(of)
                 || address == Some(name)
-                || [text(record, "attestedPrincipal"), text(record, "callerPrincipal")].contains(&Some(name))
+                || [attested, text(record, "callerPrincipal")].contains(&Some(name))
         };
         let account = |name: &str| text(record, "serviceName").is_some_and(|service| is_of_account(service, name));
         let began =
@@ -202,7 +244,7 @@ mod tests {
             "requestPath": "/a\u{1b}[31m", "protocol": "HTTP/1.1", "responseCode": 403, "duration": 3,
             "bytesReceived": 10, "bytesSent": 20, "sourceIpPort": "10.0.0.10:4711", "targetIpPort": "-",
             "sourceWorkload": "web", "serviceName": "shop/orders", "serviceArn": "arn:aws:x:service/svc-1",
-            "attestedPrincipal": "arn:w", "callerPrincipal": "-", "authDeniedReason": "Service",
+            "attestedPrincipal": "arn:aws:vpc-lattice:local:111111111111:workload/blue/web", "callerPrincipal": "-", "authDeniedReason": "Service",
             "failureReason": "ClientAccessDenied", "decisionId": "a.yaml:7#b"
         });
         line.as_object().unwrap().clone()
@@ -224,7 +266,9 @@ mod tests {
             (&["--service", "svc"], false),
             (&["--caller", "web"], true),
             (&["--caller", "10.0.0.10"], true),
-            (&["--workload", "arn:w"], true),
+            (&["--workload", "arn:aws:vpc-lattice:local:111111111111:workload/blue/web"], true),
+            (&["--caller", "blue/web"], true),
+            (&["--caller", "green/web"], false),
             (&["--caller", "-"], false),
             (&["--denied"], true),
             (&["--status", "403"], true),

@@ -16,6 +16,7 @@ use brattice_loader::probe::Check;
 use brattice_loader::{Ipv6, Ipv6Ranges, Options};
 use brattice_model::Model;
 use brattice_wire::api::{Answer, ProbeView, Request};
+use brattice_wire::words::counted;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value, json};
 
@@ -33,9 +34,21 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
     let mut out = Out { format: arguments.output, sections: Map::new() };
     let state = StateDirectory::existing(&arguments.node.state_dir).peek();
     let ipv6 = settings::ipv6_ranges(arguments.node.vip6_range, arguments.node.alias6_range);
+    // What keeps Brattice from serving, though the host is fine.
+    let mut obstacles: Vec<String> = Vec::new();
     let model = match check(&arguments.policies, &arguments.node, &state, &BTreeMap::new()) {
-        Ok(checked) => Ok(checked.linked.model),
-        Err(e) => Err(e.text),
+        Ok(checked) => {
+            if checked.errors() > 0 {
+                let errors = counted(checked.errors() as u64, "error");
+                let directory = arguments.policies.display();
+                obstacles.push(format!("{errors} in the documents: `brattice validate {directory}` shows them"));
+            }
+            Ok(checked.linked.model)
+        }
+        Err(e) => {
+            obstacles.push("no documents can be read".to_owned());
+            Err(e.text)
+        }
     };
     let cidrs = cidrs(model.as_deref().ok());
     let (vip, alias) = ranges(&arguments.node, &state, &cidrs).await?;
@@ -46,7 +59,11 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
 
     let mut checks = host(&arguments.bpffs, vip, ipv6);
     if !running {
-        checks.push(engine_user(arguments));
+        let user = engine_user(arguments);
+        if !user.ok {
+            obstacles.push("the engine's user is missing".to_owned());
+        }
+        checks.push(user);
     }
     fits &= show_checks(&checks, &mut out);
     show_neighbours(&mut out).await?;
@@ -60,14 +77,22 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
     if !arguments.no_probe {
         fits &= show_probe(arguments, options, running, &mut out).await;
     }
-    let verdict = if fits {
-        paint("this host fits", Tone::Good, colours())
-    } else {
-        paint("this host does not fit yet", Tone::Bad, colours())
-    };
-    out.print(&format!("\n{verdict}\n"));
+    let (text, tone) = verdict(fits, &obstacles);
+    out.print(&format!("\n{}\n", paint(&escape::cell(&text), tone, colours())));
+    out.section("obstacles", json!(obstacles));
+    let fits = fits && obstacles.is_empty();
     out.finish(fits);
     Ok(ExitCode::from(u8::from(!fits)))
+}
+
+/// The last line. `fits`: the host itself; `obstacles`: what else is to be done first.
+fn verdict(fits: bool, obstacles: &[String]) -> (String, Tone) {
+    match (fits, obstacles) {
+        (true, []) => ("this host fits".to_owned(), Tone::Good),
+        (true, _) => (format!("this host fits, but not everything is ready: {}", obstacles.join("; ")), Tone::Bad),
+        (false, []) => ("this host does not fit yet".to_owned(), Tone::Bad),
+        (false, _) => (format!("this host does not fit yet; also, {}", obstacles.join("; ")), Tone::Bad),
+    }
 }
 
 /// Tables are printed as they come, JSON at the end.
@@ -351,3 +376,19 @@ fn options(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net, ipv6: O
 
 /// Stands for the engine's user in a probe on a host without one.
 const PROBE_UID: u32 = 64_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_on_which_nothing_is_to_be_done_simply_fits() {
+        let obstacle = ["the engine's user is missing".to_owned()];
+        assert_eq!(verdict(true, &[]), ("this host fits".to_owned(), Tone::Good));
+        for (fits, obstacles) in [(true, &obstacle[..]), (false, &obstacle[..]), (false, &[])] {
+            let (text, tone) = verdict(fits, obstacles);
+            assert!(tone == Tone::Bad && text != "this host fits", "{text}");
+            assert_eq!(text.contains("user is missing"), !obstacles.is_empty(), "{text}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use brattice_control::state::StateDirectory;
 use brattice_explain::{Documents, Error, World};
 use brattice_wire::api::{Answer, Request};
 use brattice_wire::explain::{Explanation, Outcome, Question};
+use brattice_wire::words::counted;
 use serde_json::json;
 
 use super::documents::check;
@@ -43,12 +44,21 @@ pub(super) fn question(from: &str, service: &str, request: &RequestArguments) ->
     Ok(Question {
         from: from.to_owned(),
         service: service.to_owned(),
-        method: request.method.clone(),
+        method: method(&request.method),
         path: request.path.clone(),
         host: request.host.clone(),
         port: request.port,
         headers: request.headers.iter().map(header).collect::<Result<_, Failure>>()?,
     })
+}
+
+/// Methods that are registered; clients write them so, and servers and policies compare them as they are written.
+const METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+
+/// A method as clients send it. Who types `post` means `POST`: methods are case-sensitive (RFC 9110, 9.1).
+fn method(typed: &str) -> String {
+    let upper = typed.to_ascii_uppercase();
+    if METHODS.contains(&upper.as_str()) { upper } else { typed.to_owned() }
 }
 
 /// Asks the agent.
@@ -78,7 +88,8 @@ pub(super) fn by_documents(
     let errors = checked.errors();
     if errors > 0 {
         let text = format!(
-            "{errors} errors in {}, so nothing is decided by it; `brattice validate` shows them",
+            "{} in {}, so nothing is decided by it; `brattice validate` shows them",
+            counted(errors as u64, "error"),
             directory.display()
         );
         return Err(Failure::new(text).code(UNKNOWN));
@@ -125,4 +136,14 @@ fn painted(text: &str, outcome: Outcome, colours: bool) -> String {
         out.push('\n');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_typed_in_any_case_and_others_are_left_alone() {
+        assert_eq!(["post", "Get", "POST", "purge", "PURGE"].map(method), ["POST", "GET", "POST", "purge", "PURGE"]);
+    }
 }

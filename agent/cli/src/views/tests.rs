@@ -134,7 +134,8 @@ fn services_for_people() {
         status: "ACTIVE".into(),
         vip: "169.254.64.32".into(),
         vip6: Some("fd00:a9fe::8000:0:0:1".into()),
-        names: vec!["orders.svc.test".into(), "orders.shop.internal".into()],
+        names: vec!["orders.shop.internal".into(), "orders.svc.test".into()],
+        labels: BTreeMap::new(),
         listeners: vec!["80/HTTP".into()],
         service_networks: vec![
             AssociationView { service_network: "platform/retail".into(), status: "ACTIVE".into(), failure: None },
@@ -152,14 +153,14 @@ fn services_for_people() {
         services(std::slice::from_ref(&service), wide),
         "\
 SERVICE      STATUS                    VIP            IPV6 VIP               LISTENERS  TARGETS      NETWORKS                                                              NAMES                                 FROM
-shop/orders  ACTIVE, 1 network failed  169.254.64.32  fd00:a9fe::8000:0:0:1  80/HTTP    shop/v1 1/2  platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.svc.test orders.shop.internal  accounts/shop/orders.yaml:1
+shop/orders  ACTIVE, 1 network failed  169.254.64.32  fd00:a9fe::8000:0:0:1  80/HTTP    shop/v1 1/2  platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.shop.internal orders.svc.test  accounts/shop/orders.yaml:1
 "
     );
     assert_eq!(
         services(&[service], Look::default()),
         "\
 SERVICE      STATUS                    VIP            LISTENERS  TARGETS      NAMES
-shop/orders  ACTIVE, 1 network failed  169.254.64.32  80/HTTP    shop/v1 1/2  orders.svc.test orders.shop.internal
+shop/orders  ACTIVE, 1 network failed  169.254.64.32  80/HTTP    shop/v1 1/2  orders.shop.internal orders.svc.test
 "
     );
 }
@@ -171,6 +172,8 @@ fn workloads_for_people() {
         vpc: "platform/blue".into(),
         interface: name.into(),
         namespace: Some("ns\u{202e}".into()),
+        labels: BTreeMap::new(),
+        role: (state == "attached").then(|| "platform/storefront".to_owned()),
         addresses: addresses.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect(),
         state: state.into(),
         reason: reason.map(Into::into),
@@ -182,9 +185,9 @@ fn workloads_for_people() {
     assert_eq!(
         workloads(&list, Look { wide: true, ..Look::default() }),
         "\
-WORKLOAD  VPC            INTERFACE  NAMESPACE   STATE     ADDRESSES                REASON
-blue1     platform/blue  blue1      ns\\u{202e}  attached  10.0.0.10 → 100.127.0.1
-blue2     platform/blue  blue2      ns\\u{202e}  refused                            AddressConflict: 10.0.0.10 belongs to blue1 already
+WORKLOAD  VPC            INTERFACE  NAMESPACE   STATE     ROLE                 ADDRESSES                REASON
+blue1     platform/blue  blue1      ns\\u{202e}  attached  platform/storefront  10.0.0.10 → 100.127.0.1
+blue2     platform/blue  blue2      ns\\u{202e}  refused   -                                             AddressConflict: 10.0.0.10 belongs to blue1 already
 "
     );
 }

@@ -11,6 +11,7 @@ use brattice_wire::api::{Answer, ErrorCode, Subject};
 use brattice_wire::explain::Question;
 use brattice_wire::snapshot::Snapshot;
 
+use crate::api::views::dead;
 use crate::attachments::{Code, Decision};
 use crate::clock::{boottime_ns, unix_seconds};
 use crate::engine::handle::Asker;
@@ -41,7 +42,7 @@ impl Inquiry {
         Self {
             asked,
             model: picture.inputs.model.clone(),
-            snapshot: picture.planner.snapshot.clone(),
+            snapshot: without_dead_targets(picture),
             facts: facts(picture),
             engine: picture.engine.asker(),
         }
@@ -75,6 +76,22 @@ impl Inquiry {
             Err(e) => Answer::Error { code: ErrorCode::Failed, message: format!("the explanation failed: {e}") },
         }
     }
+}
+
+/// The snapshot without targets that cannot be connected to, as `brattice services` counts them.
+fn without_dead_targets(picture: &Picture) -> Arc<Snapshot> {
+    let dead = dead(picture);
+    if dead.is_empty() {
+        return picture.planner.snapshot.clone();
+    }
+    let mut snapshot = Snapshot::clone(&picture.planner.snapshot);
+    for group in &mut snapshot.target_groups {
+        let place = group.vpc.and_then(|vpc| usize::try_from(vpc).ok()).and_then(|vpc| snapshot.vpcs.get(vpc));
+        let Some(vpc) = place else { continue };
+        let is_dead = |address, port| dead.contains(&(vpc.name.as_str(), address, port));
+        group.targets.retain(|target| !is_dead(target.address, target.port) && !is_dead(target.address, 0));
+    }
+    snapshot.into()
 }
 
 fn facts(picture: &Picture) -> Result<Facts, String> {

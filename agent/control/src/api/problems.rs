@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use brattice_wire::api::{EngineView, Health, OwnerView, ProgramView, SwitchView};
+use brattice_wire::api::{EngineView, Health, Mode, OwnerView, ProgramView, Scope, SwitchView};
 use brattice_wire::engine::FailingTarget;
+use brattice_wire::words::counted;
 
 use crate::attachments::{Code, Refusal};
 use crate::engine::outputs::LogDestination;
@@ -132,8 +133,8 @@ impl Problems {
         }
         if let Some((lines, ago)) = picture.noticed.lost(Instant::now()) {
             let cause = log_cause(&picture.settings.access_log);
-            let text =
-                format!("{lines} lines of the access log were lost, the latest {} s ago: {cause}", ago.as_secs());
+            let were = if lines == 1 { "line of the access log was" } else { "lines of the access log were" };
+            let text = format!("{lines} {were} lost, the latest {} s ago: {cause}", ago.as_secs());
             self.add("access-log", text);
         }
         let failing = engine.stats.iter().flat_map(|stats| &stats.failing);
@@ -153,14 +154,15 @@ impl Problems {
                 .collect();
             let groups = if groups.is_empty() { String::new() } else { format!(" of {}", groups.join(", ")) };
             let text = format!(
-                "target {address} port {}{groups} in {vpc} cannot be reached: {why}, {failures} times in a row within {seconds} s. \
+                "target {address} port {}{groups} in {vpc} cannot be reached: {why}, {failures} times in a row, first {seconds} s ago. \
                  Is its server running, does it listen on this port and on all addresses, and is its link up?",
                 target.port()
             );
             self.add("targets", text);
         }
         if failing.len() > MAX_TARGETS {
-            self.add("targets", format!("{} more targets cannot be reached", failing.len() - MAX_TARGETS));
+            let more = counted((failing.len() - MAX_TARGETS) as u64, "more target");
+            self.add("targets", format!("{more} cannot be reached"));
         }
     }
 
@@ -213,7 +215,7 @@ impl Problems {
             self.add("repairs", text);
         }
         for switch in switches {
-            self.add("switches", format!("{:?} of {:?} is switched on", switch.mode, switch.scope).to_lowercase());
+            self.add("switches", switched(switch));
         }
         for name in [brattice_abi::VIP_LISTENER, brattice_abi::WORKLOAD_EGRESS] {
             if !programs.iter().any(|view| view.program == name) {
@@ -263,6 +265,20 @@ fn log_cause(destination: &LogDestination) -> String {
         }
         LogDestination::None => "there is no access log any more".to_owned(),
     }
+}
+
+/// `bypass of service shop/orders is switched on`.
+fn switched(switch: &SwitchView) -> String {
+    let mode = match switch.mode {
+        Mode::Bypass => "bypass",
+        Mode::Detach => "detach",
+    };
+    let about = match &switch.scope {
+        Scope::All => "everything".to_owned(),
+        Scope::Workload(name) => format!("workload {name}"),
+        Scope::Service(name) => format!("service {name}"),
+    };
+    format!("{mode} of {about} is switched on")
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use brattice_loader::preflight::{Leg, Report};
 use brattice_loader::{Attachment, Datapath, Ipv6};
 use brattice_model::{Action, Association, Model, Service};
 use brattice_wire::api::{
-    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Ipv6View, LegsView, OwnerView, ProbeView, ProgramView,
-    Ranges, ServiceView, Status, SwitchView, TargetGroupView, WorkloadView,
+    Answer, AssociationView, CulpritView, EngineView, ErrorCode, Ipv6View, LegsView, Mode, OwnerView, ProbeView,
+    ProgramView, Ranges, Scope, ServiceView, Status, SwitchView, TargetGroupView, WorkloadView,
 };
 use brattice_wire::engine::Stats;
 
@@ -247,7 +247,7 @@ impl Reachable<'_> {
 }
 
 /// Targets that failed lately, and workloads whose link is down.
-fn dead(picture: &Picture) -> BTreeSet<(&str, IpAddr, u16)> {
+pub(crate) fn dead(picture: &Picture) -> BTreeSet<(&str, IpAddr, u16)> {
     let places = places(picture);
     let failing = picture.noticed.stats().map(|stats| stats.failing).unwrap_or_default();
     let failing = failing.iter().filter_map(|failing| {
@@ -261,8 +261,9 @@ fn dead(picture: &Picture) -> BTreeSet<(&str, IpAddr, u16)> {
 }
 
 fn service_view(model: &Model, service: &Service, live: &Reachable<'_>) -> ServiceView {
-    let mut names = vec![service.generated_name.clone()];
-    names.extend(service.domains.iter().cloned());
+    // Those that its owner chose first.
+    let mut names = service.domains.clone();
+    names.push(service.generated_name.clone());
     let mut groups = BTreeSet::new();
     for listener in &service.listeners {
         for action in listener.rules.iter().map(|rule| &rule.action).chain([&listener.default_action]) {
@@ -287,6 +288,7 @@ fn service_view(model: &Model, service: &Service, live: &Reachable<'_>) -> Servi
         vip: service.vip.map(|vip| vip.to_string()).unwrap_or_default(),
         vip6: service.vip6.map(|vip| vip.to_string()),
         names,
+        labels: service.labels.clone(),
         listeners: service.listeners.iter().map(|listener| format!("{}/HTTP", listener.port)).collect(),
         service_networks: model.associations_of_service(&service.name).map(association).collect(),
         target_groups: groups.collect(),
@@ -310,6 +312,24 @@ fn count(n: usize) -> u32 {
 pub(crate) fn workloads(picture: &Picture) -> Vec<WorkloadView> {
     let mut views: Vec<WorkloadView> =
         picture.planner.decisions.iter().map(|decision| workload(picture, decision)).collect();
+    let down: BTreeSet<&str> = picture.links_down().into_iter().map(|(_, _, interface)| interface).collect();
+    let switches = switches::in_force(&picture.datapath.maps.switches(), &picture.names()).unwrap_or_default();
+    let detached: Vec<&Scope> =
+        switches.iter().filter(|switch| switch.mode == Mode::Detach).map(|switch| &switch.scope).collect();
+    for view in views.iter_mut().filter(|view| view.state == "attached") {
+        let of_this = |scope: &&Scope| match scope {
+            Scope::All => true,
+            Scope::Workload(name) => *name == format!("{}/{}", view.vpc, view.name),
+            Scope::Service(_) => false,
+        };
+        if detached.iter().any(of_this) {
+            view.state = "detached".to_owned();
+            view.reason = Some("somebody detached it: its packets are left alone (brattice detach --off)".to_owned());
+        } else if !view.interface.is_empty() && down.contains(view.interface.as_str()) {
+            view.state = "link-down".to_owned();
+            view.reason = Some("its interface or the other end of it is down, so nothing reaches it".to_owned());
+        }
+    }
     for (alias, claim) in picture.planner.aliases.leaving() {
         views.push(WorkloadView {
             name: String::new(),
@@ -320,6 +340,8 @@ pub(crate) fn workloads(picture: &Picture) -> Vec<WorkloadView> {
                 claim.map(|claim| claim.address.to_string()).unwrap_or_default(),
                 alias.to_string(),
             )]),
+            role: None,
+            labels: BTreeMap::new(),
             state: "quarantined".to_owned(),
             reason: Some(
                 "its workload is gone; the alias is given again two minutes after its last connection was closed"
@@ -328,6 +350,22 @@ pub(crate) fn workloads(picture: &Picture) -> Vec<WorkloadView> {
         });
     }
     views
+}
+
+/// The role that a workload calls as, as planned.
+fn role(picture: &Picture, decision: &Decision) -> Option<String> {
+    let snapshot = &picture.planner.snapshot;
+    let of_vpc = |vpc: u32| snapshot.vpcs.get(usize::try_from(vpc).ok()?).map(|vpc| vpc.name.as_str());
+    let planned =
+        snapshot.workloads.iter().find(|own| own.name == decision.name && of_vpc(own.vpc) == Some(&decision.vpc))?;
+    snapshot.roles.get(usize::try_from(planned.role?).ok()?).map(|role| role.name.clone())
+}
+
+/// The labels of its document.
+fn labels(picture: &Picture, decision: &Decision) -> BTreeMap<String, String> {
+    let mut documents = picture.inputs.model.workloads.iter();
+    let own = documents.find(|own| own.name == decision.name && own.vpc == decision.vpc);
+    own.filter(|_| decision.documented).map(|own| own.labels.clone()).unwrap_or_default()
 }
 
 fn workload(picture: &Picture, decision: &Decision) -> WorkloadView {
@@ -347,6 +385,8 @@ fn workload(picture: &Picture, decision: &Decision) -> WorkloadView {
         interface: decision.interface.clone(),
         namespace: decision.namespace.clone(),
         addresses,
+        role: role(picture, decision),
+        labels: labels(picture, decision),
         state: state.to_owned(),
         reason: decision.reason(),
     }

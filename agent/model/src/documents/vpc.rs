@@ -56,6 +56,22 @@ pub struct Attachment {
     pub allow_beside_cni: bool,
 }
 
+impl std::fmt::Display for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let fields = [
+            ("interface", &self.interface),
+            ("namespace", &self.namespace),
+            ("namespaceCgroup", &self.namespace_cgroup),
+        ];
+        let given = fields.into_iter().filter_map(|(name, glob)| Some((name, glob.as_ref()?)));
+        for (place, (name, glob)) in given.enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}: {:?}", glob.as_str())?;
+        }
+        Ok(())
+    }
+}
+
 /// How a VPC's DNS questions come to Brattice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::index::suggestion;
 use super::{Linker, qualified, reserved};
 use crate::diagnostic::{Diagnostic, Located, Position, quote};
-use crate::documents::{Owner, TargetGroupDocument, VpcDocument};
+use crate::documents::{Attachment, Owner, TargetGroupDocument, VpcDocument};
 use crate::ids::{IdKind, Identifier, arn, derive};
 use crate::model::{Account, ServiceNetwork, Status, TargetGroup, Vpc, Workload, failure};
 use crate::nearest::nearest;
@@ -75,6 +75,32 @@ impl Linker<'_> {
                 tags: doc.tags.clone(),
                 origin: doc.metadata.name.at.origin(),
             });
+        }
+    }
+
+    /// VPCs that select by the same patterns: what both select is refused as `ClaimedByTwoVpcs`.
+    pub(super) fn vpcs_with_the_same_selector(&mut self) {
+        let mut found = Vec::new();
+        for (index, vpc) in self.vpcs.iter().enumerate() {
+            for attachment in &vpc.attachments {
+                let same = |other: &Attachment| {
+                    (&other.interface, &other.namespace, &other.namespace_cgroup)
+                        == (&attachment.interface, &attachment.namespace, &attachment.namespace_cgroup)
+                };
+                let Some(first) = self.vpcs[..index].iter().find(|other| other.attachments.iter().any(same)) else {
+                    continue;
+                };
+                let origin = &vpc.origin;
+                let at = Position { file: origin.file().into(), line: origin.line(), column: 1, length: 1 };
+                let message =
+                    format!("the VPC {} selects by the same pattern ({attachment}) as {}", vpc.name, first.name);
+                let help =
+                    "an interface that two VPCs select is refused (ClaimedByTwoVpcs): each needs a pattern of its own";
+                found.push(Diagnostic::warning(&at, message).help(help));
+            }
+        }
+        for finding in found {
+            self.warning(&Owner::Operator, finding);
         }
     }
 

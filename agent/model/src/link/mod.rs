@@ -81,6 +81,7 @@ pub fn link<D: Borrow<Documents>>(documents: &BTreeMap<Owner, D>, settings: &Set
     };
     linker.accounts();
     linker.vpcs();
+    linker.vpcs_with_the_same_selector();
     linker.account_vpcs();
     let mut workloads = linker.workloads();
     linker.networks();

@@ -153,7 +153,12 @@ fn http(request: &Fields<'_>) -> Result<HttpCall, String> {
 fn from(fields: &Fields<'_>, world: &World<'_>, call: &mut Call) -> Result<(), String> {
     let from = fields.map("from", &["workload", "vpc", "role", "session", "address"])?.ok_or("`from` is missing")?;
     let workload = match from.text("workload")? {
-        Some(name) => Some(world.workload(&name).ok_or_else(|| format!("there is no workload {name:?}"))?),
+        Some(name) => Some(world.workload(&name).ok_or_else(|| {
+            format!(
+                "there is no Workload document {name:?}; a workload that is found by its interface is in no document: write \
+                 its `vpc`, and perhaps its `address`"
+            )
+        })?),
         None => None,
     };
     let vpc = match (from.text("vpc")?, workload) {
@@ -190,7 +195,8 @@ fn from(fields: &Fields<'_>, world: &World<'_>, call: &mut Call) -> Result<(), S
             Some(role)
         }
         (None, Some(workload)) => world.role_of(workload, &call.evidence)?,
-        (None, None) => None,
+        // As explain does it: some roles trust everything in a VPC.
+        (None, None) => world.role_in(vpc, &call.evidence)?,
     };
     if role.is_none() {
         call.attested = workload.map(|workload| workload_arn(vpc, world.model, &workload.name));

@@ -255,7 +255,11 @@ fn cases_that_make_no_sense_say_why() {
     let wrong = |line: usize, why: &str| format!("WRONG    cases.yaml:{line}: {why}");
     let fields = "there are name, from, to, request, time, tls, expect, level, by";
     let expected = vec![
-        wrong(1, "there is no workload \"wob\""),
+        wrong(
+            1,
+            "there is no Workload document \"wob\"; a workload that is found by its interface is in no document: write its \
+             `vpc`, and perhaps its `address`",
+        ),
         wrong(2, "there is no service \"order\", or there are several: write account/name"),
         wrong(3, "the service shop/orders has no listener on port 81"),
         wrong(4, "the workload web is in the VPC platform/green"),

@@ -12,6 +12,7 @@ use brattice_model::{
     session_arn,
 };
 use brattice_wire::auth::AuthType;
+use brattice_wire::words::is_workload;
 
 /// A model with its policies compiled.
 pub(super) struct World<'m> {
@@ -117,7 +118,20 @@ impl<'m> World<'m> {
     }
 
     pub(super) fn workload(&self, name: &str) -> Option<&'m Workload> {
-        self.model.workloads.iter().find(|workload| workload.name == name)
+        self.model.workloads.iter().find(|workload| is_workload(name, &workload.vpc, &workload.name))
+    }
+
+    /// The role that a workload without a document calls as in a VPC.
+    pub(super) fn role_in(&self, vpc: &Vpc, evidence: &[Evidence]) -> Result<Option<&'m Role>, String> {
+        match Roles::new(self.model).of(&vpc.name, None, evidence) {
+            Ok(position) => Ok(position.map(|position| &self.model.roles[position])),
+            Err(NoRole::Several(roles)) => {
+                let roles: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+                Err(format!("a workload in {} may be {}; say which with `role`", vpc.name, roles.join(" and ")))
+            }
+            // Of documents alone.
+            Err(NoRole::Missing(_) | NoRole::NotTrusted(_)) => Ok(None),
+        }
     }
 
     /// The role that a workload calls as.
