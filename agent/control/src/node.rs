@@ -145,7 +145,7 @@ impl Node {
         let (mut pace, mut look, mut repair) = (pace::Pace::new(Instant::now()), None, false);
         loop {
             let deadline = self.pending.as_ref().map(|pending| pending.deadline);
-            let mut accepted = None;
+            let (mut accepted, mut told) = (None, false);
             tokio::select! {
                 // What the engine did comes before answers about it.
                 biased;
@@ -153,6 +153,7 @@ impl Node {
                 event = self.engine.events.recv() => match event {
                     Some(event) => {
                         self.engine_event(event).await;
+                        told = true;
                         notifier.tell(&self.engine.view.borrow());
                     }
                     None => {
@@ -195,7 +196,8 @@ impl Node {
             if let Some(accepted) = accepted {
                 accepted.tell();
             }
-            if let Some(ready) = ready.take_if(|_| self.engine.view.borrow().state == "running") {
+            // The view may be ahead of what the loop has done with the engine's word: only then is everything in the kernel.
+            if let Some(ready) = ready.take_if(|_| told && self.engine.view.borrow().state == "running") {
                 ready();
             }
         }

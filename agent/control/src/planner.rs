@@ -154,7 +154,7 @@ impl Planner {
                     workload = decision.name,
                     vpc = decision.vpc,
                     interface = decision.interface,
-                    "not attached as wished: {reason}"
+                    "not attached: {reason}"
                 );
             }
         }

@@ -217,7 +217,7 @@ impl<'w> Judge<'_, 'w> {
             Some(vpc) => {
                 if let Some((code, message)) = vpc.status.failure() {
                     let summary = format!("VPC {name} is not in force: {code}: {message}");
-                    self.unreachable(Reason::VpcNotInForce, summary, format!("mend {}", place(&vpc.origin)));
+                    self.unreachable(Reason::VpcNotInForce, summary, format!("fix {}", place(&vpc.origin)));
                 }
             }
             // Several VPCs that quarrel about an interface: that was said.
@@ -233,7 +233,7 @@ impl<'w> Judge<'_, 'w> {
     fn service(&mut self, service: &Service) {
         if let Some((code, message)) = service.status.failure() {
             let summary = format!("the service {} is not in force: {code}: {message}", service.name);
-            self.unreachable(Reason::ServiceNotInForce, summary, format!("mend {}", place(&service.origin)));
+            self.unreachable(Reason::ServiceNotInForce, summary, format!("fix {}", place(&service.origin)));
         }
     }
 

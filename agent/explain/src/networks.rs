@@ -86,7 +86,7 @@ pub(crate) fn nothing_common(vpc: &str, service: &Service, views: &[NetworkView]
             "VPC {vpc} and service {} would meet in the service network {}, but an association is CREATE_FAILED: {}",
             service.name, view.name, why
         );
-        let remedy = format!("mend the association with {}: {why}", view.name);
+        let remedy = format!("fix the association with {}: {why}", view.name);
         return (true, text, remedy);
     }
     let list = |side: fn(&NetworkView) -> &str| {

@@ -181,6 +181,10 @@ async fn follow<S: DocumentSource, K: Store>(
         let in_force = owner.as_ref().and_then(|owner| reader.in_force(owner));
         let Some((update, again)) = reader.read(owner.as_ref(), Some(PATIENCE)) else {
             due = Some(Instant::now() + RETRY);
+            if let Some((_, to)) = accepting {
+                let message = "reading the documents failed, so nothing was accepted; the agent's log says why";
+                let _ = to.send(Answer::Error { code: ErrorCode::Failed, message: message.to_owned() });
+            }
             continue;
         };
         let accepted = accepting.map(|(owner, to)| Accepted { answer: reader.accepted(&owner, in_force), to });

@@ -130,7 +130,7 @@ pub(crate) fn check(
     }
     if let Some(first) = findings.iter().find(|finding| finding.is_error()).filter(|_| left_out > 0) {
         let text = format!(
-            "{} of others about what may be in documents of {} {} left out: mend these first",
+            "{} of others about what may be in documents of {} {} left out: fix these first",
             counted(left_out as u64, "finding"),
             broken.owners(),
             if left_out == 1 { "is" } else { "are" }

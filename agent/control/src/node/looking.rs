@@ -32,7 +32,7 @@ impl Node {
                     self.actuator.refresh();
                 }
                 for what in mended {
-                    rarely!(warn, what, "somebody removed or changed it; it was put back");
+                    rarely!(warn, what, "another program removed or changed it; it was put back");
                     *Arc::make_mut(&mut self.host.repairs).entry(what.to_owned()).or_default() += 1;
                     Arc::make_mut(&mut self.noticed).repaired(what, Instant::now());
                 }
