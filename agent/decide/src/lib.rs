@@ -1,5 +1,4 @@
-//! What becomes of a request: one decision for the engine, for `brattice explain` and for `brattice policy test`. Pure: no I/O
-//! and no clock.
+//! What becomes of a request: the engine's decision, whose policies `brattice explain` asks, too. Pure: no I/O and no clock.
 //!
 //! ```text
 //! wire::Snapshot ──compile──► Compiled
