@@ -131,10 +131,12 @@ impl Glob {
     /// # Errors
     /// Says what is wrong with it, for people.
     pub fn path(pattern: &str) -> Result<Self, String> {
-        if let Some(below) = pattern.strip_prefix("/sys/fs/cgroup/") {
-            return Err(format!(
-                "a path begins below the root of the hierarchy: write `{below}`, without /sys/fs/cgroup"
-            ));
+        // Where version 2 is mounted beside version 1, and where it is alone.
+        for root in ["/sys/fs/cgroup/unified/", "/sys/fs/cgroup/"] {
+            if let Some(below) = pattern.strip_prefix(root) {
+                let root = root.trim_end_matches('/');
+                return Err(format!("a path begins below the root of the hierarchy: write `{below}`, without {root}"));
+            }
         }
         let pattern = pattern.trim_start_matches('/');
         if pattern.is_empty() || pattern.chars().count() > LONGEST_GLOB {
@@ -245,6 +247,8 @@ mod tests {
         for bad in ["", "/", "a//b", "a/../b", "a b", "[ab]", "a\n", "a/"] {
             assert!(Glob::path(bad).is_err(), "{bad}");
         }
+        let why = Glob::path("/sys/fs/cgroup/unified/system.slice").unwrap_err();
+        assert!(why.contains("write `system.slice`, without /sys/fs/cgroup/unified"), "{why}");
     }
 
     #[test]

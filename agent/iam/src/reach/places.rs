@@ -81,9 +81,12 @@ impl Places {
             let noun = if self.accounts.len() == 1 { "the account" } else { "the accounts" };
             parts.push(format!("{noun} {} (there is none such)", list(&self.accounts)));
         }
-        let names = if self.names == 1 { "a name".to_owned() } else { format!("{} names", self.names) };
+        let (names, mean) = match self.names {
+            1 => ("a name".to_owned(), "means"),
+            more => (format!("{more} names"), "mean"),
+        };
         let message = format!(
-            "the policy is of another place: it has {names} of {}, which mean nothing here",
+            "the policy is of another place: it has {names} of {}, which {mean} nothing here",
             parts.join(", of ")
         );
         let near = self.accounts.iter().find_map(|id| nearest(id, world.accounts.iter().copied()));
