@@ -9,6 +9,10 @@ use brattice_tests::{
 
 /// Everything a host shows of addresses, routes, rules, links, firewall, sysctls and pins, without counters.
 fn host(lab: &Lab) -> BTreeSet<String> {
+    // An address that becomes usable between two looks brings a route of the kernel's.
+    wait_until("no address is tentative", Duration::from_secs(10), || {
+        lab.node.run(&["ip", "-6", "-o", "addr", "show", "tentative"]).stdout.trim().is_empty()
+    });
     let mut all = BTreeSet::new();
     let mut add = |kind: &str, text: &str| {
         all.extend(
