@@ -80,7 +80,7 @@ pub enum Reason {
     NoListener,
     /// No engine serves.
     EngineDown,
-    /// The caller has as many connections or requests open as it may.
+    /// The caller has as many connections open that nobody answered yet as it may: new ones are dropped until its window ends.
     LimitReached,
     /// Bypass is in force, and everything that calls may.
     Bypass,

@@ -12,7 +12,7 @@ use brattice_decide::{
     Decision as Decided, Filters, Listener, OwnResponse, Passed, Refusal, Refused, Route as Chosen, Rule, Service,
     Trace,
 };
-use brattice_router::{RequestHead, path};
+use brattice_router::{RequestHead, path, rewrite::RewriteError};
 use brattice_wire::{
     records::FailureReason,
     snapshot::{ProtocolVersion, Target},
@@ -48,6 +48,8 @@ use crate::{
 };
 
 const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";
+const LONG_LOCATION: &str = "the location of the service's redirect would be too long";
+const NO_LOCATION: &str = "the location of the service's redirect cannot be sent";
 const NOWHERE: &str = "no target of the service can be reached";
 
 /// Where a request goes, and what it needs there.
@@ -141,9 +143,11 @@ impl Step<'_> {
                 Err(Decision::Denied(Box::new(Denied { refusal, grpc: answer::is_grpc(head.headers) })))
             }
             Decided::Refused(Refused::NoTarget) => Err(unavailable(NOWHERE)),
-            Decided::Refused(Refused::Rewrite(_) | Refused::Location) => {
-                Err(malformed(self.session, false, UNCHANGEABLE))
+            Decided::Refused(Refused::Rewrite(RewriteError::LongLocation)) => {
+                Err(malformed(self.session, false, LONG_LOCATION))
             }
+            Decided::Refused(Refused::Rewrite(_)) => Err(malformed(self.session, false, UNCHANGEABLE)),
+            Decided::Refused(Refused::Location) => Err(malformed(self.session, false, NO_LOCATION)),
             Decided::Respond(response) => Ok(Decision::Own(Box::new(own(response)))),
             Decided::Forward(chosen) => {
                 let Some(target) = self.target(&chosen) else { return Err(unavailable(NOWHERE)) };

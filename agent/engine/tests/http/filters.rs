@@ -276,6 +276,22 @@ async fn redirects_say_where() {
 }
 
 #[tokio::test]
+async fn a_redirect_that_would_be_too_long_is_told_as_what_it_is() {
+    let engine = Engine::start(Limits::default());
+    let mut world = engine.world(ProtocolVersion::Http1, &[]);
+    let (scheme, host) = (Some("https".into()), Some(format!("{}.example", "h".repeat(60))));
+    let to = Redirect { scheme, host, port: None, path: None, status: 301 };
+    world.services[0].listeners[0].default_action = Action::Redirect(to);
+    engine.apply(world).await;
+    for (length, status) in [(15_000, 301), (16_330, 400)] {
+        let (found, _, body) = engine.get(&format!("/a?{}", "q".repeat(length))).await;
+        let body = String::from_utf8_lossy(&body);
+        assert_eq!(found.as_u16(), status, "{length}: {body}");
+        assert_eq!(body.contains("the location of the service's redirect would be too long"), status == 400, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn filters_that_would_speak_for_us_are_refused() {
     let engine = Engine::start(Limits::default());
     let good = engine.world(ProtocolVersion::Http1, &[]);
