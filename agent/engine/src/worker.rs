@@ -12,7 +12,7 @@ use crate::{
     aliases::ClosedAliases,
     downstream::{accept::Acceptor, tcp::TcpProxy},
     heartbeat::{self, Slot},
-    http::{Forwarder, Server, control::Verdict},
+    http::{Server, control::Verdict},
     local::Local,
     orders::{Gate, Order, Orders},
     records::{book::Book, outlets::CHUNK_TIME},
@@ -21,7 +21,7 @@ use crate::{
     stats::Limit,
     ticker::Ticker,
     transport::Listener,
-    upstream::pool::Key,
+    upstream::{Upstream, pool::Key},
     views::Views,
 };
 
@@ -60,7 +60,7 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
     tokio::task::spawn_local(Rc::clone(&book).run(Ticker::every(CHUNK_TIME)?));
     let local = Local::new(worker.shared, worker.index, worker.slot);
     let (views, closed, tasks) = (Views::new(&local.shared), Rc::<ClosedAliases>::default(), Rc::default());
-    let http = Server::new(&local, &views, &book, Forwarder::new(&local, &tasks, &closed));
+    let http = Server::new(&local, &views, &book, Upstream::new(&local, &tasks, &closed));
     let tcp = TcpProxy::new(&local, &book, &closed);
     let acceptor = Acceptor::new(Rc::clone(&closed), Rc::clone(&http), Rc::clone(&tcp));
     let reviews = Reviews::new(&http, &tcp);
@@ -80,7 +80,7 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
             }
             Order::CloseAliases(aliases) => {
                 closed.close(&aliases);
-                http.forwarder.close_aliases();
+                http.upstream.close_aliases();
                 tasks.close(&aliases).await;
                 tcp.close_aliases(&aliases).await;
             }
@@ -113,7 +113,7 @@ fn applied(http: &Server) {
         .collect();
     http.book.applied(&view.state.records);
     let wanted = |key: &Key| targets.contains(&(key.alias, key.port, key.generation, key.idle_ms));
-    http.forwarder.retain(wanted, |_| true);
+    http.upstream.retain(wanted, |_| true);
 }
 
 /// Looks after everything that takes time, once per tick.
@@ -134,7 +134,7 @@ async fn sweep(http: Rc<Server>, ticker: Ticker) {
         counts.limits_hit[Limit::ResponseTimeout as usize].add(swept.answers);
         counts.limits_hit[Limit::BodyIdleTimeout as usize].add(swept.bodies);
         http.clients.sweep(local, header, write);
-        http.forwarder.sweep();
+        http.upstream.sweep();
     }
 }
 
@@ -146,6 +146,6 @@ async fn finish(http: &Server, grace: Duration) {
         tokio::time::sleep(LOOK.min(grace)).await;
     }
     http.clients.decide(Verdict::Close);
-    http.forwarder.retain(|_| false, |_| false);
+    http.upstream.retain(|_| false, |_| false);
     http.tasks.finish(Duration::ZERO).await;
 }

@@ -16,7 +16,7 @@ use brattice_allocations::{Counting, of_thread};
 use crate::kept::{Kept, REQUESTS, thread};
 
 /// Allocations, growing included, of the worker's thread for a GET over kept HTTP/1.1 connections. It may only fall.
-const ALLOCATIONS: u64 = 15;
+const ALLOCATIONS: u64 = 14;
 /// Allocated by the worker's thread for a kept HTTP/1.1 connection after one GET, bytes; 16 KiB of it are two buffers of hyper's,
 /// of which hardly a page is touched. It may only fall ...
 const BYTES: i64 = 22 * 1_024;

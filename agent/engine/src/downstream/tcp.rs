@@ -15,7 +15,7 @@ use std::{
 };
 
 use brattice_decide::{Action, Listener, Service};
-use brattice_wire::{records::FailureReason, snapshot::Target};
+use brattice_wire::records::FailureReason;
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable};
 use slab::Slab;
@@ -33,12 +33,9 @@ use crate::{
     stats::Counts,
     tasks::{Parties, Tasks},
     transport::Stream,
-    upstream::connector::Connector,
+    upstream::{connector::Connector, endpoint::Candidates},
     views::View,
 };
-
-/// Targets of a group that are tried before a connection is reset.
-const ATTEMPTS: usize = 3;
 
 /// Serves a worker's connections as TCP.
 pub(crate) struct TcpProxy {
@@ -62,7 +59,7 @@ struct Connection {
 struct Route {
     /// Index of the target group.
     group: u32,
-    targets: Vec<Target>,
+    candidates: Candidates,
     timeout: Duration,
     idle: Duration,
 }
@@ -195,16 +192,13 @@ impl TcpProxy {
         let mut balance = view.balance.borrow_mut();
         let number = *forward.groups.get(balance.share(forward)?)?;
         let group = view.state.group(number)?;
-        let targets: Vec<_> = balance.targets(number, &group.targets).take(ATTEMPTS).cloned().collect();
-        if targets.is_empty() {
-            return None;
-        }
+        let candidates = balance.pick(number)?;
         let limits = self.local.limits();
         // What the L7 path would let idle must not end here.
         let idle = [limits.body_idle_timeout_ms, limits.response_timeout_ms, service.idle_timeout_ms];
         Some(Route {
             group: number,
-            targets,
+            candidates,
             timeout: Duration::from_millis(group.connect_timeout_ms.into()),
             idle: Duration::from_millis(idle.into_iter().max().unwrap_or_default().into()),
         })
@@ -212,11 +206,13 @@ impl TcpProxy {
 
     /// True: both sides have ended as they wanted.
     async fn serve(&self, client: Stream, route: Route, parties: &Parties, record: &Record, state: Arc<State>) -> bool {
-        for target in &route.targets {
+        for endpoint in route.candidates {
+            let target = &endpoint.target;
             parties.set(1, target.alias, target.generation);
-            match self.connector.connect(target, route.timeout).await {
+            match self.connector.connect(&endpoint, route.timeout).await {
                 Ok(stream) => {
-                    record.meet(|met| met.target = Some(((target.address, target.port).into(), target.alias)));
+                    let _request = endpoint.request();
+                    record.goes_to(endpoint.real_address(), target.alias);
                     self.book.settle(record, &state.records);
                     drop(state);
                     self.book.lasting(record);
@@ -233,7 +229,7 @@ impl TcpProxy {
                 }
                 Err(error) => {
                     self.counts().connect_errors.add(1);
-                    tracing::debug!(%error, target = %target.address, port = target.port, "a target cannot be reached");
+                    tracing::debug!(%error, target = %endpoint.real_address(), "a target cannot be reached");
                 }
             }
         }

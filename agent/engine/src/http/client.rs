@@ -23,13 +23,13 @@ use tokio::io::AsyncWrite;
 
 use super::{
     control::{Control, Verdict},
-    forward::HTTP1_FIELDS,
     guard::Bounds,
     io::ClientIo,
+    request::{self, Closed},
     response_body::ResponseBody,
     server::Server,
-    service::{self, Closed},
     session::Session,
+    target_io::HTTP1_FIELDS,
     upgrade::{self, Upgrade},
 };
 use crate::{
@@ -155,7 +155,7 @@ fn service(
 ) -> impl Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Closed, Future: Unpin + 'static> + use<>
 {
     let session = Rc::clone(session);
-    service_fn(move |request| Box::pin(service::serve(Rc::clone(&session), request)))
+    service_fn(move |request| Box::pin(request::serve(Rc::clone(&session), request)))
 }
 
 fn http1_builder(limits: &Limits) -> http1::Builder {

@@ -59,7 +59,6 @@ fn remove_named(headers: &mut HeaderMap) {
 pub(crate) struct Journey {
     /// The target speaks HTTP/2.
     pub(crate) to_http2: bool,
-    pub(crate) id: HeaderValue,
     /// What the target is told of caller and way.
     pub(crate) said: Said,
 }

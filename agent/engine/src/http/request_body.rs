@@ -13,18 +13,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::{
-    canonical,
-    control::Interim,
-    peer::PeerState,
-    retry_buffer::{BodyBuffer, UnsentBody},
-    write_stall::Coalesced,
-};
+use super::{canonical, control::Interim, peer::PeerState, write_stall::Coalesced};
 use crate::{
     flights::{Fault, Flight, Waits},
     local::Local,
     memory::LARGE,
     stats::Limit,
+    upstream::retry_buffer::body::{BodyBuffer, UnsentBody},
 };
 
 /// How long a body waits for a target's `100 Continue` before it is sent all the same (RFC 9110, 10.1.1: a client must

@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 
 use super::{
     failure::target_failure,
-    forward::Lease,
     headers,
     request_body::{BodyError, unshared},
     write_stall::Coalesced,
@@ -20,6 +19,7 @@ use super::{
 use crate::{
     flights::{Expired, Finish, Waits},
     memory::LARGE,
+    upstream::lease::Lease,
 };
 
 /// An answer's body.

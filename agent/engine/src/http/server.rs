@@ -6,13 +6,10 @@ use brattice_decide::Authorizer;
 use futures_util::future::AbortHandle;
 use slab::Slab;
 
-use super::{
-    control::{Control, Verdict},
-    forward::Forwarder,
-};
+use super::control::{Control, Verdict};
 use crate::{
     auth::Targets, copy::Copier, flights::Flights, local::Local, random::Random, records::book::Book, stats::Limit,
-    tasks::Tasks, views::Views,
+    tasks::Tasks, upstream::Upstream, views::Views,
 };
 
 /// What all HTTP connections of a worker share.
@@ -25,7 +22,7 @@ pub(crate) struct Server {
     pub(crate) authorizer: Authorizer,
     /// What targets are told of the way.
     pub(crate) told: Targets,
-    pub(crate) forwarder: Rc<Forwarder>,
+    pub(crate) upstream: Rc<Upstream>,
     /// After an accepted upgrade.
     pub(crate) copier: Copier,
     /// Connections of clients, streams of theirs, and all that leads to targets.
@@ -37,7 +34,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(local: &Rc<Local>, views: &Rc<Views>, book: &Rc<Book>, forwarder: Rc<Forwarder>) -> Rc<Self> {
+    pub(crate) fn new(local: &Rc<Local>, views: &Rc<Views>, book: &Rc<Book>, upstream: Rc<Upstream>) -> Rc<Self> {
         Rc::new(Self {
             local: Rc::clone(local),
             views: Rc::clone(views),
@@ -46,8 +43,8 @@ impl Server {
             book: Rc::clone(book),
             authorizer: Authorizer::default(),
             told: Targets::default(),
-            tasks: Rc::clone(&forwarder.tasks),
-            forwarder,
+            tasks: Rc::clone(&upstream.tasks),
+            upstream,
             copier: Copier::default(),
             random: RefCell::new(Random::from_system()),
             stream: RefCell::default(),

@@ -22,6 +22,8 @@ use crate::{clock::Clock, descriptors::Held, local::Local, stats::Limit, transpo
 /// A target's socket and what was read from it already.
 pub(crate) type Socket = (TargetIo, Bytes);
 
+/// Fields of a header section that hyper reads of HTTP/1 unless it is told otherwise, which costs allocations.
+pub(crate) const HTTP1_FIELDS: usize = 100;
 /// Requests of a connection to an HTTP/2 target whose header sections may all still come.
 const MOST_STREAMS: u32 = 256;
 
@@ -44,9 +46,11 @@ impl Meter {
         self.heads.borrow_mut().begin(interim);
     }
 
-    /// The bound over which the target's connection was ended.
-    pub(crate) fn hit(&self) -> Option<Limit> {
-        self.hit.get()
+    /// Counts the bound over which the target's connection was ended, if there is one.
+    pub(crate) fn count_hit(&self, local: &Local) {
+        if let Some(limit) = self.hit.get() {
+            local.counts().hit(limit);
+        }
     }
 }
 

@@ -250,6 +250,13 @@ impl Record {
         self.met.set(met);
     }
 
+    /// It goes to this target: real address and port, alias.
+    pub(crate) fn goes_to(&self, address: SocketAddr, alias: IpAddr) {
+        self.meet(|met| met.target = Some((address, alias)));
+        let last = &mut *self.flow.last.borrow_mut();
+        (last.target, last.target_alias) = (Some(address), Some(alias));
+    }
+
     /// Its head, as rules and policies see it. `service` is the number of the one that is called.
     pub(crate) fn head(&self, names: &Names, service: u32, head: &Head<'_>) {
         let (path, headers) = (&*head.path, head.headers);

@@ -1,11 +1,11 @@
-//! Whose turn it is: shares of target groups, turns of targets. Each worker counts for itself.
+//! Load balancing: shares of target groups, turns of endpoints. Each worker counts for itself.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use brattice_decide::Forward;
 use brattice_router::Shares;
-use brattice_wire::snapshot::Target;
 
+use super::endpoint::{Candidates, Endpoint, EndpointKey};
 use crate::{random::Random, state::State};
 
 /// The turns in one state.
@@ -13,22 +13,32 @@ pub(crate) struct Balance {
     /// By [`Forward::index`].
     shares: Vec<Shares>,
     /// By target group.
-    turns: Vec<usize>,
+    groups: Vec<Group>,
+}
+
+/// The endpoints of a target group, and whose turn it is.
+struct Group {
+    endpoints: Rc<[Rc<Endpoint>]>,
+    turn: usize,
 }
 
 impl Balance {
     /// For a state. What did not change since the old one goes on where it was, or every change of anything would begin
-    /// all cycles anew.
+    /// all cycles anew. An endpoint that the old one has stays the same object, in whatever group it is.
     pub(crate) fn new(state: &State, old: Option<(&State, &Self)>, random: &mut Random) -> Self {
         let mut known: HashMap<(&str, Identity<'_>), &Shares> = HashMap::new();
         let mut turns: HashMap<&str, usize> = HashMap::new();
+        let mut endpoints: HashMap<EndpointKey, Rc<Endpoint>> = HashMap::new();
         if let Some((old, balance)) = old {
             for forward in old.forwards() {
                 if let Some(shares) = balance.shares.get(forward.index as usize) {
                     known.insert((&forward.key, identity(old, forward)), shares);
                 }
             }
-            turns = old.groups().iter().zip(&balance.turns).map(|(group, turn)| (group.id.as_str(), *turn)).collect();
+            let groups = || old.groups().iter().zip(&balance.groups);
+            turns = groups().map(|(known, group)| (known.id.as_str(), group.turn)).collect();
+            let all = groups().flat_map(|(_, group)| group.endpoints.iter());
+            endpoints = all.map(|endpoint| (Endpoint::key(&endpoint.target), Rc::clone(endpoint))).collect();
         }
         Self {
             shares: state
@@ -38,13 +48,23 @@ impl Balance {
                     None => Shares::new(&forward.weights),
                 })
                 .collect(),
-            // Workers begin at different targets, or the first one would get the first request of each.
-            turns: state
+            groups: state
                 .groups()
                 .iter()
-                .map(|group| match turns.get(group.id.as_str()) {
-                    Some(turn) => *turn,
-                    None => usize::try_from(random.next() >> 32).unwrap_or_default(),
+                .map(|group| Group {
+                    endpoints: group
+                        .targets
+                        .iter()
+                        .map(|target| {
+                            let endpoint = endpoints.entry(Endpoint::key(target));
+                            Rc::clone(endpoint.or_insert_with(|| Endpoint::new(target.clone())))
+                        })
+                        .collect(),
+                    turn: match turns.get(group.id.as_str()) {
+                        Some(turn) => *turn,
+                        // Workers begin at different targets, or the first one would get the first request of each.
+                        None => usize::try_from(random.next() >> 32).unwrap_or_default(),
+                    },
                 })
                 .collect(),
         }
@@ -55,27 +75,12 @@ impl Balance {
         self.shares.get_mut(forward.index as usize)?.choose()
     }
 
-    /// The target of a group that comes next; `None` when it has none.
-    pub(crate) fn target<'a>(&mut self, group: u32, targets: &'a [Target]) -> Option<&'a Target> {
-        self.targets(group, targets).next()
-    }
-
-    /// The target of a group that comes next, then those that follow it, each once.
-    pub(crate) fn targets<'a>(
-        &mut self,
-        group: u32,
-        targets: &'a [Target],
-    ) -> impl Iterator<Item = &'a Target> + use<'a> {
-        let first = match self.turns.get_mut(group as usize) {
-            Some(turn) => {
-                let first = turn.checked_rem(targets.len());
-                *turn = turn.wrapping_add(1);
-                first
-            }
-            None => None,
-        };
-        let (before, from) = targets.split_at(first.unwrap_or_default());
-        from.iter().chain(before)
+    /// The endpoint of a group that comes next, then those that follow it; `None` when it has none.
+    pub(crate) fn pick(&mut self, group: u32) -> Option<Candidates> {
+        let group = self.groups.get_mut(group as usize)?;
+        let first = group.turn.checked_rem(group.endpoints.len())?;
+        group.turn = group.turn.wrapping_add(1);
+        Some(Candidates::new(&group.endpoints, first))
     }
 }
 

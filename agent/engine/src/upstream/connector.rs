@@ -1,11 +1,14 @@
 //! Connections to targets: from an engine source, ended with the target's alias.
 
-use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Duration};
 
 use brattice_wire::snapshot::Target;
 use tokio::sync::oneshot;
 
-use super::dial::{self, Sources};
+use super::{
+    dial::{self, Sources},
+    endpoint::Endpoint,
+};
 use crate::{
     aliases::ClosedAliases,
     state::Shared,
@@ -39,21 +42,20 @@ impl Connector {
         Self { shared: Arc::clone(shared), sources, tasks: Rc::clone(tasks), closed: Rc::clone(closed) }
     }
 
-    /// A connection to a target. The attempt is a task of its own: it can be closed with the alias.
-    pub(crate) async fn connect(&self, target: &Target, timeout: Duration) -> Result<Stream, ConnectError> {
+    /// A connection to an endpoint. The connect is a task of its own: it can be closed with the alias.
+    pub(crate) async fn connect(&self, endpoint: &Rc<Endpoint>, timeout: Duration) -> Result<Stream, ConnectError> {
+        let target = &endpoint.target;
         let allowed = || self.closed.allow(target.alias, target.generation);
         if !allowed() {
             return Err(ConnectError::Closed);
         }
         let (sender, receiver) = oneshot::channel();
         let source = self.sources.borrow_mut().turn(target.alias);
-        let address: SocketAddr = (target.alias, target.port).into();
-        let parties = Parties::default();
-        parties.set(0, target.alias, target.generation);
-        let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(parties, async move {
-            let connected = dial::workload(source, address, timeout).await;
-            shared.failing.tried(address, &connected);
+        let (shared, tried) = (Arc::clone(&self.shared), Rc::clone(endpoint));
+        self.tasks.spawn(parties(target), async move {
+            let connected = dial::workload(source, tried.address(), timeout).await;
+            tried.connected(connected.is_ok());
+            shared.failing.tried(tried.address(), &connected);
             // Nobody waits any more: the client has gone.
             let _ = sender.send(connected);
         });
@@ -61,4 +63,11 @@ impl Connector {
         // Closed between the end of the attempt and now.
         if allowed() { Ok(stream) } else { Err(ConnectError::Closed) }
     }
+}
+
+/// By which the tasks that talk with a target are found.
+pub(super) fn parties(target: &Target) -> Parties {
+    let parties = Parties::default();
+    parties.set(0, target.alias, target.generation);
+    parties
 }

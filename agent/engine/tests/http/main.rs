@@ -5,6 +5,7 @@
 mod bounds;
 mod early;
 mod exchange;
+mod failover;
 mod fields;
 mod filters;
 mod floods;

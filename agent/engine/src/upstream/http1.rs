@@ -1,20 +1,28 @@
-//! Connections to HTTP/1.1 targets.
+//! Connections to HTTP/1.1 endpoints.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
-use super::{Failure, Forwarder, HTTP1_BUFFER, HTTP1_FIELDS, Route, count_hit, parties};
+use super::{
+    Upstream,
+    connector::{ConnectError, parties},
+    endpoint::Endpoint,
+    pool::Reusable,
+};
 use crate::{
     http::{
         request_body::RequestBody,
-        target_io::{Meter, Socket, TargetIo},
+        target_io::{HTTP1_FIELDS, Meter, Socket, TargetIo},
     },
     local::Local,
-    upstream::pool::Reusable,
 };
+
+/// Most that hyper buffers of a connection in each direction: what a slow side costs. Bounds a target's header section,
+/// too.
+const BUFFER: usize = 128 * 1024;
 
 /// A connection to an HTTP/1.1 target, for one request at a time.
 pub(crate) struct Http1 {
@@ -46,28 +54,22 @@ impl Reusable for Http1 {
 }
 
 /// A new connection.
-pub(super) async fn open(forwarder: &Forwarder, route: &Route) -> Result<Http1, Failure> {
-    let local = &forwarder.local;
-    let stream = match forwarder
-        .connector
-        .connect(&route.target, Duration::from_millis(route.connect_timeout_ms.into()))
-        .await
-    {
-        Ok(stream) => stream,
-        Err(error) => {
-            local.counts().connect_errors.add(1);
-            return Err(Failure::Connect(Rc::new(error)));
-        }
-    };
+pub(super) async fn open(
+    upstream: &Upstream,
+    endpoint: &Rc<Endpoint>,
+    timeout: Duration,
+) -> Result<Http1, ConnectError> {
+    let local = &upstream.local;
+    let stream = upstream.connector.connect(endpoint, timeout).await?;
     let meter = Rc::<Meter>::default();
     let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), local.held()));
-    let (sender, mut connection) = builder(local).handshake(io).await.map_err(Failure::Target)?;
+    let (sender, mut connection) = builder(local).handshake(io).await.map_err(io::Error::other)?;
     let handover = Handover::default();
     let (given, counts, followed) = (Rc::clone(&handover), Rc::clone(local), Rc::clone(&meter));
-    forwarder.tasks.spawn(parties(&route.key), async move {
+    upstream.tasks.spawn(parties(&endpoint.target), async move {
         // Its requests and bodies are told what went wrong.
         let _ = (&mut connection).await;
-        count_hit(&counts, &followed);
+        followed.count_hit(&counts);
         if let Some(wanted) = given.take() {
             let parts = connection.into_parts();
             // Whoever wanted it may be gone: then it is closed.
@@ -81,7 +83,7 @@ pub(super) async fn open(forwarder: &Forwarder, route: &Route) -> Result<Http1, 
 fn builder(local: &Local) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .max_buf_size(HTTP1_BUFFER)
+        .max_buf_size(BUFFER)
         .allow_spaces_after_header_name_in_responses(true)
         .allow_obsolete_multiline_headers_in_responses(true);
     let fields = local.limits().headers as usize;

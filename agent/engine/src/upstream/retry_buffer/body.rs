@@ -1,95 +1,22 @@
-//! A copy of a request, in case that it has to be sent a second time: bytes in a buffer that is used again, as nearly no copy
-//! is ever read; and what was sent of its body.
+//! What was sent of a request's body, in case that it has to be sent again.
 
 use std::{
     cell::RefCell,
-    mem,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::HeaderMap;
 use http_body::Frame;
 use hyper::body::Incoming;
 
-use super::write_stall::Coalesced;
+use crate::http::write_stall::Coalesced;
 
-/// Buffers that a worker keeps ...
-const KEPT: usize = 1_024;
-/// ... of at most this size, bytes.
-const KEPT_BYTES: usize = 4 * 1_024;
 /// Most bytes of a request's body that are kept until the target has begun its answer ...
 const BODY_BYTES: usize = 64 * 1_024;
 /// ... in at most so many frames. A longer body cannot be sent again.
 const BODY_FRAMES: usize = 64;
-
-/// Buffers for copies, of one worker.
-#[derive(Debug, Default)]
-pub(crate) struct RetryBuffers(RefCell<Vec<Vec<u8>>>);
-
-/// Method, request target and header fields of a request.
-pub(crate) struct RequestCopy<'a> {
-    pool: &'a RetryBuffers,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    /// Name and value of each field, each behind its length.
-    fields: Vec<u8>,
-}
-
-impl RetryBuffers {
-    /// Copies a request without its body.
-    pub(crate) fn copy<B>(&self, request: &Request<B>) -> RequestCopy<'_> {
-        let mut fields = self.0.borrow_mut().pop().unwrap_or_default();
-        for (name, value) in request.headers() {
-            put(&mut fields, name.as_str().as_bytes());
-            put(&mut fields, value.as_bytes());
-        }
-        let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
-        RequestCopy { pool: self, method, uri, version, fields }
-    }
-}
-
-impl RequestCopy<'_> {
-    /// Its method.
-    pub(crate) fn method(&self) -> &Method {
-        &self.method
-    }
-
-    /// The request, with this body.
-    pub(crate) fn request<B>(&self, body: B) -> Request<B> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers();
-        request
-    }
-
-    fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        let mut rest = &self.fields[..];
-        while let (Some(name), Some(value)) = (take(&mut rest), take(&mut rest)) {
-            // Both were valid when they were copied.
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                headers.append(name, value);
-            }
-        }
-        headers
-    }
-}
-
-impl Drop for RequestCopy<'_> {
-    fn drop(&mut self) {
-        let mut pool = self.pool.0.borrow_mut();
-        if pool.len() < KEPT && self.fields.capacity() <= KEPT_BYTES {
-            let mut buffer = mem::take(&mut self.fields);
-            buffer.clear();
-            pool.push(buffer);
-        }
-    }
-}
 
 /// What was sent of a request's body, until the target has begun its answer. A clone is the same.
 #[derive(Clone, Default)]
@@ -215,19 +142,6 @@ impl Part {
     }
 }
 
-/// Lengths are those of one header section, which is far shorter than 4 GiB.
-fn put(buffer: &mut Vec<u8>, bytes: &[u8]) {
-    buffer.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
-    buffer.extend_from_slice(bytes);
-}
-
-fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, more) = rest.split_first_chunk()?;
-    let (bytes, more) = more.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
-    *rest = more;
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,27 +176,5 @@ mod tests {
         sent.forget();
         assert_eq!([next(), next(), next()], [Some(Some(1)), Some(Some(2)), None]);
         assert!(sent.0.borrow().frames.is_empty());
-    }
-
-    #[test]
-    fn a_copy_is_the_request() {
-        let pool = RetryBuffers::default();
-        let request = Request::put("/a?b=c")
-            .header("host", "a.example")
-            .header("x-many", "1")
-            .header("accept", "*/*")
-            .header("x-many", HeaderValue::from_bytes(b"\xfe").unwrap())
-            .header("empty", "")
-            .body(())
-            .unwrap();
-        let again = pool.copy(&request).request(());
-        assert_eq!(
-            (again.method(), again.uri(), again.version()),
-            (request.method(), request.uri(), request.version())
-        );
-        assert_eq!(again.headers(), request.headers());
-        assert_eq!(pool.0.borrow().len(), 1, "the buffer is kept");
-        let fewer = Request::get("/").header("host", "b").body(()).unwrap();
-        assert_eq!(pool.copy(&fewer).request(()).headers(), fewer.headers(), "and empty");
     }
 }

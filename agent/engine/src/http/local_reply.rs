@@ -1,4 +1,4 @@
-//! Answers of our own.
+//! Responses that no target gives: problems, denials, and what a rule responds by itself.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use http::{
 };
 
 use super::{filters, headers::REQUEST_ID, response_body::ResponseBody};
-use crate::flights::Finish;
+use crate::{flights::Finish, local::Local};
 
 /// Why a request was not forwarded, or its answer not passed on, for the client: one sentence, nothing about how we
 /// are made, where targets are, or what else exists.
@@ -31,6 +31,38 @@ impl Problem {
         Self { status, text, close: true }
     }
 }
+
+/// What the client gets instead of a target's response.
+pub(crate) enum LocalReply {
+    /// The request is not served.
+    Problem(Problem),
+    /// Policies refuse it.
+    Denied(Box<Denied>),
+    /// A rule has the response.
+    Own(Box<Own>),
+    /// None: the caller is no caller any more, and its connection is reset.
+    Reset,
+}
+
+impl From<Problem> for LocalReply {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+/// There is no room for the request, or nowhere to send it.
+pub(crate) fn unavailable(text: &'static str) -> LocalReply {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).into()
+}
+
+/// The request is none that can be served; counted. `close`: nor can what follows it on its connection.
+pub(crate) fn malformed(local: &Local, close: bool, text: &'static str) -> LocalReply {
+    local.counts().refused_requests.add(1);
+    Problem { status: StatusCode::BAD_REQUEST, text, close }.into()
+}
+
+pub(crate) const UNCHANGEABLE: &str = "the path cannot be changed as the service's rule says";
+pub(crate) const NOWHERE: &str = "no target of the service can be reached";
 
 /// gRPC's status code.
 const PERMISSION_DENIED: &str = "7";

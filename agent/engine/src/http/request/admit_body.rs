@@ -1,0 +1,28 @@
+//! The limits of the request's body, as far as its length is known.
+
+use brattice_wire::records::FailureReason;
+use http::Request;
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::Exchange;
+use crate::{
+    http::local_reply::{LocalReply, NO_ROOM, TOO_LARGE},
+    memory,
+    stats::Limit,
+};
+
+/// Refuses a body that is too long. What comes without a length is watched while it is sent.
+pub(super) fn admit_body(exchange: &Exchange, request: &Request<Incoming>) -> Result<(), LocalReply> {
+    let (local, flight) = (exchange.session.local(), &exchange.flight);
+    let (length, most) = (request.body().size_hint().lower(), local.limits().body_bytes);
+    if most > 0 && length > most {
+        local.counts().hit(Limit::BodyBytes);
+        return Err(TOO_LARGE.into());
+    }
+    if length > memory::LARGE && !flight.transfers(&local.shared, local.index) {
+        flight.record.fail(FailureReason::ClientRateLimited);
+        return Err(NO_ROOM.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Whether a target's response may be passed on.
+
+use brattice_wire::records::FailureReason;
+use http::{Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::{Exchange, Plan};
+use crate::{
+    http::{
+        framing,
+        local_reply::{NO_ROOM, Problem},
+        upgrade,
+    },
+    memory::LARGE,
+};
+
+/// The same bound as for requests, so that what a target takes it may also say.
+pub(super) const TOO_MANY_FIELDS: &str = "the target's answer has too many header fields, or bytes of them";
+
+/// Its fields, its length, its protocol.
+pub(super) fn check_response(
+    exchange: &Exchange,
+    plan: &Plan,
+    response: &mut Response<Incoming>,
+) -> Result<(), Problem> {
+    let (local, flight) = (exchange.session.local(), &exchange.flight);
+    let framed = if response.headers().len() > local.limits().headers as usize {
+        Err(TOO_MANY_FIELDS)
+    } else {
+        framing::response(response)
+    };
+    if let Err(why) = framed {
+        flight.record.fail(FailureReason::TargetProtocolError);
+        return Err(Problem::new(StatusCode::BAD_GATEWAY, why));
+    }
+    if response.body().size_hint().lower() > LARGE && !flight.transfers(&local.shared, local.index) {
+        flight.record.fail(FailureReason::ClientRateLimited);
+        return Err(NO_ROOM);
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && plan.offer.as_ref().and_then(|offer| upgrade::chosen(offer, response.headers())).is_none()
+    {
+        return Err(Problem::new(StatusCode::BAD_GATEWAY, "the target changed the protocol without being asked"));
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Policies, then rule: denied, a response of our own, or a target group. `brattice-decide` decides.
+
+use brattice_decide::{Decision, OwnResponse, Passed, Refusal, Refused, Route as Chosen, Rule, Trace};
+use brattice_router::{RequestHead, rewrite::RewriteError};
+
+use super::{Called, Exchange};
+use crate::{
+    auth,
+    http::{
+        head::Head,
+        local_reply::{self, Denied, LocalReply, NOWHERE, Own, UNCHANGEABLE, malformed, unavailable},
+    },
+    records::record::Record,
+    state::Caller,
+    stats::Counts,
+    views::View,
+};
+
+const LONG_LOCATION: &str = "the location of the service's redirect would be too long";
+const NO_LOCATION: &str = "the location of the service's redirect cannot be sent";
+
+/// The target group that the request goes to, if policies let it through and no rule has the response.
+pub(super) fn decide<'d>(
+    exchange: &Exchange,
+    view: &'d View,
+    caller: &Caller<'_>,
+    called: &Called<'d>,
+    head: &'d Head<'_>,
+) -> Result<Chosen<'d>, LocalReply> {
+    let (session, flight) = (&exchange.session, &exchange.flight);
+    let (local, state) = (session.local(), &view.state);
+    let call = auth::call(state, caller, called.service.index, session.port).ok_or(LocalReply::Reset)?;
+    let asked = brattice_decide::Request { call, listener: called.listener, host: called.name, head };
+    let mut recorded = Recorded { record: &flight.record, counts: local.counts() };
+    let memory = (&session.server.authorizer, &session.auth);
+    let mut balance = view.balance.borrow_mut();
+    let decided = brattice_decide::decide(state, memory, &asked, |forward| balance.share(forward), &mut recorded);
+    if !matches!(decided, Decision::Denied(_)) {
+        let origin = session.origin();
+        flight.passed(session.control.latest.note(|facts| {
+            let line = (head.method, &*head.path, head.query.unwrap_or_default());
+            facts.set(origin, called.service.number, line, head.headers);
+        }));
+    }
+    match decided {
+        Decision::Denied(refusal) => {
+            let grpc = local_reply::is_grpc(head.headers);
+            Err(LocalReply::Denied(Box::new(Denied { refusal, grpc })))
+        }
+        Decision::Refused(Refused::NoTarget) => Err(unavailable(NOWHERE)),
+        Decision::Refused(Refused::Rewrite(RewriteError::LongLocation)) => Err(malformed(local, false, LONG_LOCATION)),
+        Decision::Refused(Refused::Rewrite(_)) => Err(malformed(local, false, UNCHANGEABLE)),
+        Decision::Refused(Refused::Location) => Err(malformed(local, false, NO_LOCATION)),
+        Decision::Respond(response) => Err(LocalReply::Own(Box::new(own(response)))),
+        Decision::Forward(chosen) => Ok(chosen),
+    }
+}
+
+fn own(response: OwnResponse<'_>) -> Own {
+    Own {
+        status: response.status,
+        content_type: response.content_type.cloned(),
+        location: response.location,
+        body: response.body,
+        filters: response.filters.cloned(),
+    }
+}
+
+/// The request's record and the counts are told of the steps of the decision.
+struct Recorded<'r> {
+    record: &'r Record,
+    counts: &'r Counts,
+}
+
+impl Trace for Recorded<'_> {
+    fn denied(&mut self, refusal: &Refusal) {
+        self.counts.denied[refusal.level as usize].add(1);
+        self.record.denied(refusal);
+    }
+
+    fn passed(&mut self, passed: &Passed) {
+        self.record.passed(passed);
+    }
+
+    fn rule<R: RequestHead + ?Sized>(&mut self, _: &R, _: Option<usize>, rule: &Rule) {
+        self.record.rule(&rule.id);
+    }
+
+    fn group(&mut self, group: u32) {
+        self.record.meet(|met| met.group = Some(group));
+    }
+}

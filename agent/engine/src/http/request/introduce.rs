@@ -1,0 +1,27 @@
+//! Who calls, and the request's id, in the fields that tell the target.
+
+use http::Request;
+use hyper::body::Incoming;
+
+use super::{Called, Exchange};
+use crate::{
+    http::canonical::{self, Shown},
+    state::Caller,
+};
+
+/// Writes who calls into the request; from now on its service says how long it may be silent.
+pub(super) fn introduce(
+    exchange: &Exchange,
+    caller: &Caller<'_>,
+    called: &Called<'_>,
+    request: &mut Request<Incoming>,
+) {
+    let (session, flight) = (&exchange.session, &exchange.flight);
+    let shown = session.shown.get_or_init(|| Shown::new(caller.address, session.port));
+    // guard: who-called
+    canonical::introduce(request.headers_mut(), shown, called.listener.forwarded_headers, &exchange.id);
+    flight.record.meet(|met| met.service = Some(called.service.number));
+    let silence = session.local().clock.ticks(called.service.idle_timeout_ms);
+    session.control.idle_ticks.set(silence);
+    flight.may_be_silent(silence);
+}

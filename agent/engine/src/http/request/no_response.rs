@@ -1,0 +1,85 @@
+//! What the client is told where no target has responded.
+
+use std::io;
+
+use brattice_wire::records::FailureReason;
+use http::StatusCode;
+
+use super::{Exchange, check_response::TOO_MANY_FIELDS};
+use crate::{
+    flights::{Expired, Fault},
+    http::{
+        control::Refused,
+        failure::target_failure,
+        local_reply::{NO_ROOM, Problem, TOO_LARGE},
+        request_body::limit_of,
+    },
+    upstream::{attempt::Failure, connector::ConnectError},
+};
+
+/// The last attempt failed. Where the request's body broke that is the reason, whatever the target made of it.
+pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
+    let flight = &exchange.flight;
+    if let Some(fault) = flight.fault.get() {
+        return body_broke(exchange, fault);
+    }
+    match failure {
+        Failure::Connect(error) => match &*error {
+            ConnectError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Problem::new(StatusCode::GATEWAY_TIMEOUT, "the target could not be reached in time")
+            }
+            ConnectError::Io(_) => Problem::new(StatusCode::BAD_GATEWAY, "the target could not be reached"),
+            ConnectError::Closed => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the target has just been taken away")
+            }
+        },
+        Failure::Target(error) => {
+            flight.record.fail(target_failure(&error));
+            tracing::debug!(%error, "a target did not answer");
+            let text =
+                if error.is_parse_too_large() { TOO_MANY_FIELDS } else { "the target did not answer as HTTP says" };
+            Problem::new(StatusCode::BAD_GATEWAY, text)
+        }
+        Failure::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the target has no room for a request"),
+        Failure::TooLong => Problem::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the header section is longer than the target takes",
+        ),
+    }
+}
+
+fn body_broke(exchange: &Exchange, fault: Fault) -> Problem {
+    let (session, flight) = (&exchange.session, &exchange.flight);
+    let counts = session.local().counts();
+    if let Some(limit) = limit_of(fault) {
+        counts.hit(limit);
+    }
+    match (fault, session.control.refused(Refused::Body)) {
+        (Fault::TooLarge, _) => TOO_LARGE,
+        (Fault::NoRoom, _) => {
+            flight.record.fail(FailureReason::ClientRateLimited);
+            NO_ROOM
+        }
+        (Fault::Client, Some(refusal)) => {
+            match refusal.limit() {
+                Some(limit) => counts.hit(limit),
+                None => counts.refused_requests.add(1),
+            }
+            Problem::closing(refusal.status(), refusal.text())
+        }
+        (Fault::Client, None) => {
+            flight.record.fail(FailureReason::ClientConnectionClosed);
+            Problem::closing(StatusCode::BAD_REQUEST, "the request ended before its body was complete")
+        }
+    }
+}
+
+/// Something took too long.
+pub(super) fn expired(expired: Expired) -> Problem {
+    match expired {
+        Expired::Answer => Problem::new(StatusCode::GATEWAY_TIMEOUT, "the target did not answer in time"),
+        Expired::ClientBody | Expired::TargetBody => {
+            Problem::closing(StatusCode::REQUEST_TIMEOUT, "the request body stopped for too long")
+        }
+    }
+}

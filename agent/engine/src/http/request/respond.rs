@@ -1,0 +1,111 @@
+//! The response for the client: a target's, or one of our own.
+
+use std::{future::poll_fn, task::Poll};
+
+use http::{
+    HeaderValue, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, SET_COOKIE, UPGRADE},
+};
+
+use super::{Closed, Exchange, Forwarded, no_response::expired};
+use crate::{
+    flights::{Finish, Waits},
+    http::{
+        filters, framing, headers,
+        local_reply::{self, LocalReply, Problem},
+        response_body::ResponseBody,
+        upgrade::{self, Upgrade},
+    },
+    upstream::lease::Lease,
+};
+
+/// Makes the response. What the request holds goes with its body.
+pub(super) fn respond(
+    exchange: &Exchange,
+    outcome: Result<Forwarded, LocalReply>,
+    finish: Finish,
+) -> Result<Response<ResponseBody>, Closed> {
+    let (session, head, id) = (&exchange.session, exchange.head, exchange.id.clone());
+    let mut response = match outcome {
+        Ok(forwarded) => of_target(exchange, forwarded, finish),
+        Err(LocalReply::Problem(problem)) => local_reply::problem(problem, id, session.http2.get(), head, finish),
+        Err(LocalReply::Denied(denied)) => local_reply::denied(*denied, id, head, finish),
+        Err(LocalReply::Own(own)) => local_reply::own(*own, id, head, finish),
+        Err(LocalReply::Reset) => {
+            session.control.reset();
+            return Err(Closed);
+        }
+    };
+    session.control.interim.end();
+    if exchange.version == Version::HTTP_10 {
+        framing::to_http10(&mut response);
+    }
+    Ok(response)
+}
+
+/// Waits until the informational responses of an HTTP/1 target are written: they go before the final one, whoever gives
+/// that. The connection wakes this task when it has written them.
+pub(super) async fn wait_for_interim(exchange: &Exchange) -> Result<(), Problem> {
+    let control = &exchange.session.control;
+    if exchange.session.http2.get() {
+        return Ok(());
+    }
+    let written = poll_fn(|cx| match exchange.flight.poll_expired(cx) {
+        None if control.interim.some() => Poll::Pending,
+        None => Poll::Ready(Ok(())),
+        Some(_) if !control.interim.some() => Poll::Ready(Ok(())),
+        Some(expired) => Poll::Ready(Err(expired)),
+    });
+    written.await.map_err(|why| {
+        // One of them may be written in part.
+        control.reset();
+        expired(why)
+    })
+}
+
+fn of_target(exchange: &Exchange, forwarded: Forwarded, finish: Finish) -> Response<ResponseBody> {
+    let Forwarded { plan, mut response, lease } = forwarded;
+    let protocol = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
+        .then(|| plan.offer.as_ref().and_then(|offer| upgrade::chosen(offer, response.headers())))
+        .flatten();
+    let headers = response.headers_mut();
+    headers::clean_response(headers);
+    if let Some(filters) = &plan.filters {
+        filters::apply(&filters.response, headers);
+    }
+    if let Some(cookie) = &plan.cookie {
+        headers.append(SET_COOKIE, cookie.clone());
+    }
+    headers.insert(headers::REQUEST_ID, exchange.id.clone());
+    *response.version_mut() = if exchange.session.http2.get() { Version::HTTP_2 } else { Version::HTTP_11 };
+    let Some(protocol) = protocol else {
+        return response.map(|body| ResponseBody::forwarded(body, lease, finish));
+    };
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+    switch(exchange, lease, finish);
+    response.map(|_| ResponseBody::Switched)
+}
+
+/// Client and target have agreed on another protocol: from now on it counts as a connection, not as a request.
+fn switch(exchange: &Exchange, lease: Lease, mut finish: Finish) {
+    let session = &exchange.session;
+    let local = session.local();
+    let key = lease.key();
+    if session.server.upstream.allows(key) {
+        session.parties.set(1, key.alias, key.generation);
+    } else {
+        // The target's alias was taken away just now.
+        session.control.reset();
+    }
+    finish.flight.touch(Waits::Nobody, &local.clock);
+    session.server.book.lasting(&finish.flight.record);
+    finish.complete = true;
+    if !finish.flight.transfers(&local.shared, local.index) {
+        session.control.reset();
+    }
+    finish.flight.taken.borrow_mut().take();
+    *session.switched.borrow_mut() = lease.switch().map(|target| Box::new(Upgrade { target, finish }));
+}

@@ -1,0 +1,57 @@
+//! Sends the request, within the time that it has.
+
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use brattice_wire::records::FailureReason;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::{
+    Exchange, Plan,
+    no_response::{expired, failed},
+};
+use crate::{
+    http::{local_reply::Problem, request_body::RequestBody},
+    upstream::{
+        attempt::{Failure, attempt},
+        lease::Lease,
+    },
+};
+
+/// The head of the target's response, by however many attempts ([`crate::upstream::attempt`]).
+pub(super) async fn send(
+    exchange: &Exchange,
+    plan: &Plan,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), Problem> {
+    let (session, flight) = (&exchange.session, &exchange.flight);
+    let mut attempts = pin!(attempt(&session.server.upstream, &plan.route, request));
+    let sent = poll_fn(|cx| {
+        if let Some(expired) = flight.poll_expired(cx) {
+            return Poll::Ready(Err(expired));
+        }
+        if !session.http2.get() {
+            session.control.interim.park(cx);
+        }
+        attempts.as_mut().poll(cx).map(Ok)
+    })
+    .await;
+    match sent {
+        Ok(Ok(answered)) => {
+            flight.record.target_answers();
+            Ok(answered)
+        }
+        Ok(Err(failure)) => {
+            match failure {
+                Failure::Connect(_) | Failure::Busy => {
+                    flight.record.unreached();
+                    flight.record.fail(FailureReason::TargetConnectionError);
+                }
+                Failure::TooLong => flight.record.unreached(),
+                Failure::Target(_) => {}
+            }
+            Err(failed(exchange, failure))
+        }
+        Err(why) => Err(expired(why)),
+    }
+}

@@ -1,0 +1,55 @@
+//! What is wrong with the request itself: what the guard found in HTTP/1, and the bounds of an HTTP/2 header section.
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+
+use super::Exchange;
+use crate::{
+    http::{control::Refused, headers, local_reply::Problem, session::Session},
+    stats::Limit,
+};
+
+/// A connection is not reset for requests that were taken back if this share of all on it was answered: one of so many.
+const ANSWERED_SHARE: u64 = 2;
+
+/// Refuses a request that is malformed or too long. A connection whose caller takes too many requests back is reset.
+pub(super) fn verify(exchange: &Exchange, request: &Request<Incoming>) -> Result<(), Problem> {
+    let session = &exchange.session;
+    let counts = session.local().counts();
+    if let Some(refusal) = session.control.refused(Refused::Request(exchange.number)) {
+        match refusal.limit() {
+            Some(limit) => counts.hit(limit),
+            None => counts.refused_requests.add(1),
+        }
+        return Err(Problem::closing(refusal.status(), refusal.text()));
+    }
+    if !session.http2.get() {
+        return Ok(());
+    }
+    let limits = session.local().limits();
+    let (limit, text) = if request.headers().len() > limits.headers as usize {
+        (Limit::Headers, "there are too many header fields")
+    } else if headers::size(request.headers(), request.uri()) > limits.header_bytes as usize {
+        (Limit::HeaderBytes, "the header section is too long")
+    } else {
+        if takes_back_too_much(session) {
+            counts.refused_requests.add(1);
+            counts.hit(Limit::Http2CancelledPerWorkload);
+            session.control.reset();
+        }
+        return Ok(());
+    };
+    counts.hit(limit);
+    Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text))
+}
+
+/// Whether most requests of the connection were taken back, and its workload takes back more than it may.
+fn takes_back_too_much(session: &Session) -> bool {
+    let (cancelled, all) = (session.control.cancelled.get(), session.control.requests.get());
+    if cancelled <= all / ANSWERED_SHARE {
+        return false;
+    }
+    let view = session.view();
+    let lately = view.state.caller(session.caller).map_or(0, |caller| caller.usage.cancelled_lately());
+    lately > session.local().limits().http2_cancelled_per_workload
+}

@@ -1,0 +1,164 @@
+//! A request at the endpoints of its target group: one attempt after the other, until one brings a response or no further
+//! one may be made.
+
+mod http1;
+mod http2;
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+use super::{
+    Upstream,
+    connector::ConnectError,
+    endpoint::{Candidates, Endpoint},
+    lease::Lease,
+    pool::Key,
+    retry::{Attempts, Outcome, Retry, Sent, retry},
+    retry_buffer::RetryBuffer,
+};
+use crate::{
+    aliases::CallerId,
+    http::{control::Interim, request_body::RequestBody},
+};
+
+/// Where a request goes.
+pub(crate) struct Route {
+    /// [`crate::state::Service::number`]: services share no connections.
+    pub(crate) service: u32,
+    /// Whose request it is.
+    pub(crate) caller: CallerId,
+    /// In the order in which they are tried.
+    pub(crate) candidates: Candidates,
+    /// They speak HTTP/2.
+    pub(crate) http2: bool,
+    pub(crate) connect_timeout_ms: u32,
+    /// How long a connection may idle afterwards, ms.
+    pub(crate) idle_ms: u32,
+    /// The target may change the protocol.
+    pub(crate) may_switch: bool,
+    /// Where informational responses of an HTTP/1 target go.
+    pub(crate) informational: Option<Informational>,
+}
+
+/// What takes a target's informational responses.
+pub(crate) struct Informational {
+    pub(crate) interim: Arc<Interim>,
+    /// The client can have those other than 100, too, until this request is answered.
+    pub(crate) forward: Option<u64>,
+}
+
+impl Route {
+    /// Under which its connections to an endpoint are kept.
+    fn key(&self, endpoint: &Endpoint) -> Key {
+        Key {
+            service: self.service,
+            alias: endpoint.target.alias,
+            port: endpoint.target.port,
+            generation: endpoint.target.generation,
+            http2: self.http2,
+            idle_ms: self.idle_ms,
+        }
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms.into())
+    }
+
+    /// Has informational responses noticed; last of all, so that what is kept of a request for another attempt is without.
+    fn notice(&self, request: &mut Request<RequestBody>) {
+        let Some(Informational { interim, forward }) = &self.informational else { return };
+        let (interim, forward) = (Arc::clone(interim), *forward);
+        hyper::ext::on_informational(request, move |response| {
+            interim.received(response.status(), response.headers(), forward);
+        });
+    }
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No connection.
+    Connect(Rc<ConnectError>),
+    /// The connection, or the response, is broken.
+    Target(hyper::Error),
+    /// No HTTP/2 connection had room.
+    Busy,
+    /// The header section is longer than the target takes.
+    TooLong,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    /// The head of the final response came.
+    Answered(Response<Incoming>, Lease),
+    /// There will be no response.
+    Unanswered {
+        outcome: Outcome,
+        failure: Failure,
+        /// The request, if it came back whole.
+        request: Option<Request<RequestBody>>,
+        /// Requests that the endpoint took on the connection, where it said so.
+        took: Option<u32>,
+    },
+}
+
+impl Attempt {
+    /// Nothing was sent.
+    fn unsent(outcome: Outcome, failure: Failure, request: Request<RequestBody>) -> Self {
+        Self::Unanswered { outcome, failure, request: Some(request), took: None }
+    }
+}
+
+/// Sends a request, whose fields are those for the target, and waits for the head of the response.
+///
+/// # Errors
+/// What the last attempt failed with.
+pub(crate) async fn attempt(
+    upstream: &Rc<Upstream>,
+    route: &Route,
+    mut request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), Failure> {
+    let flight = request.body().flight();
+    let (idempotent, body) = (is_idempotent(request.method()), !request.body().is_empty());
+    let mut retry_buffer = RetryBuffer::new(&upstream.retry_buffers, &mut request, route.http2);
+    let mut attempts = Attempts::default();
+    let mut candidates = route.candidates.clone();
+    let mut endpoint = candidates.next().ok_or(Failure::Busy)?;
+    loop {
+        let sent = Sent { idempotent, body, broken: false };
+        let made = match route.http2 {
+            true => http2::attempt(upstream, route, &endpoint, request, &attempts, &mut retry_buffer).await,
+            false => http1::attempt(upstream, route, &endpoint, request, &sent, &attempts, &mut retry_buffer).await,
+        };
+        let (outcome, failure, returned, took) = match made {
+            Attempt::Answered(response, lease) => {
+                retry_buffer.forget();
+                return Ok((response, lease));
+            }
+            Attempt::Unanswered { outcome, failure, request, took } => (outcome, failure, request, took),
+        };
+        attempts.ended(took);
+        match retry(outcome, &Sent { broken: flight.fault.get().is_some(), ..sent }, &attempts) {
+            Retry::No => return Err(failure),
+            Retry::SameEndpoint => {}
+            Retry::NextEndpoint => {
+                let Some(next) = candidates.next() else { return Err(failure) };
+                tracing::debug!(target = %endpoint.real_address(), "a target cannot be reached; the next one is tried");
+                endpoint = next;
+                attempts.elsewhere();
+                flight.record.goes_to(endpoint.real_address(), endpoint.target.alias);
+            }
+        }
+        request = match returned {
+            Some(request) => request,
+            None => retry_buffer.request(&flight, &upstream.local).await.ok_or(failure)?,
+        };
+    }
+}
+
+/// Methods that a target may see twice (RFC 9110, 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}

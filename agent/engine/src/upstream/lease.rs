@@ -1,0 +1,54 @@
+//! A connection to an endpoint while a request uses it.
+
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use super::{Upstream, endpoint::InFlight, http1::Http1, http2::Stream, pool::Key};
+use crate::{http::target_io::Socket, stats::Limit};
+
+/// Held until the response is complete.
+pub(crate) struct Lease {
+    pub(super) key: Key,
+    pub(super) connection: Leased,
+    pub(super) _request: InFlight,
+}
+
+pub(super) enum Leased {
+    /// To be kept afterwards, unless its socket comes out because the protocol was changed.
+    Http1(Rc<Upstream>, Http1, Option<oneshot::Receiver<Socket>>),
+    /// A stream of a shared one, given back when dropped.
+    Http2(#[allow(dead_code, reason = "counts the stream until it is dropped")] Stream),
+}
+
+impl Lease {
+    /// Whose connection it is.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The response is complete.
+    pub(crate) fn give_back(self) {
+        if let Leased::Http1(upstream, connection, _) = self.connection
+            && upstream.allows(&self.key)
+        {
+            let local = &upstream.local;
+            // Nobody waits for its socket any more.
+            connection.handover.take();
+            if local.crowded.get() {
+                // Whoever needs it next makes it anew.
+                local.counts().hit(Limit::Descriptors);
+            } else if upstream.http1.give(self.key, connection, &local.clock, local.limits().idle_per_target).is_err() {
+                local.counts().hit(Limit::IdlePerTarget);
+            }
+        }
+    }
+
+    /// The socket, which comes as soon as hyper has done with it; for a request that could change the protocol.
+    pub(crate) fn switch(self) -> Option<oneshot::Receiver<Socket>> {
+        match self.connection {
+            Leased::Http1(.., socket) => socket,
+            Leased::Http2(_) => None,
+        }
+    }
+}
