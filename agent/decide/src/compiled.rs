@@ -248,6 +248,11 @@ impl Compiled {
         &self.vpcs
     }
 
+    /// A service by its place in the snapshot.
+    pub fn service_by_index(&self, index: ServiceIndex) -> Option<&Service> {
+        self.services.get(index.position())
+    }
+
     /// The service that a workload of this VPC means by VIP, port and host, its listener, and the name that it used.
     ///
     /// `host` may be in any case, and has no port. A service that the VPC may not see is the same as none.

@@ -1,8 +1,10 @@
 //! What a rule changes in requests and answers.
 
+use std::borrow::Cow;
+
 use brattice_router::{
     fields::{self, Message},
-    rewrite::Rewriter,
+    rewrite::{RewriteError, Rewriter},
 };
 use brattice_wire::snapshot::{self, HeaderEdits, PathMatch};
 use http::{HeaderName, HeaderValue, uri::Authority};
@@ -84,6 +86,14 @@ impl Filters {
             host,
             path: path.map_err(|error| CompileError::Regex { place: place.into(), error: error.into() })?,
         })
+    }
+
+    /// The path for the target; borrowed where it stays as it is.
+    ///
+    /// # Errors
+    /// When the rewrite makes no acceptable path of it.
+    pub fn rewrite<'p>(&'p self, path: &'p str) -> Result<Cow<'p, str>, RewriteError> {
+        self.path.as_ref().map_or(Ok(Cow::Borrowed(path)), |rewriter| rewriter.apply(path))
     }
 }
 

@@ -21,6 +21,14 @@ impl Guard {
         matches!(self, Self::Open)
     }
 
+    /// The policy, in whatever mode.
+    pub fn policy(&self) -> Option<&iam::Policy> {
+        match self {
+            Self::Open | Self::Missing => None,
+            Self::Policy(policy) => Some(policy.policy()),
+        }
+    }
+
     /// Whether it could refuse a request: a policy in audit mode does not.
     pub(crate) fn refuses(&self) -> bool {
         match self {

@@ -1,4 +1,5 @@
-//! What becomes of a request: the engine's decision, whose policies `brattice explain` asks, too. Pure: no I/O and no clock.
+//! What becomes of a request. The engine, `brattice explain` and `brattice policy test` call the same functions and differ in
+//! what they trace. Pure: no I/O and no clock.
 //!
 //! ```text
 //! wire::Snapshot ──compile──► Compiled
@@ -46,7 +47,7 @@ pub use identity::{Identity, Principal, Tags, session_arn};
 pub use index::ServiceIndex;
 pub use policies::{Policies, Unreadable, read as read_policy};
 pub use request::Request;
-pub use route::{Decision, OwnResponse, Refused, Route, route};
+pub use route::{Decision, OwnResponse, Refused, Route, route, route_connection};
 pub use rules::{Action, Fixed, Forward, Redirect, Rule, Shares, Stickiness};
 pub use trace::{Asked, Trace, Untraced};
 pub use verdict::{Passed, Refusal};

@@ -199,15 +199,24 @@ impl Policies {
         common.extend(short.iter().filter(|network| long.binary_search(network).is_ok()));
     }
 
+    /// The policies that decide about a call: of the caller's role, the service networks in common, the service.
+    pub fn deciding<'p>(&'p self, call: &Call<'p>) -> Vec<&'p iam::Policy> {
+        let mut common = Vec::new();
+        self.common(call, &mut common);
+        self.guards(call, &common).filter_map(Guard::policy).collect()
+    }
+
     /// Whether the decision is the same for all requests of a connection, see [`iam::Compiled::per_connection`].
     pub(crate) fn per_connection(&self, call: &Call<'_>, common: &[u32]) -> bool {
+        self.guards(call, common).all(Guard::per_connection)
+    }
+
+    /// What stands between a call and its service, at all levels.
+    fn guards<'p>(&'p self, call: &Call<'p>, common: &[u32]) -> impl Iterator<Item = &'p Guard> {
         let role = call.identity.principal.as_ref().map(|principal| &principal.guard);
         let networks = common.iter().filter_map(|number| self.networks.get(*number as usize));
-        networks
-            .map(|network| &network.guard)
-            .chain(role)
-            .chain(self.guarded(call.service).map(|service| &service.guard))
-            .all(Guard::per_connection)
+        let networks = networks.map(|network| &network.guard);
+        role.into_iter().chain(networks).chain(self.guarded(call.service).map(|service| &service.guard))
     }
 
     /// Whether a connection may pass unread: where a policy could refuse a request, it could not be asked. None: it may.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use crate::{
-    compiled::{Compiled, Group},
+    compiled::{Compiled, Group, Listener},
     filters::Filters,
     head::{Head, Routed},
     request::Request,
@@ -80,8 +80,8 @@ impl Route<'_> {
     /// # Errors
     /// When the rule's rewrite makes no path of it.
     pub fn path<'p>(&'p self, path: &'p str) -> Result<Cow<'p, str>, Refused> {
-        match self.filters.and_then(|filters| filters.path.as_ref()) {
-            Some(rewriter) => Ok(rewriter.apply(path)?),
+        match self.filters {
+            Some(filters) => Ok(filters.rewrite(path)?),
             None => Ok(Cow::Borrowed(path)),
         }
     }
@@ -130,6 +130,20 @@ pub fn route<'a, H: Head + ?Sized>(
             }
         }
     }
+}
+
+/// The target group of a connection that is handled as TCP, with its index: one of the default action's, as `share` says. None:
+/// the default action is no forward, or the group has no target that can be reached.
+pub fn route_connection<'a>(
+    compiled: &'a Compiled,
+    listener: &Listener,
+    share: impl FnOnce(&Forward) -> Option<usize>,
+) -> Option<(u32, &'a Group)> {
+    // The other actions are HTTP, which is not read here.
+    let Action::Forward(forward) = listener.default_action() else { return None };
+    let number = *forward.groups.get(share(forward)?)?;
+    let group = compiled.group(number).filter(|group| !group.targets.is_empty())?;
+    Some((number, group))
 }
 
 fn location<H: Head + ?Sized>(redirect: &Redirect, request: &Request<'_, H>) -> Result<HeaderValue, Refused> {

@@ -8,11 +8,12 @@ use crate::scope::{self, Scope};
 use crate::world::World;
 
 /// Why the relay refuses a connection; none: it is relayed.
-pub(crate) fn refused(world: &World<'_>, caller: &Caller<'_>, service: &snapshot::Service) -> Option<String> {
-    let scope = match Scope::new(world, service) {
-        Ok(scope) => scope,
-        Err(error) => return Some(error.to_string()),
-    };
+pub(crate) fn refused(
+    world: &World<'_>,
+    scope: &Scope,
+    caller: &Caller<'_>,
+    service: &snapshot::Service,
+) -> Option<String> {
     let identity = scope::identity(world.model, caller);
     let name = |index: u32| {
         let network = usize::try_from(index).ok().and_then(|index| world.snapshot.networks.get(index));

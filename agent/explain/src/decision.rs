@@ -1,6 +1,6 @@
 //! What the policies decide, level by level.
 
-use brattice_decide::{Asked as PoliciesAsked, Authorizer, Connection, Trace, Untraced};
+use brattice_decide::{Asked as PoliciesAsked, Authorizer, Connection, Untraced};
 use brattice_iam::{
     Cause, Chain, Change, Compiled, Denial, Explanation, Failed, Guard, Key, Level, LevelReport, Request, State,
 };
@@ -35,66 +35,45 @@ pub(crate) fn common<'w>(
     both.filter_map(|index| world.snapshot.networks.get(usize::try_from(*index).ok()?)).collect()
 }
 
-/// Tells of the policies when they are asked.
-struct Told<'t, 'w> {
-    world: &'t World<'w>,
-    caller: &'t Caller<'w>,
-    service: &'t str,
-    decided: Option<Decided>,
-}
-
-impl Trace for Told<'_, '_> {
-    const POLICIES: bool = true;
-
-    fn policies(&mut self, asked: &PoliciesAsked<'_>) {
+impl Decided {
+    /// What the policies decided when they were asked.
+    pub(crate) fn new(world: &World<'_>, caller: &Caller<'_>, service: &str, asked: &PoliciesAsked<'_>) -> Self {
         let explanation = asked.chain.explain(asked.request);
         // What is shown is what is enforced.
         debug_assert_eq!(explanation.decision, *asked.decision);
         let name = |index: &u32| {
-            let network = usize::try_from(*index).ok().and_then(|index| self.world.snapshot.networks.get(index));
+            let network = usize::try_from(*index).ok().and_then(|index| world.snapshot.networks.get(index));
             network.map_or("", |network| network.name.as_str())
         };
         let names: Vec<&str> = asked.networks.iter().map(name).collect();
-        let teller = Teller { chain: asked.chain, networks: &names, caller: self.caller, service: self.service };
-        self.decided = Some(Decided {
+        let teller = Teller { chain: asked.chain, networks: &names, caller, service };
+        Self {
             view: teller.view(&explanation, asked.request),
             summary: teller.summary(&explanation),
-            remedy: explanation.remedy.iter().map(|change| teller.remedy(self.world.model, change)).collect(),
+            remedy: explanation.remedy.iter().map(|change| teller.remedy(world.model, change)).collect(),
             asks: asks(asked.chain),
-        });
+        }
     }
-}
 
-/// Decides about a call as the engine does, and says why.
-pub(crate) fn decide(
-    world: &World<'_>,
-    caller: &Caller<'_>,
-    service: &snapshot::Service,
-    asked: &Asked,
-) -> Result<Decided, String> {
-    let scope = Scope::new(world, service).map_err(|error| error.to_string())?;
-    let mut told = Told { world, caller, service: &service.name, decided: None };
-    let own = scope::identity(world.model, caller);
-    let (authorizer, call) = (Authorizer::default(), scope.call(world, caller, &own, asked.port));
-    // The trace keeps what comes of it.
-    let _ = authorizer.authorize(&scope.compiled, &Connection::default(), &call, Some(asked), &mut told);
-    let mut decided = told.decided.ok_or("its VPC or the service is not in the snapshot")?;
-    if !decided.view.allowed && caller.role.is_none() {
+    /// Puts first which roles would let a workload pass that has none: then no policy needs to be touched.
+    pub(crate) fn suggest_roles(&mut self, world: &World<'_>, scope: &Scope, caller: &Caller<'_>, asked: &Asked) {
+        if self.view.allowed || caller.role.is_some() {
+            return;
+        }
+        let authorizer = Authorizer::default();
         let roles = roles::that_may(world, caller, |caller| {
             let own = scope::identity(world.model, caller);
             let call = scope.call(world, caller, &own, asked.port);
             let connection = Connection::default();
             authorizer.authorize(&scope.compiled, &connection, &call, Some(asked), &mut Untraced).is_ok()
         });
-        // The least change comes first: no policy is touched where the workload can be somebody who may.
         if !roles.is_empty()
-            && let Some(first) = decided.remedy.first_mut()
+            && let Some(first) = self.remedy.first_mut()
         {
             *first = format!("or, for this workload alone and without a role: {first}");
         }
-        decided.remedy.splice(0..0, roles);
+        self.remedy.splice(0..0, roles);
     }
-    Ok(decided)
 }
 
 /// Header fields that the policies ask about.

@@ -1,30 +1,22 @@
 //! The whole way of a request, and what stands in it first.
 
+use brattice_decide::{Authorizer, Connection, Decision, Request};
 use brattice_model::{PolicyResource, Service, Vpc};
-use brattice_wire::api::{Mode, Scope, Subject, SwitchView};
-use brattice_wire::explain::{CalledView, DecisionView, Explanation, Outcome, Question, Reason};
-use brattice_wire::snapshot;
+use brattice_wire::api::{self, Mode, SwitchView};
+use brattice_wire::explain::{CalledView, DecisionView, Explanation, Outcome, Reason};
+use brattice_wire::snapshot::{self, Listener};
 
 use crate::caller::Caller;
-use crate::decision::{Decided, common, decide, inactive};
-use crate::find::{self, Error, Found};
+use crate::case::Case;
+use crate::decision::{Decided, common, inactive};
+use crate::find::Found;
 use crate::networks::{auth_word, networks, nothing_common, place};
-use crate::past;
 use crate::request::Asked;
-use crate::route::{Problem, relayed, route as routed};
+use crate::rules::{Problem, Routed, Turn, relayed, routed};
+use crate::scope::{self, Scope};
+use crate::trace::Noted;
 use crate::world::{Attached, AttachedState, EngineState, Facts, World};
 use crate::{bypass, notes};
-
-/// What is asked about, found.
-pub(crate) struct Case<'w> {
-    pub(crate) found: Found<'w>,
-    /// The caller that is remembered is not there any more: why.
-    pub(crate) gone: Option<String>,
-    pub(crate) service: &'w Service,
-    pub(crate) asked: Asked,
-    /// A connection that was relayed: nothing of it was read.
-    pub(crate) unread: bool,
-}
 
 /// Something in the way.
 struct Stop {
@@ -34,51 +26,12 @@ struct Stop {
     remedy: Vec<String>,
 }
 
-/// What becomes of a request and why.
-///
-/// # Errors
-/// When nobody, or more than one, is meant by a name.
-pub fn explain(world: &World<'_>, subject: &Subject) -> Result<Explanation, Error> {
-    match subject {
-        Subject::MadeUp(question) => Ok(judge(world, made_up(world, question)?, true)),
-        Subject::Past(past) => past::explain(world, past),
-    }
-}
-
-/// Which rule a request meets; its policies are left out.
-///
-/// # Errors
-/// As [`explain`].
-pub fn route(world: &World<'_>, question: &Question) -> Result<Explanation, Error> {
-    Ok(judge(world, made_up(world, question)?, false))
-}
-
-fn made_up<'w>(world: &World<'w>, question: &Question) -> Result<Case<'w>, Error> {
-    let found = find::caller(world, &question.from)?;
-    let service = find::service(world.model, &question.service)?;
-    let mut asked = Asked::of(question);
-    if question.port.is_none() {
-        asked.port = match &service.listeners[..] {
-            [only] => only.port,
-            _ => 80,
-        };
-    }
-    if asked.host.is_empty() {
-        asked.host = service.domains.first().unwrap_or(&service.generated_name).clone();
-    }
-    Ok(Case { found, gone: None, service, asked, unread: false })
-}
-
 pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Explanation {
     let mut judge = Judge { world, stops: Vec::new(), notes: Vec::new() };
     let service = world.snapshot.services.iter().find(|service| service.name == case.service.name);
     let caller = Caller::new(world, &case.found);
-    if let Some(caller) = &caller {
-        case.asked.vpc = caller.vpc;
-        case.asked.source = caller.address.map(|address| (caller.from.id.clone(), address));
-    }
     let listener = service.and_then(|service| service.listeners.iter().find(|own| own.port == case.asked.port));
-    if let (Some((_, address)), Some(listener)) = (case.asked.source.clone(), listener) {
+    if let (Some(address), Some(listener)) = (caller.as_ref().and_then(|caller| caller.address), listener) {
         case.asked.introduce(address, listener.forwarded_headers);
     }
     let networks = networks(world.model, &case.found.vpc_name, case.service);
@@ -97,9 +50,15 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
             let reason = if failed { Reason::AssociationFailed } else { Reason::NoAssociation };
             judge.stop(reason, Outcome::Unreachable, summary, vec![remedy]);
         }
+        let scope = Scope::new(world, service);
         if let Some(switch) = bypassed {
-            let relay = listener.map(|listener| relayed(world.snapshot, listener, &case.asked));
-            let refused = if met { bypass::refused(world, caller, service) } else { None };
+            let (refused, relay) = match &scope {
+                Ok(scope) => (
+                    Some(scope).filter(|_| met).and_then(|scope| bypass::refused(world, scope, caller, service)),
+                    listener.and_then(|listener| relayed(world.snapshot, scope, listener, &case.asked)),
+                ),
+                Err(error) => (Some(error.to_string()).filter(|_| met), None),
+            };
             judge.relay(switch, refused, relay.as_ref().and_then(|relay| relay.problem.as_ref()));
             route = relay;
         } else if case.unread {
@@ -107,18 +66,15 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
             let remedy = "ask about a made-up request: brattice explain --from … --to …";
             judge.stop(Reason::Unremembered, Outcome::Unknown, text, vec![remedy.to_owned()]);
         } else {
-            let sound = judge.request(&case, service);
-            // Who called is not known any more: what others may is not the question.
-            if policies && met && sound && case.gone.is_none() && listener.is_some() {
-                decision = judge.policies(decide(world, caller, service, &case.asked), &case.asked);
-            }
-            if let Some(listener) = listener.filter(|_| sound) {
-                let found = routed(world.snapshot, listener, &case.asked);
-                if judge.hidden(&case.asked, &found.asks, "a rule") {
-                    judge.problem(found.problem.as_ref());
-                    judge.notes.extend(found.notes.iter().cloned());
-                    route = Some(found);
+            match &scope {
+                Ok(scope) if judge.request(&case, scope, service) => {
+                    // Who called is not known any more: what others may is not the question.
+                    let policies = policies && met && case.gone.is_none();
+                    (decision, route) = listener
+                        .map_or((None, None), |listener| judge.decide(&case, scope, caller, listener, policies));
                 }
+                Ok(_) => {}
+                Err(error) => judge.undecided(&error.to_string()),
             }
         }
         judge.inactive(case.service, &shared.iter().map(|network| network.name.as_str()).collect::<Vec<_>>());
@@ -244,9 +200,9 @@ impl<'w> Judge<'_, 'w> {
             .and_then(|caller| caller.view.workload.as_ref())
             .map(|name| format!("{}/{name}", case.found.vpc_name));
         let about = |switch: &&SwitchView| match &switch.scope {
-            Scope::All => true,
-            Scope::Workload(name) => workload.as_ref() == Some(name),
-            Scope::Service(name) => *name == case.service.name,
+            api::Scope::All => true,
+            api::Scope::Workload(name) => workload.as_ref() == Some(name),
+            api::Scope::Service(name) => *name == case.service.name,
         };
         if let Some(switch) = facts.switches.iter().filter(about).find(|switch| switch.mode == Mode::Detach) {
             let (what, flag, text) = scope(switch);
@@ -279,7 +235,7 @@ impl<'w> Judge<'_, 'w> {
     }
 
     /// The listener that the port means.
-    fn listener(&mut self, case: &Case<'_>) -> Option<&'w snapshot::Listener> {
+    fn listener(&mut self, case: &Case<'_>) -> Option<&'w Listener> {
         let model = case.service;
         let service = self.world.snapshot.services.iter().find(|service| service.name == model.name);
         let found =
@@ -325,24 +281,76 @@ impl<'w> Judge<'_, 'w> {
         ));
     }
 
+    /// Policies and rules, as the engine asks them. `policies`: they are asked, too.
+    fn decide(
+        &mut self,
+        case: &Case<'_>,
+        scope: &Scope,
+        caller: &Caller<'w>,
+        listener: &Listener,
+        policies: bool,
+    ) -> (Option<DecisionView>, Option<Routed>) {
+        let (world, asked) = (self.world, &case.asked);
+        let own = scope.service().and_then(|service| Some((service, service.listener(listener.port)?)));
+        let Some((service, compiled)) = own else { return (None, None) };
+        let identity = scope::identity(world.model, caller);
+        let call = scope.call(world, caller, &identity, asked.port);
+        let host = service.called(&asked.host).unwrap_or(&asked.host);
+        let request = Request { call, listener: compiled, host, head: asked };
+        let mut noted = Noted::new(world, caller, &service.name, Some(listener));
+        let turn = Turn::new(scope);
+        let mut decided = Decision::Refused(brattice_decide::Refused::NoTarget);
+        if policies {
+            let buffers = (&Authorizer::default(), &Connection::default());
+            decided =
+                brattice_decide::decide(&scope.compiled, buffers, &request, |forward| turn.share(forward), &mut noted);
+        }
+        if !policies || matches!(decided, Decision::Denied(_)) {
+            // Which rule would come next is told as well.
+            decided =
+                brattice_decide::route(&scope.compiled, &request, None, |forward| turn.share(forward), &mut noted);
+        }
+        let view = match noted.policies.take() {
+            Some(mut decided) => {
+                decided.suggest_roles(world, scope, caller, asked);
+                self.policies(decided, asked)
+            }
+            None if policies => {
+                self.undecided("its VPC or the service is not in the snapshot");
+                None
+            }
+            None => None,
+        };
+        let asks = noted.rules.as_ref().map_or(&[][..], |rules| &rules.asks);
+        if !self.hidden(asked, asks, "a rule") {
+            return (view, None);
+        }
+        let route = routed(world.snapshot, listener, asked, &decided, &mut noted, &turn);
+        if let Some(route) = &route {
+            self.problem(route.problem.as_ref());
+            self.notes.extend(route.notes.iter().cloned());
+        }
+        (view, route)
+    }
+
+    /// The engine could not decide it either.
+    fn undecided(&mut self, why: &str) {
+        let remedy = vec!["see `brattice status` and the agent's log".to_owned()];
+        self.stop(Reason::Unremembered, Outcome::Unknown, format!("it cannot be decided: {why}"), remedy);
+    }
+
     /// What is wrong with the request itself, and with its host. Whether policies and rules can be asked about it.
-    fn request(&mut self, case: &Case<'_>, service: &snapshot::Service) -> bool {
+    fn request(&mut self, case: &Case<'_>, scope: &Scope, service: &snapshot::Service) -> bool {
         let asked = &case.asked;
         let malformed = asked.malformed();
         let sound = malformed.is_none() && asked.path.is_ok();
         if let Some(why) = malformed {
             self.unreachable(Reason::RequestRefused, why, "send another request");
         }
-        let vips: Vec<String> = std::iter::once(service.vip)
-            .chain(service.vip6)
-            .map(|vip| match vip {
-                std::net::IpAddr::V4(vip) => vip.to_string(),
-                std::net::IpAddr::V6(vip) => format!("[{vip}]"),
-            })
-            .collect();
-        let names = || std::iter::once(&service.generated_name).chain(&service.domains).chain(&vips);
-        if !names().any(|name| *name == asked.host) {
-            let list: Vec<&str> = names().map(String::as_str).collect();
+        if let Some(called) = scope.service()
+            && called.called(&asked.host).is_none()
+        {
+            let list: Vec<&str> = called.names().collect();
             let summary = format!(
                 "the host {:?} is no name of the service {}, so it is answered with 404; its names are {}",
                 asked.host,
@@ -376,15 +384,7 @@ impl<'w> Judge<'_, 'w> {
     }
 
     /// What policies decide; none where nothing can be said of it.
-    fn policies(&mut self, decided: Result<Decided, String>, asked: &Asked) -> Option<DecisionView> {
-        let decided = match decided {
-            Ok(decided) => decided,
-            Err(why) => {
-                let remedy = vec!["see `brattice status` and the agent's log".to_owned()];
-                self.stop(Reason::Unremembered, Outcome::Unknown, format!("policies cannot be asked: {why}"), remedy);
-                return None;
-            }
-        };
+    fn policies(&mut self, decided: Decided, asked: &Asked) -> Option<DecisionView> {
         let sure = self.hidden(asked, &decided.asks, "a policy");
         if sure && !decided.view.allowed {
             self.stop(Reason::Policy, Outcome::Denied, decided.summary, decided.remedy);
@@ -463,15 +463,15 @@ fn allowed(explanation: &Explanation, policies: bool) -> String {
 
 fn scope(switch: &SwitchView) -> (String, String, &'static str) {
     match &switch.scope {
-        Scope::All => {
+        api::Scope::All => {
             ("everything on this node".to_owned(), "--all".to_owned(), "packets are left alone, and VIPs refuse")
         }
-        Scope::Workload(name) => (
+        api::Scope::Workload(name) => (
             format!("the workload {name}"),
             format!("--workload {name}"),
             "its packets are left alone, so nobody answers it at a VIP",
         ),
-        Scope::Service(name) => {
+        api::Scope::Service(name) => {
             (format!("the service {name}"), format!("--service {name}"), "its VIP refuses connections")
         }
     }

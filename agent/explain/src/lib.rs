@@ -2,16 +2,18 @@
 //! out.
 //!
 //! A request meets, in this order: its interface, the switches, the listener, the engine, the workload's limits, service
-//! networks, the host's name, the path, policies, the rules, the targets. What stands in its way first decides; what
-//! would be next is told as well.
+//! networks, the host's name, the path, policies, the rules, the targets. The first obstacle decides; the next ones are told as
+//! well. Policies, rules and targets are decided by `brattice-decide`, as in the engine, with a trace (`trace.rs`).
 //!
 //! - [`World`], [`Facts`]: by what is decided; [`Documents`] where there are only documents.
 //! - [`explain`], [`route`]: the answers; [`render`]: as text for people.
 
 mod bypass;
 mod caller;
+mod case;
 mod decision;
 mod documents;
+mod explain;
 mod find;
 mod judge;
 mod networks;
@@ -19,15 +21,17 @@ mod notes;
 mod past;
 mod request;
 mod roles;
-mod route;
+mod rules;
 mod scope;
 mod text;
 mod time;
+mod trace;
 mod world;
 
 pub use documents::Documents;
+pub use explain::{explain, route};
 pub use find::Error;
-pub use judge::{explain, route};
+pub use scope::compile;
 pub use text::{render, render_route};
 pub use world::{Attached, AttachedState, Dropped, Engine, EngineState, Facts, Refused, World};
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use brattice_model::OPERATOR;
 
 use crate::caller::Caller;
-use crate::judge::Case;
+use crate::case::Case;
 use crate::world::{Dropped, EngineState, Facts, World};
 
 /// Most characters of an error of documents.

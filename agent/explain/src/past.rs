@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use brattice_wire::explain::{Explanation, Outcome, ThenView};
 use brattice_wire::records::Past;
 
+use crate::case::Case;
 use crate::find::{Error, Found, attached};
-use crate::judge::{Case, judge};
+use crate::judge::judge;
 use crate::request::Asked;
 use crate::time::rfc3339;
 use crate::world::World;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use brattice_router::fields::{self, Message};
-use brattice_router::{RequestHead, authority, path};
+use brattice_router::{authority, path};
 use brattice_wire::explain::{Question, RequestView};
 use brattice_wire::records::Past;
 use brattice_wire::snapshot::ForwardedHeaders;
@@ -34,10 +34,6 @@ pub(crate) struct Asked {
     authority: Option<String>,
     /// It was sent: its fields are as rules and policies saw them.
     sent: bool,
-    /// Number of the caller's VPC.
-    pub(crate) vpc: u32,
-    /// Id of the caller's VPC, and its address there: the key of stickiness by source.
-    pub(crate) source: Option<(String, IpAddr)>,
 }
 
 /// The path as rules, policies and targets see it.
@@ -83,8 +79,6 @@ impl Asked {
             headers,
             hidden: Vec::new(),
             dropped,
-            vpc: 0,
-            source: None,
         }
     }
 
@@ -113,8 +107,6 @@ impl Asked {
             hidden,
             // Only what passed was remembered.
             dropped: Vec::new(),
-            vpc: 0,
-            source: None,
         }
     }
 
@@ -271,36 +263,6 @@ fn is_malformed((name, value): &(String, String)) -> bool {
 fn is_token(text: &str) -> bool {
     let special = |byte: u8| b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || special(byte))
-}
-
-impl RequestHead for Asked {
-    fn method(&self) -> &str {
-        &self.method
-    }
-
-    fn host(&self) -> &str {
-        &self.host
-    }
-
-    fn path(&self) -> &str {
-        self.path.as_deref().unwrap_or_default()
-    }
-
-    fn query(&self) -> &str {
-        &self.query
-    }
-
-    fn header(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        self.fields().filter(|(own, _)| *own == name).for_each(|(_, value)| each(value.as_bytes()));
-    }
-
-    fn port(&self) -> u16 {
-        self.port
-    }
-
-    fn source_vpc(&self) -> u32 {
-        self.vpc
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The part of a snapshot that a call is about, compiled as the engine does it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use brattice_decide::{Call, CompileError, Compiled, Guard, Head, Identity, Principal, ServiceIndex, Tags};
@@ -12,8 +13,11 @@ use crate::caller::Caller;
 use crate::request::Asked;
 use crate::world::World;
 
-/// One service as all VPCs see it, with the policies before it. Places of VPCs and networks are the snapshot's; the service is
-/// the only one.
+/// The only service.
+const SERVICE: ServiceIndex = ServiceIndex::of(0);
+
+/// One service, with its policies and target groups. Indices of VPCs, networks and target groups are the snapshot's; the service
+/// is the only one.
 pub(crate) struct Scope {
     pub(crate) compiled: Compiled,
 }
@@ -28,7 +32,7 @@ impl Scope {
             policies.push(own.clone());
             u32::try_from(policies.len() - 1).ok()
         };
-        let own = snapshot::Service { policy: keep(service.policy), listeners: Vec::new(), ..service.clone() };
+        let own = snapshot::Service { policy: keep(service.policy), ..service.clone() };
         let network = |(index, network): (u32, &auth::Network)| {
             let mut network = network.clone();
             let concerned = service.networks.contains(&index);
@@ -42,15 +46,17 @@ impl Scope {
             revision: all.revision,
             vpcs: all.vpcs.iter().map(vpc).collect(),
             services: vec![own],
+            target_groups: target_groups(all, service),
             networks,
             policies,
             ..Snapshot::default()
         };
-        let compiled = Compiled::with_policies(snapshot, &|policy| match of_model(world.model, policy) {
-            Some(own) => Ok(own.clone()),
-            None => brattice_decide::read_policy(policy),
-        })?;
-        Ok(Self { compiled })
+        Ok(Self { compiled: compile(world.model, snapshot)? })
+    }
+
+    /// The service.
+    pub(crate) fn service(&self) -> Option<&brattice_decide::Service> {
+        self.compiled.service_by_index(SERVICE)
     }
 
     /// A call of the service.
@@ -61,16 +67,41 @@ impl Scope {
         identity: &'i Identity,
         port: u16,
     ) -> Call<'i> {
-        Call {
-            identity,
-            vpc: caller.vpc,
-            address: caller.address,
-            service: ServiceIndex::of(0),
-            port,
-            tls: false,
-            now: world.now,
-        }
+        Call { identity, vpc: caller.vpc, address: caller.address, service: SERVICE, port, tls: false, now: world.now }
     }
+}
+
+/// The snapshot's target groups; those that the service does not forward to are without targets, so that a question does not
+/// copy the targets of a whole node.
+fn target_groups(all: &Snapshot, service: &snapshot::Service) -> Vec<snapshot::TargetGroup> {
+    let rules = service.listeners.iter().flat_map(|listener| {
+        listener.rules.iter().map(|rule| &rule.action).chain(std::iter::once(&listener.default_action))
+    });
+    let forwards = rules.filter_map(|action| match action {
+        snapshot::Action::Forward(forward) => Some(forward),
+        _ => None,
+    });
+    let used: BTreeSet<u32> = forwards.flat_map(|forward| &forward.groups).map(|share| share.target_group).collect();
+    let group = |(index, group): (u32, &snapshot::TargetGroup)| snapshot::TargetGroup {
+        name: group.name.clone(),
+        id: group.id.clone(),
+        arn: group.arn.clone(),
+        targets: if used.contains(&index) { group.targets.clone() } else { Vec::new() },
+        origin: group.origin.clone(),
+        ..*group
+    };
+    (0u32..).zip(&all.target_groups).map(group).collect()
+}
+
+/// Compiles a snapshot as the engine does, with the policies of the model, which knows their places in the documents.
+///
+/// # Errors
+/// When the engine would refuse it.
+pub fn compile(model: &Model, snapshot: Snapshot) -> Result<Compiled, CompileError> {
+    Compiled::with_policies(snapshot, &|policy| match of_model(model, policy) {
+        Some(own) => Ok(own.clone()),
+        None => brattice_decide::read_policy(policy),
+    })
 }
 
 /// A policy of the snapshot as it was written.

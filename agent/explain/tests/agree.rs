@@ -1,19 +1,22 @@
-//! Explanations agree with what is enforced: over random documents and requests, explain says what the engine's guards and
-//! router decide, made from the same snapshot by their own code.
+//! Explanations agree with what is enforced: over random documents and requests, explain says what the engine decides by the
+//! whole snapshot, with the header fields as the engine makes them: policies, rule, own responses, rewrites and target groups.
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod world;
 
+use std::cell::Cell;
 use std::fmt::Write as _;
+use std::hash::Hasher as _;
 
 use brattice_decide::{Authorizer, Call, Compiled, Connection, Decision, Head, Refused, ServiceIndex, Trace};
 use brattice_engine::http::canonical;
 use brattice_explain::{explain, route};
+use brattice_router::hash::FastHasher;
 use brattice_router::{RequestHead, path};
 use brattice_wire::api::Subject;
-use brattice_wire::explain::{Explanation, Outcome, Question, Reason};
-use brattice_wire::snapshot::{Listener, Service, Snapshot};
+use brattice_wire::explain::{ActionView, Explanation, Outcome, Question, Reason};
+use brattice_wire::snapshot::{Listener, Service, Snapshot, TargetGroup};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -64,10 +67,36 @@ const MATCHES: [&str; 14] = [
     "headerMatches: [{name: cookie, match: {exact: 'a=1; b=2'}}]",
     "headerMatches: [{name: x-forwarded-for, match: {contains: '1.2.3.4'}}]",
 ];
-const ACTIONS: [&str; 3] = [
+const ONE: &str = "targetGroups: [{targetGroupIdentifier: orders-v1}]";
+const TWO: &str =
+    "targetGroups: [{targetGroupIdentifier: orders-v1, weight: 70}, {targetGroupIdentifier: orders-v2, weight: 30}]";
+const ALL_BUT_ONE: &str =
+    "targetGroups: [{targetGroupIdentifier: orders-v1, weight: 0}, {targetGroupIdentifier: orders-v2, weight: 5}]";
+/// Target groups and stickiness of forwards.
+const FORWARDS: [(&str, &str); 7] = [
+    (ONE, ""),
+    (TWO, ""),
+    (TWO, ", stickiness: {source: {}}"),
+    (TWO, ", stickiness: {header: {name: x-team}}"),
+    (TWO, ", stickiness: {cookie: {name: group}}"),
+    (ALL_BUT_ONE, ", stickiness: {source: {}}"),
+    (ALL_BUT_ONE, ""),
+];
+/// What forwards write otherwise; of paths, what any rule may.
+const REWRITES: [&str; 5] = [
+    "",
+    "",
+    ", rewrite: {path: {exact: /other}, hostname: other.example}",
+    ", rewrite: {path: {regex: {pattern: '^/a(/?.*)$', substitution: '/z$1'}}}",
+    // No acceptable path.
+    ", rewrite: {path: {regex: {pattern: '^/a', substitution: '/x%2f..'}}}",
+];
+const RESPONSES: [&str; 5] = [
     "{fixedResponse: {statusCode: 204}}",
-    "{forward: {targetGroups: [{targetGroupIdentifier: orders-v1}]}}",
+    "{fixedResponse: {statusCode: 404, contentType: text/plain, body: nothing here}}",
     "{redirect: {hostname: other.example}}",
+    "{redirect: {statusCode: 308, port: 8443, path: {exact: /moved}}}",
+    "{redirect: {path: {regex: {pattern: '^/a', substitution: '/x%2f..'}}}}",
 ];
 const PATHS: [&str; 14] = [
     "/",
@@ -86,7 +115,7 @@ const PATHS: [&str; 14] = [
     "/a?q={1}",
 ];
 /// Fields, as HTTP/1.1 clients write them.
-const FIELDS: [(&str, &str); 12] = [
+const FIELDS: [(&str, &str); 14] = [
     ("X-Team", "red"),
     ("x-team", "RED"),
     ("x-team", " red\t"),
@@ -94,6 +123,8 @@ const FIELDS: [(&str, &str); 12] = [
     ("cookie", "a=1"),
     ("Cookie", "b=2"),
     ("cookie", "a=1; b=2"),
+    ("cookie", "group=orders-v1"),
+    ("cookie", "group=orders-v2"),
     ("x-forwarded-for", "1.2.3.4"),
     ("x-forwarded-port", "1"),
     ("connection", "x-team"),
@@ -124,7 +155,8 @@ struct Documents {
     /// Which networks the service is in.
     member: [bool; 2],
     specific: bool,
-    rules: Vec<(Vec<&'static str>, &'static str)>,
+    rules: Vec<(Vec<&'static str>, String)>,
+    default: String,
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -139,6 +171,12 @@ fn guard() -> impl Strategy<Value = (bool, Option<Policy>)> {
     (prop::bool::weighted(0.6), prop::option::weighted(0.85, policy()))
 }
 
+fn action() -> impl Strategy<Value = String> {
+    let forward = (select(&FORWARDS[..]), select(&REWRITES[..]))
+        .prop_map(|((groups, sticky), rewrite)| format!("{{forward: {{{groups}{sticky}}}{rewrite}}}"));
+    prop_oneof![2 => forward, 1 => select(&RESPONSES[..]).prop_map(str::to_owned)]
+}
+
 fn documents() -> impl Strategy<Value = Documents> {
     let conditions = prop::collection::btree_set(0..MATCHES.len(), 1..3)
         .prop_map(|set| set.into_iter().map(|index| MATCHES[index]).collect::<Vec<_>>())
@@ -147,7 +185,7 @@ fn documents() -> impl Strategy<Value = Documents> {
                 list.iter().filter_map(|text| text.split(':').next()).collect();
             kinds.len() == list.len()
         });
-    let rules = prop::collection::vec((conditions, select(&ACTIONS[..])), 0..5);
+    let rules = prop::collection::vec((conditions, action()), 0..5);
     (
         (guard(), guard()),
         guard(),
@@ -156,14 +194,16 @@ fn documents() -> impl Strategy<Value = Documents> {
         prop::bool::weighted(0.8),
         any::<bool>(),
         rules,
+        action(),
     )
-        .prop_map(|((retail, wide), service, role, first, second, specific, rules)| Documents {
+        .prop_map(|((retail, wide), service, role, first, second, specific, rules, default)| Documents {
             networks: [retail, wide],
             service,
             role: role.map(|policy| Policy { audit: false, ..policy }),
             member: [first, second],
             specific,
             rules,
+            default,
         })
 }
 
@@ -218,10 +258,11 @@ impl Documents {
             .map(|(name, _)| name)
             .collect();
         let mut shop = format!(
-            "kind: Service\nmetadata: {{name: shop}}\nspec:\n  customDomainNames: [www.shop.internal]\n  authType: {}\n  tags: {{team: red}}\n  serviceNetworks: [{}]\n  listeners:\n  - protocol: HTTP\n    rulePrecedence: {}\n    defaultAction: {{forward: {{targetGroups: [{{targetGroupIdentifier: orders-v1}}]}}}}\n",
+            "kind: Service\nmetadata: {{name: shop}}\nspec:\n  customDomainNames: [www.shop.internal]\n  authType: {}\n  tags: {{team: red}}\n  serviceNetworks: [{}]\n  listeners:\n  - protocol: HTTP\n    rulePrecedence: {}\n    defaultAction: {}\n",
             auth(self.service.0),
             member.join(", "),
-            if self.specific { "mostSpecific" } else { "priority" }
+            if self.specific { "mostSpecific" } else { "priority" },
+            self.default
         );
         if !self.rules.is_empty() {
             shop.push_str("    rules:\n");
@@ -258,7 +299,22 @@ struct Asked {
     from: &'static str,
     method: &'static str,
     path: &'static str,
-    fields: Vec<(&'static str, &'static str)>,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Asked {
+    /// Puts what the engine's cookies say in place of the names of target groups.
+    fn take_cookies(&mut self, snapshot: &Snapshot) {
+        for (name, value) in &mut self.fields {
+            let group = value.strip_prefix("group=").filter(|_| *name == "cookie");
+            let is_it = |own: &&TargetGroup| group.is_some_and(|group| own.name.ends_with(group));
+            if let Some(group) = snapshot.target_groups.iter().find(is_it) {
+                let mut hasher = FastHasher::default();
+                hasher.write(group.id.as_bytes());
+                *value = format!("group={:016x}", hasher.finish());
+            }
+        }
+    }
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
@@ -274,6 +330,7 @@ fn asked() -> impl Strategy<Value = Asked> {
                 hosts += usize::from(*name == "host");
                 *name != "host" || hosts == 1
             });
+            let fields = fields.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
             Asked { from, method, path, fields }
         })
 }
@@ -287,8 +344,21 @@ enum Enforced {
     Malformed,
     /// 403: level and id.
     Denied(String, String),
-    /// Which rule; none: the default action. Whether it can be answered.
-    Served(Option<String>, bool),
+    /// Which rule (none: the default action), and what it makes of the request.
+    Served(Option<String>, Made),
+}
+
+/// What a rule makes of a request.
+#[derive(Debug, PartialEq)]
+enum Made {
+    /// Status, and `location` of a redirect.
+    Response(u16, Option<String>),
+    /// Target group (none: the requests before decide), and path for the target.
+    Forwarded(Option<String>, String),
+    /// 503.
+    NoTarget,
+    /// 400: the path or location cannot be what the rule says.
+    Refused,
 }
 
 struct Sent<'a> {
@@ -332,7 +402,7 @@ fn canonical(asked: &Asked, caller: std::net::IpAddr, listener: &Listener) -> He
     let headers = request.headers_mut();
     for (name, value) in &asked.fields {
         // The parser of HTTP/1 trims.
-        let value = HeaderValue::from_static(value.trim());
+        let value = HeaderValue::from_str(value.trim()).unwrap();
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
     }
     canonical::request(headers, http::Version::HTTP_11).unwrap();
@@ -370,18 +440,61 @@ fn enforced(snapshot: &Snapshot, asked: &Asked) -> Enforced {
     };
     let head = Sent { asked, fields: &fields, path: &path, query };
     let request = brattice_decide::Request { call, listener: compiled_listener, host, head: &head };
-    let rooms = (&Authorizer::default(), &Connection::default());
+    let buffers = (&Authorizer::default(), &Connection::default());
     let mut taken = Taken::default();
-    // One target group only.
-    let decision = brattice_decide::decide(&compiled, rooms, &request, |_| Some(0), &mut taken);
-    match decision {
-        Decision::Denied(refusal) => {
-            Enforced::Denied(refusal.level.denied_reason().to_owned(), refusal.decision.to_string())
+    // Each group with a weight, in its turn.
+    let mut decided = |turn: usize| {
+        let asked_for = Cell::new(0);
+        let share = |forward: &brattice_decide::Forward| {
+            let weighted: Vec<usize> = (0..forward.groups.len()).filter(|place| forward.weights[*place] > 0).collect();
+            asked_for.set(weighted.len());
+            weighted.get(turn % weighted.len().max(1)).copied()
+        };
+        let decision = brattice_decide::decide(&compiled, buffers, &request, share, &mut taken);
+        (made(snapshot, &decision, &head), asked_for.get())
+    };
+    let (first, turns) = decided(0);
+    let first = match first {
+        Ok(made) => made,
+        Err(denied) => return denied,
+    };
+    let made = if turns < 2 {
+        first
+    } else {
+        // Any of them may get it: it is served where one of them can.
+        let all: Vec<Made> = std::iter::once(first).chain((1..turns).map(|turn| decided(turn).0.unwrap())).collect();
+        let served = all.into_iter().find(|made| *made != Made::NoTarget);
+        match served {
+            Some(Made::Forwarded(_, path)) => Made::Forwarded(None, path),
+            Some(other) => other,
+            None => Made::NoTarget,
         }
-        Decision::Refused(Refused::NoTarget) => Enforced::Served(taken.0, false),
-        Decision::Refused(why) => panic!("{why}"),
-        Decision::Respond(_) | Decision::Forward(_) => Enforced::Served(taken.0, true),
-    }
+    };
+    Enforced::Served(taken.0, made)
+}
+
+/// What the engine does by a decision; an error: it is denied.
+fn made(snapshot: &Snapshot, decision: &Decision<'_>, head: &Sent<'_>) -> Result<Made, Enforced> {
+    Ok(match decision {
+        Decision::Denied(refusal) => {
+            let level = refusal.level.denied_reason().to_owned();
+            return Err(Enforced::Denied(level, refusal.decision.to_string()));
+        }
+        Decision::Refused(Refused::NoTarget) => Made::NoTarget,
+        Decision::Refused(_) => Made::Refused,
+        Decision::Respond(response) => {
+            let location = response.location.as_ref().map(|location| location.to_str().unwrap().to_owned());
+            Made::Response(response.status.as_u16(), location)
+        }
+        Decision::Forward(route) => match route.path(head.path) {
+            Ok(path) => {
+                let query = if head.query.is_empty() { String::new() } else { format!("?{}", head.query) };
+                let group = &snapshot.target_groups[usize::try_from(route.number).unwrap()];
+                Made::Forwarded(Some(group.name.clone()), format!("{path}{query}"))
+            }
+            Err(_) => Made::Refused,
+        },
+    })
 }
 
 fn explained(explanation: &Explanation) -> Enforced {
@@ -394,9 +507,18 @@ fn explained(explanation: &Explanation) -> Enforced {
             let decision = explanation.decision.clone().unwrap();
             Enforced::Denied(decision.denied_at.unwrap(), decision.id.unwrap())
         }
-        (Outcome::Allowed, Reason::Allowed) => Enforced::Served(rule(), true),
-        (Outcome::Unreachable, Reason::NoTarget) => Enforced::Served(rule(), false),
+        (Outcome::Allowed, Reason::Allowed) => Enforced::Served(rule(), shown(&route.unwrap().action)),
+        (Outcome::Unreachable, Reason::NoTarget) => Enforced::Served(rule(), Made::NoTarget),
+        (Outcome::Unreachable, Reason::RewriteRefused) => Enforced::Served(rule(), Made::Refused),
         other => panic!("{other:?}: {}", explanation.summary),
+    }
+}
+
+fn shown(action: &ActionView) -> Made {
+    match action {
+        ActionView::FixedResponse { status, .. } => Made::Response(*status, None),
+        ActionView::Redirect { status, location } => Made::Response(*status, Some(location.clone())),
+        ActionView::Forward { chosen, path, .. } => Made::Forwarded(chosen.clone(), path.clone()),
     }
 }
 
@@ -406,7 +528,7 @@ proptest! {
     #[test]
     fn what_is_explained_is_what_is_enforced(
         documents in documents(),
-        all in prop::collection::vec(asked(), 12),
+        mut all in prop::collection::vec(asked(), 12),
         known in select(&[true, false][..]),
     ) {
         let model = world::model(&documents.files(), true);
@@ -414,13 +536,14 @@ proptest! {
         let known: String =
             KNOWN.lines().filter(|line| known || !line.contains("orders-1")).fold(String::new(), |all, line| all + line + "\n");
         let node = Node::new(model, &known);
-        for asked in &all {
+        for asked in &mut all {
+            asked.take_cookies(&node.snapshot);
             let question = Question {
                 from: asked.from.to_owned(),
                 service: "www.shop.internal".to_owned(),
                 method: asked.method.to_owned(),
                 path: asked.path.to_owned(),
-                headers: asked.fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+                headers: asked.fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
                 ..Question::default()
             };
             let wanted = enforced(&node.snapshot, asked);

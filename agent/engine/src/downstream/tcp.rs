@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use brattice_decide::{Action, Listener, Service};
+use brattice_decide::{Listener, Service, route_connection};
 use brattice_wire::records::FailureReason;
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable};
@@ -187,11 +187,8 @@ impl TcpProxy {
 
     /// The targets of the default action, in the order in which they are tried; `None` if there is nowhere to go.
     fn route(&self, view: &View, service: &Service, listener: &Listener) -> Option<Route> {
-        // A fixed response is HTTP, which is what a bypass leaves out.
-        let Action::Forward(forward) = listener.default_action() else { return None };
         let mut balance = view.balance.borrow_mut();
-        let number = *forward.groups.get(balance.share(forward)?)?;
-        let group = view.state.group(number)?;
+        let (number, group) = route_connection(&view.state, listener, |forward| balance.share(forward))?;
         let candidates = balance.pick(number)?;
         let limits = self.local.limits();
         // What the L7 path would let idle must not end here.

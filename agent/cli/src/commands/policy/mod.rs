@@ -71,7 +71,7 @@ pub(crate) fn test(arguments: &PolicyTestArguments) -> Outcome {
             arguments.directory.display()
         )));
     }
-    let world = World::new(&checked.linked.model);
+    let world = World::new(&checked.linked.model).map_err(Failure::new)?;
     let mut results: Vec<(Case, Answer)> = Vec::new();
     for path in &arguments.cases {
         let found = if is_yaml(path) { cases::read(path, &world)? } else { logs::read(path, &world)? };

@@ -119,7 +119,7 @@ fn printed_on([node, network, service]: [&str; 3], file: &str, text: &str) -> (V
     let state = StateDirectory::existing(&state).peek();
     let checked = check(&policies, &node, &state, &BTreeMap::new()).unwrap_or_else(|e| panic!("{}", e.text));
     assert_eq!(checked.errors(), 0);
-    let world = World::new(&checked.linked.model);
+    let world = World::new(&checked.linked.model).expect("policies that the engine takes");
     let path = directory.path().join(file);
     let listeners = &checked.linked.model.services[0].listeners;
     let listener = |port| listeners.iter().find(|own| own.port == port).map_or("none", |own| own.id.as_str());
@@ -343,7 +343,7 @@ fn what_documents_refuse_is_refused_in_cases() {
             state_dir: directory.path().join("state"),
         };
         let checked = check(&policies, &node, &state, &BTreeMap::new()).unwrap_or_else(|e| panic!("{}", e.text));
-        match cases::read(&path, &World::new(&checked.linked.model)) {
+        match cases::read(&path, &World::new(&checked.linked.model).expect("policies that the engine takes")) {
             Ok(cases) => format!("{} cases", cases.len()),
             Err(failure) => failure.text.rsplit("cases.yaml: ").next().unwrap_or_default().to_owned(),
         }

@@ -1,24 +1,27 @@
-//! A model with its policies compiled, and decisions about calls in it.
+//! A model whose policies are compiled as the engine does it, and decisions about calls in it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use brattice_iam::{
-    Caller, CallerKind, Chain, Compiled, Guard, Http, Key, Level, Mode, NOTHING, Network, Pairs, Policy, Query,
-    Request, Scratch,
+use brattice_decide::{
+    Asked, Authorizer, Compiled, Connection, Guard, Head, Identity, Principal, ServiceIndex, Tags, Trace,
 };
-use brattice_model::{
-    AssociationKind, Evidence, Model, NoRole, OPERATOR_ACCOUNT_ID, PolicyResource, Role, Roles, Service, Vpc, Workload,
-    session_arn,
-};
-use brattice_wire::auth::AuthType;
+use brattice_iam::{self as iam, CallerKind, Key, Level, Mode, Policy};
+use brattice_model::{Evidence, Model, NoRole, Numbers, Role, Roles, Service, Vpc, Workload, plan, session_arn};
+use brattice_wire::snapshot::Snapshot;
 use brattice_wire::words::is_workload;
 
-/// A model with its policies compiled.
+/// A model, and what the engine makes of its documents.
 pub(super) struct World<'m> {
     pub(super) model: &'m Model,
-    policies: HashMap<PolicyResource, Compiled>,
-    roles: HashMap<&'m str, Compiled>,
+    compiled: Compiled,
+    /// Qualified names of VPCs and services → their indices in the snapshot.
+    vpcs: HashMap<String, u32>,
+    services: HashMap<String, ServiceIndex>,
+    /// Of roles with a policy, by qualified name.
+    roles: HashMap<&'m str, Guard>,
+    anonymous: Identity,
 }
 
 /// A call to decide about.
@@ -89,17 +92,21 @@ pub(super) struct Refusal {
 }
 
 impl<'m> World<'m> {
-    pub(super) fn new(model: &'m Model) -> Self {
-        let compile = |policy: &Policy, name: &str, mode| Compiled::new(policy.clone(), name, mode);
-        let policies = model
-            .policies
-            .iter()
-            .map(|policy| (policy.resource.clone(), compile(&policy.policy, policy.resource.name(), policy.mode)));
+    /// Compiles the documents' policies.
+    ///
+    /// # Errors
+    /// When the engine would refuse them.
+    pub(super) fn new(model: &'m Model) -> Result<Self, String> {
+        let snapshot: Snapshot = plan(model, &[], &mut Numbers::default(), 0).snapshot;
+        let vpcs = (0u32..).zip(&snapshot.vpcs).map(|(index, vpc)| (vpc.name.clone(), index)).collect();
+        let services = (0u32..).zip(&snapshot.services);
+        let services = services.map(|(index, service)| (service.name.clone(), ServiceIndex::of(index))).collect();
+        let compiled = brattice_explain::compile(model, snapshot).map_err(|error| error.to_string())?;
         let roles = model.roles.iter().filter_map(|role| {
-            let policy = role.policy.as_ref()?;
-            Some((role.name.as_str(), compile(policy, &role.name, Mode::Enforce)))
+            let policy = iam::Compiled::new(role.policy.clone()?, role.name.as_str(), Mode::Enforce);
+            Some((role.name.as_str(), Guard::Policy(Arc::new(policy))))
         });
-        Self { model, policies: policies.collect(), roles: roles.collect() }
+        Ok(Self { model, compiled, vpcs, services, roles: roles.collect(), anonymous: Identity::default() })
     }
 
     /// A VPC by name, `account/name`, id or ARN.
@@ -149,175 +156,70 @@ impl<'m> World<'m> {
         Ok(position.map(|position| &self.model.roles[position]))
     }
 
-    /// Keys that some policy that counts for the call asks about.
+    /// The policies that decide about calls from a VPC to a service; by a role, its own, too.
+    pub(super) fn policies_of(&self, vpc: &str, service: &str, role: Option<&str>) -> Vec<&Policy> {
+        let (Some(vpc), Some(service)) = (self.vpcs.get(vpc), self.services.get(service)) else { return Vec::new() };
+        let call = brattice_decide::Call {
+            identity: &self.anonymous,
+            vpc: *vpc,
+            address: None,
+            service: *service,
+            port: 0,
+            tls: false,
+            now: 0,
+        };
+        let role = role.and_then(|role| self.roles.get(role)).and_then(Guard::policy);
+        self.compiled.policies.deciding(&call).into_iter().chain(role).collect()
+    }
+
+    /// Keys that the deciding policies ask about.
     pub(super) fn keys_of(&self, vpc: &str, service: &str, role: Option<&str>) -> Vec<&Key> {
         self.policies_of(vpc, service, role).into_iter().flat_map(Policy::keys).collect()
-    }
-
-    /// The policies that count for a call.
-    pub(super) fn policies_of(&self, vpc: &str, service: &str, role: Option<&str>) -> Vec<&Policy> {
-        let networks = self.networks(vpc, service).into_iter().filter_map(|name| self.model.network(name));
-        let networks = networks.map(|own| (own.auth_type, PolicyResource::ServiceNetwork(own.name.clone())));
-        let service = self.model.service(service);
-        let service = service.map(|own| (own.auth_type, PolicyResource::Service(own.name.clone())));
-        let resources = networks.chain(service).filter(|(auth_type, _)| *auth_type == AuthType::AwsIam);
-        let policies = resources.filter_map(|(_, resource)| self.policies.get(&resource));
-        let role = role.and_then(|role| self.roles.get(role));
-        policies.chain(role).map(Compiled::policy).collect()
-    }
-
-    /// The service networks that a VPC and a service share, by qualified name.
-    fn networks(&self, vpc: &str, service: &str) -> Vec<&'m str> {
-        let of = |kind: AssociationKind, member: &str| -> Vec<&'m str> {
-            let active = self.model.associations.iter().filter(|association| association.status.is_active());
-            let own = active.filter(|association| association.kind == kind && association.member == member);
-            own.map(|association| association.network.as_str()).collect()
-        };
-        let of_service = of(AssociationKind::Service, service);
-        of(AssociationKind::Vpc, vpc).into_iter().filter(|name| of_service.contains(name)).collect()
-    }
-
-    fn account_id(&self, name: Option<&str>) -> &'m str {
-        name.and_then(|name| self.model.account(name)).map_or(OPERATOR_ACCOUNT_ID, |account| &account.id)
-    }
-
-    /// What stands before a service network or a service.
-    fn guard<'w>(&'w self, auth_type: AuthType, resource: &PolicyResource, name: &'w str) -> Guard<'w> {
-        match auth_type {
-            AuthType::None => Guard::Open,
-            AuthType::AwsIam => self.policies.get(resource).map_or(Guard::Missing(name), Guard::Policy),
-        }
     }
 
     /// Decides about a call.
     pub(super) fn decide(&self, call: &Call) -> Result<Verdict, String> {
         let model = self.model;
         let service = model.service(&call.service).ok_or_else(|| format!("there is no service {}", call.service))?;
-        let vpc = model.vpc(&call.vpc).ok_or_else(|| format!("there is no VPC {}", call.vpc))?;
-        let names = self.networks(&vpc.name, &service.name);
-        let networks: Vec<Network<'_>> = names
-            .iter()
-            .filter_map(|name| model.network(name))
-            .map(|network| Network {
-                arn: &network.arn,
-                guard: self.guard(
-                    network.auth_type,
-                    &PolicyResource::ServiceNetwork(network.name.clone()),
-                    &network.name,
-                ),
-            })
-            .collect();
-        let role = match &call.who {
-            Who::Role(name, _) => Some(model.role(name).ok_or_else(|| format!("there is no role {name}"))?),
-            Who::Recorded { arn, .. } => model.roles.iter().find(|role| role.arn == *arn),
-            Who::Anonymous => None,
-        };
+        let index = self.services.get(&service.name);
+        let index = index.ok_or_else(|| format!("the service {} is not in force", service.name))?;
+        let vpc = self.vpcs.get(&call.vpc).ok_or_else(|| format!("there is no VPC {}", call.vpc))?;
         let port = match (call.port, &service.listeners[..]) {
             (Some(port), _) => port,
             (None, [only]) => only.port,
             (None, _) => return Err(format!("the service {} has several listeners; say which port", service.name)),
         };
-        let chain = Chain {
-            identity: role.and_then(|role| self.roles.get(role.name.as_str())).map_or(Guard::Open, Guard::Policy),
-            networks: &networks,
-            service: self.guard(service.auth_type, &PolicyResource::Service(service.name.clone()), &service.name),
-        };
-        // The operator's VPCs are of no account, as in the engine.
-        let owner = vpc.account.as_deref().map(|account| self.account_id(Some(account)));
-        let principal = Principal::of(&call.who, role, model);
-        let account_id = principal.account_id().to_owned();
-        let account = model.accounts.iter().find(|account| account.id == account_id);
-        let path = account.and_then(|account| account.organization_path.as_deref());
-        let paths: Vec<&str> = path.into_iter().collect();
-        let recorded: Vec<(&str, &str)> = principal.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let recorded = Pairs(&recorded);
-        let headers: Vec<(&str, &str)> = call
-            .http
-            .iter()
-            .flat_map(|http| &http.headers)
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let headers = Pairs(&headers);
-        let query = Query(call.http.as_ref().map_or("", |http| &http.query));
-        let evidence: Vec<&str> = call.evidence.iter().map(|evidence| evidence.word()).collect();
-        let request = Request {
-            caller: Caller {
-                kind: principal.kind,
-                name: &principal.arn,
-                session: principal.session.as_deref(),
-                provider: None,
-                account: (!account_id.is_empty()).then_some(&account_id),
-                organization: path.and_then(|path| path.split('/').next()),
-                organization_paths: &paths,
-                tags: role.map_or(&recorded, |role| &role.tags),
-                user_id: None,
-            },
-            attested: call.attested.as_deref().or(principal.session.as_deref()),
-            evidence: &evidence,
-            service_arn: &service.arn,
-            service_account: self.account_id(Some(&service.account)),
-            service_tags: &service.tags,
+        let identity = self.identity(call)?;
+        let own = brattice_decide::Call {
+            identity: &identity,
+            vpc: *vpc,
+            address: call.address,
+            service: *index,
             port,
-            source_vpc: Some(&vpc.id),
-            source_vpc_account: owner,
-            source_ip: call.address,
-            secure: call.tls,
+            tls: call.tls,
             now: call.now,
-            http: call.http.as_ref().map(|http| Http {
-                method: &http.method,
-                path: &http.path,
-                headers: if http.headers.is_empty() { NOTHING } else { &headers },
-                query: &query,
-            }),
         };
-        Ok(verdict(&chain, &request))
+        let mut noted = Noted::default();
+        // The trace has what was decided, in more detail.
+        let _ = Authorizer::default().authorize(
+            &self.compiled,
+            &Connection::default(),
+            &own,
+            call.http.as_ref(),
+            &mut noted,
+        );
+        noted.0.ok_or_else(|| format!("the VPC {} or the service {} is not in force", call.vpc, call.service))
     }
-}
 
-fn verdict(chain: &Chain<'_>, request: &Request<'_>) -> Verdict {
-    let decision = chain.decide(request, &mut Scratch::default());
-    let refusal = |denial: &brattice_iam::Denial| Refusal {
-        level: denial.level.denied_reason().to_owned(),
-        id: denial.id(chain),
-    };
-    let mut why = Vec::new();
-    if !decision.is_allowed() {
-        let explanation = chain.explain(request);
-        for report in &explanation.levels {
-            let name = match (report.level, report.network) {
-                (Level::Network, Some(number)) => {
-                    chain.policy(Level::Network, Some(number)).map_or(String::new(), |own| format!(" {}", own.name()))
-                }
-                _ => String::new(),
-            };
-            for near in &report.near {
-                let sid = near.sid.as_deref().map_or(String::new(), |sid| format!(" ({sid})"));
-                for failed in &near.failed {
-                    why.push(format!("near miss, {}{name} line {}{sid}: {failed}", report.level.word(), near.place));
-                }
-            }
-        }
-        why.extend(explanation.remedy.iter().map(|change| format!("to allow it: {change}")));
-    }
-    Verdict { denial: decision.denial.as_ref().map(refusal), audited: decision.audited.as_ref().map(refusal), why }
-}
-
-/// A caller that owns its texts.
-struct Principal {
-    kind: CallerKind,
-    arn: String,
-    session: Option<String>,
-    tags: Vec<(String, String)>,
-}
-
-impl Principal {
-    fn of(who: &Who, role: Option<&Role>, model: &Model) -> Self {
-        let (kind, arn, session, tags) = match who {
-            Who::Anonymous => (CallerKind::Anonymous, String::new(), None, Vec::new()),
-            Who::Role(_, session) => {
-                let arn = role.map_or(String::new(), |role| role.arn.clone());
-                let session = role.map(|role| session_arn(role, model, session));
-                (CallerKind::Role, arn, session, Vec::new())
+    /// Who calls, as the engine knows callers.
+    fn identity(&self, call: &Call) -> Result<Identity, String> {
+        let model = self.model;
+        let (principal, session) = match &call.who {
+            Who::Anonymous => (None, None),
+            Who::Role(name, session) => {
+                let role = model.role(name).ok_or_else(|| format!("there is no role {name}"))?;
+                let session = session_arn(role, model, session);
+                (Some(self.principal(CallerKind::Role, &role.arn, Some(role), &[])), Some(session))
             }
             Who::Recorded { kind, arn, session, tags } => {
                 let kind = match kind {
@@ -326,15 +228,99 @@ impl Principal {
                     Kind::Role => CallerKind::Role,
                     Kind::FederatedUser => CallerKind::FederatedUser,
                 };
-                (kind, arn.clone(), session.clone(), tags.clone())
+                let role = model.roles.iter().find(|role| role.arn == *arn);
+                (Some(self.principal(kind, arn, role, tags)), session.clone())
             }
         };
-        Self { kind, arn, session, tags }
+        Ok(Identity {
+            attested: call.attested.as_deref().or(session.as_deref()).map(Into::into),
+            evidence: call.evidence.iter().map(|evidence| evidence.word().into()).collect(),
+            principal: principal.map(Arc::new),
+            session: session.map(Into::into),
+        })
     }
 
-    fn account_id(&self) -> &str {
-        self.arn.split(':').nth(4).unwrap_or_default()
+    /// A principal. `tags` are those recorded; a role of the model has its own.
+    fn principal(&self, kind: CallerKind, arn: &str, role: Option<&Role>, tags: &[(String, String)]) -> Principal {
+        let account = arn.split(':').nth(4).filter(|account| !account.is_empty());
+        let path = self.model.accounts.iter().find(|own| Some(own.id.as_str()) == account);
+        let path = path.and_then(|account| account.organization_path.as_deref());
+        let own = role.into_iter().flat_map(|role| &role.tags).map(|(key, value)| (key.as_str(), value.as_str()));
+        let recorded = tags.iter().filter(|_| role.is_none()).map(|(key, value)| (key.as_str(), value.as_str()));
+        Principal {
+            kind,
+            name: role.map_or("", |role| &role.name).into(),
+            arn: arn.into(),
+            account: account.map(Into::into),
+            organization: path.and_then(|path| path.split('/').next()).map(Into::into),
+            organization_paths: path.into_iter().map(Into::into).collect(),
+            tags: Tags::new(own.chain(recorded)),
+            guard: role.and_then(|role| self.roles.get(role.name.as_str())).cloned().unwrap_or_default(),
+        }
     }
+}
+
+impl Head for HttpCall {
+    fn method(&self) -> &str {
+        &self.method
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn query(&self) -> &str {
+        &self.query
+    }
+
+    fn field(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        let values = self.headers.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        values.for_each(|(_, value)| each(value.as_bytes()));
+    }
+}
+
+/// Notes what policies decided, and why.
+#[derive(Default)]
+struct Noted(Option<Verdict>);
+
+impl Trace for Noted {
+    const POLICIES: bool = true;
+
+    fn policies(&mut self, asked: &Asked<'_>) {
+        let refusal = |denial: &iam::Denial| Refusal {
+            level: denial.level.denied_reason().to_owned(),
+            id: denial.id(asked.chain),
+        };
+        let decision = asked.decision;
+        let (denial, audited) = (decision.denial.as_ref().map(refusal), decision.audited.as_ref().map(refusal));
+        self.0 = Some(Verdict { denial, audited, why: why(asked) });
+    }
+}
+
+/// Near misses and what would let a refused call pass.
+fn why(asked: &Asked<'_>) -> Vec<String> {
+    let mut why = Vec::new();
+    if asked.decision.is_allowed() {
+        return why;
+    }
+    let explanation = asked.chain.explain(asked.request);
+    for report in &explanation.levels {
+        let name = match (report.level, report.network) {
+            (Level::Network, Some(number)) => {
+                let policy = asked.chain.policy(Level::Network, Some(number));
+                policy.map_or(String::new(), |own| format!(" {}", own.name()))
+            }
+            _ => String::new(),
+        };
+        for near in &report.near {
+            let sid = near.sid.as_deref().map_or(String::new(), |sid| format!(" ({sid})"));
+            for failed in &near.failed {
+                why.push(format!("near miss, {}{name} line {}{sid}: {failed}", report.level.word(), near.place));
+            }
+        }
+    }
+    why.extend(explanation.remedy.iter().map(|change| format!("to allow it: {change}")));
+    why
 }
 
 /// The entity that a text names: by one of its names in full, or by its short name where only one has it.
