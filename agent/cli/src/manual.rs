@@ -147,7 +147,14 @@ const PAGES: &[Page] = &[
             "Which rule a request meets",
             "brattice route --from platform/blue --service shop/orders --path /x --header x-tester:true",
         )],
-        codes: &[(0, "It is served."), (1, "It is not served."), (2, "Nothing can be said, or wrong usage.")],
+        codes: &[
+            (
+                0,
+                "It is served, or, where groups are chosen by weight, most such requests are: the share of a group without a target is a note here, and a problem of status.",
+            ),
+            (1, "It is not served."),
+            (2, "Nothing can be said, or wrong usage."),
+        ],
     },
     Page {
         verb: "explain",

@@ -74,6 +74,22 @@ fn a_target_that_refuses_or_whose_link_is_down_is_no_reachable_one() {
 }
 
 #[test]
+fn a_share_of_the_requests_without_a_target_is_told() {
+    let canary = service(&forward(9, 1)).replace("[{id: 10.0.0.11}]", "[{id: 10.0.0.99}]");
+    let mut retail = Retail::prepare(&canary);
+    retail.lab.start_agent_with(&AgentOptions::recording());
+    told(
+        &retail.lab,
+        "targets",
+        &["shop/orders-v2 has no target", "10 % of the requests", "10.0.0.99", "orders.yaml:"],
+    );
+    let route = retail.lab.brattice(&["route", "--from", "platform/blue", "--to", "shop/orders"]);
+    assert_eq!(route.code, 0, "most are served: {route:?}");
+    retail.lab.write("accounts/shop/orders.yaml", &service(&forward(9, 1)));
+    well(&retail.lab);
+}
+
+#[test]
 fn an_interface_that_is_renamed_away_is_told() {
     let retail = recording();
     retail.lab.node.ip("link set red1 down");

@@ -98,7 +98,7 @@ fn facts(picture: &Picture) -> Result<Facts, String> {
     let view = picture.engine.view.borrow().clone();
     let refused = picture.refused.as_ref().map(|refused| format!("it refused {refused}"));
     let switches = switches::in_force(&picture.datapath.maps.switches(), &picture.names())
-        .map_err(|e| format!("whether anything is bypassed or detached cannot be read: {e}"))?;
+        .map_err(|e| format!("could not read whether anything is bypassed or detached: {e}"))?;
     Ok(Facts {
         engine: Engine {
             state: match view.state {
@@ -114,18 +114,19 @@ fn facts(picture: &Picture) -> Result<Facts, String> {
         switches,
         owners: BTreeMap::clone(&picture.owners),
         dropped: picture.drops.tallies(),
-        half_open: half_open(picture),
+        half_open: half_open(picture)?,
         half_open_limit: picture.datapath.options().half_open_limit,
         busiest: Vec::new(),
     })
 }
 
 /// Connections that each workload began lately and nobody answered yet.
-fn half_open(picture: &Picture) -> BTreeMap<u32, u32> {
+fn half_open(picture: &Picture) -> Result<BTreeMap<u32, u32>, String> {
     let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);
-    let counts = picture.datapath.maps.half_open_counts().entries().unwrap_or_default();
+    let counts = (picture.datapath.maps.half_open_counts().entries())
+        .map_err(|e| format!("could not read how many half-open connections each workload has: {e}"))?;
     let current = counts.into_iter().filter(|(_, window)| window.window_ns >= oldest);
-    current.map(|(number, window)| (number, window.count.cast_signed().max(0).unsigned_abs())).collect()
+    Ok(current.map(|(number, window)| (number, window.count.cast_signed().max(0).unsigned_abs())).collect())
 }
 
 fn attached(picture: &Picture, decision: &Decision) -> Attached {

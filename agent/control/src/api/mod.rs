@@ -5,4 +5,5 @@ pub(crate) mod answers;
 pub(crate) mod calls;
 pub(crate) mod problems;
 pub mod server;
+pub(crate) mod unserved;
 pub mod views;

@@ -53,6 +53,15 @@ impl Problems {
         self.0.insert((text.into(), kind));
     }
 
+    /// What was read of the kernel. A read that failed is a problem and no value: zero would pass for the truth.
+    pub(crate) fn read<T>(&mut self, what: &str, read: Result<T, impl std::fmt::Display>) -> Option<T> {
+        read.map_err(|e| {
+            let remedy = "it is left out here; if it stays, `systemctl restart brattice` (connections live on)";
+            self.add("kernel", format!("could not read {what}: {e}; {remedy}"));
+        })
+        .ok()
+    }
+
     /// The lines.
     pub(crate) fn lines(self) -> Vec<String> {
         self.0.into_iter().map(|(text, _)| text).collect()
@@ -300,6 +309,17 @@ mod tests {
         let documented: Vec<&str> =
             section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
         assert_eq!(documented, KINDS);
+    }
+
+    #[test]
+    fn a_read_that_failed_is_a_problem_and_no_value() {
+        let mut problems = Problems::default();
+        assert_eq!(problems.read("the counters", Ok::<_, String>(7)), Some(7));
+        assert!(problems.counts().iter().all(|(_, count)| *count == 0), "control");
+        assert_eq!(problems.read("the counters", Err::<u64, _>("EPERM")), None);
+        assert!(problems.counts().contains(&("kernel".into(), 1)));
+        let lines = problems.lines();
+        assert!(lines[0].starts_with("could not read the counters: EPERM"), "{lines:?}");
     }
 
     #[test]

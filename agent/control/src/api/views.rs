@@ -14,6 +14,7 @@ use brattice_wire::api::{
 use brattice_wire::engine::Stats;
 
 use super::problems::{Problems, places};
+use super::unserved::unserved;
 use crate::attachments::{Code, Decision};
 use crate::clock::boottime_ns;
 use crate::engine::supervisor::oldest_heartbeat;
@@ -22,8 +23,8 @@ use crate::switches;
 
 /// `brattice status`.
 pub(crate) fn status(picture: &Picture, stats: Option<Stats>) -> Status {
-    let Looked { problems, engine, owners, programs, switches, limits } = look(picture, stats);
-    let (drops, mut counters) = counters(picture);
+    let Looked { mut problems, engine, owners, programs, switches, limits } = look(picture, stats);
+    let (drops, mut counters) = counters(picture, &mut problems);
     let reset = picture.engine.view.borrow().reset;
     if reset > 0 {
         counters.insert("ResetWhileDown".to_owned(), reset);
@@ -68,25 +69,21 @@ pub(crate) struct Looked {
 /// Looks; `stats` are the engine's counts, if it told them.
 pub(crate) fn look(picture: &Picture, stats: Option<Stats>) -> Looked {
     let mut problems = Problems::default();
-    let engine = engine(picture, stats);
+    let engine = engine(picture, stats, &mut problems);
     let owners = BTreeMap::clone(&picture.owners);
     problems.documents(&owners);
     problems.engine(picture, &engine);
     problems.workloads(picture);
-    let switches = switches::in_force(&picture.datapath.maps.switches(), &picture.names()).unwrap_or_else(|e| {
-        problems.add("kernel", format!("whether anything is bypassed or detached cannot be read: {e}"));
-        Vec::new()
-    });
-    let programs = match picture.datapath.attached() {
-        Ok(attached) => attached.into_iter().map(program).collect(),
-        Err(e) => {
-            problems.add("kernel", format!("the kernel does not say what is attached: {e}"));
-            Vec::new()
-        }
-    };
+    for text in unserved(&picture.planner.snapshot, &picture.inputs.model) {
+        problems.add("targets", text);
+    }
+    let switches = switches::in_force(&picture.datapath.maps.switches(), &picture.names());
+    let switches = problems.read("whether anything is bypassed or detached", switches).unwrap_or_default();
+    let attached = problems.read("which programs are attached", picture.datapath.attached()).unwrap_or_default();
+    let programs: Vec<ProgramView> = attached.into_iter().map(program).collect();
     problems.host(picture, &switches, &programs);
-    let mut limits = limits(picture);
-    limits.extend(busiest(picture, engine.stats.as_ref()));
+    let mut limits = limits(picture, &mut problems);
+    limits.extend(busiest(picture, engine.stats.as_ref(), &mut problems));
     problems.bounds(&limits);
     Looked { problems, engine, owners, programs, switches, limits }
 }
@@ -116,10 +113,11 @@ fn ipv6_view(picture: &Picture) -> Ipv6View {
     }
 }
 
-fn engine(picture: &Picture, stats: Option<Stats>) -> EngineView {
+fn engine(picture: &Picture, stats: Option<Stats>, problems: &mut Problems) -> EngineView {
     let view = picture.engine.view.borrow().clone();
-    let states = picture.datapath.maps.worker_states(picture.settings.workers).unwrap_or_default();
-    let heartbeat = view.pid.and_then(|_| oldest_heartbeat(&states));
+    let states = picture.datapath.maps.worker_states(picture.settings.workers);
+    let states = problems.read("the heartbeats of the engine's workers", states);
+    let heartbeat = view.pid.and_then(|_| oldest_heartbeat(&states?));
     EngineView {
         state: view.state.to_owned(),
         pid: view.pid,
@@ -132,9 +130,13 @@ fn engine(picture: &Picture, stats: Option<Stats>) -> EngineView {
     }
 }
 
-/// Packets dropped by reason, those that happened; other counters.
-pub(crate) fn counters(picture: &Picture) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
-    let values: BTreeMap<u32, u64> = picture.datapath.maps.counters().unwrap_or_default().into_iter().collect();
+/// Packets dropped by reason, those that happened; other counters. None where they cannot be read: a zero would be a lie, and
+/// a counter that begins anew for who stores it.
+pub(crate) fn counters(picture: &Picture, problems: &mut Problems) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+    let Some(values) = problems.read("the counters of packets", picture.datapath.maps.counters()) else {
+        return (BTreeMap::new(), BTreeMap::new());
+    };
+    let values: BTreeMap<u32, u64> = values.into_iter().collect();
     let value = |index: u32| values.get(&index).copied().unwrap_or(0);
     let drops =
         DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), value(reason.index()))).filter(|(_, n)| *n > 0);
@@ -142,32 +144,37 @@ pub(crate) fn counters(picture: &Picture) -> (BTreeMap<String, u64>, BTreeMap<St
     (drops.collect(), others.collect())
 }
 
-/// Fill of the bounded tables: used, limit.
-pub(crate) fn limits(picture: &Picture) -> BTreeMap<String, (u64, u64)> {
+/// Fill of the bounded tables: used, limit. What cannot be read is left out.
+pub(crate) fn limits(picture: &Picture, problems: &mut Problems) -> BTreeMap<String, (u64, u64)> {
     let (assigned, resting, vips) = picture.planner.state.vips.fill(picture.datapath.options().vip);
     let switches = picture.datapath.maps.switches();
     let half_open = picture.datapath.maps.half_open_counts();
     let mut limits = BTreeMap::from([
         ("aliases".to_owned(), picture.planner.aliases.fill()),
         ("vips".to_owned(), ((assigned + resting) as u64, u64::from(vips))),
-        ("switches".to_owned(), (switches.len().unwrap_or(0) as u64, u64::from(switches.capacity()))),
-        (
-            "workloads with half-open connections".to_owned(),
-            (half_open.len().unwrap_or(0) as u64, u64::from(half_open.capacity())),
-        ),
     ]);
+    if let Some(used) = problems.read("how many switches there are", switches.len()) {
+        limits.insert("switches".to_owned(), (used as u64, u64::from(switches.capacity())));
+    }
+    if let Some(used) = problems.read("how many workloads have half-open connections", half_open.len()) {
+        let name = "workloads with half-open connections".to_owned();
+        limits.insert(name, (used as u64, u64::from(half_open.capacity())));
+    }
     limits.extend(picture.held.fill.iter().map(|(name, fill)| ((*name).to_owned(), *fill)));
     limits
 }
 
 /// The bounds of a workload, filled by whichever has most of it.
-fn busiest(picture: &Picture, stats: Option<&Stats>) -> Vec<(String, (u64, u64))> {
+fn busiest(picture: &Picture, stats: Option<&Stats>, problems: &mut Problems) -> Vec<(String, (u64, u64))> {
     let options = picture.datapath.options();
     let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);
-    let half_open = picture.datapath.maps.half_open_counts().entries().unwrap_or_default();
-    let half_open =
-        half_open.iter().filter(|(_, window)| window.window_ns >= oldest).map(|(_, window)| window.count.cast_signed());
-    let mut fill = vec![("half-open", half_open.max().unwrap_or(0).max(0).unsigned_abs(), options.half_open_limit)];
+    let mut fill = Vec::new();
+    let windows = picture.datapath.maps.half_open_counts().entries();
+    if let Some(windows) = problems.read("how many half-open connections each workload has", windows) {
+        let recent = windows.iter().filter(|(_, window)| window.window_ns >= oldest);
+        let most = recent.map(|(_, window)| window.count.cast_signed().max(0).unsigned_abs()).max().unwrap_or(0);
+        fill.push(("half-open", most, options.half_open_limit));
+    }
     if let Some(stats) = stats {
         let names = ["connections", "requests", "DNS questions"];
         fill.extend(names.into_iter().enumerate().map(|(n, what)| (what, stats.busiest[n], stats.most[n])));
@@ -313,7 +320,10 @@ pub(crate) fn workloads(picture: &Picture) -> Vec<WorkloadView> {
     let mut views: Vec<WorkloadView> =
         picture.planner.decisions.iter().map(|decision| workload(picture, decision)).collect();
     let down: BTreeSet<&str> = picture.links_down().into_iter().map(|(_, _, interface)| interface).collect();
-    let switches = switches::in_force(&picture.datapath.maps.switches(), &picture.names()).unwrap_or_default();
+    let (switches, unread) = match switches::in_force(&picture.datapath.maps.switches(), &picture.names()) {
+        Ok(switches) => (switches, None),
+        Err(e) => (Vec::new(), Some(format!("could not read whether it is detached: {e}"))),
+    };
     let detached: Vec<&Scope> =
         switches.iter().filter(|switch| switch.mode == Mode::Detach).map(|switch| &switch.scope).collect();
     for view in views.iter_mut().filter(|view| view.state == "attached") {
@@ -328,6 +338,8 @@ pub(crate) fn workloads(picture: &Picture) -> Vec<WorkloadView> {
         } else if !view.interface.is_empty() && down.contains(view.interface.as_str()) {
             view.state = "link-down".to_owned();
             view.reason = Some("its interface or the other end of it is down, so nothing reaches it".to_owned());
+        } else {
+            view.reason = view.reason.take().or_else(|| unread.clone());
         }
     }
     for (alias, claim) in picture.planner.aliases.leaving() {

@@ -8,6 +8,7 @@ use brattice_wire::api::Mode;
 use brattice_wire::records::NodeMetrics;
 
 use super::Node;
+use crate::api::problems::Problems;
 use crate::api::views;
 use crate::engine::outputs::MetricsAddress;
 use crate::picture::Picture;
@@ -47,12 +48,14 @@ impl Node {
 
 /// What is cheap to count.
 fn counted(picture: &Picture) -> NodeMetrics {
-    let (drops, counters) = views::counters(picture);
+    // What cannot be read is counted as a problem when everything is looked at.
+    let mut unread = Problems::default();
+    let (drops, counters) = views::counters(picture, &mut unread);
     NodeMetrics {
         drops: drops.into_iter().take(NodeMetrics::MOST).collect(),
         counters: counters.into_iter().take(NodeMetrics::MOST).collect(),
         repairs: BTreeMap::clone(&picture.repairs).into_iter().take(NodeMetrics::MOST).collect(),
-        tables: views::limits(picture)
+        tables: views::limits(picture, &mut unread)
             .into_iter()
             .map(|(name, (used, limit))| (name, used, limit))
             .take(NodeMetrics::MOST)

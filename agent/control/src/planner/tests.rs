@@ -175,3 +175,49 @@ fn an_interface_that_the_kernel_refuses_is_shown_so() {
     let reasons: Vec<_> = planner.decisions.iter().map(Decision::reason).collect();
     assert_eq!(reasons, [Some("AttachFailed: busy".to_owned()), None]);
 }
+
+#[test]
+fn a_target_group_with_a_share_and_no_target_is_told() {
+    let canary = "kind: TargetGroup\nmetadata: {name: canary}\n\
+                  spec: {config: {vpcIdentifier: blue, port: 8080}, targets: [{id: 10.0.0.99}, {id: 10.0.0.98}]}\n---";
+    let told = |node: &str, shop: &str, interfaces: Vec<Interface>| {
+        let mut planner = planner();
+        let inputs = inputs(model(node, shop), interfaces);
+        planner.plan(&inputs, now());
+        crate::api::unserved::unserved(&planner.snapshot, &inputs.model)
+    };
+    let forward = "{targetGroupIdentifier: web}";
+    let both_groups = |canary: u16| {
+        format!("{{targetGroupIdentifier: web, weight: 9}}, {{targetGroupIdentifier: canary, weight: {canary}}}")
+    };
+    let shop = |weight: u16| format!("{canary}{}", SHOP.replace(forward, &both_groups(weight)));
+    let only = |lines: Vec<String>| {
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.into_iter().next().unwrap_or_default()
+    };
+    let line = only(told(NODE, &shop(1), both()));
+    for part in [
+        "shop/canary has no target",
+        "10 % of the requests to shop/orders port 80 are answered with 503",
+        "10.0.0.98 or 10.0.0.99",
+        "accounts/shop/x.yaml:",
+        "the weight 0",
+    ] {
+        assert!(line.contains(part), "{part:?}: {line}");
+    }
+    assert!(only(told(NODE, &shop(1), vec![veth(7, "10.0.0.10"), veth(9, "10.0.0.99")])).contains("web has no target"));
+    // Nothing where each share has a target, the group has no weight, or nobody can call.
+    assert!(told(NODE, SHOP, both()).is_empty());
+    assert!(told(NODE, &shop(0), both()).is_empty());
+    assert!(told(&NODE.replace("[shop/net]", "[]"), &shop(1), both()).is_empty());
+    // One that all requests would go to.
+    let line = only(told(NODE, SHOP, vec![veth(7, "10.0.0.10")]));
+    assert!(line.contains("all of the requests to shop/orders port 80 are answered with 503"), "{line}");
+    let line = only(told(NODE, &SHOP.replace("{id: 10.0.0.11}", ""), both()));
+    assert!(line.contains("Its document names none"), "{line}");
+    // A rule's.
+    let rule = "rules: [{name: beta, priority: 1, match: {httpMatch: {pathMatch: {match: {prefix: /b}}}}, action: {forward: \
+                {targetGroups: [{targetGroupIdentifier: canary}]}}}], defaultAction";
+    let line = only(told(NODE, &format!("{canary}{}", SHOP.replace("defaultAction", rule)), both()));
+    assert!(line.contains("all of the requests to shop/orders port 80 that meet its rule beta"), "{line}");
+}
