@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::syntax;
 use super::tree::is_null;
 use super::{Content, Mark, Node};
 use crate::diagnostic::{Diagnostic, Located, Position, Sink, quote};
@@ -30,6 +31,14 @@ impl Decoder<'_> {
 
     fn wrong(&mut self, node: &Node, expected: &str) {
         if !matches!(node.content, Content::Refused) {
+            if let Content::Scalar { text, plain: true } = &node.content
+                && let Some((_, blank)) = syntax::misplaced_blank(text)
+            {
+                let diagnostic =
+                    self.error(node.mark, format!("found {}, with {}", found(node), syntax::unusual(blank)));
+                self.report(diagnostic.expected(expected).help(syntax::UNUSUAL_HELP));
+                return;
+            }
             let mut diagnostic = self.error(node.mark, format!("found {}", found(node))).expected(expected);
             if let Content::Scalar { text, plain: true } = &node.content
                 && expected.contains("string")

@@ -5,8 +5,8 @@
 
 mod decoder;
 mod policy;
+mod syntax;
 mod tree;
-mod words;
 
 pub(crate) use decoder::{Decoder, Fields};
 pub(crate) use policy::diagnostic as policy_diagnostic;

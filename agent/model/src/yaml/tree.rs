@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
+use super::syntax;
 use crate::limits::{MAX_DEPTH, MAX_NODES_PER_OWNER};
 
 /// A place within one file; all 1-based.
@@ -181,7 +182,7 @@ impl<'t> Reader<'t> {
             Some(Err(error)) => {
                 let marker = error.marker();
                 let mark = on_its_line(self.text, Mark::of(Span::empty(*marker)).at_most(self.end));
-                let super::words::Said { mark, message, help } = super::words::say(self.text, mark, error.info());
+                let syntax::Explained { mark, message, help } = syntax::explain(self.text, mark, error.info());
                 Err(Refusal { mark, message, help })
             }
             None => Err(Refusal { mark: self.last, message: "not YAML: unexpected end".into(), help: "" }),
@@ -196,6 +197,9 @@ impl<'t> Reader<'t> {
                 (Event::StreamStart | Event::DocumentEnd | Event::Nothing, _) => {}
                 (event, mark) => {
                     let node = self.node(event, mark, 0)?;
+                    if let Content::Scalar { text, plain: true } = &node.content {
+                        self.unusual_blank(text, node.mark);
+                    }
                     let empty = matches!(&node.content, Content::Scalar { text, plain: true } if is_null(text));
                     if !empty {
                         documents.push(node);
@@ -210,6 +214,15 @@ impl<'t> Reader<'t> {
         if self.refusals.len() <= crate::limits::MAX_DIAGNOSTICS {
             self.refusals.push(Refusal { mark, message: message.into(), help });
         }
+    }
+
+    /// Refuses the name of a field that has an unusual blank where an ordinary one was meant. Whether it did.
+    fn unusual_blank(&mut self, name: &str, mark: Mark) -> bool {
+        let Some((before, blank)) = syntax::misplaced_blank(name) else { return false };
+        let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX).saturating_add(mark.column);
+        let message = format!("not YAML: {}", syntax::unusual(blank));
+        self.refuse(Mark { column, length: 1, ..mark }, message, syntax::UNUSUAL_HELP);
+        true
     }
 
     fn count(&mut self, mark: Mark) -> Result<(), Refusal> {
@@ -331,6 +344,9 @@ impl<'t> Reader<'t> {
                     continue;
                 }
             };
+            if plain && self.unusual_blank(&name, key.mark) {
+                continue;
+            }
             if plain && name == "<<" {
                 self.refuse(key.mark, "merge keys are not used here", "write the fields out");
                 continue;
