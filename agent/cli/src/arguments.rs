@@ -11,6 +11,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::log_filter;
+
 mod views;
 
 pub(crate) use views::{
@@ -144,7 +146,7 @@ pub(crate) struct AgentArguments {
     #[arg(long, value_name = "ADDRESS:PORT|unix:PATH|none")]
     pub(crate) metrics: Option<MetricsAddress>,
     /// What is logged, such as info or brattice_control=debug [default: info]
-    #[arg(long, value_name = "FILTER", value_parser = log_filter)]
+    #[arg(long, value_name = "FILTER", value_parser = log_filter::parse)]
     pub(crate) log: Option<String>,
     /// Log each packet that an eBPF program drops, with its reason, for who hunts one; the programs of a running data path are
     /// replaced [default: off]
@@ -159,28 +161,6 @@ fn ebpf_log() -> impl TypedValueParser<Value = EbpfLog> {
     PossibleValuesParser::new(EbpfLog::ALL.map(|(name, _)| name)).map(|named| {
         EbpfLog::ALL.into_iter().find(|(name, _)| *name == named).expect("the parser takes these names only").1
     })
-}
-
-/// Levels of a log filter.
-const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
-
-/// A log filter. `EnvFilter` takes a word that is no level for the name of a target, logs all of that and nothing else: a
-/// misspelt level would be silence, so a word alone is a level here.
-fn log_filter(text: &str) -> Result<String, String> {
-    for directive in text.split(',').map(str::trim) {
-        let (target, level) =
-            directive.split_once('=').map_or((None, directive), |(target, level)| (Some(target), level));
-        if LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
-            continue;
-        }
-        let help = match (brattice_model::nearest(level, LEVELS), target) {
-            (Some(nearest), _) => format!("did you mean {nearest}?"),
-            (None, None) => format!("a target has a level: {directive}=debug"),
-            (None, Some(_)) => format!("levels are {}", LEVELS.join(", ")),
-        };
-        return Err(format!("{level:?} is no level; {help}"));
-    }
-    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
 /// `brattice engine`.

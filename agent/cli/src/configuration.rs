@@ -270,6 +270,10 @@ mod tests {
             ("log: inof\n", "1:6: log: \"inof\" is no level; did you mean info?"),
             ("log: brattice_control=debog\n", "1:6: log: "),
             ("log: debug,inof\n", "1:6: log: \"inof\" is no level"),
+            (
+                "log: brattice_contrl=debug\n",
+                "1:6: log: nothing logs as \"brattice_contrl\"; did you mean brattice_control?",
+            ),
             ("dns-suffix: \"bad suffix\"\n", "1:13: dns-suffix: a domain name has only letters"),
             ("dns-suffix: 10.0.0.1\n", "1:13: dns-suffix: the last part of a domain name is not a number"),
             ("half-open-limit: 0\n", "1:18: half-open-limit: 0 is not in 1.."),

@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use serde_json::Value;
 
 use crate::arguments::Format;
+use crate::fold::fold;
 pub(crate) use crate::table::Table;
 use crate::{escape, yaml};
 
@@ -71,6 +72,11 @@ pub(crate) fn is_terminal() -> bool {
 /// Prints to standard output; a reader that went away (`| head`) is no error.
 pub(crate) fn print(text: &str) {
     let _ = print_on(text);
+}
+
+/// Prints prose for people, in lines that fit the terminal; with `wide` as it is.
+pub(crate) fn print_prose(text: &str, wide: bool) {
+    print(&fold(text, Look::of_stdout(wide)));
 }
 
 /// Prints to standard output, for verbs that go on until nobody reads any more: false then.

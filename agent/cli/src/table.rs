@@ -11,6 +11,8 @@ use crate::output::{Look, Tone, paint};
 const GAP: usize = 2;
 /// A cell is not cut to less, if its head is not longer.
 const NARROWEST: usize = 8;
+/// The last column has room for a word of this length, if there is as much.
+const LONGEST_WORD: usize = 30;
 
 /// A table of cells; text in cells is escaped here.
 #[derive(Debug)]
@@ -84,6 +86,17 @@ impl Table {
         out
     }
 
+    /// Of those that can stay whole.
+    fn longest_word(&self, column: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        cells
+            .flat_map(|(text, _)| text.split(' '))
+            .map(|word| word.chars().count())
+            .filter(|length| *length <= LONGEST_WORD)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Width of each column that is shown; fewer than `shown` where there is no room for all of them.
     fn widths(&self, shown: &[usize], look: Look) -> Vec<usize> {
         let cell =
@@ -96,9 +109,15 @@ impl Table {
         let Some(room) = look.width.filter(|_| !look.wide) else { return widths };
         let narrowest = |place: usize, width: usize| width.min(NARROWEST.max(self.head[shown[place]].chars().count()));
         let total = |widths: &[usize]| widths.iter().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP);
-        let least: Vec<usize> = widths.iter().enumerate().map(|(place, width)| narrowest(place, *width)).collect();
+        let mut least: Vec<usize> = widths.iter().enumerate().map(|(place, width)| narrowest(place, *width)).collect();
         while widths.len() > 1 && total(&least[..widths.len()]) > room {
             widths.pop();
+        }
+        // Words of the last column stay whole, if the others can make room.
+        if let Some(last) = least.len().min(widths.len()).checked_sub(1) {
+            let word = self.longest_word(shown[last]).max(least[last]).min(widths[last]);
+            let others = total(&least[..last]) + if last > 0 { GAP } else { 0 };
+            least[last] = word.min(room.saturating_sub(others)).max(least[last]);
         }
         // The widest gives way first.
         while total(&widths) > room {
@@ -111,13 +130,17 @@ impl Table {
     }
 }
 
-/// Text in lines of at most `width` characters, broken at blanks where there are any.
+/// Text in lines of at most `width` characters, broken at blanks where there are any, else behind what separates parts of a
+/// name.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
     let mut rest: Vec<char> = text.chars().collect();
     while rest.len() > width {
-        let end = rest[..=width].iter().rposition(|c| *c == ' ').filter(|at| *at > 0).unwrap_or(width);
+        let blank = rest[..=width].iter().rposition(|c| *c == ' ').filter(|at| *at > 0);
+        let separator =
+            || rest[..width].iter().rposition(|c| matches!(c, '.' | '-' | '/' | ':' | ',' | '=')).map(|at| at + 1);
+        let end = blank.or_else(separator).unwrap_or(width);
         lines.push(rest[..end].iter().collect::<String>().trim_end().to_owned());
         rest.drain(..end);
         let blanks = rest.iter().take_while(|c| **c == ' ').count();
@@ -188,12 +211,33 @@ mod tests {
     fn text_is_broken_at_blanks_and_nothing_of_it_is_lost() {
         assert_eq!(wrap("useradd --system brattice-engine", 16), ["useradd --system", "brattice-engine"]);
         assert_eq!(wrap("brattice-engine", 8), ["brattice", "-engine"]);
+        assert_eq!(wrap("orders.shop.internal", 14), ["orders.shop.", "internal"]);
         assert_eq!(wrap("", 8), [""]);
         for width in 1..40 {
             let lines = wrap("if there is no user, make one:  useradd --system brattice-engine", width);
             assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:?}");
             let all: String = lines.concat().replace(' ', "");
             assert_eq!(all, "ifthereisnouser,makeone:useradd--systembrattice-engine");
+        }
+    }
+
+    #[test]
+    fn words_of_the_last_column_stay_whole_where_others_can_give_way() {
+        let mut table = Table::new(&["SERVICE", "STATUS", "VIP", "LISTENERS", "TARGETS", "NAMES"]);
+        let row = [
+            "shop/orders",
+            "ACTIVE",
+            "169.254.64.32",
+            "80/HTTP",
+            "1/1",
+            "orders.shop.internal o.shop.internal orders-svc-e1o4wcqj3hq8d3k4h.svc.brattice.internal",
+        ];
+        table.row(&row.map(|text| (text, Tone::Plain)));
+        for width in 70..=120 {
+            let shown = table.render(Look { width: Some(width), ..Look::default() });
+            let whole = |name: &str| shown.split_whitespace().any(|word| word == name);
+            assert!(width < 80 || whole("shop/orders") && whole("169.254.64.32"), "{width}:\n{shown}");
+            assert!(whole("orders.shop.internal") && whole("o.shop.internal"), "{width}:\n{shown}");
         }
     }
 

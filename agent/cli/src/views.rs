@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use brattice_wire::api::{Health, Mode, Scope, ServiceView, Status, SwitchView, WorkloadView};
+use brattice_wire::api::{Health, Mode, Scope, ServiceView, Status, SwitchView, TargetGroupView, WorkloadView};
 
 use brattice_wire::words::counted;
 
@@ -161,8 +161,9 @@ pub(crate) fn switch_line(switch: &SwitchView) -> String {
 
 /// `brattice services`.
 pub(crate) fn services(services: &[ServiceView], look: Look) -> String {
-    let head = ["SERVICE", "STATUS", "VIP", "IPV6 VIP", "LISTENERS", "TARGETS", "NETWORKS", "NAMES", "FROM"];
-    let mut table = Table::new(&head).only_wide(&["IPV6 VIP", "NETWORKS", "FROM"]);
+    let head =
+        ["SERVICE", "STATUS", "VIP", "IPV6 VIP", "LISTENERS", "TARGETS", "TARGET GROUPS", "NETWORKS", "NAMES", "FROM"];
+    let mut table = Table::new(&head).only_wide(&["IPV6 VIP", "TARGET GROUPS", "NETWORKS", "FROM"]);
     for service in services {
         let networks = service.service_networks.iter().map(|association| match &association.failure {
             Some(failure) => format!("{} ({}: {failure})", association.service_network, association.status),
@@ -180,10 +181,13 @@ pub(crate) fn services(services: &[ServiceView], look: Look) -> String {
             "ACTIVE" => Tone::Warning,
             _ => Tone::Bad,
         };
-        let targets = service
-            .target_groups
-            .iter()
-            .map(|group| format!("{} {}/{}", group.name, group.reachable, group.configured));
+        let groups = &service.target_groups;
+        let sum = |of: fn(&TargetGroupView) -> u32| groups.iter().map(|group| u64::from(of(group))).sum::<u64>();
+        let targets = match groups[..] {
+            [] => "-".to_owned(),
+            _ => format!("{}/{}", sum(|group| group.reachable), sum(|group| group.configured)),
+        };
+        let groups = groups.iter().map(|group| format!("{} {}/{}", group.name, group.reachable, group.configured));
         let lacking = service.target_groups.iter().any(|group| group.reachable < group.configured);
         table.row(&[
             (service.name.clone(), Tone::Plain),
@@ -191,7 +195,8 @@ pub(crate) fn services(services: &[ServiceView], look: Look) -> String {
             (service.vip.clone(), Tone::Plain),
             (service.vip6.clone().unwrap_or_default(), Tone::Plain),
             (service.listeners.join(" "), Tone::Plain),
-            (targets.collect::<Vec<_>>().join(", "), if lacking { Tone::Warning } else { Tone::Plain }),
+            (targets, if lacking { Tone::Warning } else { Tone::Plain }),
+            (groups.collect::<Vec<_>>().join(", "), if lacking { Tone::Warning } else { Tone::Plain }),
             (networks.collect::<Vec<_>>().join(", "), Tone::Plain),
             (service.names.join(" "), Tone::Plain),
             (service.origin.clone(), Tone::Faint),

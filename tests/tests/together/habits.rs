@@ -41,11 +41,29 @@ fn tables_fit_the_terminal() {
     let lab = &retail.lab;
     let mut kept = Connection::new(retail.blue.connect(retail.orders()).unwrap());
     assert_eq!(kept.get("/", "").unwrap().status, 200);
-    for verb in ["flows", "services", "workloads"] {
+    for verb in ["flows", "services", "workloads", "status"] {
         for width in [60, 80, 120] {
             let shown = on_terminal(lab, width, "", &[verb]);
             assert!(shown.lines().count() >= 2 && widest(&shown) <= width, "{verb} at {width}:\n{shown}");
         }
+    }
+    let services = on_terminal(lab, 80, "", &["services"]);
+    for whole in ["shop/orders", "169.254.64.32", "2/2", "orders.shop.internal"] {
+        assert!(services.split_whitespace().any(|word| word == whole), "{whole}:\n{services}");
+    }
+    let (from, to) = (["--from", "blue1"], ["--to", "shop/orders"]);
+    let policies = lab.policies();
+    let probe = ["preflight", "--no-probe", "--policies", policies.to_str().unwrap()];
+    for verb in [
+        &[&["explain"], &from[..], &to].concat()[..],
+        &[&["route"], &from[..], &to].concat(),
+        &["bypass", "--service", "shop/orders", "--for", "1s"],
+        &probe,
+    ] {
+        let shown = on_terminal(lab, 80, "", verb);
+        // A word that is longer than a line, as an ARN, stays whole.
+        let fits = |line: &str| line.chars().count() <= 80 || !line.trim().contains(' ');
+        assert!(shown.lines().count() >= 1 && shown.lines().all(fits), "{verb:?}:\n{shown}");
     }
     let by_columns = on_terminal(lab, 200, "COLUMNS=50", &["flows"]);
     assert!(widest(&by_columns) <= 50, "{by_columns}");
@@ -56,6 +74,11 @@ fn tables_fit_the_terminal() {
     assert!(widest(&piped.stdout) > 60 && !piped.stdout.contains('…'), "{}", piped.text());
     let status = on_terminal(lab, 60, "", &["status"]);
     assert!(status.contains("health") && status.contains("PROGRAM"), "{status}");
+    for verb in ["flows", "services", "workloads", "status"] {
+        let [long, short] = [&[verb, "--wide"][..], &[verb, "-o", "wide"]].map(|verb| on_terminal(lab, 60, "", verb));
+        let heads = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        assert!(heads(&long) == heads(&short) && widest(&short) > 60, "{verb}:\n{long}\n{short}");
+    }
 }
 
 #[test]
@@ -88,6 +111,8 @@ fn one_is_got_by_name_and_printed_as_wanted() {
     missing(&["workloads", "bleu1"], 1, "no workload is named bleu1; did you mean blue1?");
     missing(&["flows", "4711"], 1, "no open connection has the id 4711");
     missing(&["services", "-n", "shpo"], 0, "did you mean shop?");
+    missing(&["services", "-l", "team=shop"], 0, "no service is selected by -l team=shop");
+    missing(&["workloads", "-l", "!team,tier"], 0, "no workload is selected by -l !team,tier");
 }
 
 #[test]

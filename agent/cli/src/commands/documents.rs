@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::uncertain::Broken;
 use crate::arguments::{DiffArguments, Format, NodeArguments, ValidateArguments};
-use crate::output::{Tone, colours, paint, print, print_as};
+use crate::output::{Tone, colours, paint, print, print_as, print_prose};
 use crate::{Failure, Outcome, escape};
 
 /// Something to tell about an owner's documents.
@@ -180,7 +180,7 @@ pub(crate) fn validate(arguments: &ValidateArguments) -> Outcome {
     match arguments.output {
         format @ (Format::Json | Format::Yaml) => print_as(format, &findings_json(&checked)),
         Format::Table | Format::Wide => {
-            print(&findings_text(&checked, colours()));
+            print_prose(&findings_text(&checked, colours()), arguments.output == Format::Wide);
             let warnings = checked.findings.len() - errors;
             let verdict = if errors > 0 {
                 paint(&counted(errors as u64, "error"), Tone::Bad, colours())
@@ -213,14 +213,15 @@ pub(crate) fn diff(arguments: &DiffArguments) -> Outcome {
             print_as(format, &json!({"changes": changes, "findings": findings_json(&new)}));
         }
         Format::Table | Format::Wide => {
-            print(&findings_text(&new, colours()));
+            let wide = arguments.output == Format::Wide;
+            print_prose(&findings_text(&new, colours()), wide);
             for change in &changes {
                 let tone = match change.what {
                     brattice_model::What::Added => Tone::Good,
                     brattice_model::What::Removed => Tone::Bad,
                     brattice_model::What::Changed(_) => Tone::Warning,
                 };
-                print(&format!("{}\n", paint(&escape::text(&change.to_string()), tone, colours())));
+                print_prose(&format!("{}\n", paint(&escape::text(&change.to_string()), tone, colours())), wide);
             }
             if changes.is_empty() {
                 print("no changes\n");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use brattice_wire::api::{Answer, Request};
 
 use crate::arguments::EngineArguments;
-use crate::output::print;
+use crate::output::print_prose;
 use crate::{Failure, Outcome, client, escape};
 
 /// The engine itself. It must have one thread when the sandbox closes, so nothing runs before.
@@ -22,6 +22,6 @@ pub(crate) fn restart(run_dir: &Path) -> Outcome {
     let Answer::Done { message } = client::ask(run_dir, &Request::RestartEngine)? else {
         return Err(super::ask::unexpected());
     };
-    print(&format!("{}\n", escape::text(&message)));
+    print_prose(&format!("{}\n", escape::text(&message)), false);
     Ok(ExitCode::SUCCESS)
 }

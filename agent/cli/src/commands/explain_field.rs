@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{ExplainFieldArguments, Format};
+use crate::fold::fold;
 use crate::output::{Look, Table, Tone, paint, print, print_as};
 use crate::{Failure, Outcome};
 
@@ -28,7 +29,7 @@ pub(crate) fn run(arguments: &ExplainFieldArguments) -> Outcome {
         Format::Json | Format::Yaml => print_as(arguments.output, &json!(field)),
         Format::Table | Format::Wide => {
             let look = Look::of_stdout(arguments.output == Format::Wide);
-            print(&text(&field, arguments.recursive, look));
+            print(&fold(&text(&field, arguments.recursive, look), look));
         }
     }
     Ok(ExitCode::SUCCESS)

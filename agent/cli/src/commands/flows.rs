@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &FlowsArguments) -> Outcome {
         }
         if flows.is_empty() && !list.watch {
             nothing(arguments, open).into_iter().for_each(|why| eprintln!("{}", escape::text(&why)));
+            list.tell_account(true);
         }
         let shown = |flows: &[Flow], look: Look| match flows {
             [] if open > 0 => String::new(),

@@ -104,7 +104,7 @@ struct Out {
 impl Out {
     fn print(&self, text: &str) {
         if matches!(self.format, Format::Table | Format::Wide) {
-            output::print(text);
+            output::print_prose(text, self.format == Format::Wide);
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::documents::check;
 use crate::arguments::{BasisArguments, Format, NodeArguments, RequestArguments, RouteArguments};
-use crate::output::{Tone, colours, paint, print, print_as};
+use crate::output::{Tone, colours, paint, print_as, print_prose};
 use crate::{Failure, client, escape};
 
 /// Nothing can be said.
@@ -109,7 +109,8 @@ pub(super) fn show(
     match format {
         Format::Json | Format::Yaml => print_as(format, &json!(explanation)),
         Format::Table | Format::Wide => {
-            print(&painted(&escape::text(&render(explanation)), explanation.outcome, colours()));
+            let text = painted(&escape::text(&render(explanation)), explanation.outcome, colours());
+            print_prose(&text, format == Format::Wide);
         }
     }
     Ok(ExitCode::from(explanation.outcome.exit_code()))

@@ -8,7 +8,7 @@ use brattice_control::switches::{self, Names};
 use brattice_wire::api::{Answer, Mode, Request, Scope};
 
 use crate::arguments::SwitchArguments;
-use crate::output::{Tone, colours, paint, print};
+use crate::output::{Tone, colours, paint, print_prose};
 use crate::{Failure, Outcome, client, duration, escape};
 
 pub(crate) fn run(mode: Mode, arguments: &SwitchArguments) -> Outcome {
@@ -32,6 +32,6 @@ pub(crate) fn run(mode: Mode, arguments: &SwitchArguments) -> Outcome {
         }
     };
     let tone = if on { Tone::Bad } else { Tone::Plain };
-    print(&format!("{}\n", paint(&escape::text(&message), tone, colours())));
+    print_prose(&format!("{}\n", paint(&escape::text(&message), tone, colours())), false);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use brattice_wire::api::{AssociationView, EngineView, Ipv6View, OwnerView, ProgramView, Ranges, TargetGroupView};
+use brattice_wire::api::{AssociationView, EngineView, Ipv6View, OwnerView, ProgramView, Ranges};
 use brattice_wire::engine::Stats;
 
 use super::*;
@@ -115,6 +115,29 @@ fn status_for_people() {
 }
 
 #[test]
+fn every_line_of_status_fits_the_terminal() {
+    let mut node = node();
+    let long =
+        "target 10.0.0.10 port 8080 of shop/orders-v1 in platform/green cannot be reached: connection refused, 3 times";
+    node.problems.push(format!("{long}\n{long}"));
+    node.footprint.push(
+        "route local 169.254.64.0/20 dev lo table local proto 201 src 169.254.64.1 metric 1024, of Brattice".into(),
+    );
+    node.recent_drops
+        .push("1 s ago: NoListener by vip_listener on interface 4: TCP 100.127.0.7:40312 → 169.254.64.32:80".into());
+    let ipv6 = ["fd00:a9fe::/48", "fd00:a9fe::11", "fd00:647f::/48"].map(|text| Some(text.to_owned()));
+    let [vip, dns, alias] = ipv6;
+    node.ranges.ipv6 = Ipv6View { state: "on".into(), vip, dns, alias };
+    for width in [60, 80, 120] {
+        let look = Look { width: Some(width), ..Look::default() };
+        let shown = crate::fold::fold(&status(&node, look), look);
+        let widest = shown.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        assert!(widest <= width, "{widest} at {width}:\n{shown}");
+        assert!(shown.split_whitespace().eq(status(&node, look).split_whitespace()), "nothing is lost:\n{shown}");
+    }
+}
+
+#[test]
 fn switches_and_errors_are_red_on_a_terminal() {
     let shown = status(&node(), Look { colours: true, ..Look::default() });
     assert!(shown.starts_with("\u{1b}[1;31mBYPASS: service shop/orders, 60 s left\u{1b}[0m\n"), "{shown}");
@@ -152,15 +175,15 @@ fn services_for_people() {
     assert_eq!(
         services(std::slice::from_ref(&service), wide),
         "\
-SERVICE      STATUS                    VIP            IPV6 VIP               LISTENERS  TARGETS      NETWORKS                                                              NAMES                                 FROM
-shop/orders  ACTIVE, 1 network failed  169.254.64.32  fd00:a9fe::8000:0:0:1  80/HTTP    shop/v1 1/2  platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.shop.internal orders.svc.test  accounts/shop/orders.yaml:1
+SERVICE      STATUS                    VIP            IPV6 VIP               LISTENERS  TARGETS  TARGET GROUPS  NETWORKS                                                              NAMES                                 FROM
+shop/orders  ACTIVE, 1 network failed  169.254.64.32  fd00:a9fe::8000:0:0:1  80/HTTP    1/2      shop/v1 1/2    platform/retail, rival/net (CREATE_FAILED: AccessDenied: not shared)  orders.shop.internal orders.svc.test  accounts/shop/orders.yaml:1
 "
     );
     assert_eq!(
         services(&[service], Look::default()),
         "\
-SERVICE      STATUS                    VIP            LISTENERS  TARGETS      NAMES
-shop/orders  ACTIVE, 1 network failed  169.254.64.32  80/HTTP    shop/v1 1/2  orders.shop.internal orders.svc.test
+SERVICE      STATUS                    VIP            LISTENERS  TARGETS  NAMES
+shop/orders  ACTIVE, 1 network failed  169.254.64.32  80/HTTP    1/2      orders.shop.internal orders.svc.test
 "
     );
 }

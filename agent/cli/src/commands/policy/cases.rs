@@ -25,6 +25,7 @@ use brattice_router::path::normalize;
 use super::world::{Call, HttpCall, Who, World};
 use super::{Case, Expected, MAX_BYTES, Undecided};
 use crate::Failure;
+use crate::names::guess;
 
 /// Reads a file of cases. A case that makes no sense is one with the result "wrong".
 ///
@@ -96,17 +97,21 @@ fn expected(fields: &Fields<'_>) -> Result<Expected, String> {
 fn call(fields: &Fields<'_>, world: &World<'_>) -> Result<Call, String> {
     let to = fields.map("to", &["service", "port"])?.ok_or("`to` is missing")?;
     let service = to.need("service")?;
-    let service = world
-        .service(&service)
-        .ok_or_else(|| format!("there is no service {service:?}, or there are several: write account/name"))?;
+    let service = world.service(&service)?;
     let port = to.text("port")?.map(|port| port.parse().map_err(|_| format!("{port:?} is no port"))).transpose()?;
     if let Some(port) = port
         && !service.listeners.iter().any(|listener| listener.port == port)
     {
-        return Err(format!("the service {} has no listener on port {port}", service.name));
+        let ports: Vec<String> = service.listeners.iter().map(|listener| listener.port.to_string()).collect();
+        return Err(format!(
+            "the service {} has no listener on port {port}; there is {}",
+            service.name,
+            ports.join(", ")
+        ));
     }
     let now = match fields.text("time")? {
-        Some(text) => brattice_iam::seconds(&text).ok_or_else(|| format!("{text:?} is no time"))?,
+        Some(text) => brattice_iam::seconds(&text)
+            .ok_or_else(|| format!("{text:?} is no time; write it as 2026-01-31T10:00:00Z"))?,
         None => SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .ok()
@@ -154,20 +159,18 @@ fn from(fields: &Fields<'_>, world: &World<'_>, call: &mut Call) -> Result<(), S
     let from = fields.map("from", &["workload", "vpc", "role", "session", "address"])?.ok_or("`from` is missing")?;
     let workload = match from.text("workload")? {
         Some(name) => Some(world.workload(&name).ok_or_else(|| {
+            let names = world.model.workloads.iter().map(|workload| workload.name.as_str());
             format!(
-                "there is no Workload document {name:?}; a workload that is found by its interface is in no document: write \
-                 its `vpc`, and perhaps its `address`"
+                "there is no Workload document {name:?}{}; a workload that is found by its interface is in no document: \
+                 write its `vpc`, and perhaps its `address`",
+                guess(&name, names)
             )
         })?),
         None => None,
     };
     let vpc = match (from.text("vpc")?, workload) {
-        (Some(text), _) => world
-            .vpc(&text)
-            .ok_or_else(|| format!("there is no VPC {text:?}, or there are several: write account/name"))?,
-        (None, Some(workload)) => {
-            world.vpc(&workload.vpc).ok_or_else(|| format!("the workload's VPC {} is not there", workload.vpc))?
-        }
+        (Some(text), _) => world.vpc(&text)?,
+        (None, Some(workload)) => world.vpc(&workload.vpc)?,
         (None, None) => return Err("from: say `workload` or `vpc`".into()),
     };
     if let Some(workload) = workload.filter(|workload| workload.vpc != vpc.name) {
@@ -182,12 +185,11 @@ fn from(fields: &Fields<'_>, world: &World<'_>, call: &mut Call) -> Result<(), S
         Some(text) => Some(text.parse().map_err(|_| format!("{text:?} is no address"))?),
         None => workload.and_then(|workload| workload.addresses.first().copied()),
     };
-    let session = from.text("session")?.unwrap_or_else(|| workload.map_or("test".into(), |w| w.name.clone()));
+    // A VPC alone stands for any workload in it: its session is not known.
+    let session = from.text("session")?.or_else(|| workload.map(|workload| workload.name.clone()));
     let role = match (from.text("role")?, workload) {
         (Some(text), workload) => {
-            let role = world
-                .role(&text)
-                .ok_or_else(|| format!("there is no role {text:?}, or there are several: write account/name"))?;
+            let role = world.role(&text)?;
             // A workload that is named must be one that may be the role; a VPC alone stands for any workload in it.
             if workload.is_some() && !role.trusts(&vpc.name, workload, &call.evidence) {
                 return Err(format!("the role {} does not trust this workload", role.name));
@@ -227,9 +229,14 @@ struct Fields<'n>(&'n [(Key, Node)]);
 
 impl<'n> Fields<'n> {
     fn of(node: &'n Node, what: &str, known: &[&str]) -> Result<Self, String> {
-        let Content::Map(fields) = &node.content else { return Err(format!("{what} is no mapping")) };
+        let Content::Map(fields) = &node.content else {
+            return Err(format!("{what} is no mapping of names to values"));
+        };
         match fields.iter().find(|(key, _)| !known.contains(&key.name.as_str())) {
-            Some((key, _)) => Err(format!("unknown field {:?} in {what}; there are {}", key.name, known.join(", "))),
+            Some((key, _)) => {
+                let guess = guess(&key.name, known.iter().copied());
+                Err(format!("unknown field {:?} in {what}{guess}; there are {}", key.name, known.join(", ")))
+            }
             None => Ok(Self(fields)),
         }
     }

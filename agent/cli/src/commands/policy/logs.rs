@@ -83,10 +83,10 @@ impl Record {
 
 fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
     let service = record.text("serviceArn").ok_or("the line names no service")?;
-    let service = world.service(service).ok_or_else(|| format!("{service} is no service of the directory"))?;
+    let service = world.service(service).map_err(|_| format!("{service} is no service of the directory"))?;
     let vpc = record.text("sourceVpcArn").or_else(|| record.text("sourceVpcId"));
     let vpc = vpc.ok_or("the line does not say from which VPC the call came")?;
-    let vpc = world.vpc(vpc).ok_or_else(|| format!("{vpc} is no VPC of the directory"))?;
+    let vpc = world.vpc(vpc).map_err(|_| format!("{vpc} is no VPC of the directory"))?;
     if record.text("authDeniedReason").is_none()
         && let Some(reason) = record.text("failureReason").filter(|reason| UNDECIDED.contains(reason))
     {
@@ -97,7 +97,7 @@ fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
         service.listeners.iter().find(|own| Some(own.id.as_str()) == listener || service.listeners.len() == 1);
     let who = with_path(who(record)?, &world.policies_of(&vpc.name, &service.name, None), world)?;
     let role = match &who {
-        Who::Recorded { arn, .. } => world.role(arn).map(|role| role.name.clone()),
+        Who::Recorded { arn, .. } => world.role(arn).ok().map(|role| role.name.clone()),
         _ => None,
     };
     for key in world.keys_of(&vpc.name, &service.name, role.as_deref()) {
@@ -186,7 +186,7 @@ fn with_path(who: Who, policies: &[&Policy], world: &World<'_>) -> Result<Who, S
     let recorded =
         |arn| Ok(Who::Recorded { kind: Kind::Role, arn, session: Some(session.clone()), tags: tags.clone() });
     let (account, name) = arn.rsplit_once('/').unwrap_or_default();
-    if world.role(&arn).is_some() {
+    if world.role(&arn).is_ok() {
         return recorded(arn);
     }
     let mut named = BTreeSet::new();

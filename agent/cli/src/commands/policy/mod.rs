@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::documents::check;
 use crate::arguments::{Format, PolicyTestArguments};
-use crate::output::{Tone, colours, paint, print, print_as};
+use crate::output::{Tone, colours, paint, print_as, print_prose};
 use crate::{Failure, Outcome, escape};
 use world::{Call, Verdict, World};
 
@@ -82,7 +82,7 @@ pub(crate) fn test(arguments: &PolicyTestArguments) -> Outcome {
     }
     match arguments.output {
         format @ (Format::Json | Format::Yaml) => print_as(format, &json(&results)),
-        Format::Table | Format::Wide => print(&table(&results, colours())),
+        format => print_prose(&table(&results, colours()), format == Format::Wide),
     }
     let bad = results.iter().any(|(_, result)| matches!(result, Answer::Differs(_) | Answer::Wrong(_)));
     Ok(ExitCode::from(u8::from(bad)))

@@ -233,6 +233,24 @@ fn what_differs_is_told_with_its_reasons() {
 }
 
 #[test]
+fn a_remedy_for_a_vpc_names_its_role_and_no_session_that_nobody_has() {
+    let (lines, _) = printed(
+        SERVICE,
+        "cases.yaml",
+        "- {from: {vpc: green, role: reader}, to: {service: orders}, request: {method: PUT}, expect: allow}
+- {from: {vpc: green, role: reader}, to: {service: orders}, request: {path: /admin}, expect: allow}
+- {from: {vpc: green, role: reader, session: s1}, to: {service: orders}, request: {method: PUT}, expect: allow}
+",
+    );
+    let remedies: Vec<&String> = lines.iter().filter(|line| line.contains("to allow it")).collect();
+    let role = "\"arn:aws:iam::111111111111:role/reader\"";
+    assert!(remedies[0].contains(&format!("\"Principal\": {{\"AWS\": {role}}}")), "{lines:?}");
+    assert!(remedies[1].contains(&format!("\"aws:PrincipalArn\": {role}")), "{lines:?}");
+    assert!(remedies[2].contains("assumed-role/reader/s1"), "control: {lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("/test")), "{lines:?}");
+}
+
+#[test]
 fn cases_that_make_no_sense_say_why() {
     let (lines, good) = printed(
         SERVICE,
@@ -257,21 +275,21 @@ fn cases_that_make_no_sense_say_why() {
     let expected = vec![
         wrong(
             1,
-            "there is no Workload document \"wob\"; a workload that is found by its interface is in no document: write its \
-             `vpc`, and perhaps its `address`",
+            "there is no Workload document \"wob\"; did you mean web?; a workload that is found by its interface is in no \
+             document: write its `vpc`, and perhaps its `address`",
         ),
-        wrong(2, "there is no service \"order\", or there are several: write account/name"),
-        wrong(3, "the service shop/orders has no listener on port 81"),
+        wrong(2, "there is no service \"order\"; did you mean shop/orders?"),
+        wrong(3, "the service shop/orders has no listener on port 81; there is 80"),
         wrong(4, "the workload web is in the VPC platform/green"),
         wrong(5, "the role platform/reader does not trust this workload"),
         wrong(6, "from: say `workload` or `vpc`"),
         wrong(7, "expect is \"yes\"; it is `allow` or `deny`"),
         wrong(8, "level and by say what refuses, and the case expects `allow`"),
         wrong(9, "level is \"Servize\"; it is Identity, Network or Service"),
-        wrong(10, &format!("unknown field \"expects\" in a case; {fields}")),
+        wrong(10, &format!("unknown field \"expects\" in a case; did you mean expect?; {fields}")),
         wrong(11, "the path \"x\" does not begin with `/`"),
-        wrong(12, "\"noon\" is no time"),
-        wrong(13, "a case is no mapping"),
+        wrong(12, "\"noon\" is no time; write it as 2026-01-31T10:00:00Z"),
+        wrong(13, "a case is no mapping of names to values"),
         "13 cases: 0 as expected, 0 differ, 13 wrong, 0 skipped".to_owned(),
     ];
     assert_eq!((lines, good), (expected, false));

@@ -12,6 +12,8 @@ use brattice_model::{Evidence, Model, NoRole, Numbers, Role, Roles, Service, Vpc
 use brattice_wire::snapshot::Snapshot;
 use brattice_wire::words::is_workload;
 
+use crate::names::guess;
+
 /// A model, and what the engine makes of its documents.
 pub(super) struct World<'m> {
     pub(super) model: &'m Model,
@@ -49,8 +51,8 @@ pub(super) struct Call {
 pub(super) enum Who {
     #[default]
     Anonymous,
-    /// A role of the model by qualified name, with the name of its session.
-    Role(String, String),
+    /// A role of the model by qualified name, with the name of its session; none: any.
+    Role(String, Option<String>),
     /// A principal that a log names, with its tags.
     Recorded { kind: Kind, arn: String, session: Option<String>, tags: Vec<(String, String)> },
 }
@@ -110,18 +112,18 @@ impl<'m> World<'m> {
     }
 
     /// A VPC by name, `account/name`, id or ARN.
-    pub(super) fn vpc(&self, text: &str) -> Option<&'m Vpc> {
-        only(text, &self.model.vpcs, |vpc| [&vpc.name, &vpc.id, &vpc.arn])
+    pub(super) fn vpc(&self, text: &str) -> Result<&'m Vpc, String> {
+        only("VPC", text, &self.model.vpcs, |vpc| [&vpc.name, &vpc.id, &vpc.arn])
     }
 
     /// A service by name, `account/name`, id or ARN.
-    pub(super) fn service(&self, text: &str) -> Option<&'m Service> {
-        only(text, &self.model.services, |service| [&service.name, &service.id, &service.arn])
+    pub(super) fn service(&self, text: &str) -> Result<&'m Service, String> {
+        only("service", text, &self.model.services, |service| [&service.name, &service.id, &service.arn])
     }
 
     /// A role by name, `account/name` or ARN.
-    pub(super) fn role(&self, text: &str) -> Option<&'m Role> {
-        only(text, &self.model.roles, |role| [&role.name, &role.arn, &role.arn])
+    pub(super) fn role(&self, text: &str) -> Result<&'m Role, String> {
+        only("role", text, &self.model.roles, |role| [&role.name, &role.arn, &role.arn])
     }
 
     pub(super) fn workload(&self, name: &str) -> Option<&'m Workload> {
@@ -218,8 +220,8 @@ impl<'m> World<'m> {
             Who::Anonymous => (None, None),
             Who::Role(name, session) => {
                 let role = model.role(name).ok_or_else(|| format!("there is no role {name}"))?;
-                let session = session_arn(role, model, session);
-                (Some(self.principal(CallerKind::Role, &role.arn, Some(role), &[])), Some(session))
+                let session = session.as_ref().map(|session| session_arn(role, model, session));
+                (Some(self.principal(CallerKind::Role, &role.arn, Some(role), &[])), session)
             }
             Who::Recorded { kind, arn, session, tags } => {
                 let kind = match kind {
@@ -324,10 +326,20 @@ fn why(asked: &Asked<'_>) -> Vec<String> {
 }
 
 /// The entity that a text names: by one of its names in full, or by its short name where only one has it.
-fn only<'m, T>(text: &str, list: &'m [T], names: impl Fn(&T) -> [&String; 3]) -> Option<&'m T> {
-    let in_full = list.iter().find(|entity| names(entity).into_iter().any(|name| name == text));
-    in_full.or_else(|| {
-        let mut short = list.iter().filter(|entity| names(entity)[0].rsplit('/').next() == Some(text));
-        short.next().filter(|_| short.next().is_none())
-    })
+fn only<'m, T>(what: &str, text: &str, list: &'m [T], names: impl Fn(&T) -> [&String; 3]) -> Result<&'m T, String> {
+    if let Some(found) = list.iter().find(|entity| names(entity).into_iter().any(|name| name == text)) {
+        return Ok(found);
+    }
+    let short: Vec<&T> = list.iter().filter(|entity| names(entity)[0].rsplit('/').next() == Some(text)).collect();
+    match short[..] {
+        [only] => Ok(only),
+        [] => {
+            let guess = guess(text, list.iter().map(|entity| names(entity)[0].as_str()));
+            Err(format!("there is no {what} {text:?}{guess}"))
+        }
+        _ => {
+            let all: Vec<&str> = short.iter().map(|entity| names(entity)[0].as_str()).collect();
+            Err(format!("the {what} {text:?} may be {}: write it in full", all.join(" or ")))
+        }
+    }
 }
