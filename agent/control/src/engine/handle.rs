@@ -74,7 +74,7 @@ pub(super) enum Order {
 }
 
 /// What the supervisor tells the agent.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A snapshot is in force on every worker, and the slots are filled.
     Applied(u64),

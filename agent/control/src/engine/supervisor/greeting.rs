@@ -3,23 +3,17 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
-use brattice_wire::engine::{FromEngine, PROTOCOL_VERSION, Running, Settings, ToEngine};
+use brattice_wire::engine::{FromEngine, PROTOCOL_VERSION, Running, Settings};
 use tokio::net::UnixStream;
-use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::{START, Supervisor, memory};
-use crate::engine::handle::Event;
+use super::machine::{Answer, Input, Shown};
+use super::times::{GREETING, START};
+use super::{Supervisor, calling, memory};
 use crate::engine::link::{LinkError, Reader, Received, Sender};
-use crate::engine::process::Process;
+use crate::engine::process::{Process, Record};
 use crate::engine::sockets::Sockets;
-
-/// Time for the hello of an engine that was called.
-const GREETING: Duration = Duration::from_secs(2);
-/// Where the socket for later agents cannot be made, the engine waits and it is tried again after this.
-const DOOR_RETRY: Duration = Duration::from_millis(50);
 
 /// Whose first word it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +53,19 @@ impl From<io::Error> for NoHello {
     }
 }
 
-/// An engine that said hello and waits for its start, until then.
-pub(super) struct Unstarted {
-    at: Instant,
+/// A started engine that said hello and waits for its start.
+pub(super) struct Greeted {
     stream: Arc<UnixStream>,
     reader: Reader,
+}
+
+/// A running engine that answered a call, with what it showed.
+pub(super) struct Answered {
+    stream: Arc<UnixStream>,
+    reader: Reader,
+    shown: Shown,
+    sockets: Sockets,
+    metrics: Option<OwnedFd>,
 }
 
 impl Supervisor {
@@ -96,143 +98,115 @@ impl Supervisor {
         });
     }
 
-    pub(super) fn greeted(&mut self, greeting: Greeting) {
+    /// Calls whoever listens where a running engine does.
+    pub(super) fn greet_called(&self) {
+        let socket = self.supervision.socket.clone();
+        self.greet_with(Origin::Called, async move { calling::call(&socket).await });
+    }
+
+    /// What a first message means for the machine; none: its engine is gone already.
+    pub(super) fn greeted(&mut self, greeting: Greeting) -> Option<Input> {
         match greeting.origin {
-            // Of an engine that is gone already.
-            Origin::Started(pid) if self.process.as_ref().is_none_or(|process| process.pid != pid) => {}
-            Origin::Started(_) => self.greeted_by_started(greeting.first),
-            Origin::Called => {
-                self.calls.ended();
-                self.greeted_by_called(greeting.first);
-            }
+            Origin::Started(pid) if self.machine.pid() != Some(pid) => None,
+            Origin::Started(_) => Some(self.greeted_by_started(greeting.first)),
+            Origin::Called => Some(Input::Called(self.greeted_by_called(greeting.first))),
         }
     }
 
-    fn greeted_by_started(&mut self, first: Result<Heard, NoHello>) {
+    fn greeted_by_started(&mut self, first: Result<Heard, NoHello>) -> Input {
         let heard = match first {
             Ok(heard) => heard,
-            // Its end is about to be noticed; else it is called, and answers nobody.
-            Err(NoHello::Nobody) => return self.calls.lost(),
-            Err(NoHello::Because(why)) => return self.kill(&why),
+            Err(NoHello::Nobody) => return Input::LinkLost,
+            Err(NoHello::Because(why)) => return Input::Misbehaved { why },
         };
         match hello(&heard.first) {
-            Ok(None) if heard.first.descriptors.is_empty() => self.begin(heard.stream, heard.reader),
-            Ok(_) => self.kill("it claims to run already"),
-            Err(why) => self.kill(&why),
-        }
-    }
-
-    /// Starts an engine that said hello; later, where that cannot be done now.
-    fn begin(&mut self, stream: Arc<UnixStream>, reader: Reader) {
-        match self.door() {
-            Ok(door) => {
-                self.metrics_given = false;
-                let start = ToEngine::Start(self.supervision.settings.clone());
-                self.connect(stream, reader, Some((start, door)));
+            Ok(None) if heard.first.descriptors.is_empty() => {
+                self.greeted = Some(Greeted { stream: heard.stream, reader: heard.reader });
+                Input::Hello
             }
-            Err(e) => {
-                let why = format!("the socket {} cannot be made: {e}", self.supervision.socket.display());
-                self.view.send_if_modified(|view| {
-                    let news = view.last_error.as_ref() != Some(&why);
-                    if news {
-                        warn!("the engine waits for its start: {why}");
-                        view.last_error = Some(why);
-                    }
-                    news
-                });
-                self.unstarted = Some(Unstarted { at: Instant::now() + DOOR_RETRY, stream, reader });
-            }
+            Ok(_) => Input::Misbehaved { why: "it claims to run already".to_owned() },
+            Err(why) => Input::Misbehaved { why },
         }
     }
 
-    /// When the start of an engine that waits for it is tried again.
-    pub(super) fn start_again_at(&self) -> Option<Instant> {
-        self.unstarted.as_ref().map(|unstarted| unstarted.at)
-    }
-
-    pub(super) fn start_again(&mut self, now: Instant) {
-        if let Some(Unstarted { stream, reader, .. }) = self.unstarted.take_if(|unstarted| now >= unstarted.at) {
-            self.begin(stream, reader);
-        }
-    }
-
-    fn greeted_by_called(&mut self, first: Result<Heard, NoHello>) {
-        if self.link.is_some() {
-            return;
-        }
-        let heard = match first {
+    fn greeted_by_called(&mut self, first: Result<Heard, NoHello>) -> Answer {
+        let Heard { stream, reader, first } = match first {
             Ok(heard) => heard,
-            Err(NoHello::Nobody) => return self.nobody_answers(),
+            Err(NoHello::Nobody) => {
+                let running = Record::read(&self.supervision.record).and_then(|r| r.running(self.supervision.uid));
+                return Answer::Nobody { running: running.is_some() };
+            }
             Err(NoHello::Because(why)) => {
                 debug!(why, "the engine was called");
-                return self.calls.later();
+                return Answer::Unclear;
             }
         };
-        let Some(Sender { pid, .. }) = heard.first.sender.filter(|sender| sender.uid == self.supervision.uid) else {
+        let Some(Sender { pid, .. }) = first.sender.filter(|sender| sender.uid == self.supervision.uid) else {
             warn!("somebody who is not the engine answers where it should");
-            return self.calls.later();
+            return Answer::Unclear;
         };
-        let ours = self.process.as_ref().map(|process| process.pid == pid);
-        let shown = match hello(&heard.first) {
-            Ok(Some(running)) => self.fit(&running, heard.first.descriptors).map(|sockets| (running, sockets)),
+        let shown = match hello(&first) {
+            Ok(Some(running)) => self.fit(&running, first.descriptors).map(|(sockets, metrics)| {
+                let shown = Shown { revision: running.revision, halvings: running.settings.halvings };
+                self.answered = Some(Answered { stream, reader, shown, sockets, metrics });
+                shown
+            }),
             Ok(None) => Err("it runs, and says that it does not".to_owned()),
             Err(why) => Err(why),
         };
-        match (ours, shown) {
-            (Some(true), Err(why)) => self.kill(&why),
-            (Some(true), Ok((running, shown))) => self.relink(&running, shown, heard.stream, heard.reader),
-            // Of an earlier agent, and too late; or nobody's.
-            (Some(false), _) => {
-                warn!(pid, "a second engine runs; it is ended");
-                self.end_stray(pid);
-                self.calls.later();
+        Answer::Engine { pid, shown }
+    }
+
+    /// Starts the engine that said hello; later, where that cannot be done now.
+    pub(super) fn begin(&mut self) {
+        let Some(Greeted { stream, reader }) = self.greeted.take() else { return };
+        match calling::listen(&self.supervision.socket) {
+            Ok(listener) => {
+                self.connect(stream, reader);
+                self.tell_start(listener);
+                self.inputs.push_back(Input::Begun);
             }
-            (None, _) if self.adoption.is_none() => {
-                warn!(pid, "a second engine runs; it is ended");
-                self.end_stray(pid);
+            Err(e) => {
+                let why = format!("the socket {} cannot be made: {e}", self.supervision.socket.display());
+                self.greeted = Some(Greeted { stream, reader });
+                self.inputs.push_back(Input::CannotBegin { why });
             }
-            (None, Err(why)) => {
-                warn!(pid, "the running engine is replaced: {why}");
-                self.end_stray(pid);
-                self.adoption = None;
-                self.start_at = Some(Instant::now() + Duration::from_millis(20));
-            }
-            (None, Ok((running, shown))) => match Process::adopt(pid, self.supervision.uid) {
-                Ok(process) => {
-                    self.took(process);
-                    info!(pid, revision = running.revision, "the running engine is taken over");
-                    self.adopted = running.revision;
-                    self.relink(&running, shown, heard.stream, heard.reader);
-                    // Before the news: who hears it looks here.
-                    self.show();
-                    if self.events.try_send(Event::Adopted(running.revision)).is_err() {
-                        self.kill("nobody hears that it was taken over");
-                    }
-                }
-                Err(e) => warn!(pid, error = %e, "the engine that answered cannot be watched"),
-            },
         }
     }
 
-    /// The link to an engine that runs.
-    fn relink(
-        &mut self,
-        running: &Running,
-        (sockets, metrics): (Sockets, Option<OwnedFd>),
-        stream: Arc<UnixStream>,
-        reader: Reader,
-    ) {
-        self.adoption = None;
-        self.inherit(running.settings.halvings);
-        self.sockets = Some(sockets);
-        // One that does not fit is given back by the order that follows.
-        self.metrics_given = metrics.is_some_and(|shown| self.metrics.adopt(shown));
-        self.applied = running.revision;
-        self.sent = self.sent.max(running.revision);
-        if self.applied > 0 {
-            self.fill();
+    /// Takes the process over that answered a call.
+    pub(super) fn take_over(&mut self, pid: u32) {
+        let Some(answered) = self.answered.take() else { return };
+        match Process::adopt(pid, self.supervision.uid) {
+            Ok(process) => {
+                self.took(process);
+                let shown = self.link_to(answered);
+                self.inputs.push_back(Input::TakenOver { pid, shown });
+            }
+            Err(e) => warn!(pid, error = %e, "the engine that answered cannot be watched"),
         }
-        self.connect(stream, reader, None);
+    }
+
+    /// Uses the connection on which the engine answered a call.
+    pub(super) fn relink(&mut self) {
+        let Some(answered) = self.answered.take() else { return };
+        let shown = self.link_to(answered);
+        self.inputs.push_back(Input::Relinked(shown));
+    }
+
+    fn link_to(&mut self, answered: Answered) -> Shown {
+        let Answered { stream, reader, shown, sockets, metrics } = answered;
+        self.sockets = Some(sockets);
+        self.outputs.shown(metrics);
+        self.connect(stream, reader);
+        shown
+    }
+
+    pub(super) fn kill_stray(&self, pid: u32) {
+        match Process::adopt(pid, self.supervision.uid) {
+            Ok(process) => process.kill(),
+            Err(e) => debug!(pid, error = %e, "already gone"),
+        }
     }
 
     /// Checks what a running engine shows.
@@ -249,7 +223,7 @@ impl Supervisor {
             .ok_or_else(|| "it does not show the descriptors it was given".to_owned())?;
         // After a time without an engine the slots are empty: then our own handles say what the sockets are.
         let fits = match &self.sockets {
-            Some(own) if self.emptied => {
+            Some(own) if self.machine.slots_are_empty() => {
                 let cookies = |sockets: &Sockets| -> Vec<Option<u64>> {
                     let slots = sockets.slots();
                     slots.iter().map(|(_, fd)| rustix::net::sockopt::socket_cookie(fd).ok()).collect()
@@ -260,13 +234,6 @@ impl Supervisor {
         };
         // guard: engine-sockets
         if fits { Ok((sockets, metrics)) } else { Err("its sockets are not those in the kernel's table".to_owned()) }
-    }
-
-    fn end_stray(&self, pid: u32) {
-        match Process::adopt(pid, self.supervision.uid) {
-            Ok(process) => process.kill(),
-            Err(e) => debug!(pid, error = %e, "already gone"),
-        }
     }
 }
 

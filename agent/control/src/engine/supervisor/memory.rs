@@ -5,23 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
-
-use super::Supervisor;
 
 /// Budgets are halved so often at most: to a sixteenth.
 pub(super) const MOST_HALVINGS: u32 = 4;
 /// After so long without another such end, budgets are whole again for the next engine.
 pub(super) const FORGIVEN: Duration = Duration::from_secs(3600);
-/// Pause before the successor of an engine that served for less than [`super::STABLE`].
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the kernel counts the processes of a cgroup that it ended for want of memory.
 #[derive(Debug, Default)]
 pub(super) struct Kills {
     file: Option<PathBuf>,
     seen: u64,
-    latest: Option<Instant>,
 }
 
 impl Kills {
@@ -32,7 +26,7 @@ impl Kills {
     }
 
     /// Whether there were more since this was asked last.
-    fn more(&mut self) -> bool {
+    pub(super) fn more(&mut self) -> bool {
         let count = self.count();
         let more = count > self.seen;
         self.seen = count;
@@ -64,49 +58,59 @@ fn events_of(pid: u32) -> Option<PathBuf> {
     candidates.map(PathBuf::from).find(|file| file.exists())
 }
 
-impl Supervisor {
-    /// Whether the engine that has just ended was ended by the kernel for want of memory; then its successor is due.
-    pub(super) fn died_for_memory(&mut self, how: &str, stable: bool) -> bool {
-        if self.killed || !self.kills.more() {
-            return false;
-        }
-        let now = Instant::now();
-        let fresh = self.kills.latest.is_some_and(|latest| now.duration_since(latest) < FORGIVEN);
-        self.kills.latest = Some(now);
-        let settings = &mut self.supervision.settings;
-        settings.halvings = if fresh { (settings.halvings + 1).min(MOST_HALVINGS) } else { 1 };
-        let part = 1 << settings.halvings;
+/// What the kernel's ends for want of memory lead to. Pure.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    halvings: u32,
+    /// When the latest was; none: it is forgiven.
+    latest: Option<Instant>,
+    kills: u64,
+    why: Option<String>,
+}
+
+impl Budget {
+    /// How often the budgets of the next engine are halved.
+    pub(super) fn halvings(&self) -> u32 {
+        self.halvings
+    }
+
+    /// Engines that the kernel ended for want of memory.
+    pub(super) fn kills(&self) -> u64 {
+        self.kills
+    }
+
+    /// What follows of that, for as long as it does.
+    pub(super) fn why(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
+    /// An engine was ended for want of memory. Returns what follows, for people.
+    pub(super) fn halve(&mut self, now: Instant) -> String {
+        let fresh = self.latest.is_some_and(|latest| now.duration_since(latest) < FORGIVEN);
+        self.latest = Some(now);
+        self.halvings = if fresh { (self.halvings + 1).min(MOST_HALVINGS) } else { 1 };
+        self.kills += 1;
+        let part = 1 << self.halvings;
         let why = format!(
             "the kernel ended it for want of memory; traffic may have 1/{part} of the usual until an hour has passed \
              without. Raise MemoryMax= of the unit, or see in `brattice status` which limit is hit"
         );
-        warn!(how, "the engine: {why}");
-        self.view.send_modify(|view| {
-            view.memory_kills += 1;
-            view.short_of_memory = Some(why.clone());
-            view.last_error = Some(why);
-        });
-        self.start_at = Some(if stable { now } else { now + PAUSE });
-        if stable {
-            self.spawn();
-        }
-        true
+        self.why = Some(why.clone());
+        why
     }
 
     /// An engine of an earlier agent has smaller budgets already.
-    pub(super) fn inherit(&mut self, halvings: u32) {
-        if halvings > self.supervision.settings.halvings {
-            self.supervision.settings.halvings = halvings;
-            self.kills.latest = Some(Instant::now());
+    pub(super) fn inherit(&mut self, halvings: u32, now: Instant) {
+        if halvings > self.halvings {
+            self.halvings = halvings;
+            self.latest = Some(now);
         }
     }
 
     /// Forgets ends for want of memory that are long ago; an engine that runs keeps its budgets.
-    pub(super) fn forgive(&mut self) {
-        if self.kills.latest.is_some_and(|latest| latest.elapsed() >= FORGIVEN) {
-            self.kills.latest = None;
-            self.supervision.settings.halvings = 0;
-            self.view.send_modify(|view| view.short_of_memory = None);
+    pub(super) fn forgive(&mut self, now: Instant) {
+        if self.latest.is_some_and(|latest| now.duration_since(latest) >= FORGIVEN) {
+            (self.latest, self.halvings, self.why) = (None, 0, None);
         }
     }
 }

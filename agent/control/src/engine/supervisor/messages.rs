@@ -6,6 +6,7 @@ use brattice_wire::engine::{FailingTarget, FromEngine, Stats};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::machine::Input;
 use super::{MAX_MESSAGES_PER_SECOND, Supervisor};
 use crate::engine::handle::Event;
 use crate::engine::link::{LinkError, Received};
@@ -17,66 +18,77 @@ pub(super) const MAX_STATS_NAME: usize = 256;
 /// Longest reason of a refusal, bytes.
 const MAX_REASON: usize = 4_096;
 
+/// Messages within the current second.
+pub(super) struct Rate {
+    since: Instant,
+    messages: u32,
+}
+
+impl Rate {
+    /// None so far.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, messages: 0 }
+    }
+
+    /// Whether another message is within the limit.
+    fn admits(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self::new(now);
+        }
+        self.messages += 1;
+        self.messages <= MAX_MESSAGES_PER_SECOND
+    }
+}
+
 impl Supervisor {
     pub(super) async fn received(&mut self, received: Result<Received, LinkError>) {
+        match self.read(received).await {
+            Ok(Some(input)) => self.take_in(input).await,
+            Ok(None) => {}
+            Err(why) => self.take_in(Input::Misbehaved { why }).await,
+        }
+    }
+
+    /// What a message means for the machine; an error ends the engine.
+    async fn read(&mut self, received: Result<Received, LinkError>) -> Result<Option<Input>, String> {
         let received = match received {
             Ok(received) => received,
             Err(LinkError::Closed | LinkError::Io(_)) => {
-                // Its end is about to be noticed, or it answers a call.
                 self.link = None;
-                return self.calls.lost();
+                return Ok(Some(Input::LinkLost));
             }
-            Err(e) => return self.kill(&e.to_string()),
+            Err(e) => return Err(e.to_string()),
         };
-        if !self.within_rate() {
-            return self.kill("it sends more messages than anybody asked for");
+        if !self.rate.admits(Instant::now()) {
+            return Err("it sends more messages than anybody asked for".to_owned());
         }
         if !received.descriptors.is_empty() {
-            return self.kill("it sent file descriptors that nobody asked for");
+            return Err("it sent file descriptors that nobody asked for".to_owned());
         }
         match received.message {
-            // guard: engine-claims
-            FromEngine::Applied { revision } if revision > 0 && revision <= self.sent => {
-                let news = self.applied != revision;
-                self.applied = revision;
-                self.fill();
-                if news {
-                    // Before the news: who hears it looks here.
-                    self.show();
-                    let _ = self.events.send(Event::Applied(revision)).await;
-                }
+            FromEngine::Applied { revision } => Ok(Some(Input::Applied { revision })),
+            FromEngine::Refused { revision, reason } if reason.len() <= MAX_REASON => {
+                Ok(Some(Input::Refused { revision, reason }))
             }
-            FromEngine::Refused { revision, reason }
-                if revision > self.refused && revision <= self.sent && reason.len() <= MAX_REASON =>
-            {
-                self.refused = revision;
-                let _ = self.events.send(Event::Refused { revision, reason }).await;
-            }
-            FromEngine::Pong if self.calls.answered() => {}
-            FromEngine::AliasesClosed { token } => match self.closes.remove(&token) {
+            FromEngine::Pong => Ok(Some(Input::Pong)),
+            FromEngine::AliasesClosed { token } => match self.closes.waiting.remove(&token) {
                 Some(aliases) => {
                     let _ = self.events.send(Event::Closed(aliases)).await;
+                    Ok(None)
                 }
-                None => self.kill("it closed aliases that nobody asked it to close"),
+                None => Err("it closed aliases that nobody asked it to close".to_owned()),
             },
             FromEngine::Stats(stats) if plausible(&stats) => {
                 for waiting in self.stats.drain(..) {
                     let _ = waiting.send(Some(stats.clone()));
                 }
+                Ok(None)
             }
             other => {
                 debug!(?other, "message");
-                self.kill("it sent a message that makes no sense now");
+                Err("it sent a message that makes no sense now".to_owned())
             }
         }
-    }
-
-    fn within_rate(&mut self) -> bool {
-        if self.messages.0.elapsed() >= Duration::from_secs(1) {
-            self.messages = (Instant::now(), 0);
-        }
-        self.messages.1 += 1;
-        self.messages.1 <= MAX_MESSAGES_PER_SECOND
     }
 }
 

@@ -2,30 +2,54 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
-use brattice_wire::engine::{MAX_TO_ENGINE, ToEngine, encode};
-use brattice_wire::records::Query;
+use brattice_wire::engine::{AccessLog, MAX_TO_ENGINE, Settings, ToEngine, encode};
+use brattice_wire::records::{NodeMetrics, Query};
 use brattice_wire::snapshot::Snapshot;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::machine::Input;
+use super::messages::Rate;
+use super::times::METRICS_RETRY;
 use super::{Frame, Link, MAX_WAITING_FRAMES, Supervisor};
+use crate::engine::handle::Supervision;
 use crate::engine::link::{LinkError, Reader, send};
-use crate::engine::outputs::open_log;
+use crate::engine::outputs::{Metrics, open_log};
 
-/// A metrics socket that cannot be made is tried again after this long.
-const METRICS_RETRY: Duration = Duration::from_secs(5);
+/// What was opened for engines, and what the connected one has of it.
+pub(super) struct Outputs {
+    /// The access log as it is open now.
+    log: Option<(AccessLog, OwnedFd)>,
+    metrics: Metrics,
+    /// The connected engine has the metrics' socket.
+    metrics_given: bool,
+    /// When the metrics' socket could not be made last.
+    metrics_tried: Option<Instant>,
+    /// The agent's own numbers.
+    pub(super) numbers: Option<Box<NodeMetrics>>,
+}
+
+impl Outputs {
+    pub(super) fn new(supervision: &Supervision, log: Option<(AccessLog, OwnedFd)>) -> Self {
+        let metrics = Metrics::new(supervision.metrics.clone(), supervision.gid);
+        Self { log, metrics, metrics_given: false, metrics_tried: None, numbers: None }
+    }
+
+    /// A running engine showed which metrics' socket it has. One that is not wanted is taken back when it is fed.
+    pub(super) fn shown(&mut self, metrics: Option<OwnedFd>) {
+        self.metrics_given = metrics.is_some_and(|shown| self.metrics.adopt(shown));
+    }
+}
 
 impl Supervisor {
-    /// Begins to read and write; a new engine is started, then every engine gets its outputs and the latest snapshot.
-    pub(super) fn connect(&mut self, stream: Arc<UnixStream>, mut reader: Reader, first: Option<(ToEngine, OwnedFd)>) {
+    /// Begins to read and write.
+    pub(super) fn connect(&mut self, stream: Arc<UnixStream>, mut reader: Reader) {
         self.links += 1;
-        self.calls.linked();
         // What the one before sent is not held against this one.
-        self.messages = (Instant::now(), 0);
+        self.rate = Rate::new(Instant::now());
         let number = self.links;
         let (frames, mut waiting) = mpsc::channel::<Frame>(MAX_WAITING_FRAMES);
         let incoming = self.incoming_out.clone();
@@ -49,29 +73,40 @@ impl Supervisor {
             }
         });
         self.link = Some(Link { number, frames, tasks: [write.abort_handle(), read.abort_handle()] });
-        if let Some((first, door)) = first
-            && let Some(sockets) = &self.sockets
-        {
-            match sockets.all().iter().map(BorrowedFd::try_clone_to_owned).collect::<Result<Vec<_>, _>>() {
-                Ok(mut descriptors) => {
-                    descriptors.push(door);
-                    self.tell_with(&first, descriptors);
-                }
-                Err(e) => return self.kill(&format!("no descriptors are left: {e}")),
+    }
+
+    /// Starts a new engine: its settings and sockets, and the one on which later agents call it.
+    pub(super) fn tell_start(&mut self, listener: OwnedFd) {
+        self.outputs.metrics_given = false;
+        let Some(sockets) = &self.sockets else { return };
+        match sockets.all().iter().map(BorrowedFd::try_clone_to_owned).collect::<Result<Vec<_>, _>>() {
+            Ok(mut descriptors) => {
+                descriptors.push(listener);
+                let halvings = self.machine.halvings();
+                let settings = Settings { halvings, ..self.supervision.settings.clone() };
+                self.tell_with(&ToEngine::Start(settings), descriptors);
             }
+            Err(e) => self.misbehaved(format!("no descriptors are left: {e}")),
         }
+    }
+
+    /// Gives a newly connected engine what every engine gets.
+    pub(super) fn feed(&mut self) {
         self.give_log();
         self.give_metrics();
-        if let Some(numbers) = self.numbers.clone() {
+        if let Some(numbers) = self.outputs.numbers.clone() {
             self.tell(&ToEngine::NodeMetrics(numbers));
         }
-        if let Some(snapshot) = self.latest.clone() {
-            self.tell_snapshot(&snapshot);
-        }
         // What was asked of a link that is gone.
-        for (token, aliases) in self.closes.clone() {
+        for (token, aliases) in self.closes.waiting.clone() {
             self.tell(&ToEngine::CloseAliases { token, aliases });
         }
+    }
+
+    /// The engine cannot be told what it must be told.
+    fn misbehaved(&mut self, why: String) {
+        self.link = None;
+        self.inputs.push_back(Input::Misbehaved { why });
     }
 
     pub(super) fn tell(&mut self, message: &ToEngine) {
@@ -87,22 +122,19 @@ impl Supervisor {
             Err(e) => return error!("a message to the engine cannot be written: {e}"),
         };
         if let Err(why) = result {
-            self.kill(&why);
+            self.misbehaved(why);
         }
     }
 
-    /// An engine takes equal numbers for equal snapshots: what an earlier agent may have numbered so is not told.
-    pub(super) fn tell_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
-        if snapshot.revision <= self.adopted {
-            return;
+    pub(super) fn send_snapshot(&mut self) {
+        if let Some(snapshot) = self.latest.clone() {
+            self.tell(&ToEngine::Snapshot(Box::new(Snapshot::clone(&snapshot))));
         }
-        self.sent = self.sent.max(snapshot.revision);
-        self.tell(&ToEngine::Snapshot(Box::new(Snapshot::clone(snapshot))));
     }
 
     /// Hands a caller's connection over. False: no engine serves.
     pub(super) fn attend(&mut self, query: Query, connection: OwnedFd) -> bool {
-        if self.link.is_none() || self.applied == 0 {
+        if !self.machine.serves() {
             return false;
         }
         self.tell_with(&ToEngine::Attend(query), vec![connection]);
@@ -114,7 +146,7 @@ impl Supervisor {
         match open_log(&self.supervision.access_log, self.supervision.access_log_sample) {
             Ok(log) => {
                 info!("the access log is opened again");
-                self.log = log;
+                self.outputs.log = log;
                 self.view.send_modify(|view| view.log_error = None);
                 self.give_log();
             }
@@ -127,31 +159,31 @@ impl Supervisor {
     }
 
     fn give_log(&mut self) {
-        let given = match &self.log {
+        let given = match &self.outputs.log {
             None => Ok((None, Vec::new())),
             Some((log, fd)) => fd.try_clone().map(|fd| (Some(*log), vec![fd])),
         };
         match given {
             Ok((log, descriptors)) => self.tell_with(&ToEngine::AccessLog(log), descriptors),
-            Err(e) => self.kill(&format!("no descriptors are left: {e}")),
+            Err(e) => self.misbehaved(format!("no descriptors are left: {e}")),
         }
     }
 
     /// Gives the engine the metrics' socket, unless it has it.
     pub(super) fn give_metrics(&mut self) {
-        let waits = self.metrics_tried.is_some_and(|tried| tried.elapsed() < METRICS_RETRY);
-        if self.link.is_none() || self.metrics_given || waits {
+        let waits = self.outputs.metrics_tried.is_some_and(|tried| tried.elapsed() < METRICS_RETRY);
+        if self.link.is_none() || self.outputs.metrics_given || waits {
             return;
         }
-        match self.metrics.listener() {
+        match self.outputs.metrics.listener() {
             Ok(listener) => {
-                self.metrics_given = true;
-                self.metrics_tried = None;
+                self.outputs.metrics_given = true;
+                self.outputs.metrics_tried = None;
                 self.view.send_if_modified(|view| view.metrics_error.take().is_some());
                 self.tell_with(&ToEngine::Metrics(listener.is_some()), listener.into_iter().collect());
             }
             Err(why) => {
-                self.metrics_tried = Some(Instant::now());
+                self.outputs.metrics_tried = Some(Instant::now());
                 warn!("{why}");
                 self.view.send_modify(|view| view.metrics_error = Some(why));
             }
