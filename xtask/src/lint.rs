@@ -1,4 +1,5 @@
-//! Format, clippy with warnings as errors, scripts, licences and advisories, import cycles, lengths of files and functions.
+//! Format, clippy with warnings as errors, scripts, licences and advisories, import cycles, sockets, lengths of files and
+//! functions.
 
 mod cycles;
 mod exceptions;
@@ -29,6 +30,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
         ("file lengths", lengths),
         ("function lengths", structure::functions),
         ("import cycles", structure::cycles),
+        ("sockets of the engine", structure::sockets),
         ("scripts and units", scripts),
         ("paths of the build", paths_of_the_build),
         ("clippy", clippy),

@@ -3,6 +3,8 @@
 //! The counters of a workload hang on its callers in the state, so the request path finds them without a lock; the
 //! registry is asked only when a state is compiled.
 
+pub(crate) mod fit;
+
 use std::{
     collections::HashMap,
     sync::{

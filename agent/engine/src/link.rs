@@ -201,6 +201,24 @@ async fn receive(
 /// One connection, from hello to its end.
 async fn converse(stream: &UnixStream, door: &mut Option<UnixListener>, core: &mut impl Core) -> Result<(), End> {
     of_root(stream)?;
+    greet(stream, core).await?;
+    loop {
+        let patience = if door.is_some() { SILENT } else { START_PATIENCE };
+        let (message, descriptors) = receive(stream, door.as_ref(), patience).await?;
+        count(&message, &descriptors)?;
+        match message {
+            ToEngine::Start(settings) => *door = Some(start(core, settings, descriptors)?),
+            ToEngine::Shutdown { grace_ms } => {
+                shut_down(core, Duration::from_millis(grace_ms.into())).await;
+                return Ok(());
+            }
+            other => obey(stream, core, other, descriptors).await?,
+        }
+    }
+}
+
+/// Says what this engine is, and what it serves with if it was started.
+async fn greet(stream: &UnixStream, core: &impl Core) -> Result<(), Lost> {
     let (running, descriptors): (_, Vec<BorrowedFd<'_>>) = match core.started() {
         Some(started) => (
             Some(Running {
@@ -214,75 +232,94 @@ async fn converse(stream: &UnixStream, door: &mut Option<UnixListener>, core: &m
     };
     answer(stream, &FromEngine::Hello { version: PROTOCOL_VERSION, running }, &descriptors).await?;
     tracing::info!(running = core.started().is_some(), "connected to the agent");
-    loop {
-        let patience = if door.is_some() { SILENT } else { START_PATIENCE };
-        let (message, mut descriptors) = receive(stream, door.as_ref(), patience).await?;
-        let due = match &message {
-            // Counted where they are used.
-            ToEngine::Start(_) => descriptors.len(),
-            ToEngine::AccessLog(Some(_)) | ToEngine::Metrics(true) | ToEngine::Attend(_) => 1,
-            _ => 0,
-        };
-        if descriptors.len() != due {
-            let why = format!("{} descriptors came with a message that carries {due}", descriptors.len());
-            return Err(Lost::Protocol(why).into());
-        }
-        match message {
-            ToEngine::Start(settings) => {
-                if core.started().is_some() {
-                    return Err(Lost::Protocol("start was said to a running engine".into()).into());
-                }
-                let listener =
-                    descriptors.pop().ok_or_else(|| Lost::Protocol("start came without descriptors".into()))?;
-                let listener = listening(listener).map_err(Lost::Protocol)?;
-                core.start(settings, descriptors).map_err(Lost::Protocol)?;
-                *door = Some(listener);
-            }
-            ToEngine::Snapshot(snapshot) => {
-                let revision = snapshot.revision;
-                let workers = workers(core)?;
-                let reply = match core.publish(*snapshot) {
-                    Ok(()) => {
-                        order(&workers, &Order::Applied, CONFIRM_PATIENCE).await?;
-                        tracing::info!(revision, "the snapshot is in force");
-                        FromEngine::Applied { revision }
-                    }
-                    Err(reason) => {
-                        tracing::error!(revision, reason, "the snapshot is refused; the one before stays in force");
-                        FromEngine::Refused { revision, reason: shortened(reason) }
-                    }
-                };
-                answer(stream, &reply, &[]).await?;
-            }
-            ToEngine::CloseAliases { token, aliases } => {
-                order(&workers(core)?, &Order::CloseAliases(aliases.into()), CONFIRM_PATIENCE).await?;
-                answer(stream, &FromEngine::AliasesClosed { token }, &[]).await?;
-            }
-            ToEngine::AccessLog(log) => core.access_log(log.zip(descriptors.pop())),
-            ToEngine::Metrics(_) => core.metrics(descriptors.pop()).map_err(Lost::Protocol)?,
-            ToEngine::NodeMetrics(numbers) => core.node_metrics(*numbers),
-            ToEngine::Attend(query) => {
-                if let Some(connection) = descriptors.pop() {
-                    core.attend(query, connection);
-                }
-            }
-            ToEngine::Ping => answer(stream, &FromEngine::Pong, &[]).await?,
-            ToEngine::Stats => answer(stream, &FromEngine::Stats(core.stats()), &[]).await?,
-            ToEngine::Shutdown { grace_ms } => {
-                let grace = Duration::from_millis(grace_ms.into());
-                tracing::info!(?grace, "the agent says shutdown");
-                if let Some(started) = core.started() {
-                    let workers = started.workers.clone();
-                    // A worker that does not make it is ended by the exit that follows.
-                    if let Err(error) = workers.all(&Order::Shutdown(grace), grace + SHUTDOWN_MARGIN).await {
-                        tracing::warn!(%error, "not every worker finished in time");
-                    }
-                    core.drain();
-                }
-                return Ok(());
-            }
-        }
+    Ok(())
+}
+
+/// As many descriptors come with a message as it carries.
+fn count(message: &ToEngine, descriptors: &[OwnedFd]) -> Result<(), Lost> {
+    let due = match message {
+        // Counted where they are used.
+        ToEngine::Start(_) => descriptors.len(),
+        ToEngine::AccessLog(Some(_)) | ToEngine::Metrics(true) | ToEngine::Attend(_) => 1,
+        _ => 0,
+    };
+    if descriptors.len() != due {
+        let why = format!("{} descriptors came with a message that carries {due}", descriptors.len());
+        return Err(Lost::Protocol(why));
     }
+    Ok(())
+}
+
+/// Starts serving. The last descriptor is the socket on which later agents call.
+fn start(core: &mut impl Core, settings: Settings, mut descriptors: Vec<OwnedFd>) -> Result<UnixListener, Lost> {
+    if core.started().is_some() {
+        return Err(Lost::Protocol("start was said to a running engine".into()));
+    }
+    let listener = descriptors.pop().ok_or_else(|| Lost::Protocol("start came without descriptors".into()))?;
+    let listener = listening(listener).map_err(Lost::Protocol)?;
+    core.start(settings, descriptors).map_err(Lost::Protocol)?;
+    Ok(listener)
+}
+
+/// Does what a message says, of those after which the conversation goes on as before.
+async fn obey(
+    stream: &UnixStream,
+    core: &mut impl Core,
+    message: ToEngine,
+    mut descriptors: Vec<OwnedFd>,
+) -> Result<(), End> {
+    match message {
+        ToEngine::Snapshot(snapshot) => {
+            let reply = put_in_force(core, *snapshot).await?;
+            answer(stream, &reply, &[]).await?;
+        }
+        ToEngine::CloseAliases { token, aliases } => {
+            order(&workers(core)?, &Order::CloseAliases(aliases.into()), CONFIRM_PATIENCE).await?;
+            answer(stream, &FromEngine::AliasesClosed { token }, &[]).await?;
+        }
+        ToEngine::AccessLog(log) => core.access_log(log.zip(descriptors.pop())),
+        ToEngine::Metrics(_) => core.metrics(descriptors.pop()).map_err(Lost::Protocol)?,
+        ToEngine::NodeMetrics(numbers) => core.node_metrics(*numbers),
+        ToEngine::Attend(query) => {
+            if let Some(connection) = descriptors.pop() {
+                core.attend(query, connection);
+            }
+        }
+        ToEngine::Ping => answer(stream, &FromEngine::Pong, &[]).await?,
+        ToEngine::Stats => answer(stream, &FromEngine::Stats(core.stats()), &[]).await?,
+        // See `converse`.
+        ToEngine::Start(_) | ToEngine::Shutdown { .. } => {}
+    }
+    Ok(())
+}
+
+/// Publishes a snapshot, and has all workers see it.
+async fn put_in_force(core: &impl Core, snapshot: Snapshot) -> Result<FromEngine, End> {
+    let revision = snapshot.revision;
+    let workers = workers(core)?;
+    Ok(match core.publish(snapshot) {
+        Ok(()) => {
+            order(&workers, &Order::Applied, CONFIRM_PATIENCE).await?;
+            tracing::info!(revision, "the snapshot is in force");
+            FromEngine::Applied { revision }
+        }
+        Err(reason) => {
+            tracing::error!(revision, reason, "the snapshot is refused; the one before stays in force");
+            FromEngine::Refused { revision, reason: shortened(reason) }
+        }
+    })
+}
+
+/// Lets the workers finish what is in flight.
+async fn shut_down(core: &impl Core, grace: Duration) {
+    tracing::info!(?grace, "the agent says shutdown");
+    let Some(started) = core.started() else { return };
+    let workers = started.workers.clone();
+    // A worker that does not make it is ended by the exit that follows.
+    if let Err(error) = workers.all(&Order::Shutdown(grace), grace + SHUTDOWN_MARGIN).await {
+        tracing::warn!(%error, "not every worker finished in time");
+    }
+    core.drain();
 }
 
 /// The socket on which later agents call.

@@ -15,7 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brattice_wire::engine::Limits;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::{
@@ -33,14 +32,8 @@ pub(crate) const TRANSFER: u64 = 768 * 1024;
 /// A body that is not longer can be held by what is counted for its request.
 pub(crate) const LARGE: u64 = 64 * 1024;
 
-/// Of the process' memory, traffic may have so many eighths ...
-const TRAFFIC: u64 = 5;
-/// ... and one workload one part of so many of all.
-const WORKLOAD: u64 = 4;
 /// When all of it is used, who has less than one of so many parts may have more.
 const FEW: u64 = 64;
-/// However small the process' memory is, traffic is left so much.
-const LEAST: u64 = 16 * 1024 * 1024;
 
 /// What the socket of a client holds of what it sends, and what waits for it, bytes.
 const CLIENT: (usize, usize) = (64 * 1024, 128 * 1024);
@@ -61,17 +54,6 @@ fn bound(socket: &impl AsFd, (receive, send): (usize, usize)) {
     // Without it the kernel's own bounds hold, which are larger.
     let _ = setsockopt(socket, sockopt::RcvBuf, &receive);
     let _ = setsockopt(socket, sockopt::SndBuf, &send);
-}
-
-/// Bounds that fit to so many bytes of memory that the process may have.
-pub(crate) fn fit(limits: Limits, halvings: u32) -> Limits {
-    if limits.memory_bytes == 0 {
-        return limits;
-    }
-    let all = (limits.memory_bytes / 8 * TRAFFIC).checked_shr(halvings).unwrap_or(0).max(LEAST);
-    let each = (limits.memory_bytes / WORKLOAD).checked_shr(halvings).unwrap_or(0).max(LEAST / 2);
-    let asked = if limits.bytes_per_workload == 0 { u64::MAX } else { limits.bytes_per_workload };
-    Limits { memory_bytes: all, bytes_per_workload: asked.min(each), ..limits }
 }
 
 /// What the process may have, bytes: the least that its cgroups and the machine allow. Reads files, so before the sandbox.
@@ -223,22 +205,6 @@ fn trim() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const GIB: u64 = 1 << 30;
-
-    #[test]
-    fn budgets_follow_the_memory_that_there_is() {
-        let fitted = |memory_bytes, halvings| {
-            let limits = fit(Limits { memory_bytes, ..Limits::default() }, halvings);
-            (limits.memory_bytes, limits.bytes_per_workload)
-        };
-        assert_eq!(fitted(4 * GIB, 0), (5 * GIB / 2, GIB));
-        assert_eq!(fitted(4 * GIB, 2), (5 * GIB / 8, GIB / 4), "after two kills");
-        assert_eq!(fitted(4 * GIB, 64), (LEAST, LEAST / 2));
-        assert_eq!(fitted(0, 0), (0, 0), "without a bound");
-        let asked = Limits { memory_bytes: 4 * GIB, bytes_per_workload: 7, ..Limits::default() };
-        assert_eq!(fit(asked, 0).bytes_per_workload, 7);
-    }
 
     #[test]
     fn what_is_found_is_no_more_than_the_machine_has() {

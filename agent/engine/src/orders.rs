@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::records::desk::Ask;
+use crate::records::ask::Ask;
 
 /// Most orders waiting for one worker. The link sends the next one only after the one before is confirmed, so more
 /// than a few never wait.

@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    net::{TcpListener, UdpSocket},
+    net::UdpSocket,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::Arc,
     thread,
@@ -36,6 +36,7 @@ use crate::{
     },
     sandbox::{self, SandboxError},
     state::Shared,
+    transport::ListeningSocket,
     worker::{self, Worker},
 };
 
@@ -301,10 +302,10 @@ impl Drop for Guard {
 
 /// The descriptors of a start message, duplicated for the workers and checked for what they are.
 struct Sockets {
-    http: Vec<TcpListener>,
-    tcp: Vec<TcpListener>,
+    http: Vec<ListeningSocket>,
+    tcp: Vec<ListeningSocket>,
     dns_udp: Vec<UdpSocket>,
-    dns_tcp: TcpListener,
+    dns_tcp: ListeningSocket,
     slots: Vec<crate::heartbeat::Slot>,
 }
 
@@ -336,7 +337,7 @@ impl Sockets {
     }
 }
 
-fn listener(descriptor: &OwnedFd) -> Result<TcpListener, String> {
+fn listener(descriptor: &OwnedFd) -> Result<ListeningSocket, String> {
     Ok(socket(descriptor.as_fd(), SockType::Stream, true)?.into())
 }
 

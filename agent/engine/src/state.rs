@@ -12,9 +12,7 @@ use brattice_wire::{
 use crate::{
     aliases::CallerId,
     auth::Told,
-    descriptors,
-    limits::{Registry, Usage},
-    memory,
+    limits::{Registry, Usage, fit},
     records::{names::Names, outlets::Outlets},
     stats::AllCounts,
     upstream::failing::Failing,
@@ -48,7 +46,7 @@ impl Shared {
     /// As [`Shared::new`], within other bounds than those that the agent knows of.
     pub fn within(settings: Settings, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            limits: memory::fit(descriptors::fit(limits), settings.halvings),
+            limits: fit::memory(fit::descriptors(limits), settings.halvings),
             state: ArcSwap::from_pointee(State::default()),
             counts: AllCounts::new(settings.workers),
             outlets: Arc::new(Outlets::new(settings.workers)),

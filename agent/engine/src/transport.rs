@@ -3,6 +3,7 @@
 //! The rest of the engine knows a [`Stream`] and no socket. Today each is a TCP connection; TLS and a tunnel to another
 //! node are further kinds of [`Kind`]. Tests have one in memory.
 
+mod listener;
 #[cfg(test)]
 mod memory;
 
@@ -19,8 +20,10 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream},
 };
+
+pub use self::listener::{Listener, ListeningSocket};
 
 /// A byte stream to a client or a target. Dispatch is static: a `match` over the kinds.
 #[derive(Debug)]
@@ -256,36 +259,5 @@ impl AsyncWrite for Stream {
                 Poll::Ready(Ok(()))
             }
         }
-    }
-}
-
-/// A listening socket.
-#[derive(Debug)]
-pub struct Listener(TcpListener);
-
-impl Listener {
-    /// Of a socket that is non-blocking. What it accepts does not wait for more bytes before it sends (`TCP_NODELAY`).
-    ///
-    /// # Errors
-    /// Outside of a runtime.
-    pub fn new(socket: std::net::TcpListener) -> io::Result<Self> {
-        // Sockets have it of their listener. Only speed depends on it.
-        let _ = SockRef::from(&socket).set_tcp_nodelay(true);
-        TcpListener::from_std(socket).map(Self)
-    }
-
-    /// The next connection, and its peer's address.
-    ///
-    /// # Errors
-    /// What accept(2) says; most likely no descriptor is left.
-    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let (stream, peer) = self.0.accept().await?;
-        Ok((stream.into(), peer))
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }

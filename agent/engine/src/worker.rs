@@ -1,6 +1,6 @@
 //! A worker: one thread, one runtime, one listener of each kind.
 
-use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use brattice_wire::snapshot::Protocol;
 use tokio::{
@@ -20,7 +20,7 @@ use crate::{
     state::Shared,
     stats::Limit,
     ticker::Ticker,
-    transport::Listener,
+    transport::{Listener, ListeningSocket},
     upstream::{Upstream, pool::Key},
     views::Views,
 };
@@ -30,9 +30,9 @@ pub struct Worker {
     /// 0 to `settings.workers` - 1.
     pub index: u32,
     /// For connections that are served in the protocol of the listener that they call; non-blocking.
-    pub http: TcpListener,
+    pub http: ListeningSocket,
     /// For those that are served as TCP, whatever they call; non-blocking.
-    pub tcp: TcpListener,
+    pub tcp: ListeningSocket,
     /// State, settings, counts.
     pub shared: Arc<Shared>,
     /// The link's orders.

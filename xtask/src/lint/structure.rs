@@ -1,4 +1,4 @@
-//! The checks that read the source: import cycles, long functions.
+//! The checks that read the source: import cycles, long functions, sockets.
 
 use std::{collections::BTreeSet, fs};
 
@@ -15,6 +15,10 @@ use crate::{paths, run};
 const LONGEST_FUNCTION: usize = 80;
 /// Crates in which functions are measured.
 const MEASURED: [&str; 2] = ["agent/control/src", "agent/engine/src"];
+/// What connections are to the engine is said in one place: where TLS and tunnels will be.
+const TRANSPORT: &str = "agent/engine/src/transport";
+/// Names of sockets that no other file of the engine has.
+const SOCKETS: [&str; 2] = ["TcpListener", "TcpStream"];
 /// The list of known exceptions.
 const EXCEPTIONS: &str = "xtask/exceptions.txt";
 
@@ -68,6 +72,24 @@ pub(super) fn functions() -> Result<()> {
         }
     }
     end(&exceptions::judge(&list()?, "long", &found), &format!("longer than {LONGEST_FUNCTION} lines"))
+}
+
+/// The engine knows streams, and no sockets.
+///
+/// # Errors
+/// When a file of the engine other than those of its transport names a TCP socket.
+pub(super) fn sockets() -> Result<()> {
+    let listed = run::capture(run::git().args(["ls-files", "--", "agent/engine/src/*.rs"]))?;
+    let mut found = Vec::new();
+    for name in listed.lines().filter(|name| !name.starts_with(TRANSPORT)) {
+        // A file that was removed is listed until that is committed.
+        let Ok(text) = fs::read_to_string(paths::root().join(name)) else { continue };
+        found.extend(SOCKETS.iter().filter(|socket| text.contains(**socket)).map(|socket| format!("{name}: {socket}")));
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    bail!("use the streams and listeners of {TRANSPORT}.rs instead: {}", found.join(", "))
 }
 
 fn list() -> Result<String> {

@@ -12,8 +12,6 @@ use brattice_wire::{auth::Role, snapshot::Snapshot};
 use bytes::Bytes;
 use http::HeaderValue;
 
-use crate::state::State;
-
 /// Ways of which a worker keeps `x-amzn-lattice-target`; when there are more, it begins anew.
 const MOST_WAYS: usize = 4_096;
 
@@ -54,19 +52,19 @@ struct Known {
 }
 
 impl Targets {
-    /// What the target of a request is told. `workload` and `vpc` are the caller's, `network` the service network by which
+    /// What the target of a request is told, of one state. `workload` and `vpc` are the caller's, `network` the service network by which
     /// the request comes, `group` the target group: all of them indices.
     pub(crate) fn said(
         &self,
-        state: &State,
+        (told, compiled): (&Told, &Compiled),
         (workload, vpc): (u32, u32),
         service: ServiceIndex,
         network: Option<u32>,
         group: u32,
     ) -> Said {
-        let [identity, tags] = state.told.workloads.get(workload as usize).cloned().unwrap_or_default();
-        let [of_vpc, source_vpc] = state.told.vpcs.get(vpc as usize).cloned().unwrap_or_default();
-        Said { identity, tags, network: of_vpc, target: self.target(state, service, network, group), source_vpc }
+        let [identity, tags] = told.workloads.get(workload as usize).cloned().unwrap_or_default();
+        let [of_vpc, source_vpc] = told.vpcs.get(vpc as usize).cloned().unwrap_or_default();
+        Said { identity, tags, network: of_vpc, target: self.target(compiled, service, network, group), source_vpc }
     }
 
     fn target(

@@ -19,7 +19,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashSet,
     io,
-    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -34,7 +34,7 @@ use crate::{
     state::{Caller, Shared, State},
     stats::{Counts, Limit},
     tasks::{Parties, Tasks},
-    transport::Listener,
+    transport::{Listener, ListeningSocket},
     upstream::dial::Sources,
 };
 
@@ -52,7 +52,7 @@ pub struct Server {
     /// Bound to the DNS VIP, port 53; non-blocking. Each of the VIPs has one, as answers come from where was asked.
     pub udp: Vec<UdpSocket>,
     /// Non-blocking.
-    pub tcp: TcpListener,
+    pub tcp: ListeningSocket,
     /// State, settings, counts.
     pub shared: Arc<Shared>,
     /// The link's orders.

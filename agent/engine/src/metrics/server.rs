@@ -7,9 +7,11 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::UnixListener,
     sync::Semaphore,
 };
+
+use crate::transport;
 
 /// Connections at once. Each holds a page.
 pub(crate) const CONNECTIONS: usize = 4;
@@ -24,7 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A listening socket of either kind.
 pub(crate) enum Listener {
-    Tcp(TcpListener),
+    Tcp(transport::Listener),
     Unix(UnixListener),
 }
 
@@ -39,7 +41,7 @@ impl Listener {
         if socket.local_addr()?.is_unix() {
             return UnixListener::from_std(OwnedFd::from(socket).into()).map(Self::Unix);
         }
-        TcpListener::from_std(socket.into()).map(Self::Tcp)
+        transport::Listener::new(OwnedFd::from(socket).into()).map(Self::Tcp)
     }
 
     async fn accept(&self) -> std::io::Result<Box<dyn Stream>> {

@@ -13,7 +13,7 @@ use http::Request;
 use slab::Slab;
 
 use super::{
-    desk::Ask,
+    ask::Ask,
     flow::{Flow, millis, replace},
     line,
     names::Names,

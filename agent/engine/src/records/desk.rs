@@ -2,18 +2,16 @@
 //! the agent whose connections were handed over, by asking the workers.
 
 use std::{
-    collections::BTreeMap,
     os::fd::OwnedFd,
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use brattice_wire::records::{MAX_BACKLOG, Notice, Query};
-use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -21,7 +19,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::outlets::{Chunk, FOLLOWER_CHUNKS, FOLLOWERS, Follower};
+use super::{
+    ask::{Answers, Ask},
+    outlets::{Chunk, FOLLOWER_CHUNKS, FOLLOWERS, Follower},
+};
 use crate::{
     memory::Trimmer,
     metrics::{page, server},
@@ -47,60 +48,6 @@ pub(crate) enum ToDesk {
     Attend(Query, OwnedFd),
     /// Serve metrics here, or nowhere.
     Metrics(Option<OwnedFd>),
-}
-
-/// A question on its way through the workers.
-#[derive(Debug)]
-pub struct Ask {
-    pub(crate) query: Query,
-    answers: Mutex<Answers>,
-}
-
-#[derive(Debug, Default)]
-struct Answers {
-    /// JSON, one per line.
-    rows: Vec<u8>,
-    left_out: u64,
-    /// Lines of the past with their times, ms.
-    lines: Vec<(u64, Vec<u8>)>,
-    /// For each worker, the number of the first record that is not in `lines`.
-    from: BTreeMap<u32, u64>,
-}
-
-impl Ask {
-    fn new(query: Query) -> Arc<Self> {
-        Arc::new(Self { query, answers: Mutex::default() })
-    }
-
-    fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A row of the answer.
-    pub(crate) fn row(&self, row: &impl Serialize) {
-        let rows = &mut self.answers().rows;
-        let before = rows.len();
-        if serde_json::to_writer(&mut *rows, row).is_ok() {
-            rows.push(b'\n');
-        } else {
-            rows.truncate(before);
-        }
-    }
-
-    /// Rows that there is no room for.
-    pub(crate) fn left_out(&self, rows: usize) {
-        self.answers().left_out += rows as u64;
-    }
-
-    /// A line of the past.
-    pub(crate) fn line(&self, time: u64, line: &[u8]) {
-        self.answers().lines.push((time, line.to_vec()));
-    }
-
-    /// A worker's records from this number on are of the future.
-    pub(crate) fn from(&self, worker: u32, number: u64) {
-        self.answers().from.insert(worker, number);
-    }
 }
 
 struct Desk {

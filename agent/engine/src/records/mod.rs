@@ -12,10 +12,11 @@
 //! - [`names`]: the texts of a snapshot, escaped once; [`place`]: those of what a request met.
 //! - [`line`], [`json`], [`time`]: a line of the access log; [`past`]: what is remembered.
 //! - [`book`], [`ring`]: a worker's records; its thread alone touches them, and in a steady state they allocate nothing.
-//! - [`outlets`], [`log`], [`desk`]: what leaves the workers, and where it goes.
+//! - [`outlets`], [`log`], [`desk`], [`ask`]: what leaves the workers, and where it goes.
 
 #[cfg(test)]
 mod allocations;
+pub(crate) mod ask;
 pub(crate) mod book;
 pub(crate) mod desk;
 pub(crate) mod flow;

@@ -159,7 +159,10 @@ mod tests {
     /// As towards an alias, whose source no interface has.
     #[tokio::test]
     async fn a_source_of_ipv6_needs_no_interface() {
-        let target = tokio::net::TcpListener::bind("[::1]:0").await.unwrap().local_addr().unwrap();
+        let listener = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv6Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(1).unwrap();
+        let target = listener.local_addr().unwrap().as_socket().unwrap();
         let nobodys: IpAddr = "fd00:a9fe::1".parse().unwrap();
         // Bound, then turned away for want of a route, not of the address.
         let error = workload(Some(nobodys), target, Duration::from_millis(50)).await.unwrap_err();

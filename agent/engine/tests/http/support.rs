@@ -72,8 +72,8 @@ impl Engine {
         let (workers, mut queues) = Dispatcher::new(1);
         let worker = Worker {
             index: 0,
-            http: listener,
-            tcp: relay,
+            http: listener.into(),
+            tcp: relay.into(),
             shared: Arc::clone(&shared),
             orders: queues.remove(0),
             slot: heartbeats.slot(0).unwrap(),

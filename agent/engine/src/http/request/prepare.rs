@@ -39,8 +39,8 @@ impl Plan {
     ) -> Self {
         let (session, group, service) = (&exchange.session, chosen.group, called.service);
         let http2 = group.protocol == ProtocolVersion::Http2;
-        let who = (caller.index, caller.vpc);
-        let said = session.server.told.said(&view.state, who, service.index, chosen.network, chosen.number);
+        let (who, state) = ((caller.index, caller.vpc), &view.state);
+        let said = session.server.told.said((&state.told, state), who, service.index, chosen.network, chosen.number);
         let offer = offer.filter(|_| !http2);
         let route = Route {
             service: service.number,
