@@ -8,61 +8,30 @@
 //! addresses, and quoted headers have no checksum: it is mended for both. The TCP or UDP checksum in the quote stays as
 //! it is: nobody checks it, and mostly it is cut off or was left to the hardware.
 
+pub(crate) mod message;
+
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use brattice_abi::{Alias, Config, Counter, DropReason, VIRTUAL_MAC, WorkloadKey};
 
+use self::message::{HEADER_LEN, Icmp};
 use crate::{
     address::Ip,
     config::{self, Ranges},
-    intercept,
+    documented_mac, intercept,
     ipv4::Ipv4,
     ipv6::Ipv6,
     maps::{ALIASES, WORKLOADS},
-    packet::{Checked, ETH_P_IP, Header, Ports, TCX_DROP, TCX_NEXT, ifindex, protocol},
+    packet::{Checked, ETH_P_IP, Ports, TCX_DROP, TCX_NEXT, ifindex, protocol},
     report::{self, Program, Seen, count},
     rewrite::{self, Place},
-    switches, workload_ingress,
+    switches,
 };
-
-/// Bytes before the quoted packet.
-pub(crate) const HEADER_LEN: u32 = 8;
-/// Bytes of TCP or UDP that a quote must hold: both ports, and the sequence number (RFC 792; RFC 1122, 3.2.2).
-pub(crate) const LEAST_QUOTED: u32 = 8;
-
-/// ICMP of a family of IP.
-pub(crate) trait Icmp: Header
-where
-    Self::Address: Place,
-{
-    /// Its protocol number.
-    const PROTOCOL: u8;
-
-    /// Does this type of message tell of an error that a flow of ours may meet? Not redirects, nor source quench.
-    fn is_error(kind: u8) -> bool;
-
-    /// The quoted header at an offset of the frame, and what it carries, of which `room` bytes are there: the start of a TCP
-    /// or UDP packet. A later fragment, which has no ports, and an error about an error are none.
-    fn quoted(ctx: &TcContext, offset: u32, room: u32) -> Option<(Self, Checked)>;
-}
 
 /// Which address of a quoted header.
 #[derive(Clone, Copy)]
 enum Field {
     Source,
     Destination,
-}
-
-/// Is it an error that may be let through? The first fragment of one as well: the later ones are dropped, so it never
-/// becomes whole.
-#[inline(always)]
-pub(crate) fn is_error<H>(ctx: &TcContext, checked: &Checked) -> bool
-where
-    H: Icmp,
-    H::Address: Place,
-{
-    checked.protocol == H::PROTOCOL
-        && checked.first
-        && ctx.load::<u8>(checked.l4_offset as usize).is_ok_and(H::is_error)
 }
 
 /// `workload_ingress` goes on here with an error to a VIP ([`crate::packet::ICMP_ERROR`]), from whomever it is.
@@ -103,7 +72,7 @@ where
         count(Counter::DetachedPassed);
         return Ok(TCX_NEXT);
     }
-    workload_ingress::own_mac(ctx, workload)?;
+    documented_mac::check(ctx, workload)?;
     let alias = H::Address::of(&workload.alias);
     replace::<H>(ctx, &checked, Field::Destination, real, alias)?;
     rewrite::source(ctx, &checked, header.source(), alias)?;

@@ -4,8 +4,9 @@ use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use brattice_abi::{DropReason, IPPROTO_TCP, IPPROTO_UDP};
 
 use crate::{
-    icmp::{self, Icmp},
+    icmp::message::{Icmp, LEAST_QUOTED},
     packet::{Checked, ETH_LEN, Header, frame_len, gso_size, has_ports},
+    protocols::ICMP,
 };
 
 /// Least bytes of an IPv4 header.
@@ -157,9 +158,6 @@ fn is_no_operation(kind: u8) -> u32 {
     }
 }
 
-/// ICMP (RFC 792).
-pub(crate) const ICMP: u8 = 1;
-
 const UNREACHABLE: u8 = 3;
 const TIME_EXCEEDED: u8 = 11;
 const PARAMETER_PROBLEM: u8 = 12;
@@ -181,7 +179,7 @@ impl Icmp for Ipv4 {
         let len = header.len();
         if header.version_ihl >> 4 != 4
             || len < MIN_LEN
-            || len + icmp::LEAST_QUOTED > room
+            || len + LEAST_QUOTED > room
             || !has_ports(header.protocol)
             || header.fragment_offset() != 0
         {

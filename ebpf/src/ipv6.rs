@@ -4,21 +4,13 @@ use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use brattice_abi::{Address, DropReason, MAX_EXTENSION_HEADERS};
 
 use crate::{
-    icmp::{self, Icmp},
+    icmp::message::{Icmp, LEAST_QUOTED},
     packet::{Checked, ETH_LEN, Header, frame_len, gso_size, has_ports},
+    protocols::{AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, ROUTING},
 };
 
 /// Bytes of the fixed header.
 pub(crate) const LEN: u32 = 40;
-
-/// Numbers of extension headers (RFC 8200, 4; AH: RFC 4302). Any other number is taken for what the packet carries.
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
-/// ICMPv6 (RFC 4443).
-pub(crate) const ICMPV6: u8 = 58;
 
 /// The fixed header (RFC 8200, 3), as on the wire.
 #[repr(C)]
@@ -111,12 +103,6 @@ impl Header for Ipv6 {
         }
         .with_room_for_ports(chain.fragment_offset)
     }
-}
-
-/// Headers that may stand between a fragment header and TCP or UDP.
-#[inline(always)]
-pub(crate) fn may_hide_ports(next_header: u8) -> bool {
-    next_header == DESTINATION_OPTIONS || next_header == AUTHENTICATION
 }
 
 /// What the extension headers come to.
@@ -231,7 +217,7 @@ impl Icmp for Ipv6 {
         }
         let room = room - LEN;
         let chain = Chain::walk(ctx, offset, header.next_header, room).ok()?;
-        if !has_ports(chain.protocol) || chain.fragment_offset != 0 || chain.len + icmp::LEAST_QUOTED > room {
+        if !has_ports(chain.protocol) || chain.fragment_offset != 0 || chain.len + LEAST_QUOTED > room {
             return None;
         }
         let checked = Checked {

@@ -58,7 +58,9 @@
 mod address;
 mod arp;
 mod atomic;
+mod call;
 mod config;
+mod documented_mac;
 mod half_open;
 mod host_identity;
 mod host_sockets;
@@ -69,6 +71,7 @@ mod ipv6;
 mod maps;
 mod ndp;
 mod packet;
+mod protocols;
 mod reach;
 mod report;
 mod rewrite;

@@ -6,9 +6,10 @@ use brattice_abi::{Address, Config, Counter, DropReason, VIRTUAL_MAC, WorkloadKe
 use crate::{
     address::{Ip, UNSPECIFIED},
     config::Ranges,
-    ipv6::{self, ICMPV6, Ipv6, VERSION_6},
+    ipv6::{self, Ipv6, VERSION_6},
     maps::WORKLOADS,
     packet::{ETH_LEN, TCX_NEXT, ifindex},
+    protocols::ICMPV6,
     report::{Seen, count},
     rewrite, switches,
 };

@@ -7,7 +7,7 @@
 use aya_ebpf::programs::TcContext;
 use brattice_abi::{DropReason, IPPROTO_TCP, IPPROTO_UDP};
 
-use crate::{address::Ip, ipv6};
+use crate::{address::Ip, protocols::may_hide_ports};
 
 /// `TCX_NEXT`: as if this program were not there.
 pub(crate) const TCX_NEXT: i32 = -1;
@@ -190,7 +190,7 @@ impl Checked {
     /// and does not show what is behind them.
     #[inline(always)]
     pub(crate) fn is_service(&self) -> bool {
-        has_ports(self.protocol) || !self.first && ipv6::may_hide_ports(self.protocol)
+        has_ports(self.protocol) || !self.first && may_hide_ports(self.protocol)
     }
 
     /// Ports and flags; `None` for a later fragment. Only for TCP and UDP. Last of the checks: what is left to complain

@@ -5,8 +5,8 @@ use brattice_abi::{Address, Config, DropReason, IPPROTO_UDP, TargetKey};
 
 use crate::{
     address::{Ip, UNSPECIFIED, is_ipv4},
+    call::Call,
     config::Ranges,
-    host_sockets::Call,
     intercept::DNS_PORT,
     maps::{ALIASES, TARGETS},
     report::{self, Program, Seen},

@@ -9,9 +9,8 @@ use brattice_abi::{Address, DropReason, IPPROTO_TCP};
 
 use crate::{
     address::Ip,
-    ipv4::ICMP,
-    ipv6::ICMPV6,
     packet::{Checked, ETH_LEN},
+    protocols::{ICMP, ICMPV6},
 };
 
 /// Offset of the IPv4 header checksum in the frame.

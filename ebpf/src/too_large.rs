@@ -12,7 +12,7 @@ use brattice_abi::{Config, Counter, DropReason, IPPROTO_TCP, VIRTUAL_MAC};
 use crate::{
     address::Ip,
     config,
-    icmp::Icmp,
+    icmp::message::Icmp,
     ipv4::{self, Ipv4},
     ipv6::{Ipv6, VERSION_6},
     maps::ALIASES,

@@ -9,7 +9,10 @@ use crate::{
     address::Ip,
     config::{self, Ranges},
     half_open,
-    icmp::{self, Icmp},
+    icmp::{
+        self,
+        message::{self, Icmp},
+    },
     intercept,
     ipv4::Ipv4,
     ipv6::Ipv6,
@@ -83,7 +86,7 @@ where
     let mut about = false;
     if let Ok(checked) = &checked {
         seen.protocol = checked.protocol;
-        about = icmp::is_error::<H>(ctx, checked);
+        about = message::is_error::<H>(ctx, checked);
         if !about && !checked.is_service() {
             return Err(DropReason::NotForWorkload);
         }

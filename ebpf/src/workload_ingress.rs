@@ -1,21 +1,21 @@
 //! `workload_ingress`: what comes from a workload.
 
 use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
-use brattice_abi::{
-    Config, Counter, DropReason, FlowKey, IPPROTO_TCP, WORKLOAD_INTERCEPT_DNS, WORKLOAD_MAC_DOCUMENTED, Workload,
-    WorkloadKey,
-};
+use brattice_abi::{Config, Counter, DropReason, FlowKey, IPPROTO_TCP, WORKLOAD_INTERCEPT_DNS, WorkloadKey};
 
 use crate::{
     address::Ip,
     arp,
     config::{self, Ranges},
-    half_open,
-    icmp::{self, Icmp},
+    documented_mac, half_open,
+    icmp::{
+        self,
+        message::{self, Icmp},
+    },
     intercept,
     ipv4::Ipv4,
     ipv6::Ipv6,
-    maps::{ALIASES, WORKLOADS},
+    maps::WORKLOADS,
     ndp,
     packet::{
         ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Header, ICMP_ERROR, TCP_ACK, TCP_SYN, TCX_DROP, TCX_NEXT, ifindex, protocol,
@@ -28,8 +28,6 @@ use crate::{
 
 /// `__sk_buff.pkt_type` of a packet for this host.
 const PACKET_HOST: u32 = 0;
-/// Offset of a frame's source MAC.
-const SOURCE_MAC: usize = 6;
 
 /// TCX ingress of a workload's host-side interface: takes service traffic, attests its source, and turns it into the
 /// workload's alias. What is not service traffic gets `TCX_NEXT`, unchanged.
@@ -130,12 +128,12 @@ where
 
     let checked = header.check(ctx)?;
     seen.protocol = checked.protocol;
-    if to_vip && icmp::is_error::<H>(ctx, &checked) {
+    if to_vip && message::is_error::<H>(ctx, &checked) {
         return Ok(ICMP_ERROR);
     }
     // guard: spoofed-source
     let workload = workload.ok_or(DropReason::SpoofedSource)?;
-    own_mac(ctx, workload)?;
+    documented_mac::check(ctx, workload)?;
     // guard: other-protocols
     if !checked.is_service() {
         return Err(DropReason::UnsupportedProtocol);
@@ -176,17 +174,4 @@ where
     rewrite::macs(ctx, &[config.brattice0_mac])?;
     count(Counter::FromWorkload);
     Ok(rewrite::redirect_in(config.brattice0))
-}
-
-/// Whether the frame's MAC is the workload's, where a document names it.
-#[inline(always)]
-pub(crate) fn own_mac(ctx: &TcContext, workload: &Workload) -> Result<(), DropReason> {
-    // guard: documented-mac
-    if workload.flags & WORKLOAD_MAC_DOCUMENTED == 0 {
-        return Ok(());
-    }
-    // SAFETY: the value is only read; the agent replaces whole values.
-    let alias = unsafe { ALIASES.get(workload.alias) }.ok_or(DropReason::SpoofedSource)?;
-    let mac: [u8; 6] = ctx.load(SOURCE_MAC).map_err(|_| DropReason::Truncated)?;
-    if mac == alias.mac { Ok(()) } else { Err(DropReason::SpoofedSource) }
 }
