@@ -66,7 +66,7 @@ pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
     }
     links(&|_, name| name.starts_with(pins::EGRESS_LINK), &mut removed)?;
     removed.extend(filters::sweep(&mut socket)?);
-    for table in [TRACE_TABLE, nft::TABLE] {
+    for table in std::iter::once(TRACE_TABLE).chain(nft::TABLES) {
         if nft::remove(table)? {
             removed.push(format!("nftables table {table}"));
         }

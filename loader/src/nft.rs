@@ -1,5 +1,6 @@
-//! Our nftables table. It keeps `brattice0` out of connection tracking, and it guards what `vip_listener` is not asked
+//! Our nftables tables. `inet` keeps `brattice0` out of connection tracking, and it guards what `vip_listener` is not asked
 //! about: segments for connections that are established (the stack finds those first), and protocols without ports.
+//! `arp` keeps the stack from answering for VIPs.
 //! Written by the `nft` command: it knows the kernel's netlink dialect of its time, and what it does can be repeated by
 //! hand.
 
@@ -15,8 +16,12 @@ use crate::device::DEVICE;
 use crate::options::Options;
 use crate::{Error, Result};
 
-/// Family and name of the table.
-pub(crate) const TABLE: &str = "inet brattice";
+/// Family and name of our tables, in the order in which they are loaded.
+pub(crate) const TABLES: [&str; 2] = [TABLE, ARP_TABLE];
+/// Of the two, the one for packets.
+const TABLE: &str = "inet brattice";
+/// The one for ARP.
+const ARP_TABLE: &str = "arp brattice";
 /// Before the connection tracker puts fragments together (-400): a forged one must not get among a workload's.
 const GUARD: i32 = -450;
 /// Where `nft` is on systems whose services have a short PATH.
@@ -133,7 +138,39 @@ fn prefix(net: IpNet) -> u128 {
     }
 }
 
-fn text(options: &Options) -> String {
+/// What loads a table.
+fn text(table: &str, options: &Options) -> String {
+    let (comment, chains) = match table {
+        ARP_TABLE => ("the stack does not answer ARP for VIPs".to_owned(), arp_chains(options)),
+        _ => (format!("service traffic is not tracked and comes by {DEVICE} only"), chains(options)),
+    };
+    // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
+    format!(
+        "add table {table}\n\
+         delete table {table}\n\
+         table {table} {{\n\
+           comment \"Brattice: {comment} (brattice cleanup removes this)\"\n\
+           {chains}\
+         }}\n"
+    )
+}
+
+/// VIPs are local addresses, so the stack would answer ARP for them on every interface (unless `arp_ignore` is set), with the MAC
+/// of an interface that may have no way back: a workload that asks before it is attached would send there, and wait a
+/// second for an answer. Once it is attached, `workload_ingress` answers, before the stack is asked, and the workload is told
+/// ([`crate::Announcer`]). Nor is anybody else's use of these link-local addresses on the host's networks disturbed. For IPv6
+/// there is no such thing: the stack speaks only for addresses of the interface that was asked, and for listed proxies.
+fn arp_chains(options: &Options) -> String {
+    format!(
+        "chain questions {{\n\
+           type filter hook input priority filter; policy accept;\n\
+           arp operation request arp daddr ip {} counter drop;\n\
+         }}\n",
+        options.vip.trunc()
+    )
+}
+
+fn chains(options: &Options) -> String {
     // Callers and targets show as aliases, and come by brattice0 only: from elsewhere, a packet from an alias can but
     // mean to end or fill somebody's connection. ICMP errors do the same without a source of ours. (What comes by lo is
     // this host's own; also the RST of the last rule.) An error to the host itself about what went to an alias, of a router
@@ -176,13 +213,8 @@ fn text(options: &Options) -> String {
         input += &format!("{family} daddr {alias} iif != \"lo\" counter drop;\n");
         untracked += &format!("{family} saddr {vip} notrack;\n{family} daddr {vip} notrack;\n");
     }
-    // "add" first, so that "delete" cannot fail; all in one transaction, so that there is no moment without.
     format!(
-        "add table {TABLE}\n\
-         delete table {TABLE}\n\
-         table {TABLE} {{\n\
-           comment \"Brattice: service traffic is not tracked and comes by {DEVICE} only (brattice cleanup removes this)\"\n\
-           chain guard {{\n\
+        "chain guard {{\n\
              type filter hook prerouting priority {GUARD}; policy accept;\n\
              iifname \"{DEVICE}\" accept;\n\
              iifname \"lo\" accept;\n\
@@ -213,8 +245,7 @@ fn text(options: &Options) -> String {
            chain astray {{\n\
              type filter hook output priority raw; policy accept;\n\
              {astray}\
-           }}\n\
-         }}\n"
+           }}\n"
     )
 }
 
@@ -266,14 +297,16 @@ fn mark(text: &str, items: &[Value]) -> String {
     format!("as loaded: {:016x}", hasher.finish())
 }
 
-fn table() -> Result<Option<Vec<Value>>> {
-    list(&["table", "inet", "brattice"])
+/// What the kernel has of a table of ours.
+fn loaded(table: &str) -> Result<Option<Vec<Value>>> {
+    let arguments: Vec<&str> = std::iter::once("table").chain(table.split(' ')).collect();
+    list(&arguments)
 }
 
-/// Whether the table is there as it was loaded for these options: no rule, chain or flag more, less or other.
-pub(crate) fn present(options: &Options) -> Result<bool> {
-    let Some(items) = table()? else { return Ok(false) };
-    let mark = mark(&text(options), &items);
+/// Whether a table is there as it was loaded for these options: no rule, chain or flag more, less or other.
+pub(crate) fn present(table: &str, options: &Options) -> Result<bool> {
+    let Some(items) = loaded(table)? else { return Ok(false) };
+    let mark = mark(&text(table, options), &items);
     let is_mark = |item: &Value| {
         item.pointer("/rule/chain").and_then(Value::as_str) == Some(MARK)
             && item.pointer("/rule/comment").and_then(Value::as_str) == Some(&mark)
@@ -288,31 +321,53 @@ fn rules(text: &str) -> usize {
         .count()
 }
 
-/// Writes the table unless it is there; whether it was written.
+/// Writes the tables that are not there; whether any was written.
 pub(crate) fn ensure(options: &Options) -> Result<bool> {
-    if present(options)? {
-        return Ok(false);
+    let mut written = false;
+    for table in TABLES {
+        if present(table, options)? {
+            continue;
+        }
+        match load(table, options) {
+            Ok(()) => written = true,
+            Err(error) if table == ARP_TABLE && is_unsupported(&error) => {
+                static ONCE: std::sync::Once = std::sync::Once::new();
+                ONCE.call_once(|| {
+                    tracing::warn!(
+                        %error,
+                        "this kernel has no nftables for ARP (CONFIG_NF_TABLES_ARP): the host answers ARP for VIPs, and the first \
+                         call of a workload behind a bridge may take a second; net.ipv4.conf.all.arp_ignore=1 avoids that"
+                    );
+                });
+            }
+            Err(error) => return Err(error),
+        }
     }
-    let text = text(options);
-    script("the table inet brattice", &text)?;
-    let items = table()?.unwrap_or_default();
+    Ok(written)
+}
+
+/// Whether the kernel was built without a family of tables.
+fn is_unsupported(error: &Error) -> bool {
+    matches!(error, Error::Nft { output, .. } if output.contains("not supported"))
+}
+
+fn load(table: &'static str, options: &Options) -> Result<()> {
+    let text = text(table, options);
+    script(table, &text)?;
+    let items = loaded(table)?.unwrap_or_default();
     if items.iter().filter(|item| item.get("rule").is_some()).count() != rules(&text) {
         return Err(Error::Nft {
-            what: "the table inet brattice",
-            output: "somebody changed it at the very moment it was loaded; it is loaded again".into(),
+            what: table,
+            output: "another program changed the table while it was being loaded; it is loaded again".into(),
         });
     }
     let mark = mark(&text, &items);
-    let marked = format!("add chain {TABLE} {MARK}\nadd rule {TABLE} {MARK} return comment \"{mark}\"\n");
-    script("the mark of the table inet brattice", &marked)?;
-    Ok(true)
+    script(table, &format!("add chain {table} {MARK}\nadd rule {table} {MARK} return comment \"{mark}\"\n"))
 }
 
 /// Removes a table of ours; whether it was there.
 pub(crate) fn remove(table: &'static str) -> Result<bool> {
-    let name: Vec<&str> = table.split(' ').collect();
-    let arguments: Vec<&str> = std::iter::once("table").chain(name).collect();
-    match list(&arguments) {
+    match loaded(table) {
         Ok(None) => return Ok(false),
         // Without nft there is no table of ours: it was written by nft.
         Err(Error::NftMissing) => return Ok(false),

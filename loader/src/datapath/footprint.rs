@@ -27,10 +27,12 @@ impl Inner {
             }
             Err(error) => lines.push(format!("devices and routes cannot be asked for: {error}")),
         }
-        match nft::present(&self.options) {
-            Ok(true) => lines.push(format!("nftables table {}", nft::TABLE)),
-            Ok(false) => lines.push(format!("nftables table {} IS MISSING", nft::TABLE)),
-            Err(error) => lines.push(format!("nftables cannot be asked: {error}")),
+        for table in nft::TABLES {
+            lines.push(match nft::present(table, &self.options) {
+                Ok(true) => format!("nftables table {table}"),
+                Ok(false) => format!("nftables table {table} IS MISSING"),
+                Err(error) => format!("nftables cannot be asked for the table {table}: {error}"),
+            });
         }
         lines.push(cgroups::describe());
         for folder in pins::FOLDERS {

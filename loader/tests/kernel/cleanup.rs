@@ -51,7 +51,7 @@ fn foreign(testbed: &Testbed) -> (String, Foreign) {
     sh("ip route add local 198.51.100.0/24 dev lo");
     sh("ip rule add from 10.9.0.0/16 lookup 99 priority 77");
     sh("ip route add 192.0.2.0/24 dev v0 table 99");
-    sh("nft add table inet brattice_not && nft add table ip filter && \
+    sh("nft add table inet brattice_not && nft add table arp brattice_not && nft add table ip filter && \
         nft 'add chain ip filter in { type filter hook input priority 0 ; }' && nft add rule ip filter in iifname lo accept");
     sh("sysctl -w net.ipv4.ip_forward=1 >/dev/null");
     sh(&format!("mkdir -p {}", testbed.bpffs.display()));
@@ -86,6 +86,7 @@ fn cleanup_leaves_the_node_as_it_was() {
             "link workload_egress",
             "device brattice0",
             "nftables table inet brattice",
+            "nftables table arp brattice",
             "map CONFIG",
         ] {
             assert!(removed.iter().any(|r| r.starts_with(wanted)), "{wanted} in {removed:#?}");
@@ -127,12 +128,13 @@ fn cleanup_of_half_a_data_path() {
         let before = state(&testbed);
         for damage in [
             // Pins alone; everything but pins; a start that failed; pieces.
-            "ip link delete brattice0; nft delete table inet brattice; ip route del local 169.254.64.0/20 dev lo"
+            "ip link delete brattice0; nft delete table inet brattice; nft delete table arp brattice; ip route del local 169.254.64.0/20 dev lo"
                 .to_owned(),
             format!("rm -r {}/v5", testbed.bpffs.display()),
             format!("rm {}/v5/links/* {}/v5/programs/*", testbed.bpffs.display(), testbed.bpffs.display()),
             "ip link set brattice0 down".to_owned(),
             "nft delete table inet brattice".to_owned(),
+            "nft delete table arp brattice".to_owned(),
             format!("rm {0}/v5/links/vip_listener && mkdir {0}/v5/links/x; true", testbed.bpffs.display()),
         ] {
             drop(testbed.start().await);

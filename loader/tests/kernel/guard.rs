@@ -16,7 +16,7 @@ use nix::sys::time::TimeVal;
 
 use brattice_loader::{Datapath, Options};
 
-use crate::testbed::{inside, sh, testbed};
+use crate::testbed::{inside, mac, sh, testbed};
 
 const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 64, 40), 5000);
 const ALIAS: (Ipv4Addr, u16) = (Ipv4Addr::new(100, 127, 0, 5), 4000);
@@ -62,6 +62,8 @@ fn packets_from_elsewhere_reach_no_connection() {
         connection.connect(ALIAS).unwrap();
         connection.set_read_timeout(Some(SHORT)).unwrap();
 
+        // Nobody tells it the way to a VIP: it knows.
+        inside(&netns, &format!("ip neigh add {} lladdr {} dev eth0", VIP.0, mac("v0")));
         // Not attached, and says that it is the alias.
         inside(&netns, &format!("ip address add {}/32 dev eth0", ALIAS.0));
         let liar = there(&netns, || UdpSocket::bind(ALIAS).unwrap());

@@ -2,6 +2,7 @@
 // In a test, a panic is the report; clippy takes only functions marked #[test] for tests.
 #![allow(clippy::unwrap_used)]
 
+mod arp;
 mod cleanup;
 mod clsact;
 mod coexistence;

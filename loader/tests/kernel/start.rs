@@ -41,7 +41,7 @@ fn a_start_puts_everything_there() {
         let config = datapath.maps.config().get(&0).unwrap().unwrap();
         assert_eq!((config.ready, config.workers), (1, 2));
         assert_eq!(config.brattice0, ifindex("brattice0"));
-        let lines = 8 + usize::from(datapath.hook() == Hook::Clsact);
+        let lines = 9 + usize::from(datapath.hook() == Hook::Clsact);
         assert_eq!(datapath.footprint().len(), lines, "{:?}", datapath.footprint());
     });
 }

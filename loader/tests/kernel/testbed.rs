@@ -134,6 +134,16 @@ pub(crate) fn ifindex(name: &str) -> u32 {
         .unwrap()
 }
 
+/// The MAC of an interface here.
+pub(crate) fn mac(name: &str) -> String {
+    mac_in(&sh(&format!("ip -o link show {name}")))
+}
+
+/// The MAC in a line of `ip -o link show`.
+pub(crate) fn mac_in(line: &str) -> String {
+    line.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_owned()
+}
+
 /// All files below a directory.
 pub(crate) fn tree(path: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();

@@ -16,6 +16,8 @@ use brattice_tests::{
 const AT_MOST: Duration = Duration::from_millis(50);
 /// Half of them may be slower: the machine does other things, too.
 const ROUNDS: u8 = 9;
+/// What no round may take: a SYN or a question that is lost is sent again after a second.
+const LOST: Duration = Duration::from_millis(700);
 /// As often, for a machine that was busy for a while.
 const SETS: u8 = 3;
 
@@ -37,31 +39,55 @@ impl std::fmt::Debug for First {
 
 #[test]
 fn a_routed_workloads_first_call_is_answered_at_once() {
-    first_calls(Wiring::Routed);
+    let retail = Retail::start();
+    retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0");
+    first_calls(&retail, Wiring::Routed, |number| number);
 }
 
 #[test]
 fn a_bridged_workloads_first_call_is_answered_at_once() {
-    first_calls(Wiring::Bridged("brfresh"));
+    let retail = bridged();
+    // The stack says nothing of addresses that another interface has.
+    retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.arp_ignore=1");
+    first_calls(&retail, Wiring::Bridged(BRIDGE), |number| number);
 }
 
-fn first_calls(wiring: Wiring<'_>) {
+/// By itself, the stack answers ARP for every address of the host, with the MAC of a bridge that leads nowhere.
+#[test]
+fn a_bridged_workloads_first_call_is_answered_at_once_where_the_host_answers_for_all_its_addresses() {
+    let retail = bridged();
+    first_calls(&retail, Wiring::Bridged(BRIDGE), |number| number);
+}
+
+#[test]
+fn a_bridged_workload_restarted_with_its_interface_name_is_answered_at_once() {
+    let retail = bridged();
+    first_calls(&retail, Wiring::Bridged(BRIDGE), |_| 0);
+}
+
+const BRIDGE: &str = "brfresh";
+
+/// With a bridge on which the host has no address, and the kernel's own settings of ARP.
+fn bridged() -> Retail {
     let retail = Retail::start();
-    if wiring == Wiring::Routed {
-        retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0");
-    } else {
-        // Else the node answers ARP for VIPs, and refuses what comes before the workload is attached.
-        retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.arp_ignore=1");
-        retail.lab.node.ip("link add brfresh type bridge");
-        retail.lab.node.ip("link set brfresh up");
-    }
+    retail.lab.node.ip(&format!("link add {BRIDGE} type bridge"));
+    retail.lab.node.ip(&format!("link set {BRIDGE} up"));
+    retail
+}
+
+/// `workload` gives each round a number, which is in interface name and address: the same again is a restart.
+fn first_calls(retail: &Retail, wiring: Wiring<'_>, workload: impl Fn(u8) -> u8) {
     let vip = retail.orders();
     let mut told = Vec::new();
     for set in 0..SETS {
         let numbers = set * ROUNDS..(set + 1) * ROUNDS;
-        let mut rounds: Vec<First> = numbers.map(|number| first_call(&retail.lab, number, wiring, vip)).collect();
+        let mut rounds: Vec<First> =
+            numbers.map(|round| first_call(&retail.lab, round, workload(round), wiring, vip)).collect();
         rounds.sort_by_key(|round| round.waited);
         println!("{wiring:?}: {rounds:?}");
+        if let Some(lost) = rounds.iter().find(|round| round.waited > LOST) {
+            panic!("{wiring:?}: something was lost, and sent again: {lost:?} of {rounds:?}");
+        }
         if rounds[usize::from(ROUNDS / 2)].waited <= AT_MOST {
             return;
         }
@@ -71,10 +97,12 @@ fn first_calls(wiring: Wiring<'_>) {
 }
 
 /// Makes a workload as a container runtime does, all in a burst, while its process calls already.
-fn first_call(lab: &Lab, round: u8, wiring: Wiring<'_>, vip: SocketAddr) -> First {
-    let interface = format!("bluef{round}");
-    let address = format!("10.0.1.{}", round + 1);
-    let namespace = Namespace::create(&format!("{}-{interface}", lab.id));
+fn first_call(lab: &Lab, round: u8, workload: u8, wiring: Wiring<'_>, vip: SocketAddr) -> First {
+    let interface = format!("bluef{workload}");
+    let address = format!("10.0.1.{}", workload + 1);
+    // The one before a restart goes, if there is one.
+    let _ = lab.node.run(&["ip", "link", "delete", &interface]);
+    let namespace = Namespace::create(&format!("{}-first{round}", lab.id));
     let mut outside =
         format!("link add {interface} type veth peer name eth0 netns {}\nlink set {interface} up\n", namespace.name);
     let mut inside = format!("link set eth0 up\naddr add {address}/16 dev eth0\n");

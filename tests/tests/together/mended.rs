@@ -115,6 +115,7 @@ fn what_is_removed_under_load_is_mended_and_nothing_strays() {
         ("ip link delete brattice0", "brattice0"),
         ("nft flush ruleset", "nft"),
         ("nft flush table inet brattice", "nft"),
+        ("nft delete table arp brattice", "nft"),
         ("ip route flush table local proto 187; nft flush ruleset", "nft"),
     ];
     while_calling(&retail.blue, vip, |answers| {

@@ -104,6 +104,7 @@ fn a_bundle_tells_what_support_needs_and_no_secret() {
     has(&short, "flows.txt", "connections");
     has(&short, "preflight.txt", "CHECK");
     has(&short, "nft.txt", "table inet brattice");
+    has(&short, "nft-arp.txt", "table arp brattice");
     has(&short, "routes.txt", "169.254.64.0/20");
     has(&short, "pins.txt", "/links/");
     has(&short, "facts.txt", "BTF of the kernel");

@@ -156,6 +156,7 @@ impl Bundle {
     fn host(&mut self, arguments: &SupportBundleArguments) {
         for (name, line) in [
             ("nft.txt", "nft list table inet brattice"),
+            ("nft-arp.txt", "nft list table arp brattice"),
             ("routes.txt", "ip -4 route show table all proto 187"),
             ("routes6.txt", "ip -6 route show table all proto 187"),
             ("devices.txt", "ip -details -statistics link show type veth"),
