@@ -1,7 +1,9 @@
 //! Checks, collisions, and the probe that names what eats packets.
 
+use std::net::IpAddr;
+
 use brattice_loader::interfaces::inventory;
-use brattice_loader::preflight::{self, Leg, Report};
+use brattice_loader::preflight::{self, Leg, Overlap, Report};
 use brattice_loader::{Datapath, probe};
 use ipnet::{IpNet, Ipv4Net};
 
@@ -41,6 +43,29 @@ fn a_name_server_on_every_address_is_named() {
     });
 }
 
+/// The kernel writes a route for each address of `brattice0`.
+#[test]
+fn aliases_of_processes_of_the_host_are_no_collision() {
+    testbed(async |testbed: Testbed| {
+        let ranges = testbed.options6().ranges();
+        let datapath = Datapath::start(testbed.options6()).await.unwrap();
+        let aliases: [IpAddr; 2] = ["100.127.0.1", "fd00:64::1"].map(|alias| alias.parse().unwrap());
+        datapath.set_host_aliases(aliases.into()).await.unwrap();
+        for (alias, routes) in aliases.iter().zip(["ip route show table local", "ip -6 route show table local"]) {
+            assert!(sh(routes).contains(&format!("{alias} dev brattice0")), "control: {alias} has a route");
+        }
+        assert_eq!(preflight::overlaps(&ranges, &[]).await.unwrap(), []);
+        // The same addresses on anything else are one, each by address and by route.
+        datapath.set_host_aliases(Default::default()).await.unwrap();
+        sh("ip address add 100.127.0.1/32 dev lo && ip -6 address add fd00:64::1/128 dev lo nodad");
+        let found = preflight::overlaps(&ranges, &[]).await.unwrap();
+        for alias in aliases {
+            let collides = |overlap: &&Overlap| overlap.serious && overlap.net.addr() == alias;
+            assert!(found.iter().filter(collides).count() >= 1, "control: {alias} of lo, in {found:?}");
+        }
+    });
+}
+
 #[test]
 fn collisions_are_found_and_a_free_range_chosen() {
     testbed(async |testbed: Testbed| {
@@ -52,11 +77,6 @@ fn collisions_are_found_and_a_free_range_chosen() {
         assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), []);
         let datapath = testbed.start().await;
         assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), [], "ours are no collision");
-        // Nor are the aliases of processes of the host, for which the kernel writes routes of its own.
-        datapath.set_host_aliases([std::net::IpAddr::from([100, 127, 0, 1])].into()).await.unwrap();
-        assert!(sh("ip route show table local").contains("100.127.0.1 dev brattice0"), "control");
-        assert_eq!(preflight::overlaps(&ranges, &cidrs).await.unwrap(), [], "ours are no collision");
-        datapath.set_host_aliases(Default::default()).await.unwrap();
         drop(datapath);
 
         sh("ip route add 169.254.0.0/16 dev v0");
