@@ -7,7 +7,6 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     ops::Range,
     rc::Rc,
-    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Waker},
 };
 
@@ -15,13 +14,13 @@ use futures_util::future::AbortHandle;
 use slab::Slab;
 
 use crate::{
+    admission::Transfer,
     auth::{Facts, Revoked},
     clock::Clock,
+    events::{RequestEvent, request::RequestSpan},
     http::control::Control,
     limits::Taken,
     local::Local,
-    memory::Transfer,
-    records::{book::Book, record::Record},
     state::Shared,
 };
 
@@ -73,8 +72,8 @@ pub(crate) struct Flight {
     expired: Cell<Option<Expired>>,
     /// Of the future that waits for the answer, or of the body that waits for the target.
     waker: RefCell<Option<Waker>>,
-    /// What is written down about it.
-    pub(crate) record: Record,
+    /// What is known of it, and where its events go.
+    pub(crate) span: RequestSpan,
     /// Why the request body ended before its end.
     pub(crate) fault: Cell<Option<Fault>>,
     /// The whole request body was handed on.
@@ -119,13 +118,19 @@ impl Flight {
     }
 
     /// A body of the request, or of its answer, is large, or waits. False: its workload may have no more of these.
-    pub(crate) fn transfers(&self, shared: &Arc<Shared>, index: u32) -> bool {
+    pub(crate) fn transfers(&self, shared: &Shared) -> bool {
         let mut transfer = self.transfer.borrow_mut();
         if transfer.is_none()
             && let Some(taken) = self.taken.borrow().as_ref()
         {
-            *transfer = shared.transfer(taken.usage(), index);
-            return transfer.is_some();
+            let events = self.span.events();
+            match shared.admit_transfer(taken.usage(), events) {
+                Ok(admitted) => *transfer = Some(admitted),
+                Err(limit) => {
+                    events.limit_reached(limit, 1);
+                    return false;
+                }
+            }
         }
         true
     }
@@ -240,18 +245,20 @@ impl Drop for Finish {
         self.control.touched.set(local.clock.tick());
         self.control.latest.ended();
         if let Some(revoked) = self.flight.revoked() {
-            self.flight.record.revoked(revoked);
+            let refusal = match revoked {
+                Revoked::Denied(refusal) => Some(&**refusal),
+                Revoked::Withdrawn | Revoked::Gone => None,
+            };
+            self.flight.span.emit(RequestEvent::Revoked { refusal, why: revoked.why() });
             self.control.revoked.set(self.control.revoked.get() - 1);
-        } else if !self.complete && self.flight.is_stream() && !self.flight.record.failed() {
+        } else if !self.complete && self.flight.is_stream() && self.flight.span.failure().is_none() {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
             if let Some(taken) = &taken {
                 // guard: requests-taken-back
                 taken.usage().cancelled();
             }
         }
-        self.flights.book.end(&self.flight.record, self.complete);
-        local.counts().requests_open.sub(1);
-        local.slot.requests().fetch_sub(1, Relaxed);
+        self.flight.span.end(self.complete);
     }
 }
 
@@ -267,17 +274,21 @@ pub(crate) struct Swept {
 /// All requests in flight of a worker.
 pub(crate) struct Flights {
     local: Rc<Local>,
-    book: Rc<Book>,
     table: RefCell<Slab<Rc<Flight>>>,
 }
 
 impl Flights {
-    pub(crate) fn new(local: &Rc<Local>, book: &Rc<Book>) -> Rc<Self> {
-        Rc::new(Self { local: Rc::clone(local), book: Rc::clone(book), table: RefCell::default() })
+    pub(crate) fn new(local: &Rc<Local>) -> Rc<Self> {
+        Rc::new(Self { local: Rc::clone(local), table: RefCell::default() })
     }
 
     /// A request begins.
-    pub(crate) fn begin(self: &Rc<Self>, control: &Rc<Control>, record: Record, stream: Option<AbortHandle>) -> Finish {
+    pub(crate) fn begin(
+        self: &Rc<Self>,
+        control: &Rc<Control>,
+        span: RequestSpan,
+        stream: Option<AbortHandle>,
+    ) -> Finish {
         let flight = Rc::new(Flight {
             key: Cell::new(0),
             waits: Cell::new(Waits::Answer),
@@ -285,7 +296,7 @@ impl Flights {
             silence: Cell::new(0),
             expired: Cell::new(None),
             waker: RefCell::default(),
-            record,
+            span,
             fault: Cell::new(None),
             sent: Cell::new(false),
             cut: Cell::new(false),
@@ -322,14 +333,14 @@ impl Flights {
 
     /// Counts bodies that wait for who does not take them: what is not asked for stays in buffers. Those for which there is
     /// no room are ended.
-    pub(crate) fn count_waiting(&self, clock: &Clock, shared: &Arc<Shared>, index: u32) {
+    pub(crate) fn count_waiting(&self, clock: &Clock, shared: &Shared) {
         for (_, flight) in self.table.borrow().iter() {
             let waiting = match flight.waits.get() {
                 Waits::ClientReading => true,
                 Waits::Answer => !flight.sent.get(),
                 Waits::ClientBody | Waits::TargetBody | Waits::Nobody => false,
             };
-            if waiting && clock.over(flight.touched.get(), 1) && !flight.transfers(shared, index) {
+            if waiting && clock.over(flight.touched.get(), 1) && !flight.transfers(shared) {
                 flight.end();
             }
         }

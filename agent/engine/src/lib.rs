@@ -4,16 +4,21 @@
 //! - [`sandbox`]: what it gives up before it reads anything.
 //! - [`link`], [`orders`]: the connection to the agent, and how its orders reach the workers.
 //! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
-//! - [`state`], [`limits`], [`descriptors`], [`memory`], [`stats`]: what all threads share.
+//! - [`state`], [`limits`], [`descriptors`], [`memory`]: what all threads share; [`admission`]: whether there may be more.
 //! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets.
 //! - [`downstream`]: connections of clients; [`transport`]: the streams that carry them, and those to targets.
 //! - [`upstream`]: towards targets.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
 //! - [`auth`]: who may call what, as `brattice-decide` says; [`review`]: what is revoked. [`aliases`]: by what callers are known.
-//! - [`local`], [`views`]: a worker's counts and bounds, and the state that it sees.
+//! - [`local`], [`views`]: a worker's events and bounds, and the state that it sees.
 //! - [`dns`]: the DNS server.
-//! - [`records`], [`metrics`]: what is written down, counted and told about requests and connections.
+//! - [`events`]: what happens to connections and requests, and who is told: metrics, flows, past requests, access log.
+//! - [`metrics`], [`queries`]: what is served to Prometheus, and to callers of the agent.
 
+#[cfg(test)]
+extern crate self as brattice_engine;
+
+mod admission;
 pub mod aliases;
 pub mod auth;
 mod clock;
@@ -21,6 +26,7 @@ pub mod copy;
 mod descriptors;
 pub mod dns;
 pub mod downstream;
+pub mod events;
 mod flights;
 pub mod heartbeat;
 pub mod http;
@@ -31,12 +37,11 @@ mod memory;
 pub mod metrics;
 pub mod orders;
 pub mod process;
+pub mod queries;
 mod random;
-pub mod records;
 mod review;
 pub mod sandbox;
 pub mod state;
-pub mod stats;
 pub mod tasks;
 mod ticker;
 pub mod transport;

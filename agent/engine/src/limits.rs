@@ -14,6 +14,112 @@ use std::{
     time::{Duration, Instant},
 };
 
+use brattice_wire::engine::Limits;
+
+/// A bound of [`Limits`], which was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `descriptors`
+    Descriptors,
+    /// `memory_bytes`
+    MemoryBytes,
+    /// `bytes_per_workload`
+    BytesPerWorkload,
+    /// `connections_per_workload`
+    ConnectionsPerWorkload,
+    /// `requests_per_workload`
+    RequestsPerWorkload,
+    /// `header_bytes`
+    HeaderBytes,
+    /// `headers`
+    Headers,
+    /// `body_bytes`
+    BodyBytes,
+    /// `header_timeout_ms`
+    HeaderTimeout,
+    /// `body_idle_timeout_ms`
+    BodyIdleTimeout,
+    /// `write_timeout_ms`
+    WriteTimeout,
+    /// `response_timeout_ms`
+    ResponseTimeout,
+    /// `idle_per_target`
+    IdlePerTarget,
+    /// `pool_idle_timeout_ms`
+    PoolIdleTimeout,
+    /// `http2_streams`
+    Http2Streams,
+    /// `interim_responses`
+    InterimResponses,
+    /// `http2_control_frames`
+    Http2ControlFrames,
+    /// `http2_connections_per_workload`
+    Http2ConnectionsPerWorkload,
+    /// `http2_cancelled_per_workload`
+    Http2CancelledPerWorkload,
+    /// `dns_in_flight`
+    DnsInFlight,
+    /// `dns_in_flight_per_workload`
+    DnsInFlightPerWorkload,
+}
+
+impl Limit {
+    /// How many there are.
+    pub const COUNT: usize = Self::DnsInFlightPerWorkload as usize + 1;
+
+    /// Field names of [`Limits`], in the order of the variants.
+    pub const NAMES: [&str; Self::COUNT] = [
+        "descriptors",
+        "memory_bytes",
+        "bytes_per_workload",
+        "connections_per_workload",
+        "requests_per_workload",
+        "header_bytes",
+        "headers",
+        "body_bytes",
+        "header_timeout_ms",
+        "body_idle_timeout_ms",
+        "write_timeout_ms",
+        "response_timeout_ms",
+        "idle_per_target",
+        "pool_idle_timeout_ms",
+        "http2_streams",
+        "interim_responses",
+        "http2_control_frames",
+        "http2_connections_per_workload",
+        "http2_cancelled_per_workload",
+        "dns_in_flight",
+        "dns_in_flight_per_workload",
+    ];
+}
+
+// A bound added to `Limits` needs a name and a counter here.
+const _: fn(Limits) = |limits| {
+    let Limits {
+        descriptors: _,
+        memory_bytes: _,
+        bytes_per_workload: _,
+        connections_per_workload: _,
+        requests_per_workload: _,
+        header_bytes: _,
+        headers: _,
+        body_bytes: _,
+        header_timeout_ms: _,
+        body_idle_timeout_ms: _,
+        write_timeout_ms: _,
+        response_timeout_ms: _,
+        idle_per_target: _,
+        pool_idle_timeout_ms: _,
+        http2_streams: _,
+        interim_responses: _,
+        http2_control_frames: _,
+        http2_connections_per_workload: _,
+        http2_cancelled_per_workload: _,
+        dns_in_flight: _,
+        dns_in_flight_per_workload: _,
+    } = limits;
+};
+
 /// Requests that were taken back are counted for so long.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -210,5 +316,12 @@ mod tests {
         registry.prune();
         assert_eq!(registry.0.lock().unwrap().len(), 1);
         assert_eq!(kept.open(Use::Connection), 0);
+    }
+
+    #[test]
+    fn every_limit_has_its_name() {
+        assert_eq!(Limit::NAMES[Limit::DnsInFlightPerWorkload as usize], "dns_in_flight_per_workload");
+        assert_eq!(Limit::NAMES[Limit::IdlePerTarget as usize], "idle_per_target");
+        assert_eq!(Limit::NAMES[Limit::HeaderTimeout as usize], "header_timeout_ms");
     }
 }

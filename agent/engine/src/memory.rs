@@ -11,16 +11,14 @@
 
 use std::{
     os::fd::AsFd,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::{
-    limits::{Taken, Usage, Use},
-    state::Shared,
-    stats::{Counts, Limit},
+    events::metrics::counters::Counters,
+    limits::{Usage, Use},
 };
 
 /// What a client connection is counted as, bytes.
@@ -33,7 +31,7 @@ pub(crate) const TRANSFER: u64 = 768 * 1024;
 pub(crate) const LARGE: u64 = 64 * 1024;
 
 /// When all of it is used, who has less than one of so many parts may have more.
-const FEW: u64 = 64;
+pub(crate) const FEW: u64 = 64;
 
 /// What the socket of a client holds of what it sends, and what waits for it, bytes.
 const CLIENT: (usize, usize) = (64 * 1024, 128 * 1024);
@@ -90,64 +88,12 @@ impl Usage {
     }
 }
 
-impl Counts {
-    fn bytes(&self) -> u64 {
-        // What was opened on one thread may be closed on another.
-        let open = |count: u64| if count > u64::MAX / 2 { 0 } else { count };
-        open(self.connections_open.get()) * CONNECTION
-            + open(self.requests_open.get()) * REQUEST
-            + open(self.transfers_open.get()) * TRANSFER
-    }
-}
-
-impl Shared {
-    /// What all traffic can come to hold, bytes.
-    pub fn bytes(&self) -> u64 {
-        self.counts.all().map(Counts::bytes).sum()
-    }
-
-    /// Whether a workload may have so many bytes more; counted where not.
-    pub(crate) fn room(&self, usage: &Usage, more: u64, counts: &Counts) -> bool {
-        let limits = &self.limits;
-        let own = usage.bytes() + more;
-        // guard: memory-share
-        if limits.bytes_per_workload > 0 && own > limits.bytes_per_workload {
-            counts.hit(Limit::BytesPerWorkload);
-            return false;
-        }
-        let all = limits.memory_bytes;
-        // Who has little is asked for nothing more: that saves a look at all workers' counts.
-        if all > 0 && own > all / FEW && self.bytes() + more > all {
-            counts.hit(Limit::MemoryBytes);
-            return false;
-        }
-        true
-    }
-
-    /// A place for a large body of a workload's.
-    pub(crate) fn transfer(self: &Arc<Self>, usage: &Arc<Usage>, index: u32) -> Option<Transfer> {
-        let counts = self.counts.worker(index);
-        if !self.room(usage, TRANSFER, counts) {
-            return None;
-        }
-        let taken = usage.take(Use::Transfer, u32::MAX)?;
-        counts.transfers_open.add(1);
-        Some(Transfer { _taken: taken, shared: Arc::clone(self), index })
-    }
-}
-
-/// A large body on its way, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Transfer {
-    _taken: Taken,
-    shared: Arc<Shared>,
-    index: u32,
-}
-
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        self.shared.counts.worker(self.index).transfers_open.sub(1);
-    }
+/// What all traffic can come to hold, bytes.
+pub(crate) fn in_use(counters: &Counters) -> u64 {
+    counters
+        .open()
+        .map(|open| open.connections * CONNECTION + open.requests * REQUEST + open.transfers * TRANSFER)
+        .sum()
 }
 
 /// Blocks from this size on come from the kernel and go back to it at once. Said aloud, as glibc raises it by itself up to

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::records::ask::Ask;
+use crate::queries::question::Question;
 
 /// Most orders waiting for one worker. The link sends the next one only after the one before is confirmed, so more
 /// than a few never wait.
@@ -51,7 +51,7 @@ pub enum Order {
     /// and ones being connected), then confirm. Connections of a newer generation stay.
     CloseAliases(Arc<[(IpAddr, u32)]>),
     /// Answer a question from outside, then confirm. Questions come from another thread than other orders.
-    Ask(Arc<Ask>),
+    Ask(Arc<Question>),
     /// Stop accepting now, let what is in flight finish for this long, close the rest, confirm and return.
     Shutdown(Duration),
 }

@@ -5,7 +5,7 @@
 //! worker-0..n   one runtime each: listeners for HTTP and TCP, connections, pools
 //! dns           UDP socket, TCP listener, upstream queries
 //! log           writes the access log, waits where that waits
-//! desk          metrics, callers that the agent hands over
+//! queries       metrics, callers that the agent hands over
 //! ```
 
 use std::{
@@ -26,14 +26,12 @@ use tokio::{net::UnixStream, sync::mpsc};
 
 use crate::{
     dns,
+    events::access_log,
     heartbeat::Heartbeats,
     link::{self, Core, LinkError, Started},
     memory,
     orders::Dispatcher,
-    records::{
-        self,
-        desk::{DESK_ORDERS, ToDesk},
-    },
+    queries::{self, WAITING},
     sandbox::{self, SandboxError},
     state::Shared,
     transport::ListeningSocket,
@@ -164,7 +162,7 @@ struct Serving {
     descriptors: Vec<OwnedFd>,
     workers: Dispatcher,
     metrics: Option<OwnedFd>,
-    desk: mpsc::Sender<ToDesk>,
+    queries: mpsc::Sender<queries::Request>,
 }
 
 impl Core for Engine {
@@ -189,13 +187,13 @@ impl Core for Engine {
         let server =
             dns::Server { udp: sockets.dns_udp, tcp: sockets.dns_tcp, shared: Arc::clone(&shared), orders: dns };
         self.spawn("dns".into(), move || dns::serve(server))?;
-        let outlets = Arc::clone(&shared.outlets);
-        self.spawn("log".into(), move || records::log::run(&outlets))?;
-        let (desk, orders) = mpsc::channel(DESK_ORDERS);
-        let (asked, asking, missing) = (Arc::clone(&shared), workers.clone(), self.missing.clone());
-        self.spawn("desk".into(), move || records::desk::run(asked, asking, missing, orders))?;
+        let log = Arc::clone(&shared.log);
+        self.spawn("log".into(), move || access_log::writer::run(&log))?;
+        let (asking, requests) = mpsc::channel(WAITING);
+        let (asked, answering, missing) = (Arc::clone(&shared), workers.clone(), self.missing.clone());
+        self.spawn("queries".into(), move || queries::run(asked, answering, missing, requests))?;
         tracing::info!(workers = settings.workers, "started");
-        self.running = Some(Serving { shared, descriptors, workers, metrics: None, desk });
+        self.running = Some(Serving { shared, descriptors, workers, metrics: None, queries: asking });
         Ok(())
     }
 
@@ -227,7 +225,7 @@ impl Core for Engine {
 
     fn access_log(&self, destination: Option<(AccessLog, OwnedFd)>) {
         if let Some(serving) = &self.running {
-            serving.shared.outlets.set_log(destination);
+            serving.shared.log.set_log(destination);
         }
     }
 
@@ -235,33 +233,33 @@ impl Core for Engine {
         let Some(serving) = &mut self.running else { return Err("the engine was not started yet".into()) };
         let served = given.as_ref().map(|fd| socket(fd.as_fd(), SockType::Stream, true)).transpose()?;
         serving.metrics = given;
-        tell(&serving.desk, ToDesk::Metrics(served));
+        ask(&serving.queries, queries::Request::Metrics(served));
         Ok(())
     }
 
     fn node_metrics(&self, numbers: NodeMetrics) {
         if let Some(serving) = &self.running {
-            serving.shared.outlets.set_node(numbers);
+            serving.shared.counters.set_agent(numbers);
         }
     }
 
     fn attend(&self, query: Query, connection: OwnedFd) {
         if let Some(serving) = &self.running {
-            tell(&serving.desk, ToDesk::Attend(query, connection));
+            ask(&serving.queries, queries::Request::Attend(query, connection));
         }
     }
 
     fn drain(&self) {
         if let Some(serving) = &self.running {
-            serving.shared.outlets.drain(DRAIN_TIME);
+            serving.shared.log.drain(DRAIN_TIME);
         }
     }
 }
 
 /// Without waiting: who asks too much is not answered.
-fn tell(desk: &mpsc::Sender<ToDesk>, order: ToDesk) {
-    if desk.try_send(order).is_err() {
-        rarely!(warn, "the desk has too many callers waiting; one is turned away");
+fn ask(queries: &mpsc::Sender<queries::Request>, request: queries::Request) {
+    if queries.try_send(request).is_err() {
+        rarely!(warn, "too many callers wait for an answer; one is turned away");
     }
 }
 

@@ -9,6 +9,7 @@ use std::{cell::Cell, rc::Rc};
 use crate::{
     auth::{self, Facts, Revoked},
     downstream::tcp::TcpProxy,
+    events::WorkerEvent,
     http::Server,
     state::State,
 };
@@ -51,9 +52,7 @@ impl Reviews {
         let requests = self.requests().await;
         let connections = self.clients().await + self.tcp().await;
         if requests + connections > 0 {
-            let counts = self.server.local.counts();
-            counts.revoked[0].add(requests);
-            counts.revoked[1].add(connections);
+            self.server.local.events.emit(WorkerEvent::Revoked { requests, connections });
             let revision = self.server.views.latest().state.revision;
             tracing::info!(revision, requests, connections, "ended what is not allowed any more");
         }

@@ -12,9 +12,10 @@ use brattice_wire::{
 use crate::{
     aliases::CallerId,
     auth::Told,
+    descriptors,
+    events::{Sinks, access_log::output::LogOutput, metrics::counters::Counters, names::Names},
     limits::{Registry, Usage, fit},
-    records::{names::Names, outlets::Outlets},
-    stats::AllCounts,
+    memory,
     upstream::failing::Failing,
 };
 
@@ -23,17 +24,19 @@ use crate::{
 pub struct Shared {
     /// The state in force; readers never wait.
     pub state: ArcSwap<State>,
-    /// Counts.
-    pub counts: AllCounts,
+    /// What is counted.
+    pub counters: Arc<Counters>,
     /// What the engine was started with.
     pub settings: Settings,
     /// Its bounds, as they fit to what the process may have.
     pub limits: Limits,
-    /// What leaves the workers beside traffic.
-    pub outlets: Arc<Outlets>,
+    /// Where lines of the access log go.
+    pub log: Arc<LogOutput>,
     /// Targets that cannot be connected to.
     pub failing: Failing,
     registry: Registry,
+    #[cfg(test)]
+    pub(crate) recorded: Arc<crate::events::recording::Recorded>,
 }
 
 impl Shared {
@@ -48,10 +51,12 @@ impl Shared {
         Arc::new(Self {
             limits: fit::memory(fit::descriptors(limits), settings.halvings),
             state: ArcSwap::from_pointee(State::default()),
-            counts: AllCounts::new(settings.workers),
-            outlets: Arc::new(Outlets::new(settings.workers)),
+            counters: Arc::new(Counters::new(settings.workers)),
+            log: Arc::default(),
             failing: Failing::default(),
             registry: Registry::default(),
+            #[cfg(test)]
+            recorded: Arc::default(),
             settings,
         })
     }
@@ -66,17 +71,37 @@ impl Shared {
         let revision = state.revision;
         self.state.store(Arc::new(state));
         self.registry.prune();
-        self.outlets.forget_series(&self.state.load().records);
+        self.counters.forget_series(&self.state.load().names);
         Ok(revision)
+    }
+
+    /// Where workers' events go.
+    pub(crate) fn sinks(&self) -> Sinks {
+        Sinks {
+            counters: Arc::clone(&self.counters),
+            log: Arc::clone(&self.log),
+            #[cfg(test)]
+            recorded: Arc::clone(&self.recorded),
+        }
+    }
+
+    /// What all traffic can come to hold, bytes.
+    pub fn bytes(&self) -> u64 {
+        memory::in_use(&self.counters)
+    }
+
+    /// Descriptors in use, and how many may be before the reserve is touched; 0: without a bound.
+    pub fn descriptors(&self) -> [u32; 2] {
+        descriptors::in_use(self.settings.workers, &self.limits, &self.counters)
     }
 
     /// Counts since the start.
     pub fn stats(&self, sandbox_missing: Vec<String>) -> Stats {
-        let stats = self.counts.sum(self.state.load().revision, self.registry.busiest(), sandbox_missing);
+        let stats = self.counters.sum(self.state.load().revision, self.registry.busiest(), sandbox_missing);
         let limits = &self.limits;
         Stats {
-            log_lines: self.outlets.log_lines_so_far(),
-            metrics_overflow: self.outlets.series.overflow(),
+            log_lines: self.log.line_counts(),
+            metrics_overflow: self.counters.series.overflow(),
             descriptors: self.descriptors(),
             failing: self.failing.lately(),
             memory: [self.bytes(), limits.memory_bytes],
@@ -91,8 +116,8 @@ impl Shared {
 #[derive(Debug, Default)]
 pub struct State {
     compiled: Compiled,
-    /// Names for what is written down.
-    pub records: Names,
+    /// Names for lines, past requests and metrics.
+    pub names: Names,
     /// What targets are told of callers.
     pub(crate) told: Told,
     /// Settings of the DNS server.
@@ -138,11 +163,11 @@ impl State {
     /// # Errors
     /// When it contradicts itself, see [`CompileError`].
     pub fn compile(snapshot: Snapshot, registry: &Registry) -> Result<Self, CompileError> {
-        let records = Names::of(&snapshot);
+        let names = Names::of(&snapshot);
         let told = Told::of(&snapshot);
         let usages = snapshot.workloads.iter().map(|workload| registry.usage(workload.number)).collect();
         let dns = snapshot.dns.clone();
-        Ok(Self { compiled: Compiled::new(snapshot)?, records, told, dns, usages })
+        Ok(Self { compiled: Compiled::new(snapshot)?, names, told, dns, usages })
     }
 
     /// Who has this alias now; asked where a connection or a question comes in, and nowhere else.

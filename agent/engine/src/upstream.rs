@@ -18,8 +18,8 @@ use self::{
 };
 use crate::{
     aliases::{CallerId, ClosedAliases},
+    limits::Limit,
     local::Local,
-    stats::Limit,
     tasks::Tasks,
 };
 
@@ -85,8 +85,8 @@ impl Upstream {
             self.http1.retain(|_| false);
         }
         let (idled, surplus) = self.http2.sweep(clock, crowded.get());
-        let counts = self.local.counts();
-        counts.limits_hit[Limit::PoolIdleTimeout as usize].add(self.http1.sweep(clock) + idled);
-        counts.limits_hit[Limit::IdlePerTarget as usize].add(surplus);
+        let events = &self.local.events;
+        events.limit_reached(Limit::PoolIdleTimeout, self.http1.sweep(clock) + idled);
+        events.limit_reached(Limit::IdlePerTarget, surplus);
     }
 }

@@ -11,14 +11,14 @@ use tokio::{
 use crate::{
     aliases::ClosedAliases,
     downstream::{accept::Acceptor, tcp::TcpProxy},
+    events::access_log::output::CHUNK_TIME,
     heartbeat::{self, Slot},
     http::{Server, control::Verdict},
+    limits::Limit,
     local::Local,
     orders::{Gate, Order, Orders},
-    records::{book::Book, outlets::CHUNK_TIME},
     review::Reviews,
     state::Shared,
-    stats::Limit,
     ticker::Ticker,
     transport::{Listener, ListeningSocket},
     upstream::{Upstream, pool::Key},
@@ -56,12 +56,12 @@ pub fn serve(worker: Worker) -> std::io::Result<()> {
 async fn run(mut worker: Worker) -> std::io::Result<()> {
     tokio::task::spawn_local(worker.slot.clone().run(Ticker::every(heartbeat::INTERVAL)?));
     let gate = Gate::new(worker.shared.state.load().revision > 0);
-    let book = Book::new(Arc::clone(&worker.shared.outlets), worker.index);
-    tokio::task::spawn_local(Rc::clone(&book).run(Ticker::every(CHUNK_TIME)?));
     let local = Local::new(worker.shared, worker.index, worker.slot);
+    let events = &local.events;
+    tokio::task::spawn_local(Rc::clone(events).run(Ticker::every(CHUNK_TIME)?));
     let (views, closed, tasks) = (Views::new(&local.shared), Rc::<ClosedAliases>::default(), Rc::default());
-    let http = Server::new(&local, &views, &book, Upstream::new(&local, &tasks, &closed));
-    let tcp = TcpProxy::new(&local, &book, &closed);
+    let http = Server::new(&local, &views, Upstream::new(&local, &tasks, &closed));
+    let tcp = TcpProxy::new(&local, &closed);
     let acceptor = Acceptor::new(Rc::clone(&closed), Rc::clone(&http), Rc::clone(&tcp));
     let reviews = Reviews::new(&http, &tcp);
     let accept = |listener, protocol| -> std::io::Result<_> {
@@ -84,11 +84,11 @@ async fn run(mut worker: Worker) -> std::io::Result<()> {
                 tasks.close(&aliases).await;
                 tcp.close_aliases(&aliases).await;
             }
-            Order::Ask(ask) => book.answer(&views.latest().state.records, &ask),
+            Order::Ask(question) => events.answer(&views.latest().state.names, &question),
             Order::Shutdown(grace) => {
                 accepting.iter().for_each(JoinHandle::abort);
                 tokio::join!(tcp.finish(grace), finish(&http, grace));
-                book.flush();
+                events.flush();
                 let _ = confirm.send(());
                 return Ok(());
             }
@@ -111,7 +111,7 @@ fn applied(http: &Server) {
             group.targets.iter().map(move |target| (target.alias, target.port, target.generation, idle_ms))
         })
         .collect();
-    http.book.applied(&view.state.records);
+    local.events.applied(&view.state.names);
     let wanted = |key: &Key| targets.contains(&(key.alias, key.port, key.generation, key.idle_ms));
     http.upstream.retain(wanted, |_| true);
 }
@@ -128,11 +128,10 @@ async fn sweep(http: Rc<Server>, ticker: Ticker) {
         ticker.tick().await;
         clock.advance();
         local.crowded.set(local.shared.crowded());
-        http.flights.count_waiting(clock, &local.shared, local.index);
+        http.flights.count_waiting(clock, &local.shared);
         let swept = http.flights.sweep(clock, answer, body);
-        let counts = local.counts();
-        counts.limits_hit[Limit::ResponseTimeout as usize].add(swept.answers);
-        counts.limits_hit[Limit::BodyIdleTimeout as usize].add(swept.bodies);
+        local.events.limit_reached(Limit::ResponseTimeout, swept.answers);
+        local.events.limit_reached(Limit::BodyIdleTimeout, swept.bodies);
         http.clients.sweep(local, header, write);
         http.upstream.sweep();
     }

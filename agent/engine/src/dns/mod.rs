@@ -29,10 +29,10 @@ use hickory_proto::op::ResponseCode;
 use tokio::task::LocalSet;
 
 use crate::{
-    limits::{Taken, Use},
+    events::{DnsEvent, Subscriber, metrics::Metrics},
+    limits::{Limit, Taken, Use},
     orders::{Gate, Order, Orders},
     state::{Caller, Shared, State},
-    stats::{Counts, Limit},
     tasks::{Parties, Tasks},
     transport::{Listener, ListeningSocket},
     upstream::dial::Sources,
@@ -74,6 +74,7 @@ async fn run(server: Server) -> io::Result<()> {
     let spares = shared.limits.dns_in_flight;
     let resolver = Rc::new(Resolver {
         sources: RefCell::new(Sources::all(&shared.settings)),
+        metrics: Metrics::of_dns(&shared.counters),
         shared,
         tasks: Rc::default(),
         in_flight: Rc::default(),
@@ -112,6 +113,7 @@ async fn run(server: Server) -> io::Result<()> {
 /// What all questions share.
 struct Resolver {
     shared: Arc<Shared>,
+    metrics: Metrics,
     tasks: Rc<Tasks>,
     sources: RefCell<Sources>,
     in_flight: Rc<Cell<u32>>,
@@ -169,19 +171,20 @@ impl Resolver {
         self.standing.borrow_mut().retain(|resolver| known.contains(&resolver));
     }
 
-    fn counts(&self) -> &Counts {
-        self.shared.counts.dns()
+    /// Metrics alone are told of DNS.
+    fn emit(&self, event: DnsEvent) {
+        self.metrics.on_dns(&event);
     }
 
     /// A place among the questions in flight, if there is one for this workload.
     fn admit(&self, caller: &Caller<'_>) -> Option<Admitted> {
         let limits = &self.shared.limits;
         if self.in_flight.get() >= limits.dns_in_flight {
-            self.counts().hit(Limit::DnsInFlight);
+            self.emit(DnsEvent::LimitReached(Limit::DnsInFlight));
             return None;
         }
         let Some(taken) = caller.usage.take(Use::Dns, limits.dns_in_flight_per_workload) else {
-            self.counts().hit(Limit::DnsInFlightPerWorkload);
+            self.emit(DnsEvent::LimitReached(Limit::DnsInFlightPerWorkload));
             return None;
         };
         self.in_flight.set(self.in_flight.get() + 1);
@@ -190,29 +193,28 @@ impl Resolver {
 
     /// Answers, or plans to forward. What needs no resolver is answered on the spot and takes no place in flight.
     fn plan(&self, state: &Arc<State>, caller: &Caller<'_>, bytes: &[u8], over_tcp: bool) -> Plan {
-        let [answered, forwarded, refused] = &self.counts().dns;
         let question = match triage(bytes) {
             Triage::Drop => return Plan::Answer(None),
             Triage::Refuse(answer) => {
-                refused.add(1);
+                self.emit(DnsEvent::Refused);
                 return Plan::Answer(Some(answer));
             }
             Triage::Ask(question) => question,
         };
         if let Some(answer) = local::answer(state, caller.vpc, &question) {
-            answered.add(1);
+            self.emit(DnsEvent::Answered);
             return Plan::Answer(question.encode(&answer, !over_tcp));
         }
         let upstreams = forward::upstreams(state, caller.vpc, &self.sources);
         if upstreams.is_empty() {
-            answered.add(1);
+            self.emit(DnsEvent::Answered);
             return Plan::Answer(question.encode(&question.answer(ResponseCode::NXDomain), !over_tcp));
         }
         let Some(admitted) = self.admit(caller) else {
-            refused.add(1);
+            self.emit(DnsEvent::Refused);
             return Plan::Answer(question.encode(&question.answer(ResponseCode::ServFail), !over_tcp));
         };
-        forwarded.add(1);
+        self.emit(DnsEvent::Forwarded);
         let parties = Parties::default();
         parties.set(0, caller.alias, caller.generation);
         let (standing, spares) = (Rc::clone(&self.standing), Rc::clone(&self.spares));
@@ -238,7 +240,7 @@ impl Resolver {
         let state = self.shared.state.load_full();
         let alias: IpAddr = peer.ip().to_canonical();
         let Some(caller) = state.caller_at(alias) else {
-            self.counts().unknown_peers.add(1);
+            self.emit(DnsEvent::UnknownPeer);
             return;
         };
         match self.plan(&state, &caller, bytes, false) {

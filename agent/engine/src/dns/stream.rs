@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     aliases::CallerId,
+    events::DnsEvent,
     tasks::Parties,
     transport::{Listener, Stream},
 };
@@ -43,7 +44,7 @@ pub(super) async fn accept(resolver: Rc<Resolver>, listener: Listener) {
 fn begin(resolver: &Rc<Resolver>, stream: Stream, peer: SocketAddr) {
     let state = resolver.shared.state.load();
     let Some(caller) = state.caller_at(peer.ip().to_canonical()) else {
-        resolver.counts().unknown_peers.add(1);
+        resolver.emit(DnsEvent::UnknownPeer);
         // A reset is all that a stranger gets.
         stream.reset_on_drop(true);
         return;

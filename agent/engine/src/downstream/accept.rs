@@ -7,6 +7,7 @@ use brattice_wire::snapshot::Protocol;
 use super::{accepted::Accepted, tcp::TcpProxy};
 use crate::{
     aliases::ClosedAliases,
+    events::{RefusedConnection, WorkerEvent},
     http,
     local::Local,
     memory,
@@ -49,7 +50,7 @@ impl Acceptor {
     }
 
     fn begin(&self, stream: Stream, peer: SocketAddr, arrived: Protocol) {
-        self.local.counts().connections_accepted.add(1);
+        self.local.events.emit(WorkerEvent::ConnectionAccepted);
         let view = self.views.latest();
         let Some(accepted) = self.check(&view, stream, peer) else { return };
         let listens = accepted.called.map_or(Protocol::Http, |(_, listener)| listener.protocol);
@@ -61,15 +62,17 @@ impl Acceptor {
 
     /// Who calls what; `None`: the connection is reset.
     fn check<'v>(&self, view: &'v View, stream: Stream, peer: SocketAddr) -> Option<Accepted<'v>> {
-        let (local, counts) = (&self.local, self.local.counts());
+        // Told before the stream is dropped: a client that sees the reset finds it counted.
+        let refuse = |reason| self.local.events.emit(WorkerEvent::ConnectionRefused(reason));
         // A close would look like an orderly end of the data.
         stream.reset_on_drop(true);
         let caller = view.state.caller_at(peer.ip().to_canonical());
         let Some(caller) = caller.filter(|caller| self.closed.allow_caller(caller.id())) else {
-            counts.unknown_peers.add(1);
+            refuse(RefusedConnection::UnknownPeer);
             return None;
         };
-        let taken = local.shared.admit(caller.usage, counts)?;
+        let admitted = self.local.shared.admit(caller.usage);
+        let taken = admitted.map_err(|limit| refuse(RefusedConnection::Limit(limit))).ok()?;
         let called = stream.local_addr().ok()?;
         let (vip, port) = (called.ip().to_canonical(), called.port());
         let called = view.state.service_at(caller.vpc, vip, port);

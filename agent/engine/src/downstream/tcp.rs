@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     ops::Range,
     rc::Rc,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,11 +26,10 @@ use crate::{
     auth::{self, Origin},
     copy::{Copier, End, Way},
     downstream::accepted::Accepted,
+    events::{ConnectionEvent, RefusedConnection, RequestEvent, WorkerEvent, connection::Called, request::RequestSpan},
     limits::Taken,
     local::Local,
-    records::{book::Book, record::Record},
     state::State,
-    stats::Counts,
     tasks::{Parties, Tasks},
     transport::Stream,
     upstream::{connector::Connector, endpoint::Candidates},
@@ -40,7 +39,6 @@ use crate::{
 /// Serves a worker's connections as TCP.
 pub(crate) struct TcpProxy {
     local: Rc<Local>,
-    book: Rc<Book>,
     tasks: Rc<Tasks>,
     connector: Connector,
     copier: Copier,
@@ -68,29 +66,24 @@ struct Route {
 struct Open {
     proxy: Rc<TcpProxy>,
     key: usize,
-    record: Record,
+    span: RequestSpan,
     /// Both sides have ended as they wanted.
     complete: bool,
     _taken: Taken,
 }
 
 impl Open {
-    fn new(proxy: Rc<TcpProxy>, connection: Connection, record: Record, taken: Taken) -> Self {
-        proxy.counts().connections_open.add(1);
-        proxy.counts().connections_relayed.add(1);
-        proxy.local.slot.connections().fetch_add(1, Relaxed);
+    fn new(proxy: Rc<TcpProxy>, connection: Connection, span: RequestSpan, taken: Taken) -> Self {
         let key = proxy.open.borrow_mut().insert(connection);
-        Self { proxy, key, record, complete: false, _taken: taken }
+        Self { proxy, key, span, complete: false, _taken: taken }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.proxy.counts().connections_open.sub(1);
-        self.proxy.local.slot.connections().fetch_sub(1, Relaxed);
         self.proxy.open.borrow_mut().try_remove(self.key);
-        self.proxy.book.end(&self.record, self.complete);
-        self.proxy.book.disconnected(&self.record.flow);
+        self.span.end(self.complete);
+        self.span.connection.emit(ConnectionEvent::Closed);
     }
 }
 
@@ -106,15 +99,15 @@ impl Connection {
 
 impl TcpProxy {
     /// For a worker. Whose turn it is, is counted where requests count it, so that a bypass goes on where they were.
-    pub(crate) fn new(local: &Rc<Local>, book: &Rc<Book>, closed: &Rc<ClosedAliases>) -> Rc<Self> {
+    pub(crate) fn new(local: &Rc<Local>, closed: &Rc<ClosedAliases>) -> Rc<Self> {
         let tasks = Rc::<Tasks>::default();
         let connector = Connector::new(&local.shared, local.index, &tasks, closed);
-        let (local, book) = (Rc::clone(local), Rc::clone(book));
-        Rc::new(Self { local, book, tasks, connector, copier: Copier::default(), open: RefCell::default() })
+        Rc::new(Self { local: Rc::clone(local), tasks, connector, copier: Copier::default(), open: RefCell::default() })
     }
 
-    fn counts(&self) -> &Counts {
-        self.local.counts()
+    /// A connection is reset before anything is read.
+    fn refuse(&self, reason: RefusedConnection) {
+        self.local.events.emit(WorkerEvent::ConnectionRefused(reason));
     }
 
     /// Resets every connection from or to these aliases, and returns when they are gone.
@@ -129,40 +122,43 @@ impl TcpProxy {
 
     /// Serves a connection as TCP, if no policy could refuse a request on it.
     pub(crate) fn begin(self: &Rc<Self>, accepted: Accepted<'_>) {
-        let counts = self.counts();
         let Accepted { view, caller, source_port, vip, port, called, stream: client, taken } = accepted;
         let state = &view.state;
         let Some((service, listener)) = called else {
-            counts.unknown_service.add(1);
+            self.refuse(RefusedConnection::UnknownService);
             return;
         };
         // guard: policies-of-bypass
         if !auth::may_pass_unread(state, &caller, service.index) {
-            counts.unrelayed.add(1);
+            self.refuse(RefusedConnection::PolicyReads);
             return;
         }
         let Some(route) = self.route(view, service, listener) else {
-            counts.connect_errors.add(1);
+            self.refuse(RefusedConnection::NoTarget);
             return;
         };
-        let Some(transfer) = self.local.shared.transfer(caller.usage, self.local.index) else { return };
+        let transfer = match self.local.shared.admit_transfer(caller.usage, &self.local.events) {
+            Ok(transfer) => transfer,
+            Err(limit) => return self.refuse(RefusedConnection::Limit(limit)),
+        };
         let parties = Parties::default();
         parties.set(0, caller.alias, caller.generation);
         let (ends, ended) = AbortHandle::new_pair();
         let origin = Origin { caller: caller.id(), vip, port };
+        let (events, called) = (&self.local.events, Called { source_port, vip, port });
         let to = (Some(service.number), Some(route.group));
-        let flow = self.book.connected(&state.records, caller.id(), source_port, (vip, port), to);
-        let record = self.book.begin_relayed(&flow);
-        record.meet(|met| (met.service, met.group) = to);
+        let span = events.begin_tunnel(&events.open_connection(&state.names, caller.id(), called, to));
+        span.emit(RequestEvent::ServiceFound { service: service.number });
+        span.emit(RequestEvent::GroupChosen { group: route.group });
         let connection = Connection { origin, service: service.number, ends };
-        let open = Open::new(Rc::clone(self), connection, record, taken);
+        let open = Open::new(Rc::clone(self), connection, span, taken);
         let state = Arc::clone(state);
         self.tasks.spawn(parties.clone(), async move {
             let (mut open, _transfer) = (open, transfer);
-            match Abortable::new(open.proxy.serve(client, route, &parties, &open.record, state), ended).await {
+            match Abortable::new(open.proxy.serve(client, route, &parties, &open.span, state), ended).await {
                 Ok(complete) => open.complete = complete,
                 // Ended by a review: both sides are reset.
-                Err(_) => open.record.fail(FailureReason::ClientAccessDenied),
+                Err(_) => open.span.emit(RequestEvent::Failed(FailureReason::ClientAccessDenied)),
             }
         });
     }
@@ -202,48 +198,55 @@ impl TcpProxy {
     }
 
     /// True: both sides have ended as they wanted.
-    async fn serve(&self, client: Stream, route: Route, parties: &Parties, record: &Record, state: Arc<State>) -> bool {
+    async fn serve(
+        &self,
+        client: Stream,
+        route: Route,
+        parties: &Parties,
+        span: &RequestSpan,
+        state: Arc<State>,
+    ) -> bool {
         for endpoint in route.candidates {
             let target = &endpoint.target;
             parties.set(1, target.alias, target.generation);
             match self.connector.connect(&endpoint, route.timeout).await {
                 Ok(stream) => {
                     let _request = endpoint.request();
-                    record.goes_to(endpoint.real_address(), target.alias);
-                    self.book.settle(record, &state.records);
+                    span.emit(RequestEvent::TargetChosen { address: endpoint.real_address(), alias: target.alias });
+                    span.emit(RequestEvent::Decided { names: &state.names });
                     drop(state);
-                    self.book.lasting(record);
-                    let _held = self.local.held();
+                    span.emit(RequestEvent::TunnelOpened);
+                    let _socket = self.local.upstream_socket();
                     stream.reset_on_drop(true);
-                    let copied = self.copy(&client, &stream, route.idle, record).await;
+                    let copied = self.copy(&client, &stream, route.idle, span).await;
                     let complete = copied.is_ok();
                     client.reset_on_drop(!complete);
                     stream.reset_on_drop(!complete);
                     if copied.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                        record.fail(FailureReason::ConnectionDurationExceeded);
+                        span.emit(RequestEvent::Failed(FailureReason::ConnectionDurationExceeded));
                     }
                     return complete;
                 }
                 Err(error) => {
-                    self.counts().connect_errors.add(1);
+                    self.local.events.emit(WorkerEvent::ConnectFailed);
                     tracing::debug!(%error, target = %endpoint.real_address(), "a target cannot be reached");
                 }
             }
         }
-        self.book.settle(record, &state.records);
-        record.fail(FailureReason::TargetConnectionError);
+        span.emit(RequestEvent::Decided { names: &state.names });
+        span.emit(RequestEvent::Failed(FailureReason::TargetConnectionError));
         false
     }
 
     /// Both directions, each until its sender has finished.
-    async fn copy(&self, client: &Stream, target: &Stream, idle: Duration, record: &Record) -> io::Result<()> {
+    async fn copy(&self, client: &Stream, target: &Stream, idle: Duration, span: &RequestSpan) -> io::Result<()> {
         let last = Cell::new(Instant::now());
         let ends = [client, target].map(|stream| End { stream, early: Bytes::new() });
         let moved = |way, bytes| {
             last.set(Instant::now());
             match way {
-                Way::There => record.relayed_in(bytes),
-                Way::Back => record.relayed_out(bytes),
+                Way::There => span.emit(RequestEvent::TunnelReceived { bytes }),
+                Way::Back => span.emit(RequestEvent::TunnelSent { bytes }),
             }
         };
         let [client, target] = ends;

@@ -5,7 +5,6 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    sync::atomic::Ordering::Relaxed,
     task::Poll,
 };
 
@@ -33,7 +32,14 @@ use super::{
     upgrade::{self, Upgrade},
 };
 use crate::{
-    downstream::accepted::Accepted, limits::Taken, records::flow::Flow, stats::Limit, tasks::Parties, transport::Stream,
+    downstream::accepted::Accepted,
+    events::{
+        ConnectionEvent,
+        connection::{Called, ConnectionSpan},
+    },
+    limits::{Limit, Taken},
+    tasks::Parties,
+    transport::Stream,
 };
 
 /// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
@@ -57,9 +63,9 @@ pub(crate) fn begin(server: &Rc<Server>, accepted: Accepted<'_>) {
     let service = called.map(|(service, _)| service);
     let idle = service.map_or(FIRST_IDLE, |service| service.idle_timeout_ms);
     let idle_ticks = local.clock.ticks(idle);
-    let (to, names) = ((service.map(|service| service.number), None), &view.state.records);
-    let flow = server.book.connected(names, caller.id(), source_port, (vip, port), to);
-    let control = Rc::new(Control::new(flow, local.clock.tick(), idle_ticks));
+    let (to, names) = ((service.map(|service| service.number), None), &view.state.names);
+    let connection = local.events.open_connection(names, caller.id(), Called { source_port, vip, port }, to);
+    let control = Rc::new(Control::new(connection, local.clock.tick(), idle_ticks));
     let open = Open::new(Rc::clone(server), Rc::clone(&control), taken);
     let parties = Parties::default();
     parties.set(0, caller.alias, caller.generation);
@@ -85,26 +91,22 @@ pub(crate) fn begin(server: &Rc<Server>, accepted: Accepted<'_>) {
 /// Counts a connection while it is open.
 struct Open {
     server: Rc<Server>,
-    flow: Rc<Flow>,
+    connection: Rc<ConnectionSpan>,
     key: usize,
     _taken: Taken,
 }
 
 impl Open {
     fn new(server: Rc<Server>, control: Rc<Control>, taken: Taken) -> Self {
-        server.local.counts().connections_open.add(1);
-        server.local.slot.connections().fetch_add(1, Relaxed);
-        let flow = Rc::clone(&control.flow);
+        let connection = Rc::clone(&control.connection);
         let key = server.clients.0.borrow_mut().insert(control);
-        Self { server, flow, key, _taken: taken }
+        Self { server, connection, key, _taken: taken }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.server.local.counts().connections_open.sub(1);
-        self.server.local.slot.connections().fetch_sub(1, Relaxed);
-        self.server.book.disconnected(&self.flow);
+        self.connection.emit(ConnectionEvent::Closed);
         self.server.clients.0.borrow_mut().try_remove(self.key);
     }
 }
@@ -140,12 +142,12 @@ async fn greet(session: &Session, stream: Stream) -> Option<ClientIo> {
     .await;
     let Some(http2) = version else {
         if control.verdict() == Verdict::HeaderTimeout {
-            local.counts().hit(Limit::HeaderTimeout);
+            control.connection.emit(ConnectionEvent::LimitReached(Limit::HeaderTimeout));
         }
         return None;
     };
     session.http2.set(http2);
-    control.flow.protocol.set(if http2 { FlowProtocol::Http2 } else { FlowProtocol::Http1 });
+    control.connection.emit(ConnectionEvent::Protocol(if http2 { FlowProtocol::Http2 } else { FlowProtocol::Http1 }));
     Some(io)
 }
 
@@ -214,18 +216,18 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     drain: impl Fn(Pin<&mut C>),
     http2: bool,
 ) -> bool {
-    let (local, mut draining) = (&server.local, false);
+    let (connected, mut draining) = (&control.connection, false);
     poll_fn(|cx| {
         control.park(cx);
         match control.verdict() {
             Verdict::Serve => {}
             Verdict::Close | Verdict::Reset => return Poll::Ready(false),
             Verdict::Flooded => {
-                local.counts().hit(Limit::Http2ControlFrames);
+                connected.emit(ConnectionEvent::LimitReached(Limit::Http2ControlFrames));
                 return Poll::Ready(false);
             }
             Verdict::HeaderTimeout if http2 => {
-                local.counts().hit(Limit::HeaderTimeout);
+                connected.emit(ConnectionEvent::LimitReached(Limit::HeaderTimeout));
                 return Poll::Ready(false);
             }
             // The reader has the refusal answered in its turn.
@@ -238,15 +240,14 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         }
         connection.as_mut().poll(cx).map(|ended| {
             if control.verdict() == Verdict::Flooded {
-                local.counts().hit(Limit::Http2ControlFrames);
+                connected.emit(ConnectionEvent::LimitReached(Limit::Http2ControlFrames));
             }
             if let Some(error) = ended.as_ref().err().filter(|error| malformed(error)) {
-                local.counts().refused_requests.add(1);
+                connected.emit(ConnectionEvent::Malformed);
                 if error.is_parse() && !http2 {
                     // hyper has answered this one by itself.
-                    local.counts().requests.add(1);
-                    local.counts().answered(StatusCode::BAD_REQUEST.as_u16());
-                    server.book.unreadable(&control.flow, &server.views.latest().state.records);
+                    let (status, state) = (StatusCode::BAD_REQUEST, &server.views.latest().state);
+                    server.local.events.unreadable_request(connected, status.as_u16(), &state.names);
                 }
             }
             ended.is_ok()

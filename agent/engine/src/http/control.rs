@@ -16,7 +16,7 @@ use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 
 use super::{refusal::Refusal, write_stall::WriteStall};
-use crate::{auth::Latest, clock::Clock, records::flow::Flow};
+use crate::{auth::Latest, clock::Clock, events::connection::ConnectionSpan};
 
 /// Interim answers of a target that may wait for a client that does not read.
 const MOST_INTERIM: usize = 16;
@@ -114,13 +114,13 @@ pub(crate) struct Control {
     /// Requests in flight that were let through and are being ended.
     pub(crate) revoked: Cell<u32>,
     /// What is known of the connection.
-    pub(crate) flow: Rc<Flow>,
+    pub(crate) connection: Rc<ConnectionSpan>,
     /// Towards HTTP/1 clients.
     pub(crate) interim: Arc<Interim>,
 }
 
 impl Control {
-    pub(crate) fn new(flow: Rc<Flow>, tick: u32, idle_ticks: u32) -> Self {
+    pub(crate) fn new(connection: Rc<ConnectionSpan>, tick: u32, idle_ticks: u32) -> Self {
         Self {
             verdict: Cell::new(Verdict::Serve),
             input: Cell::new(Input::Open),
@@ -135,7 +135,7 @@ impl Control {
             cancelled: Cell::new(0),
             latest: Latest::default(),
             revoked: Cell::new(0),
-            flow,
+            connection,
             interim: Arc::default(),
         }
     }

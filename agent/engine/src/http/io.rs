@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    events::ConnectionEvent,
     transport::Stream,
     turn::{self, Turn},
 };
@@ -265,7 +266,7 @@ impl ClientIo {
         let mut buf = ReadBuf::new(&mut room);
         ready!(self.poll_socket(cx, &mut buf, PIECE))?;
         self.held.extend_from_slice(buf.filled());
-        self.control.flow.read(buf.filled().len());
+        self.control.connection.emit(ConnectionEvent::Received { bytes: buf.filled().len() });
         Poll::Ready(Ok(buf.filled().len()))
     }
 
@@ -409,7 +410,7 @@ impl ClientIo {
 
     /// The socket took so many of these bytes.
     fn wrote<'a>(&mut self, count: usize, bufs: impl Iterator<Item = &'a [u8]>) {
-        self.control.flow.wrote(count);
+        self.control.connection.emit(ConnectionEvent::Sent { bytes: count });
         self.control.wrote.set(self.clock.tick());
         self.control.write_stall.progress();
         if let Reader::Http2(http2) = &mut self.reader {

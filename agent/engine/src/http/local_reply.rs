@@ -10,7 +10,10 @@ use http::{
 };
 
 use super::{filters, headers::REQUEST_ID, response_body::ResponseBody};
-use crate::{flights::Finish, local::Local};
+use crate::{
+    events::{RefusedRequest, RequestEvent},
+    flights::{Finish, Flight},
+};
 
 /// Why a request was not forwarded, or its answer not passed on, for the client: one sentence, nothing about how we
 /// are made, where targets are, or what else exists.
@@ -55,9 +58,9 @@ pub(crate) fn unavailable(text: &'static str) -> LocalReply {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).into()
 }
 
-/// The request is none that can be served; counted. `close`: nor can what follows it on its connection.
-pub(crate) fn malformed(local: &Local, close: bool, text: &'static str) -> LocalReply {
-    local.counts().refused_requests.add(1);
+/// The request is none that can be served. `close`: nor can what follows it on its connection.
+pub(crate) fn malformed(flight: &Flight, close: bool, text: &'static str) -> LocalReply {
+    flight.span.emit(RequestEvent::Refused(RefusedRequest::Malformed));
     Problem { status: StatusCode::BAD_REQUEST, text, close }.into()
 }
 
@@ -85,7 +88,7 @@ pub(crate) fn problem(
     head: bool,
     finish: Finish,
 ) -> Response<ResponseBody> {
-    finish.flight.record.fail_by_status(problem.status.as_u16());
+    finish.flight.span.fail_by_status(problem.status.as_u16());
     let text = format!("{} {}\nrequest id: {}\n", problem.status.as_u16(), problem.text, id.to_str().unwrap_or("-"));
     let mut response = Response::new(ResponseBody::own(if head { Bytes::new() } else { text.into() }, finish));
     *response.status_mut() = problem.status;

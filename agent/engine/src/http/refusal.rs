@@ -2,7 +2,10 @@
 
 use http::StatusCode;
 
-use crate::stats::Limit;
+use crate::{
+    events::{RefusedRequest, RequestEvent},
+    limits::Limit,
+};
 
 /// Why bytes of a client, or a request, are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +40,14 @@ impl Refusal {
         }
     }
 
-    /// The bound that was hit, if it is one.
-    pub fn limit(self) -> Option<Limit> {
+    /// What happened to a request that is refused for it.
+    pub(crate) fn event(self) -> RequestEvent<'static> {
+        let malformed = RequestEvent::Refused(RefusedRequest::Malformed);
+        self.limit().map_or(malformed, RequestEvent::LimitReached)
+    }
+
+    /// The bound that was reached, if it is one.
+    fn limit(self) -> Option<Limit> {
         match self {
             Self::Malformed(_) => None,
             Self::HeaderBytes => Some(Limit::HeaderBytes),

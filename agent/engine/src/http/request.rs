@@ -31,7 +31,7 @@ mod verify;
 use std::{rc::Rc, sync::Arc};
 
 use brattice_decide::{Filters, Listener, Service};
-use http::{HeaderValue, Request, Response, StatusCode, Version, uri::PathAndQuery};
+use http::{HeaderValue, Request, Response, Version, uri::PathAndQuery};
 use hyper::body::Incoming;
 
 use self::{
@@ -60,6 +60,7 @@ use super::{
     session::Session,
 };
 use crate::{
+    events::RequestEvent,
     flights::Flight,
     upstream::{attempt::Route, lease::Lease},
     views::View,
@@ -124,10 +125,8 @@ pub(crate) async fn serve(
         Ok(plan) => forward(&exchange, plan, request).await,
         Err(reply) => Err(reply),
     };
-    let denied = matches!(outcome, Err(LocalReply::Denied(_)));
     let response = respond(&exchange, outcome, finish)?;
-    // gRPC tells its denials with status 200.
-    record(&exchange, &response, if denied { StatusCode::FORBIDDEN } else { response.status() });
+    record(&exchange, &response);
     Ok(response)
 }
 
@@ -135,7 +134,7 @@ pub(crate) async fn serve(
 fn plan(exchange: &Exchange, request: &mut Request<Incoming>) -> Result<Plan, LocalReply> {
     let view = exchange.session.view();
     let plan = plan_by(&view, exchange, request);
-    exchange.session.server.book.settle(&exchange.flight.record, &view.state.records);
+    exchange.flight.span.emit(RequestEvent::Decided { names: &view.state.names });
     plan
 }
 

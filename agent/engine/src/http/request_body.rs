@@ -15,10 +15,11 @@ use tokio::time::Sleep;
 
 use super::{canonical, control::Interim, peer::PeerState, write_stall::Coalesced};
 use crate::{
+    events::RequestEvent,
     flights::{Fault, Flight, Waits},
+    limits::Limit,
     local::Local,
     memory::LARGE,
-    stats::Limit,
     upstream::retry_buffer::body::{BodyBuffer, UnsentBody},
 };
 
@@ -154,7 +155,7 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         // hyper lets go of a body when it has written all of it.
         if self.flight.sent.get() {
-            self.flight.record.reached_target();
+            self.flight.span.emit(RequestEvent::RequestSent);
         }
         if let Some(kept) = self.kept.take() {
             kept.returned(UnsentBody { inner: self.inner.take(), left: self.left });
@@ -214,10 +215,10 @@ impl Body for RequestBody {
                     }
                     this.left -= length;
                     this.passed = this.passed.saturating_add(length);
-                    if this.passed > LARGE && !this.flight.transfers(&this.local.shared, this.local.index) {
+                    if this.passed > LARGE && !this.flight.transfers(&this.local.shared) {
                         return this.fail(Fault::NoRoom, BodyError::NoRoom);
                     }
-                    this.flight.record.received(data.len());
+                    this.flight.span.emit(RequestEvent::BodyReceived { bytes: data.len() });
                     if this.inner.as_ref().is_some_and(Coalesced::is_end_stream) {
                         this.flight.sent.set(true);
                     }

@@ -17,6 +17,7 @@ use super::{
     write_stall::Coalesced,
 };
 use crate::{
+    events::RequestEvent,
     flights::{Expired, Finish, Waits},
     memory::LARGE,
     upstream::lease::Lease,
@@ -45,7 +46,7 @@ impl ResponseBody {
     /// An answer of ours.
     pub(crate) fn own(text: Bytes, mut finish: Finish) -> Self {
         finish.complete = true;
-        finish.flight.record.sent(text.len());
+        finish.flight.span.emit(RequestEvent::BodySent { bytes: text.len() });
         // A client whose window is closed has it waited for.
         finish.flight.touch(Waits::ClientReading, &finish.local().clock);
         Self::Own(Some(text).filter(|text| !text.is_empty()), finish)
@@ -89,7 +90,7 @@ impl Forwarded {
             Poll::Pending => {
                 flight.wait(Waits::TargetBody);
                 if flight.poll_expired(cx) == Some(Expired::TargetBody) {
-                    flight.record.fail(FailureReason::TargetDataTimeout);
+                    flight.span.emit(RequestEvent::Failed(FailureReason::TargetDataTimeout));
                     self.lease = None;
                     return Poll::Ready(Some(Err(BodyError::Stopped)));
                 }
@@ -98,23 +99,23 @@ impl Forwarded {
             Poll::Ready(Some(Ok(mut frame))) => {
                 flight.touch(Waits::ClientReading, &self.finish.local().clock);
                 if let Some(data) = frame.data_ref() {
-                    flight.record.sent(data.len());
+                    flight.span.emit(RequestEvent::BodySent { bytes: data.len() });
                     self.passed = self.passed.saturating_add(data.len() as u64);
                     let local = self.finish.local();
-                    if self.passed > LARGE && !flight.transfers(&local.shared, local.index) {
-                        flight.record.fail(FailureReason::ClientRateLimited);
+                    if self.passed > LARGE && !flight.transfers(&local.shared) {
+                        flight.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
                         self.lease = None;
                         return Poll::Ready(Some(Err(BodyError::NoRoom)));
                     }
                 }
                 if let Some(trailers) = frame.trailers_mut() {
                     if trailers.len() > self.finish.local().limits().headers as usize {
-                        flight.record.fail(FailureReason::TargetProtocolError);
+                        flight.span.emit(RequestEvent::Failed(FailureReason::TargetProtocolError));
                         self.lease = None;
                         return Poll::Ready(Some(Err(BodyError::Trailers)));
                     }
                     headers::clean_response_trailers(trailers);
-                    flight.record.trailers(trailers);
+                    flight.span.emit(RequestEvent::Trailers(trailers));
                     self.completed();
                 } else if self.inner.is_end_stream() {
                     self.completed();
@@ -124,7 +125,7 @@ impl Forwarded {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                flight.record.fail(target_failure(&error));
+                flight.span.emit(RequestEvent::Failed(target_failure(&error)));
                 self.lease = None;
                 Poll::Ready(Some(Err(error.into())))
             }

@@ -8,8 +8,8 @@ use slab::Slab;
 
 use super::control::{Control, Verdict};
 use crate::{
-    auth::Targets, copy::Copier, flights::Flights, local::Local, random::Random, records::book::Book, stats::Limit,
-    tasks::Tasks, upstream::Upstream, views::Views,
+    auth::Targets, copy::Copier, events::ConnectionEvent, flights::Flights, limits::Limit, local::Local,
+    random::Random, tasks::Tasks, upstream::Upstream, views::Views,
 };
 
 /// What all HTTP connections of a worker share.
@@ -18,7 +18,6 @@ pub(crate) struct Server {
     pub(crate) views: Rc<Views>,
     pub(crate) clients: Clients,
     pub(crate) flights: Rc<Flights>,
-    pub(crate) book: Rc<Book>,
     pub(crate) authorizer: Authorizer,
     /// What targets are told of the way.
     pub(crate) told: Targets,
@@ -34,13 +33,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(local: &Rc<Local>, views: &Rc<Views>, book: &Rc<Book>, upstream: Rc<Upstream>) -> Rc<Self> {
+    pub(crate) fn new(local: &Rc<Local>, views: &Rc<Views>, upstream: Rc<Upstream>) -> Rc<Self> {
         Rc::new(Self {
             local: Rc::clone(local),
             views: Rc::clone(views),
             clients: Clients::default(),
-            flights: Flights::new(local, book),
-            book: Rc::clone(book),
+            flights: Flights::new(local),
             authorizer: Authorizer::default(),
             told: Targets::default(),
             tasks: Rc::clone(&upstream.tasks),
@@ -88,7 +86,7 @@ impl Clients {
             // guard: write-stall
             if control.write_stall.since().is_some_and(|since| clock.over(since, write_ticks)) {
                 control.write_stall.progress();
-                local.counts().hit(Limit::WriteTimeout);
+                control.connection.emit(ConnectionEvent::LimitReached(Limit::WriteTimeout));
                 control.reset();
             } else if let Some(since) = control.header_section_since() {
                 if clock.over(since, header_ticks) {

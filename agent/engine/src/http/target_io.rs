@@ -17,7 +17,7 @@ use super::{
     peer::{PeerReader, PeerState},
     write_stall::WriteStall,
 };
-use crate::{clock::Clock, descriptors::Held, local::Local, stats::Limit, transport::Stream, turn::Turn};
+use crate::{admission::UpstreamSocket, clock::Clock, limits::Limit, local::Local, transport::Stream, turn::Turn};
 
 /// A target's socket and what was read from it already.
 pub(crate) type Socket = (TargetIo, Bytes);
@@ -49,7 +49,7 @@ impl Meter {
     /// Counts the bound over which the target's connection was ended, if there is one.
     pub(crate) fn count_hit(&self, local: &Local) {
         if let Some(limit) = self.hit.get() {
-            local.counts().hit(limit);
+            local.events.limit_reached(limit, 1);
         }
     }
 }
@@ -65,7 +65,7 @@ pub(crate) struct TargetIo {
     http2: Option<Box<TargetFrames>>,
     /// The target takes no more bytes; what is still written is thrown away.
     deaf: bool,
-    _held: Held,
+    _held: UpstreamSocket,
 }
 
 /// Frames to and from a target.
@@ -103,7 +103,7 @@ impl TargetFrames {
 }
 
 impl TargetIo {
-    pub(crate) fn new(stream: Stream, meter: Rc<Meter>, held: Held) -> Self {
+    pub(crate) fn new(stream: Stream, meter: Rc<Meter>, held: UpstreamSocket) -> Self {
         Self { stream, meter, turn: Turn::default(), http2: None, deaf: false, _held: held }
     }
 
@@ -119,7 +119,7 @@ impl TargetIo {
             interim: limits.interim_responses,
             clock: Rc::clone(clock),
         };
-        Self { http2: Some(Box::new(frames)), ..Self::new(stream, meter, local.held()) }
+        Self { http2: Some(Box::new(frames)), ..Self::new(stream, meter, local.upstream_socket()) }
     }
 
     /// Counts what was read; an error: it is too much.

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use super::{control::Control, io::ClientIo, target_io::Socket};
 use crate::{
     copy::{Copier, End, Way},
+    events::RequestEvent,
     flights::Finish,
 };
 
@@ -77,11 +78,11 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
         client.stream().keep_alive(KEEPALIVE);
         target.stream().keep_alive(KEEPALIVE);
         let ends = (End { stream: client.stream(), early }, End { stream: target.stream(), early: late });
-        let record = &flight.record;
+        let span = &flight.span;
         let moved = |way, bytes| match way {
             // What was written came in before.
-            Way::There => record.relayed_in(bytes),
-            Way::Back => record.relayed_out(bytes),
+            Way::There => span.emit(RequestEvent::TunnelReceived { bytes }),
+            Way::Back => span.emit(RequestEvent::TunnelSent { bytes }),
         };
         let copied = copier.both(ends.0, ends.1, &moved).await;
         target.stream().reset_on_drop(copied.is_err());

@@ -7,11 +7,11 @@ use brattice_wire::{
     records::{FailureReason, NodeMetrics},
 };
 
-use super::{
+use super::text::{Kind, Page};
+use crate::events::metrics::{
+    counters::Count,
     series::{BUCKETS_MS, Row, Series},
-    text::{Kind, Page},
 };
-use crate::stats::Count;
 
 /// Classes of answers, in the order of [`Row::responses`].
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -249,7 +249,7 @@ mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
-    use crate::metrics::series::{Labels, Registry};
+    use crate::events::metrics::series::{Labels, Registry};
 
     const DOCUMENTED: &str = include_str!("../../../../docs/observability.md");
 
@@ -267,8 +267,8 @@ mod tests {
             series.row(0).ended(status, Duration::from_millis(ms));
             series.row(0).moved(10, 20);
         }
-        series.row(0).denied[1].add(2);
-        series.row(0).connections.add(1);
+        series.row(0).denied[1].set(2);
+        series.row(0).connections.set(1);
         let one = || vec![("a \"thing\"".to_owned(), 1)];
         let node = NodeMetrics {
             drops: one(),

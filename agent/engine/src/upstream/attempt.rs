@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     aliases::CallerId,
+    events::RequestEvent,
     http::{control::Interim, request_body::RequestBody},
 };
 
@@ -127,6 +128,7 @@ pub(crate) async fn attempt(
     let mut candidates = route.candidates.clone();
     let mut endpoint = candidates.next().ok_or(Failure::Busy)?;
     loop {
+        flight.span.emit(RequestEvent::AttemptBegan);
         let sent = Sent { idempotent, body, broken: false };
         let made = match route.http2 {
             true => http2::attempt(upstream, route, &endpoint, request, &attempts, &mut retry_buffer).await,
@@ -139,6 +141,7 @@ pub(crate) async fn attempt(
             }
             Attempt::Unanswered { outcome, failure, request, took } => (outcome, failure, request, took),
         };
+        flight.span.emit(RequestEvent::AttemptFailed);
         attempts.ended(took);
         match retry(outcome, &Sent { broken: flight.fault.get().is_some(), ..sent }, &attempts) {
             Retry::No => return Err(failure),
@@ -148,7 +151,10 @@ pub(crate) async fn attempt(
                 tracing::debug!(target = %endpoint.real_address(), "a target cannot be reached; the next one is tried");
                 endpoint = next;
                 attempts.elsewhere();
-                flight.record.goes_to(endpoint.real_address(), endpoint.target.alias);
+                flight.span.emit(RequestEvent::TargetChosen {
+                    address: endpoint.real_address(),
+                    alias: endpoint.target.alias,
+                });
             }
         }
         request = match returned {

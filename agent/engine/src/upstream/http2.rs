@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     aliases::CallerId,
+    events::WorkerEvent,
     http::{
         peer::PeerState,
         request_body::RequestBody,
@@ -98,7 +99,7 @@ pub(super) fn open(
         let (connection, result) = match made {
             Ok(connection) => (Some(connection), Ok(())),
             Err(error) => {
-                upstream.local.counts().connect_errors.add(1);
+                upstream.local.events.emit(WorkerEvent::ConnectFailed);
                 (None, Err(Rc::new(error)))
             }
         };

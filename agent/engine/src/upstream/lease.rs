@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tokio::sync::oneshot;
 
 use super::{Upstream, endpoint::InFlight, http1::Http1, http2::Stream, pool::Key};
-use crate::{http::target_io::Socket, stats::Limit};
+use crate::{http::target_io::Socket, limits::Limit};
 
 /// Held until the response is complete.
 pub(crate) struct Lease {
@@ -37,9 +37,9 @@ impl Lease {
             connection.handover.take();
             if local.crowded.get() {
                 // Whoever needs it next makes it anew.
-                local.counts().hit(Limit::Descriptors);
+                local.events.limit_reached(Limit::Descriptors, 1);
             } else if upstream.http1.give(self.key, connection, &local.clock, local.limits().idle_per_target).is_err() {
-                local.counts().hit(Limit::IdlePerTarget);
+                local.events.limit_reached(Limit::IdlePerTarget, 1);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What is decided about each request, and what the caller is told.
 
-use brattice_engine::{metrics::series::Row, stats::Count};
+use brattice_engine::events::metrics::{counters::Count, series::Row};
 use brattice_wire::{
     auth::AuthType,
     engine::Limits,
@@ -119,7 +119,7 @@ async fn grpc_is_told_in_its_own_way() {
     // Counted as what they are, though status 200 is what their callers see.
     let stats = engine.stats();
     assert_eq!((stats.responses[1], stats.responses[3], stats.denied.iter().sum::<u64>()), (3, 4, 4));
-    let count = |row: fn(&Row) -> u64| engine.shared.outlets.series.all().iter().map(|one| one.sum(row)).sum::<u64>();
+    let count = |row: fn(&Row) -> u64| engine.shared.counters.series.all().iter().map(|one| one.sum(row)).sum::<u64>();
     let counted = || {
         let denied = count(|row| row.denied.iter().map(Count::get).sum());
         (count(|row| row.responses[2].get()), count(|row| row.responses[4].get()), denied)

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brattice_engine::records::log;
+use brattice_engine::events::access_log::writer;
 use brattice_wire::engine::AccessLog;
 use socket2::{Domain, Socket, Type};
 
@@ -38,12 +38,12 @@ impl Kept {
         // The statements depend on the path, so that each request is decided anew.
         let statements = [allow("*/orders/*"), allow("*/reports/*")];
         let engine = scene::serving(&[target()], &statements.each_ref().map(String::as_str)).await;
-        let outlets = Arc::clone(&engine.shared.outlets);
-        std::thread::Builder::new().name("log".into()).spawn(move || log::run(&outlets)).unwrap();
+        let output = Arc::clone(&engine.shared.log);
+        std::thread::Builder::new().name("log".into()).spawn(move || writer::run(&output)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let file = File::create(&log).unwrap();
-        engine.shared.outlets.set_log(Some((AccessLog { sample: 1, file: true }, file.into())));
+        engine.shared.log.set_log(Some((AccessLog { sample: 1, file: true }, file.into())));
         let client = connect(engine.port);
         let mut kept = Self { engine, client, log, _folder: folder };
         kept.send(BEFORE);

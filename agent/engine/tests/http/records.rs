@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brattice_engine::{metrics::series::Row, records::log, stats::Count};
+use brattice_engine::events::{
+    access_log::writer,
+    metrics::{counters::Count, series::Row},
+};
 use brattice_wire::{
     engine::{AccessLog, Limits},
     snapshot::ProtocolVersion,
@@ -33,10 +36,10 @@ impl Log {
     fn of(engine: &Engine, sample: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let outlets = Arc::clone(&engine.shared.outlets);
-        std::thread::spawn(move || log::run(&outlets));
+        let log = Arc::clone(&engine.shared.log);
+        std::thread::spawn(move || writer::run(&log));
         let file = File::create(&path).unwrap();
-        engine.shared.outlets.set_log(Some((AccessLog { sample, file: true }, file.into())));
+        engine.shared.log.set_log(Some((AccessLog { sample, file: true }, file.into())));
         Self { _folder: folder, path }
     }
 
@@ -139,7 +142,7 @@ async fn clients_log_and_metrics_count_alike() {
         ("TargetConnectionClosed", clients[&502]),
     ];
     assert_eq!(reasons, BTreeMap::from(expected));
-    let series = engine.shared.outlets.series.all();
+    let series = engine.shared.counters.series.all();
     let sum = |count: &dyn Fn(&Row) -> u64| series.iter().map(|series| series.sum(count)).sum::<u64>();
     for class in 0..6 {
         let expected = clients.iter().filter(|(status, _)| *status / 100 == class).map(|(_, count)| count).sum::<u64>();

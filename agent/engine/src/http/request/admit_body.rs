@@ -7,9 +7,10 @@ use hyper::body::Incoming;
 
 use super::Exchange;
 use crate::{
+    events::RequestEvent,
     http::local_reply::{LocalReply, NO_ROOM, TOO_LARGE},
+    limits::Limit,
     memory,
-    stats::Limit,
 };
 
 /// Refuses a body that is too long. What comes without a length is watched while it is sent.
@@ -17,11 +18,11 @@ pub(super) fn admit_body(exchange: &Exchange, request: &Request<Incoming>) -> Re
     let (local, flight) = (exchange.session.local(), &exchange.flight);
     let (length, most) = (request.body().size_hint().lower(), local.limits().body_bytes);
     if most > 0 && length > most {
-        local.counts().hit(Limit::BodyBytes);
+        flight.span.emit(RequestEvent::LimitReached(Limit::BodyBytes));
         return Err(TOO_LARGE.into());
     }
-    if length > memory::LARGE && !flight.transfers(&local.shared, local.index) {
-        flight.record.fail(FailureReason::ClientRateLimited);
+    if length > memory::LARGE && !flight.transfers(&local.shared) {
+        flight.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
         return Err(NO_ROOM.into());
     }
     Ok(())

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 
 use super::{Exchange, Plan};
 use crate::{
+    events::RequestEvent,
     http::{
         framing,
         local_reply::{NO_ROOM, Problem},
@@ -31,11 +32,11 @@ pub(super) fn check_response(
         framing::response(response)
     };
     if let Err(why) = framed {
-        flight.record.fail(FailureReason::TargetProtocolError);
+        flight.span.emit(RequestEvent::Failed(FailureReason::TargetProtocolError));
         return Err(Problem::new(StatusCode::BAD_GATEWAY, why));
     }
-    if response.body().size_hint().lower() > LARGE && !flight.transfers(&local.shared, local.index) {
-        flight.record.fail(FailureReason::ClientRateLimited);
+    if response.body().size_hint().lower() > LARGE && !flight.transfers(&local.shared) {
+        flight.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
         return Err(NO_ROOM);
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS

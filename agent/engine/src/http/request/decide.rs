@@ -6,13 +6,12 @@ use brattice_router::{RequestHead, rewrite::RewriteError};
 use super::{Called, Exchange};
 use crate::{
     auth,
+    events::{RequestEvent, request::RequestSpan},
     http::{
         head::Head,
         local_reply::{self, Denied, LocalReply, NOWHERE, Own, UNCHANGEABLE, malformed, unavailable},
     },
-    records::record::Record,
     state::Caller,
-    stats::Counts,
     views::View,
 };
 
@@ -28,13 +27,13 @@ pub(super) fn decide<'d>(
     head: &'d Head<'_>,
 ) -> Result<Chosen<'d>, LocalReply> {
     let (session, flight) = (&exchange.session, &exchange.flight);
-    let (local, state) = (session.local(), &view.state);
+    let state = &view.state;
     let call = auth::call(state, caller, called.service.index, session.port).ok_or(LocalReply::Reset)?;
     let asked = brattice_decide::Request { call, listener: called.listener, host: called.name, head };
-    let mut recorded = Recorded { record: &flight.record, counts: local.counts() };
+    let mut trace = AsEvents(&flight.span);
     let memory = (&session.server.authorizer, &session.auth);
     let mut balance = view.balance.borrow_mut();
-    let decided = brattice_decide::decide(state, memory, &asked, |forward| balance.share(forward), &mut recorded);
+    let decided = brattice_decide::decide(state, memory, &asked, |forward| balance.share(forward), &mut trace);
     if !matches!(decided, Decision::Denied(_)) {
         let origin = session.origin();
         flight.passed(session.control.latest.note(|facts| {
@@ -48,9 +47,9 @@ pub(super) fn decide<'d>(
             Err(LocalReply::Denied(Box::new(Denied { refusal, grpc })))
         }
         Decision::Refused(Refused::NoTarget) => Err(unavailable(NOWHERE)),
-        Decision::Refused(Refused::Rewrite(RewriteError::LongLocation)) => Err(malformed(local, false, LONG_LOCATION)),
-        Decision::Refused(Refused::Rewrite(_)) => Err(malformed(local, false, UNCHANGEABLE)),
-        Decision::Refused(Refused::Location) => Err(malformed(local, false, NO_LOCATION)),
+        Decision::Refused(Refused::Rewrite(RewriteError::LongLocation)) => Err(malformed(flight, false, LONG_LOCATION)),
+        Decision::Refused(Refused::Rewrite(_)) => Err(malformed(flight, false, UNCHANGEABLE)),
+        Decision::Refused(Refused::Location) => Err(malformed(flight, false, NO_LOCATION)),
         Decision::Respond(response) => Err(LocalReply::Own(Box::new(own(response)))),
         Decision::Forward(chosen) => Ok(chosen),
     }
@@ -66,27 +65,23 @@ fn own(response: OwnResponse<'_>) -> Own {
     }
 }
 
-/// The request's record and the counts are told of the steps of the decision.
-struct Recorded<'r> {
-    record: &'r Record,
-    counts: &'r Counts,
-}
+/// Emits the steps of the decision as events.
+struct AsEvents<'r>(&'r RequestSpan);
 
-impl Trace for Recorded<'_> {
+impl Trace for AsEvents<'_> {
     fn denied(&mut self, refusal: &Refusal) {
-        self.counts.denied[refusal.level as usize].add(1);
-        self.record.denied(refusal);
+        self.0.emit(RequestEvent::Denied(refusal));
     }
 
     fn passed(&mut self, passed: &Passed) {
-        self.record.passed(passed);
+        self.0.emit(RequestEvent::Allowed(passed));
     }
 
     fn rule<R: RequestHead + ?Sized>(&mut self, _: &R, _: Option<usize>, rule: &Rule) {
-        self.record.rule(&rule.id);
+        self.0.emit(RequestEvent::RuleMatched { id: &rule.id });
     }
 
     fn group(&mut self, group: u32) {
-        self.record.meet(|met| met.group = Some(group));
+        self.0.emit(RequestEvent::GroupChosen { group });
     }
 }

@@ -5,6 +5,7 @@ use hyper::body::Incoming;
 
 use super::{Called, Exchange};
 use crate::{
+    events::{RefusedRequest, RequestEvent},
     http::{
         canonical, head,
         local_reply::{LocalReply, UNKNOWN, malformed},
@@ -21,14 +22,13 @@ pub(super) fn find_service<'v>(
     request: &mut Request<Incoming>,
     uri: &Uri,
 ) -> Result<Called<'v>, LocalReply> {
-    let local = exchange.session.local();
     match find(exchange, view, caller.vpc, request, uri) {
         Ok(Some(called)) => Ok(called),
         Ok(None) => {
-            local.counts().unknown_service.add(1);
+            exchange.flight.span.emit(RequestEvent::Refused(RefusedRequest::UnknownService));
             Err(UNKNOWN.into())
         }
-        Err(why) => Err(malformed(local, true, why)),
+        Err(why) => Err(malformed(&exchange.flight, true, why)),
     }
 }
 

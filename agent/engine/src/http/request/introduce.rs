@@ -5,6 +5,7 @@ use hyper::body::Incoming;
 
 use super::{Called, Exchange};
 use crate::{
+    events::RequestEvent,
     http::canonical::{self, Shown},
     state::Caller,
 };
@@ -20,7 +21,7 @@ pub(super) fn introduce(
     let shown = session.shown.get_or_init(|| Shown::new(caller.address, session.port));
     // guard: who-called
     canonical::introduce(request.headers_mut(), shown, called.listener.forwarded_headers, &exchange.id);
-    flight.record.meet(|met| met.service = Some(called.service.number));
+    flight.span.emit(RequestEvent::ServiceFound { service: called.service.number });
     let silence = session.local().clock.ticks(called.service.idle_timeout_ms);
     session.control.idle_ticks.set(silence);
     flight.may_be_silent(silence);

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::{Exchange, check_response::TOO_MANY_FIELDS};
 use crate::{
+    events::RequestEvent,
     flights::{Expired, Fault},
     http::{
         control::Refused,
@@ -34,7 +35,7 @@ pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
             }
         },
         Failure::Target(error) => {
-            flight.record.fail(target_failure(&error));
+            flight.span.emit(RequestEvent::Failed(target_failure(&error)));
             tracing::debug!(%error, "a target did not answer");
             let text =
                 if error.is_parse_too_large() { TOO_MANY_FIELDS } else { "the target did not answer as HTTP says" };
@@ -49,26 +50,22 @@ pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
 }
 
 fn body_broke(exchange: &Exchange, fault: Fault) -> Problem {
-    let (session, flight) = (&exchange.session, &exchange.flight);
-    let counts = session.local().counts();
+    let (session, span) = (&exchange.session, &exchange.flight.span);
     if let Some(limit) = limit_of(fault) {
-        counts.hit(limit);
+        span.emit(RequestEvent::LimitReached(limit));
     }
     match (fault, session.control.refused(Refused::Body)) {
         (Fault::TooLarge, _) => TOO_LARGE,
         (Fault::NoRoom, _) => {
-            flight.record.fail(FailureReason::ClientRateLimited);
+            span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
             NO_ROOM
         }
         (Fault::Client, Some(refusal)) => {
-            match refusal.limit() {
-                Some(limit) => counts.hit(limit),
-                None => counts.refused_requests.add(1),
-            }
+            span.emit(refusal.event());
             Problem::closing(refusal.status(), refusal.text())
         }
         (Fault::Client, None) => {
-            flight.record.fail(FailureReason::ClientConnectionClosed);
+            span.emit(RequestEvent::Failed(FailureReason::ClientConnectionClosed));
             Problem::closing(StatusCode::BAD_REQUEST, "the request ended before its body was complete")
         }
     }

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use super::{Called, Exchange};
 use crate::{
+    events::RequestEvent,
     http::{
         head::Head,
         local_reply::{LocalReply, malformed},
@@ -25,10 +26,16 @@ pub(super) fn normalize<'r>(
 ) -> Result<Head<'r>, LocalReply> {
     let Some((path, query)) = path_and_query(request.method(), uri, exchange.version) else {
         let text = "the path or the query is malformed or ambiguous";
-        return Err(malformed(exchange.session.local(), false, text));
+        return Err(malformed(&exchange.flight, false, text));
     };
     let head = Head { method: request.method().as_str(), host: called.name, path, query, headers: request.headers() };
-    exchange.flight.record.head(&view.state.records, called.service.number, &head);
+    exchange.flight.span.emit(RequestEvent::HeadRead {
+        service: called.service.number,
+        host: head.host,
+        path: &head.path,
+        headers: head.headers,
+        names: &view.state.names,
+    });
     Ok(head)
 }
 

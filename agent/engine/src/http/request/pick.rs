@@ -4,6 +4,7 @@ use brattice_decide::Route as Chosen;
 
 use super::Exchange;
 use crate::{
+    events::RequestEvent,
     http::local_reply::{LocalReply, NOWHERE, unavailable},
     upstream::endpoint::Candidates,
     views::View,
@@ -13,7 +14,10 @@ use crate::{
 pub(super) fn pick(exchange: &Exchange, view: &View, chosen: &Chosen<'_>) -> Result<Candidates, LocalReply> {
     let candidates = view.balance.borrow_mut().pick(chosen.number).ok_or_else(|| unavailable(NOWHERE))?;
     if let Some(first) = candidates.first() {
-        exchange.flight.record.goes_to(first.real_address(), first.target.alias);
+        exchange
+            .flight
+            .span
+            .emit(RequestEvent::TargetChosen { address: first.real_address(), alias: first.target.alias });
     }
     Ok(candidates)
 }

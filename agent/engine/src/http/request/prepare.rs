@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use super::{Called, Exchange, Plan};
 use crate::{
+    events::{RefusedRequest, RequestEvent},
     http::{
         filters, framing,
         headers::{self, Journey},
@@ -72,7 +73,7 @@ pub(super) fn prepare(
         filters::apply(&filters.request, request.headers_mut());
     }
     let Some(uri) = target_uri(&mut request, plan.target.take(), plan.filters.as_deref(), plan.route.http2) else {
-        local.counts().refused_requests.add(1);
+        exchange.flight.span.emit(RequestEvent::Refused(RefusedRequest::Malformed));
         return Err(Problem::new(StatusCode::BAD_REQUEST, "the request target is malformed"));
     };
     *request.uri_mut() = uri;

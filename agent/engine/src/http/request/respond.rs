@@ -9,6 +9,7 @@ use http::{
 
 use super::{Closed, Exchange, Forwarded, no_response::expired};
 use crate::{
+    events::RequestEvent,
     flights::{Finish, Waits},
     http::{
         filters, framing, headers,
@@ -101,9 +102,9 @@ fn switch(exchange: &Exchange, lease: Lease, mut finish: Finish) {
         session.control.reset();
     }
     finish.flight.touch(Waits::Nobody, &local.clock);
-    session.server.book.lasting(&finish.flight.record);
+    finish.flight.span.emit(RequestEvent::Upgraded);
     finish.complete = true;
-    if !finish.flight.transfers(&local.shared, local.index) {
+    if !finish.flight.transfers(&local.shared) {
         session.control.reset();
     }
     finish.flight.taken.borrow_mut().take();

@@ -11,6 +11,7 @@ use super::{
     no_response::{expired, failed},
 };
 use crate::{
+    events::RequestEvent,
     http::{local_reply::Problem, request_body::RequestBody},
     upstream::{
         attempt::{Failure, attempt},
@@ -38,16 +39,16 @@ pub(super) async fn send(
     .await;
     match sent {
         Ok(Ok(answered)) => {
-            flight.record.target_answers();
+            flight.span.emit(RequestEvent::ResponseReceived);
             Ok(answered)
         }
         Ok(Err(failure)) => {
             match failure {
                 Failure::Connect(_) | Failure::Busy => {
-                    flight.record.unreached();
-                    flight.record.fail(FailureReason::TargetConnectionError);
+                    flight.span.emit(RequestEvent::RequestNotSent);
+                    flight.span.emit(RequestEvent::Failed(FailureReason::TargetConnectionError));
                 }
-                Failure::TooLong => flight.record.unreached(),
+                Failure::TooLong => flight.span.emit(RequestEvent::RequestNotSent),
                 Failure::Target(_) => {}
             }
             Err(failed(exchange, failure))

@@ -5,8 +5,9 @@ use hyper::body::Incoming;
 
 use super::Exchange;
 use crate::{
+    events::{RefusedRequest, RequestEvent},
     http::{control::Refused, headers, local_reply::Problem, session::Session},
-    stats::Limit,
+    limits::Limit,
 };
 
 /// A connection is not reset for requests that were taken back if this share of all on it was answered: one of so many.
@@ -15,12 +16,9 @@ const ANSWERED_SHARE: u64 = 2;
 /// Refuses a request that is malformed or too long. A connection whose caller takes too many requests back is reset.
 pub(super) fn verify(exchange: &Exchange, request: &Request<Incoming>) -> Result<(), Problem> {
     let session = &exchange.session;
-    let counts = session.local().counts();
+    let span = &exchange.flight.span;
     if let Some(refusal) = session.control.refused(Refused::Request(exchange.number)) {
-        match refusal.limit() {
-            Some(limit) => counts.hit(limit),
-            None => counts.refused_requests.add(1),
-        }
+        span.emit(refusal.event());
         return Err(Problem::closing(refusal.status(), refusal.text()));
     }
     if !session.http2.get() {
@@ -33,13 +31,13 @@ pub(super) fn verify(exchange: &Exchange, request: &Request<Incoming>) -> Result
         (Limit::HeaderBytes, "the header section is too long")
     } else {
         if takes_back_too_much(session) {
-            counts.refused_requests.add(1);
-            counts.hit(Limit::Http2CancelledPerWorkload);
+            span.emit(RequestEvent::Refused(RefusedRequest::TooManyCancelled));
+            span.emit(RequestEvent::LimitReached(Limit::Http2CancelledPerWorkload));
             session.control.reset();
         }
         return Ok(());
     };
-    counts.hit(limit);
+    span.emit(RequestEvent::LimitReached(limit));
     Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text))
 }
 

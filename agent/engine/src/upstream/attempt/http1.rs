@@ -6,6 +6,7 @@ use http::Request;
 
 use super::{Attempt, Failure, Route};
 use crate::{
+    events::WorkerEvent,
     http::request_body::RequestBody,
     upstream::{
         Upstream,
@@ -35,7 +36,7 @@ pub(super) async fn attempt(
         None => match http1::open(upstream, endpoint, route.connect_timeout()).await {
             Ok(connection) => connection,
             Err(error) => {
-                upstream.local.counts().connect_errors.add(1);
+                upstream.local.events.emit(WorkerEvent::ConnectFailed);
                 return Attempt::unsent(Outcome::NotConnected, Failure::Connect(Rc::new(error)), request);
             }
         },

@@ -8,7 +8,7 @@ use http_body::Body;
 use super::{Attempt, Failure, Route};
 use crate::{
     http::{headers, request_body::RequestBody},
-    stats::Limit,
+    limits::Limit,
     upstream::{
         Upstream,
         endpoint::Endpoint,
@@ -115,7 +115,7 @@ async fn connection(
     let mut opened = match upstream.http2.choose(&route.caller, &key, &local.clock, most, places) {
         Choice::Use(connection) => return Ok(Some(connection)),
         Choice::Full(connection) => {
-            local.counts().hit(Limit::Http2ConnectionsPerWorkload);
+            local.events.limit_reached(Limit::Http2ConnectionsPerWorkload, 1);
             return connection.map(Some).ok_or(Failure::Busy);
         }
         Choice::Wait(opened) => opened,

@@ -1,102 +1,43 @@
-//! What the engine counts.
+//! What the engine counts. Anybody may read it; only the metrics subscriber writes.
 //!
 //! Every worker has a block of its own, which only its thread writes: no cache line is shared on the request path, and
 //! the sum is made when somebody asks. The DNS thread counts in the block of the last index.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
-use brattice_wire::engine::{Limits, Stats};
+use brattice_wire::{
+    engine::Stats,
+    records::{FailureReason, NodeMetrics},
+};
 
-/// A bound of [`Limits`], for counting how often it was hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// `descriptors`
-    Descriptors,
-    /// `memory_bytes`
-    MemoryBytes,
-    /// `bytes_per_workload`
-    BytesPerWorkload,
-    /// `connections_per_workload`
-    ConnectionsPerWorkload,
-    /// `requests_per_workload`
-    RequestsPerWorkload,
-    /// `header_bytes`
-    HeaderBytes,
-    /// `headers`
-    Headers,
-    /// `body_bytes`
-    BodyBytes,
-    /// `header_timeout_ms`
-    HeaderTimeout,
-    /// `body_idle_timeout_ms`
-    BodyIdleTimeout,
-    /// `write_timeout_ms`
-    WriteTimeout,
-    /// `response_timeout_ms`
-    ResponseTimeout,
-    /// `idle_per_target`
-    IdlePerTarget,
-    /// `pool_idle_timeout_ms`
-    PoolIdleTimeout,
-    /// `http2_streams`
-    Http2Streams,
-    /// `interim_responses`
-    InterimResponses,
-    /// `http2_control_frames`
-    Http2ControlFrames,
-    /// `http2_connections_per_workload`
-    Http2ConnectionsPerWorkload,
-    /// `http2_cancelled_per_workload`
-    Http2CancelledPerWorkload,
-    /// `dns_in_flight`
-    DnsInFlight,
-    /// `dns_in_flight_per_workload`
-    DnsInFlightPerWorkload,
-}
+use super::series::{NONE, Registry};
+use crate::{events::names::Names, limits::Limit};
 
-impl Limit {
-    /// How many there are.
-    pub const COUNT: usize = Self::DnsInFlightPerWorkload as usize + 1;
-}
-
-/// Field names of [`Limits`], in the order of [`Limit`].
-pub const LIMIT_NAMES: [&str; Limit::COUNT] = [
-    "descriptors",
-    "memory_bytes",
-    "bytes_per_workload",
-    "connections_per_workload",
-    "requests_per_workload",
-    "header_bytes",
-    "headers",
-    "body_bytes",
-    "header_timeout_ms",
-    "body_idle_timeout_ms",
-    "write_timeout_ms",
-    "response_timeout_ms",
-    "idle_per_target",
-    "pool_idle_timeout_ms",
-    "http2_streams",
-    "interim_responses",
-    "http2_control_frames",
-    "http2_connections_per_workload",
-    "http2_cancelled_per_workload",
-    "dns_in_flight",
-    "dns_in_flight_per_workload",
-];
-
-/// A number that one thread adds to and any thread may read.
+/// A number that the metrics subscriber of one thread adds to, and any thread may read.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
     /// Adds `n`.
-    pub fn add(&self, n: u64) {
+    pub(super) fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
 
     /// Takes `n` away again; for what is open now.
-    pub fn sub(&self, n: u64) {
+    pub(super) fn sub(&self, n: u64) {
         self.0.fetch_sub(n, Relaxed);
+    }
+
+    /// For tests of what reads it.
+    #[cfg(test)]
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
     }
 
     /// As it is now.
@@ -145,37 +86,64 @@ pub struct Counts {
     pub limits_hit: [Count; Limit::COUNT],
     /// DNS questions answered by us, forwarded, refused.
     pub dns: [Count; 3],
+    /// Requests that failed, in the order of [`FailureReason::ALL`].
+    pub failures: [Count; FailureReason::ALL.len()],
 }
 
 impl Counts {
-    /// Counts that a bound was hit.
-    pub fn hit(&self, limit: Limit) {
-        self.limits_hit[limit as usize].add(1);
+    /// A bound was reached, so many times.
+    pub(super) fn reached(&self, limit: Limit, times: u64) {
+        self.limits_hit[limit as usize].add(times);
     }
 
     /// Counts an answer by its status code.
-    pub fn answered(&self, status: u16) {
+    pub(super) fn answered(&self, status: u16) {
         if let Some(class) = self.responses.get(usize::from(status / 100).wrapping_sub(1)) {
             class.add(1);
         }
     }
 }
 
-/// All threads' counts.
-#[derive(Debug)]
-pub struct AllCounts {
-    blocks: Box<[Counts]>,
+/// What is open on a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Client connections.
+    pub connections: u64,
+    /// Requests in flight.
+    pub requests: u64,
+    /// Large bodies on their way.
+    pub transfers: u64,
 }
 
-impl AllCounts {
+/// All threads' counts.
+#[derive(Debug)]
+pub struct Counters {
+    blocks: Box<[Counts]>,
+    /// Counts by service, listener, target group and VPC.
+    pub series: Registry,
+    /// The agent's numbers, as it reported them last.
+    agent: Mutex<Option<NodeMetrics>>,
+}
+
+impl Counters {
     /// For `workers` workers and the DNS thread.
     pub fn new(workers: u32) -> Self {
-        Self { blocks: (0..=workers).map(|_| Counts::default()).collect() }
+        Self {
+            blocks: (0..=workers).map(|_| Counts::default()).collect(),
+            series: Registry::new(workers),
+            agent: Mutex::default(),
+        }
     }
 
-    /// Each thread's.
-    pub fn all(&self) -> impl Iterator<Item = &Counts> {
-        self.blocks.iter()
+    /// What is open on each thread.
+    pub fn open(&self) -> impl Iterator<Item = Open> {
+        // What was opened on one thread may be closed on another.
+        let known = |count: &Count| if count.get() > u64::MAX / 2 { 0 } else { count.get() };
+        self.blocks.iter().map(move |counts| Open {
+            connections: known(&counts.connections_open),
+            requests: known(&counts.requests_open),
+            transfers: known(&counts.transfers_open),
+        })
     }
 
     /// Sockets of clients and towards targets that are open now.
@@ -187,17 +155,44 @@ impl AllCounts {
         if sum > u64::MAX / 2 { 0 } else { sum }
     }
 
-    /// The block of a worker.
-    ///
-    /// # Panics
-    /// When there is no such worker.
-    pub fn worker(&self, index: u32) -> &Counts {
-        &self.blocks[index as usize]
+    /// Workers; the block behind theirs is the DNS thread's.
+    pub(super) fn workers(&self) -> u32 {
+        u32::try_from(self.blocks.len() - 1).expect("there is a block for each of a u32 of workers, and one more")
     }
 
-    /// The block of the DNS thread.
-    pub fn dns(&self) -> &Counts {
-        &self.blocks[self.blocks.len() - 1]
+    /// A thread's block.
+    ///
+    /// # Panics
+    /// When there is no such thread.
+    pub(super) fn block(&self, thread: u32) -> &Counts {
+        &self.blocks[thread as usize]
+    }
+
+    /// Requests that failed, in the order of [`FailureReason::ALL`].
+    pub fn failures(&self) -> [u64; FailureReason::ALL.len()] {
+        std::array::from_fn(|reason| {
+            self.blocks.iter().fold(0, |sum: u64, counts| sum.wrapping_add(counts.failures[reason].get()))
+        })
+    }
+
+    /// The agent's own numbers.
+    pub fn set_agent(&self, numbers: NodeMetrics) {
+        *self.lock_agent() = Some(numbers);
+    }
+
+    /// The agent's numbers, as it reported them last.
+    pub fn agent(&self) -> Option<NodeMetrics> {
+        self.lock_agent().clone()
+    }
+
+    fn lock_agent(&self) -> MutexGuard<'_, Option<NodeMetrics>> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the series of services that are gone.
+    pub(crate) fn forget_series(&self, names: &Names) {
+        let services: HashSet<&str> = names.service_names().collect();
+        self.series.retain(|labels| &*labels.service == NONE || services.contains(&*labels.service));
     }
 
     /// The sum over all threads, beside what is no sum.
@@ -222,7 +217,7 @@ impl AllCounts {
             unrelayed: sum(&|c| c.unrelayed.get()),
             connect_errors: sum(&|c| c.connect_errors.get()),
             unknown_peers: sum(&|c| c.unknown_peers.get()),
-            limits_hit: LIMIT_NAMES
+            limits_hit: Limit::NAMES
                 .iter()
                 .enumerate()
                 .map(|(n, name)| ((*name).to_owned(), sum(&|c| c.limits_hit[n].get())))
@@ -241,57 +236,23 @@ impl AllCounts {
     }
 }
 
-// A bound added to `Limits` needs a name and a counter here.
-const _: fn(Limits) = |limits| {
-    let Limits {
-        descriptors: _,
-        memory_bytes: _,
-        bytes_per_workload: _,
-        connections_per_workload: _,
-        requests_per_workload: _,
-        header_bytes: _,
-        headers: _,
-        body_bytes: _,
-        header_timeout_ms: _,
-        body_idle_timeout_ms: _,
-        write_timeout_ms: _,
-        response_timeout_ms: _,
-        idle_per_target: _,
-        pool_idle_timeout_ms: _,
-        http2_streams: _,
-        interim_responses: _,
-        http2_control_frames: _,
-        http2_connections_per_workload: _,
-        http2_cancelled_per_workload: _,
-        dns_in_flight: _,
-        dns_in_flight_per_workload: _,
-    } = limits;
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn blocks_are_summed() {
-        let counts = AllCounts::new(2);
-        counts.worker(0).requests.add(3);
-        counts.worker(1).requests.add(4);
-        counts.worker(1).hit(Limit::HeaderBytes);
-        counts.worker(0).answered(204);
-        counts.worker(0).answered(503);
-        counts.dns().dns[2].add(1);
+        let counts = Counters::new(2);
+        counts.block(0).requests.add(3);
+        counts.block(1).requests.add(4);
+        counts.block(1).reached(Limit::HeaderBytes, 1);
+        counts.block(0).answered(204);
+        counts.block(0).answered(503);
+        counts.block(2).dns[2].add(1);
         let stats = counts.sum(9, [0; 3], Vec::new());
         assert_eq!((stats.revision, stats.requests), (9, 7));
         assert_eq!(stats.responses, [0, 1, 0, 0, 1]);
         assert!(stats.limits_hit.contains(&("header_bytes".into(), 1)));
         assert_eq!(stats.dns, [0, 0, 1]);
-    }
-
-    #[test]
-    fn every_limit_has_its_name() {
-        assert_eq!(LIMIT_NAMES[Limit::DnsInFlightPerWorkload as usize], "dns_in_flight_per_workload");
-        assert_eq!(LIMIT_NAMES[Limit::IdlePerTarget as usize], "idle_per_target");
-        assert_eq!(LIMIT_NAMES[Limit::HeaderTimeout as usize], "header_timeout_ms");
     }
 }

@@ -1,4 +1,4 @@
-//! A question from outside on its way through the workers, each of which adds what it knows.
+//! A question from outside, and what the workers answer.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// A question on its way through the workers.
 #[derive(Debug)]
-pub struct Ask {
+pub struct Question {
     pub(crate) query: Query,
     answers: Mutex<Answers>,
 }
@@ -22,11 +22,11 @@ pub(super) struct Answers {
     pub(super) left_out: u64,
     /// Lines of the past with their times, ms.
     pub(super) lines: Vec<(u64, Vec<u8>)>,
-    /// For each worker, the number of the first record that is not in `lines`.
+    /// For each worker, the number of the first request that is not in `lines`.
     pub(super) from: BTreeMap<u32, u64>,
 }
 
-impl Ask {
+impl Question {
     pub(super) fn new(query: Query) -> Arc<Self> {
         Arc::new(Self { query, answers: Mutex::default() })
     }
@@ -56,8 +56,8 @@ impl Ask {
         self.answers().lines.push((time, line.to_vec()));
     }
 
-    /// A worker's records from this number on are of the future.
-    pub(crate) fn from(&self, worker: u32, number: u64) {
+    /// The requests of a worker that end from this number on come later.
+    pub(crate) fn follows_from(&self, worker: u32, number: u64) {
         self.answers().from.insert(worker, number);
     }
 }

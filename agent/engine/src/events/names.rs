@@ -1,12 +1,12 @@
-//! The texts of a snapshot that records are made of: names and ARNs, as JSON where lines have them, so that a request
+//! The texts of a snapshot that lines and past requests are made of: names and ARNs, as JSON where lines have them, so that a request
 //! copies bytes and escapes nothing.
 
 use std::{net::IpAddr, sync::Arc};
 
 use brattice_router::hash::FastMap;
 use brattice_wire::{
-    auth::AuthType,
-    snapshot::{Listener, Snapshot},
+    auth::{self, AuthType, Role},
+    snapshot::{self, Listener, Snapshot, TargetGroup, Workload},
 };
 
 use super::json::{self, ABSENT};
@@ -94,79 +94,10 @@ pub(crate) struct Group {
 impl Names {
     /// Of a snapshot. An index in it that points nowhere is named like nothing; others refuse such a snapshot.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let roles = &snapshot.roles;
-        let callers = snapshot.workloads.iter().map(|workload| {
-            let vpc = snapshot.vpcs.get(workload.vpc as usize);
-            let role = workload.role.and_then(|role| roles.get(role as usize));
-            let mut out = Vec::new();
-            field(&mut out, "sourceVpcArn", vpc.map(|vpc| vpc.arn.as_str()));
-            field(&mut out, "sourceVpcId", vpc.map(|vpc| vpc.id.as_str()));
-            field(&mut out, "sourceWorkload", Some(&workload.name));
-            field(&mut out, "attestedPrincipal", Some(&workload.attested));
-            field(&mut out, "callerPrincipal", role.map(|_| workload.attested.as_str()));
-            let tags = role.filter(|role| !role.tags.is_empty()).map(|role| {
-                let mut tags = Vec::new();
-                for (n, (key, value)) in role.tags.iter().enumerate() {
-                    tags.push(if n == 0 { b'{' } else { b',' });
-                    json::string(&mut tags, key.as_bytes());
-                    tags.push(b':');
-                    json::string(&mut tags, value.as_bytes());
-                }
-                tags.push(b'}');
-                String::from_utf8_lossy(&tags).into_owned()
-            });
-            field(&mut out, "callerPrincipalTags", tags.as_deref());
-            let mut resolved = Vec::new();
-            json::string(&mut resolved, if role.is_some() { workload.attested.as_bytes() } else { b"Anonymous" });
-            let caller = Caller {
-                name: workload.name.as_str().into(),
-                address: workload.address,
-                vpc: workload.vpc,
-                generation: workload.generation,
-                json: out.into(),
-                resolved: resolved.into(),
-            };
-            (workload.alias, caller)
-        });
+        let callers = snapshot.workloads.iter().map(|workload| (workload.alias, Caller::of(snapshot, workload)));
         let policies: Vec<Vec<&str>> = snapshot.policies.iter().map(|policy| headers_of(&policy.json)).collect();
-        let of_policy = |index: Option<u32>| index.and_then(|index| policies.get(index as usize)).into_iter().flatten();
-        // Roles may call anything, so what their policies ask for is kept of every request.
-        let of_roles = || roles.iter().flat_map(|role| of_policy(role.policy));
-        let services = snapshot.services.iter().map(|service| {
-            let networks = service.networks.iter().filter_map(|index| snapshot.networks.get(*index as usize));
-            let mut policies: Vec<&str> = of_policy(service.policy).copied().collect();
-            policies.extend(networks.flat_map(|network| of_policy(network.policy)).chain(of_roles()));
-            let listeners = service.listeners.iter().map(|listener| {
-                let mut out = Vec::new();
-                field(&mut out, "serviceArn", Some(&service.arn));
-                field(&mut out, "listenerId", Some(&listener.id));
-                field(&mut out, "listenerType", Some("HTTP"));
-                field(&mut out, "listenerName", Some(&listener.name));
-                field(&mut out, "serviceName", Some(&service.name));
-                Listening {
-                    name: listener.name.as_str().into(),
-                    port: listener.port,
-                    json: out.into(),
-                    asked: asked(listener, &policies),
-                }
-            });
-            let listeners = listeners.collect();
-            let enforced = service.auth_type == AuthType::AwsIam;
-            let networks = service.networks.as_slice().into();
-            (service.number, Service { name: service.name.as_str().into(), enforced, networks, listeners })
-        });
-        let groups = snapshot.target_groups.iter().map(|group| {
-            let vpc = group.vpc.and_then(|vpc| snapshot.vpcs.get(vpc as usize));
-            let mut out = Vec::new();
-            field(&mut out, "targetGroupArn", Some(&group.arn));
-            field(&mut out, "destinationVpcId", vpc.map(|vpc| vpc.id.as_str()));
-            Group { name: group.name.as_str().into(), vpc: group.vpc, json: out.into() }
-        });
-        let networks = snapshot.networks.iter().map(|network| {
-            let mut out = Vec::new();
-            field(&mut out, "serviceNetworkArn", Some(&network.arn));
-            Network { json: out.into(), enforced: network.auth_type == AuthType::AwsIam }
-        });
+        let services =
+            snapshot.services.iter().map(|service| (service.number, Service::of(snapshot, service, &policies)));
         let vpcs = snapshot.vpcs.iter();
         let vpcs = vpcs.map(|vpc| Vpc { name: vpc.name.as_str().into(), networks: vpc.networks.as_slice().into() });
         Self {
@@ -174,8 +105,8 @@ impl Names {
             callers: callers.collect(),
             vpcs: vpcs.collect(),
             services: services.collect(),
-            groups: groups.collect(),
-            networks: networks.collect(),
+            groups: snapshot.target_groups.iter().map(|group| Group::of(snapshot, group)).collect(),
+            networks: snapshot.networks.iter().map(Network::of).collect(),
         }
     }
 
@@ -212,7 +143,89 @@ impl Names {
     }
 }
 
+impl Caller {
+    fn of(snapshot: &Snapshot, workload: &Workload) -> Self {
+        let vpc = snapshot.vpcs.get(workload.vpc as usize);
+        let role = workload.role.and_then(|role| snapshot.roles.get(role as usize));
+        let mut out = Vec::new();
+        field(&mut out, "sourceVpcArn", vpc.map(|vpc| vpc.arn.as_str()));
+        field(&mut out, "sourceVpcId", vpc.map(|vpc| vpc.id.as_str()));
+        field(&mut out, "sourceWorkload", Some(&workload.name));
+        field(&mut out, "attestedPrincipal", Some(&workload.attested));
+        field(&mut out, "callerPrincipal", role.map(|_| workload.attested.as_str()));
+        let tags = role.filter(|role| !role.tags.is_empty()).map(tags_of);
+        field(&mut out, "callerPrincipalTags", tags.as_deref());
+        let mut resolved = Vec::new();
+        json::string(&mut resolved, if role.is_some() { workload.attested.as_bytes() } else { b"Anonymous" });
+        Self {
+            name: workload.name.as_str().into(),
+            address: workload.address,
+            vpc: workload.vpc,
+            generation: workload.generation,
+            json: out.into(),
+            resolved: resolved.into(),
+        }
+    }
+}
+
+/// Tags as a JSON object.
+fn tags_of(role: &Role) -> String {
+    let mut tags = Vec::new();
+    for (n, (key, value)) in role.tags.iter().enumerate() {
+        tags.push(if n == 0 { b'{' } else { b',' });
+        json::string(&mut tags, key.as_bytes());
+        tags.push(b':');
+        json::string(&mut tags, value.as_bytes());
+    }
+    tags.push(b'}');
+    String::from_utf8_lossy(&tags).into_owned()
+}
+
+impl Group {
+    fn of(snapshot: &Snapshot, group: &TargetGroup) -> Self {
+        let vpc = group.vpc.and_then(|vpc| snapshot.vpcs.get(vpc as usize));
+        let mut out = Vec::new();
+        field(&mut out, "targetGroupArn", Some(&group.arn));
+        field(&mut out, "destinationVpcId", vpc.map(|vpc| vpc.id.as_str()));
+        Self { name: group.name.as_str().into(), vpc: group.vpc, json: out.into() }
+    }
+}
+
+impl Network {
+    fn of(network: &auth::Network) -> Self {
+        let mut out = Vec::new();
+        field(&mut out, "serviceNetworkArn", Some(&network.arn));
+        Self { json: out.into(), enforced: network.auth_type == AuthType::AwsIam }
+    }
+}
+
 impl Service {
+    /// `policies`: the header fields that each policy of the snapshot asks for.
+    fn of(snapshot: &Snapshot, service: &snapshot::Service, policies: &[Vec<&str>]) -> Self {
+        let of_policy = |index: Option<u32>| index.and_then(|index| policies.get(index as usize)).into_iter().flatten();
+        let networks = service.networks.iter().filter_map(|index| snapshot.networks.get(*index as usize));
+        let mut fields: Vec<&str> = of_policy(service.policy).copied().collect();
+        // Roles may call anything, so what their policies ask for is kept of every request.
+        let of_roles = snapshot.roles.iter().flat_map(|role| of_policy(role.policy));
+        fields.extend(networks.flat_map(|network| of_policy(network.policy)).chain(of_roles));
+        let listeners = service.listeners.iter().map(|listener| {
+            let mut out = Vec::new();
+            field(&mut out, "serviceArn", Some(&service.arn));
+            field(&mut out, "listenerId", Some(&listener.id));
+            field(&mut out, "listenerType", Some("HTTP"));
+            field(&mut out, "listenerName", Some(&listener.name));
+            field(&mut out, "serviceName", Some(&service.name));
+            let asked = asked(listener, &fields);
+            Listening { name: listener.name.as_str().into(), port: listener.port, json: out.into(), asked }
+        });
+        Self {
+            name: service.name.as_str().into(),
+            enforced: service.auth_type == AuthType::AwsIam,
+            networks: service.networks.as_slice().into(),
+            listeners: listeners.collect(),
+        }
+    }
+
     pub(crate) fn listener(&self, port: u16) -> Option<&Listening> {
         self.listeners.iter().find(|listener| listener.port == port)
     }

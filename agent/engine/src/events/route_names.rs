@@ -1,11 +1,15 @@
-//! What the documents call what requests met: put together once per revision, and shared by all requests that met the same.
+//! What the documents call the caller of a request and where it goes: put together once per revision, and shared by all
+//! requests of the same route.
 
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use brattice_router::hash::FastMap;
 
-use super::{json, names::Names, outlets::Outlets, record::Met};
-use crate::metrics::series::{Labels, NONE, Series};
+use super::{
+    json,
+    metrics::series::{Labels, NONE, Registry, Series},
+    names::Names,
+};
 
 /// Series and names that a worker finds without asking for them.
 const KEPT: usize = 8_192;
@@ -18,7 +22,7 @@ const NO_GROUP: &[u8] = br#""targetGroupArn":"-","destinationVpcId":"-","#;
 
 /// Who called what, within one revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
+pub(crate) struct RouteKey {
     pub(super) alias: IpAddr,
     pub(super) generation: u32,
     pub(super) port: u16,
@@ -32,9 +36,9 @@ pub(crate) struct Place {
 
 /// Its names and series.
 #[derive(Debug)]
-pub(crate) struct Named {
+pub(crate) struct RouteNames {
     pub(super) revision: u64,
-    pub(super) place: Place,
+    pub(super) key: RouteKey,
     pub(super) series: Arc<Series>,
     /// The caller's real address.
     pub(super) source: Option<IpAddr>,
@@ -48,33 +52,26 @@ pub(crate) struct Named {
     pub(super) json: Box<[u8]>,
 }
 
-impl Place {
-    /// What a request of a caller met at a port.
-    pub(super) fn of(alias: IpAddr, generation: u32, port: u16, met: &Met) -> Self {
-        Self { alias, generation, port, service: met.service, group: met.group, network: met.network }
-    }
-}
-
-impl Named {
-    fn of(names: &Names, place: Place, series: impl FnOnce(Labels) -> Arc<Series>) -> Self {
+impl RouteNames {
+    fn of(names: &Names, key: RouteKey, series: impl FnOnce(Labels) -> Arc<Series>) -> Self {
         let none = || Arc::from("");
         let mut json = Vec::new();
-        let known = names.caller(place.alias);
-        let caller = known.filter(|caller| caller.generation == place.generation);
+        let known = names.caller(key.alias);
+        let caller = known.filter(|caller| caller.generation == key.generation);
         json.extend_from_slice(caller.map_or(NO_CALLER, |caller| &caller.json));
         let vpc = caller.and_then(|caller| names.vpc(caller.vpc));
-        let service = place.service.and_then(|number| names.service(number));
+        let service = key.service.and_then(|number| names.service(number));
         let common = || names.common(caller?.vpc, service?);
-        let network = place.network.or_else(common).and_then(|index| names.network(index));
+        let network = key.network.or_else(common).and_then(|index| names.network(index));
         let enforced =
             service.is_some_and(|service| service.enforced) || network.is_some_and(|network| network.enforced);
         json.extend_from_slice(b"\"resolvedUser\":");
         json.extend_from_slice(caller.filter(|_| enforced).map_or(json::ABSENT.as_bytes(), |caller| &caller.resolved));
         json.push(b',');
-        let listener = service.and_then(|service| service.listener(place.port));
+        let listener = service.and_then(|service| service.listener(key.port));
         json.extend_from_slice(listener.map_or(NO_LISTENER, |listener| &listener.json));
         json.extend_from_slice(network.map_or(NO_NETWORK, |network| &network.json));
-        let group = place.group.and_then(|index| names.group(index));
+        let group = key.group.and_then(|index| names.group(index));
         json.extend_from_slice(group.map_or(NO_GROUP, |group| &group.json));
         let target_vpc = group.and_then(|group| group.vpc).and_then(|vpc| names.vpc(vpc));
         let label = |name: Option<&Arc<str>>| name.map_or_else(|| Arc::from(NONE), Arc::clone);
@@ -88,7 +85,7 @@ impl Named {
         let both = service.zip(listener);
         Self {
             revision: names.revision,
-            place,
+            key,
             series,
             source: caller.map(|caller| caller.address),
             caller: caller.map_or_else(Box::default, |caller| caller.name.clone()),
@@ -102,43 +99,43 @@ impl Named {
     }
 }
 
-/// What a worker has put together.
+/// What a worker has put together, and the series that it has met.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct RouteNamesCache {
     revision: u64,
-    named: FastMap<Place, Rc<Named>>,
+    names: FastMap<RouteKey, Rc<RouteNames>>,
     series: FastMap<Labels, Arc<Series>>,
 }
 
-impl Places {
-    /// The names of a place.
-    pub(super) fn named(&mut self, names: &Names, place: Place, outlets: &Outlets) -> Rc<Named> {
+impl RouteNamesCache {
+    /// The names of a route.
+    pub(super) fn get(&mut self, names: &Names, key: RouteKey, registry: &Registry) -> Rc<RouteNames> {
         self.renew(names);
-        if let Some(named) = self.named.get(&place) {
-            return Rc::clone(named);
+        if let Some(known) = self.names.get(&key) {
+            return Rc::clone(known);
         }
-        if self.named.len() >= KEPT {
-            self.named.clear();
+        if self.names.len() >= KEPT {
+            self.names.clear();
         }
         if self.series.len() >= KEPT {
             self.series.clear();
         }
         let series = &mut self.series;
-        let named = Rc::new(Named::of(names, place, |labels| {
+        let route = Rc::new(RouteNames::of(names, key, |labels| {
             if let Some(known) = series.get(&labels) {
                 return Arc::clone(known);
             }
-            let new = outlets.series.series(&labels);
+            let new = registry.series(&labels);
             series.insert(labels, Arc::clone(&new));
             new
         }));
-        self.named.insert(place, Rc::clone(&named));
-        named
+        self.names.insert(key, Rc::clone(&route));
+        route
     }
 
     /// A new snapshot is in force: series of services that are gone are let go of.
     pub(super) fn applied(&mut self, names: &Names) {
-        self.named.clear();
+        self.names.clear();
         self.revision = names.revision;
         let services: std::collections::HashSet<&str> = names.service_names().collect();
         self.series.retain(|labels, _| &*labels.service == NONE || services.contains(&*labels.service));
@@ -146,7 +143,7 @@ impl Places {
 
     fn renew(&mut self, names: &Names) {
         if self.revision != names.revision {
-            self.named.clear();
+            self.names.clear();
             self.revision = names.revision;
         }
     }

@@ -1,4 +1,4 @@
-//! What writing a request down costs in memory: nothing, once there is room for it.
+//! What telling of a request costs in memory: nothing, once there is room for it.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -20,13 +20,16 @@ use brattice_wire::{
 use http::Request;
 
 use super::{
-    book::Book,
-    flow::Flow,
-    log,
+    Events, RequestEvent,
+    access_log::{
+        output::{CHUNK_BYTES, LogOutput},
+        writer,
+    },
+    connection::{Called, ConnectionSpan},
     names::Names,
-    outlets::{CHUNK_BYTES, Outlets},
+    tests::for_tests,
 };
-use crate::{aliases::CallerId, http::head::Head};
+use crate::aliases::CallerId;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -137,31 +140,28 @@ fn request() -> Request<()> {
         .unwrap()
 }
 
-/// What the worker does about one request.
-fn serve(book: &Book, flow: &Rc<Flow>, names: &Names, request: &Request<()>, id: &[u8]) {
-    let record = book.begin(flow, request);
-    record.id(id);
-    record.meet(|met| met.service = Some(7));
-    let head = Head {
-        method: "GET",
-        host: "orders.internal",
-        path: "/a%20b".into(),
-        query: Some("q=1"),
-        headers: request.headers(),
-    };
-    record.head(names, 7, &head);
-    record.rule("rule-1");
-    record.meet(|met| {
-        met.group = Some(0);
-        met.target = Some((([10, 0, 0, 11], 8080).into(), ALIAS));
-    });
-    book.settle(&record, names);
-    record.received(10);
-    record.reached_target();
-    record.target_answers();
-    record.answer(200, request.headers());
-    record.sent(20);
-    book.end(&record, true);
+fn connect(events: &Rc<Events>, names: &Names) -> Rc<ConnectionSpan> {
+    let called = Called { source_port: 4711, vip: VIP, port: 80 };
+    events.open_connection(names, CallerId::new(ALIAS, 1), called, (Some(7), None))
+}
+
+/// What happens to one request.
+fn serve(events: &Events, connection: &Rc<ConnectionSpan>, names: &Names, request: &Request<()>, id: &[u8]) {
+    let span = events.begin_request(connection, request);
+    span.emit(RequestEvent::Identified { id });
+    span.emit(RequestEvent::ServiceFound { service: 7 });
+    let (host, headers) = ("orders.internal", request.headers());
+    span.emit(RequestEvent::HeadRead { service: 7, host, path: "/a%20b", headers, names });
+    span.emit(RequestEvent::RuleMatched { id: "rule-1" });
+    span.emit(RequestEvent::GroupChosen { group: 0 });
+    span.emit(RequestEvent::TargetChosen { address: ([10, 0, 0, 11], 8080).into(), alias: ALIAS });
+    span.emit(RequestEvent::Decided { names });
+    span.emit(RequestEvent::BodyReceived { bytes: 10 });
+    span.emit(RequestEvent::RequestSent);
+    span.emit(RequestEvent::ResponseReceived);
+    span.emit(RequestEvent::ResponseStarted { status: 200, headers });
+    span.emit(RequestEvent::BodySent { bytes: 20 });
+    span.end(true);
 }
 
 /// Requests of a round.
@@ -171,40 +171,40 @@ const BUFFERS: usize = 16;
 
 #[test]
 fn a_request_costs_no_allocation() {
-    let outlets = Arc::new(Outlets::new(1));
-    let writing = Arc::clone(&outlets);
-    std::thread::spawn(move || log::run(&writing));
+    let output = Arc::new(LogOutput::default());
+    let writing = Arc::clone(&output);
+    std::thread::spawn(move || writer::run(&writing));
     let names = Names::of(&snapshot());
-    let book = Book::new(Arc::clone(&outlets), 0);
-    let flow = book.connected(&names, CallerId::new(ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
+    let events = for_tests(&output);
+    let connection = connect(&events, &names);
     let request = request();
     let count = allocations;
     // How many buffers are on their way at once is the scheduler's to say: more than a round can fill are there.
     for _ in 0..BUFFERS {
-        outlets.give_back(Vec::with_capacity(2 * CHUNK_BYTES));
+        output.give_back(Vec::with_capacity(2 * CHUNK_BYTES));
     }
     for logged in [false, true] {
         let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
         let log = AccessLog { sample: 1, file: false };
-        outlets.set_log(logged.then(|| (log, null.into())));
+        output.set_log(logged.then(|| (log, null.into())));
         let mut allocated = 0;
         for round in 0..40 {
             let before = count();
             for _ in 0..ROUND {
-                serve(&book, &flow, &names, &request, b"r-1");
+                serve(&events, &connection, &names, &request, b"r-1");
             }
             // At first everything finds its size.
             if round >= 20 {
                 allocated += count() - before;
             }
             // Buffers come back.
-            outlets.drain(Duration::from_secs(5));
+            output.drain(Duration::from_secs(5));
         }
         assert_eq!(allocated, 0, "logged: {logged}");
     }
-    book.flush();
-    outlets.drain(Duration::from_secs(5));
-    let [written, dropped, sampled] = outlets.log_lines_so_far();
+    events.flush();
+    output.drain(Duration::from_secs(5));
+    let [written, dropped, sampled] = output.line_counts();
     assert_eq!((written, dropped, sampled), (8_000, 0, 0), "it was logged");
     // The count counts.
     let before = count();
@@ -215,11 +215,11 @@ fn a_request_costs_no_allocation() {
 #[test]
 fn what_is_remembered_is_what_was_asked() {
     let names = Names::of(&snapshot());
-    let book = Book::new(Arc::new(Outlets::new(1)), 0);
-    let flow = book.connected(&names, CallerId::new(ALIAS, 1), 4711, (VIP, 80), (Some(7), None));
-    serve(&book, &flow, &names, &request(), b"r-7");
-    let past: Past = book.recall(b"r-7").unwrap();
-    assert_eq!((&*past.request_id, past.flow, past.revision), ("r-7", flow.id, 3));
+    let events = for_tests(&Arc::default());
+    let connection = connect(&events, &names);
+    serve(&events, &connection, &names, &request(), b"r-7");
+    let past: Past = events.subscribers.past_requests.recall(b"r-7").unwrap();
+    assert_eq!((&*past.request_id, past.flow, past.revision), ("r-7", connection.id, 3));
     assert_eq!((&*past.vpc, &*past.workload, past.alias, past.generation), ("platform/blue", "web", ALIAS, 1));
     assert_eq!((past.vip, past.port, past.http2, past.cut), (VIP, 80, false, false));
     let head = (&*past.method, &*past.path, &*past.query, &*past.host);
@@ -233,5 +233,5 @@ fn what_is_remembered_is_what_was_asked() {
     assert_eq!(past.target, Some(([10, 0, 0, 11], 8080).into()));
     assert_eq!((past.status, past.failure, past.decision_id, past.denied_by), (Some(200), None, None, None));
     assert!(past.duration_ms.is_some());
-    assert!(book.recall(b"r-8").is_none());
+    assert!(events.subscribers.past_requests.recall(b"r-8").is_none());
 }

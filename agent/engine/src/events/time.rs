@@ -13,19 +13,19 @@ const ANCHOR: Duration = Duration::from_secs(1);
 
 /// Wall-clock times of [`Instant`]s, without asking the system for both.
 #[derive(Debug)]
-pub(crate) struct Wall {
+pub(crate) struct WallClock {
     anchor: Cell<(Instant, Duration)>,
     /// The second that was written last.
     text: Cell<(u64, [u8; 20])>,
 }
 
-impl Default for Wall {
+impl Default for WallClock {
     fn default() -> Self {
         Self { anchor: Cell::new((Instant::now(), wall())), text: Cell::new((0, iso(0))) }
     }
 }
 
-impl Wall {
+impl WallClock {
     /// Since 1970, at a moment of about now.
     pub(crate) fn at(&self, moment: Instant) -> Duration {
         let (anchor, since) = self.anchor.get();
@@ -38,7 +38,7 @@ impl Wall {
         now.1.saturating_sub(now.0.saturating_duration_since(moment))
     }
 
-    /// As [`iso`], of what [`Wall::at`] said.
+    /// As [`iso`], of what [`WallClock::at`] said.
     pub(crate) fn text(&self, since: Duration) -> [u8; 20] {
         let (known, text) = self.text.get();
         if known == since.as_secs() {
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_wall_clock_follows() {
-        let clock = Wall::default();
+        let clock = WallClock::default();
         let begun = Instant::now();
         let first = clock.at(begun);
         assert!(first.abs_diff(wall()) < Duration::from_millis(200));

@@ -1,11 +1,11 @@
-//! The desk: a thread of its own for everybody who asks from outside. It serves the metrics, and it answers callers of
-//! the agent whose connections were handed over, by asking the workers.
+//! Questions from outside, on a thread of their own. It serves the metrics, and it answers callers of the agent whose
+//! connections were handed over, by asking the workers.
 
 use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -19,38 +19,39 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{
-    ask::{Answers, Ask},
-    outlets::{Chunk, FOLLOWER_CHUNKS, FOLLOWERS, Follower},
-};
 use crate::{
+    events::access_log::output::{Chunk, FOLLOWER_CHUNKS, FOLLOWERS, Follower},
     memory::Trimmer,
-    metrics::{page, server},
+    metrics::{self, page},
     orders::{Dispatcher, Order},
     state::Shared,
 };
 
+pub(crate) mod question;
+
+use question::{Answers, Question};
+
 /// Callers at once.
 pub(crate) const CALLERS: usize = 16;
 /// Time for the workers to answer.
-const ASK_TIME: Duration = Duration::from_secs(5);
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// A caller that takes nothing for so long is let go of.
 const STALLED: Duration = Duration::from_secs(60);
 /// How often memory that traffic does not hold any more is looked for.
 const TRIM_LOOK: Duration = Duration::from_secs(1);
-/// Orders of the link that may wait for the desk.
-pub(crate) const DESK_ORDERS: usize = 64;
+/// Requests of the link that may wait.
+pub(crate) const WAITING: usize = 64;
 
-/// What the link wants of the desk.
+/// What the link wants of this thread.
 #[derive(Debug)]
-pub(crate) enum ToDesk {
+pub(crate) enum Request {
     /// Answer this caller.
     Attend(Query, OwnedFd),
     /// Serve metrics here, or nowhere.
     Metrics(Option<OwnedFd>),
 }
 
-struct Desk {
+struct Server {
     shared: Arc<Shared>,
     workers: Dispatcher,
 }
@@ -63,44 +64,45 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     workers: Dispatcher,
     missing: Vec<String>,
-    orders: mpsc::Receiver<ToDesk>,
+    requests: mpsc::Receiver<Request>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let desk = Rc::new(Desk { shared, workers });
-    tokio::task::LocalSet::new().block_on(&runtime, serve(desk, missing, orders));
+    let server = Rc::new(Server { shared, workers });
+    tokio::task::LocalSet::new().block_on(&runtime, serve(server, missing, requests));
     Ok(())
 }
 
-async fn serve(desk: Rc<Desk>, missing: Vec<String>, mut orders: mpsc::Receiver<ToDesk>) {
+async fn serve(server: Rc<Server>, missing: Vec<String>, mut requests: mpsc::Receiver<Request>) {
     let places = Arc::new(Semaphore::new(CALLERS));
     let mut metrics: Option<JoinHandle<()>> = None;
-    let shared = Arc::clone(&desk.shared);
+    let shared = Arc::clone(&server.shared);
     tokio::task::spawn_local(give_back(Arc::clone(&shared)));
     let page: Rc<dyn Fn() -> String> = Rc::new(move || metrics_page(&shared, &missing));
-    while let Some(order) = orders.recv().await {
-        match order {
-            ToDesk::Metrics(socket) => {
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Metrics(socket) => {
                 if let Some(before) = metrics.take() {
                     before.abort();
                 }
-                match socket.map(server::Listener::new).transpose() {
+                match socket.map(metrics::server::Listener::new).transpose() {
                     Ok(listener) => {
-                        metrics = listener
-                            .map(|listener| tokio::task::spawn_local(server::serve(listener, Rc::clone(&page))));
+                        metrics = listener.map(|listener| {
+                            tokio::task::spawn_local(metrics::server::serve(listener, Rc::clone(&page)))
+                        });
                     }
                     Err(error) => tracing::error!(%error, "the metrics' socket cannot be used"),
                 }
             }
-            ToDesk::Attend(query, connection) => {
+            Request::Attend(query, connection) => {
                 let stream = std::os::unix::net::UnixStream::from(connection);
                 let Ok(stream) = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream)) else {
                     continue;
                 };
-                let (desk, place) = (Rc::clone(&desk), Arc::clone(&places).try_acquire_owned());
+                let (server, place) = (Rc::clone(&server), Arc::clone(&places).try_acquire_owned());
                 tokio::task::spawn_local(async move {
                     // A caller that has gone needs no answer.
                     let _ = match place {
-                        Ok(_place) => desk.attend(stream, query).await,
+                        Ok(_place) => server.attend(stream, query).await,
                         Err(_) => refuse(stream, "the engine answers as many callers as it can; try again").await,
                     };
                 });
@@ -119,10 +121,9 @@ async fn give_back(shared: Arc<Shared>) {
 }
 
 fn metrics_page(shared: &Shared, missing: &[String]) -> String {
-    let outlets = &shared.outlets;
-    let failures = outlets.failures.each_ref().map(|count| count.load(Relaxed));
-    let node = outlets.node.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    page::page(&shared.stats(missing.to_vec()), &failures, &outlets.series.all(), node.as_ref())
+    let counters = &shared.counters;
+    let agent = counters.agent();
+    page::page(&shared.stats(missing.to_vec()), &counters.failures(), &counters.series.all(), agent.as_ref())
 }
 
 async fn refuse(mut stream: UnixStream, message: &str) -> std::io::Result<()> {
@@ -148,17 +149,17 @@ async fn write(stream: &mut UnixStream, mut bytes: &[u8]) -> std::io::Result<()>
     Ok(())
 }
 
-impl Desk {
+impl Server {
     async fn attend(&self, mut stream: UnixStream, query: Query) -> std::io::Result<()> {
         if let Query::Follow { backlog_lines } = query {
             return self.follow(stream, backlog_lines.min(MAX_BACKLOG)).await;
         }
         let recall = matches!(query, Query::Recall { .. } | Query::RecallFlow { .. });
-        let Some(ask) = self.ask(query).await else {
+        let Some(question) = self.ask(query).await else {
             return refuse(stream, "the engine's workers did not answer in time; see brattice status").await;
         };
         let (rows, left_out) = {
-            let mut answers = ask.answers();
+            let mut answers = question.answers();
             (std::mem::take(&mut answers.rows), answers.left_out)
         };
         // A request is remembered by one worker, and of the same id twice the first is as good.
@@ -173,25 +174,25 @@ impl Desk {
     }
 
     /// Has every worker answer.
-    async fn ask(&self, query: Query) -> Option<Arc<Ask>> {
-        let ask = Ask::new(query);
-        self.workers.all(&Order::Ask(Arc::clone(&ask)), ASK_TIME).await.ok()?;
-        Some(ask)
+    async fn ask(&self, query: Query) -> Option<Arc<Question>> {
+        let question = Question::new(query);
+        self.workers.all(&Order::Ask(Arc::clone(&question)), ANSWER_TIME).await.ok()?;
+        Some(question)
     }
 
     async fn follow(&self, mut stream: UnixStream, backlog_lines: u32) -> std::io::Result<()> {
-        let outlets = &self.shared.outlets;
+        let log = &self.shared.log;
         let (chunks, mut told) = mpsc::channel::<Arc<Chunk>>(FOLLOWER_CHUNKS);
         let follower = Arc::new(Follower { chunks, lost: AtomicU64::new(0) });
         // Before the backlog is asked for, so that no line falls between the two.
-        if !outlets.follow(&follower) {
+        if !log.follow(&follower) {
             return refuse(stream, &format!("the log has {FOLLOWERS} followers already; end one of them")).await;
         }
-        let _place = Following { desk: self, follower: &follower };
-        let Some(ask) = self.ask(Query::Follow { backlog_lines }).await else {
+        let _place = Following { server: self, follower: &follower };
+        let Some(question) = self.ask(Query::Follow { backlog_lines }).await else {
             return refuse(stream, "the engine's workers did not answer in time; see brattice status").await;
         };
-        let Answers { mut lines, from, .. } = std::mem::take(&mut *ask.answers());
+        let Answers { mut lines, from, .. } = std::mem::take(&mut *question.answers());
         // Each worker's come newest first; the sort keeps the order of equal times once they are turned round.
         lines.reverse();
         lines.sort_by_key(|(time, _)| *time);
@@ -225,12 +226,12 @@ impl Desk {
 
 /// Somebody follows, until this is dropped.
 struct Following<'a> {
-    desk: &'a Desk,
+    server: &'a Server,
     follower: &'a Arc<Follower>,
 }
 
 impl Drop for Following<'_> {
     fn drop(&mut self) {
-        self.desk.shared.outlets.unfollow(self.follower);
+        self.server.shared.log.unfollow(self.follower);
     }
 }

@@ -1,9 +1,8 @@
-//! What leaves the workers: chunks of lines for the log and for followers, series for the metrics.
+//! Where lines of the access log go: to the log thread, and to callers that follow the log.
 //!
 //! Nothing here waits for anybody: where a queue is full the chunk is dropped and its lines are counted.
 
 use std::{
-    collections::HashSet,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,13 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use brattice_wire::{
-    engine::AccessLog,
-    records::{FailureReason, NodeMetrics},
-};
-
-use super::names::Names;
-use crate::metrics::series::{NONE, Registry};
+use brattice_wire::engine::AccessLog;
 
 /// A worker hands its lines on when it has so many bytes of them ...
 pub const CHUNK_BYTES: usize = 64 * 1024;
@@ -55,7 +48,7 @@ pub(crate) enum ToLog {
     Drain(mpsc::Sender<()>),
 }
 
-/// Somebody who follows the log.
+/// A caller that follows the log.
 #[derive(Debug)]
 pub(crate) struct Follower {
     pub(crate) chunks: tokio::sync::mpsc::Sender<Arc<Chunk>>,
@@ -68,16 +61,10 @@ pub(crate) type Destination = Option<(AccessLog, OwnedFd)>;
 
 /// Shared by all threads.
 #[derive(Debug)]
-pub struct Outlets {
-    /// Series of the metrics.
-    pub series: Registry,
+pub struct LogOutput {
     /// Lines written, dropped, left out by sampling.
     pub(crate) lines: [AtomicU64; 3],
-    /// Requests that failed, in the order of [`FailureReason::ALL`].
-    pub(crate) failures: [AtomicU64; FailureReason::ALL.len()],
     pub(crate) followers: ArcSwap<Vec<Arc<Follower>>>,
-    /// The agent's numbers.
-    pub(crate) node: Mutex<Option<NodeMetrics>>,
     logging: AtomicBool,
     sample: AtomicU32,
     to_log: mpsc::SyncSender<ToLog>,
@@ -90,16 +77,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Outlets {
-    /// For `workers` workers.
-    pub fn new(workers: u32) -> Self {
+impl Default for LogOutput {
+    fn default() -> Self {
         let (to_log, log) = mpsc::sync_channel(LOG_CHUNKS);
         Self {
-            series: Registry::new(workers),
             lines: Default::default(),
-            failures: Default::default(),
             followers: ArcSwap::default(),
-            node: Mutex::default(),
             logging: AtomicBool::new(false),
             sample: AtomicU32::new(1),
             to_log,
@@ -108,7 +91,9 @@ impl Outlets {
             spare: Mutex::default(),
         }
     }
+}
 
+impl LogOutput {
     /// The log goes there from now on, as soon as the log thread is done with what it is writing.
     pub fn set_log(&self, destination: Option<(AccessLog, OwnedFd)>) {
         self.sample.store(destination.as_ref().map_or(1, |(log, _)| log.sample.max(1)), Relaxed);
@@ -118,19 +103,8 @@ impl Outlets {
         let _ = self.to_log.try_send(ToLog::Wake);
     }
 
-    /// The agent's own numbers.
-    pub fn set_node(&self, numbers: NodeMetrics) {
-        *lock(&self.node) = Some(numbers);
-    }
-
-    /// Series of services that are gone are shown no more.
-    pub(crate) fn forget_series(&self, names: &Names) {
-        let services: HashSet<&str> = names.service_names().collect();
-        self.series.retain(|labels| &*labels.service == NONE || services.contains(&*labels.service));
-    }
-
     /// Lines written, dropped, left out by sampling.
-    pub(crate) fn log_lines_so_far(&self) -> [u64; 3] {
+    pub(crate) fn line_counts(&self) -> [u64; 3] {
         self.lines.each_ref().map(|count| count.load(Relaxed))
     }
 
@@ -183,7 +157,7 @@ impl Outlets {
     }
 
     /// For all followers.
-    pub(crate) fn tell_followers(&self, chunk: Chunk) {
+    pub(crate) fn send_to_followers(&self, chunk: Chunk) {
         let followers = self.followers.load();
         let chunk = Arc::new(chunk);
         for follower in followers.iter() {

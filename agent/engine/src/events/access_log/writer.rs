@@ -13,7 +13,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::outlets::{Destination, Outlets, ToLog};
+use super::output::{Destination, LogOutput, ToLog};
 
 /// Bytes that a pipe takes whole when poll(2) says that it can be written (`PIPE_BUF`).
 const PIECE: usize = 4_096;
@@ -29,7 +29,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const ERROR_PAUSE: Duration = Duration::from_secs(10);
 
 struct Writer<'a> {
-    outlets: &'a Outlets,
+    output: &'a LogOutput,
     destination: Option<(File, bool)>,
     /// A line was written in part.
     torn: bool,
@@ -40,9 +40,9 @@ struct Writer<'a> {
 ///
 /// # Errors
 /// None; others that run as threads have some.
-pub fn run(outlets: &Arc<Outlets>) -> Result<(), std::convert::Infallible> {
-    let Some(queue) = outlets.log_queue() else { return Ok(()) };
-    let mut writer = Writer { outlets, destination: None, torn: false, reported: None };
+pub fn run(output: &Arc<LogOutput>) -> Result<(), std::convert::Infallible> {
+    let Some(queue) = output.log_queue() else { return Ok(()) };
+    let mut writer = Writer { output, destination: None, torn: false, reported: None };
     while let Some(message) = next(&queue) {
         writer.renew();
         match message {
@@ -50,8 +50,8 @@ pub fn run(outlets: &Arc<Outlets>) -> Result<(), std::convert::Infallible> {
             ToLog::Drain(done) => drop::<Result<(), mpsc::SendError<()>>>(done.send(())),
             ToLog::Lines(chunk) => {
                 let written = writer.write(&chunk.bytes);
-                outlets.lines[usize::from(!written)].fetch_add(chunk.lines, Relaxed);
-                outlets.give_back(chunk.bytes);
+                output.lines[usize::from(!written)].fetch_add(chunk.lines, Relaxed);
+                output.give_back(chunk.bytes);
             }
         }
     }
@@ -78,7 +78,7 @@ fn next(queue: &mpsc::Receiver<ToLog>) -> Option<ToLog> {
 impl Writer<'_> {
     /// Takes a new destination, if there is one.
     fn renew(&mut self) -> bool {
-        let Some(destination): Option<Destination> = self.outlets.new_destination() else { return false };
+        let Some(destination): Option<Destination> = self.output.new_destination() else { return false };
         self.destination = destination.map(|(log, fd)| (File::from(fd), log.file));
         self.torn = false;
         self.reported = None;
@@ -144,20 +144,20 @@ mod tests {
     use brattice_wire::engine::AccessLog;
 
     use super::*;
-    use crate::records::outlets::Chunk;
+    use crate::events::access_log::output::Chunk;
 
     fn chunk(text: &str) -> Chunk {
         Chunk { lines: text.lines().count() as u64, bytes: text.as_bytes().to_vec(), ..Chunk::default() }
     }
 
-    fn started() -> (Arc<Outlets>, std::thread::JoinHandle<()>) {
-        let outlets = Arc::new(Outlets::new(1));
-        let running = Arc::clone(&outlets);
-        (outlets, std::thread::spawn(move || run(&running).unwrap()))
+    fn started() -> (Arc<LogOutput>, std::thread::JoinHandle<()>) {
+        let output = Arc::new(LogOutput::default());
+        let running = Arc::clone(&output);
+        (output, std::thread::spawn(move || run(&running).unwrap()))
     }
 
-    fn counts(outlets: &Outlets) -> [u64; 3] {
-        outlets.lines.each_ref().map(|count| count.load(Relaxed))
+    fn counts(output: &LogOutput) -> [u64; 3] {
+        output.lines.each_ref().map(|count| count.load(Relaxed))
     }
 
     const FILE: AccessLog = AccessLog { sample: 1, file: true };
@@ -167,37 +167,37 @@ mod tests {
     fn lines_go_to_the_destination_of_the_moment() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
-        let (outlets, _thread) = started();
-        outlets.log_lines(chunk("nobody wants this\n"));
-        outlets.drain(Duration::from_secs(5));
-        assert_eq!(counts(&outlets), [0, 1, 0]);
-        outlets.set_log(Some((FILE, File::create(&one).unwrap().into())));
-        outlets.log_lines(chunk("a\nb\n"));
-        outlets.drain(Duration::from_secs(5));
-        outlets.set_log(Some((FILE, File::create(&two).unwrap().into())));
-        outlets.log_lines(chunk("c\n"));
-        outlets.drain(Duration::from_secs(5));
-        outlets.set_log(None);
-        outlets.log_lines(chunk("d\n"));
-        outlets.drain(Duration::from_secs(5));
+        let (output, _thread) = started();
+        output.log_lines(chunk("nobody wants this\n"));
+        output.drain(Duration::from_secs(5));
+        assert_eq!(counts(&output), [0, 1, 0]);
+        output.set_log(Some((FILE, File::create(&one).unwrap().into())));
+        output.log_lines(chunk("a\nb\n"));
+        output.drain(Duration::from_secs(5));
+        output.set_log(Some((FILE, File::create(&two).unwrap().into())));
+        output.log_lines(chunk("c\n"));
+        output.drain(Duration::from_secs(5));
+        output.set_log(None);
+        output.log_lines(chunk("d\n"));
+        output.drain(Duration::from_secs(5));
         assert_eq!(std::fs::read_to_string(one).unwrap(), "a\nb\n");
         assert_eq!(std::fs::read_to_string(two).unwrap(), "c\n");
-        assert_eq!(counts(&outlets), [3, 2, 0]);
+        assert_eq!(counts(&output), [3, 2, 0]);
     }
 
     #[test]
     fn a_pipe_that_nobody_reads_keeps_nobody_waiting() {
-        let (outlets, _thread) = started();
+        let (output, _thread) = started();
         let (reader, writer) = nix::unistd::pipe().unwrap();
-        outlets.set_log(Some((STREAM, writer)));
+        output.set_log(Some((STREAM, writer)));
         let begun = Instant::now();
         let line = format!("{}\n", "x".repeat(1_023));
         let many = line.repeat(64);
         for _ in 0..LOTS {
-            outlets.log_lines(chunk(&many));
+            output.log_lines(chunk(&many));
         }
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-        let [_, dropped, _] = counts(&outlets);
+        let [_, dropped, _] = counts(&output);
         assert!(dropped > 0, "the queue is bounded");
         // Once somebody reads, everything that was not dropped is there, whole.
         let reading = std::thread::spawn(move || {
@@ -205,11 +205,11 @@ mod tests {
             File::from(reader).read_to_string(&mut text).unwrap();
             text
         });
-        outlets.drain(Duration::from_secs(20));
-        let [written, dropped, _] = counts(&outlets);
+        output.drain(Duration::from_secs(20));
+        let [written, dropped, _] = counts(&output);
         assert_eq!(written + dropped, 64 * LOTS as u64);
-        outlets.set_log(None);
-        outlets.drain(Duration::from_secs(5));
+        output.set_log(None);
+        output.drain(Duration::from_secs(5));
         let text = reading.join().unwrap();
         assert_eq!(text.lines().count() as u64, written);
         assert!(text.lines().all(|read| read.len() == 1_023));
@@ -221,13 +221,13 @@ mod tests {
     fn lines_after_a_silence_are_written_soon() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (outlets, _thread) = started();
-        outlets.set_log(Some((FILE, File::create(&path).unwrap().into())));
+        let (output, _thread) = started();
+        output.set_log(Some((FILE, File::create(&path).unwrap().into())));
         for (silence, lines) in [(Duration::ZERO, 1), (QUIET * 3 / 2, 2)] {
             std::thread::sleep(silence);
-            outlets.log_lines(chunk("a\n"));
+            output.log_lines(chunk("a\n"));
             let begun = Instant::now();
-            while counts(&outlets)[0] < lines {
+            while counts(&output)[0] < lines {
                 assert!(begun.elapsed() < QUIET, "neither looked at nor woken");
                 std::thread::yield_now();
             }
@@ -238,25 +238,25 @@ mod tests {
     fn a_stuck_pipe_can_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (outlets, _thread) = started();
+        let (output, _thread) = started();
         let (_reader, writer): (OwnedFd, OwnedFd) = nix::unistd::pipe().unwrap();
-        outlets.set_log(Some((STREAM, writer)));
-        outlets.log_lines(chunk(&"y\n".repeat(100_000)));
+        output.set_log(Some((STREAM, writer)));
+        output.log_lines(chunk(&"y\n".repeat(100_000)));
         std::thread::sleep(Duration::from_millis(100));
-        outlets.set_log(Some((FILE, File::create(&path).unwrap().into())));
-        outlets.log_lines(chunk("z\n"));
-        outlets.drain(Duration::from_secs(5));
+        output.set_log(Some((FILE, File::create(&path).unwrap().into())));
+        output.log_lines(chunk("z\n"));
+        output.drain(Duration::from_secs(5));
         assert!(std::fs::read_to_string(path).unwrap() == format!("{}z\n", "y\n".repeat(100_000)), "from the chunk on");
     }
 
     #[test]
     fn a_destination_that_fails_loses_lines_and_counts_them() {
-        let (outlets, _thread) = started();
+        let (output, _thread) = started();
         let (reader, writer) = nix::unistd::pipe().unwrap();
         drop(reader);
-        outlets.set_log(Some((STREAM, writer)));
-        outlets.log_lines(chunk("a\nb\n"));
-        outlets.drain(Duration::from_secs(5));
-        assert_eq!(counts(&outlets), [0, 2, 0]);
+        output.set_log(Some((STREAM, writer)));
+        output.log_lines(chunk("a\nb\n"));
+        output.drain(Duration::from_secs(5));
+        assert_eq!(counts(&output), [0, 2, 0]);
     }
 }

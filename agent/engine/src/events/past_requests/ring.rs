@@ -25,7 +25,7 @@ pub(crate) struct Remembered<'a> {
 struct Entry {
     number: u64,
     ended_ms: u64,
-    flow: u64,
+    connection: u64,
     /// Of the request id.
     hash: u64,
     at: usize,
@@ -64,7 +64,7 @@ impl Ring {
     }
 
     /// Remembers a request in the place of the oldest ones; one that is longer than the whole buffer, not at all.
-    pub(crate) fn push(&mut self, ended_ms: u64, flow: u64, request_id: &[u8], past: &[u8], line: &[u8]) {
+    pub(crate) fn push(&mut self, ended_ms: u64, connection: u64, request_id: &[u8], past: &[u8], line: &[u8]) {
         let number = self.next;
         self.next += 1;
         let length = past.len() + line.len();
@@ -91,7 +91,7 @@ impl Ring {
         place[..past.len()].copy_from_slice(past);
         place[past.len()..].copy_from_slice(line);
         let hash = hash(request_id);
-        self.entries.push_back(Entry { number, ended_ms, flow, hash, at, past: past.len(), line: line.len() });
+        self.entries.push_back(Entry { number, ended_ms, connection, hash, at, past: past.len(), line: line.len() });
     }
 
     /// Newest first.
@@ -106,8 +106,8 @@ impl Ring {
     }
 
     /// The requests of a connection, newest first.
-    pub(crate) fn by_flow(&self, flow: u64) -> impl Iterator<Item = Remembered<'_>> {
-        self.entries.iter().rev().filter(move |entry| entry.flow == flow).map(|entry| self.show(entry))
+    pub(crate) fn by_connection(&self, connection: u64) -> impl Iterator<Item = Remembered<'_>> {
+        self.entries.iter().rev().filter(move |entry| entry.connection == connection).map(|entry| self.show(entry))
     }
 
     fn show(&self, entry: &Entry) -> Remembered<'_> {
@@ -140,8 +140,8 @@ mod tests {
         assert_eq!(numbers, (10 - most..10).rev().collect::<Vec<_>>());
         assert_eq!(ring.by_id(&[8]).next().unwrap().line, [8; 4]);
         assert_eq!(ring.by_id(&[1]).next(), None, "forgotten");
-        assert_eq!(ring.by_flow(1).next().unwrap().past, [9; 3]);
-        assert_eq!(ring.by_flow(7).next(), None);
+        assert_eq!(ring.by_connection(1).next().unwrap().past, [9; 3]);
+        assert_eq!(ring.by_connection(7).next(), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::stats::Count;
+use super::counters::Count;
 
 /// Most series. One costs about 400 bytes for each worker that meets it, and some 30 lines of the page.
 pub const MOST_SERIES: usize = 4_096;
@@ -61,7 +61,7 @@ pub struct Row {
 
 impl Row {
     /// Counts a request that has ended. `status` 0: without an answer.
-    pub fn ended(&self, status: u16, duration: Duration) {
+    pub(crate) fn ended(&self, status: u16, duration: Duration) {
         self.responses[usize::from(status / 100).min(5)].add(1);
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS_MS.iter().position(|bound| micros <= bound * 1_000).unwrap_or(BUCKETS_MS.len());
@@ -69,8 +69,19 @@ impl Row {
         self.duration_us.add(micros);
     }
 
+    /// Counts a connection that has opened.
+    pub(super) fn opened(&self) {
+        self.connections.add(1);
+        self.open.add(1);
+    }
+
+    /// It has closed.
+    pub(super) fn closed(&self) {
+        self.open.sub(1);
+    }
+
     /// Counts bytes of a request, or of a relayed connection.
-    pub fn moved(&self, received: u64, sent: u64) {
+    pub(crate) fn moved(&self, received: u64, sent: u64) {
         self.received.add(received);
         self.sent.add(sent);
     }
