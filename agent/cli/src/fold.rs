@@ -1,6 +1,6 @@
 //! Lines of prose that fit the terminal: broken at blanks, and further lines are indented below the first.
 
-use crate::output::Look;
+use crate::look::Look;
 
 /// Blanks by which further lines are indented more than the first, where it has no label.
 const INDENT: usize = 2;
@@ -82,7 +82,7 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::{Tone, paint};
+    use crate::look::{Tone, paint};
 
     fn at(width: usize) -> Look {
         Look { width: Some(width), ..Look::default() }

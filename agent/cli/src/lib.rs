@@ -14,6 +14,7 @@ mod escape;
 mod fold;
 mod labels;
 mod log_filter;
+mod look;
 mod manual;
 mod names;
 mod output;

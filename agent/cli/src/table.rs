@@ -5,7 +5,7 @@
 //! further lines.
 
 use crate::escape;
-use crate::output::{Look, Tone, paint};
+use crate::look::{Look, Tone, paint};
 
 /// Blanks between columns.
 const GAP: usize = 2;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use brattice_abi as abi;
 use brattice_loader::Datapath;
 use brattice_wire::rarely;
+use tokio::task::block_in_place;
 use tracing::{debug, error};
 
 use crate::reconcile::{Desired, Mirror, difference};
@@ -139,11 +140,15 @@ impl Actuator {
     /// before the engine hears of it.
     pub async fn begin(&mut self, desired: Arc<Desired>, gone: &BTreeSet<IpAddr>) {
         self.failures = Arc::default();
-        self.remove_gone(gone);
         self.desired = desired;
-        let mut failed = self.maps.aliases.put(&self.desired.aliases);
-        failed.extend(self.maps.targets.put(&self.desired.targets));
-        failed.extend(self.maps.listeners.put(&self.desired.listeners));
+        // Thousands of system calls after a large change: other tasks are not to wait for this thread.
+        let failed = block_in_place(|| {
+            let mut failed = self.remove_gone(gone);
+            failed.extend(self.maps.aliases.put(&self.desired.aliases));
+            failed.extend(self.maps.targets.put(&self.desired.targets));
+            failed.extend(self.maps.listeners.put(&self.desired.listeners));
+            failed
+        });
         self.report(failed);
         self.set_host_aliases(self.host_aliases.union(&self.desired.host_aliases).copied().collect()).await;
 
@@ -159,9 +164,9 @@ impl Actuator {
         self.refresh_attached();
     }
 
-    fn remove_gone(&mut self, gone: &BTreeSet<IpAddr>) {
+    fn remove_gone(&mut self, gone: &BTreeSet<IpAddr>) -> Vec<String> {
         if gone.is_empty() {
-            return;
+            return Vec::new();
         }
         rarely!(info, aliases = gone.len(), "workloads are gone; their aliases are closed");
         let is_gone = |alias: &abi::Address| gone.contains(&IpAddr::from(*alias));
@@ -170,7 +175,7 @@ impl Actuator {
         failed.extend(maps.hosts.remove_if(|_, host| is_gone(&host.alias) || is_gone(&host.alias6)));
         failed.extend(maps.aliases.remove_if(|alias, _| is_gone(alias)));
         failed.extend(maps.targets.remove_if(|target, _| is_gone(&target.alias)));
-        self.report(failed);
+        failed
     }
 
     /// What comes after the engine: workloads may call, and what is not wanted any more goes. Returns the interfaces that
@@ -178,15 +183,21 @@ impl Actuator {
     pub async fn finish(&mut self) -> Vec<u32> {
         let desired = self.desired.clone();
         // The map before the attachment, so that the first packet finds its workload.
-        let mut failed = self.maps.workloads.put(&desired.workloads);
-        failed.extend(self.maps.hosts.put(&desired.hosts));
+        let failed = block_in_place(|| {
+            let mut failed = self.maps.workloads.put(&desired.workloads);
+            failed.extend(self.maps.hosts.put(&desired.hosts));
+            failed
+        });
         self.report(failed);
         let new = self.attach().await;
-        let mut failed = self.maps.listeners.remove(&desired.listeners);
-        failed.extend(self.maps.hosts.remove(&desired.hosts));
-        failed.extend(self.maps.targets.remove(&desired.targets));
-        failed.extend(self.maps.workloads.remove(&desired.workloads));
-        failed.extend(self.maps.aliases.remove(&desired.aliases));
+        let failed = block_in_place(|| {
+            let mut failed = self.maps.listeners.remove(&desired.listeners);
+            failed.extend(self.maps.hosts.remove(&desired.hosts));
+            failed.extend(self.maps.targets.remove(&desired.targets));
+            failed.extend(self.maps.workloads.remove(&desired.workloads));
+            failed.extend(self.maps.aliases.remove(&desired.aliases));
+            failed
+        });
         self.report(failed);
         self.set_host_aliases(desired.host_aliases.clone()).await;
         let unwanted: Vec<u32> =

@@ -13,9 +13,9 @@ use brattice_loader::interfaces::places::Places;
 use brattice_model::Evidence;
 use ipnet::IpNet;
 
-pub use self::hosts::{HostProcesses, HostWish, aliases};
+pub use self::hosts::{HostProcesses, aliases};
 pub use self::rests::Rests;
-pub use self::wishes::{VpcWish, Wishes, WorkloadWish, paired};
+pub use self::wishes::{HostWish, VpcWish, Wishes, WorkloadWish, paired};
 use crate::aliases::{Claim, Identity};
 
 mod hosts;

@@ -26,6 +26,7 @@ use tracing::{error, info, warn};
 use crate::actuator::Actuator;
 use crate::api::calls::{Calls, STOP_GRACE};
 use crate::api::server::Call;
+use crate::api::thread::Thread;
 use crate::drops::Drops;
 use crate::engine::{Event, Handle};
 use crate::noticed::Noticed;
@@ -93,6 +94,12 @@ struct Host {
     astray: Vec<String>,
 }
 
+/// The control socket's thread, and what it is asked.
+struct Questions {
+    socket: Thread,
+    calls: mpsc::Receiver<Call>,
+}
+
 /// Keeps on disk what must survive the agent.
 struct Keeper {
     directory: StateDirectory,
@@ -131,13 +138,14 @@ impl Node {
         mut self,
         mut documents: mpsc::Receiver<Update>,
         network: Arc<Heard>,
-        calls: mpsc::Receiver<Call>,
+        questions: Questions,
         mut hangups: tokio::signal::unix::Signal,
         mut stop: impl Future<Output = ()> + Unpin,
         ready: impl FnOnce(),
     ) {
         let (published, picture) = watch::channel(Arc::new(self.picture()));
-        tokio::spawn(Calls::new(picture, self.documents.clone()).serve(calls));
+        let Questions { socket, calls } = questions;
+        socket.spawn(Calls::new(picture, self.documents.clone()).serve(calls));
         let mut ready = Some(ready);
         let mut notifier = Notifier::default();
         let mut second = tokio::time::interval(Duration::from_secs(1));

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
 use brattice_loader::{Datapath, Ipv6};
 use brattice_wire::api::OwnerView;
+use brattice_wire::engine::Stats;
 
 use crate::actuator::Held;
 use crate::aliases::Claim;
@@ -54,7 +55,19 @@ pub(crate) struct Picture {
     pub(crate) noticed: Arc<Noticed>,
 }
 
+/// How long an answer waits for the engine's counts.
+const STATS_PATIENCE: Duration = Duration::from_millis(50);
+
 impl Picture {
+    /// The engine's counts. It answers in turn: while it puts a large snapshot in force, those that it told last are taken,
+    /// which are one or two seconds old.
+    pub(crate) async fn stats(&self) -> Option<Stats> {
+        match tokio::time::timeout(STATS_PATIENCE, self.engine.asker().stats()).await {
+            Ok(stats) => stats,
+            Err(_) => self.noticed.stats(),
+        }
+    }
+
     /// Whether the kernel knows who calls: `workload_ingress` is attached to the interface, or it knows the cgroups.
     pub(crate) fn is_attached(&self, decision: &Decision) -> bool {
         match &decision.host {

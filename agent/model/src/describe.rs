@@ -1,6 +1,6 @@
 //! Rules in words, for people.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use brattice_wire::snapshot::{
     Filters, HeaderEdits, HeaderMatch, HostMatchKind, Match, PathMatchKind, PathRewrite, Redirect, Stickiness,
@@ -23,6 +23,12 @@ impl Secrets {
         let secret = matches!(field, "authorization" | "proxy-authorization" | "cookie" | "set-cookie")
             || ["token", "secret", "password", "api-key", "apikey"].iter().any(|word| field.contains(word));
         if secret && self == Self::Hidden { "(hidden)".into() } else { value.to_owned() }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&action(self))
     }
 }
 

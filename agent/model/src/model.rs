@@ -347,12 +347,6 @@ pub enum Action {
     Redirect(Redirect),
 }
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::describe::action(self))
-    }
-}
-
 /// What an [`AuthPolicy`] is for, by qualified name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PolicyResource {

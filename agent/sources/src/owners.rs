@@ -99,6 +99,8 @@ pub struct Owners {
     settling: Settling,
     /// Whose files wait until they are written to the end.
     unsettled: BTreeSet<Owner>,
+    /// Whose documents are being parsed.
+    unparsed: BTreeSet<Owner>,
     last_link: Option<LastLink>,
 }
 
@@ -196,6 +198,7 @@ impl Owners {
         link: Linker<'_>,
     ) -> Outcome {
         let mut again = None;
+        self.unparsed.clear();
         let candidates = match read {
             Ok(tree) if !tree.is_empty() || !self.any_in_force() || terms.accepted.is_some() => {
                 let settled = self.settled(tree, terms, &mut again);
@@ -232,6 +235,11 @@ impl Owners {
     /// Whether a change of this owner waits to be accepted.
     pub fn is_held_back(&self, owner: &Owner) -> bool {
         self.owners.get(owner).is_some_and(|entry| entry.state == OwnerState::HeldBack)
+    }
+
+    /// Whether the owner's documents on disk are still being parsed.
+    pub fn is_being_parsed(&self, owner: &Owner) -> bool {
+        self.unparsed.contains(owner)
     }
 
     /// Whether the owner has anything here.
@@ -380,11 +388,15 @@ impl Owners {
             let entry = self.entry(&owner);
             match entry.waiting.take().filter(|(known, _)| **known == sources) {
                 Some(known) => parsed.push((owner, entry.waiting.insert(known).clone())),
-                None => unknown.push((owner, sources)),
+                None => {
+                    self.unparsed.insert(owner.clone());
+                    unknown.push((owner, sources));
+                }
             }
         }
         let (done, left) = parsers.parse(unknown, &self.unsettled, terms.accepted, terms.patience);
         for (owner, waiting) in done {
+            self.unparsed.remove(&owner);
             self.entry(&owner).waiting = Some(waiting.clone());
             parsed.push((owner, waiting));
         }

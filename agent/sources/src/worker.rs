@@ -123,6 +123,16 @@ pub fn start<S: DocumentSource, K: Store>(
     owners: Owners,
     settings: LinkSettings,
 ) -> std::io::Result<(Handle, mpsc::Receiver<Update>)> {
+    start_with_patience(source, store, owners, settings, PATIENCE)
+}
+
+fn start_with_patience<S: DocumentSource, K: Store>(
+    source: S,
+    store: K,
+    owners: Owners,
+    settings: LinkSettings,
+    patience: Duration,
+) -> std::io::Result<(Handle, mpsc::Receiver<Update>)> {
     let (orders_out, orders) = mpsc::channel(MAX_ORDERS);
     // One at a time: what is read next starts from what was taken.
     let (updates, updates_in) = mpsc::channel(1);
@@ -131,6 +141,7 @@ pub fn start<S: DocumentSource, K: Store>(
         store,
         owners,
         settings,
+        patience,
         parsers: Parsers::new(),
         unkept: BTreeMap::new(),
         warnings: BTreeSet::new(),
@@ -179,7 +190,7 @@ async fn follow<S: DocumentSource, K: Store>(
         let accepting = accepts.pop_front();
         let owner = accepting.as_ref().map(|(owner, _)| owner.clone());
         let in_force = owner.as_ref().and_then(|owner| reader.in_force(owner));
-        let Some((update, again)) = reader.read(owner.as_ref(), Some(PATIENCE)) else {
+        let Some((update, again)) = reader.read(owner.as_ref(), Some(reader.patience)) else {
             due = Some(Instant::now() + RETRY);
             if let Some((_, to)) = accepting {
                 let message = "reading the documents failed, so nothing was accepted; the agent's log says why";
@@ -187,7 +198,15 @@ async fn follow<S: DocumentSource, K: Store>(
             }
             continue;
         };
-        let accepted = accepting.map(|(owner, to)| Accepted { answer: reader.accepted(&owner, in_force), to });
+        let accepted = match accepting {
+            // Nothing is known of them yet: the order is carried out by the reading that has them.
+            Some(waiting) if reader.owners.is_being_parsed(&waiting.0) => {
+                accepts.push_back(waiting);
+                None
+            }
+            Some((owner, to)) => Some(Accepted { answer: reader.accepted(&owner, in_force), to }),
+            None => None,
+        };
         if updates.send(Update { accepted, ..update }).await.is_err() {
             return;
         }
@@ -230,6 +249,8 @@ struct Reader<S, K> {
     store: K,
     owners: Owners,
     settings: LinkSettings,
+    /// What is parsed within this time is taken in together.
+    patience: Duration,
     parsers: Parsers,
     /// Documents in force that the store does not have yet; none: it is to forget them.
     unkept: BTreeMap<Owner, Option<LastGood>>,

@@ -8,13 +8,13 @@ use brattice_abi::HALF_OPEN_WINDOW_NS;
 use brattice_explain::{Attached, AttachedState, Engine, EngineState, Facts, Refused, World};
 use brattice_model::Model;
 use brattice_wire::api::{Answer, ErrorCode, Subject};
+use brattice_wire::engine::Stats;
 use brattice_wire::explain::Question;
 use brattice_wire::snapshot::Snapshot;
 
 use crate::api::views::dead;
 use crate::attachments::{Code, Decision};
 use crate::clock::{boottime_ns, unix_seconds};
-use crate::engine::handle::Asker;
 use crate::picture::Picture;
 use crate::switches;
 
@@ -33,29 +33,30 @@ pub(crate) struct Inquiry {
     model: Arc<Model>,
     snapshot: Arc<Snapshot>,
     facts: Result<Facts, String>,
-    engine: Asker,
+    /// The engine's counts, if they are known.
+    stats: Option<Stats>,
 }
 
 impl Inquiry {
     /// Gathers what the node knows now.
-    pub(crate) fn new(picture: &Picture, asked: Asked) -> Self {
+    pub(crate) fn new(picture: &Picture, asked: Asked, stats: Option<Stats>) -> Self {
         Self {
             asked,
             model: picture.inputs.model.clone(),
             snapshot: without_dead_targets(picture),
             facts: facts(picture),
-            engine: picture.engine.asker(),
+            stats,
         }
     }
 
     /// Answers, on a thread that may take its time.
     pub(crate) async fn answer(self) -> Answer {
-        let Self { asked, model, snapshot, facts, engine } = self;
+        let Self { asked, model, snapshot, facts, stats } = self;
         let mut facts = match facts {
             Ok(facts) => facts,
             Err(message) => return Answer::Error { code: ErrorCode::Failed, message },
         };
-        if let Some(stats) = engine.stats().await {
+        if let Some(stats) = stats {
             let [connections, requests, _] = stats.busiest;
             facts.busiest = vec![
                 ("connections".to_owned(), connections, stats.most[0]),

@@ -54,7 +54,7 @@ impl Calls {
         let picture = self.picture.borrow().clone();
         match request {
             Request::Status => {
-                let stats = picture.engine.asker().stats().await;
+                let stats = picture.stats().await;
                 look(move || Answer::Status(Box::new(views::status(&picture, stats)))).await.into()
             }
             Request::Services => look(move || Answer::Services(views::services(&picture))).await.into(),
@@ -75,14 +75,19 @@ impl Calls {
                 Ok(pid) => Answer::Done { message: format!("a new engine serves: process {pid}") }.into(),
                 Err(message) => failed(message).into(),
             },
-            Request::Route(question) => Inquiry::new(&picture, Asked::Route(question)).answer().await.into(),
-            Request::Explain { about } => Inquiry::new(&picture, Asked::Explain(about)).answer().await.into(),
+            Request::Route(question) => inquire(&picture, Asked::Route(question)).await.into(),
+            Request::Explain { about } => inquire(&picture, Asked::Explain(about)).await.into(),
         }
     }
 }
 
 fn failed(message: impl Into<String>) -> Answer {
     Answer::Error { code: ErrorCode::Failed, message: message.into() }
+}
+
+async fn inquire(picture: &Picture, asked: Asked) -> Answer {
+    let stats = picture.stats().await;
+    Inquiry::new(picture, asked, stats).answer().await
 }
 
 /// Looks at the kernel, too, which blocks for a moment.

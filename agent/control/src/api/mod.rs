@@ -5,5 +5,6 @@ pub(crate) mod answers;
 pub(crate) mod calls;
 pub(crate) mod problems;
 pub mod server;
+pub mod thread;
 pub(crate) mod unserved;
 pub mod views;

@@ -17,6 +17,7 @@ use brattice_wire::rarely;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::error;
 
 /// Most connections of root at once; as many again of those who may ask, who thus cannot lock root out; and as many of
 /// those who may not, who thus lock nobody out.
@@ -121,7 +122,7 @@ pub fn prepare_directory(directory: &Path, group: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// When another agent listens on it, or it cannot be made.
-pub fn bind(socket: &Path, group: u32) -> io::Result<UnixListener> {
+pub fn bind(socket: &Path, group: u32) -> io::Result<std::os::unix::net::UnixListener> {
     if std::os::unix::net::UnixStream::connect(socket).is_ok() {
         return Err(io::Error::new(
             io::ErrorKind::AddrInUse,
@@ -132,14 +133,19 @@ pub fn bind(socket: &Path, group: u32) -> io::Result<UnixListener> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let listener = UnixListener::bind(socket)?;
+    let listener = std::os::unix::net::UnixListener::bind(socket)?;
+    listener.set_nonblocking(true)?;
     std::os::unix::fs::chown(socket, Some(0), Some(group))?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
 }
 
-/// Answers until the listener fails for good.
-pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<Call>) {
+/// Answers for as long as it runs.
+pub async fn serve(listener: std::os::unix::net::UnixListener, access: Access, calls: mpsc::Sender<Call>) {
+    let listener = match UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(e) => return error!(error = %e, "the API socket cannot be listened to"),
+    };
     let root = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let others = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let refused = Arc::new(Semaphore::new(MAX_CONNECTIONS));

@@ -5,19 +5,10 @@ use std::net::IpAddr;
 
 use brattice_abi::{ANY_USER, Address, Host, HostKey};
 use brattice_loader::interfaces::places::Places;
-use brattice_model::{Evidence, Glob};
+use brattice_model::Evidence;
 
-use super::{Code, Decision, WorkloadWish};
+use super::{Code, Decision, HostWish, WorkloadWish};
 use crate::aliases::{Claim, Identity};
-
-/// Which processes of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostWish {
-    /// Their cgroup, or one above it.
-    pub cgroup: Glob,
-    /// Their user; none: any.
-    pub uid: Option<u32>,
-}
 
 /// A workload of processes of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +40,6 @@ impl HostProcesses {
         };
         let host = Host { alias: first(true), alias6: first(false) };
         if aliases.is_empty() { HashMap::new() } else { self.keys().map(|key| (key, host)).collect() }
-    }
-}
-
-impl HostWish {
-    fn place(&self) -> String {
-        let user = self.uid.map_or_else(String::new, |uid| format!(", user {uid}"));
-        format!("cgroup {}{user}", self.cgroup)
     }
 }
 

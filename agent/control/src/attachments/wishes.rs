@@ -9,7 +9,7 @@ use brattice_loader::interfaces::places::{Asked, NoNamespace, Places};
 use brattice_model::{Attachment, DnsMode, Glob, Model};
 use ipnet::IpNet;
 
-use super::{Code, HostWish, NETKIT, PASSES_BY};
+use super::{Code, NETKIT, PASSES_BY};
 
 /// A VPC, as far as attaching needs it.
 #[derive(Clone, Debug)]
@@ -22,6 +22,15 @@ pub struct VpcWish {
     pub selectors: Vec<Attachment>,
     /// Port 53 to any address is taken.
     pub intercept_dns: bool,
+}
+
+/// Which processes of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostWish {
+    /// Their cgroup, or one above it.
+    pub cgroup: Glob,
+    /// Their user; none: any.
+    pub uid: Option<u32>,
 }
 
 /// A `Workload` document.
@@ -191,6 +200,13 @@ impl WorkloadWish {
             return (Code::Netkit, format!("what is in the namespace at {path} is a netkit: {NETKIT}"));
         }
         (Code::NoInterface, format!("there is no {} now; it is attached when it appears", self.place()))
+    }
+}
+
+impl HostWish {
+    pub(super) fn place(&self) -> String {
+        let user = self.uid.map_or_else(String::new, |uid| format!(", user {uid}"));
+        format!("cgroup {}{user}", self.cgroup)
     }
 }
 

@@ -15,7 +15,7 @@ use brattice_loader::{Datapath, Ipv6, Ipv6Ranges, Options, PinWatch, ipv6};
 use brattice_model::Owner;
 use brattice_sources::directory::{Directory, read};
 use brattice_sources::owners::Owners;
-use brattice_sources::worker::{self, LinkSettings};
+use brattice_sources::worker::{self, LinkSettings, Update};
 use brattice_wire::engine;
 use ipnet::{IpNet, Ipv4Net};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,16 +23,17 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 use super::numbers::Numbers;
-use super::{Host, Keeper, Node, listen};
+use super::{Host, Keeper, Node, Questions, listen};
 use crate::actuator::Actuator;
 use crate::aliases::Aliases;
-use crate::api::server::{self, Access};
+use crate::api::server::{self, Access, Call};
+use crate::api::thread::Thread;
 use crate::drops::{self, Drops};
-use crate::engine::{Supervision, outputs, supervisor};
+use crate::engine::{Handle, Supervision, outputs, supervisor};
 use crate::kernel::KernelSlots;
 use crate::planner::{Inputs, Planner};
 use crate::settings::{ALIAS_CANDIDATES, Settings, VIP_CANDIDATES, pools};
-use crate::state::{StateDirectory, StateError, boot_id};
+use crate::state::{State, StateDirectory, StateError, boot_id};
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,81 +85,38 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let directory = StateDirectory::open(&settings.state_dir)?;
     let saved = directory.load()?;
     let mut state = saved.clone();
-    let socket_error = |path: PathBuf| move |source| AgentError::Socket { path, source };
-    // Before anything is changed: supervision opens it for itself.
-    outputs::open_log(&settings.access_log, settings.access_log_sample).map_err(AgentError::AccessLog)?;
-    server::prepare_directory(&settings.run_dir, settings.group).map_err(socket_error(settings.run_dir.clone()))?;
-    let api = server::bind(&settings.agent_socket(), settings.group).map_err(socket_error(settings.agent_socket()))?;
+    let (socket, calls) = open_socket(&settings)?;
 
     // Listening before looking: no change in between is lost.
     let network = NetworkWatch::open()?;
     let interfaces = inventory().await?;
-
-    let (vip, alias) =
-        ranges(&settings, state.vip_range, state.alias_range, &documented_cidrs(&settings.policies)).await?;
-    // Turned off, it may come back; absent, it will not before the next boot.
-    let ipv6 = ipv6();
-    let ranges6 = settings.ipv6.filter(|_| ipv6 != Ipv6::Absent && ipv6_supported());
-    let datapath = Arc::new(start_datapath(&settings, vip, alias, ranges6).await?);
+    let kernel = prepare_kernel(&settings, &mut state).await?;
     let pins = PinWatch::open(&settings.bpffs)?;
-    let (vip, alias) = (datapath.options().vip, datapath.options().alias);
-    state.vip_range = Some(vip);
-    state.alias_range = Some(alias);
-    if ranges6.is_some() || settings.ipv6.is_some() {
-        info!("IPv6 is {}", ipv6.text());
-    }
-    info!(adopted = datapath.adopted(), %vip, %alias, steps = datapath.steps().join(", "), "data path");
 
     let same_boot = state.boot_id == boot_id();
     state.boot_id = boot_id();
-    let (mut aliases, mut closing) =
-        Aliases::restore(alias, ranges6.map(|ranges| ranges.alias), &state.aliases, same_boot);
-    let actuator = Actuator::new(datapath.clone())?;
+    let alias6 = kernel.ranges6.map(|ranges| ranges.alias);
+    let (mut aliases, mut closing) = Aliases::restore(kernel.alias(), alias6, &state.aliases, same_boot);
+    let actuator = Actuator::new(kernel.datapath.clone())?;
     // Aliases that only the kernel knows (the state was lost): in use by somebody until they are closed.
     for known in actuator.aliases() {
         closing.extend(aliases.reserve(known));
     }
-
-    let sources = engine_sources(vip);
-    let sources6 = ranges6.map(engine_sources6).unwrap_or_default();
-    let slots = KernelSlots {
-        datapath: datapath.clone(),
-        sources: sources.clone(),
-        dns: dns_vip(vip),
-        dns6: ranges6.map(|ranges| ranges.at(abi::DNS_VIP_OFFSET)),
-        workers: settings.workers,
-        engine_uid: settings.engine_uid,
-    };
-    let engine = supervisor::start(supervision(&settings, sources, sources6), Arc::new(slots))
-        .map_err(socket_error(settings.engine_socket()))?;
+    let engine = start_engine(&settings, &kernel)?;
     if !closing.is_empty() {
         engine.close(closing).await;
     }
-
     let drops = Drops::default();
-    tokio::spawn(drops::read(datapath.clone(), drops.clone()));
-    tokio::spawn(drops::log(datapath.clone(), settings.ebpf_log));
-    let (calls_in, calls) = mpsc::channel(server::MAX_CONNECTIONS * 2);
-    tokio::spawn(server::serve(api, Access { engine_uid: settings.engine_uid, group: settings.group }, calls_in));
+    tokio::spawn(drops::read(kernel.datapath.clone(), drops.clone()));
+    tokio::spawn(drops::log(kernel.datapath.clone(), settings.ebpf_log));
 
-    let linking = LinkSettings {
-        dns_suffix: settings.dns_suffix.clone(),
-        vip,
-        alias,
-        ipv6: pools(ranges6, ipv6 == Ipv6::On),
-        vips: state.vips.clone(),
-    };
-    let owners = Owners::restore(directory.load_owners());
-    let (documents, mut updates) =
-        worker::start(Directory(settings.policies.clone()), directory.clone(), owners, linking)
-            .map_err(AgentError::Documents)?;
+    let (documents, mut updates) = follow_documents(&settings, &directory, &kernel, &state)?;
     let update = updates.recv().await.ok_or(AgentError::Reading)?;
     state.vips = update.linked.vips.clone();
-
-    let linked = update.linked;
+    let model = update.linked.model.clone();
     let mut node = Node {
         started: Instant::now(),
-        inputs: Inputs { model: linked.model.clone(), interfaces: interfaces.into(), places: Arc::default() },
+        inputs: Inputs { model, interfaces: interfaces.into(), places: Arc::default() },
         planner: Arc::new(Planner::new(state, aliases)),
         actuator,
         pending: None,
@@ -170,10 +128,10 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         unkept: update.unkept.into(),
         keeper: Keeper { directory, saved, unsaved: None },
         host: Host {
-            datapath,
+            datapath: kernel.datapath,
             announcer: Announcer::open()?,
             place_watch: PlaceWatch::open()?,
-            ipv6,
+            ipv6: kernel.ipv6,
             repairs: Arc::default(),
             unrepaired: None,
             astray: Vec::new(),
@@ -187,8 +145,96 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     node.look_at_places();
     node.reconcile().await;
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
-    node.serve(updates, listen(network, pins), calls, hangups, Box::pin(stop_signal()?), ready).await;
+    let questions = Questions { socket, calls };
+    node.serve(updates, listen(network, pins), questions, hangups, Box::pin(stop_signal()?), ready).await;
     Ok(())
+}
+
+/// Opens the control socket, and begins to take calls. Before anything is changed: another agent may have it.
+fn open_socket(settings: &Settings) -> Result<(Thread, mpsc::Receiver<Call>), AgentError> {
+    // Supervision opens it for itself.
+    outputs::open_log(&settings.access_log, settings.access_log_sample).map_err(AgentError::AccessLog)?;
+    let failed = |path: PathBuf| move |source| AgentError::Socket { path, source };
+    server::prepare_directory(&settings.run_dir, settings.group).map_err(failed(settings.run_dir.clone()))?;
+    let listener = server::bind(&settings.agent_socket(), settings.group).map_err(failed(settings.agent_socket()))?;
+    let (calls_in, calls) = mpsc::channel(server::MAX_CONNECTIONS * 2);
+    let thread = Thread::start().map_err(failed(settings.agent_socket()))?;
+    let access = Access { engine_uid: settings.engine_uid, group: settings.group };
+    thread.spawn(server::serve(listener, access, calls_in));
+    Ok((thread, calls))
+}
+
+/// The data path, and the address ranges that it has.
+struct Kernel {
+    datapath: Arc<Datapath>,
+    /// Whether the host does IPv6 now.
+    ipv6: Ipv6,
+    /// The ranges of IPv6; none: the node has no IPv6.
+    ranges6: Option<Ipv6Ranges>,
+}
+
+impl Kernel {
+    fn vip(&self) -> Ipv4Net {
+        self.datapath.options().vip
+    }
+
+    fn alias(&self) -> Ipv4Net {
+        self.datapath.options().alias
+    }
+}
+
+/// Adopts the data path that runs, or starts one.
+async fn prepare_kernel(settings: &Settings, state: &mut State) -> Result<Kernel, AgentError> {
+    let documented = documented_cidrs(&settings.policies);
+    let (vip, alias) = ranges(settings, state.vip_range, state.alias_range, &documented).await?;
+    // Turned off, it may come back; absent, it will not before the next boot.
+    let ipv6 = ipv6();
+    let ranges6 = settings.ipv6.filter(|_| ipv6 != Ipv6::Absent && ipv6_supported());
+    let datapath = Arc::new(start_datapath(settings, vip, alias, ranges6).await?);
+    let kernel = Kernel { datapath, ipv6, ranges6 };
+    let (vip, alias) = (kernel.vip(), kernel.alias());
+    (state.vip_range, state.alias_range) = (Some(vip), Some(alias));
+    if ranges6.is_some() || settings.ipv6.is_some() {
+        info!("IPv6 is {}", ipv6.text());
+    }
+    let steps = kernel.datapath.steps().join(", ");
+    info!(adopted = kernel.datapath.adopted(), %vip, %alias, steps, "data path");
+    Ok(kernel)
+}
+
+/// Starts supervision of the engine.
+fn start_engine(settings: &Settings, kernel: &Kernel) -> Result<Handle, AgentError> {
+    let sources = engine_sources(kernel.vip());
+    let sources6 = kernel.ranges6.map(engine_sources6).unwrap_or_default();
+    let slots = KernelSlots {
+        datapath: kernel.datapath.clone(),
+        sources: sources.clone(),
+        dns: dns_vip(kernel.vip()),
+        dns6: kernel.ranges6.map(|ranges| ranges.at(abi::DNS_VIP_OFFSET)),
+        workers: settings.workers,
+        engine_uid: settings.engine_uid,
+    };
+    supervisor::start(supervision(settings, sources, sources6), Arc::new(slots))
+        .map_err(|source| AgentError::Socket { path: settings.engine_socket(), source })
+}
+
+/// Begins to follow the policies directory, from the documents that were in force last.
+fn follow_documents(
+    settings: &Settings,
+    directory: &StateDirectory,
+    kernel: &Kernel,
+    state: &State,
+) -> Result<(worker::Handle, mpsc::Receiver<Update>), AgentError> {
+    let linking = LinkSettings {
+        dns_suffix: settings.dns_suffix.clone(),
+        vip: kernel.vip(),
+        alias: kernel.alias(),
+        ipv6: pools(kernel.ranges6, kernel.ipv6 == Ipv6::On),
+        vips: state.vips.clone(),
+    };
+    let owners = Owners::restore(directory.load_owners());
+    worker::start(Directory(settings.policies.clone()), directory.clone(), owners, linking)
+        .map_err(AgentError::Documents)
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>, AgentError> {

@@ -221,3 +221,44 @@ fn a_target_group_with_a_share_and_no_target_is_told() {
     let line = only(told(NODE, &format!("{canary}{}", SHOP.replace("defaultAction", rule)), both()));
     assert!(line.contains("all of the requests to shop/orders port 80 that meet its rule beta"), "{line}");
 }
+
+/// What a turn's planning costs; docs/decisions has the numbers.
+#[test]
+#[ignore = "measures"]
+fn what_a_plan_of_ten_thousand_services_costs() {
+    let service = |n: usize| {
+        format!(
+            "---\nkind: Service\nmetadata: {{name: s{n}}}\nspec:\n  serviceNetworks: [net]\n  listeners: [{{protocol: HTTP, port: 80, defaultAction: {{forward: {{targetGroups: [{{targetGroupIdentifier: web}}]}}}}}}]\n"
+        )
+    };
+    let services: String = (0..2_000).map(service).collect();
+    let node: String = (0..5)
+        .map(|n| {
+            format!("---\nkind: Account\nmetadata: {{name: a{n}}}\nspec: {{id: \"{:012}\", vpcs: [a0/blue]}}\n", 7 + n)
+        })
+        .collect();
+    let vpc = "---\nkind: Vpc\nmetadata: {name: blue}\nspec: {account: a0, cidrBlocks: [10.0.0.0/16], attachments: [{interface: \"blue*\"}], serviceNetworks: [a0/net, a1/net, a2/net, a3/net, a4/net]}\n";
+    let own = "kind: ServiceNetwork\nmetadata: {name: net}\nspec: {sharedWith: [\"000000000000\", \"000000000007\"]}\n---\nkind: TargetGroup\nmetadata: {name: web}\nspec: {config: {vpcIdentifier: a0/blue, port: 8080}, targets: [{id: 10.0.0.11}]}\n";
+    let mut texts = vec![(Owner::Operator, node + vpc)];
+    texts.extend((0..5).map(|n| (Owner::Account(format!("a{n}")), own.to_owned() + &services)));
+    let documents: BTreeMap<Owner, Documents> = texts
+        .into_iter()
+        .map(|(owner, text)| {
+            let path = if owner == Owner::Operator { "node.yaml".into() } else { format!("accounts/{owner}/x.yaml") };
+            let parsed = parse(&owner, &[Source { path, text }]);
+            (owner, parsed.unwrap_or_else(|errors| panic!("{}", errors[0])))
+        })
+        .collect();
+    let vips = VipState::default();
+    let (vip, alias) = (range("169.254.0.0/16"), range("100.127.0.0/16"));
+    let begun = Instant::now();
+    let linked = Linking { vips: &vips, dns_suffix: "svc.test", vip, alias, ipv6: None }.link(&documents);
+    println!("linked in {:?}; {:?}", begun.elapsed(), linked.errors.values().next().map(|found| found[0].to_string()));
+    let inputs = inputs(linked.model, both());
+    let mut planner = planner();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let changes = planner.plan(&inputs, now());
+        println!("{} listeners planned in {:?}: {changes:?}", planner.desired.listeners.len(), begun.elapsed());
+    }
+}

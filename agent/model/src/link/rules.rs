@@ -7,9 +7,8 @@ use brattice_wire::snapshot::{self, HostMatch, HostMatchKind, ProtocolVersion, R
 
 use super::Linker;
 use super::index::suggestion;
-use super::services::Parent;
 use crate::diagnostic::{Diagnostic, Located, quote};
-use crate::documents::{ActionDocument, ActionKind, ListenerDocument, RuleDocument};
+use crate::documents::{ActionDocument, ActionKind, ListenerDocument, Owner, RuleDocument};
 use crate::ids::{IdKind, Identifier, child_arn, derive};
 use crate::model::{Action, Listener, Rule};
 
@@ -18,6 +17,15 @@ use crate::model::{Action, Listener, Rule};
 pub(super) struct Findings {
     pub(super) errors: Vec<Diagnostic>,
     pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// The service a listener or rule lies in.
+pub(super) struct Parent<'p> {
+    pub(super) account: &'p str,
+    pub(super) owner: &'p Owner,
+    pub(super) account_id: &'p str,
+    pub(super) arn: &'p str,
+    pub(super) id: &'p str,
 }
 
 impl Linker<'_> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::entities::invalid;
-use super::rules::Findings;
+use super::rules::{Findings, Parent};
 use super::{Linker, qualified};
 use crate::diagnostic::{Diagnostic, Position, quote};
 use crate::documents::{Owner, ServiceDocument};
@@ -119,13 +119,4 @@ impl Linker<'_> {
         }
         errors
     }
-}
-
-/// The service a listener or rule lies in.
-pub(super) struct Parent<'p> {
-    pub(super) account: &'p str,
-    pub(super) owner: &'p Owner,
-    pub(super) account_id: &'p str,
-    pub(super) arn: &'p str,
-    pub(super) id: &'p str,
 }

@@ -4,11 +4,13 @@
 //! that duplicate keys, anchors and aliases are refused everywhere, and values stay as they were written.
 
 mod decoder;
+mod mark;
 mod policy;
 mod syntax;
 mod tree;
 
 pub(crate) use decoder::{Decoder, Fields};
+pub use mark::Mark;
 pub(crate) use policy::diagnostic as policy_diagnostic;
 pub(crate) use tree::Inside;
-pub use tree::{Content, Key, Mark, Node, Refusal, is_null, read};
+pub use tree::{Content, Key, Node, Refusal, is_null, read};

@@ -1,7 +1,7 @@
 //! What is wrong with a text that is no YAML, for who writes documents: what, where it begins, and what to do. The parser's
 //! own messages are about its insides, and often lie behind the mistake; none of them is shown.
 
-use super::tree::Mark;
+use super::mark::Mark;
 use crate::diagnostic::nth_line;
 
 /// What is said of a text that is no YAML.

@@ -91,7 +91,20 @@ fn operator(accounts: &[String]) -> String {
     accounts.iter().enumerate().map(account).collect()
 }
 
+/// 900 networks in 0.94 MB.
+fn networks(owner: &str) -> String {
+    let documents =
+        (0..900).map(|n| format!("kind: ServiceNetwork\nmetadata: {{name: {owner}-{n}}}\nspec: {{}}\n---\n"));
+    let documents: String = documents.collect();
+    let comment = format!("# {}\n", "x".repeat(78));
+    documents + &comment.repeat(11_000)
+}
+
 fn follow(source: &Memory, refusals: usize) -> (Handle, mpsc::Receiver<Update>) {
+    follow_with_patience(source, refusals, PATIENCE)
+}
+
+fn follow_with_patience(source: &Memory, refusals: usize, patience: Duration) -> (Handle, mpsc::Receiver<Update>) {
     let settings = LinkSettings {
         dns_suffix: "svc.test".to_owned(),
         vip: "169.254.64.0/20".parse().unwrap(),
@@ -99,7 +112,8 @@ fn follow(source: &Memory, refusals: usize) -> (Handle, mpsc::Receiver<Update>) 
         ipv6: None,
         vips: VipState::default(),
     };
-    start(source.clone(), Disk(AtomicUsize::new(refusals)), Owners::default(), settings).unwrap()
+    start_with_patience(source.clone(), Disk(AtomicUsize::new(refusals)), Owners::default(), settings, patience)
+        .unwrap()
 }
 
 /// Ten owners' documents change at once, each nearly as large as a file may be. Whoever takes the updates turns on.
@@ -110,14 +124,6 @@ async fn a_loop_turns_on_while_documents_are_parsed_and_linked() {
     source.write(Owner::Operator, operator(&names));
     let (_handle, mut updates) = follow(&source, 0);
     assert!(updates.recv().await.unwrap().changed);
-    let networks = |owner: &str| -> String {
-        // 0.94 MB.
-        let documents =
-            (0..900).map(|n| format!("kind: ServiceNetwork\nmetadata: {{name: {owner}-{n}}}\nspec: {{}}\n---\n"));
-        let documents: String = documents.collect();
-        let comment = format!("# {}\n", "x".repeat(78));
-        documents + &comment.repeat(11_000)
-    };
     for name in &names {
         source.write(Owner::Account(name.clone()), networks(name));
     }
@@ -172,6 +178,31 @@ async fn operators_accept_what_is_held_back_and_are_told_when_it_is_in_force() {
     assert!(update.linked.model.networks.is_empty());
     update.accepted.unwrap().tell();
     assert!(matches!(accepted.await.unwrap(), Answer::Done { message } if message.contains("revision 2 of shop")));
+}
+
+/// What is accepted is answered when it is parsed, however long that takes.
+#[tokio::test]
+async fn an_accept_waits_for_documents_that_are_still_being_parsed() {
+    let source = Memory::default();
+    let shop = Owner::Account("shop".into());
+    source.write(Owner::Operator, operator(&["shop".to_owned()]));
+    source.write(shop.clone(), "kind: ServiceNetwork\nmetadata: {name: net}\n");
+    // No reading ever waits for a parser.
+    let (handle, mut updates) = follow_with_patience(&source, 0, Duration::ZERO);
+    updates.recv().await.unwrap();
+    // Nobody tells of the change: the order finds it.
+    source.0.texts.lock().unwrap().insert(shop.clone(), networks("n"));
+    let accepted = tokio::spawn(async move { handle.accept(shop).await });
+    let update = loop {
+        let update = updates.recv().await.unwrap();
+        if update.accepted.is_some() {
+            break update;
+        }
+    };
+    assert_eq!(update.linked.model.networks.len(), 900);
+    update.accepted.unwrap().tell();
+    let answer = accepted.await.unwrap();
+    assert!(matches!(&answer, Answer::Done { message } if message.contains("revision 2 of shop")), "{answer:?}");
 }
 
 #[tokio::test]

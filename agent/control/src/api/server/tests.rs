@@ -3,6 +3,7 @@ use std::os::unix::net::UnixStream as Client;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use brattice_wire::api::{Mode, Scope};
@@ -87,6 +88,53 @@ async fn root_is_answered_and_junk_is_refused() {
     );
     // And afterwards it still answers.
     assert!(matches!(ask(&socket, "{\"verb\":\"workloads\"}\n").await, Answer::Done { .. }));
+}
+
+/// As the agent's runtime, while its loop plans and writes to the kernel and other tasks encode: all of its threads are busy.
+#[test]
+fn no_answer_waits_for_what_the_agents_other_tasks_do() {
+    const ANSWERS: u32 = 200;
+    let root = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let directory = root.path().join("run");
+    prepare_directory(&directory, GROUP).unwrap();
+    let socket = directory.join("agent.sock");
+    let agent = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let within = agent.enter();
+    let thread = super::super::thread::Thread::start().unwrap();
+    let (calls, mut asked) = mpsc::channel::<Call>(4);
+    thread.spawn(serve(bind(&socket, GROUP).unwrap(), Access { engine_uid: ENGINE, group: GROUP }, calls));
+    thread.spawn(async move {
+        while let Some(call) = asked.recv().await {
+            let _ = call.answer.send(Answer::Done { message: String::new() }.into());
+        }
+    });
+    // Turns that end when all is answered: who waits for one gets no answer.
+    let (answered, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    for _ in 0..2 {
+        let (answered, turns) = (answered.clone(), turns.clone());
+        agent.spawn(async move {
+            let begun = Instant::now();
+            while !answered.load(Ordering::Relaxed) && begun.elapsed() < ANSWER_TIME {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            turns.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    let mut longest = Duration::ZERO;
+    for _ in 0..ANSWERS {
+        let begun = Instant::now();
+        let mut stream = Client::connect(&socket).unwrap();
+        stream.write_all(b"{\"verb\":\"status\"}\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(matches!(serde_json::from_str(&answer).unwrap(), Answer::Done { .. }));
+        longest = longest.max(begun.elapsed());
+    }
+    println!("{ANSWERS} answers within one turn, the longest after {longest:?}");
+    assert_eq!(turns.load(Ordering::Relaxed), 0, "all while the loop did nothing else");
+    answered.store(true, Ordering::Relaxed);
+    drop(within);
 }
 
 #[tokio::test]
@@ -301,7 +349,7 @@ impl tracing::Subscriber for Lines {
     fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
     fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
@@ -320,7 +368,7 @@ async fn refused_callers_do_not_fill_the_log() {
         forbidden += usize::from(asks(connect_as(&socket, STRANGER, STRANGER)).await.is_some());
     }
     assert!(forbidden > 10, "they are told why: {forbidden}");
-    let written = lines.load(std::sync::atomic::Ordering::Relaxed);
+    let written = lines.load(Ordering::Relaxed);
     // Of two places that log, for the time that this takes.
     assert!((1..=40).contains(&written), "{written} lines of 200 callers");
 }

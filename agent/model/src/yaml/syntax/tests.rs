@@ -1,4 +1,5 @@
-use super::super::tree::{Mark, read};
+use super::super::mark::Mark;
+use super::super::tree::read;
 use super::{Explained, explain};
 
 #[track_caller]
