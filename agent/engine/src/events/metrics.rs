@@ -12,6 +12,7 @@ use super::{
     connection::ConnectionSpan, request::RequestSpan,
 };
 
+pub mod count;
 pub mod counters;
 pub mod series;
 

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -12,10 +12,7 @@ use brattice_wire::{
     snapshot::{Protocol, ProtocolVersion},
 };
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Events, Sinks, access_log::output::LogOutput, metrics::counters::Counters};
 use crate::heartbeat::Heartbeats;
@@ -24,7 +21,7 @@ use crate::heartbeat::Heartbeats;
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests of the L7 path, which need all of it")]
 mod support;
 
-use support::{CALLER, Engine, HOST, TARGET, fixed, read_until};
+use support::{CALLER, Engine, HOST, TARGET, fixed, raw_server, read_until};
 
 /// Events of a worker of its own, without a process around it.
 pub(super) fn for_tests(log: &Arc<LogOutput>) -> Rc<Events> {
@@ -76,26 +73,23 @@ impl Recorder {
     }
 }
 
-/// A target that gives the same answers one after the other: on one connection until an answer is empty, which closes it.
+/// A target that gives these answers one after the other. One that is empty closes the connection, and so does the end.
 async fn target(answers: &'static [&'static str]) -> SocketAddr {
-    let listener = TcpListener::bind((TARGET, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut answers = answers.iter();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            loop {
-                let mut bytes = [0; 4_096];
-                if stream.read(&mut bytes).await.unwrap_or(0) == 0 {
-                    break;
+    let answers = Arc::new(Mutex::new(answers.iter()));
+    raw_server(move |mut stream| {
+        let answers = Arc::clone(&answers);
+        async move {
+            let mut bytes = [0; 4_096];
+            while stream.read(&mut bytes).await.unwrap_or(0) > 0 {
+                let answer = answers.lock().unwrap().next().copied().unwrap_or_default();
+                if answer.is_empty() {
+                    return;
                 }
-                match answers.next() {
-                    Some(&"") | None => break,
-                    Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
-                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
             }
         }
-    });
-    address
+    })
+    .await
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -174,8 +168,7 @@ async fn a_target_fails() {
         &["UpstreamOpened", "RequestSent", "UpstreamClosed", "AttemptFailed", "Failed(TargetConnectionClosed)"];
     assert_eq!(events, sequence(&[&ACCEPTED, &ROUTED, &FORWARDED, failed, &ENDED]));
     // Nobody listens there.
-    let nobody = std::net::TcpListener::bind((TARGET, 0)).unwrap().local_addr().unwrap();
-    let recorder = Recorder::start(&[nobody]).await;
+    let recorder = Recorder::start(&[(TARGET, 1).into()]).await;
     let events = recorder.ask(HOST, "/", "").await;
     let failed: &[&str] = &["ConnectFailed", "AttemptFailed"];
     // The body is let go of before it is known that no target had it.

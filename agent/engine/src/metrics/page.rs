@@ -9,7 +9,7 @@ use brattice_wire::{
 
 use super::text::{Kind, Page};
 use crate::events::metrics::{
-    counters::Count,
+    count::Count,
     series::{BUCKETS_MS, Row, Series},
 };
 

@@ -1,6 +1,6 @@
 //! What is decided about each request, and what the caller is told.
 
-use brattice_engine::events::metrics::{counters::Count, series::Row};
+use brattice_engine::events::metrics::{count::Count, series::Row};
 use brattice_wire::{
     auth::AuthType,
     engine::Limits,

@@ -11,7 +11,7 @@ use std::{
 
 use brattice_engine::events::{
     access_log::writer,
-    metrics::{counters::Count, series::Row},
+    metrics::{count::Count, series::Row},
 };
 use brattice_wire::{
     engine::{AccessLog, Limits},

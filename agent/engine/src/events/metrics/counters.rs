@@ -5,10 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use brattice_wire::{
@@ -16,35 +13,11 @@ use brattice_wire::{
     records::{FailureReason, NodeMetrics},
 };
 
-use super::series::{NONE, Registry};
+use super::{
+    count::Count,
+    series::{NONE, Registry},
+};
 use crate::{events::names::Names, limits::Limit};
-
-/// A number that the metrics subscriber of one thread adds to, and any thread may read.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// Adds `n`.
-    pub(super) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    /// Takes `n` away again; for what is open now.
-    pub(super) fn sub(&self, n: u64) {
-        self.0.fetch_sub(n, Relaxed);
-    }
-
-    /// For tests of what reads it.
-    #[cfg(test)]
-    pub(crate) fn set(&self, n: u64) {
-        self.0.store(n, Relaxed);
-    }
-
-    /// As it is now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
 
 /// One thread's counts; the fields are those of [`Stats`]. Aligned so that two threads never share a cache line, nor
 /// the pair of lines that x86 fetches together.

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use super::counters::Count;
+use super::count::Count;
 
 /// Most series. One costs about 400 bytes for each worker that meets it, and some 30 lines of the page.
 pub const MOST_SERIES: usize = 4_096;
