@@ -19,8 +19,9 @@ use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
 use crate::own_thread::on_own_thread;
 use crate::pins::{Lock, Pins};
+use crate::preflight::forget;
 use crate::sys;
-use crate::{Error, Result, adopt, cgroups, detours, device, nft, preflight, probe, replace, routes, rules};
+use crate::{Error, Result, adopt, cgroups, detours, device, nft, probe, replace, routes, rules};
 
 mod attaching;
 mod footprint;
@@ -328,7 +329,7 @@ impl Inner {
         let maps = Maps::open(&pins)?;
         adopt::same_ranges(&maps, &options)?;
         if adopted {
-            preflight::forget(&maps, &options)?;
+            forget(&maps, &options)?;
         }
         let cookie = cgroups::namespace_cookie()?;
         // Until somebody says which they are now: those of before.

@@ -6,6 +6,7 @@
 
 mod adopt;
 pub mod announce;
+mod cgroup_hooks;
 pub mod cgroups;
 pub mod cleanup;
 pub mod coexistence;

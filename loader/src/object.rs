@@ -9,10 +9,11 @@ use aya::programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, SkLo
 use aya_log::Level;
 use brattice_abi as abi;
 
+use crate::cgroup_hooks::HOOKS;
 use crate::options::EbpfLog;
 use crate::pins::{PROGRAMS, Pins};
 use crate::sys::{self, Map, ProgramInfo};
-use crate::{Error, Result, cgroups};
+use crate::{Error, Result};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/brattice.bpf.o"));
 
@@ -66,7 +67,7 @@ pub(crate) struct Programs {
     pub(crate) ingress: Loaded,
     pub(crate) egress: Loaded,
     pub(crate) listener: Loaded,
-    /// Those of the cgroups' root, by name; in the order of [`cgroups::HOOKS`].
+    /// Those of the cgroups' root, by name; in the order of [`HOOKS`].
     pub(crate) hosts: Vec<(&'static str, Loaded)>,
 }
 
@@ -239,10 +240,7 @@ pub(crate) fn open_programs(pins: &Pins) -> Result<Programs> {
         ingress: open(abi::WORKLOAD_INGRESS)?,
         egress: open(abi::WORKLOAD_EGRESS)?,
         listener: open(abi::VIP_LISTENER)?,
-        hosts: cgroups::HOOKS
-            .iter()
-            .map(|(name, _)| open(name).map(|loaded| (*name, loaded)))
-            .collect::<Result<_>>()?,
+        hosts: HOOKS.iter().map(|(name, _)| open(name).map(|loaded| (*name, loaded))).collect::<Result<_>>()?,
     })
 }
 

@@ -4,7 +4,7 @@
 //! of ours and its answer back, then one from a socket of the engine's user to the probe's alias. What does not arrive is
 //! sent again under netfilter's trace, which names the chain or rule that ate it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket, sockopt,
 };
 
+use super::addresses::{Addresses, PORT, addresses, addresses6};
 use super::dropping_chains;
 use super::elsewhere::Elsewhere;
 use super::trace::{Culprit, Trace};
@@ -25,14 +26,8 @@ use crate::netlink::link::{self, VethPair};
 use crate::netlink::route::{NewRoute, RouteType, TABLE_MAIN};
 use crate::netlink::{Family, Socket};
 use crate::own_thread::on_own_thread;
-use crate::{Datapath, Error, Ipv6, Maps, Options, Result, cleanup, device, ipv6, sockets};
+use crate::{Datapath, Error, Ipv6, Options, Result, cleanup, device, ipv6, sockets};
 
-/// Address of the probe's workload (TEST-NET-1, RFC 5737).
-const WORKLOAD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-/// Likewise of IPv6 (RFC 3849).
-const WORKLOAD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
-/// Port of the probe's listeners, on the VIP and in the namespace.
-const PORT: u16 = 9;
 /// How long a connection may take: one retransmission of a SYN (1 s) is allowed for.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
@@ -104,66 +99,6 @@ pub async fn probe_alone(options: Options) -> Result<Report> {
         cleanup::run(&bpffs).await?;
     }
     report
-}
-
-/// The addresses of a probe in one family: those of the node are kept free for probes.
-#[derive(Clone, Copy, Debug)]
-struct Addresses {
-    workload: IpAddr,
-    alias: IpAddr,
-    vip: IpAddr,
-    /// One of the engine's.
-    source: IpAddr,
-}
-
-fn addresses(options: &Options) -> Addresses {
-    let at = |offset: u32| Ipv4Addr::from(options.vip.network().to_bits() + offset).into();
-    Addresses {
-        workload: WORKLOAD.into(),
-        alias: options.alias.broadcast().into(),
-        vip: at(abi::PROBE_VIP_OFFSET),
-        source: at(abi::FIRST_ENGINE_SOURCE),
-    }
-}
-
-fn addresses6(options: &Options) -> Option<Addresses> {
-    let ranges = options.ipv6?;
-    Some(Addresses {
-        workload: WORKLOAD6.into(),
-        alias: ranges.alias.broadcast().into(),
-        vip: ranges.at(abi::PROBE_VIP_OFFSET).into(),
-        source: ranges.at(abi::FIRST_ENGINE_SOURCE).into(),
-    })
-}
-
-impl Addresses {
-    fn listener(&self) -> abi::ListenerKey {
-        abi::ListenerKey { vip: self.vip.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 }
-    }
-
-    fn target(&self) -> abi::TargetKey {
-        abi::TargetKey { alias: self.alias.into(), port: PORT, protocol: abi::IPPROTO_TCP, pad: 0 }
-    }
-}
-
-/// Removes from the maps what a probe left that was killed; its interface and namespace ended with it.
-pub(crate) fn forget(maps: &Maps, options: &Options) -> Result<()> {
-    for addresses in std::iter::once(addresses(options)).chain(addresses6(options)) {
-        maps.listeners().remove(&addresses.listener())?;
-        maps.targets().remove(&addresses.target())?;
-        if maps.aliases().get(&addresses.alias.into())?.is_none() {
-            continue;
-        }
-        let workloads = maps.workloads();
-        for (key, workload) in workloads.entries()? {
-            if workload.workload_id == abi::PROBE_WORKLOAD_ID {
-                workloads.remove(&key)?;
-            }
-        }
-        // Last: it is what tells that there is something to forget.
-        maps.aliases().remove(&addresses.alias.into())?;
-    }
-    Ok(())
 }
 
 /// What is set up for a probe; taken away when dropped.

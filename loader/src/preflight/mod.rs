@@ -1,14 +1,15 @@
 //! What to know before the agent starts: does this host fit, do the ranges collide, and does a packet get through.
 
 mod active;
+mod addresses;
 mod elsewhere;
 mod firewall;
 mod host;
 mod overlaps;
 mod trace;
 
-pub(crate) use active::forget;
 pub use active::{Leg, Report, probe, probe_alone};
+pub(crate) use addresses::forget;
 pub use firewall::{BaseChain, Keeper, base_chains, dropping_chains};
 pub(crate) use firewall::{FIREWALLD_MEND, UFW_MEND};
 pub use host::host;
