@@ -292,7 +292,10 @@ fn switched(switch: &SwitchView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use brattice_wire::engine::Stats;
+
     use super::*;
+    use crate::api::views::of_the_engine;
 
     #[test]
     fn every_kind_is_documented_and_counted() {
@@ -329,5 +332,19 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(log_cause(&LogDestination::File(path)).contains("too slowly"));
         assert!(log_cause(&LogDestination::Stdout).contains("too slow"));
+    }
+
+    /// At nine of ten, which is before connections are refused.
+    #[test]
+    fn descriptors_that_run_out_are_a_problem_before_they_have_run_out() {
+        let lines = |used, limit| {
+            let stats = Stats { descriptors: [used, limit], ..Stats::default() };
+            let mut problems = Problems::default();
+            problems.bounds(&of_the_engine(&stats).into());
+            problems.lines()
+        };
+        assert_eq!(lines(15_750, 17_500), ["descriptors of the engine: 15750 of 17500 used"]);
+        assert_eq!(lines(15_749, 17_500), Vec::<String>::new());
+        assert_eq!(lines(15_750, 0), Vec::<String>::new(), "without a bound");
     }
 }

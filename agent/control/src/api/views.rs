@@ -181,16 +181,18 @@ fn busiest(picture: &Picture, stats: Option<&Stats>, problems: &mut Problems) ->
     }
     fill.into_iter()
         .map(|(what, used, limit)| (format!("{what} (busiest workload)"), (u64::from(used), u64::from(limit))))
-        .chain(stats.into_iter().flat_map(|stats| {
-            let descriptors = stats.descriptors.map(u64::from);
-            let rows = [
-                ("descriptors of the engine", descriptors),
-                ("bytes for traffic", stats.memory),
-                ("bytes for traffic (busiest workload)", stats.busiest_memory),
-            ];
-            rows.map(|(name, [used, most])| (name.to_owned(), (used, most)))
-        }))
+        .chain(stats.into_iter().flat_map(of_the_engine))
         .collect()
+}
+
+/// The bounds of the whole engine.
+pub(super) fn of_the_engine(stats: &Stats) -> [(String, (u64, u64)); 3] {
+    let rows = [
+        ("descriptors of the engine", stats.descriptors.map(u64::from)),
+        ("bytes for traffic", stats.memory),
+        ("bytes for traffic (busiest workload)", stats.busiest_memory),
+    ];
+    rows.map(|(name, [used, most])| (name.to_owned(), (used, most)))
 }
 
 /// Sends real packets.
