@@ -13,6 +13,8 @@ const DIGITS: usize = 18;
 pub(crate) struct Number(i128);
 
 impl Number {
+    const ONE: i128 = 10i128.pow(18);
+
     /// Reads `-12.5` and the like; no exponent, no bare point.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (negative, digits) = match text.strip_prefix('-') {
@@ -38,7 +40,17 @@ impl Number {
     }
 
     pub(crate) fn whole(number: i64) -> Self {
-        Self(i128::from(number) * 10i128.pow(18))
+        Self(i128::from(number) * Self::ONE)
+    }
+
+    /// Itself, and what stands for all between it and the next numbers that anybody names: one just above and one just below;
+    /// of whole numbers, those.
+    pub(crate) fn around(self, whole: bool) -> [Self; 3] {
+        if whole {
+            let floor = self.0.div_euclid(Self::ONE) * Self::ONE;
+            return [Self(floor - Self::ONE), Self(floor), Self(floor + Self::ONE)];
+        }
+        [Self(self.0 - 1), self, Self(self.0 + 1)]
     }
 }
 
@@ -58,6 +70,11 @@ pub fn seconds(text: &str) -> Option<i64> {
 }
 
 impl Time {
+    /// The whole seconds beside it, and at it: a request's time has no fraction.
+    pub(crate) fn around(self) -> [Self; 3] {
+        [self.seconds.saturating_sub(1), self.seconds, self.seconds.saturating_add(1)].map(Self::epoch)
+    }
+
     pub(crate) const fn epoch(seconds: i64) -> Self {
         Self { seconds, nanos: 0 }
     }
@@ -187,6 +204,12 @@ impl Block {
     /// An address in it.
     pub(crate) const fn first(&self) -> IpAddr {
         self.address
+    }
+
+    /// The addresses in both: of two blocks one lies in the other, or they have none in common.
+    pub(crate) fn common(&self, other: &Self) -> Option<Self> {
+        let (wide, narrow) = if self.length < other.length { (self, other) } else { (other, self) };
+        wide.contains(narrow.address).then_some(*narrow)
     }
 
     pub(crate) fn contains(&self, address: IpAddr) -> bool {

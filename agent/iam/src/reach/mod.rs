@@ -4,6 +4,7 @@
 
 mod axes;
 mod callers;
+mod contradictions;
 mod meet;
 mod names;
 mod places;
@@ -101,7 +102,8 @@ impl Policy {
         let before = own;
         let ports: Vec<String> = scope.called.iter().map(|called| called.port.to_string()).collect();
         let called = names::called(scope, &ports);
-        let mut told = names::Names::new(self, world, scope, &called, &mut own, &mut sink).look();
+        let contradictory = contradictions::look(self, &mut sink);
+        let mut told = names::Names::new(self, world, scope, &called, &mut own, &mut sink).look(&contradictory);
         search::search(self, world, scope, &mut own, &mut told, &mut sink);
         *budget -= before - own;
         sink.finish()

@@ -72,17 +72,20 @@ impl<'n, 'w> Names<'n, 'w> {
         Self { policy, world, scope, called, budget, sink, places: Places::default(), told: HashSet::new() }
     }
 
-    /// Looks at all statements; those about which something was said.
-    pub(super) fn look(mut self) -> HashSet<usize> {
+    /// Looks at all statements; those about which something was said. What is `contradictory` was told already, and hides what
+    /// else is said about its key.
+    pub(super) fn look(mut self, contradictory: &BTreeMap<usize, BTreeSet<&Key>>) -> HashSet<usize> {
         for (position, statement) in self.policy.statements.iter().enumerate() {
             let before = self.places.names();
             let mut found = Vec::new();
             self.principals(statement, &mut found);
             self.resources(statement, &mut found);
-            for condition in &statement.conditions {
+            let against = contradictory.get(&position);
+            let told = |key: &Key| against.is_some_and(|keys| keys.contains(key));
+            for condition in statement.conditions.iter().filter(|condition| !told(&condition.key)) {
                 self.condition(statement, condition, &mut found);
             }
-            if !found.is_empty() || self.places.names() > before {
+            if against.is_some() || !found.is_empty() || self.places.names() > before {
                 self.told.insert(position);
             }
             let crowded = self.policy.place(position).contains('.');
@@ -329,6 +332,13 @@ impl<'n, 'w> Names<'n, 'w> {
         };
         if elsewhere {
             return None;
+        }
+        if condition.operator.is_range() && !base.negated {
+            let message = format!("no call has a `{key}` that fulfils `{}` with {}", condition.operator, quote(text));
+            let finding = Finding::warning(at, message);
+            let all: Vec<String> = members.iter().map(|member| quote(member)).collect();
+            let list = self.scope.hints && (1..=4).contains(&all.len());
+            return Some(if list { finding.help(format!("there is {}", all.join(" and "))) } else { finding });
         }
         let finding = Finding::warning(at, self.nothing(key, text));
         if *key == Key::SourceVpc

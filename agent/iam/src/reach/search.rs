@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::axes::Axes;
 use super::callers::open_name;
+use super::contradictions::shown;
 use super::meet::{Meeting, cost, meet};
 use super::names::wildcards;
 use super::{Called, Scope, Someone, World};
-use crate::condition::{Condition, Test};
-use crate::finding::{Finding, Sink, quote};
+use crate::condition::Condition;
+use crate::finding::{Finding, Sink};
 use crate::glob::ANY;
 use crate::key::Key;
 use crate::policy::{Effect, Policy, Statement};
@@ -354,16 +355,6 @@ impl Search<'_, '_> {
 /// Whether a request chooses the key's value by itself.
 fn is_chosen(key: &Key) -> bool {
     key.is_http() || matches!(key, Key::SourceIp | Key::CurrentTime | Key::EpochTime | Key::Evidence)
-}
-
-/// A condition for a message.
-fn shown(condition: &Condition) -> String {
-    let values: Vec<String> = condition.values.iter().take(3).map(|value| quote(value)).collect();
-    let of = match &condition.test {
-        Test::Null(_) => String::new(),
-        _ => format!(" with {}", values.join(", ")),
-    };
-    format!("`{} {}`{of}", condition.operator, condition.key)
 }
 
 fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {

@@ -8,7 +8,7 @@ use super::{Documents, Kind, Owner, Source, account, association, network, polic
 use crate::diagnostic::{Diagnostic, Position, Sink, quote};
 use crate::limits::{MAX_BYTES_PER_OWNER, MAX_DOCUMENTS_PER_OWNER, MAX_FILE_BYTES, MAX_FILES_PER_OWNER};
 use crate::names::{self, NameRule};
-use crate::nearest::nearest;
+use crate::nearest::meant;
 use crate::yaml::{Decoder, Fields, Node, read};
 
 /// The only `apiVersion`.
@@ -158,7 +158,7 @@ impl Parsed<'_> {
                 d.error(node.mark, format!("kind {} is not in this version", quote(text)))
             } else {
                 d.error(node.mark, format!("unknown kind {}", quote(text)))
-                    .nearest(nearest(text, Kind::ALL.into_iter().map(Kind::name)))
+                    .nearest(meant(text, Kind::ALL.into_iter().map(Kind::name)))
             };
             let kinds: Vec<&str> =
                 Kind::ALL.into_iter().filter(|kind| kind.belongs_to(self.owner)).map(Kind::name).collect();

@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Located, Position, quote};
 use crate::ids::Identifier;
 use crate::limits::{IDLE_TIMEOUT_SECONDS, MAX_CUSTOM_DOMAINS, MAX_LISTENERS};
 use crate::names;
-use crate::yaml::{Decoder, Fields, Node};
+use crate::yaml::{Content, Decoder, Fields, Node};
 
 /// What is called.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +57,12 @@ pub(super) fn decode(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut spec: 
     let mut domains: Vec<Located<String>> = Vec::new();
     // What `aws vpc-lattice get-service` prints has the one, several are ours.
     if let Some(node) = spec.take(d, "customDomainName") {
-        domains.extend(custom_domain(d, node));
+        if let Content::List(_) = node.content {
+            let diagnostic = d.error(node.mark, "found a list").expected("one domain name");
+            d.report(diagnostic.help("several names belong into `customDomainNames`"));
+        } else {
+            domains.extend(custom_domain(d, node));
+        }
     }
     if let Some(node) = spec.take(d, "customDomainNames") {
         for item in d.list(node, 0..=MAX_CUSTOM_DOMAINS, "domain names").unwrap_or_default() {

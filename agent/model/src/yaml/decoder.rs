@@ -7,7 +7,7 @@ use super::syntax;
 use super::tree::is_null;
 use super::{Content, Mark, Node};
 use crate::diagnostic::{Diagnostic, Located, Position, Sink, quote};
-use crate::nearest::nearest;
+use crate::nearest::meant;
 
 pub(crate) struct Decoder<'s> {
     pub(crate) file: Arc<str>,
@@ -45,6 +45,15 @@ impl Decoder<'_> {
                 && !is_null(text)
             {
                 diagnostic = diagnostic.help(format!("put it in quotes: \"{}\"", quote(text).trim_matches('`')));
+            }
+            match &node.content {
+                Content::Scalar { text, .. } if expected.starts_with("a list of") && !is_null(text) => {
+                    diagnostic = diagnostic.help(format!("write it as a list: [{}]", quote(text).trim_matches('`')));
+                }
+                Content::List(_) if expected.starts_with("a string") => {
+                    diagnostic = diagnostic.help("it takes one value: write it without `- ` or `[` and `]`");
+                }
+                _ => {}
             }
             self.report(diagnostic);
         }
@@ -170,7 +179,7 @@ impl Decoder<'_> {
         } else {
             self.error(node.mark, format!("unknown {what} {}", quote(text)))
                 .expected(expected)
-                .nearest(nearest(text, now.iter().map(|(word, _)| *word)))
+                .nearest(meant(text, now.iter().map(|(word, _)| *word)))
         };
         self.report(diagnostic);
         None
@@ -283,7 +292,7 @@ impl<'n> Fields<'n> {
             }
             let mut diagnostic = d.error(key.mark, format!("unknown field {} in {}", quote(&key.name), self.what));
             if !d.sink.is_full() {
-                let near = nearest(&key.name, self.asked.iter().copied());
+                let near = meant(&key.name, self.asked.iter().copied());
                 misspelt.extend(near);
                 diagnostic = match near {
                     Some(near) => diagnostic.nearest(Some(near)),
