@@ -45,12 +45,12 @@ pub(crate) enum Verb {
     /// Show what a policies directory would change
     Diff(DiffArguments),
     /// Try policies out
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "policies")]
     Policy(PolicyVerb),
     /// Show how the node is; exit code 0 well, 1 needs attention, 2 not serving
     Status(StatusArguments),
     /// List services, or show some of them
-    #[command(visible_alias = "service")]
+    #[command(visible_aliases = ["service", "svc"])]
     Services(ServicesArguments),
     /// List workloads, or show some of them
     #[command(visible_alias = "workload")]
@@ -59,8 +59,10 @@ pub(crate) enum Verb {
     #[command(visible_alias = "flow")]
     Flows(FlowsArguments),
     /// Show lines of the access log, the latest or as they come
+    #[command(visible_alias = "log")]
     Logs(LogsArguments),
     /// Show which rule a request meets, and why not those before it; exit code 0 served, 1 not served, 2 cannot tell
+    #[command(visible_alias = "routes")]
     Route(RouteArguments),
     /// Show what becomes of a request and why; exit code 0 allowed, 1 denied or unreachable, 2 cannot tell
     Explain(Box<ExplainArguments>),
@@ -81,10 +83,11 @@ pub(crate) enum Verb {
     /// Write the man pages into a directory
     #[command(hide = true)]
     Man {
-        /// The directory, which must be there
+        /// The directory, which must be there; they go into man1 and man5 below it
         directory: PathBuf,
     },
     /// Print completions for a shell
+    #[command(visible_alias = "completion")]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -394,10 +397,13 @@ pub(crate) struct SwitchArguments {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct ScopeArguments {
-    /// One workload: name or VPC/name
+    /// One service or workload, whichever has this name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// One workload: name, VPC/name, interface, address, VPC/address or alias; with --offline: name or VPC/name
     #[arg(long, value_name = "NAME")]
     pub(crate) workload: Option<String>,
-    /// One service, by its name
+    /// One service: name, account/name, id, ARN, DNS name or VIP; with --offline: name or account/name
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
     /// Everything on this node

@@ -168,8 +168,8 @@ const PAGES: &[Page] = &[
     Page {
         verb: "bypass",
         examples: &[
-            ("Whether Brattice is the fault", "brattice bypass --service shop/orders --for 15m"),
-            ("End it", "brattice bypass --service shop/orders --off"),
+            ("Whether Brattice is the fault", "brattice bypass shop/orders --for 15m"),
+            ("End it", "brattice bypass shop/orders --off"),
             ("While the agent is dead", "brattice bypass --all --offline"),
         ],
         codes: DONE,
@@ -177,7 +177,7 @@ const PAGES: &[Page] = &[
     Page {
         verb: "detach",
         examples: &[
-            ("Leave a workload's packets alone", "brattice detach --workload web-1 --for 1h"),
+            ("Leave a workload's packets alone", "brattice detach platform/blue/web-1 --for 1h"),
             ("Take it back", "brattice detach --workload web-1 --off"),
         ],
         codes: DONE,
@@ -304,7 +304,8 @@ fn add(command: &Command, verb: &str, all: &mut Vec<(String, Vec<u8>)>) -> std::
             .text([bold("/usr/share/doc/brattice")])
             .text([roman("What all of it means, and examples.")]);
         roff.control("SH", ["SEE ALSO"]);
-        roff.text([roman("brattice(1), brattice-agent.yaml(5), brattice-documents(5)")]);
+        let all = ["brattice(1)", "brattice-agent.yaml(5)", "brattice-documents(5)"];
+        roff.text([roman(all[usize::from(verb.is_empty())..].join(", "))]);
         roff.to_writer(&mut text)?;
     }
     if command.get_version().is_some() {
@@ -346,6 +347,32 @@ mod tests {
                 assert!(Arguments::try_parse_from(&words).is_ok(), "{line}");
                 assert!(page.verb.is_empty() || line.starts_with(&format!("brattice {}", page.verb)), "{line}");
             }
+        }
+    }
+
+    #[test]
+    fn every_page_that_is_named_is_there_in_that_section() {
+        let pages = pages().unwrap();
+        let names: BTreeSet<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
+        let unit = include_str!("../../../packaging/brattice.service");
+        let all = pages.iter().map(|(name, text)| (name.as_str(), String::from_utf8_lossy(text).into_owned()));
+        for (page, text) in all.chain([("brattice.service", unit.to_owned())]) {
+            let text = text.replace('\\', "").replace(" (", "(");
+            let mut named = 0;
+            for (at, _) in text.match_indices("brattice") {
+                let rest = &text[at..];
+                let end =
+                    rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.')).unwrap_or(rest.len());
+                let Some(section) = rest[end..].strip_prefix('(').and_then(|rest| rest.chars().next()) else {
+                    continue;
+                };
+                if section.is_ascii_digit() && rest[end..].chars().nth(2) == Some(')') {
+                    let name = format!("{}.{section}", &rest[..end]);
+                    assert!(names.contains(name.as_str()), "{page}: {name}");
+                    named += 1;
+                }
+            }
+            assert!(named >= 2, "{page}");
         }
     }
 

@@ -130,6 +130,20 @@ impl Known {
         (is_name && !there).then(|| format!("no workload is named {name}{}", guess(name, names)))
     }
 
+    /// Full names of the services that are meant.
+    pub(crate) fn services_named(&self, name: &str) -> Vec<String> {
+        let meant = self.services.iter().filter(|own| of_service(own).iter().any(|own| is_named(own, name)));
+        meant.map(|service| service.name.clone()).collect()
+    }
+
+    pub(crate) fn service_names(&self) -> impl Iterator<Item = &str> {
+        self.services.iter().map(|service| service.name.as_str())
+    }
+
+    pub(crate) fn workload_names(&self) -> impl Iterator<Item = &str> {
+        self.workloads.iter().map(|workload| workload.name.as_str()).filter(|name| !name.is_empty())
+    }
+
     /// VPC and name of the workloads that are meant.
     pub(crate) fn workloads_named(&self, name: &str) -> Vec<(String, String)> {
         let meant = self.workloads.iter().filter(|workload| is_workload_view(workload, name));

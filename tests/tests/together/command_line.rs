@@ -124,7 +124,15 @@ fn bypass_relays_without_reading() {
     let through_l7 = || calls(&retail).unwrap()["headers"].get("x-amzn-requestid").is_some();
     assert!(through_l7());
     let workload = lab.workloads().into_iter().find(|workload| workload.interface == "blue1").unwrap().name;
-    for scope in [&["--all"][..], &["--service", "shop/orders"], &["--workload", &workload]] {
+    let in_full = format!("platform/blue/{workload}");
+    let scopes = [
+        &["--all"][..],
+        &["--service", "shop/orders"],
+        &["--workload", &workload],
+        &["orders.shop.internal"],
+        &[&in_full],
+    ];
+    for scope in scopes {
         let on: Vec<&str> = ["bypass"].into_iter().chain(scope.iter().copied()).collect();
         let done = lab.brattice(&on);
         assert!(done.ok(), "{on:?}: {}", done.text());
@@ -142,6 +150,8 @@ fn bypass_relays_without_reading() {
     wait_until("it ends by itself", Duration::from_secs(6), through_l7);
     wait_until("and is no longer shown", SETTLE, || lab.status().switches.is_empty());
     assert!(!lab.brattice(&["bypass", "--workload", "nobody"]).ok());
+    let told = lab.brattice(&["bypass", "shop/ordesr"]);
+    assert!(!told.ok() && told.stderr.contains("did you mean shop/orders?"), "{}", told.text());
 }
 
 #[test]

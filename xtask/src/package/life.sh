@@ -40,6 +40,7 @@ systemd-analyze verify --man=no brattice.service || fail "systemd-analyze verify
 [ "$(systemctl is-active brattice || true)" = inactive ] || fail "it was started"
 [ -s /usr/share/man/man1/brattice-status.1.gz ] || fail "no page of status"
 [ -s /usr/share/man/man5/brattice-agent.yaml.5.gz ] || fail "no page of agent.yaml"
+[ -z "$(find /usr/share/man/man1 -name 'brattice*.5*')" ] || fail "a page of section 5 is in man1"
 for section in "EXIT STATUS" EXAMPLES; do
     for page in status services flows; do
         zgrep -q "$section" "/usr/share/man/man1/brattice-$page.1.gz" || fail "no $section in the page of $page"

@@ -27,8 +27,6 @@ const FILES: &[(&str, &str, u32)] = &[
     ("copyright", "usr/share/doc/brattice/copyright", 0o644),
     ("changelog", "usr/share/doc/brattice/changelog", 0o644),
     ("lintian-overrides", "usr/share/lintian/overrides/brattice", 0o644),
-    ("man/brattice-agent.yaml.5", "usr/share/man/man5/brattice-agent.yaml.5", 0o644),
-    ("man/brattice-documents.5", "usr/share/man/man5/brattice-documents.5", 0o644),
 ];
 /// Pages and examples, which lie below [`DOCUMENTATION`] as they do here, so that their links lead somewhere.
 const PAGES: &[&str] =
@@ -92,7 +90,7 @@ fn stage(root: &Path, binary: &Path) -> Result<()> {
         let text = run::capture(Command::new(&program).args(["completions", shell]))?;
         write(&root.join(to), &format!("{text}\n"), 0o644)?;
     }
-    let manual = root.join("usr/share/man/man1");
+    let manual = root.join("usr/share/man");
     fs::create_dir_all(&manual)?;
     run::run(Command::new(&program).arg("man").arg(&manual))?;
     for name in PAGES {

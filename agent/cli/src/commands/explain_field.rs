@@ -124,14 +124,16 @@ impl<'s> Schema<'s> {
     fn find(&self, path: &str) -> Result<Field, Failure> {
         let mut words = path.split('.').filter(|word| !word.is_empty());
         let first = words.next().unwrap_or_default();
-        let Some((kind, mut schema)) = self.kinds().find(|(kind, _)| kind.eq_ignore_ascii_case(first)) else {
+        let Some((kind, mut schema)) = self.kinds().find(|(kind, _)| is_called(kind, first)) else {
             let names: Vec<&str> = self.kinds().map(|(kind, _)| kind).collect();
             return Err(unknown("kind", first, &names, "A path begins with a kind, such as Service.spec.listeners"));
         };
         let (mut place, mut name, mut required) = (kind.to_owned(), kind, false);
         for word in words {
             let members = self.members(schema);
-            let Some((found, value, must)) = members.iter().find(|(own, ..)| own.eq_ignore_ascii_case(word)) else {
+            // `listeners[0]` is one of `listeners`.
+            let word = word.split('[').next().unwrap_or_default();
+            let Some((found, value, must)) = member(&members, word) else {
                 let names: Vec<&str> = members.iter().map(|(own, ..)| *own).collect();
                 return Err(unknown("field", word, &names, &format!("This is all there is in {place}")));
             };
@@ -230,6 +232,22 @@ fn range(schema: &Map<String, Value>) -> Option<String> {
     })
 }
 
+/// Whether a name is meant: in any case, in the singular or the plural.
+fn is_called(name: &str, word: &str) -> bool {
+    let plural = |name: &str| match name.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{name}s"),
+    };
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    same(name, word) || same(&plural(name), word) || same(name, &plural(word))
+}
+
+/// The member that is meant; one that is called exactly so comes first.
+fn member<'m, 's, T>(members: &'m [(&'s str, T, bool)], word: &str) -> Option<&'m (&'s str, T, bool)> {
+    let exact = members.iter().find(|(own, ..)| own.eq_ignore_ascii_case(word));
+    exact.or_else(|| members.iter().find(|(own, ..)| is_called(own, word)))
+}
+
 fn text(field: &Field, recursive: bool, look: Look) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
@@ -281,6 +299,21 @@ mod tests {
     fn find(path: &str) -> Result<Field, String> {
         let schema: Value = serde_json::from_str(SCHEMA).unwrap();
         Schema { root: &schema }.find(path).map_err(|failure| failure.text)
+    }
+
+    #[test]
+    fn names_are_taken_in_the_singular_and_the_plural() {
+        for (path, found) in [
+            ("services", "Service"),
+            ("authpolicies.spec", "AuthPolicy.spec"),
+            ("targetgroups.spec.target", "TargetGroup.spec.targets"),
+            ("service.spec.listeners[0].port", "Service.spec.listeners.port"),
+            ("Service.spec.customDomainName", "Service.spec.customDomainName"),
+            ("Service.spec.customDomainNames", "Service.spec.customDomainNames"),
+        ] {
+            assert_eq!(find(path).unwrap().path, found, "{path}");
+        }
+        assert!(find("servicez").unwrap_err().contains("Service"));
     }
 
     #[test]

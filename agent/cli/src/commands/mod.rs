@@ -43,7 +43,12 @@ pub(crate) fn completions(shell: clap_complete::Shell) {
 pub(crate) fn man(directory: &std::path::Path) -> Outcome {
     let failed = |e: std::io::Error| Failure::new(format!("{}: {e}", directory.display()));
     for (name, text) in crate::manual::pages().map_err(failed)? {
-        std::fs::write(directory.join(name), text).map_err(failed)?;
+        let section = name.rsplit('.').next().unwrap_or("1");
+        let folder = directory.join(format!("man{section}"));
+        if !folder.exists() {
+            std::fs::create_dir(&folder).map_err(failed)?;
+        }
+        std::fs::write(folder.join(name), text).map_err(failed)?;
     }
     Ok(std::process::ExitCode::SUCCESS)
 }
