@@ -372,7 +372,10 @@ fn what_names_nothing_is_told() {
             allow_if(r#""NumericEquals": {"vpc-lattice-svcs:Port": 8443}"#),
             &["no call comes to a port `8443`", "expected `80`"],
         ),
-        (allow_if(r#""NumericGreaterThan": {"vpc-lattice-svcs:Port": 1024}"#), &["no call comes to a port `1024`"]),
+        (
+            allow_if(r#""NumericGreaterThan": {"vpc-lattice-svcs:Port": 1024}"#),
+            &["no call has a `vpc-lattice-svcs:Port` that fulfils `NumericGreaterThan` with `1024`"],
+        ),
         (
             allow_if(r#""StringEquals": {"aws:PrincipalTag/team": "blue"}"#),
             &["no role has the tag `team` with the value `blue`", "expected `red`"],
@@ -431,7 +434,7 @@ fn what_names_nothing_is_told() {
             allow_if(
                 r#""StringEquals": {"vpc-lattice-svcs:RequestMethod": "GET"}, "StringNotEquals": {"vpc-lattice-svcs:RequestMethod": ["GET", "HEAD"]}"#,
             ),
-            &["no call fulfils all that the statement asks for at once", "look at `vpc-lattice-svcs:RequestMethod`"],
+            &["contradict each other", "`StringNotEquals vpc-lattice-svcs:RequestMethod` with `GET`, `HEAD`"],
         ),
         (
             allow_if(r#""StringEquals": {"aws:PrincipalType": "Anonymous", "aws:PrincipalTag/team": "red"}"#),
@@ -441,7 +444,7 @@ fn what_names_nothing_is_told() {
             allow_if(
                 r#""DateGreaterThan": {"aws:CurrentTime": "2028-01-01T00:00:00Z"}, "DateLessThan": {"aws:CurrentTime": "2027-01-01T00:00:00Z"}"#,
             ),
-            &["no call fulfils all"],
+            &["contradict each other, so the statement never applies"],
         ),
         (
             allow_if(
@@ -479,7 +482,7 @@ fn what_names_nothing_is_told() {
             deny_if(
                 r#""StringEquals": {"vpc-lattice-svcs:RequestMethod": "PUT"}, "StringNotLike": {"vpc-lattice-svcs:RequestMethod": "P*"}"#,
             ),
-            &["no call fulfils all that the statement asks for at once"],
+            &["contradict each other, so the statement never applies"],
         ),
         (policy(&ALL.replace("Invoke", "Connect")), &["only HTTP requests come here"]),
         (

@@ -12,7 +12,7 @@ use crate::glob;
 use crate::key::Key;
 use crate::operator::{Comparison, Family, Set};
 use crate::policy::{Effect, Policy, Statement};
-use crate::value::Block;
+use crate::value::{Block, Time};
 
 /// Most values of conditions about one key that are compared.
 const MAX_VALUES: usize = 200;
@@ -144,7 +144,7 @@ fn times(conditions: &[&Condition]) -> bool {
         })
         .collect();
     let named = tests.iter().flat_map(|(_, times, _)| times.iter().copied());
-    none_of(named.flat_map(|time| time.around()), &tests)
+    none_of(named.flat_map(Time::around), &tests)
 }
 
 fn truths(conditions: &[&Condition]) -> bool {
@@ -345,8 +345,11 @@ mod tests {
         assert!(told("Deny", &lines).is_none() && told("Allow", &lines).is_some());
     }
 
-    /// Operators by name, and whether a value fulfils them.
-    const NUMERIC: [(&str, fn(u8, u8) -> bool); 6] = [
+    /// An operator, and whether a value fulfils it.
+    type OfNumbers = (&'static str, fn(u8, u8) -> bool);
+    type OfTexts = (&'static str, fn(&str, &str) -> bool);
+
+    const NUMERIC: [OfNumbers; 6] = [
         ("NumericEquals", |own, named| own == named),
         ("NumericNotEquals", |own, named| own != named),
         ("NumericLessThan", |own, named| own < named),
@@ -354,7 +357,7 @@ mod tests {
         ("NumericGreaterThan", |own, named| own > named),
         ("NumericGreaterThanEquals", |own, named| own >= named),
     ];
-    const TEXTS: [(&str, fn(&str, &str) -> bool); 6] = [
+    const TEXTS: [OfTexts; 6] = [
         ("StringEquals", |own, named| own == named),
         ("StringNotEquals", |own, named| own != named),
         ("StringEqualsIgnoreCase", |own, named| own.eq_ignore_ascii_case(named)),

@@ -48,7 +48,10 @@ impl Decoder<'_> {
             }
             match &node.content {
                 Content::Scalar { text, .. } if expected.starts_with("a list of") && !is_null(text) => {
-                    diagnostic = diagnostic.help(format!("write it as a list: [{}]", quote(text).trim_matches('`')));
+                    let own = quote(text);
+                    let mark = if scalar_type(text) == "string" { "" } else { "\"" };
+                    diagnostic =
+                        diagnostic.help(format!("write it as a list: [{mark}{}{mark}]", own.trim_matches('`')));
                 }
                 Content::List(_) if expected.starts_with("a string") => {
                     diagnostic = diagnostic.help("it takes one value: write it without `- ` or `[` and `]`");
