@@ -8,8 +8,9 @@ use std::{
 
 use brattice_abi::{Address, DropReason};
 use brattice_tests::packets::{
+    checksums,
     frame::{Frame, Payload},
-    frame6::Frame6,
+    frame6::{Extension, Frame6},
     node::{Node, config},
 };
 
@@ -21,7 +22,7 @@ use crate::{
 /// One of the two.
 pub(crate) trait Family {
     type Address: Copy + Debug + Into<Address>;
-    type Frame: Packet + Debug;
+    type Frame: Packet<Address = Self::Address> + Debug;
 
     /// The workload's own address, its alias, a service, DNS, the engine's first source.
     const REAL: Self::Address;
@@ -29,6 +30,18 @@ pub(crate) trait Family {
     const VIP: Self::Address;
     const DNS_VIP: Self::Address;
     const ENGINE: Self::Address;
+    /// Nobody of ours; somebody else's alias; all hosts of a network.
+    const STRANGER: Self::Address;
+    const OTHER_ALIAS: Self::Address;
+    const MULTICAST: Self::Address;
+    /// Version, and bytes of a frame up to the end of the fixed IP header: what must be there before anything is known.
+    const VERSION: u8;
+    const FIXED: usize;
+    /// The family's ICMP, and its echo request.
+    const ICMP: u8;
+    const ECHO: u8;
+    /// What is wrong with a length field of 0 where there is no GSO.
+    const LENGTH_0: DropReason;
     /// Bytes of a full segment of 1,500.
     const SEGMENT: u16;
     /// What becomes of UDP without a checksum.
@@ -44,8 +57,18 @@ pub(crate) trait Family {
     fn no_vips() -> Vec<Self::Address>;
     /// What is nobody's alias.
     fn no_aliases() -> Vec<Self::Address>;
+    /// Both ends of the VIP range, and what lies within.
+    fn vips() -> Vec<Self::Address>;
+    /// Both ends of the alias range.
+    fn aliases() -> Vec<Self::Address>;
+    /// Neighbours of both ranges, and other addresses in neither.
+    fn neighbours() -> Vec<Self::Address>;
+    /// Sources that are not the workload's.
+    fn spoofed() -> Vec<Self::Address>;
     /// Protocols that are neither TCP nor UDP.
     fn other_protocols() -> &'static [u8];
+    /// Whether this number is that of an extension header.
+    fn is_extension(protocol: u8) -> bool;
 
     fn tcp(source: (Self::Address, u16), destination: (Self::Address, u16), flags: u8, data: &[u8]) -> Self::Frame;
     fn udp(source: (Self::Address, u16), destination: (Self::Address, u16), data: &[u8]) -> Self::Frame;
@@ -55,8 +78,27 @@ pub(crate) trait Family {
     fn without_checksum(frame: Self::Frame) -> Self::Frame;
     /// With so many options of four bytes, where the family has them.
     fn with_options(frame: Self::Frame, count: usize) -> Self::Frame;
+    /// With options or extension headers; and how many bytes they have.
+    fn lengthened(frame: Self::Frame) -> (Self::Frame, usize);
+    /// With a length field of the IP header that says so.
+    fn with_length(frame: Self::Frame, length: u16) -> Self::Frame;
+    /// As the last fragment at so many times 8 bytes.
+    fn as_fragment(frame: Self::Frame, offset: u16) -> Self::Frame;
     /// Asserts that the checksums are right, by other code than the builder's.
     fn checksums_right(frame: &Self::Frame);
+    /// Whether the IP header's checksum is right, if there is one; and that of TCP or UDP behind a fixed header.
+    fn are_right(frame: &[u8], protocol: u8) -> (bool, bool);
+
+    /// A segment of the workload to a service.
+    fn to_vip(flags: u8) -> Self::Frame {
+        Self::tcp((Self::REAL, 40001), (Self::VIP, 80), flags, b"GET / HTTP/1.1\r\n\r\n")
+    }
+
+    /// A message of the family's ICMP that asks for an answer.
+    fn ping(source: Self::Address, destination: Self::Address) -> Self::Frame {
+        let message = [Self::ECHO, 0, 0xf7, 0xff, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        Self::raw(source, destination, Self::ICMP, &message)
+    }
 
     /// A segment of the engine to a target.
     fn to_target(flags: u8) -> Self::Frame {
@@ -79,6 +121,14 @@ impl Family for V4 {
     const VIP: Ipv4Addr = VIP;
     const DNS_VIP: Ipv4Addr = DNS_VIP;
     const ENGINE: Ipv4Addr = ENGINE;
+    const STRANGER: Ipv4Addr = STRANGER;
+    const OTHER_ALIAS: Ipv4Addr = Ipv4Addr::new(100, 127, 9, 9);
+    const MULTICAST: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+    const VERSION: u8 = 4;
+    const FIXED: usize = 14 + 20;
+    const ICMP: u8 = 1;
+    const ECHO: u8 = 8;
+    const LENGTH_0: DropReason = DropReason::Malformed;
     const SEGMENT: u16 = 1448;
     const UDP_WITHOUT_CHECKSUM: Option<DropReason> = None;
 
@@ -103,8 +153,31 @@ impl Family for V4 {
         vec![Ipv4Addr::new(100, 127, 0, 3), STRANGER, REAL, VIP, Ipv4Addr::BROADCAST]
     }
 
+    fn vips() -> Vec<Ipv4Addr> {
+        [[64, 0], [79, 255], [64, 1], [64, 17]].map(|[c, d]| Ipv4Addr::new(169, 254, c, d)).into()
+    }
+
+    fn aliases() -> Vec<Ipv4Addr> {
+        vec![Ipv4Addr::new(100, 127, 0, 0), Ipv4Addr::new(100, 127, 255, 255)]
+    }
+
+    fn neighbours() -> Vec<Ipv4Addr> {
+        let near = [[169, 254, 63, 255], [169, 254, 80, 0], [100, 126, 255, 255], [100, 128, 0, 0]];
+        // Metadata of a cloud among them.
+        let others = [[169, 254, 169, 254], [255, 255, 255, 255], [0, 0, 0, 0]];
+        near.into_iter().chain(others).map(Ipv4Addr::from).collect()
+    }
+
+    fn spoofed() -> Vec<Ipv4Addr> {
+        vec![Ipv4Addr::new(10, 0, 0, 11), STRANGER, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST]
+    }
+
     fn other_protocols() -> &'static [u8] {
         &[0, 1, 2, 47, 50, 132, 255]
+    }
+
+    fn is_extension(_: u8) -> bool {
+        false
     }
 
     fn tcp(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), flags: u8, data: &[u8]) -> Frame {
@@ -131,8 +204,24 @@ impl Family for V4 {
         frame.with(|f| f.options = vec![1; count * 4])
     }
 
+    fn lengthened(frame: Frame) -> (Frame, usize) {
+        (frame.with(|f| f.options = vec![1; 40]), 40)
+    }
+
+    fn with_length(frame: Frame, length: u16) -> Frame {
+        frame.with(|f| f.total_length = Some(length))
+    }
+
+    fn as_fragment(frame: Frame, offset: u16) -> Frame {
+        frame.with(|f| f.fragment = offset)
+    }
+
     fn checksums_right(frame: &Frame) {
         checksums_right(&frame.build());
+    }
+
+    fn are_right(frame: &[u8], _: u8) -> (bool, bool) {
+        (checksums::ip_is_right(frame), checksums::l4_is_right(frame) == Some(true))
     }
 }
 
@@ -144,6 +233,11 @@ fn net6() -> u128 {
     Ipv6Addr::from(config().vip_net6.0).to_bits()
 }
 
+/// First address of the alias range.
+fn alias_net6() -> u128 {
+    Ipv6Addr::from(config().alias_net6.0).to_bits()
+}
+
 impl Family for V6 {
     type Address = Ipv6Addr;
     type Frame = Frame6;
@@ -153,6 +247,14 @@ impl Family for V6 {
     const VIP: Ipv6Addr = VIP6;
     const DNS_VIP: Ipv6Addr = DNS_VIP6;
     const ENGINE: Ipv6Addr = ENGINE6;
+    const STRANGER: Ipv6Addr = STRANGER6;
+    const OTHER_ALIAS: Ipv6Addr = Ipv6Addr::from_bits(ALIAS6.to_bits() + 1);
+    const MULTICAST: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    const VERSION: u8 = 6;
+    const FIXED: usize = 14 + 40;
+    const ICMP: u8 = 58;
+    const ECHO: u8 = 128;
+    const LENGTH_0: DropReason = DropReason::Truncated;
     const SEGMENT: u16 = 1428;
     const UDP_WITHOUT_CHECKSUM: Option<DropReason> = Some(DropReason::Malformed);
 
@@ -180,8 +282,32 @@ impl Family for V6 {
         vec![Ipv6Addr::from_bits(ALIAS6.to_bits() + 1), STRANGER6, REAL6, VIP6]
     }
 
+    fn vips() -> Vec<Ipv6Addr> {
+        [net6(), net6() | u128::MAX >> 64].map(Ipv6Addr::from_bits).into()
+    }
+
+    fn aliases() -> Vec<Ipv6Addr> {
+        [alias_net6(), alias_net6() | u128::MAX >> 48].map(Ipv6Addr::from_bits).into()
+    }
+
+    fn neighbours() -> Vec<Ipv6Addr> {
+        let near = [net6() - 1, net6() + (1 << 64), alias_net6() - 1, alias_net6() + (1 << 80)];
+        let mapped = Ipv4Addr::new(169, 254, 64, 32).to_ipv6_mapped();
+        let others = [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST, Self::MULTICAST, mapped];
+        near.map(Ipv6Addr::from_bits).into_iter().chain(others).collect()
+    }
+
+    fn spoofed() -> Vec<Ipv6Addr> {
+        let neighbour = Ipv6Addr::from_bits(REAL6.to_bits() + 1);
+        vec![neighbour, STRANGER6, LINK_LOCAL, Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST]
+    }
+
     fn other_protocols() -> &'static [u8] {
         &[1, 41, 47, 50, 58, 59, 132, 255]
+    }
+
+    fn is_extension(protocol: u8) -> bool {
+        [0, 43, 44, 51, 60].contains(&protocol)
     }
 
     fn tcp(source: (Ipv6Addr, u16), destination: (Ipv6Addr, u16), flags: u8, data: &[u8]) -> Frame6 {
@@ -208,8 +334,25 @@ impl Family for V6 {
         frame
     }
 
+    fn lengthened(frame: Frame6) -> (Frame6, usize) {
+        let extensions = [Extension::options(0, 1), Extension::authentication(12), Extension::options(60, 2)];
+        (frame.behind(&extensions), 8 + 24 + 16)
+    }
+
+    fn with_length(frame: Frame6, length: u16) -> Frame6 {
+        frame.with(|f| f.payload_length = Some(length))
+    }
+
+    fn as_fragment(frame: Frame6, offset: u16) -> Frame6 {
+        frame.behind(&[Extension::fragment(offset, false)])
+    }
+
     fn checksums_right(frame: &Frame6) {
         scene6::checksum_right(frame);
+    }
+
+    fn are_right(frame: &[u8], protocol: u8) -> (bool, bool) {
+        (true, checksums::l4_of_ipv6_is_right(frame, Self::FIXED, protocol))
     }
 }
 

@@ -6,40 +6,39 @@ use brattice_tests::packets::{
     node::{Context, Hook},
 };
 
-use crate::scene::*;
+use crate::{
+    family::{Family, V4, families},
+    scene::*,
+};
 
-/// Ethernet and the fixed IPv4 header: what must be there before anything is known.
-const FIXED: usize = 14 + 20;
+families!(frames_cut_at_every_byte, frames_to_a_workload_cut_at_every_byte, another_version, tcp_data_offset);
 
-fn frames() -> [(Frame, usize); 4] {
-    let udp = Frame::udp((REAL, 9), (VIP, 80), b"0123456789");
-    let tcp = Frame::tcp((REAL, 40001), (VIP, 80), ACK, b"0123456789").with(|f| {
-        if let Payload::Tcp { options, .. } = &mut f.payload {
+/// Frames, and where their headers end.
+pub(crate) fn frames<F: Family>() -> [(F::Frame, usize); 4] {
+    let udp = F::udp((F::REAL, 9), (F::VIP, 80), b"0123456789");
+    let tcp = F::tcp((F::REAL, 40001), (F::VIP, 80), ACK, b"0123456789").changed(|f| {
+        if let Payload::Tcp { options, .. } = f.payload {
             *options = vec![1; 12];
         }
     });
-    let options = |f: &mut Frame| f.options = vec![1; 40];
-    [
-        (udp.clone(), FIXED + 8),
-        (udp.with(options), FIXED + 40 + 8),
-        (tcp.clone(), FIXED + 32),
-        (tcp.with(options), FIXED + 40 + 32),
-    ]
+    let (long_udp, between) = F::lengthened(udp.clone());
+    let (long_tcp, _) = F::lengthened(tcp.clone());
+    [(udp, F::FIXED + 8), (long_udp, F::FIXED + between + 8), (tcp, F::FIXED + 32), (long_tcp, F::FIXED + between + 32)]
 }
 
 /// Frames cut after every byte: without a destination not ours; within a header `Truncated`; within the payload
-/// shorter than the total length promises; whole taken.
+/// shorter than the length field promises; whole taken.
 ///
 /// packets.md ingress 530: frame cut within IP options, TCP or UDP header | dropped | `Truncated`
 /// packets.md ingress 540: frame cut within the payload (shorter than its total length) | dropped | `Malformed`
-#[test]
-fn frames_cut_at_every_byte() {
-    let mut node = node();
-    for (frame, headers) in frames() {
-        let bytes = frame.build();
+/// packets.md ipv6 30: cut within one, or one that ends behind the packet | dropped | `Truncated`
+fn frames_cut_at_every_byte<F: Family>() {
+    let mut node = F::node();
+    for (frame, headers) in frames::<F>() {
+        let bytes = frame.bytes();
         for len in 14..bytes.len() {
             let cut = &bytes[..len];
-            if len < FIXED {
+            if len < F::FIXED {
                 // Newer kernels let BPF_PROG_TEST_RUN build no such packet; `listener` sends them over a veth.
                 if node.try_run(Hook::Ingress, cut).is_some() {
                     passes(&mut node, Hook::Ingress, cut);
@@ -54,6 +53,53 @@ fn frames_cut_at_every_byte() {
     }
 }
 
+/// The same at the other end: the engine's host sends nothing of the kind, but nothing of the kind gets through.
+///
+/// packets.md egress 210: header or payload cut off | dropped | `Truncated`, `Malformed`
+fn frames_to_a_workload_cut_at_every_byte<F: Family>() {
+    let mut node = F::node();
+    let (frame, between) = F::lengthened(F::to_target(ACK));
+    let bytes = frame.bytes();
+    for len in F::FIXED..bytes.len() {
+        let reason = if len < F::FIXED + between + 20 { DropReason::Truncated } else { DropReason::Malformed };
+        drops(&mut node, Hook::Egress, &bytes[..len], reason);
+    }
+    delivers(&mut node, &frame);
+}
+
+/// packets.md ingress 590: IP version not that of the ethertype | dropped; to other addresses passes | `Malformed`
+fn another_version<F: Family>() {
+    let mut node = F::node();
+    for version in (0..16).filter(|v| *v != F::VERSION) {
+        let bad = |frame: F::Frame| frame.changed(|f| *f.version = version).bytes();
+        drops(&mut node, Hook::Ingress, &bad(F::to_vip(ACK)), DropReason::Malformed);
+        drops(&mut node, Hook::Egress, &bad(F::to_target(ACK)), DropReason::Malformed);
+        passes(&mut node, Hook::Ingress, &bad(F::udp((F::REAL, 1), (F::STRANGER, 80), b"")));
+    }
+    takes(&mut node, &F::to_vip(ACK));
+}
+
+/// packets.md ingress 600: TCP data offset below 5; beyond the packet | dropped | `Malformed`; `Truncated`
+fn tcp_data_offset<F: Family>() {
+    let plain = F::tcp((F::REAL, 9), (F::VIP, 80), ACK, &[1; 20]);
+    for (frame, between) in [(plain.clone(), 0), F::lengthened(plain)] {
+        let mut node = F::node();
+        // 20 bytes of header, 20 of data: offsets up to 10 words lie within the packet.
+        for offset in 0..16u8 {
+            let mut bytes = frame.bytes();
+            bytes[F::FIXED + between + 12] = offset << 4;
+            match offset {
+                0..5 => drops(&mut node, Hook::Ingress, &bytes, DropReason::Malformed),
+                5..=10 => {
+                    assert_eq!(node.run(Hook::Ingress, &bytes, Context::default()).verdict, 7, "offset {offset}");
+                }
+                _ => drops(&mut node, Hook::Ingress, &bytes, DropReason::Truncated),
+            }
+        }
+        assert_eq!(node.counted(Counter::FromWorkload), 6);
+    }
+}
+
 /// The same cuts made by the total length, in a frame that holds it all.
 ///
 /// packets.md ingress 550: total length within a TCP or UDP header | dropped | `Truncated`
@@ -61,7 +107,7 @@ fn frames_cut_at_every_byte() {
 #[test]
 fn every_total_length() {
     let mut node = node();
-    for (frame, headers) in frames() {
+    for (frame, headers) in frames::<V4>() {
         let whole = frame.build().len() - 14;
         let ip_header = 20 + frame.options.len();
         for total in 0..whole + 20 {
@@ -75,21 +121,6 @@ fn every_total_length() {
             }
         }
     }
-}
-
-/// The same at the other end: the engine's host sends nothing of the kind, but nothing of the kind gets through.
-///
-/// packets.md egress 210: header or payload cut off | dropped | `Truncated`, `Malformed`
-#[test]
-fn frames_to_a_workload_cut_at_every_byte() {
-    let mut node = node();
-    let frame = to_target(ACK).with(|f| f.options = vec![1; 8]);
-    let bytes = frame.build();
-    for len in FIXED..bytes.len() {
-        let reason = if len < FIXED + 8 + 20 { DropReason::Truncated } else { DropReason::Malformed };
-        drops(&mut node, Hook::Egress, &bytes[..len], reason);
-    }
-    delivers(&mut node, &frame);
 }
 
 /// packets.md ingress 570: IHL below 5 | dropped; to other addresses passes | `Malformed`
@@ -114,38 +145,6 @@ fn ihl_beyond_the_frame() {
     let frame = Frame::raw(REAL, VIP, UDP, &[0; 8]).with(|f| f.ihl = Some(15));
     drops(&mut node, Hook::Ingress, &frame.build(), DropReason::Truncated);
     takes(&mut node, &Frame::raw(REAL, VIP, UDP, &[0, 9, 0, 80, 0, 8, 0, 0]));
-}
-
-/// packets.md ingress 590: IP version not 4 | dropped; to other addresses passes | `Malformed`
-#[test]
-fn version_not_4() {
-    let mut node = node();
-    for version in (0..16).filter(|v| *v != 4) {
-        let bad = |f: &mut Frame| f.version = version;
-        drops(&mut node, Hook::Ingress, &to_vip(ACK).with(bad).build(), DropReason::Malformed);
-        drops(&mut node, Hook::Egress, &to_target(ACK).with(bad).build(), DropReason::Malformed);
-        passes(&mut node, Hook::Ingress, &Frame::udp((REAL, 1), (STRANGER, 80), b"").with(bad).build());
-    }
-    takes(&mut node, &to_vip(ACK));
-}
-
-/// packets.md ingress 600: TCP data offset below 5; beyond the packet | dropped | `Malformed`; `Truncated`
-#[test]
-fn tcp_data_offset() {
-    let mut node = node();
-    // 20 bytes of header, 20 of data: offsets up to 10 words lie within the packet.
-    for offset in 0..16u8 {
-        let mut bytes = Frame::tcp((REAL, 9), (VIP, 80), ACK, &[1; 20]).build();
-        bytes[14 + 20 + 12] = offset << 4;
-        match offset {
-            0..5 => drops(&mut node, Hook::Ingress, &bytes, DropReason::Malformed),
-            5..=10 => {
-                assert_eq!(node.run(Hook::Ingress, &bytes, Context::default()).verdict, 7, "offset {offset}");
-            }
-            _ => drops(&mut node, Hook::Ingress, &bytes, DropReason::Truncated),
-        }
-    }
-    assert_eq!(node.counted(Counter::FromWorkload), 6);
 }
 
 /// UDP's own length is the receiver's to judge: it changes no byte that is translated.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use brattice_abi::{Counter, DropReason, VIRTUAL_MAC};
 use brattice_tests::packets::{
     checksums,
-    frame::Frame,
+    frame::{Frame, Payload},
     node::{BRATTICE0_MAC, Context, Hook, IFINDEX, Node, TCX_DROP, TCX_NEXT, TCX_REDIRECT, WORKLOAD_MAC},
 };
 
@@ -143,10 +143,33 @@ pub(crate) fn takes_as(node: &mut Node, frame: &[u8], context: Context, expected
     only_counted(node, &before, &[], counters, "taken");
 }
 
+/// What a test may change of a packet of either family.
+pub(crate) struct Parts<'a, A> {
+    /// Source MAC.
+    pub(crate) from: &'a mut [u8; 6],
+    pub(crate) version: &'a mut u8,
+    pub(crate) destination: &'a mut A,
+    pub(crate) payload: &'a mut Payload,
+    /// Added to the TCP or UDP checksum.
+    pub(crate) l4_checksum_error: &'a mut u16,
+    /// Bytes behind the packet.
+    pub(crate) padding: &'a mut usize,
+}
+
 /// A packet of one of the families.
 pub(crate) trait Packet: Clone {
+    type Address: Copy;
+
     /// Its bytes.
     fn bytes(&self) -> Vec<u8>;
+    /// In fragments of so many bytes.
+    fn in_fragments(&self, size: usize) -> Vec<Vec<u8>>;
+    fn parts(&mut self) -> Parts<'_, Self::Address>;
+    /// With something changed.
+    fn changed(mut self, change: impl FnOnce(Parts<'_, Self::Address>)) -> Self {
+        change(self.parts());
+        self
+    }
     /// What `workload_ingress` is to make of it: built anew, so checksums are computed from scratch.
     fn with_alias(&self) -> Self;
     /// What `workload_egress` is to make of it.
@@ -154,8 +177,25 @@ pub(crate) trait Packet: Clone {
 }
 
 impl Packet for Frame {
+    type Address = Ipv4Addr;
+
     fn bytes(&self) -> Vec<u8> {
         self.build()
+    }
+
+    fn in_fragments(&self, size: usize) -> Vec<Vec<u8>> {
+        self.fragments(size)
+    }
+
+    fn parts(&mut self) -> Parts<'_, Ipv4Addr> {
+        Parts {
+            from: &mut self.from,
+            version: &mut self.version,
+            destination: &mut self.destination,
+            payload: &mut self.payload,
+            l4_checksum_error: &mut self.l4_checksum_error,
+            padding: &mut self.padding,
+        }
     }
 
     fn with_alias(&self) -> Self {

@@ -1,47 +1,16 @@
-//! Fragments, in both directions: translated one by one, without state.
+//! Fragments of IPv6: extension headers before and behind the fragment header.
 
-use brattice_abi::{Counter, DropReason};
+use brattice_abi::DropReason;
 use brattice_tests::packets::{
     frame6::{Extension, Frame6},
-    node::{Context, Hook, Node, config},
+    node::{Context, Hook, config},
 };
 
 use super::scene::*;
-use crate::scene::{
-    ACK, SYN, TARGET_PORT, TCP, UDP, delivers, delivers_as, drops, takes, takes_as, with_alias, with_real,
+use crate::{
+    fragments::{all_taken, data},
+    scene::{SYN, TARGET_PORT, UDP, delivers, delivers_as, drops, takes, with_alias, with_real},
 };
-
-fn data() -> Vec<u8> {
-    (0..1000).map(|i| (i * 7 + 3) as u8).collect()
-}
-
-/// Every fragment is translated; together they are what the whole packet would have become.
-#[track_caller]
-fn all_taken(node: &mut Node, frame: &Frame6, size: usize) {
-    let expected = with_alias(frame).fragments(size);
-    let sent = frame.fragments(size);
-    assert!(sent.len() > 1, "not fragmented");
-    for (fragment, expected) in sent.iter().zip(&expected) {
-        takes_as(node, fragment, Context::default(), expected, &[Counter::FromWorkload]);
-    }
-}
-
-#[test]
-fn each_of_a_udp_datagram_is_taken() {
-    let mut node = node();
-    let frame = Frame6::udp((REAL6, 9), (VIP6, 80), &data());
-    for size in [8, 16, 512, 1000] {
-        all_taken(&mut node, &frame, size);
-    }
-}
-
-#[test]
-fn each_of_a_tcp_segment_is_taken() {
-    let mut node = node();
-    for size in [24, 32, 512] {
-        all_taken(&mut node, &Frame6::tcp((REAL6, 9), (VIP6, 80), ACK, &data()), size);
-    }
-}
 
 /// Extension headers before the fragment header are in each, those behind it in the first.
 ///
@@ -58,26 +27,6 @@ fn extension_headers_may_be_before_and_behind() {
     all_taken(&mut node, &frame.behind(&behind).with(|f| f.extensions.reverse()), 256);
 }
 
-/// Any order, any one alone: there is no state that could miss the first.
-#[test]
-fn a_later_one_alone_is_taken() {
-    let mut node = node();
-    let frame = Frame6::udp((REAL6, 9), (VIP6, 80), &data());
-    let (sent, expected) = (frame.fragments(256), with_alias(&frame).fragments(256));
-    for i in (1..sent.len()).rev() {
-        takes_as(&mut node, &sent[i], Context::default(), &expected[i], &[Counter::FromWorkload]);
-    }
-}
-
-#[test]
-fn a_later_one_with_a_spoofed_source_is_dropped() {
-    let mut node = node();
-    for fragment in Frame6::udp((STRANGER6, 9), (VIP6, 80), &data()).fragments(256) {
-        drops(&mut node, Hook::Ingress, &fragment, DropReason::SpoofedSource);
-    }
-    all_taken(&mut node, &Frame6::udp((REAL6, 9), (VIP6, 80), &data()), 256);
-}
-
 /// RFC 7112: the first fragment holds all headers; what it does not show cannot be judged.
 ///
 /// packets.md ipv6 70: first fragment without all headers (RFC 7112) | dropped | `Truncated`
@@ -85,31 +34,11 @@ fn a_later_one_with_a_spoofed_source_is_dropped() {
 fn a_first_one_without_all_headers_is_dropped() {
     let mut node = node();
     let frame = Frame6::tcp((REAL6, 9), (VIP6, 80), SYN, &data());
-    for size in [8, 16] {
-        drops(&mut node, Hook::Ingress, &frame.fragments(size)[0], DropReason::Truncated);
-    }
-    all_taken(&mut node, &frame, 24);
     let long = frame.behind(&[Extension::options(60, 4)]);
     for size in [8, 24, 32, 40, 48] {
         drops(&mut node, Hook::Ingress, &long.fragments(size)[0], DropReason::Truncated);
     }
     all_taken(&mut node, &long, 56);
-}
-
-/// RFC 3128: a later fragment must not replace flags that were judged.
-#[test]
-fn a_later_one_that_reaches_into_the_tcp_header_is_dropped() {
-    let mut node = node();
-    let at = |frame: Frame6, offset| frame.behind(&[Extension::fragment(offset, false)]);
-    let (sent, answered) = (Frame6::raw(REAL6, VIP6, TCP, &[0; 64]), Frame6::raw(ENGINE6, ALIAS6, TCP, &[0; 64]));
-    for offset in [1, 2] {
-        drops(&mut node, Hook::Ingress, &at(sent.clone(), offset).build(), DropReason::Malformed);
-        drops(&mut node, Hook::Egress, &at(answered.clone(), offset).build(), DropReason::Malformed);
-    }
-    takes(&mut node, &at(sent, 3));
-    delivers(&mut node, &at(answered, 3));
-    // UDP has 8 bytes of header: every later offset lies behind it.
-    takes(&mut node, &at(Frame6::raw(REAL6, VIP6, UDP, &[0; 64]), 1));
 }
 
 /// RFC 6946: a fragment header without fragments is a header like others.
@@ -129,17 +58,12 @@ fn an_atomic_one_is_a_whole_packet() {
 }
 
 #[test]
-fn each_to_a_workload_is_delivered() {
+fn each_to_a_workload_is_delivered_with_extension_headers_behind() {
     let mut node = node();
     node.add_target(ALIAS6, 9, UDP);
-    for frame in [
-        Frame6::tcp((ENGINE6, 33000), (ALIAS6, TARGET_PORT), ACK, &data()),
-        Frame6::udp((ENGINE6, 33000), (ALIAS6, 9), &data()),
-        Frame6::udp((ENGINE6, 33000), (ALIAS6, 9), &data()).behind(&[Extension::options(60, 1)]),
-    ] {
-        for (fragment, expected) in frame.fragments(256).iter().zip(with_real(&frame).fragments(256)) {
-            delivers_as(&mut node, fragment, Context::default(), &expected);
-        }
+    let frame = Frame6::udp((ENGINE6, 33000), (ALIAS6, 9), &data()).behind(&[Extension::options(60, 1)]);
+    for (fragment, expected) in frame.fragments(256).iter().zip(with_real(&frame).fragments(256)) {
+        delivers_as(&mut node, fragment, Context::default(), &expected);
     }
 }
 
@@ -147,17 +71,16 @@ fn each_to_a_workload_is_delivered() {
 ///
 /// packets.md ipv6 80
 #[test]
-fn later_ones_of_others_are_not_delivered() {
+fn later_ones_of_others_that_hide_their_protocol_are_not_delivered() {
     let mut node = node();
     node.add_target(ALIAS6, 9, UDP);
-    let plain = Frame6::udp((ENGINE6, 33000), (ALIAS6, 9), &data());
-    let hidden = plain.clone().behind(&[Extension::options(60, 1)]);
+    let hidden = Frame6::udp((ENGINE6, 33000), (ALIAS6, 9), &data()).behind(&[Extension::options(60, 1)]);
     let mut other = config();
     other.engine_uid = 4242;
     node.configure(other);
-    for fragment in plain.fragments(256).iter().chain(&hidden.fragments(256)) {
+    for fragment in &hidden.fragments(256) {
         drops(&mut node, Hook::Egress, fragment, DropReason::NotEngine);
     }
     node.configure(config());
-    delivers(&mut node, &plain);
+    delivers(&mut node, &hidden);
 }

@@ -9,7 +9,7 @@ use brattice_tests::packets::{
     node::{BRATTICE0_MAC, IFINDEX, Node, WORKLOAD_MAC},
 };
 
-use crate::scene::{Packet, TARGET_PORT, TCP, UDP, WORKLOAD};
+use crate::scene::{Packet, Parts, TARGET_PORT, TCP, UDP, WORKLOAD};
 
 const fn vip(last: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0xa9fe, 0x4000, 1, 0, 0, 0, last)
@@ -41,8 +41,25 @@ pub(crate) fn node() -> Node {
 }
 
 impl Packet for Frame6 {
+    type Address = Ipv6Addr;
+
     fn bytes(&self) -> Vec<u8> {
         self.build()
+    }
+
+    fn in_fragments(&self, size: usize) -> Vec<Vec<u8>> {
+        self.fragments(size)
+    }
+
+    fn parts(&mut self) -> Parts<'_, Ipv6Addr> {
+        Parts {
+            from: &mut self.from,
+            version: &mut self.version,
+            destination: &mut self.destination,
+            payload: &mut self.payload,
+            l4_checksum_error: &mut self.l4_checksum_error,
+            padding: &mut self.padding,
+        }
     }
 
     fn with_alias(&self) -> Self {

@@ -56,26 +56,26 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "spoofed-source",
         "a workload sends from an address that is not its own",
         Passed,
-        &[packets("ingress::spoofed_source_is_dropped"), packets("ipv6::ingress::spoofed_source_is_dropped")],
+        &[packets("ingress::ipv4::spoofed_source_is_dropped"), packets("ingress::ipv6::spoofed_source_is_dropped")],
     ),
     guard(
         "documented-mac",
         "a guest is served with any MAC",
         Always,
-        &[packets("ingress::another_mac_than_the_documented_one_is_dropped")],
+        &[packets("ingress::ipv4::another_mac_than_the_documented_one_is_dropped")],
     ),
-    guard("to-alias", "workloads reach aliases", Never, &[packets("ingress::to_an_alias_is_dropped")]),
+    guard("to-alias", "workloads reach aliases", Never, &[packets("ingress::ipv4::to_an_alias_is_dropped")]),
     guard(
         "from-reserved",
         "workloads send from VIPs and aliases",
         Never,
-        &[packets("ingress::from_a_reserved_address_is_dropped")],
+        &[packets("ingress::ipv4::from_a_reserved_address_is_dropped")],
     ),
     guard(
         "other-protocols",
         "a VIP takes other protocols than TCP and UDP",
         Never,
-        &[packets("ingress::other_protocols_to_a_vip_are_dropped")],
+        &[packets("ingress::ipv4::other_protocols_to_a_vip_are_dropped")],
     ),
     guard("source-route", "IPv4 options name a way", Never, &[packets("ingress::source_routes_are_dropped")]),
     guard(
@@ -88,13 +88,13 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "headers-cut-off",
         "IPv6 extension headers end behind the packet",
         Never,
-        &[packets("ipv6::malformed::frames_cut_at_every_byte")],
+        &[packets("malformed::ipv6::frames_cut_at_every_byte")],
     ),
     guard(
         "overlapping-fragments",
         "a later fragment is put over a TCP header that was judged",
         Never,
-        &[packets("fragments::a_later_one_that_reaches_into_the_tcp_header_is_dropped")],
+        &[packets("fragments::ipv4::a_later_one_that_reaches_into_the_tcp_header_is_dropped")],
     ),
     guard(
         "icmp-foreign",
@@ -191,8 +191,8 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "later fragments of any user of the host reach workloads",
         Never,
         &[
-            packets("fragments::later_udp_ones_of_others_are_not_delivered"),
-            packets("ipv6::fragments::later_ones_of_others_are_not_delivered"),
+            packets("fragments::ipv4::later_udp_ones_of_others_are_not_delivered"),
+            packets("fragments::ipv6::later_udp_ones_of_others_are_not_delivered"),
         ],
     ),
     guard(
