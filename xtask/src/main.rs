@@ -49,7 +49,7 @@ enum Verb {
         /// Takes each guard of SECURITY.md away in turn, in a copy, and shows that its tests turn red; not part of CI.
         #[arg(long)]
         sabotage: bool,
-        /// With --sabotage: only guards whose name contains this.
+        /// With --sabotage: only guards whose name, or whose source file, contains this.
         #[arg(long, requires = "sabotage")]
         fault: Option<String>,
     },

@@ -2,13 +2,16 @@
 
 mod fault;
 mod guards;
+mod loaders;
+mod objects;
 pub(crate) mod page;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -25,7 +28,8 @@ use crate::{
 /// Time one test may take; a fault that makes it hang is noticed as well.
 const TEST_TIME: Duration = Duration::from_secs(180);
 
-/// Takes away every guard whose name contains `only`, or all of them, and expects its tests to fail.
+/// Takes away every guard whose name, or the name of the source file that it is in, contains `only`, or all of them, and expects its
+/// tests to fail.
 ///
 /// # Errors
 /// When a test fails with all guards there, or passes without one.
@@ -34,7 +38,12 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
         bail!("the tests need root: they make network namespaces and load eBPF programs.\nRun this command as root.");
     }
     setup::setup(setup::For::Tests)?;
-    let guards: Vec<&Guard> = GUARDS.iter().filter(|guard| only.is_none_or(|only| guard.name.contains(only))).collect();
+    let places = tree::places()?;
+    let is_wanted = |guard: &&Guard| {
+        let place = places.get(guard.name).map_or("", String::as_str);
+        only.is_none_or(|only| guard.name.contains(only) || place.contains(only))
+    };
+    let guards: Vec<&Guard> = GUARDS.iter().filter(is_wanted).collect();
     if guards.is_empty() {
         let names: Vec<&str> = GUARDS.iter().map(|guard| guard.name).collect();
         bail!("no guard has such a name; they are: {}", names.join(", "));
@@ -42,8 +51,12 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     let start = Instant::now();
     let tests: BTreeSet<Test> = guards.iter().flat_map(|guard| guard.tests).copied().collect();
     let tree = tree::copy()?;
-    let built = run::timed("building a copy with all faults", || tree::build(&tree, &targets(&tests)))?;
-    let runner = Runner { binary: artifacts::binary(&built).ok(), built };
+    let built = run::timed("building a copy with the faults of programs", || {
+        objects::build(&tree)?;
+        tree::build(&tree, &targets(&tests))
+    })?;
+    let objects = run::timed("building an eBPF object for each of its faults", || objects::without(&tree, &guards))?;
+    let runner = Runner { binary: artifacts::binary(&built).ok(), built, objects };
     let mut problems = Vec::new();
     run::say("with all guards: every named test must pass");
     let mut green = BTreeSet::new();
@@ -96,7 +109,9 @@ fn targets(tests: &BTreeSet<Test>) -> Vec<&'static str> {
 /// Runs tests of the copy.
 struct Runner {
     built: Vec<Artifact>,
-    binary: Option<std::path::PathBuf>,
+    binary: Option<PathBuf>,
+    /// With a fault, by the guard that is missing.
+    objects: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Runner {
@@ -128,7 +143,10 @@ impl Runner {
         }
         command.args(["--exact", test.name, "--test-threads=1"]);
         if let Some(guard) = missing {
-            command.env(tree::MISSING, guard.name).env(tree::MISSING_NUMBER, tree::number(guard.name).to_string());
+            match self.objects.get(guard.name) {
+                Some(object) => command.env(loaders::OBJECT, object),
+                None => command.env(tree::MISSING, guard.name),
+            };
         }
         let start = Instant::now();
         let output = command.output().context("cannot start `timeout` (of coreutils)")?;

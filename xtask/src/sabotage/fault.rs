@@ -1,7 +1,7 @@
 //! Makes faults of the code that stands below guards' markers.
 //!
 //! All faults of a file are put into it at once, each with a condition: one build has them all, and one of them is switched
-//! on when it runs. Text is only inserted (and a `?` replaced), so that faults of nested code do not meet.
+//! on when it runs (in eBPF, when it is built). Text is only inserted (and a `?` replaced), so that faults of nested code do not meet.
 
 use std::{cmp::Reverse, collections::BTreeMap, ops::Range};
 

@@ -12,8 +12,9 @@ pub(crate) fn text() -> String {
     let mut page = String::from(
         "# Guards, and the tests that notice when one is missing\n\n\
          `cargo xtask test --sabotage` (as root) copies the tree to `target/sabotage`, puts a fault in the place of each of these \
-         guards, builds it once, switches one fault on after the other, and expects each test named beside it to fail. `--fault \
-         TEXT` takes only guards with TEXT in their name. [SECURITY.md](../SECURITY.md) says what they hold off.\n\n\
+         guards, builds it once, switches one fault on after the other (in eBPF, each is an object of its own), and expects each test \
+         named beside it to fail. `--fault \
+         TEXT` takes only guards with TEXT in their name or in that of their source file (`--fault ebpf/`). [SECURITY.md](../SECURITY.md) says what they hold off.\n\n\
          The list is `xtask/src/sabotage/guards/table.rs`; in the source, `// guard: NAME` stands above the code. This page is written by \
          `cargo xtask docs`.\n\n\
          | Guard | Without it | Fault | Tests |\n| --- | --- | --- | --- |\n",

@@ -1,36 +1,22 @@
-//! The copy of the tree, with all faults in it. Neither the sources nor the build of the real tree are touched, also when this
-//! is interrupted.
+//! The copy of the tree, with the faults of all programs in it. Neither the sources nor the build of the real tree are touched, also
+//! when this is interrupted.
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 
-use super::{fault, guards::GUARDS};
-use crate::{artifacts, artifacts::Artifact, compile, paths, run, toolchain};
+use super::{fault, guards::GUARDS, loaders};
+use crate::{artifacts, artifacts::Artifact, compile, paths, run};
 
-/// Names the guard that is missing, to programs that run as usual.
+/// Names the guard that is missing, to the programs.
 pub(super) const MISSING: &str = "BRATTICE_MISSING_GUARD";
-/// Its number, to those that load eBPF.
-pub(super) const MISSING_NUMBER: &str = "BRATTICE_MISSING_GUARD_NUMBER";
-/// Where the number lies in the eBPF object.
-const NUMBER_SYMBOL: &str = "BRATTICE_MISSING_GUARD";
-/// How the object's loading begins ...
-const LOADER: &str = "EbpfLoader::new()";
-/// ... for the agent, and for tests of single packets.
-const LOADERS: [&str; 2] = ["loader/src/", "tests/src/"];
 
 fn scratch() -> PathBuf {
     paths::root().join("target/sabotage")
-}
-
-/// A guard's number in the eBPF object; 0 is none.
-pub(super) fn number(name: &str) -> usize {
-    GUARDS.iter().position(|guard| guard.name == name).map_or(0, |index| index + 1)
 }
 
 /// Files of the tree that git knows or would know, with their names from its root.
@@ -45,27 +31,42 @@ pub(super) fn may_have_guards(name: &str) -> bool {
     name.ends_with(".rs") && !name.starts_with("xtask/")
 }
 
+/// The source file of each guard.
+pub(super) fn places() -> Result<BTreeMap<String, String>> {
+    let mut places = BTreeMap::new();
+    for (name, bytes) in files()?.into_iter().filter(|(name, _)| may_have_guards(name)) {
+        let text = String::from_utf8(bytes).with_context(|| name.clone())?;
+        places.extend(fault::marks(&text).into_iter().map(|mark| (mark.name, name.clone())));
+    }
+    Ok(places)
+}
+
+/// Whether a file is part of the eBPF object, whose faults are each in an object of its own.
+pub(super) fn is_ebpf(name: &str) -> bool {
+    name.starts_with("ebpf/")
+}
+
 /// Copies the tree and puts all faults in. A file that stays the same keeps its time, so that a second run builds less.
 pub(super) fn copy() -> Result<PathBuf> {
     let tree = scratch().join("tree");
     let mut wanted = BTreeMap::new();
-    let mut loaders = [false; LOADERS.len()];
+    let mut loaders = BTreeMap::from(loaders::LOADERS.map(|loader| (loader.file, loader)));
     for (name, bytes) in files()? {
         let bytes = match String::from_utf8(bytes) {
             Ok(text) if may_have_guards(&name) => {
                 let text = planted(&name, &text).with_context(|| name.clone())?;
-                for (place, seen) in LOADERS.iter().zip(&mut loaders) {
-                    *seen |= name.starts_with(place) && text.contains(LOADER);
+                match loaders.remove(name.as_str()) {
+                    Some(loader) => loader.of_a_file(&text)?.into_bytes(),
+                    None => text.into_bytes(),
                 }
-                text.into_bytes()
             }
             Ok(text) => text.into_bytes(),
             Err(error) => error.into_bytes(),
         };
         wanted.insert(tree.join(name), bytes);
     }
-    if let Some((place, _)) = LOADERS.iter().zip(loaders).find(|(_, seen)| !seen) {
-        bail!("nothing below {place} says `{LOADER}` any more: say here how the object is loaded now");
+    if let Some(file) = loaders.keys().next() {
+        bail!("there is no {file} any more: say in xtask/src/sabotage/loaders.rs where the eBPF object is loaded now");
     }
     remove_others(&tree, &wanted)?;
     for (to, bytes) in wanted {
@@ -80,34 +81,14 @@ pub(super) fn copy() -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// A source file with its faults, and with what switches those of eBPF on.
+/// A source file with its faults; those of eBPF come later, one at a time.
 fn planted(name: &str, text: &str) -> Result<String> {
-    let in_ebpf = name.starts_with("ebpf/");
-    let on = |guard: &str| {
-        if in_ebpf {
-            // SAFETY, as it would stand there: a static of the program's own.
-            let number = number(guard);
-            format!("(unsafe {{ (&raw const crate::{NUMBER_SYMBOL}).read_volatile() }} == {number}u32)")
-        } else {
-            format!("::std::env::var_os(\"{MISSING}\").is_some_and(|missing| missing == \"{guard}\")")
-        }
-    };
+    if is_ebpf(name) || fault::marks(text).is_empty() {
+        return Ok(text.to_owned());
+    }
+    let on = |guard: &str| format!("::std::env::var_os(\"{MISSING}\").is_some_and(|missing| missing == \"{guard}\")");
     let faults = GUARDS.iter().map(|guard| (guard.name, (guard.operator, on(guard.name)))).collect();
-    let mut text = if fault::marks(text).is_empty() { text.to_owned() } else { fault::plant(text, &faults)? };
-    if name == "ebpf/src/main.rs" {
-        text += &format!("\n#[unsafe(no_mangle)]\npub(crate) static {NUMBER_SYMBOL}: u32 = 0;\n");
-    }
-    if LOADERS.iter().any(|place| name.starts_with(place)) {
-        let number = format!("std::env::var(\"{MISSING_NUMBER}\").map_or(0u32, |number| number.parse().unwrap_or(0))");
-        text = text.replace(
-            LOADER,
-            &format!(
-                "({{ let mut loader = {LOADER}; \
-                 loader.override_global(\"{NUMBER_SYMBOL}\", &*Box::leak(Box::new({number})), true); loader }})"
-            ),
-        );
-    }
-    Ok(text)
+    fault::plant(text, &faults)
 }
 
 /// Removes what an earlier run copied and is gone since; leaves build results.
@@ -126,28 +107,10 @@ fn remove_others(folder: &Path, wanted: &BTreeMap<PathBuf, Vec<u8>>) -> Result<(
     Ok(())
 }
 
-/// Builds the copy's eBPF object, then the programs that `targets` (of cargo's) name.
+/// Builds the programs of the copy that `targets` (of cargo's) name; the eBPF object must be there.
 pub(super) fn build(tree: &Path, targets: &[&str]) -> Result<Vec<Artifact>> {
-    build_object(tree)?;
     let mut command = run::cargo();
     command.current_dir(tree).env("CARGO_TARGET_DIR", scratch().join("build"));
     command.args(["build", "--workspace", "--quiet", "--profile", compile::TEST_PROFILE]).args(targets);
     artifacts::of(&mut command, tree)
-}
-
-/// Where the copy's loader looks for the object.
-fn build_object(tree: &Path) -> Result<()> {
-    let (compiler, linker) = toolchain::both()?;
-    let target = tree.join("target/ebpf");
-    let mut command: Command = compiler.cargo_build(&linker);
-    run::capture(command.current_dir(tree.join("ebpf")).env("CARGO_TARGET_DIR", &target))
-        .context("the eBPF object does not compile")?;
-    let built = fs::read(target.join(toolchain::TARGET).join("release/brattice")).context("no object was built")?;
-    let object = tree.join("target/bpf/brattice.bpf.o");
-    // The loader embeds it anew whenever it is written.
-    if fs::read(&object).is_ok_and(|old| old == built) {
-        return Ok(());
-    }
-    fs::create_dir_all(object.parent().expect("the object's path has a folder"))?;
-    fs::write(&object, built).with_context(|| format!("cannot write {}", object.display()))
 }
