@@ -47,7 +47,7 @@ pub(crate) mod recording;
 pub(crate) mod request;
 mod route_names;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod time;
 mod worker_load;
 

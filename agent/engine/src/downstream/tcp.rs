@@ -211,12 +211,11 @@ impl TcpProxy {
             parties.set(1, target.alias, target.generation);
             match self.connector.connect(&endpoint, route.timeout).await {
                 Ok(stream) => {
-                    let _request = endpoint.request();
                     span.emit(RequestEvent::TargetChosen { address: endpoint.real_address(), alias: target.alias });
                     span.emit(RequestEvent::Decided { names: &state.names });
                     drop(state);
                     span.emit(RequestEvent::TunnelOpened);
-                    let _socket = self.local.upstream_socket();
+                    let _open = endpoint.connection(self.local.upstream_socket());
                     stream.reset_on_drop(true);
                     let copied = self.copy(&client, &stream, route.idle, span).await;
                     let complete = copied.is_ok();

@@ -24,7 +24,7 @@ mod support;
 use support::{CALLER, Engine, HOST, TARGET, fixed, raw_server, read_until};
 
 /// Events of a worker of its own, without a process around it.
-pub(super) fn for_tests(log: &Arc<LogOutput>) -> Rc<Events> {
+pub(crate) fn for_tests(log: &Arc<LogOutput>) -> Rc<Events> {
     let map = tempfile::tempfile().unwrap();
     map.set_len(64 * 16).unwrap();
     let slot = Heartbeats::map(&map).unwrap().slot(0).unwrap();

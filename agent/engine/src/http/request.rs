@@ -3,7 +3,7 @@
 //! ```text
 //! begin ─► plan: verify ─► authenticate ─► admit ─► canonicalize ─► find_service ─► introduce ─► normalize
 //!                ─► decide: policies, rule ─► pick ─► admit_body ─► rewrite
-//!       ─► forward: prepare ─► send (upstream: attempts) ─► check_response
+//!       ─► forward: prepare ─► send (upstream: attempts) ─► check_response ─► wait_for_interim
 //!       ─► respond ─► record
 //! ```
 //!
@@ -27,6 +27,7 @@ mod respond;
 mod rewrite;
 mod send;
 mod verify;
+mod wait_for_interim;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -35,23 +36,10 @@ use http::{HeaderValue, Request, Response, Version, uri::PathAndQuery};
 use hyper::body::Incoming;
 
 use self::{
-    admit::admit,
-    admit_body::admit_body,
-    authenticate::authenticate,
-    begin::begin,
-    canonicalize::canonicalize,
-    check_response::check_response,
-    decide::decide,
-    find_service::find_service,
-    introduce::introduce,
-    normalize::normalize,
-    pick::pick,
-    prepare::prepare,
-    record::record,
-    respond::{respond, wait_for_interim},
-    rewrite::rewrite,
-    send::send,
-    verify::verify,
+    admit::admit, admit_body::admit_body, authenticate::authenticate, begin::begin, canonicalize::canonicalize,
+    check_response::check_response, decide::decide, find_service::find_service, introduce::introduce,
+    normalize::normalize, pick::pick, prepare::prepare, record::record, respond::respond, rewrite::rewrite, send::send,
+    verify::verify, wait_for_interim::wait_for_interim,
 };
 use super::{
     headers::Journey,

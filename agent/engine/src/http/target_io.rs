@@ -17,7 +17,9 @@ use super::{
     peer::{PeerReader, PeerState},
     write_stall::WriteStall,
 };
-use crate::{admission::UpstreamSocket, clock::Clock, limits::Limit, local::Local, transport::Stream, turn::Turn};
+use crate::{
+    clock::Clock, limits::Limit, local::Local, transport::Stream, turn::Turn, upstream::endpoint::OpenConnection,
+};
 
 /// A target's socket and what was read from it already.
 pub(crate) type Socket = (TargetIo, Bytes);
@@ -65,7 +67,7 @@ pub(crate) struct TargetIo {
     http2: Option<Box<TargetFrames>>,
     /// The target takes no more bytes; what is still written is thrown away.
     deaf: bool,
-    _held: UpstreamSocket,
+    _open: OpenConnection,
 }
 
 /// Frames to and from a target.
@@ -103,12 +105,17 @@ impl TargetFrames {
 }
 
 impl TargetIo {
-    pub(crate) fn new(stream: Stream, meter: Rc<Meter>, held: UpstreamSocket) -> Self {
-        Self { stream, meter, turn: Turn::default(), http2: None, deaf: false, _held: held }
+    pub(crate) fn new(stream: Stream, meter: Rc<Meter>, open: OpenConnection) -> Self {
+        Self { stream, meter, turn: Turn::default(), http2: None, deaf: false, _open: open }
     }
 
     /// For HTTP/2; what the target says of the connection is noted.
-    pub(crate) fn http2(stream: Stream, meter: Rc<Meter>, peer: Rc<PeerState>, local: &Local) -> Self {
+    pub(crate) fn http2(
+        stream: Stream,
+        (meter, peer): (Rc<Meter>, Rc<PeerState>),
+        open: OpenConnection,
+        local: &Local,
+    ) -> Self {
         let (limits, clock) = (local.limits(), &local.clock);
         let frames = TargetFrames {
             reader: PeerReader::new(peer),
@@ -119,7 +126,7 @@ impl TargetIo {
             interim: limits.interim_responses,
             clock: Rc::clone(clock),
         };
-        Self { http2: Some(Box::new(frames)), ..Self::new(stream, meter, local.upstream_socket()) }
+        Self { http2: Some(Box::new(frames)), ..Self::new(stream, meter, open) }
     }
 
     /// Counts what was read; an error: it is too much.

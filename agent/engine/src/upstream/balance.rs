@@ -91,3 +91,69 @@ fn identity<'a>(state: &'a State, forward: &Forward) -> Identity<'a> {
     let id = |group: &u32| state.group(*group).map_or("", |group| group.id.as_str());
     forward.groups.iter().zip(&forward.weights).map(|(group, weight)| (id(group), *weight)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use brattice_wire::snapshot::{Origin, ProtocolVersion, Snapshot, Target, TargetGroup};
+
+    use super::{super::endpoint::tests::target, *};
+    use crate::limits::Registry;
+
+    fn state(groups: &[(&str, &[Target])]) -> State {
+        let target_groups = groups
+            .iter()
+            .map(|(id, targets)| TargetGroup {
+                name: (*id).into(),
+                id: (*id).into(),
+                arn: String::new(),
+                vpc: None,
+                protocol_version: ProtocolVersion::Http1,
+                targets: targets.to_vec(),
+                configured: 1,
+                connect_timeout_ms: 1_000,
+                idle_timeout_ms: None,
+                origin: Origin::default(),
+            })
+            .collect();
+        let snapshot = Snapshot { revision: 1, target_groups, ..Snapshot::default() };
+        State::compile(snapshot, &Registry::default()).unwrap()
+    }
+
+    fn first(balance: &mut Balance, group: u32) -> Rc<Endpoint> {
+        balance.pick(group).unwrap().next().unwrap()
+    }
+
+    #[test]
+    fn endpoints_take_turns_over_revisions() {
+        let mut random = Random::from_system();
+        let [a, b, c] = [1, 2, 3].map(target);
+        let old = state(&[("one", &[a.clone(), b.clone()]), ("none", &[])]);
+        let mut balance = Balance::new(&old, None, &mut random);
+        assert!(balance.pick(1).is_none() && balance.pick(2).is_none(), "a group without targets, and none");
+        let (one, two) = (first(&mut balance, 0), first(&mut balance, 0));
+        assert!(!Rc::ptr_eq(&one, &two));
+        // Another group comes before it, and has one of its targets, too.
+        let new = state(&[("new", &[c, a.clone()]), ("one", &[a, b])]);
+        let mut balance = Balance::new(&new, Some((&old, &balance)), &mut random);
+        assert!(Rc::ptr_eq(&first(&mut balance, 1), &one), "the turn goes on, and the endpoints are the same objects");
+        let shared = [first(&mut balance, 0), first(&mut balance, 0)];
+        assert_eq!(
+            shared.iter().filter(|endpoint| Rc::ptr_eq(endpoint, &one) || Rc::ptr_eq(endpoint, &two)).count(),
+            1
+        );
+    }
+
+    #[test]
+    fn what_no_revision_names_is_forgotten() {
+        let mut random = Random::from_system();
+        let old = state(&[("one", &[target(1), target(2)])]);
+        let balance = Balance::new(&old, None, &mut random);
+        let known: Vec<_> = balance.groups[0].endpoints.iter().map(Rc::downgrade).collect();
+        // One is gone, the other one is another workload's by now.
+        let new = state(&[("one", &[Target { generation: 2, ..target(2) }])]);
+        let next = Balance::new(&new, Some((&old, &balance)), &mut random);
+        drop(balance);
+        assert!(known.iter().all(|endpoint| endpoint.upgrade().is_none()));
+        assert_eq!(next.groups[0].endpoints.len(), 1);
+    }
+}

@@ -9,6 +9,8 @@ use std::{
 
 use brattice_wire::snapshot::Target;
 
+use crate::admission::UpstreamSocket;
+
 /// Endpoints of a target group that a request, or a connection that is served as TCP, tries at most.
 pub(crate) const ENDPOINTS: usize = 3;
 
@@ -19,6 +21,8 @@ pub(crate) type EndpointKey = (IpAddr, u16, u32);
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) target: Target,
+    /// Open connections.
+    connections: Cell<u32>,
     /// Attempts whose request has not ended.
     requests: Cell<u32>,
     /// Connects that failed since the last one that succeeded.
@@ -27,7 +31,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) fn new(target: Target) -> Rc<Self> {
-        Rc::new(Self { target, requests: Cell::new(0), failures: Cell::new(0) })
+        Rc::new(Self { target, connections: Cell::new(0), requests: Cell::new(0), failures: Cell::new(0) })
     }
 
     /// What it is known by.
@@ -45,6 +49,12 @@ impl Endpoint {
         (self.target.address, self.target.port).into()
     }
 
+    /// Counts a connection until the answer is dropped. `held`: it is a descriptor of the process, too.
+    pub(crate) fn connection(self: &Rc<Self>, held: UpstreamSocket) -> OpenConnection {
+        self.connections.set(self.connections.get() + 1);
+        OpenConnection { endpoint: Rc::clone(self), _held: held }
+    }
+
     /// Counts a request until the answer is dropped.
     pub(crate) fn request(self: &Rc<Self>) -> InFlight {
         self.requests.set(self.requests.get() + 1);
@@ -53,7 +63,25 @@ impl Endpoint {
 
     /// What became of a connect.
     pub(crate) fn connected(&self, succeeded: bool) {
-        self.failures.set(if succeeded { 0 } else { self.failures.get().saturating_add(1) });
+        let failures = if succeeded { 0 } else { self.failures.get().saturating_add(1) };
+        let before = self.failures.replace(failures);
+        if before.min(1) != failures.min(1) {
+            let (connections, requests) = (self.connections.get(), self.requests.get());
+            tracing::debug!(target = %self.real_address(), succeeded, connections, requests, "connects have another outcome");
+        }
+    }
+}
+
+/// An open connection to an endpoint.
+#[derive(Debug)]
+pub(crate) struct OpenConnection {
+    endpoint: Rc<Endpoint>,
+    _held: UpstreamSocket,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.endpoint.connections.set(self.endpoint.connections.get() - 1);
     }
 }
 
@@ -100,19 +128,27 @@ impl Iterator for Candidates {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::events;
 
     pub(crate) fn target(last: u8) -> Target {
         Target { alias: [100, 127, 0, last].into(), port: 80, address: [10, 0, 0, last].into(), generation: 1 }
     }
 
     #[test]
-    fn requests_are_counted_until_they_end() {
+    fn connections_requests_and_failures_are_counted() {
         let endpoint = Endpoint::new(target(1));
+        let counted = || (endpoint.connections.get(), endpoint.requests.get());
+        let events = events::tests::for_tests(&Arc::default());
+        let connection = endpoint.connection(UpstreamSocket::new(&events));
         let (one, two) = (endpoint.request(), endpoint.request());
-        assert_eq!(endpoint.requests.get(), 2);
+        assert_eq!(counted(), (1, 2));
         drop((one, two));
-        assert_eq!(endpoint.requests.get(), 0);
+        assert_eq!(counted(), (1, 0));
+        drop(connection);
+        assert_eq!(counted(), (0, 0));
         for succeeded in [false, false] {
             endpoint.connected(succeeded);
         }

@@ -62,7 +62,7 @@ pub(super) async fn open(
     let local = &upstream.local;
     let stream = upstream.connector.connect(endpoint, timeout).await?;
     let meter = Rc::<Meter>::default();
-    let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), local.upstream_socket()));
+    let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), endpoint.connection(local.upstream_socket())));
     let (sender, mut connection) = builder(local).handshake(io).await.map_err(io::Error::other)?;
     let handover = Handover::default();
     let (given, counts, followed) = (Rc::clone(&handover), Rc::clone(local), Rc::clone(&meter));

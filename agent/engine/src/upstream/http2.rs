@@ -121,7 +121,12 @@ async fn connect(
     let stream = upstream.connector.connect(endpoint, timeout).await?;
     let peer = Rc::<PeerState>::default();
     let meter = Rc::<Meter>::default();
-    let io = TokioIo::new(TargetIo::http2(stream, Rc::clone(&meter), Rc::clone(&peer), local));
+    let io = TokioIo::new(TargetIo::http2(
+        stream,
+        (Rc::clone(&meter), Rc::clone(&peer)),
+        endpoint.connection(local.upstream_socket()),
+        local,
+    ));
     let parties = parties(&endpoint.target);
     parties.set(1, caller.alias(), caller.generation());
     let executor = TargetTasks { tasks: Rc::clone(&upstream.tasks), parties: parties.clone() };

@@ -1,19 +1,17 @@
 //! The response for the client: a target's, or one of our own.
 
-use std::{future::poll_fn, task::Poll};
-
 use http::{
     HeaderValue, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, SET_COOKIE, UPGRADE},
 };
 
-use super::{Closed, Exchange, Forwarded, no_response::expired};
+use super::{Closed, Exchange, Forwarded};
 use crate::{
     events::RequestEvent,
     flights::{Finish, Waits},
     http::{
         filters, framing, headers,
-        local_reply::{self, LocalReply, Problem},
+        local_reply::{self, LocalReply},
         response_body::ResponseBody,
         upgrade::{self, Upgrade},
     },
@@ -42,26 +40,6 @@ pub(super) fn respond(
         framing::to_http10(&mut response);
     }
     Ok(response)
-}
-
-/// Waits until the informational responses of an HTTP/1 target are written: they go before the final one, whoever gives
-/// that. The connection wakes this task when it has written them.
-pub(super) async fn wait_for_interim(exchange: &Exchange) -> Result<(), Problem> {
-    let control = &exchange.session.control;
-    if exchange.session.http2.get() {
-        return Ok(());
-    }
-    let written = poll_fn(|cx| match exchange.flight.poll_expired(cx) {
-        None if control.interim.some() => Poll::Pending,
-        None => Poll::Ready(Ok(())),
-        Some(_) if !control.interim.some() => Poll::Ready(Ok(())),
-        Some(expired) => Poll::Ready(Err(expired)),
-    });
-    written.await.map_err(|why| {
-        // One of them may be written in part.
-        control.reset();
-        expired(why)
-    })
 }
 
 fn of_target(exchange: &Exchange, forwarded: Forwarded, finish: Finish) -> Response<ResponseBody> {
