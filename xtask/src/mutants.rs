@@ -18,7 +18,25 @@ struct Crate {
     tests: &'static [&'static str],
 }
 
-const CRATES: [Crate; 2] = [
+const CRATES: [Crate; 3] = [
+    Crate {
+        name: "brattice-decide",
+        folder: "agent/decide",
+        files: &[
+            "authorize",
+            "compiled",
+            "decide",
+            "filters",
+            "guard",
+            "head",
+            "identity",
+            "policies",
+            "route",
+            "rules",
+            "sticky",
+        ],
+        tests: &["--lib", "--test", "authorize", "--test", "route"],
+    },
     Crate {
         name: "brattice-iam",
         folder: "agent/iam",
