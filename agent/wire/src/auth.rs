@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::Origin;
+use crate::origin::Origin;
 
 /// Whether calls are decided by policies (Lattice `authType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -15,6 +15,7 @@ pub mod auth;
 pub mod engine;
 pub mod explain;
 mod named;
+mod origin;
 pub mod rarely;
 pub mod records;
 pub mod rules;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::Origin;
+use crate::origin::Origin;
 
 /// A rule of a listener.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
