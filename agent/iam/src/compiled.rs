@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::key::Key;
-use crate::policy::{Effect, Policy};
+use crate::language::Effect;
+use crate::policy::Policy;
 use crate::principal::Principals;
 use crate::request::{Action, Facts, Work};
 

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use crate::finding::Mark;
 use crate::key::Key;
+use crate::language::Effect;
 use crate::operator::{Operator, Set};
 use crate::pattern::Pattern;
-use crate::policy::Effect;
 use crate::request::{Facts, Value, Work};
 use crate::value::{self, Block, Number, Time};
 

@@ -5,59 +5,10 @@ use std::sync::Arc;
 use crate::condition::Condition;
 use crate::finding::{Finding, Mark};
 use crate::key::Key;
+use crate::language::{Effect, Version};
 use crate::pattern::Pattern;
 use crate::principal::Principals;
-use crate::render::Draft;
 use crate::request::{Action, Facts, Work};
-use crate::tree::{Tree, json_string};
-
-/// What a policy belongs to: it decides what the policy may say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attachment {
-    /// A role: an identity policy, without principals.
-    Role,
-    /// A service network.
-    ServiceNetwork,
-    /// A service, by what its listeners speak.
-    Service {
-        /// Some listener reads HTTP.
-        http: bool,
-        /// Some listener passes connections on unread.
-        tcp: bool,
-    },
-    /// A resource configuration: connections only.
-    ResourceConfiguration,
-}
-
-impl Attachment {
-    /// Whether HTTP requests come.
-    pub(crate) const fn http(self) -> bool {
-        !matches!(self, Self::Service { http: false, .. } | Self::ResourceConfiguration)
-    }
-
-    /// Whether connections come whose content is not read.
-    pub(crate) const fn tcp(self) -> bool {
-        !matches!(self, Self::Service { tcp: false, .. })
-    }
-}
-
-/// The version of the language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// `2008-10-17`, also where none is given: no policy variables.
-    V2008,
-    /// `2012-10-17`.
-    V2012,
-}
-
-/// What a statement does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Effect {
-    /// Lets the request pass.
-    Allow,
-    /// Refuses it, whatever allows it.
-    Deny,
-}
 
 /// A policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,30 +33,6 @@ pub struct Read {
 }
 
 impl Policy {
-    /// Reads JSON text; `file` names it in reasons.
-    pub fn from_json(text: &str, file: impl Into<Arc<str>>, attachment: Attachment) -> Read {
-        match crate::json::parse(text) {
-            Ok(tree) => Self::from_tree(&tree, file, attachment),
-            Err(finding) => Read { policy: None, findings: vec![*finding] },
-        }
-    }
-
-    /// Reads a tree, for whoever has the policy in another form than JSON text.
-    pub fn from_tree(tree: &Tree, file: impl Into<Arc<str>>, attachment: Attachment) -> Read {
-        crate::read::policy(tree, file.into(), attachment)
-    }
-
-    /// The policy as compact JSON, for whoever passes it on or compares it. Keys appear under their canonical names.
-    pub fn json(&self) -> String {
-        let version = match self.version {
-            Version::V2008 => "2008-10-17",
-            Version::V2012 => "2012-10-17",
-        };
-        let id = self.id.as_ref().map_or(String::new(), |id| format!("\"Id\": {}, ", json_string(id)));
-        let statements: Vec<String> = self.statements.iter().map(Statement::json).collect();
-        format!("{{\"Version\": \"{version}\", {id}\"Statement\": [{}]}}", statements.join(", "))
-    }
-
     /// Where a statement is, for people: its line, and its number from 1 behind a dot where others begin on that line.
     pub fn place(&self, position: usize) -> String {
         let line = |position: usize| self.statements.get(position).map(|statement| statement.at.line);
@@ -188,11 +115,6 @@ impl Resources {
 }
 
 impl Statement {
-    /// The statement as JSON.
-    pub fn json(&self) -> String {
-        Draft::of(self).json()
-    }
-
     /// Whether it is about the request, action aside: the index of actions has seen to that.
     pub(crate) fn applies(&self, resource: &str, facts: &Facts<'_>, work: &mut Work) -> bool {
         self.principals.include(&facts.request.caller)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::request::{Lookup, NOTHING};
+use crate::lookup::{Lookup, NOTHING};
 
 /// What kind of principal a caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

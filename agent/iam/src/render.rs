@@ -1,8 +1,29 @@
 //! Statements as JSON, with what a remedy adds to them.
 
-use crate::policy::{Effect, Statement, Version};
+use crate::language::{Effect, Version};
+use crate::policy::{Policy, Statement};
 use crate::principal::{Named, Principals};
 use crate::tree::json_string;
+
+impl Policy {
+    /// The policy as compact JSON, for whoever passes it on or compares it. Keys appear under their canonical names.
+    pub fn json(&self) -> String {
+        let version = match self.version {
+            Version::V2008 => "2008-10-17",
+            Version::V2012 => "2012-10-17",
+        };
+        let id = self.id.as_ref().map_or(String::new(), |id| format!("\"Id\": {}, ", json_string(id)));
+        let statements: Vec<String> = self.statements.iter().map(Statement::json).collect();
+        format!("{{\"Version\": \"{version}\", {id}\"Statement\": [{}]}}", statements.join(", "))
+    }
+}
+
+impl Statement {
+    /// The statement as JSON.
+    pub fn json(&self) -> String {
+        Draft::of(self).json()
+    }
+}
 
 /// Members of an object, in their order.
 type Entries<T> = Vec<(String, T)>;

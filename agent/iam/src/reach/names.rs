@@ -10,11 +10,13 @@ use crate::condition::{Condition, Test};
 use crate::finding::{Finding, Mark, Sink, nearest, quote};
 use crate::glob::{self, ANY, ONE};
 use crate::key::Key;
+use crate::language::{Effect, Version};
+use crate::lookup::NOTHING;
 use crate::operator::{Comparison, Family};
 use crate::pattern::Pattern;
-use crate::policy::{Effect, Policy, Statement, Version};
+use crate::policy::{Policy, Statement};
 use crate::principal::{Caller, CallerKind, Named, Principals, is_account};
-use crate::request::{Action, Facts, NOTHING, Request, Value, Work};
+use crate::request::{Action, Facts, Request, Value, Work};
 use crate::value;
 
 /// RFC 9110, section 9, and RFC 5789: written in capitals, and compared with case.

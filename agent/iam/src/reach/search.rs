@@ -12,9 +12,11 @@ use crate::condition::Condition;
 use crate::finding::{Finding, Sink};
 use crate::glob::ANY;
 use crate::key::Key;
-use crate::policy::{Effect, Policy, Statement};
+use crate::language::Effect;
+use crate::lookup::Pairs;
+use crate::policy::{Policy, Statement};
 use crate::principal::{Caller, Named, Principals};
-use crate::request::{Facts, Http, Pairs, Request, Work};
+use crate::request::{Facts, Http, Request, Work};
 
 /// What it costs to find out which requests there are, in decisions.
 const AXES: u32 = 20;

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use crate::condition::Test;
 use crate::finding::{Finding, Mark, Sink, nearest, quote};
 use crate::glob;
+use crate::language::{Attachment, Effect, Version};
 use crate::limits::{AWS_POLICY_BYTES, MAX_POLICY_BYTES, MAX_SID};
 use crate::operator::Operator;
 use crate::pattern::{Pattern, Reading};
-use crate::policy::{Actions, Attachment, Effect, Policy, Read, Resources, Statement, Version};
+use crate::policy::{Actions, Policy, Read, Resources, Statement};
 use crate::principal::Principals;
 use crate::request::Action;
 use crate::tree::{Content, Name, Tree};
@@ -21,7 +22,22 @@ const IN_POLICY: [&str; 3] = ["Version", "Id", "Statement"];
 const IN_STATEMENT: [&str; 9] =
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
 
-pub(crate) fn policy(tree: &Tree, file: Arc<str>, attachment: Attachment) -> Read {
+impl Policy {
+    /// Reads JSON text; `file` names it in reasons.
+    pub fn from_json(text: &str, file: impl Into<Arc<str>>, attachment: Attachment) -> Read {
+        match crate::json::parse(text) {
+            Ok(tree) => Self::from_tree(&tree, file, attachment),
+            Err(finding) => Read { policy: None, findings: vec![*finding] },
+        }
+    }
+
+    /// Reads a tree, for whoever has the policy in another form than JSON text.
+    pub fn from_tree(tree: &Tree, file: impl Into<Arc<str>>, attachment: Attachment) -> Read {
+        policy(tree, file.into(), attachment)
+    }
+}
+
+fn policy(tree: &Tree, file: Arc<str>, attachment: Attachment) -> Read {
     let mut reader = Reader { sink: Sink::default(), attachment, version: Version::V2008, statement: None };
     let bytes = tree.compact_bytes();
     let policy = if bytes > MAX_POLICY_BYTES {
