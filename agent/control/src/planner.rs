@@ -205,7 +205,7 @@ impl Planner {
         self.state.workloads.prune(&used);
         let plan = plan(model, &bindings, &mut self.state.numbers, self.snapshot.revision);
         self.state.services =
-            plan.snapshot.services.iter().map(|service| (service.name.clone(), service.number)).collect();
+            plan.snapshot.services.iter().map(|service| (service.name.clone(), service.number.get())).collect();
         self.desired = Arc::new(Desired::new(&plan, &placed, hosts, interfaces));
         plan.snapshot
     }

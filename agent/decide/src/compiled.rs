@@ -11,12 +11,12 @@ use std::{
 use brattice_router::{RequestHead, Router, hash::FastMap};
 use brattice_wire::{
     auth,
-    snapshot::{self, ForwardedHeaders, Protocol, ProtocolVersion, Snapshot, Target},
+    snapshot::{self, ForwardedHeaders, Protocol, ProtocolVersion, ServiceNumber, Snapshot, Target},
 };
 
 use crate::{
     error::CompileError,
-    index::ServiceIndex,
+    index::{ServiceIndex, WorkloadIndex},
     policies::{self, Policies, Read},
     rules::{Action, Compiler, Forward, Rule},
 };
@@ -47,8 +47,8 @@ pub struct Caller {
     pub alias: IpAddr,
     /// The real address inside the VPC.
     pub address: IpAddr,
-    /// Index among the snapshot's workloads.
-    pub index: u32,
+    /// Its place in the snapshot.
+    pub index: WorkloadIndex,
     /// Index of its VPC.
     pub vpc: u32,
     /// Name for people.
@@ -88,7 +88,7 @@ pub struct Service {
     /// Its place in the snapshot.
     pub index: ServiceIndex,
     /// Number on this node: key of pools and switches.
-    pub number: u32,
+    pub number: ServiceNumber,
     /// VIP.
     pub vip: IpAddr,
     /// IPv6 VIP.
@@ -164,8 +164,8 @@ impl Compiled {
         for vpc in vpcs {
             compiled.add_vpc(vpc)?;
         }
-        for (index, workload) in (0u32..).zip(workloads) {
-            compiled.add_caller(index, workload)?;
+        for (position, workload) in workloads.into_iter().enumerate() {
+            compiled.add_caller(WorkloadIndex::new(position), workload)?;
         }
         compiled.groups = target_groups
             .into_iter()
@@ -211,7 +211,7 @@ impl Compiled {
         Ok(())
     }
 
-    fn add_caller(&mut self, index: u32, workload: snapshot::Workload) -> Result<(), CompileError> {
+    fn add_caller(&mut self, index: WorkloadIndex, workload: snapshot::Workload) -> Result<(), CompileError> {
         CompileError::check(&format!("workload {}", workload.name), "VPC", workload.vpc, self.vpcs.len())?;
         let caller = Caller {
             alias: workload.alias,
@@ -275,7 +275,7 @@ impl Compiled {
     }
 
     /// Index of the service with this number, if it still has this VIP and the VPC may still see it.
-    pub fn service_of(&self, vpc: u32, vip: IpAddr, number: u32) -> Option<ServiceIndex> {
+    pub fn service_of(&self, vpc: u32, vip: IpAddr, number: ServiceNumber) -> Option<ServiceIndex> {
         let services = self.vpcs.get(vpc as usize)?.vips.get(&vip)?;
         let is_it =
             |index: &ServiceIndex| self.services.get(index.position()).is_some_and(|service| service.number == number);

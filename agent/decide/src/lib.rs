@@ -44,7 +44,7 @@ pub use filters::{Edits, Filters, Host};
 pub use guard::Guard;
 pub use head::Head;
 pub use identity::{Identity, Principal, Tags, session_arn};
-pub use index::ServiceIndex;
+pub use index::{ServiceIndex, WorkloadIndex};
 pub use policies::{Policies, Unreadable, read as read_policy};
 pub use request::Request;
 pub use route::{Decision, OwnResponse, Refused, Route, route, route_connection};

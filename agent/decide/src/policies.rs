@@ -13,7 +13,7 @@ use crate::{
     error::CompileError,
     guard::Guard,
     identity::{Identity, Principal, Tags},
-    index::ServiceIndex,
+    index::{ServiceIndex, WorkloadIndex},
 };
 
 /// Service networks that a call may come through without an allocation; nearly always it is one.
@@ -167,8 +167,8 @@ impl Policies {
     }
 
     /// Who a workload is, by its index in the snapshot.
-    pub fn identity(&self, workload: u32) -> Option<&Identity> {
-        self.identities.get(workload as usize)
+    pub fn identity(&self, workload: WorkloadIndex) -> Option<&Identity> {
+        self.identities.get(workload.position())
     }
 
     /// ARN of a service network.

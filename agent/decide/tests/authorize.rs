@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_allocations::{Counting, counted};
 use brattice_decide::{
-    Authorizer, Call, CompileError, Compiled, Connection, Head, Passed, Refusal, ServiceIndex, Untraced,
+    Authorizer, Call, CompileError, Compiled, Connection, Head, Passed, Refusal, ServiceIndex, Untraced, WorkloadIndex,
 };
 use brattice_iam::Level;
 use brattice_wire::{
     auth::{AuthType, Network, Policy, PolicyAttachment, Role},
-    snapshot::{Origin, Service, Snapshot, Vpc, Workload},
+    snapshot::{Origin, Service, ServiceNumber, Snapshot, Vpc, Workload},
 };
 
 #[global_allocator]
@@ -69,7 +69,7 @@ fn snapshot() -> Snapshot {
             name: "shop/orders".into(),
             id: "svc-1".into(),
             arn: SERVICE.into(),
-            number: 1,
+            number: ServiceNumber::new(1),
             vip: Ipv4Addr::new(169, 254, 64, 32).into(),
             vip6: None,
             generated_name: "orders".into(),
@@ -117,7 +117,7 @@ fn allow(rest: &str) -> String {
 }
 
 /// A workload and its VPC.
-type Caller = (u32, u32);
+type Caller = (usize, u32);
 
 const WEB: Caller = (0, 0);
 const JOB: Caller = (1, 0);
@@ -158,7 +158,7 @@ impl Head for Get<'_> {
 
 fn call(compiled: &Compiled, (workload, vpc): Caller) -> Call<'_> {
     Call {
-        identity: compiled.policies.identity(workload).unwrap(),
+        identity: compiled.policies.identity(WorkloadIndex::new(workload)).unwrap(),
         vpc,
         address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 10))),
         service: ServiceIndex::of(0),

@@ -13,8 +13,8 @@ use brattice_wire::{
     auth::{AuthType, Network},
     snapshot::{
         Action, Filters, FixedResponse, Forward, ForwardedHeaders, HeaderEdits, Listener, Match, Origin, PathMatch,
-        PathMatchKind, PathRewrite, Precedence, Protocol, ProtocolVersion, Redirect, Rewrite, Service, Snapshot,
-        Stickiness, Target, TargetGroup, Vpc, WeightedTargetGroup,
+        PathMatchKind, PathRewrite, Precedence, Protocol, ProtocolVersion, Redirect, Rewrite, Service, ServiceNumber,
+        Snapshot, Stickiness, Target, TargetGroup, Vpc, WeightedTargetGroup,
     },
 };
 
@@ -91,7 +91,7 @@ fn snapshot(mut rules: Vec<brattice_wire::snapshot::Rule>, default_action: Actio
         name: "shop/orders".into(),
         id: "svc-1".into(),
         arn: String::new(),
-        number: 1,
+        number: ServiceNumber::new(1),
         vip: Ipv4Addr::new(169, 254, 64, 32).into(),
         vip6: None,
         generated_name: "orders".into(),

@@ -29,6 +29,7 @@ use std::{
 
 use brattice_decide::{Passed, Refusal};
 use brattice_wire::records::{FailureReason, FlowProtocol, Query};
+use brattice_wire::snapshot::ServiceNumber;
 use http::{HeaderMap, Request};
 
 use crate::{aliases::CallerId, heartbeat::Slot, limits::Limit, queries::question::Question, ticker::Ticker};
@@ -151,9 +152,9 @@ pub(crate) enum RequestEvent<'a> {
     /// It is not served as it came.
     Refused(RefusedRequest),
     /// The service that it calls, by number.
-    ServiceFound { service: u32 },
+    ServiceFound { service: ServiceNumber },
     /// Its head in the form that rules and policies see.
-    HeadRead { service: u32, host: &'a str, path: &'a str, headers: &'a HeaderMap, names: &'a Names },
+    HeadRead { service: ServiceNumber, host: &'a str, path: &'a str, headers: &'a HeaderMap, names: &'a Names },
     /// Policies let it through.
     Allowed(&'a Passed),
     /// Policies refuse it.
@@ -363,7 +364,7 @@ impl Events {
         names: &Names,
         caller: CallerId,
         called: Called,
-        (service, group): (Option<u32>, Option<u32>),
+        (service, group): (Option<ServiceNumber>, Option<u32>),
     ) -> Rc<ConnectionSpan> {
         let id = self.next_connection.get();
         self.next_connection.set(id + 1);

@@ -160,8 +160,7 @@ impl Lately {
 /// Number of the window that it is now.
 fn window() -> u32 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    // As many as fit last 1,300 years.
-    u32::try_from(START.elapsed().as_secs() / WINDOW.as_secs()).unwrap_or(u32::MAX)
+    u32::try_from(START.elapsed().as_secs() / WINDOW.as_secs()).expect("as many windows as fit last 1,300 years")
 }
 
 /// Which of the numbers in [`Usage`].

@@ -146,6 +146,7 @@ fn raise_file_limit() {
 /// Descriptors that the process may have; 0: nobody says.
 fn file_limit() -> u32 {
     use nix::sys::resource::{Resource, getrlimit};
+    // `RLIM_INFINITY` is the largest u64.
     getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| u32::try_from(soft).unwrap_or(u32::MAX))
 }
 

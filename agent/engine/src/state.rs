@@ -173,7 +173,7 @@ impl State {
     /// Who has this alias now; asked where a connection or a question comes in, and nowhere else.
     pub fn caller_at(&self, alias: IpAddr) -> Option<Caller<'_>> {
         let known = self.compiled.caller(alias)?;
-        Some(Caller { known, usage: self.usages.get(known.index as usize)? })
+        Some(Caller { known, usage: self.usages.get(known.index.position())? })
     }
 
     /// What this state says of a caller; `None` where it has its alias no more.

@@ -195,7 +195,7 @@ impl Teller<'_, '_> {
 
 /// `file:line#Sid`, as decisions name it.
 fn statement(compiled: &Compiled, position: u32) -> String {
-    compiled.policy().statement_id(usize::try_from(position).unwrap_or(usize::MAX))
+    compiled.policy().statement_id(position as usize)
 }
 
 fn mismatch(failed: &Failed) -> MismatchView {

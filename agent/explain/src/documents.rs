@@ -25,7 +25,7 @@ impl<'m> Documents<'m> {
             if !address.is_unspecified() && !held.insert((vpc, address)) {
                 return;
             }
-            let number = u32::try_from(bindings.len() + 1).unwrap_or(u32::MAX);
+            let number = u32::try_from(bindings.len() + 1).expect("documents are bounded far below");
             bindings.push(Binding {
                 vpc: vpc.to_owned(),
                 address,

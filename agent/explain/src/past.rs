@@ -33,7 +33,7 @@ pub(crate) fn explain(world: &World<'_>, past: &Past) -> Result<Explanation, Err
     explanation.notes.extend(note);
     explanation.then = Some(ThenView {
         request_id: past.request_id.clone(),
-        time: rfc3339(i64::try_from(past.time_ms / 1_000).unwrap_or(i64::MAX)),
+        time: rfc3339(i64::try_from(past.time_ms / 1_000).expect("a thousandth of any u64 fits")),
         revision: past.revision,
         status: past.status.unwrap_or_default(),
         summary: then(past),

@@ -145,7 +145,11 @@ fn caller(out: &mut String, caller: &CallerView) {
         _ => format!("namespace {place}"),
     }));
     known.extend(caller.state.clone());
-    known.extend(caller.since.map(|since| format!("since {}", rfc3339(i64::try_from(since).unwrap_or(i64::MAX)))));
+    known.extend(
+        caller
+            .since
+            .map(|since| format!("since {}", rfc3339(i64::try_from(since).expect("clocks count seconds in an i64")))),
+    );
     if !known.is_empty() {
         line(out, &known.join(", "));
     }

@@ -9,7 +9,9 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::hash::Hasher as _;
 
-use brattice_decide::{Authorizer, Call, Compiled, Connection, Decision, Head, Refused, ServiceIndex, Trace};
+use brattice_decide::{
+    Authorizer, Call, Compiled, Connection, Decision, Head, Refused, ServiceIndex, Trace, WorkloadIndex,
+};
 use brattice_engine::http::canonical;
 use brattice_explain::{explain, route};
 use brattice_router::hash::FastHasher;
@@ -430,7 +432,7 @@ fn enforced(snapshot: &Snapshot, asked: &Asked) -> Enforced {
     let Some(path) = path.ok().filter(|_| path::check_query(query).is_ok()) else { return Enforced::Malformed };
     let fields = canonical(asked, own.address, listener);
     let call = Call {
-        identity: compiled.policies.identity(position(workload)).unwrap(),
+        identity: compiled.policies.identity(WorkloadIndex::new(workload.unwrap())).unwrap(),
         vpc: own.vpc,
         address: Some(own.address),
         service: ServiceIndex::of(position(service)),

@@ -344,7 +344,7 @@ fn near_misses(compiled: &Compiled, resource: &str, facts: &Facts<'_>) -> Vec<Ne
         .map(|(position, statement)| NearMiss {
             position,
             at: statement.at,
-            place: policy.place(usize::try_from(position).unwrap_or(usize::MAX)),
+            place: policy.place(position as usize),
             sid: statement.sid.clone(),
             failed: failed(statement, policy.version, resource, facts),
         })

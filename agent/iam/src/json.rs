@@ -101,7 +101,8 @@ impl Reader<'_> {
             None => return Err(self.error("the text ends where a value should begin")),
         };
         if !matches!(content, Content::Map(_) | Content::List(_)) {
-            at.length = u32::try_from(self.text[start..self.at].chars().count()).unwrap_or(u32::MAX);
+            at.length =
+                u32::try_from(self.text[start..self.at].chars().count()).expect("the text is at most MAX_POLICY_BYTES");
         }
         Ok(Tree { at, content })
     }
@@ -152,7 +153,8 @@ impl Reader<'_> {
             }
             let start = self.at;
             let text = self.string()?;
-            at.length = u32::try_from(self.text[start..self.at].chars().count()).unwrap_or(u32::MAX);
+            at.length =
+                u32::try_from(self.text[start..self.at].chars().count()).expect("the text is at most MAX_POLICY_BYTES");
             self.space()?;
             if self.peek() != Some(b':') {
                 return Err(self.unexpected("`:`"));

@@ -25,7 +25,7 @@ impl Denial {
     pub fn id(&self, chain: &Chain<'_>) -> String {
         let level = self.level.word();
         if let (Cause::Statement(position), Some((compiled, _))) = (self.cause, chain.statement(self)) {
-            return compiled.policy().statement_id(usize::try_from(position).unwrap_or(usize::MAX));
+            return compiled.policy().statement_id(position as usize);
         }
         let name = match chain.guard(self.level, self.network) {
             Some(Guard::Policy(compiled)) => compiled.name(),

@@ -11,6 +11,23 @@ use crate::auth::{AuthType, Network, Policy, Role};
 pub use crate::origin::Origin;
 pub use crate::rules::*;
 
+/// The number of a service on this node: stable for as long as the service exists, never given twice; 0 stands for no
+/// service. The service's place in a snapshot is another number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceNumber(u32);
+
+impl ServiceNumber {
+    /// The number that was given to a service.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// As kernel maps have it.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
 /// Everything the engine needs to serve, at one revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
 pub struct Snapshot {
@@ -90,7 +107,7 @@ pub struct Service {
     /// ARN.
     pub arn: String,
     /// Stable number on this node, key of kernel switches.
-    pub number: u32,
+    pub number: ServiceNumber,
     /// Its VIP, the same in every VPC.
     pub vip: IpAddr,
     /// Its IPv6 VIP, likewise; none on a node without IPv6.

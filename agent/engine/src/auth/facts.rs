@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use brattice_decide::Head;
+use brattice_wire::snapshot::ServiceNumber;
 use http::HeaderMap;
 
 use crate::aliases::CallerId;
@@ -33,7 +34,7 @@ pub(crate) struct Facts {
     /// Whose request it is; none before there was one.
     origin: Option<Origin>,
     /// [`crate::state::Service::number`] of the service that was called.
-    service: u32,
+    service: ServiceNumber,
     /// Method, path and query, one behind the other, and then names and values of fields, each with its [`END`].
     text: String,
     method: usize,
@@ -48,7 +49,7 @@ impl Facts {
     pub(crate) fn set(
         &mut self,
         origin: Origin,
-        service: u32,
+        service: ServiceNumber,
         (method, path, query): (&str, &str, &str),
         fields: &HeaderMap,
     ) {
@@ -72,7 +73,7 @@ impl Facts {
     }
 
     /// Number of the service that was called.
-    pub(crate) fn service(&self) -> u32 {
+    pub(crate) fn service(&self) -> ServiceNumber {
         self.service
     }
 
@@ -149,8 +150,8 @@ mod tests {
         let mut facts = Facts::default();
         // The second is what counts, and what was longer before leaves nothing behind.
         for (method, path, query) in [("OPTIONS", "/a/long/path", "and=query"), ("GET", "/a", "x=1&y")] {
-            facts.set(origin(), 7, (method, path, query), &fields);
-            assert_eq!((facts.service(), facts.method(), facts.path()), (7, method, path));
+            facts.set(origin(), SERVICE, (method, path, query), &fields);
+            assert_eq!((facts.service(), facts.method(), facts.path()), (SERVICE, method, path));
         }
         assert_eq!(facts.query(), "x=1&y");
         for name in ["x-team", "X-TEAM", "x-empty", "x-bytes", "user-agent", "x-none"] {
@@ -162,14 +163,16 @@ mod tests {
         assert_eq!(all(&facts, "x-bytes"), ["a\u{fffd}b"]);
     }
 
+    const SERVICE: ServiceNumber = ServiceNumber::new(7);
+
     #[test]
     fn what_is_long_is_not_kept_between_requests() {
         let mut facts = Facts::default();
         for (path, whole) in [("/a".to_owned(), true), ("/a".repeat(IDLE_BYTES), false), ("/b".to_owned(), true)] {
-            facts.set(origin(), 7, ("GET", &path, ""), &HeaderMap::new());
+            facts.set(origin(), SERVICE, ("GET", &path, ""), &HeaderMap::new());
             assert!(facts.is_whole() && facts.path() == path);
             facts.shorten();
-            assert_eq!((facts.is_whole(), facts.service(), facts.origin()), (whole, 7, Some(origin())));
+            assert_eq!((facts.is_whole(), facts.service(), facts.origin()), (whole, SERVICE, Some(origin())));
             assert!(facts.text.capacity() <= IDLE_BYTES);
         }
     }

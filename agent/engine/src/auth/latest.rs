@@ -57,6 +57,7 @@ impl Latest {
 #[cfg(test)]
 mod tests {
     use brattice_decide::Head;
+    use brattice_wire::snapshot::ServiceNumber;
     use http::HeaderMap;
 
     use super::{super::Origin, *};
@@ -64,7 +65,7 @@ mod tests {
     fn noted(latest: &Latest, path: &str) -> Rc<Facts> {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         let origin = Origin { caller: crate::aliases::CallerId::new(address, 1), vip: address, port: 80 };
-        latest.note(|facts| facts.set(origin, 1, ("GET", path, ""), &HeaderMap::new()))
+        latest.note(|facts| facts.set(origin, ServiceNumber::new(1), ("GET", path, ""), &HeaderMap::new()))
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use brattice_decide::{Compiled, ServiceIndex, session_arn};
+use brattice_decide::{Compiled, ServiceIndex, WorkloadIndex, session_arn};
 use brattice_router::hash::FastMap;
 use brattice_wire::{auth::Role, snapshot::Snapshot};
 use bytes::Bytes;
@@ -57,12 +57,12 @@ impl Targets {
     pub(crate) fn said(
         &self,
         (told, compiled): (&Told, &Compiled),
-        (workload, vpc): (u32, u32),
+        (workload, vpc): (WorkloadIndex, u32),
         service: ServiceIndex,
         network: Option<u32>,
         group: u32,
     ) -> Said {
-        let [identity, tags] = told.workloads.get(workload as usize).cloned().unwrap_or_default();
+        let [identity, tags] = told.workloads.get(workload.position()).cloned().unwrap_or_default();
         let [of_vpc, source_vpc] = told.vpcs.get(vpc as usize).cloned().unwrap_or_default();
         Said { identity, tags, network: of_vpc, target: self.target(compiled, service, network, group), source_vpc }
     }

@@ -16,6 +16,7 @@ use std::{
 
 use brattice_decide::{Listener, Service, route_connection};
 use brattice_wire::records::FailureReason;
+use brattice_wire::snapshot::ServiceNumber;
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable};
 use slab::Slab;
@@ -49,7 +50,7 @@ pub(crate) struct TcpProxy {
 struct Connection {
     origin: Origin,
     /// [`Service::number`].
-    service: u32,
+    service: ServiceNumber,
     ends: AbortHandle,
 }
 

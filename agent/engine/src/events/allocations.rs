@@ -14,7 +14,7 @@ use brattice_wire::{
     records::Past,
     snapshot::{
         Action, Filters, Forward, ForwardedHeaders, HeaderMatch, Listener, Match, Origin, Precedence, Protocol,
-        ProtocolVersion, Rule, Service, Snapshot, TargetGroup, ValueMatch, Vpc, Workload,
+        ProtocolVersion, Rule, Service, ServiceNumber, Snapshot, TargetGroup, ValueMatch, Vpc, Workload,
     },
 };
 use http::Request;
@@ -93,7 +93,7 @@ fn snapshot() -> Snapshot {
         name: "shop/orders".into(),
         id: "svc-1".into(),
         arn: "arn:svc-1".into(),
-        number: 7,
+        number: SERVICE,
         vip: VIP,
         vip6: None,
         generated_name: "orders.internal".into(),
@@ -140,18 +140,20 @@ fn request() -> Request<()> {
         .unwrap()
 }
 
+const SERVICE: ServiceNumber = ServiceNumber::new(7);
+
 fn connect(events: &Rc<Events>, names: &Names) -> Rc<ConnectionSpan> {
     let called = Called { source_port: 4711, vip: VIP, port: 80 };
-    events.open_connection(names, CallerId::new(ALIAS, 1), called, (Some(7), None))
+    events.open_connection(names, CallerId::new(ALIAS, 1), called, (Some(SERVICE), None))
 }
 
 /// What happens to one request.
 fn serve(events: &Events, connection: &Rc<ConnectionSpan>, names: &Names, request: &Request<()>, id: &[u8]) {
     let span = events.begin_request(connection, request);
     span.emit(RequestEvent::Identified { id });
-    span.emit(RequestEvent::ServiceFound { service: 7 });
+    span.emit(RequestEvent::ServiceFound { service: SERVICE });
     let (host, headers) = ("orders.internal", request.headers());
-    span.emit(RequestEvent::HeadRead { service: 7, host, path: "/a%20b", headers, names });
+    span.emit(RequestEvent::HeadRead { service: SERVICE, host, path: "/a%20b", headers, names });
     span.emit(RequestEvent::RuleMatched { id: "rule-1" });
     span.emit(RequestEvent::GroupChosen { group: 0 });
     span.emit(RequestEvent::TargetChosen { address: ([10, 0, 0, 11], 8080).into(), alias: ALIAS });

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use brattice_router::hash::FastMap;
 use brattice_wire::{
     auth::{self, AuthType, Role},
-    snapshot::{self, Listener, Snapshot, TargetGroup, Workload},
+    snapshot::{self, Listener, ServiceNumber, Snapshot, TargetGroup, Workload},
 };
 
 use super::json::{self, ABSENT};
@@ -25,7 +25,7 @@ pub struct Names {
     pub(crate) revision: u64,
     callers: FastMap<IpAddr, Caller>,
     vpcs: Vec<Vpc>,
-    services: FastMap<u32, Service>,
+    services: FastMap<ServiceNumber, Service>,
     groups: Vec<Group>,
     networks: Vec<Network>,
 }
@@ -119,7 +119,7 @@ impl Names {
     }
 
     /// By the service's number.
-    pub(crate) fn service(&self, number: u32) -> Option<&Service> {
+    pub(crate) fn service(&self, number: ServiceNumber) -> Option<&Service> {
         self.services.get(&number)
     }
 

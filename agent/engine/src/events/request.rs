@@ -10,6 +10,7 @@ use std::{
 use brattice_decide::Refusal;
 use brattice_iam::Level;
 use brattice_wire::records::{DeniedBy, FailureReason};
+use brattice_wire::snapshot::ServiceNumber;
 use http::{HeaderMap, Request};
 
 use super::{
@@ -56,7 +57,7 @@ pub(crate) struct RequestSpan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Route {
     /// Number of the service.
-    service: Option<u32>,
+    service: Option<ServiceNumber>,
     /// Index of the target group.
     group: Option<u32>,
     /// Index of the service network.

@@ -4,6 +4,7 @@
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use brattice_router::hash::FastMap;
+use brattice_wire::snapshot::ServiceNumber;
 
 use super::{
     json,
@@ -27,7 +28,7 @@ pub(crate) struct RouteKey {
     pub(super) generation: u32,
     pub(super) port: u16,
     /// Number of the service.
-    pub(super) service: Option<u32>,
+    pub(super) service: Option<ServiceNumber>,
     /// Index of the target group.
     pub(super) group: Option<u32>,
     /// Index of the service network.

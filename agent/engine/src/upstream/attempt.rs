@@ -6,6 +6,7 @@ mod http2;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use brattice_wire::snapshot::ServiceNumber;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
@@ -27,7 +28,7 @@ use crate::{
 /// Where a request goes.
 pub(crate) struct Route {
     /// [`crate::state::Service::number`]: services share no connections.
-    pub(crate) service: u32,
+    pub(crate) service: ServiceNumber,
     /// Whose request it is.
     pub(crate) caller: CallerId,
     /// In the order in which they are tried.

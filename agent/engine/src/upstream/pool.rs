@@ -12,6 +12,7 @@ use std::{
 };
 
 use brattice_router::hash::FastMap;
+use brattice_wire::snapshot::ServiceNumber;
 
 pub(crate) use self::http2::{Choice, Http2Pool, Multiplexed, Opened, Streams};
 use crate::clock::Clock;
@@ -25,7 +26,7 @@ const MOST_IDLE: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     /// [`crate::state::Service::number`].
-    pub(crate) service: u32,
+    pub(crate) service: ServiceNumber,
     pub(crate) alias: IpAddr,
     pub(crate) port: u16,
     pub(crate) generation: u32,

@@ -312,7 +312,7 @@ async fn association_and_service_that_go_take_what_is_open_with_them() {
         let world = |revision| {
             let mut world = open(&engine, revision, ProtocolVersion::Http1, &[target]);
             let mut other = world.services[0].clone();
-            (other.id, other.number) = ("svc-other".into(), 999);
+            (other.id, other.number) = ("svc-other".into(), brattice_wire::snapshot::ServiceNumber::new(999));
             world.services.push(other);
             world.vpcs[1].services = vec![1];
             world

@@ -66,7 +66,7 @@ pub(crate) fn open(engine: &Engine, revision: u64, protocol: ProtocolVersion, ta
     world.vpcs[0].networks = vec![0];
     let service = &mut world.services[0];
     // The same in every revision.
-    service.number = 7;
+    service.number = brattice_wire::snapshot::ServiceNumber::new(7);
     service.name = "shop/orders".into();
     service.arn = SERVICE.into();
     service.account = "111111111111".into();

@@ -20,8 +20,8 @@ use brattice_wire::{
     engine::{Limits, Settings, Stats},
     snapshot::{
         Action, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Match, Origin, PathMatch, PathMatchKind,
-        Precedence, Protocol, ProtocolVersion, Rule, Service, Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup,
-        Workload,
+        Precedence, Protocol, ProtocolVersion, Rule, Service, ServiceNumber, Snapshot, Target, TargetGroup, Vpc,
+        WeightedTargetGroup, Workload,
     },
 };
 use bytes::Bytes;
@@ -256,7 +256,7 @@ pub(crate) fn service(name: &str, vip: Ipv4Addr, domains: &[&str], listeners: Ve
         name: name.into(),
         id: format!("svc-{name}"),
         arn: String::new(),
-        number: u32::try_from(place).unwrap(),
+        number: ServiceNumber::new(u32::try_from(place).unwrap()),
         vip: vip.into(),
         vip6: None,
         generated_name: format!("{name}-0.svc.brattice.internal"),

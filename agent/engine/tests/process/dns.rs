@@ -95,7 +95,7 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
             name: "shop/orders".into(),
             id: "svc-0123456789abcdefg".into(),
             arn: String::new(),
-            number: 1,
+            number: brattice_wire::snapshot::ServiceNumber::new(1),
             vip: VIP.into(),
             vip6: None,
             generated_name: GENERATED.into(),

@@ -81,7 +81,7 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
             name: "shop/orders".into(),
             id: "svc-1".into(),
             arn: String::new(),
-            number: 1,
+            number: brattice_wire::snapshot::ServiceNumber::new(1),
             vip: vip.ip(),
             vip6: None,
             generated_name: "orders-svc-1.svc.brattice.internal".into(),

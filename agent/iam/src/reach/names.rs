@@ -211,7 +211,7 @@ impl<'n, 'w> Names<'n, 'w> {
         }
         for called in self.scope.called.iter().filter(|called| begins_alike(glob, called.arn)) {
             let text = [called.arn.as_bytes(), rest].concat();
-            if !self.spend(usize::try_from(cost(glob, &text)).unwrap_or(usize::MAX)) {
+            if !self.spend(cost(glob, &text) as usize) {
                 return None;
             }
             if meet(glob, &text) != Meeting::Never {
@@ -320,7 +320,7 @@ impl<'n, 'w> Names<'n, 'w> {
             let name = wildcards(text);
             for (beginning, end) in &self.scope.callers.unnamed {
                 let own = [beginning.as_bytes(), &[ANY], end.as_bytes()].concat();
-                let spent = usize::try_from(cost(&name, &own)).unwrap_or(usize::MAX);
+                let spent = cost(&name, &own) as usize;
                 if !self.spend(spent) || meet(&name, &own) != Meeting::Never {
                     return None;
                 }
@@ -412,9 +412,9 @@ impl<'n, 'w> Names<'n, 'w> {
         if !self.scope.hints {
             return None;
         }
-        let room = usize::try_from(*self.budget / NEAREST).unwrap_or(usize::MAX);
+        let most = (*self.budget / NEAREST) as usize;
         let mut seen = 0;
-        let found = nearest(text, names.take(room).inspect(|_| seen += 1)).map(str::to_owned);
+        let found = nearest(text, names.take(most).inspect(|_| seen += 1)).map(str::to_owned);
         *self.budget = self.budget.saturating_sub(NEAREST.saturating_mul(seen));
         found
     }

@@ -156,6 +156,10 @@ pub(crate) fn number(position: usize) -> u32 {
     u32::try_from(position).expect("documents are bounded far below (limits.rs)")
 }
 
+fn milliseconds(seconds: u32) -> u32 {
+    seconds.checked_mul(1_000).expect("documents say at most 600 seconds")
+}
+
 impl<'m> Planner<'m> {
     fn workloads(
         &mut self,
@@ -233,7 +237,7 @@ impl<'m> Planner<'m> {
                     Protocol::Tcp => LISTENER_TCP,
                 };
                 for vip in std::iter::once(vip).chain(service.vip6) {
-                    self.listeners.insert((vip, listener.port, IPPROTO_TCP), (kind, stable));
+                    self.listeners.insert((vip, listener.port, IPPROTO_TCP), (kind, stable.get()));
                 }
             }
             services.push(snapshot::Service {
@@ -251,7 +255,7 @@ impl<'m> Planner<'m> {
                 policy: policies.of_resource(model, &PolicyResource::Service(service.name.clone()), service.auth_type),
                 networks: networks.of(AssociationKind::Service, &service.name),
                 listeners: service.listeners.iter().map(|listener| self.listener(listener)).collect(),
-                idle_timeout_ms: service.idle_timeout_seconds.saturating_mul(1_000),
+                idle_timeout_ms: milliseconds(service.idle_timeout_seconds),
                 origin: service.origin.clone(),
             });
         }
@@ -280,7 +284,7 @@ impl<'m> Planner<'m> {
             targets,
             configured: number(group.targets.len()),
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
-            idle_timeout_ms: group.idle_timeout_seconds.map(|seconds| seconds.saturating_mul(1_000)),
+            idle_timeout_ms: group.idle_timeout_seconds.map(milliseconds),
             origin: group.origin.clone(),
         });
         self.groups.insert(name, index);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use brattice_wire::snapshot::ServiceNumber;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
@@ -18,8 +19,8 @@ pub struct Numbers {
 
 impl Numbers {
     /// The number of a service by id.
-    pub fn get(&self, service_id: &str) -> Option<u32> {
-        self.services.get(service_id).copied()
+    pub fn get(&self, service_id: &str) -> Option<ServiceNumber> {
+        self.services.get(service_id).copied().map(ServiceNumber::new)
     }
 
     /// Numbers for all services of a model; forgets those that are gone.

@@ -63,7 +63,7 @@ impl Row {
     /// Counts a request that has ended. `status` 0: without an answer.
     pub(crate) fn ended(&self, status: u16, duration: Duration) {
         self.responses[usize::from(status / 100).min(5)].add(1);
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(duration.as_micros()).expect("no request takes 580,000 years");
         let bucket = BUCKETS_MS.iter().position(|bound| micros <= bound * 1_000).unwrap_or(BUCKETS_MS.len());
         self.durations[bucket].add(1);
         self.duration_us.add(micros);
