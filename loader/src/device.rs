@@ -40,7 +40,7 @@ pub(crate) fn ours(link: &Link) -> bool {
     link.kind == "veth" && link.group == GROUP && (link.name == DEVICE || link.name == PEER)
 }
 
-/// Makes the device or mends it; the device, and whether anything had to be done.
+/// Makes the device or fixes it; the device, and whether anything had to be done.
 pub(crate) fn ensure(socket: &mut Socket) -> Result<(Link, bool)> {
     let mut changed = false;
     let device = match find(socket)? {

@@ -27,14 +27,14 @@ pub struct Check {
     /// What was found.
     pub found: String,
     /// What to do, if something can be done.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 impl Check {
     /// A finding.
-    pub(crate) fn new(name: &'static str, required: bool, ok: bool, found: impl Into<String>, mend: &str) -> Self {
-        let mend = (!ok && !mend.is_empty()).then(|| mend.to_owned());
-        Self { name, ok, required, found: found.into(), mend }
+    pub(crate) fn new(name: &'static str, required: bool, ok: bool, found: impl Into<String>, fix: &str) -> Self {
+        let fix = (!ok && !fix.is_empty()).then(|| fix.to_owned());
+        Self { name, ok, required, found: found.into(), fix }
     }
 }
 
@@ -42,9 +42,9 @@ impl Check {
 #[must_use]
 pub fn kernel(bpffs: &Path) -> Vec<Check> {
     let mut checks = vec![version(), privileges(), bpf_fs(bpffs), attaching(Hook::of_this_kernel())];
-    let program = |name, kind, mend: &str| match is_program_supported(kind) {
+    let program = |name, kind, fix: &str| match is_program_supported(kind) {
         Ok(true) => Check::new(name, true, true, "supported", ""),
-        Ok(false) => Check::new(name, true, false, "not supported by this kernel", mend),
+        Ok(false) => Check::new(name, true, false, "not supported by this kernel", fix),
         Err(error) => Check::new(name, true, false, format!("cannot be asked for: {error}"), "run as root"),
     };
     checks.push(program(
@@ -274,7 +274,7 @@ fn jit() -> Check {
 }
 
 fn cgroups() -> Check {
-    let mend = "mount -t cgroup2 cgroup2 /sys/fs/cgroup (without it, nothing keeps \
+    let fix = "mount -t cgroup2 cgroup2 /sys/fs/cgroup (without it, nothing keeps \
                 an engine that was taken over from the host's own services)";
     match cgroups::Root::find() {
         Ok(Some(root)) if root.is_of_the_machine() => {
@@ -287,8 +287,8 @@ fn cgroups() -> Check {
             format!("{} is a container's, not the machine's", root.path().display()),
             "run the agent in the host's cgroup namespace (an engine that runs outside of this one would reach more than it may)",
         ),
-        Ok(None) => Check::new("cgroup v2", false, false, "not mounted", mend),
-        Err(error) => Check::new("cgroup v2", false, false, error.to_string(), mend),
+        Ok(None) => Check::new("cgroup v2", false, false, "not mounted", fix),
+        Err(error) => Check::new("cgroup v2", false, false, error.to_string(), fix),
     }
 }
 
@@ -348,6 +348,6 @@ mod tests {
         let place = tempfile::tempdir().expect("a temporary directory");
         let check = bpf_fs(&place.path().join("none"));
         assert!(!check.ok && check.required);
-        assert_eq!(check.mend.as_deref(), Some("mount -t bpf bpf /sys/fs/bpf"));
+        assert_eq!(check.fix.as_deref(), Some("mount -t bpf bpf /sys/fs/bpf"));
     }
 }

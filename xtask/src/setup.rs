@@ -84,7 +84,7 @@ pub(crate) enum For {
 /// Installs what is missing.
 ///
 /// # Errors
-/// When something is missing that cannot be installed: not root, offline, no apt. Says what would mend it.
+/// When something is missing that cannot be installed: not root, offline, no apt. Says what would fix it.
 pub(crate) fn setup(needed: For) -> Result<()> {
     let missing = missing_packages(needed);
     if !missing.is_empty() {

@@ -128,7 +128,7 @@ pub(crate) fn linker() -> Option<PathBuf> {
 /// Compiler and linker.
 ///
 /// # Errors
-/// Where one is missing: names the command that mends it.
+/// Where one is missing: names the command that repairs it.
 pub(crate) fn both() -> Result<(Compiler, PathBuf)> {
     match (Compiler::find(), linker()) {
         (Some(compiler), Some(linker)) => Ok((compiler, linker)),

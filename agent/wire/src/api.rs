@@ -345,7 +345,7 @@ pub struct CulpritView {
     /// Family, table, chain, hook and rule.
     pub place: String,
     /// The command that lets service traffic pass.
-    pub mend: String,
+    pub fix: String,
 }
 
 /// `brattice services`.

@@ -47,7 +47,7 @@ pub struct Finding {
     /// Why.
     pub means: &'static str,
     /// What to do; empty: nothing.
-    pub mend: &'static str,
+    pub fix: &'static str,
     /// By what it was recognised.
     pub evidence: Vec<String>,
 }
@@ -82,7 +82,7 @@ struct Detector {
     signs: &'static [Sign],
     verdict: Verdict,
     means: &'static str,
-    mend: &'static str,
+    fix: &'static str,
 }
 
 const ALLOW: &str = "leave its interfaces to it; or, where service traffic may bypass its policies, say allowBesideCni: true \
@@ -109,14 +109,14 @@ const DETECTORS: &[Detector] = &[
         ],
         verdict: Refused,
         means: "its programs on pods' interfaces enforce its policies; ours would run first and redirect service traffic past them",
-        mend: ALLOW,
+        fix: ALLOW,
     },
     Detector {
         name: "Calico (eBPF)",
         signs: &[Program("cali_"), Program("calico_"), Device("bpfin.cali", ""), Device("bpfout.cali", "")],
         verdict: Refused,
         means: "its programs on pods' interfaces enforce its policies; ours would run first and redirect service traffic past them",
-        mend: ALLOW,
+        fix: ALLOW,
     },
     Detector {
         name: "Calico",
@@ -131,7 +131,7 @@ const DETECTORS: &[Detector] = &[
         ],
         verdict: WorksBut,
         means: POLICIES_ELSEWHERE,
-        mend: AUTH_POLICY,
+        fix: AUTH_POLICY,
     },
     Detector {
         name: "AWS VPC CNI",
@@ -139,7 +139,7 @@ const DETECTORS: &[Detector] = &[
         verdict: WorksBut,
         means: "with its network policy agent, pods' interfaces carry that agent's programs and are refused; without, they are \
                 attached",
-        mend: ALLOW,
+        fix: ALLOW,
     },
     Detector {
         name: "AWS VPC Lattice",
@@ -147,7 +147,7 @@ const DETECTORS: &[Detector] = &[
         verdict: Works,
         means: "its range (the managed prefix lists 169.254.171.0/24 and fd00:ec2:80::/64) is never taken for VIPs, so services of \
                 both are reached side by side",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "flannel",
@@ -161,28 +161,28 @@ const DETECTORS: &[Detector] = &[
         ],
         verdict: Works,
         means: "pods are ports of cni0; their veths are attached like others, and what is not service traffic is flannel's",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "kube-router",
         signs: &[Chain("KUBE-ROUTER"), Chain("KUBE-POD-FW-"), Process("kube-router"), CniConfig("kuberouter")],
         verdict: WorksBut,
         means: POLICIES_ELSEWHERE,
-        mend: AUTH_POLICY,
+        fix: AUTH_POLICY,
     },
     Detector {
         name: "Antrea",
         signs: &[Device("antrea-", ""), Process("antrea-agent"), Chain("ANTREA-"), CniConfig("antrea")],
         verdict: WorksBut,
         means: POLICIES_ELSEWHERE,
-        mend: AUTH_POLICY,
+        fix: AUTH_POLICY,
     },
     Detector {
         name: "Weave Net",
         signs: &[Device("weave", "bridge"), Device("vethwe-", "veth"), Chain("WEAVE-"), CniConfig("weave")],
         verdict: WorksBut,
         means: POLICIES_ELSEWHERE,
-        mend: AUTH_POLICY,
+        fix: AUTH_POLICY,
     },
     Detector {
         name: "kube-proxy (nftables)",
@@ -190,7 +190,7 @@ const DETECTORS: &[Detector] = &[
         verdict: Works,
         means: "it translates ClusterIPs and node ports, none of which are ours; service traffic is not tracked, so its NAT never \
                 sees it",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "kube-proxy (iptables)",
@@ -198,21 +198,21 @@ const DETECTORS: &[Detector] = &[
         verdict: Works,
         means: "it translates ClusterIPs and node ports, none of which are ours; service traffic is not tracked, so its NAT never \
                 sees it",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "kube-proxy (ipvs)",
         signs: &[Device("kube-ipvs0", "")],
         verdict: Works,
         means: "it answers for ClusterIPs, none of which are ours",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "kube-proxy",
         signs: &[Process("kube-proxy")],
         verdict: Works,
         means: "it answers for ClusterIPs and node ports, none of which are ours",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "Docker",
@@ -227,7 +227,7 @@ const DETECTORS: &[Detector] = &[
         verdict: Works,
         means: "containers are ports of its bridges and are attached like others; its masquerading never sees service traffic, \
                 which is not tracked",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "Podman",
@@ -241,28 +241,28 @@ const DETECTORS: &[Detector] = &[
         verdict: Works,
         means: "rootful containers are ports of its bridges and are attached like others; rootless ones (pasta, slirp4netns) have no \
                 interface here and cannot be",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "firewalld",
         signs: &[Table("firewalld"), Process("firewalld")],
         verdict: WorksBut,
         means: "its default zone rejects what comes in by brattice0, which is service traffic",
-        mend: crate::preflight::FIREWALLD_MEND,
+        fix: crate::preflight::FIREWALLD_FIX,
     },
     Detector {
         name: "ufw",
         signs: &[Chain("ufw-"), Chain("ufw6-")],
         verdict: WorksBut,
         means: "with its default (deny incoming) it drops what comes in by brattice0, which is service traffic",
-        mend: crate::preflight::UFW_MEND,
+        fix: crate::preflight::UFW_FIX,
     },
     Detector {
         name: "iptables-legacy",
         signs: &[LegacyTables],
         verdict: WorksBut,
         means: "netfilter's trace does not name its rules, so where the probe fails they have to be looked at by hand",
-        mend: "iptables-legacy -S; if INPUT drops: iptables-legacy -I INPUT -i brattice0 -j ACCEPT",
+        fix: "iptables-legacy -S; if INPUT drops: iptables-legacy -I INPUT -i brattice0 -j ACCEPT",
     },
     Detector {
         name: "Tailscale",
@@ -276,7 +276,7 @@ const DETECTORS: &[Detector] = &[
         ],
         verdict: Works,
         means: "100.64.0.0/10 is its own; aliases are then taken from 198.18.0.0/15",
-        mend: "",
+        fix: "",
     },
     Detector {
         name: "systemd-networkd",
@@ -284,7 +284,7 @@ const DETECTORS: &[Detector] = &[
         verdict: WorksBut,
         means: "where a .network file matches brattice0 or lo it removes routes that it did not make; the agent puts them back, and \
                 calls fail meanwhile",
-        mend: "printf '[Match]\\nName=brattice*\\n[Link]\\nUnmanaged=yes\\n' > /etc/systemd/network/00-brattice.network && \
+        fix: "printf '[Match]\\nName=brattice*\\n[Link]\\nUnmanaged=yes\\n' > /etc/systemd/network/00-brattice.network && \
                mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n' > \
                /etc/systemd/networkd.conf.d/brattice.conf && systemctl restart systemd-networkd",
     },
@@ -297,7 +297,7 @@ const DETECTORS: &[Detector] = &[
         ],
         verdict: WorksBut,
         means: "it leaves veth pairs that others made alone by default, but a catch-all connection profile takes them",
-        mend: "printf '[keyfile]\\nunmanaged-devices+=interface-name:brattice*\\n' > /etc/NetworkManager/conf.d/brattice.conf && \
+        fix: "printf '[keyfile]\\nunmanaged-devices+=interface-name:brattice*\\n' > /etc/NetworkManager/conf.d/brattice.conf && \
                nmcli general reload",
     },
 ];
@@ -313,7 +313,7 @@ pub fn detect(facts: &Facts) -> Vec<Finding> {
                 name: detector.name,
                 verdict: detector.verdict,
                 means: detector.means,
-                mend: detector.mend,
+                fix: detector.fix,
                 evidence,
             })
         })
@@ -341,7 +341,7 @@ fn others(facts: &Facts) -> Option<Finding> {
         name: "other eBPF programs",
         verdict: WorksBut,
         means: "ours run before them on a workload's interface and leave them all that is not service traffic, which they do not see",
-        mend: "",
+        fix: "",
         evidence,
     })
 }

@@ -51,7 +51,7 @@ pub struct Report {
     pub to_vip6: Option<Leg>,
     /// As `to_workload`, likewise.
     pub to_workload6: Option<Leg>,
-    /// What dropped the packets, with the commands that mend it.
+    /// What dropped the packets, with the commands that fix it.
     pub culprits: Vec<Culprit>,
     /// Where no culprit was caught in the act: what else is known.
     pub hints: Vec<String>,
@@ -337,7 +337,7 @@ fn run(datapath: &Datapath) -> Result<Report> {
                 chain.table,
                 chain.chain,
                 chain.hook,
-                chain.mend()
+                chain.fix()
             ));
         }
         report.hints.push(

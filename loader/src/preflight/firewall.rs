@@ -35,23 +35,23 @@ pub enum Keeper {
 }
 
 /// Lets service traffic in through firewalld: now, and after a reload.
-pub(crate) const FIREWALLD_MEND: &str = "firewall-cmd --zone=trusted --change-interface=brattice0 && \
+pub(crate) const FIREWALLD_FIX: &str = "firewall-cmd --zone=trusted --change-interface=brattice0 && \
     firewall-cmd --permanent --zone=trusted --change-interface=brattice0";
 /// Lets service traffic in through ufw.
-pub(crate) const UFW_MEND: &str = "ufw allow in on brattice0";
+pub(crate) const UFW_FIX: &str = "ufw allow in on brattice0";
 /// Lets service traffic out through ufw.
-const UFW_MEND_OUT: &str = "ufw allow out on brattice0";
+const UFW_FIX_OUT: &str = "ufw allow out on brattice0";
 
 impl BaseChain {
     /// The command that lets service traffic pass this chain.
     #[must_use]
-    pub fn mend(&self) -> String {
+    pub fn fix(&self) -> String {
         let out = leaves(&self.hook);
         match self.keeper {
-            Keeper::Firewalld if !out => FIREWALLD_MEND.to_owned(),
-            Keeper::Ufw if out => UFW_MEND_OUT.to_owned(),
-            Keeper::Ufw => UFW_MEND.to_owned(),
-            Keeper::Nobody | Keeper::Firewalld => mend(&self.family, &self.table, &self.chain, &self.hook),
+            Keeper::Firewalld if !out => FIREWALLD_FIX.to_owned(),
+            Keeper::Ufw if out => UFW_FIX_OUT.to_owned(),
+            Keeper::Ufw => UFW_FIX.to_owned(),
+            Keeper::Nobody | Keeper::Firewalld => fix(&self.family, &self.table, &self.chain, &self.hook),
         }
     }
 }
@@ -62,7 +62,7 @@ fn leaves(hook: &str) -> bool {
 }
 
 /// `nft insert rule ...` for a chain of a hook.
-pub(super) fn mend(family: &str, table: &str, chain: &str, hook: &str) -> String {
+pub(super) fn fix(family: &str, table: &str, chain: &str, hook: &str) -> String {
     let side = if leaves(hook) { "oifname" } else { "iifname" };
     // The quotes are nft's own and must reach it.
     format!("nft insert rule {family} {table} {chain} {side} '\"{DEVICE}\"' accept")
@@ -142,11 +142,11 @@ mod tests {
             chain("inet", "mine", "in", Some("input")),
             chain("inet", "brattice", "guard", Some("prerouting")),
         ]);
-        let mends: Vec<String> = all.iter().map(BaseChain::mend).collect();
+        let fixes: Vec<String> = all.iter().map(BaseChain::fix).collect();
         assert_eq!(
-            mends,
+            fixes,
             [
-                FIREWALLD_MEND,
+                FIREWALLD_FIX,
                 "ufw allow in on brattice0",
                 "ufw allow out on brattice0",
                 "nft insert rule inet mine in iifname '\"brattice0\"' accept"

@@ -11,7 +11,7 @@ mod trace;
 pub use active::{Leg, Report, probe, probe_alone};
 pub(crate) use addresses::forget;
 pub use firewall::{BaseChain, Keeper, base_chains, dropping_chains};
-pub(crate) use firewall::{FIREWALLD_MEND, UFW_MEND};
+pub(crate) use firewall::{FIREWALLD_FIX, UFW_FIX};
 pub use host::host;
 pub use overlaps::{Overlap, free_range, overlaps};
 pub use trace::Culprit;

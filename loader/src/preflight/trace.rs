@@ -31,7 +31,7 @@ pub struct Culprit {
     /// `policy drop`, or the rule.
     pub what: String,
     /// The command that lets service traffic pass.
-    pub mend: String,
+    pub fix: String,
 }
 
 /// A running trace of one alias's packets on `brattice0`. Dropping it removes its table and ends `nft monitor`.
@@ -159,7 +159,7 @@ fn read(lines: &[String], bases: &[BaseChain]) -> Vec<Culprit> {
             chain: chain.to_owned(),
             hook: hook.to_owned(),
             what,
-            mend: base.map_or_else(|| firewall::mend(line.family, line.table, chain, hook), BaseChain::mend),
+            fix: base.map_or_else(|| firewall::fix(line.family, line.table, chain, hook), BaseChain::fix),
         };
         if !culprits.contains(&culprit) {
             culprits.push(culprit);
@@ -198,7 +198,7 @@ mod tests {
         let found = read(&lines, &[chain("in", "input")]);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].what, "policy drop");
-        assert_eq!(found[0].mend, "nft insert rule inet filter in iifname '\"brattice0\"' accept");
+        assert_eq!(found[0].fix, "nft insert rule inet filter in iifname '\"brattice0\"' accept");
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].chain.as_str(), found[0].hook.as_str()), ("out", "output"));
         assert_eq!(found[0].what, "rule: tcp dport 53 drop");
-        assert!(found[0].mend.contains("out oifname"));
+        assert!(found[0].fix.contains("out oifname"));
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn a_removed_pin_is_told_and_put_back() {
         for what in ["v5/links/vip_listener", "v5/maps/WORKLOADS", "v5/programs/workload_ingress", "v5/links", "v5"] {
             sh(&format!("rm -r {root}/{what}"));
             told(&mut watch, what).await;
-            // The burst may be told in parts; after the last there is nothing left to mend.
+            // The burst may be told in parts; after the last there is nothing left to repair.
             let mut repaired = datapath.repair().await.unwrap();
             while timeout(Duration::from_millis(200), watch.changed()).await.is_ok() {
                 repaired.extend(datapath.repair().await.unwrap());

@@ -29,7 +29,7 @@ fn this_kernel_has_all_that_is_required() {
         assert!(programs.iter().all(|c| c.found.contains("instructions verified")), "{programs:#?}");
         assert!(!testbed.bpffs.exists(), "nothing is made");
         let wrong = probe::kernel(std::path::Path::new("/tmp"));
-        assert!(wrong.iter().any(|c| c.name == "bpffs" && !c.ok && c.mend.is_some()));
+        assert!(wrong.iter().any(|c| c.name == "bpffs" && !c.ok && c.fix.is_some()));
     });
 }
 
@@ -162,7 +162,7 @@ fn an_input_policy_of_drop_is_named_with_the_command_that_mends_it() {
             ("filter", "input", "input")
         );
         assert_eq!(culprit.what, "policy drop");
-        sh(&culprit.mend);
+        sh(&culprit.fix);
         let report = preflight::probe(&datapath).await.unwrap();
         assert!(report.passed(), "{report:#?}");
     });
@@ -178,7 +178,7 @@ fn an_output_policy_and_a_rule_behind_a_jump_are_named_in_turn() {
             nft add rule ip fw in iifname != lo jump strict && nft add rule ip fw strict meta l4proto tcp counter drop",
         );
         let report = failing(&datapath).await;
-        let mut commands: Vec<String> = report.culprits.iter().map(|c| c.mend.clone()).collect();
+        let mut commands: Vec<String> = report.culprits.iter().map(|c| c.fix.clone()).collect();
         let mut rounds = 0;
         // One may hide the other; each round names at least one.
         while !commands.is_empty() && rounds < 3 {
@@ -186,7 +186,7 @@ fn an_output_policy_and_a_rule_behind_a_jump_are_named_in_turn() {
                 sh(command);
             }
             let report = preflight::probe(&datapath).await.unwrap();
-            commands = report.culprits.iter().map(|c| c.mend.clone()).collect();
+            commands = report.culprits.iter().map(|c| c.fix.clone()).collect();
             if report.passed() {
                 nothing_stays(&datapath).await;
                 let rules = sh("nft list table ip fw");

@@ -51,10 +51,10 @@ pub(crate) fn verdict<'a>(report: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 /// Runs the commands that the report gives against what ate the probe; what they are.
-fn mend(lab: &Lab, report: &Value) -> Vec<String> {
+fn fix(lab: &Lab, report: &Value) -> Vec<String> {
     let culprits = report["probe"]["culprits"].as_array().expect("a probe");
     let commands: Vec<String> =
-        culprits.iter().map(|culprit| culprit["mend"].as_str().expect("a command").to_owned()).collect();
+        culprits.iter().map(|culprit| culprit["fix"].as_str().expect("a command").to_owned()).collect();
     for command in &commands {
         let done = output(lab.node.command("sh").args(["-c", command]));
         assert!(done.ok(), "{command}: {}", done.text());
@@ -83,7 +83,7 @@ fn an_input_policy_of_drop_needs_the_accept_that_preflight_prints() {
     assert!(!connects(&retail), "the policy eats the path");
     let (code, said) = report(&retail.lab, &[]);
     assert_ne!(code, 0, "{said}");
-    assert_eq!(mend(&retail.lab, &said).len(), 1, "{said}");
+    assert_eq!(fix(&retail.lab, &said).len(), 1, "{said}");
     serves(&retail, 20);
     let (code, said) = report(&retail.lab, &[]);
     assert_eq!((code, &said["fits"]), (0, &Value::Bool(true)), "{said}");
@@ -100,7 +100,7 @@ fn an_output_policy_of_drop_likewise() {
     assert!(!connects(&retail), "the answers are eaten");
     let (code, said) = report(&retail.lab, &[]);
     assert_ne!(code, 0, "{said}");
-    assert_eq!(mend(&retail.lab, &said).len(), 1, "{said}");
+    assert_eq!(fix(&retail.lab, &said).len(), 1, "{said}");
     serves(&retail, 20);
     assert_eq!(report(&retail.lab, &[]).0, 0);
 }

@@ -54,17 +54,17 @@ fn run(lab: &Lab, line: &str) -> Output {
     output(lab.node.command("sh").args(["-c", line]).env("PATH", path))
 }
 
-/// The firewall eats service traffic, preflight knows it by name and prints its own command, and that command mends it.
+/// The firewall eats service traffic, preflight knows it by name and prints its own command, and that command repairs it.
 fn is_mended_by_its_own_command(retail: &Retail, name: &str, command: &str) {
     wait_until("the firewall eats service traffic", Duration::from_secs(5), || !connects(retail));
     let (code, said) = report(&retail.lab, &[]);
     assert_eq!((code, verdict(&said, name)), (1, Some("works-but")), "{said}");
-    let mends: Vec<&str> =
-        said["probe"]["culprits"].as_array().unwrap().iter().map(|c| c["mend"].as_str().unwrap()).collect();
-    assert!(!mends.is_empty() && mends.iter().all(|mend| mend.starts_with(command)), "{said}");
-    for mend in &mends {
-        let done = run(&retail.lab, mend);
-        assert!(done.ok(), "{mend}: {}", done.text());
+    let fixes: Vec<&str> =
+        said["probe"]["culprits"].as_array().unwrap().iter().map(|c| c["fix"].as_str().unwrap()).collect();
+    assert!(!fixes.is_empty() && fixes.iter().all(|fix| fix.starts_with(command)), "{said}");
+    for fix in &fixes {
+        let done = run(&retail.lab, fix);
+        assert!(done.ok(), "{fix}: {}", done.text());
     }
     serves(retail, 20);
     assert_eq!(report(&retail.lab, &[]).0, 0);

@@ -167,8 +167,8 @@ async fn show_neighbours(out: &mut Out) -> Result<(), Failure> {
         let verdict = paint(finding.verdict.text(), tone, colours());
         out.print(&format!("{}: {verdict}: {}\n", finding.name, finding.means));
         out.print(&format!("  seen: {}\n", escape::cell(&finding.evidence.join("; "))));
-        if !finding.mend.is_empty() {
-            out.print(&format!("  do: {}\n", finding.mend));
+        if !finding.fix.is_empty() {
+            out.print(&format!("  do: {}\n", finding.fix));
         }
     }
     for unread in &facts.unread {
@@ -181,7 +181,7 @@ async fn show_neighbours(out: &mut Out) -> Result<(), Failure> {
                 "name": finding.name,
                 "verdict": finding.verdict.word(),
                 "means": finding.means,
-                "mend": (!finding.mend.is_empty()).then_some(finding.mend),
+                "fix": (!finding.fix.is_empty()).then_some(finding.fix),
                 "evidence": finding.evidence,
             })
         })
@@ -193,12 +193,12 @@ async fn show_neighbours(out: &mut Out) -> Result<(), Failure> {
 
 fn engine_user(arguments: &PreflightArguments) -> Check {
     let name = arguments.engine_user.as_deref().unwrap_or(settings::ENGINE_USER);
-    let (ok, found, mend) = match users::engine_user(name) {
+    let (ok, found, fix) = match users::engine_user(name) {
         Ok((uid, _)) => (true, format!("user {uid}"), None),
         Err(e) => (false, "missing".to_owned(), Some(e.text)),
     };
     // The agent says the same and does not start; the host itself is fine.
-    Check { name: "engine user", ok, required: false, found, mend }
+    Check { name: "engine user", ok, required: false, found, fix }
 }
 
 fn show_checks(checks: &[Check], out: &mut Out) -> bool {
@@ -209,15 +209,15 @@ fn show_checks(checks: &[Check], out: &mut Out) -> bool {
             (false, false) => ("warning", Tone::Warning),
             (false, true) => ("MISSING", Tone::Bad),
         };
-        let mend = check.mend.as_deref().filter(|_| !check.ok).unwrap_or("");
-        table.row(&[(check.name, Tone::Plain), (word, tone), (&check.found, Tone::Plain), (mend, Tone::Plain)]);
+        let fix = check.fix.as_deref().filter(|_| !check.ok).unwrap_or("");
+        table.row(&[(check.name, Tone::Plain), (word, tone), (&check.found, Tone::Plain), (fix, Tone::Plain)]);
     }
     out.table(&table);
     let list: Vec<Value> = checks
         .iter()
         .map(|check| {
-            let mend = check.mend.as_deref().filter(|_| !check.ok);
-            json!({"name": check.name, "ok": check.ok, "required": check.required, "found": check.found, "mend": mend})
+            let fix = check.fix.as_deref().filter(|_| !check.ok);
+            json!({"name": check.name, "ok": check.ok, "required": check.required, "found": check.found, "fix": fix})
         })
         .collect();
     out.section("checks", json!(list));
@@ -336,7 +336,7 @@ async fn show_probe(arguments: &PreflightArguments, options: Options, running: b
         out.print(&format!(
             "eaten by {}\n  let it pass with:\n  {}\n",
             escape::cell(&culprit.place),
-            escape::cell(&culprit.mend)
+            escape::cell(&culprit.fix)
         ));
     }
     for hint in &report.hints {

@@ -101,8 +101,8 @@ impl Problems {
             let view = picture.engine.view.borrow();
             match &view.given_up {
                 Some(why) => {
-                    let mend = "`brattice engine restart` or a change of the documents starts it again";
-                    self.add("engine", format!("the engine: {why}; {mend}"));
+                    let fix = "`brattice engine restart` or a change of the documents starts it again";
+                    self.add("engine", format!("the engine: {why}; {fix}"));
                 }
                 None if engine.state != "running" => {
                     if let Some(error) = &view.last_error {

@@ -225,7 +225,7 @@ pub fn probe_view(report: &Report) -> ProbeView {
                     "table {} {}, chain {} (hook {}): {}",
                     culprit.family, culprit.table, culprit.chain, culprit.hook, culprit.what
                 ),
-                mend: culprit.mend.clone(),
+                fix: culprit.fix.clone(),
             })
             .collect(),
         hints: report.hints.clone(),

@@ -10,8 +10,9 @@ use crate::condition::{Condition, Test};
 use crate::finding::{Finding, Sink, quote};
 use crate::glob;
 use crate::key::Key;
+use crate::language::Effect;
 use crate::operator::{Comparison, Family, Set};
-use crate::policy::{Effect, Policy, Statement};
+use crate::policy::{Policy, Statement};
 use crate::value::{Block, Time};
 
 /// Most values of conditions about one key that are compared.
@@ -237,7 +238,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Attachment, Policy};
+    use crate::language::Attachment;
+    use crate::policy::Policy;
 
     fn policy(effect: &str, conditions: &str) -> Policy {
         let text = format!(

@@ -72,7 +72,7 @@ fn cilium_by_programs_devices_processes_files_and_rules() {
     all.processes = processes(&["cilium-agent"]);
     let finding = &detect(&all)[0];
     assert_eq!(finding.evidence, ["program cil_from_contai on lxc1f3", "process cilium-agent (4711)"]);
-    assert!(finding.mend.contains("allowBesideCni: true"));
+    assert!(finding.fix.contains("allowBesideCni: true"));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn firewalls() {
     assert_eq!(with(|f| f.legacy_tables.push("filter".into())), [("iptables-legacy", WorksBut)]);
     for name in ["firewalld", "ufw", "iptables-legacy"] {
         let detector = DETECTORS.iter().find(|detector| detector.name == name).unwrap();
-        assert!(detector.mend.contains("brattice0"), "{name} is repaired: {}", detector.mend);
+        assert!(detector.fix.contains("brattice0"), "{name} is repaired: {}", detector.fix);
     }
 }
 
@@ -188,7 +188,7 @@ fn the_table_is_whole() {
     for detector in DETECTORS {
         assert!(names.insert(detector.name), "{} is there twice", detector.name);
         assert!(!detector.signs.is_empty() && !detector.means.is_empty(), "{}", detector.name);
-        assert!(detector.verdict == Works || !detector.mend.is_empty(), "{} says what to do", detector.name);
+        assert!(detector.verdict == Works || !detector.fix.is_empty(), "{} says what to do", detector.name);
     }
 }
 
