@@ -5,6 +5,7 @@ mod answer;
 mod http2;
 mod load;
 mod websocket;
+mod workload;
 
 use std::{
     io::{self, BufReader, Read, Write},

@@ -14,12 +14,12 @@ mod namespace;
 mod reaper;
 mod records;
 mod topology;
+mod waiting;
 
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
 };
 
 pub use self::{
@@ -32,6 +32,7 @@ pub use self::{
     namespace::Namespace,
     records::{Metrics, Sample, records_of},
     topology::{GATEWAY, GATEWAY6, Wiring, Workload},
+    waiting::{eventually, wait_until},
 };
 
 /// The VIP range every lab's agent is given.
@@ -161,33 +162,4 @@ impl Drop for Lab {
 fn open_to_all(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("permissions");
-}
-
-/// Waits until `condition` holds; checks every 20 ms.
-///
-/// # Panics
-/// When it does not hold within `limit`.
-#[track_caller]
-pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Waits until `attempt` gives something.
-///
-/// # Panics
-/// When it gives nothing within `limit`; tells the latest reason.
-#[track_caller]
-pub fn eventually<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> T {
-    let start = Instant::now();
-    loop {
-        match attempt() {
-            Ok(value) => return value,
-            Err(reason) => assert!(start.elapsed() < limit, "not within {limit:?}: {what}: {reason}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -8,7 +8,6 @@ use std::{
 };
 
 use super::{DNS_VIP, DNS_VIP6, Lab, Namespace, VIP_RANGE, VIP6_RANGE, commands::Output};
-use crate::client::Connection;
 
 /// How a workload's host-side interface is joined to the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,14 +151,6 @@ impl Workload {
     /// When it is refused or times out.
     pub fn connect_within(&self, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
         self.namespace.enter(|| TcpStream::connect_timeout(&to, limit))
-    }
-
-    /// An HTTP/1.1 connection from inside.
-    ///
-    /// # Errors
-    /// When it is refused or times out.
-    pub fn http(&self, to: SocketAddr) -> io::Result<Connection> {
-        Ok(Connection::new(self.connect(to)?))
     }
 
     /// Runs curl inside, by DNS name if the URL has one, silent, with 5 s at most; `-w` gives the status as last line.

@@ -4,10 +4,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     net::{Ipv6Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,7 +22,7 @@ use sha2::{Digest, Sha256};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Counters, fill, hex, upgrade};
+use super::{Counters, fill, hex, open::Open, upgrade};
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -83,25 +80,6 @@ async fn connection(stream: TcpStream, peer: SocketAddr, name: Arc<str>, counter
             .serve_connection(io, service)
             .with_upgrades()
             .await;
-    }
-}
-
-/// Counts what is open until it is dropped.
-pub(super) struct Open {
-    counters: Arc<Counters>,
-    which: fn(&Counters) -> &AtomicU64,
-}
-
-impl Open {
-    pub(super) fn count(counters: &Arc<Counters>, which: fn(&Counters) -> &AtomicU64) -> Self {
-        which(counters).fetch_add(1, Ordering::SeqCst);
-        Self { counters: counters.clone(), which }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        (self.which)(&self.counters).fetch_sub(1, Ordering::SeqCst);
     }
 }
 

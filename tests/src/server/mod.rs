@@ -1,6 +1,7 @@
 //! Servers that tests call: one that speaks HTTP/1.1 and HTTP/2 and says who it is, one that plays bytes.
 
 mod http;
+mod open;
 mod raw;
 mod resolver;
 mod upgrade;

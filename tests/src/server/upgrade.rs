@@ -12,7 +12,7 @@ use tokio_tungstenite::{
     tungstenite::{handshake::derive_accept_key, protocol::Role},
 };
 
-use super::{Counters, http::Open};
+use super::{Counters, open::Open};
 
 /// The answer to a request that asks for an upgrade we know; what comes after it is sent back.
 pub(super) fn accept(request: &mut Request<Incoming>, counters: &Arc<Counters>) -> Option<Response<()>> {

@@ -468,3 +468,39 @@ fn an_account_that_writes_without_end_holds_nobody_up() {
     }
     market.rival_is_well_again();
 }
+
+/// What is to be parsed, linked, planned and written to the kernel holds nobody up who asks.
+#[test]
+fn ten_large_folders_hold_no_answer_up() {
+    const LONGEST: Duration = Duration::from_millis(100);
+    let mut retail = Retail::prepare(&service(&forward(1, 0)));
+    let names: Vec<String> = (0..10).map(|n| format!("large{n}")).collect();
+    let account = |(n, name): (usize, &String)| {
+        format!("---\nkind: Account\nmetadata: {{name: {name}}}\nspec: {{id: \"{:012}\"}}\n", 500_000_000_000 + n)
+    };
+    let accounts: String = names.iter().enumerate().map(account).collect();
+    retail.lab.write("node.yaml", &format!("{NODE}{accounts}"));
+    retail.lab.start_agent();
+    let documents: String =
+        (0..900).map(|n| format!("kind: ServiceNetwork\nmetadata: {{name: net{n}}}\nspec: {{}}\n---\n")).collect();
+    // 0.94 MB.
+    let text = documents + &format!("# {}\n", "x".repeat(78)).repeat(11_000);
+    for name in &names {
+        retail.lab.write(&format!("accounts/{name}/x.yaml"), &text);
+    }
+    let (begun, mut took) = (Instant::now(), Vec::new());
+    loop {
+        let asked = Instant::now();
+        let status = retail.lab.status();
+        took.push(asked.elapsed());
+        if names.iter().all(|name| status.owners.get(name).is_some_and(|owner| owner.documents == 900)) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", status.owners);
+    }
+    took.sort();
+    // One in twenty may be slow for want of a processor.
+    let (usual, longest) = (took[took.len() * 95 / 100], took[took.len() - 1]);
+    println!("{} answers in {:?}, 95 of 100 within {usual:?}, the longest {longest:?}", took.len(), begun.elapsed());
+    assert!(usual <= LONGEST, "{usual:?}");
+}
