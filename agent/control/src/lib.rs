@@ -16,6 +16,8 @@ pub mod attachments;
 pub mod clock;
 pub mod drops;
 pub mod engine;
+#[cfg(test)]
+mod fixtures;
 pub mod kernel;
 pub mod node;
 mod noticed;

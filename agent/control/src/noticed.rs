@@ -212,20 +212,7 @@ mod tests {
     }
 
     fn interface(ifindex: u32, name: &str) -> Interface {
-        Interface {
-            ifindex,
-            name: name.into(),
-            kind: "veth".into(),
-            mac: [2; 6],
-            mtu: 1500,
-            up: true,
-            master: None,
-            has_default_route: false,
-            ours: false,
-            addresses: Vec::new(),
-            programs: Vec::new(),
-            peer: None,
-        }
+        crate::fixtures::veth(ifindex, name, &[])
     }
 
     #[test]

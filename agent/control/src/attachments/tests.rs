@@ -1,33 +1,13 @@
-use brattice_loader::interfaces::Peer;
 use brattice_loader::interfaces::places::NoNamespace;
 use brattice_model::{Attachment, Glob};
 
 use super::*;
+use crate::fixtures;
 
 fn veth(ifindex: u32, name: &str, namespace: &str, addresses: &[&str]) -> Interface {
-    Interface {
-        ifindex,
-        name: name.into(),
-        kind: "veth".into(),
-        mac: [2, 1, 0, 0, 0, ifindex as u8],
-        mtu: 1500,
-        up: true,
-        master: None,
-        has_default_route: false,
-        ours: false,
-        addresses: Vec::new(),
-        programs: Vec::new(),
-        peer: Some(Peer {
-            ifindex: 2,
-            name: "eth0".into(),
-            mac: [2, 2, 0, 0, 0, ifindex as u8],
-            mtu: 1500,
-            namespace: Some(namespace.into()),
-            namespace_inode: Some(4_000_000_000 + u64::from(ifindex)),
-            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-            routes: Vec::new(),
-        }),
-    }
+    let mut veth = fixtures::veth(ifindex, name, addresses);
+    veth.peer.as_mut().unwrap().namespace = Some(namespace.into());
+    veth
 }
 
 fn selector(interface: Option<&str>, namespace: Option<&str>) -> Attachment {

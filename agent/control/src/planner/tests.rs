@@ -1,10 +1,10 @@
 use brattice_abi::LISTENER_HTTP;
-use brattice_loader::interfaces::Peer;
 use brattice_model::{Documents, Owner, Source, VipState, parse};
 use brattice_sources::linking::Linking;
 use ipnet::Ipv4Net;
 
 use super::*;
+use crate::fixtures;
 
 const NODE: &str = r#"
 kind: Account
@@ -53,29 +53,9 @@ fn model(node: &str, shop: &str) -> Arc<Model> {
 }
 
 fn veth(ifindex: u32, address: &str) -> Interface {
-    Interface {
-        ifindex,
-        name: format!("blue{ifindex}"),
-        kind: "veth".into(),
-        mac: [2, 1, 0, 0, 0, 1],
-        mtu: 1500,
-        up: true,
-        master: None,
-        has_default_route: false,
-        ours: false,
-        addresses: Vec::new(),
-        programs: Vec::new(),
-        peer: Some(Peer {
-            ifindex: 2,
-            name: "eth0".into(),
-            mac: [2, 2, 0, 0, 0, 1],
-            mtu: 1400,
-            namespace: None,
-            namespace_inode: Some(4_000_000_000 + u64::from(ifindex)),
-            addresses: vec![address.parse().unwrap()],
-            routes: Vec::new(),
-        }),
-    }
+    let mut veth = fixtures::veth(ifindex, &format!("blue{ifindex}"), &[address]);
+    veth.peer.as_mut().unwrap().mtu = 1400;
+    veth
 }
 
 fn inputs(model: Arc<Model>, interfaces: Vec<Interface>) -> Inputs {
