@@ -15,7 +15,7 @@ use crate::{
 
 /// What is known on a client connection of the service that it called last: the networks in common, and the decision where
 /// that is the same for all requests. A connection has one caller, one port and one transport for as
-/// long as it lives: whoever makes identities up makes a `Connection` for each.
+/// long as it lives: code that makes up identities makes one `Connection` for each.
 #[derive(Debug, Default)]
 pub struct Connection(RefCell<Known>);
 

@@ -11,10 +11,10 @@
 //! ```
 //!
 //! - [`Compiled`]: a snapshot, checked and indexed; [`CompileError`]: why a snapshot is refused.
-//! - [`Head`]: what is asked of a request. Whoever reads HTTP implements it over its own buffers.
+//! - [`Head`]: what is asked of a request. An HTTP codec implements it over its own buffers.
 //! - [`Call`], [`Identity`]: who calls what.
 //! - [`decide`], and its two halves [`Authorizer::authorize`] and [`route`].
-//! - [`Trace`]: who looks on; [`Untraced`] costs nothing.
+//! - [`Trace`]: observes each step of a decision; [`Untraced`] costs nothing.
 
 mod authorize;
 mod call;

@@ -1,5 +1,5 @@
-//! Who looks on while a decision is made. The engine's records, `brattice explain` and, one day, spans of a trace are
-//! implementations; none of them can change what is decided.
+//! Observers of a decision. The engine's records and `brattice explain` implement the trait; spans of a trace can
+//! do so later. No implementation can change what is decided.
 
 use brattice_iam::{Chain, Decision, Request};
 use brattice_router::RequestHead;

@@ -380,7 +380,7 @@ fn a_cookie_keeps_a_caller_at_its_target_group() {
     // Of what says no group the caller gets a new one.
     let (group, by_weight, cookie_again) = scene.group(&get("/", &[("cookie", "group=elsewhere")])).unwrap();
     assert_eq!((group.as_str(), by_weight, cookie_again.is_some()), ("tg-one", true, true));
-    // Neither a group without a weight nor one without a target keeps anybody.
+    // A cookie does not keep a caller at a group without a weight or without targets.
     let mut weightless = Scene::new(snapshot(Vec::new(), forward([1, 0, 1], Some(cookie))));
     weightless.next = Some(2);
     assert_eq!(weightless.group(&get("/", &[])), Err(Refused::NoTarget));

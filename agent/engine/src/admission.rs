@@ -1,5 +1,5 @@
-//! Whether a workload may have more: a connection, a request, a large body. What it must not have is named by the limit that is
-//! reached; who asks says so to the events.
+//! Whether a workload may have one more connection, request or large body. A refusal is the [`Limit`] that was
+//! reached; the calling code emits the event.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -43,7 +43,7 @@ impl Shared {
             return Err(Limit::BytesPerWorkload);
         }
         let all = limits.memory_bytes;
-        // Who has little is asked for nothing more: that saves a look at all workers' counts.
+        // Workloads that use little are not checked: that saves adding up all workers' counts.
         if all > 0 && own > all / memory::FEW && self.bytes() + more > all {
             return Err(Limit::MemoryBytes);
         }

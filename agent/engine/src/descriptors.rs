@@ -4,7 +4,7 @@ use brattice_wire::engine::Limits;
 
 use crate::{events::metrics::counters::Counters, limits::fit::reserve};
 
-/// Who has fewer connections than this may take of the reserve.
+/// Workloads with fewer connections than this may use the reserve.
 pub(crate) const FEW: u32 = 8;
 /// Sockets to listen on, descriptors to wait with, the access log: of a worker, and of the process.
 const WORKERS: u32 = 8;

@@ -1,4 +1,4 @@
-//! Requests in flight, and the times they may take.
+//! Requests in flight, and their timeouts.
 //!
 //! No request has a timer of its own: each is stamped with the tick of its last progress, and once per tick the sweeper
 //! looks at all of them. That costs a store per frame instead of two operations on a timer wheel.
@@ -24,7 +24,7 @@ use crate::{
     state::Shared,
 };
 
-/// Whom a request waits for.
+/// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waits {
     /// The target is to begin its answer.
@@ -67,7 +67,7 @@ pub(crate) struct Flight {
     key: Cell<usize>,
     waits: Cell<Waits>,
     touched: Cell<u32>,
-    /// Ticks without a word of client or target that its service allows, where these are more than the engine's own bound.
+    /// Idle timeout of the service in ticks, where that is longer than the engine's own.
     silence: Cell<u32>,
     expired: Cell<Option<Expired>>,
     /// Of the future that waits for the answer, or of the body that waits for the target.
@@ -78,7 +78,7 @@ pub(crate) struct Flight {
     pub(crate) fault: Cell<Option<Fault>>,
     /// The whole request body was handed on.
     pub(crate) sent: Cell<bool>,
-    /// The answer is complete: what is left of the request body is of no use to anybody.
+    /// The response is complete: the rest of the request body is not needed any more.
     cut: Cell<bool>,
     /// Of the request body, while it waits for the client.
     body_waker: RefCell<Option<Waker>>,
@@ -331,8 +331,8 @@ impl Flights {
         places.filter_map(|place| flights.get(place)).for_each(each);
     }
 
-    /// Counts bodies that wait for who does not take them: what is not asked for stays in buffers. Those for which there is
-    /// no room are ended.
+    /// Counts bodies whose receiver does not read: what it does not take stays in buffers. Bodies for which no
+    /// memory is left are ended.
     pub(crate) fn count_waiting(&self, clock: &Clock, shared: &Shared) {
         for (_, flight) in self.table.borrow().iter() {
             let waiting = match flight.waits.get() {

@@ -238,7 +238,7 @@ impl Drop for Taken {
 pub struct Registry(Mutex<HashMap<u32, Weak<Usage>>>);
 
 impl Registry {
-    /// The usage of the workload with this number, the same for as long as somebody holds it.
+    /// The usage counters of the workload with this number; the same object while any reference to it exists.
     pub fn usage(&self, workload: u32) -> Arc<Usage> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(usage) = known.get(&workload).and_then(Weak::upgrade) {

@@ -173,7 +173,7 @@ async fn caller(door: Option<&UnixListener>) -> UnixStream {
     }
 }
 
-/// The kernel's word on who made the connection.
+/// Checks, by the kernel's `SO_PEERCRED`, that root made the connection.
 fn of_root(stream: &UnixStream) -> Result<(), Lost> {
     let peer = stream.peer_cred().map_err(StreamError::Io)?;
     // guard: engine-obeys-root

@@ -30,7 +30,7 @@ pub(crate) const TRANSFER: u64 = 768 * 1024;
 /// A body that is not longer can be held by what is counted for its request.
 pub(crate) const LARGE: u64 = 64 * 1024;
 
-/// When all of it is used, who has less than one of so many parts may have more.
+/// When all memory is used, workloads that have less than 1/`FEW` of it may still have more.
 pub(crate) const FEW: u64 = 64;
 
 /// What the socket of a client holds of what it sends, and what waits for it, bytes.
@@ -96,8 +96,9 @@ pub(crate) fn in_use(counters: &Counters) -> u64 {
         .sum()
 }
 
-/// Blocks from this size on come from the kernel and go back to it at once. Said aloud, as glibc raises it by itself up to
-/// 32 MiB, and then keeps what a flood took. More than any buffer of a body has, as the kernel takes its time.
+/// Blocks from this size on come from the kernel and go back to it at once. Set explicitly, as glibc otherwise
+/// raises the threshold by itself up to 32 MiB, and then keeps the memory that a flood took. It is larger than any
+/// buffer of a body, as mmap is slow.
 const MAPPED: i32 = 1024 * 1024;
 /// What was freed is given back at most so often, as it takes time ...
 const TRIM: Duration = Duration::from_secs(5);

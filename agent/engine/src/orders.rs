@@ -24,7 +24,7 @@ impl Gate {
         Self(watch::channel(open).0)
     }
 
-    /// Lets everybody through from now on.
+    /// Lets all connections through from now on.
     pub fn open(&self) {
         self.0.send_if_modified(|open| !std::mem::replace(open, true));
     }

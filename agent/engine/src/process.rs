@@ -257,7 +257,7 @@ impl Core for Engine {
     }
 }
 
-/// Without waiting: who asks too much is not answered.
+/// Without waiting: queries over the limit are not answered.
 fn ask(queries: &mpsc::Sender<queries::Request>, request: queries::Request) {
     if queries.try_send(request).is_err() {
         rarely!(warn, "too many callers wait for an answer; one is turned away");

@@ -224,7 +224,7 @@ impl Server {
     }
 }
 
-/// Somebody follows, until this is dropped.
+/// A follower of the log, registered until this is dropped.
 struct Following<'a> {
     server: &'a Server,
     follower: &'a Arc<Follower>,

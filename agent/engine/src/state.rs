@@ -61,8 +61,8 @@ impl Shared {
         })
     }
 
-    /// Compiles a snapshot and puts it in force. Workers see it at their next request; who must know that all do,
-    /// gives them [`crate::orders::Order::Applied`].
+    /// Compiles a snapshot and puts it in force. Workers see it at their next request. To know that all workers
+    /// use it, send them [`crate::orders::Order::Applied`].
     ///
     /// # Errors
     /// When the snapshot is inconsistent; the state before stays.

@@ -1,4 +1,4 @@
-//! Tasks of one thread that serve somebody, findable by the aliases they talk with.
+//! Tasks of one thread that serve connections, indexed by the aliases at both ends.
 
 use std::{
     cell::{Cell, RefCell},

@@ -110,7 +110,7 @@ impl fmt::Debug for Caller<'_> {
 /// Whom a statement is about.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Principals {
-    /// Whoever has the policy: identity policies name nobody.
+    /// The role that the policy is attached to: identity policies have no `Principal`.
     Holder,
     /// `Principal`.
     Listed(Vec<Named>),

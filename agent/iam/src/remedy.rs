@@ -128,7 +128,7 @@ pub(crate) fn changes(chain: &Chain<'_>, request: &Request<'_>, needs: &[Needs])
     changes
 }
 
-/// The caller's attested identity: who it is among all that call by the same name.
+/// The caller's attested identity, which tells callers of the same principal apart.
 const ATTESTED: &str = "brattice:AttestedPrincipalArn";
 const METHOD: &str = "vpc-lattice-svcs:RequestMethod";
 const PATH: &str = "vpc-lattice-svcs:RequestPath";

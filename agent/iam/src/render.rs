@@ -6,7 +6,7 @@ use crate::principal::{Named, Principals};
 use crate::tree::json_string;
 
 impl Policy {
-    /// The policy as compact JSON, for whoever passes it on or compares it. Keys appear under their canonical names.
+    /// The policy as compact JSON, to pass on or to compare. Keys appear under their canonical names.
     pub fn json(&self) -> String {
         let version = match self.version {
             Version::V2008 => "2008-10-17",

@@ -1,5 +1,5 @@
-//! What a policy is read from: a tree of values, each with its place. [`crate::json`] makes one from JSON text; whoever
-//! reads YAML makes one from that.
+//! What a policy is read from: a tree of values, each with its place. [`crate::json`] makes one from JSON text; the
+//! parser of YAML documents makes one of its own.
 
 use crate::finding::Mark;
 

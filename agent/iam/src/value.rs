@@ -43,7 +43,7 @@ impl Number {
         Self(i128::from(number) * Self::ONE)
     }
 
-    /// Itself, and what stands for all between it and the next numbers that anybody names: one just above and one just below;
+    /// Itself, and what stands for all between it and the next numbers that are named: one just above and one just below;
     /// of whole numbers, those.
     pub(crate) fn around(self, whole: bool) -> [Self; 3] {
         if whole {

@@ -191,7 +191,8 @@ impl<'a> Normal<'a> {
         match self.changed {
             Some(changed) => Cow::Owned(changed),
             None if self.same == self.raw.len() => Cow::Borrowed(self.raw),
-            // Cut at its end: whoever sends the raw one on where this is borrowed would send another path.
+            // The normal path is a prefix of the raw one. It must not be borrowed: the caller takes a
+            // borrowed path for the whole raw one.
             None => Cow::Owned(self.raw[..self.same].to_owned()),
         }
     }

@@ -57,7 +57,7 @@ pub fn sticky<I: AsRef<[u8]>>(groups: &[(I, u16)], key: &[u8]) -> Option<usize> 
 /// A number in (0, 1), evenly spread over ids and keys.
 fn unit(id: &[u8], key: &[u8]) -> f64 {
     // FNV-1a, its length bytes keeping (`ab`, `c`) from (`a`, `bc`), then the finalizer of SplitMix64 for its low quality
-    // bits, without its last step, which mends the lower half.
+    // bits, without its last step, which improves the lower half only.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in (id.len() as u64).to_le_bytes().iter().chain(id).chain(key) {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -213,7 +213,8 @@ fn naive(raw: &str) -> Option<String> {
     while text.contains("//") {
         text = text.replace("//", "/");
     }
-    // Who separates at `%2F` and `%5C`, or drops parameters, must find no dot segment that is none for us.
+    // A target that splits at `%2F` and `%5C`, or drops parameters, must find no dot segment that we did not
+    // see.
     let hidden = |segment: &str| {
         segment
             .replace("%5C", "%2F")
@@ -242,7 +243,7 @@ proptest! {
             prop_assert_eq!(normalize(&normal), Ok(normal.clone()));
             prop_assert!(normal.starts_with('/'));
             prop_assert!(!normal.contains("//"), "{}", normal);
-            // Whoever decodes once more and takes `\` for `/` still finds no way up.
+            // A target that decodes once more and takes `\` for `/` still cannot go up.
             let decoded = normal.replace("%2F", "/").replace("%5C", "/");
             prop_assert!(decoded.split('/').all(|segment| segment != "." && segment != ".."), "{}", normal);
             prop_assert!(normal.bytes().all(|byte| byte.is_ascii_graphic()));

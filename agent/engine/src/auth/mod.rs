@@ -1,4 +1,5 @@
-//! Who may call what: what is asked of `brattice-decide`, what targets are told, what is revoked.
+//! Authorization: calls `brattice-decide`, makes the fields that tell targets about the caller, and ends what is
+//! revoked.
 //!
 //! - [`facts`]: what policies may ask about a request after it has gone.
 //! - [`latest`]: what was let through on a connection, and why it is ended.

@@ -1,5 +1,5 @@
-//! What targets are told of caller and way, in the forms of VPC Lattice. Made when a state is compiled, or once per
-//! worker and way, so that a request only counts references.
+//! The header fields that tell targets about the caller and the route, in VPC Lattice's format. Made when a state
+//! is compiled, or once per worker and route, so that a request only counts references.
 //!
 //! Fields are `Name=value` parts between semicolons. `;` in a value is written `\;`, a backslash `\\`, and `=` in the key
 //! of a tag `\=`, so that no value can end its part and begin another. Control characters become `?`.
@@ -12,7 +12,7 @@ use brattice_wire::{auth::Role, snapshot::Snapshot};
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// Ways of which a worker keeps `x-amzn-lattice-target`; when there are more, it begins anew.
+/// Routes for which a worker caches `x-amzn-lattice-target`. When there are more, the cache is emptied.
 const MOST_WAYS: usize = 4_096;
 
 /// What targets are told of callers at one revision, by the callers' places in the snapshot.

@@ -70,7 +70,7 @@ pub fn upstreams(state: &State, vpc: u32, sources: &RefCell<Sources>) -> Vec<Ups
     usable.take(MOST_UPSTREAMS).collect()
 }
 
-/// Whoever was asked to see whether it answers again, and had no time to: waits a little for its word.
+/// Waits a little longer for the answer of a resolver that was asked only to see whether it answers again.
 pub type Trial = LocalBoxFuture<'static, ()>;
 
 /// A question for resolvers.
@@ -81,7 +81,7 @@ pub struct Inquiry {
     pub upstreams: Vec<Upstream>,
     /// The question came over TCP.
     pub over_tcp: bool,
-    /// Who asks; the resolvers that are workloads join.
+    /// The workload that asks, and the resolvers that are workloads.
     pub parties: Parties,
     /// Which resolvers answer.
     pub standing: Rc<RefCell<Standing>>,
@@ -135,7 +135,8 @@ impl Inquiry {
         let answer = loop {
             let until = match race.step(Instant::now()) {
                 Step::Ask(number) => {
-                    // Who is on trial may still be listened to when the question is answered.
+                    // A resolver on trial may still be waited for after the question is
+                    // answered.
                     let more = trial || !attempts.is_empty();
                     let spare = if more { self.spares.take() } else { None };
                     if more && spare.is_none() && !attempts.is_empty() {
@@ -321,7 +322,7 @@ fn adopt(question: &Question, answer: Message, dns: &Dns) -> Message {
     ours
 }
 
-/// Whether a record holds an address in our ranges: a name of somebody else must not lead to a VIP or an alias.
+/// Whether a record holds an address in our ranges: a name outside our zones must not lead to a VIP or an alias.
 fn points_at_us(dns: &Dns, data: &RData) -> bool {
     let hints = |record: &SVCB| {
         record.svc_params.iter().any(|(_, value)| match value {

@@ -1,5 +1,5 @@
-//! The DNS server of the node: one thread, a UDP socket at each DNS VIP and one TCP listener for all VPCs. Who asks is
-//! told by the alias that the question comes from.
+//! The DNS server of the node: one thread, a UDP socket at each DNS VIP and one TCP listener for all VPCs. The caller is
+//! known by the alias that the question comes from.
 //!
 //! - [`question`]: what came in; malformed and unwanted messages end there.
 //! - [`local`]: names of ours, as far as the asker's VPC may see them.

@@ -1,5 +1,5 @@
-//! When which resolver is asked: the next one joins after a short wait, or at once when one fails, and whoever was asked may
-//! still answer until the question's time is over.
+//! When which resolver is asked: the next one joins after a short wait, or at once when one fails. Each resolver
+//! that was asked may still answer until the question's time is over.
 //!
 //! No clock and no socket: the times are given, and what is to be done is told.
 
@@ -150,7 +150,8 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// Who answers and when, in a world of nothing but these resolvers; every step that was taken.
+    /// The resolver that answers and when, in a simulation of only these resolvers; and every step that was
+    /// taken.
     fn play(kinds: &[Kind], together: usize) -> (Option<usize>, Duration, Vec<(Duration, Step)>) {
         let start = Instant::now();
         let mut now = start;

@@ -1,6 +1,6 @@
 //! Which resolvers are worth asking first: those that answer, in the order that the document gives them.
 //!
-//! No clock and no socket: who asks says what time it is.
+//! No clock and no socket: the calling code passes the time in.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 

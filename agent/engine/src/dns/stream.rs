@@ -74,7 +74,7 @@ async fn serve(asker: Asker, stream: Stream, _admitted: Admitted) {
         while working.len() < PIPELINE {
             let Some(message) = next_message(&mut buffer) else { break };
             deadline = Instant::now() + IDLE;
-            // The alias is somebody else's now: no answer on the old one's connection.
+            // The alias belongs to another workload now: no answer on a connection of the previous one.
             let Some(answer) = asker.work(&message) else { return };
             working.push(answer);
         }

@@ -19,7 +19,7 @@ pub(crate) struct Accepted<'v> {
     pub(crate) port: u16,
     /// The service that the VIP stands for and its listener; none where the caller sees none there.
     pub(crate) called: Option<(&'v Service, &'v Listener)>,
-    /// Reset when dropped, until whoever serves it says otherwise.
+    /// Reset when dropped, unless the code that serves it has closed it in another way.
     pub(crate) stream: Stream,
     /// Its place among the connections of its workload.
     pub(crate) taken: Taken,

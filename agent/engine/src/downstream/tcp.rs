@@ -1,8 +1,9 @@
 //! Connections that are served as TCP: bytes go to a target of the listener's default action. So are those of an HTTP
 //! listener while `brattice bypass` is on.
 //!
-//! Nothing is parsed, no rule is asked; who may see the service, and how many connections a workload may have, holds as
-//! ever. Where a policy could refuse a request, no connection is let through: nobody would ask it.
+//! No HTTP is parsed and no rule is evaluated. Which services a caller may see, and how many connections a workload
+//! may have, holds as for HTTP. Where a policy could refuse a request, the connection is refused: policies are not
+//! evaluated here.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,9 +1,10 @@
-//! The form of a request that rules and policies are asked about: in all that they can ask, what its target will receive.
+//! The form of a request that rules and policies see: in all that they can test, it is what the target will
+//! receive.
 //!
-//! A target may read the same bytes differently than we: it takes blanks from the ends of a value, joins a cookie that came
-//! in parts, knows the caller by fields that we write. So whatever changes a field on its way happens here, before anybody
-//! decides, for every version of HTTP; what must not come is refused. After the decision come only what a rule's filters
-//! say, the fields `x-amzn-lattice-*` and `x-amzn-source-vpc`, and what belongs to the connection to the target.
+//! A target may read the same bytes in another way: it trims values, joins a cookie that came in parts, and knows
+//! the caller by fields that we write. So everything that changes a field is done here, before the decision and for
+//! every version of HTTP; a request that must not pass is refused. After the decision only a rule's filters, the
+//! fields `x-amzn-lattice-*` and `x-amzn-source-vpc`, and what belongs to the connection to the target are written.
 
 use std::net::IpAddr;
 
@@ -72,7 +73,8 @@ impl Shown {
     }
 }
 
-/// Who called, and the request's id; before the decision, as rules and policies may ask for these fields.
+/// Adds the caller's address and the request's id; before the decision, as rules and policies may test these
+/// fields.
 pub fn introduce(headers: &mut HeaderMap, caller: &Shown, forwarded: ForwardedHeaders, id: &HeaderValue) {
     forwarded_for(headers, &caller.address, forwarded);
     headers.insert(FORWARDED_PORT, caller.port.clone());

@@ -24,8 +24,8 @@ const PADDING: usize = 256;
 /// Control frames for each frame of a message, of either side: window updates of stream and connection, a reset, a
 /// priority.
 const EACH: u32 = 4;
-/// ... and one for each so many bytes of `DATA`: who reads in small pieces may give the window back in small pieces, for
-/// the stream and for the connection (Go's net/http2 does both every 4 KiB).
+/// ... and one for each so many bytes of `DATA`: a client that reads in small pieces may return the window in small
+/// pieces, for the stream and for the connection (Go's net/http2 does both every 4 KiB).
 const BYTES: u32 = 512;
 /// Control frames at once, in multiples of those that may come in a second.
 const BURST: u32 = 4;
@@ -43,7 +43,7 @@ pub(crate) struct Frames {
     seen: Seen,
 }
 
-/// Frames that began since somebody asked.
+/// Frames that began since the last call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Parts of messages: `HEADERS`, and `DATA` with something in it.

@@ -298,7 +298,7 @@ impl ClientIo {
     fn poll_offered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.held.len() < PIECE {
             if ready!(self.poll_more(cx))? == 0 {
-                // Who wanted another protocol and sends no more wants nothing more.
+                // A client that asked for another protocol and closes its side needs no answer.
                 self.input = Input::Ended;
                 return Poll::Ready(Ok(()));
             }

@@ -1,4 +1,4 @@
-//! Serves the metrics: HTTP/1, one answer per connection. Who may connect is decided by where the agent made the socket.
+//! Serves the metrics: HTTP/1, one answer per connection. The socket, which the agent makes, decides who may connect.
 
 use std::{convert::Infallible, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
 
@@ -60,14 +60,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 pub(crate) async fn serve(listener: Listener, page: Rc<dyn Fn() -> String>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        // Who comes too many waits in the socket's queue.
+        // Connections over the limit wait in the socket's backlog.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok(stream) => {
                 let page = Rc::clone(&page);
                 tokio::task::spawn_local(async move {
                     let _place = place;
-                    // Whoever is too slow gets what was written.
+                    // A client that is too slow gets the part that was written by then.
                     let _ = tokio::time::timeout(TIME, answer(stream, page)).await;
                 });
             }

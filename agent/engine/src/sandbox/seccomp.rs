@@ -2,7 +2,7 @@
 //!
 //! Three filters are stacked; the strictest answer wins:
 //!
-//! 1. [`FATAL`]: calls that the engine has no use for and that somebody who runs code in it would try first. They kill
+//! 1. [`FATAL`]: calls that the engine never makes and that an attacker with code execution would try first. They kill
 //!    the process: the agent sees `SIGSYS`, says so, and starts a clean engine.
 //! 2. `clone3` answers `ENOSYS`, so that the C library falls back to `clone`, whose flags a filter can read.
 //! 3. [`allowed`]: everything else that is not in the list answers `EPERM`. Not a kill: a library that asks for
@@ -190,7 +190,7 @@ fn allowed(pid: u32) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
         FREE.iter().chain(FREE_HERE).map(|&call| (call, Vec::new())).collect();
 
-    // socket(2): TCP and UDP over IPv4 and IPv6. No Unix socket: daemons of the host listen on those, for everybody.
+    // socket(2): TCP and UDP over IPv4 and IPv6. No Unix sockets: daemons of the host listen on those for all users.
     let kind_mask = MaskedEq(!u64::from((libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).cast_unsigned()) & 0xffff_ffff);
     let mut sockets = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {

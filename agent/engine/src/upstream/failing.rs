@@ -1,4 +1,4 @@
-//! Targets that cannot be connected to: who they are, since when, and why. For the agent, which tells operators.
+//! Targets that refuse connections or do not answer: which, since when, and why. The agent shows them to operators.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use brattice_wire::engine::FailingTarget;
 
 /// Most targets remembered.
 const MAX_REMEMBERED: usize = 1_024;
-/// Who was not called for this long is not spoken of any more.
+/// A target that was not tried for this long is no longer reported.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]

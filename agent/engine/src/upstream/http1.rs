@@ -31,7 +31,7 @@ pub(crate) struct Http1 {
     pub(super) handover: Handover,
 }
 
-/// Who gets a connection's socket when HTTP ends on it: the request that may change the protocol.
+/// Receives the socket when HTTP ends on a connection: for a request that upgrades the protocol.
 pub(super) type Handover = Rc<RefCell<Option<oneshot::Sender<Socket>>>>;
 
 impl Http1 {
@@ -72,7 +72,7 @@ pub(super) async fn open(
         followed.count_hit(&counts);
         if let Some(wanted) = given.take() {
             let parts = connection.into_parts();
-            // Whoever wanted it may be gone: then it is closed.
+            // The receiver may be gone; then the socket is closed.
             let _ = wanted.send((parts.io.into_inner(), parts.read_buf));
         }
     });

@@ -36,7 +36,7 @@ impl Lease {
             // Nobody waits for its socket any more.
             connection.handover.take();
             if local.crowded.get() {
-                // Whoever needs it next makes it anew.
+                // The next request opens a new connection.
                 local.events.limit_reached(Limit::Descriptors, 1);
             } else if upstream.http1.give(self.key, connection, &local.clock, local.limits().idle_per_target).is_err() {
                 local.events.limit_reached(Limit::IdlePerTarget, 1);

@@ -1,4 +1,4 @@
-//! Whether a request that got no response is sent again. Pure: who sends it says what became of the attempts.
+//! Whether a request that got no response is sent again. Pure: the attempt loop passes in how each attempt ended.
 
 /// Attempts that a request has in all, whatever becomes of them.
 const ATTEMPTS: u32 = 128;

@@ -50,7 +50,8 @@ const HOPS: &[(&str, &[&str])] = &[
     ("keep-alive", &["timeout=5"]),
     ("te", &["gzip, trailers;q=0.5, Trailers"]),
 ];
-/// Said after the decision, and not asked about: what only we say of caller and way, and what frames the connection.
+/// Fields written after the decision, which policies cannot see: those that tell the target about caller and route,
+/// and those that frame the connection.
 const AFTER: &[&str] = &["x-amzn-lattice", "x-amzn-source-vpc", "connection", "transfer-encoding"];
 
 #[derive(Clone, Debug)]

@@ -135,7 +135,7 @@ fn world(engine: &Engine, revision: u64, server: &Server, texts: &Texts, lines: 
     world.workloads.clear();
     for (number, line) in lines.iter().enumerate() {
         let index = u32::try_from(number).unwrap();
-        // Whoever shares no network with a service does not see it.
+        // A VPC that shares no network with a service does not see it.
         let mut own = vpc(&format!("{number}"), if networks.is_empty() { &[] } else { &[0] });
         own.id = line.vpc.clone().unwrap();
         own.account = line.vpc_account.clone().unwrap_or_default();
@@ -215,7 +215,7 @@ fn no_request_reaches_a_target_that_the_definition_denies() {
             let world = world(&engine, revision.get(), &server, &texts, &lines);
             engine.apply(world).await;
             for (number, line) in lines.iter().enumerate() {
-                // The role's policy is the caller's; who has no role has none.
+                // The role's policy applies to the caller; a caller without a role has none.
                 let mut texts = texts.clone();
                 if line.kind == CallerKind::Anonymous {
                     texts.identity = Stands::Open;

@@ -16,7 +16,7 @@ pub(crate) const SERVICE: &str = "arn:aws:vpc-lattice:us-west-2:111111111111:ser
 pub(crate) const ROLE: &str = "arn:aws:iam::222222222222:role/web";
 pub(crate) const SESSION: &str = "arn:aws:sts::222222222222:assumed-role/web/web-1";
 
-/// Everybody, and the caller's role alone.
+/// Allows all callers; and the caller's role alone.
 pub(crate) const EVERYBODY: &str = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}"#;
 pub(crate) const WEB: &str = r#"{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::222222222222:role/web"}, "Action": "*", "Resource": "*"}"#;
 

@@ -312,7 +312,8 @@ async fn connect_is_refused() {
     assert_eq!(engine.get("/").await.0, StatusCode::OK, "control");
 }
 
-/// RFC 8441: it is not offered, and whoever asks all the same has the stream reset and the connection kept.
+/// RFC 8441 (extended CONNECT) is not offered. A client that sends it all the same has the stream reset and keeps
+/// the connection.
 #[tokio::test]
 async fn extended_connect_is_refused() {
     let server = Server::echo(false).await;
@@ -367,7 +368,7 @@ async fn broken_targets_are_502_and_half_answers_are_never_whole() {
     assert_eq!(engine.get("/").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
-/// An interim response never follows the final one, whoever gives that.
+/// An informational response never follows the final one, whether the target or the engine sends that.
 #[tokio::test]
 async fn interim_responses_come_before_a_bad_gateway() {
     let target = raw_server(|mut stream| async move {

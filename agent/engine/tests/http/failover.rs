@@ -49,7 +49,7 @@ async fn three_targets_are_tried_and_no_more() {
             other => panic!("{other}"),
         }
     }
-    // Whichever of the four is the first: one request meets the three dead ones.
+    // Whichever of the four targets comes first: only one request meets the three dead ones.
     assert_eq!((refused, engine.stats().connect_errors), (1, 3 + 2 + 1));
 }
 

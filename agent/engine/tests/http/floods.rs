@@ -209,7 +209,7 @@ async fn control_frames_without_end_end_the_connection() {
     assert_eq!(engine.hits("http2_control_frames"), hits);
 }
 
-/// Who reads in small pieces may give the window back in small pieces, as Go's net/http2 does.
+/// A client that reads in small pieces may return the window in small pieces, as Go's net/http2 does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_in_small_pieces_is_no_flood() {
     const LENGTH: usize = 48 * 1024 * 1024;

@@ -46,7 +46,7 @@ pub(crate) enum End {
     Reset(u32),
     /// The connection was ended with this code.
     GoAway(u32),
-    /// The connection was closed without a word.
+    /// The connection was closed without `GOAWAY`.
     Closed,
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn end(stream: &mut TcpStream, id: u32) -> End {
 fn status(block: &[u8]) -> u16 {
     match block {
         [first @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(first - 0x88)],
-        // Three digits by Huffman's code are two or three bytes; who asks for such a status decodes it.
+        // In Huffman's code, three digits are two or three bytes; no test expects such a status.
         _ => 0,
     }
 }

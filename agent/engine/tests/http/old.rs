@@ -112,7 +112,7 @@ async fn a_half_closed_client_gets_all_of_its_answers() {
     engine.until("nothing is left", |stats| stats.connections_open == 0 && stats.requests_open == 0).await;
 }
 
-/// The response timeout bounds it, as for everybody else.
+/// The response timeout bounds it, as for other requests.
 #[tokio::test]
 async fn a_half_closed_client_is_answered_however_long_its_target_thinks() {
     let target = raw_server(|mut stream| async move {

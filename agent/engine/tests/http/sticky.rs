@@ -39,7 +39,7 @@ fn world(engine: &Engine, servers: &[Server], weights: &[u16], stickiness: Stick
     world
 }
 
-/// Who answered, and the cookie that came with it.
+/// The target that answered, and the cookie that came with the response.
 async fn who(client: &mut Client, fields: &[(&str, &str)]) -> (String, Option<String>) {
     let (status, headers, body) = client.ask(Method::GET, "/", fields).await;
     assert_eq!(status, StatusCode::OK);
@@ -178,7 +178,7 @@ async fn a_source_keeps_its_workload() {
     let canaries = homes.iter().filter(|home| *home == "1").count();
     assert!((8..=32).contains(&canaries), "{canaries} of 40");
     assert!(homes.chunks(2).any(|pair| pair[0] != pair[1]), "the VPC counts, too");
-    // Who gets another alias, or calls after a restart, is where it was.
+    // A caller that gets another alias, or calls after a restart, keeps its group.
     let other = Engine::start(Limits::default());
     world.revision = 2;
     world.services[0].listeners[0].port = other.port;

@@ -137,7 +137,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine with a connection, and a directory for its socket that everybody may enter.
+    /// An engine with a connection, and a directory for its socket that all users may enter.
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
@@ -154,7 +154,7 @@ impl Engine {
     /// The socket for later agents, which goes with a start.
     pub(crate) fn door(&self) -> OwnedFd {
         let listener = std::os::unix::net::UnixListener::bind(self.path()).unwrap();
-        // Anybody may connect: whom it obeys is the engine's own affair.
+        // All users may connect: the engine itself decides whom it obeys.
         std::fs::set_permissions(self.path(), PermissionsExt::from_mode(0o666)).unwrap();
         listener.into()
     }

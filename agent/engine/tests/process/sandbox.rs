@@ -1,4 +1,4 @@
-//! What is left to somebody who runs code inside the engine.
+//! What an attacker who runs code inside the engine can still do.
 #![allow(unsafe_code, reason = "the tests make the very calls that must fail")]
 
 use std::{
@@ -127,7 +127,7 @@ const REFUSED: &[(&str, i32)] = &[
     ("setrlimit", libc::EPERM),
 ];
 
-/// `socket`: where root of the host listens, for everybody.
+/// `socket`: where root of the host listens, for all users.
 fn probe(socket: &str) {
     let name = |kind: &str| CString::new(format!("/tmp/brattice-{kind}-{}", std::process::id())).unwrap();
     let (file, folder) = (name("file"), name("folder"));
@@ -182,7 +182,7 @@ fn probe(socket: &str) {
     }
 }
 
-/// A byte for whoever listens at a Unix socket; -1 and `errno` where it cannot be given.
+/// Sends a byte to the listener of a Unix socket; -1 and `errno` where that fails.
 unsafe fn speak(path: &str) -> libc::c_long {
     // SAFETY: a valid address for the length of the calls.
     unsafe {
@@ -270,7 +270,7 @@ fn everything_is_given_up() {
 }
 
 fn calls_beyond_need_fail() {
-    // As a daemon of root's that talks with everybody: journald, D-Bus.
+    // As a daemon of root's that all users may talk to: journald, D-Bus.
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = directory.path().join("daemon.sock");

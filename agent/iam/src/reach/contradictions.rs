@@ -1,5 +1,5 @@
-//! Conditions of one statement that no value of their key fulfils together, whoever calls and whatever is called: numbers,
-//! times, texts, ARNs, addresses and truths. Only what is sure is told.
+//! Conditions of one statement that no value of their key can satisfy together, for any caller and any service:
+//! numbers, times, texts, ARNs, addresses and booleans. Only certain contradictions are reported.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,6 @@
-//! Whether what a policy says can ever be about a call: who can call and what can be called is known beforehand, and a
-//! name that is none of theirs is a mistake. Allow lets nobody pass by it, Deny refuses nobody. All of it is a warning:
-//! what is named may come later.
+//! Whether a statement of a policy can ever match a call. All possible callers and services are known, so a name
+//! that is none of theirs is probably a mistake: such an Allow permits nothing, such a Deny refuses nothing. These
+//! findings are warnings, as the named thing may be made later.
 
 mod axes;
 mod callers;
@@ -29,7 +29,7 @@ pub struct Someone<'a> {
     pub caller: Caller<'a>,
     /// Its tags.
     pub tags: &'a Tags,
-    /// Who it is attested to be.
+    /// The attested identity.
     pub attested: &'a str,
     /// Whether its name is one of many: of workloads without a document only the end of it is known, from the `@`.
     pub unnamed: bool,

@@ -31,7 +31,7 @@ impl Policy {
         }
     }
 
-    /// Reads a tree, for whoever has the policy in another form than JSON text.
+    /// Reads a policy from a tree, for callers that do not have it as JSON text.
     pub fn from_tree(tree: &Tree, file: impl Into<Arc<str>>, attachment: Attachment) -> Read {
         policy(tree, file.into(), attachment)
     }

@@ -1,5 +1,5 @@
-//! A remedy lets the call pass that it is for, and no other that was denied: not another caller's, not another method's, not
-//! another path's.
+//! A remedy allows the call that it is for, and no other call that was denied: not of another caller, with another
+//! method or another path.
 
 use brattice_iam::{Change, Decision, Scratch};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 use crate::common::{Line, Policies, Texts};
 use crate::generate::{self, CALLERS};
 
-/// With a caller of the table, who has an attested identity of its own, as every workload does.
+/// With a caller of the table that has an attested identity of its own, as every workload does.
 fn by(line: &Line, number: usize) -> Line {
     let caller = Line::parse(&format!("GET / {}", CALLERS[number]));
     let attested =

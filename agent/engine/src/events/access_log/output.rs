@@ -1,6 +1,6 @@
 //! Where lines of the access log go: to the log thread, and to callers that follow the log.
 //!
-//! Nothing here waits for anybody: where a queue is full the chunk is dropped and its lines are counted.
+//! Nothing here blocks: where a queue is full, the chunk is dropped and its lines are counted.
 
 use std::{
     os::fd::OwnedFd,

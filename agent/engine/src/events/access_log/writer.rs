@@ -199,7 +199,7 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         let [_, dropped, _] = counts(&output);
         assert!(dropped > 0, "the queue is bounded");
-        // Once somebody reads, everything that was not dropped is there, whole.
+        // Once the pipe is read, every line that was not dropped arrives whole.
         let reading = std::thread::spawn(move || {
             let mut text = String::new();
             File::from(reader).read_to_string(&mut text).unwrap();

@@ -1,7 +1,7 @@
-//! What the engine counts. Anybody may read it; only the metrics subscriber writes.
+//! The engine's counters. Any thread may read them; only the metrics subscriber writes.
 //!
 //! Every worker has a block of its own, which only its thread writes: no cache line is shared on the request path, and
-//! the sum is made when somebody asks. The DNS thread counts in the block of the last index.
+//! the sum is made on reading. The DNS thread counts in the block of the last index.
 
 use std::{
     collections::HashSet,

@@ -5,8 +5,8 @@ use std::{future::poll_fn, task::Poll};
 use super::{Exchange, no_response::expired};
 use crate::http::local_reply::Problem;
 
-/// Waits until the informational responses of an HTTP/1 target are written: they go before the final one, whoever gives
-/// that. The connection wakes this task when it has written them.
+/// Waits until the informational responses of an HTTP/1 target are written. They precede the final response,
+/// whether the target or the engine sends that. The connection wakes this task when it has written them.
 pub(super) async fn wait_for_interim(exchange: &Exchange) -> Result<(), Problem> {
     let control = &exchange.session.control;
     if exchange.session.http2.get() {

@@ -67,7 +67,7 @@ pub(crate) type Opened = watch::Receiver<Option<Result<(), Rc<ConnectError>>>>;
 pub(crate) enum Choice<C> {
     /// Use this one.
     Use(C),
-    /// Somebody makes one: wait, then ask again.
+    /// Another request is opening a connection: wait, then look again.
     Wait(Opened),
     /// Make one.
     Open,
