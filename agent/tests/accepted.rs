@@ -51,7 +51,7 @@ fn the_golden_documents() {
     assert!(accepted >= 30, "{accepted}");
 }
 
-/// Parts of names, values, paths, patterns, hosts: usual ones, and such as somebody might try.
+/// Parts of names, values, paths, patterns, hosts: usual ones, and such as an attacker might try.
 const PIECES: &[&str] = &[
     "a",
     "x-user",

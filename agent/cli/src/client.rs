@@ -109,8 +109,9 @@ impl Lines {
         self.stream.get_ref().set_read_timeout(None).map_err(Failure::new)
     }
 
-    /// Waits for more of the answer as long as somebody reads standard output; false: nobody does. Without it a reader that
-    /// went away would be noticed at the next line that fits the filters only, and the engine has few places for followers.
+    /// Waits for more of the answer as long as standard output has a reader; false: it has none. Without it a reader
+    /// that went away would be noticed at the next line that fits the filters only, and the engine has few places for
+    /// followers.
     ///
     /// # Errors
     /// When the system cannot wait.

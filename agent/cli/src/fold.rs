@@ -8,7 +8,7 @@ const INDENT: usize = 2;
 const LONGEST_LABEL: usize = 24;
 
 /// Text whose lines fit the terminal, if there is one and not everything is wanted as it is. A word that is longer than a line
-/// stays whole: it may be a path or a command that somebody copies.
+/// stays whole: it may be a path or a command to copy.
 pub(crate) fn fold(text: &str, look: Look) -> String {
     let Some(width) = look.width.filter(|_| !look.wide) else { return text.to_owned() };
     let mut out = String::with_capacity(text.len());

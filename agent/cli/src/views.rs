@@ -169,7 +169,7 @@ pub(crate) fn services(services: &[ServiceView], look: Look) -> String {
             Some(failure) => format!("{} ({}: {failure})", association.service_network, association.status),
             None => association.service_network.clone(),
         });
-        // The networks are for --wide; that one is missing is for everybody.
+        // The networks are shown with --wide only; a failed association is always shown.
         let failed = service.service_networks.iter().filter(|association| association.failure.is_some()).count();
         let status = match failed {
             0 => service.status.clone(),

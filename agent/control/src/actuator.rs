@@ -111,7 +111,7 @@ impl Actuator {
         self.maps.aliases.known().keys().map(|alias| IpAddr::from(*alias))
     }
 
-    /// Reads all maps again: somebody meddled with what is ours.
+    /// Reads all maps again, after another process changed what is ours.
     pub fn refresh(&mut self) {
         let maps = &mut self.maps;
         let results = [

@@ -30,7 +30,7 @@ pub struct Identity {
     pub mac: [u8; 6],
 }
 
-/// Who wants an alias.
+/// The workload, interface and address that an alias is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// The workload.
@@ -93,7 +93,7 @@ enum State {
 struct Slot {
     generation: u32,
     state: State,
-    /// Who had it last, for people.
+    /// The previous holder, for messages.
     last: Option<Claim>,
 }
 
@@ -161,7 +161,7 @@ impl Aliases {
         Saved { cursor: self.cursor, cursor6: self.cursor6, generation: self.generation, slots: slots.collect() }
     }
 
-    /// Marks an alias that the kernel still knows, but we do not, as in use by somebody until it is closed.
+    /// Marks an alias that the kernel knows and we do not as in use, by an unknown workload, until it is closed.
     pub fn reserve(&mut self, alias: IpAddr) -> Option<(IpAddr, u32)> {
         if self.slots.contains_key(&alias) {
             return None;

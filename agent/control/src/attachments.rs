@@ -2,7 +2,7 @@
 //! documents wish go in, decisions come out.
 //!
 //! What a `Workload` document says is authoritative. What is merely discovered inside a workload's namespace counts only
-//! inside the VPC's CIDRs and while nobody else in that VPC holds it: who came later is refused, never who was there.
+//! inside the VPC's CIDRs, while no other workload of the VPC holds it: the later claim is refused, never the earlier one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -67,7 +67,7 @@ pub enum Code {
     NoIpv6,
     /// An address outside the VPC's CIDRs.
     OutsideVpc,
-    /// Somebody else in the VPC holds the address.
+    /// Another workload of the VPC holds the address.
     AddressConflict,
     /// No alias is left.
     AliasPoolExhausted,
@@ -140,7 +140,7 @@ impl Decision {
         std::iter::once(Evidence::Interface).chain(namespace).collect()
     }
 
-    /// Who wants an alias for what.
+    /// The aliases that this attachment claims, and for which address each.
     pub fn claims(&self) -> impl Iterator<Item = Claim> {
         let identity = self.identity;
         self.addresses
@@ -172,7 +172,7 @@ pub fn identity_of(interface: &Interface) -> Option<Identity> {
     Some(identity(interface))
 }
 
-/// Decides. `holders`: who has an alias for an address of a VPC now. `rests`: addresses whose holder went away.
+/// Decides. `holders`: workloads that have an alias for an address of a VPC now. `rests`: addresses whose holder went away.
 pub fn decide(
     interfaces: &[Interface],
     wishes: &Wishes,
@@ -290,7 +290,7 @@ fn carries_cni(interface: &Interface, wishes: &Wishes, documents: &[&WorkloadWis
     })
 }
 
-/// What can never be a workload's interface, whoever selects it.
+/// Why an interface can never be a workload's, whichever document selects it.
 fn unfit(interface: &Interface) -> Option<(Code, String)> {
     if interface.ours || is_own(&interface.name) {
         return Some((Code::Own, "it is Brattice's own device".to_owned()));

@@ -1,4 +1,4 @@
-//! The clock that kernel programs and agent share, and that of everybody else.
+//! The clock that kernel programs and agent share (`CLOCK_BOOTTIME`), and the wall clock.
 
 use rustix::time::{ClockId, clock_gettime};
 

@@ -40,7 +40,7 @@ struct Tallied {
 impl Tallied {
     fn of(event: &DropEvent) -> Self {
         let alias = match event.program {
-            // The device of these is everybody's.
+            // Many workloads share the device of these.
             2 => Some(event.destination),
             3 => Some(event.source),
             _ => None,
@@ -114,8 +114,8 @@ pub async fn read(datapath: Arc<Datapath>, drops: Drops) {
     }
 }
 
-/// Most lines of the programs that are logged in a second. Whoever can send packets can bring lines about, also with this
-/// switched on for a while.
+/// Most debug lines of the programs that are logged in a second. Any workload that sends packets can cause such lines,
+/// also when this is switched on for a while.
 const LINES_PER_SECOND: u32 = 200;
 
 /// Logs the lines that the programs send, if they were asked to (`--ebpf-log debug`), until the data path ends.
@@ -192,7 +192,7 @@ mod tests {
         }
         drops.push(DropEvent { source: Address::v4([10, 0, 0, 99]), ..on(7, 1, 3) });
         drops.push(on(8, 1, 4));
-        // Of programs that everybody shares, by alias.
+        // Of programs that all workloads share, by alias.
         drops.push(on(2, 3, 5));
         drops.push(DropEvent { source: Address::v4([100, 127, 0, 9]), ..on(2, 3, 6) });
         let told = |drops: &Drops| -> Vec<(u32, u64)> {

@@ -65,8 +65,8 @@ impl Slots for KernelSlots {
 }
 
 impl KernelSlots {
-    /// `anywhere`: a TCP listener whose port somebody of the host has (on 0.0.0.0, or on the source address itself: these
-    /// ports are anybody's to bind) gets another. Only `vip_listener` leads to it, whatever its port.
+    /// `anywhere`: a TCP listener whose port another process of the host has (on 0.0.0.0, or on the source address
+    /// itself: any process may bind these ports) gets another port. Only `vip_listener` leads to it, whatever its port.
     fn make(&self, anywhere: bool) -> Result<Vec<OwnedFd>, String> {
         let listener = |mut address: SocketAddr| {
             let mut result = listener_at(address, BACKLOG).map_err(|e| e.to_string());

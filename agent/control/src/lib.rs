@@ -4,7 +4,7 @@
 //! - [`planner`]: from documents, interfaces and places to what kernel and engine shall be. Pure.
 //! - [`actuator`], [`reconcile`]: brings the kernel there, by the smallest change of its maps.
 //! - [`node`]: the loop that takes inputs in, plans and has the plan carried out.
-//! - `picture`: what the loop knows, published after each turn, for whoever asks.
+//! - `picture`: what the loop knows, published after each turn, for all readers.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
 //! - [`api`], [`switches`], [`drops`]: what operators ask and switch.
 //! - [`state`]: what survives the agent; `notify`: what the service manager is told.

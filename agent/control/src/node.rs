@@ -199,7 +199,7 @@ impl Node {
                     notifier.tell(&self.engine.view.borrow());
                 }
             }
-            // Before anybody is told: who asks then sees it.
+            // Before any answer is sent: a request after that answer sees the change.
             published.send_replace(Arc::new(self.picture()));
             if let Some(accepted) = accepted {
                 accepted.tell();
@@ -279,7 +279,7 @@ impl Node {
         })
         .await
         .unwrap_or_default();
-        // Their aliases stay closing, and so are never given again: better none than somebody else's connection.
+        // Their aliases stay closing and are never given again: no workload may get the connections of another one.
         for (alias, e) in &destroyed {
             error!(%alias, error = %e, "connections of an alias cannot be destroyed; it is not given again");
         }

@@ -93,7 +93,7 @@ impl Noticed {
         self.behind = since;
     }
 
-    /// Somebody removed or changed something, and it was put back.
+    /// Counts a repair: another process had removed or changed something, and it was put back.
     pub(crate) fn repaired(&mut self, what: &str, now: Instant) {
         if self.repaired.len() >= MAX_REPAIRS {
             self.repaired.pop_front();

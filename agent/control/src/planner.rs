@@ -49,7 +49,7 @@ pub struct Changes {
     pub snapshot: bool,
 }
 
-/// Who is attached, who has which alias, and what follows.
+/// Attachments, aliases, and what follows from them.
 #[derive(Clone, Debug)]
 pub struct Planner {
     /// Who has which alias.
@@ -160,7 +160,7 @@ impl Planner {
         }
     }
 
-    /// Joins the model with who is attached.
+    /// Joins the model with the attached workloads.
     fn join(&mut self, model: &Model) -> Snapshot {
         let mut bindings = Vec::new();
         let mut placed = Vec::new();

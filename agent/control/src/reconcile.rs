@@ -1,7 +1,8 @@
 //! What the kernel's maps should hold, and the smallest change that gets them there.
 //!
-//! Whom the engine may call is known to the kernel before the engine hears of it; who may call, and what is removed, waits
-//! until the engine knows. What must go at once (an identity that is gone) does not wait for that.
+//! Order of the changes: addresses that the engine may call are written to the kernel before the engine is told of
+//! them; new callers, and removals, are written after the engine knows. What must be removed at once (the identity of a
+//! workload that is gone) does not wait for that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -132,7 +133,7 @@ impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> M
         Ok(Self { name, table, known })
     }
 
-    /// Reads the map again, in case somebody else wrote to it.
+    /// Reads the map again, in case another process wrote to it.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -182,7 +183,7 @@ impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> M
         (self.known.len() as u64, u64::from(self.table.capacity()))
     }
 
-    /// What is in it. Whoever keeps it sees no later change.
+    /// The known content. A clone of the `Arc` shows no later change.
     pub fn known(&self) -> &Arc<HashMap<K, V>> {
         &self.known
     }

@@ -1,5 +1,5 @@
-//! Since when workloads are attached as who they are. Kept in memory only: an agent that was started later says its own
-//! start, which is the longest that it can vouch for.
+//! Since when each workload is attached. Kept in memory only: an agent that was started later says its own start, as it
+//! knows of no earlier time.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::attachments::Decision;
 pub struct Since(BTreeMap<(Identity, String), u64>);
 
 impl Since {
-    /// Takes in who is attached now; who is not any more is forgotten.
+    /// Takes in the workloads that are attached now; others are forgotten.
     pub fn update(&mut self, decisions: &[Decision], now: u64) {
         let before = std::mem::take(&mut self.0);
         let attached = decisions.iter().filter(|decision| decision.attached());

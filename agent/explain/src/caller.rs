@@ -37,7 +37,7 @@ pub(crate) struct Caller<'w> {
 }
 
 impl<'w> Caller<'w> {
-    /// Who was found, as planned. None: its VPC is not known at all.
+    /// The caller that was found, as planned. None: its VPC is not known at all.
     pub(crate) fn new(world: &World<'w>, found: &Found<'w>) -> Option<Self> {
         let position = world.snapshot.vpcs.iter().position(|vpc| vpc.name == found.vpc_name)?;
         let (vpc, from) = (u32::try_from(position).ok()?, &world.snapshot.vpcs[position]);

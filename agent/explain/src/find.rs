@@ -1,4 +1,4 @@
-//! Who and what is meant by a name.
+//! Finds callers and services by name.
 
 use std::net::IpAddr;
 
@@ -112,8 +112,8 @@ pub(crate) fn short(qualified: &str) -> &str {
     qualified.rsplit('/').next().unwrap_or(qualified)
 }
 
-/// Who is meant by `workload`, `vpc/workload`, a VPC (each with or without `/address`), an interface, an address, an alias, or
-/// the ARN that is attested.
+/// Finds a caller by `workload`, `vpc/workload`, a VPC (each with or without `/address`), an interface, an address, an
+/// alias, or the ARN that is attested.
 pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Error> {
     let (name, address) = match asked.rsplit_once('/').map(|(name, last)| (name, last.parse::<IpAddr>())) {
         Some((name, Ok(address))) => (name, Some(address)),

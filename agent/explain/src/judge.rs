@@ -68,7 +68,7 @@ pub(crate) fn judge(world: &World<'_>, mut case: Case<'_>, policies: bool) -> Ex
         } else {
             match &scope {
                 Ok(scope) if judge.request(&case, scope, service) => {
-                    // Who called is not known any more: what others may is not the question.
+                    // The caller is not known any more, and what other callers may do was not asked.
                     let policies = policies && met && case.gone.is_none();
                     (decision, route) = listener
                         .map_or((None, None), |listener| judge.decide(&case, scope, caller, listener, policies));
@@ -433,7 +433,7 @@ impl<'w> Judge<'_, 'w> {
             }
             None => explanation.summary = allowed(explanation, policies),
         }
-        // Whoever removes the first obstacle should know of the next.
+        // An operator who removes the first obstacle should know of the next.
         let mut all: Vec<String> = Vec::new();
         for stop in stops {
             all.push(format!("besides, {}", stop.summary));

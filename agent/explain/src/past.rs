@@ -42,7 +42,7 @@ pub(crate) fn explain(world: &World<'_>, past: &Past) -> Result<Explanation, Err
     Ok(explanation)
 }
 
-/// Who called: still there, there again, or gone.
+/// The caller of a past request: still there, there again, or gone.
 fn caller<'w>(world: &World<'w>, past: &Past) -> (Found<'w>, Option<String>, Option<String>) {
     let workloads = &world.snapshot.workloads;
     let known = workloads.iter().find(|own| own.alias == past.alias && own.generation == past.generation);

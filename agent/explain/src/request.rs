@@ -140,7 +140,7 @@ impl Asked {
         (!sound).then(|| "content-length is not one number: it is answered with 400".to_owned())
     }
 
-    /// Adds what the engine writes before it asks anybody: who called, the length of no body.
+    /// Adds what the engine writes before the decision: the caller, and the length of an empty body.
     pub(crate) fn introduce(&mut self, caller: IpAddr, forwarded: ForwardedHeaders) {
         let known = |name: &str| {
             let values = self.headers.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());

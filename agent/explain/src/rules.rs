@@ -29,7 +29,7 @@ pub(crate) enum Problem {
     Rewrite(String),
 }
 
-/// Stands for the counters by which the engine takes turns among target groups.
+/// The counters by which the engine takes turns among target groups.
 pub(crate) struct Turn<'s> {
     scope: &'s Scope,
     /// The choice depends on the requests before this one.

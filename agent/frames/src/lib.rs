@@ -50,7 +50,7 @@ pub struct Frame {
     pub body: Vec<u8>,
     /// Its descriptors, close-on-exec.
     pub descriptors: Vec<OwnedFd>,
-    /// Who sent it; only where the socket asks for it (`SO_PASSCRED`).
+    /// The sender's process and user; only where the socket asks for it (`SO_PASSCRED`).
     pub sender: Option<Sender>,
 }
 
@@ -149,7 +149,7 @@ impl<S: Deref<Target = UnixStream>> Reader<S> {
     }
 }
 
-/// Receives one frame, for who needs no [`Reader`]: nothing is read beyond its end.
+/// Receives one frame, where no [`Reader`] is needed: nothing is read beyond its end.
 ///
 /// Not cancel-safe: a frame that was begun must be read to its end.
 ///

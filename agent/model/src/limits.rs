@@ -2,12 +2,12 @@
 
 use brattice_router::limits as router;
 
-/// Longest document file, bytes. Whoever reads files stops there.
+/// Longest document file, bytes. Readers stop there.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Most document files of one owner.
 pub const MAX_FILES_PER_OWNER: usize = 4_096;
-/// Most bytes of all files of one owner. Together with the next two it bounds the time that one owner's documents take: the
-/// worst of texts takes less than half a second, while everybody else's wait.
+/// Most bytes of all files of one owner. Together with the next two it bounds the time that one owner's documents take:
+/// the worst of texts takes less than half a second, while the other owners' documents wait.
 pub const MAX_BYTES_PER_OWNER: usize = 4 * 1024 * 1024;
 /// Most documents of one owner.
 pub const MAX_DOCUMENTS_PER_OWNER: usize = 20_000;

@@ -9,7 +9,7 @@ use crate::model::{Model, Role, Workload};
 #[derive(Debug)]
 pub struct Roles<'m> {
     roles: &'m [Role],
-    /// Positions of roles that trust somebody by name.
+    /// Positions of roles that trust a workload by name.
     by_workload: HashMap<&'m str, Vec<usize>>,
     /// Of those that trust without a name, in a VPC.
     by_vpc: HashMap<&'m str, Vec<usize>>,

@@ -53,7 +53,7 @@ fn interface_identifier(service: &str, attempt: u32) -> u64 {
 fn vips6_by(range: Ipv6Net, services: &[&str], identifier: impl Fn(&str, u32) -> u64) -> Vec<Ipv6Addr> {
     let mut taken: HashMap<u64, &str> = HashMap::with_capacity(services.len());
     let mut given: HashMap<&str, u64> = HashMap::with_capacity(services.len());
-    // By id, so that who comes first does not hang on the order of documents.
+    // By id, so that the result does not depend on the order of documents.
     for service in services.iter().copied().collect::<BTreeSet<_>>() {
         let free = (0..u32::MAX)
             .map(|attempt| identifier(service, attempt) | SERVICE_BIT)
@@ -107,7 +107,8 @@ impl VipState {
         if !offsets(range).contains(&self.next) || self.assigned.is_empty() && self.resting.is_empty() {
             self.next = offsets(range).start;
         }
-        // A service that comes back while its VIP rests gets it back: whoever still has it cached is right again.
+        // A service that comes back while its VIP rests gets the same VIP: clients that still have it cached are right
+        // again.
         let wanted: BTreeSet<&str> = services.iter().copied().collect();
         let returning: Vec<(Ipv4Addr, String)> = self
             .resting
@@ -203,7 +204,8 @@ mod tests {
         assert!(all.iter().all(|vip| range.contains(vip) && vip.octets()[8] & 0x80 != 0), "{all:?}");
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 3);
         assert_eq!(vips6(range, &["svc-c", "svc-a"]), [all[2], all[0]]);
-        // Written down: another address of the same id would be another service's to whoever knows it.
+        // The expected addresses are written out: if the same id got another address, clients that know the old one
+        // would reach another service.
         assert_eq!(
             vips6(range, &["svc-0123456789abcdefg"])[0],
             "fd00:a9fe::d0a6:4689:fa89:fd81".parse::<Ipv6Addr>().unwrap()

@@ -307,7 +307,7 @@ fn an_owner_with_too_many_bytes_or_documents_is_told_so() {
     assert!(errors[0].message.contains("more than 20000 documents"), "{}", errors[0]);
 }
 
-/// What one account can make everybody wait for.
+/// The longest time that one account can make all others wait.
 #[test]
 fn the_worst_documents_that_an_owner_may_have_are_read_in_bounded_time() {
     let fill = |piece: &str| piece.repeat(limits::MAX_FILE_BYTES / piece.len());

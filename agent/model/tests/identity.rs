@@ -1,4 +1,4 @@
-//! Who live workloads are, and what decides about them, in the snapshot.
+//! The identities of live workloads, and what they follow from, in the snapshot.
 
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.
 

@@ -1,7 +1,7 @@
 //! Per owner, all or nothing: whose documents are in force, whose are refused, whose are held back.
 //!
 //! Every reading of the directory starts from what is in force. An owner's new documents replace its old ones only if
-//! they are readable, valid by themselves, valid together with everybody else's, and do not remove more than half of its
+//! they are readable, valid by themselves, valid together with those of all others, and do not remove more than half of its
 //! services (that must be accepted by hand: a half-mounted volume looks like a deletion). Nobody else's documents wait
 //! for that, nor until an owner's files are written to the end.
 
@@ -157,10 +157,10 @@ pub struct Outcome {
     pub again: Option<Duration>,
 }
 
-/// Makes a model of everybody's documents.
+/// Makes a model of all owners' documents.
 pub type Linker<'a> = &'a mut dyn FnMut(&AllDocuments) -> Arc<Linked>;
 
-/// Everybody's documents.
+/// All owners' documents.
 pub type AllDocuments = BTreeMap<Owner, Arc<Documents>>;
 
 type Candidates = BTreeMap<Owner, (Arc<Vec<Source>>, Arc<Documents>)>;
@@ -436,7 +436,8 @@ impl Owners {
             Some(last) => last.linked.clone(),
             None => link(&base),
         };
-        // Documents that were good until somebody else's changed: what cannot be any more is left out and shown.
+        // Documents that were good until another owner's changed: those that cannot be in force any more are left out
+        // and reported.
         for (owner, errors) in &linked.errors {
             if !candidates.contains_key(owner) && self.entry(owner).state == OwnerState::InForce {
                 self.entry(owner).set(owner, OwnerState::Invalid, lines(errors));
@@ -549,8 +550,8 @@ fn sooner(again: &mut Option<Duration>, when: Option<Duration>) {
     };
 }
 
-/// A file that has nothing in it any more: more likely its writer has just begun, or the disk is full, than that it is
-/// meant. Who means it removes the file.
+/// A file that became empty: more likely its writer has just begun, or the disk is full, than that this is meant. To
+/// remove the documents, remove the file.
 fn emptied(owner: &Owner, old: &[Source], new: &[Source]) -> Option<String> {
     let blank = |text: &str| text.trim().is_empty();
     let had = |path: &str| old.iter().any(|source| source.path == path && !blank(&source.text));

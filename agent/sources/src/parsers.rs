@@ -51,7 +51,7 @@ struct Job {
     owner: Owner,
     sources: Arc<Vec<Source>>,
     bytes: usize,
-    /// Somebody waits for this one.
+    /// A reader waits for this one.
     first: bool,
 }
 
@@ -71,10 +71,10 @@ impl Parsers {
         Self(shared)
     }
 
-    /// Parses what is wanted now; `first` before the others. Returns what is parsed within `patience` (none: all of it), and
-    /// whether something is left. What is left goes on, and is returned when this is asked for again: also where its
-    /// owner's files have changed by then, or are `unsettled`, as else nothing of who changes them again and again would
-    /// ever come into force. What is returned for `first` is always of the sources that were asked for.
+    /// Parses what is wanted now; `first` before the others. Returns what is parsed within `patience` (none: all of
+    /// it), and whether something is left. What is left goes on, and is returned at a later call: also if its owner's
+    /// files have changed by then, or are `unsettled`, as otherwise documents of an owner that changes them again and
+    /// again would never come into force. What is returned for `first` is always of the sources that were asked for.
     pub fn parse(
         &self,
         wanted: Vec<(Owner, Vec<Source>)>,

@@ -10,8 +10,8 @@ use brattice_model::Owner;
 
 /// Files are taken when none of an owner changed for this long ...
 pub const SETTLE: Duration = Duration::from_millis(150);
-/// ... or this long after the first change that was seen, if none is open for writing: who writes whole files without end
-/// does not keep them from coming into force.
+/// ... or this long after the first change that was seen, if none is open for writing: an owner that writes whole files
+/// again and again cannot keep them from coming into force.
 pub const LONGEST: Duration = Duration::from_secs(2);
 /// As [`SETTLE`], where nobody tells whether a file is open for writing (NFS, or an agent without `CAP_LEASE`).
 pub const SETTLE_UNASKED: Duration = Duration::from_secs(3);
@@ -27,7 +27,7 @@ pub const MAX_OPEN: usize = 4;
 /// What an owner's files looked like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// Stands for names, inodes, sizes and times of all files and folders.
+    /// A hash of names, inodes, sizes and times of all files and folders.
     pub stamp: u64,
     /// The latest change of any of them; none: long ago.
     pub changed: Option<SystemTime>,

@@ -1,5 +1,5 @@
 //! One thread that follows a source: reads it when it changes, has parsed what is new, links what may come into force,
-//! keeps that for the next start, and hands the model on. Whoever takes it never waits for documents.
+//! keeps that for the next start, and hands the model on. The receiver never waits for documents.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -289,7 +289,7 @@ impl<S: DocumentSource, K: Store> Reader<S, K> {
         let changed = !outcome.changed.is_empty() || !outcome.removed.is_empty();
         self.unkept.extend(outcome.changed.into_iter().map(|good| (good.owner.clone(), Some(good))));
         self.unkept.extend(outcome.removed.into_iter().map(|owner| (owner, None)));
-        // Before anybody hears of it.
+        // Before it is published.
         let unkept = self.keep();
         self.source.report(&self.owners.status());
         let owners = self.owners.views();

@@ -207,7 +207,7 @@ pub struct Status {
     pub limits: BTreeMap<String, (u64, u64)>,
     /// Latest sampled drops, newest first, at most 16.
     pub recent_drops: Vec<String>,
-    /// Things put back because somebody else removed them: name → times.
+    /// Things put back because another process removed them: name → times.
     pub repairs: BTreeMap<String, u64>,
 }
 

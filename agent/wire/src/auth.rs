@@ -1,4 +1,4 @@
-//! Who may call what, as the engine is told: networks, roles and policies.
+//! Authorization as the engine is told it: networks, roles and policies.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::origin::Origin;
 /// Whether calls are decided by policies (Lattice `authType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub enum AuthType {
-    /// Everybody passes this level.
+    /// All callers pass this level.
     #[default]
     None,
     /// The policy decides; without one all are refused.

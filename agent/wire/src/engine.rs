@@ -161,12 +161,13 @@ impl Settings {
 /// Bounds of the engine, each with a counter in [`Stats::limits_hit`] under its field name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Descriptors of the process; 0 = as many as RLIMIT_NOFILE allows. A part is kept for who has few connections, for DNS
-    /// and for metrics, and no workload may have over half of the rest: bounds below that would allow more are lowered.
-    /// When only the reserve is left, connections of who has more than a few: reset.
+    /// Descriptors of the process; 0 = as many as RLIMIT_NOFILE allows. A reserve is kept for workloads with few
+    /// connections, for DNS and for metrics, and no workload may have over half of the rest: bounds below that would
+    /// allow more are lowered. When only the reserve is left, further connections of workloads with more than a few are
+    /// reset.
     pub descriptors: u32,
-    /// Bytes of memory of the process, of which traffic has a part; 0 = as many as cgroup and machine allow. Over that part:
-    /// as `bytes_per_workload`, for who has more than a little.
+    /// Bytes of memory of the process, of which traffic has a part; 0 = as many as cgroup and machine allow. Over that
+    /// part: as `bytes_per_workload`, for workloads that use more than a little.
     pub memory_bytes: u64,
     /// Bytes that a workload's connections, requests and large bodies can come to hold, in our buffers and the kernel's;
     /// 0 = a quarter of `memory_bytes`. Over it: connections are reset, requests 503, bodies without a length cut.

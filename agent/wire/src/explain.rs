@@ -188,7 +188,7 @@ pub struct CallerView {
     pub state: Option<String>,
     /// Where its document is.
     pub origin: Option<Place>,
-    /// Who it is by its attachment: an ARN.
+    /// The attested identity by its attachment: an ARN.
     pub attested: Option<String>,
     /// By what that is known.
     pub evidence: Vec<String>,

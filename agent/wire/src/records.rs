@@ -206,7 +206,7 @@ pub enum DeniedBy {
     Service,
     /// The service network's.
     Network,
-    /// The role's, or who calls is nobody that may.
+    /// The role's, or the caller has no identity that may call.
     Identity,
 }
 
@@ -300,7 +300,7 @@ pub struct NodeMetrics {
     pub drops: Vec<(String, u64)>,
     /// Other counts of the kernel programs, by `Counter` name.
     pub counters: Vec<(String, u64)>,
-    /// Things put back because somebody else removed them.
+    /// Things put back because another process removed them.
     pub repairs: Vec<(String, u64)>,
     /// Fill of bounded tables: name, used, limit.
     pub tables: Vec<(String, u64, u64)>,

@@ -72,7 +72,7 @@ pub struct Vpc {
     pub families: (bool, bool),
 }
 
-/// A workload address with an alias: who a peer is.
+/// A workload address with an alias: the identity of a peer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
     /// The alias, as `accept()` shows it.
@@ -87,7 +87,7 @@ pub struct Workload {
     pub number: u32,
     /// Raised whenever the alias is given to another workload.
     pub generation: u32,
-    /// Who it is: its attested ARN, whatever role it has.
+    /// The attested ARN, whatever role it has.
     pub attested: String,
     /// By what it is known: words of `brattice:Evidence`.
     pub evidence: Vec<String>,

@@ -21,7 +21,7 @@ pub(crate) fn status(arguments: &StatusArguments) -> Outcome {
     let wide = arguments.wide && arguments.output == Format::Table;
     let format = if wide { Format::Wide } else { arguments.output };
     show(arguments.watch, || {
-        // Refused is not the same as healthy: whoever may not ask must not read "all well" from the exit code.
+        // Refused is not the same as healthy: a user without permission must not read "all well" from the exit code.
         let answer = client::ask(&arguments.run_dir, &Request::Status).map_err(|failure| failure.code(2))?;
         let Answer::Status(status) = answer else { return Err(unexpected()) };
         let view = match format {

@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &InitArguments) -> Outcome {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        // Never over what is there: a README may be somebody's own.
+        // Existing files are never overwritten: a README may be the user's own.
         match OpenOptions::new().write(true).create_new(true).open(&file) {
             Ok(mut new) => new.write_all(text.as_bytes()).map_err(failed)?,
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && !documents(path) => continue,

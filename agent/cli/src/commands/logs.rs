@@ -190,7 +190,7 @@ fn number(record: &Record, name: &str) -> Option<u64> {
     record.get(name).and_then(Value::as_u64)
 }
 
-/// A line for people: when, what came of it, who asked whom for what.
+/// A line for people: time, result, caller, service, request.
 fn shown(record: &Record, colours: bool) -> String {
     let cell = |name: &str| escape::cell(text(record, name).unwrap_or("-"));
     let denied = text(record, "authDeniedReason");

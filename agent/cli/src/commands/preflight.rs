@@ -1,5 +1,5 @@
-//! `brattice preflight`: does this host fit, who else works on its network, what would be attached, and does a packet get
-//! through.
+//! `brattice preflight`: whether this host meets the requirements, what other software works on its network, what would
+//! be attached, and whether a packet gets through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -149,8 +149,8 @@ async fn ranges(node: &NodeArguments, state: &State, cidrs: &[(String, IpNet)]) 
     Ok((vip, alias))
 }
 
-/// Who else is here, what that means, and what to do. None of it keeps a host from fitting: what does is seen by the probe, and
-/// what is refused is an interface.
+/// Shows other network software on this host, what that means, and what to do. None of it makes the host unfit by
+/// itself: real conflicts are found by the probe, and interfaces are refused one by one.
 async fn show_neighbours(out: &mut Out) -> Result<(), Failure> {
     let facts = coexistence::gather(Path::new("/")).await.map_err(Failure::new)?;
     let findings = coexistence::detect(&facts);
@@ -374,7 +374,7 @@ fn options(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net, ipv6: O
     }
 }
 
-/// Stands for the engine's user in a probe on a host without one.
+/// User id of the engine in a probe on a host without such a user.
 const PROBE_UID: u32 = 64_999;
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(super) fn question(from: &str, service: &str, request: &RequestArguments) ->
 /// Methods that are registered; clients write them so, and servers and policies compare them as they are written.
 const METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
 
-/// A method as clients send it. Who types `post` means `POST`: methods are case-sensitive (RFC 9110, 9.1).
+/// A method as clients send it. `post` is taken as `POST`: methods are case-sensitive (RFC 9110, 9.1).
 fn method(typed: &str) -> String {
     let upper = typed.to_ascii_uppercase();
     if METHODS.contains(&upper.as_str()) { upper } else { typed.to_owned() }

@@ -35,7 +35,7 @@ pub(crate) fn run(mode: Mode, arguments: &SwitchArguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who knows what is called so, by full names.
+/// Looks up the full names of services and workloads with a name.
 trait Names {
     fn services(&self, name: &str) -> Vec<String>;
     fn workloads(&self, name: &str) -> Vec<String>;

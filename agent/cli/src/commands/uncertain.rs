@@ -1,4 +1,4 @@
-//! Findings that may only be there because somebody else's documents have errors.
+//! Findings that may be wrong because documents of another owner have errors.
 
 use std::collections::BTreeSet;
 

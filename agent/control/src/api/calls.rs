@@ -1,5 +1,5 @@
-//! Who answers a request: from the picture that the agent's loop published last, or by the engine, the documents or a
-//! probe. Nobody waits for the loop.
+//! What answers a request: the picture that the agent's loop published last, the engine, the documents or a probe. No
+//! request waits for the loop.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;

@@ -155,7 +155,7 @@ impl Problems {
         let places = places(picture);
         for failing in failing.iter().take(MAX_TARGETS) {
             let FailingTarget { target, failures, seconds, why } = failing;
-            // An alias that somebody had until a moment ago.
+            // An alias that was given back a moment ago.
             let Some((vpc, address)) = places.get(&target.ip()) else { continue };
             let groups: Vec<&str> = (picture.inputs.model.target_groups.iter())
                 .filter(|group| group.vpc == *vpc && group.targets.contains(&(*address, target.port())))

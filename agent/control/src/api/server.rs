@@ -1,9 +1,9 @@
 //! The API socket.
 //!
-//! Who may connect is decided twice: by the directory (0750, the group's) and the socket (0660), and by the kernel's word
-//! on the caller's user and groups. Root may do everything, members of the group may ask, the engine's user may
-//! nothing. A request is bounded in length and time, and so is the number of connections; junk gets an error answer.
-//! What the engine answers itself goes to it with the caller's connection, after the same checks.
+//! Access is checked twice: by the modes of the directory (0750, the group's) and the socket (0660), and by the
+//! caller's user and groups as the kernel reports them. Root may do everything, members of the group may read, the
+//! engine's user may do nothing. Length and time of a request and the number of connections are bounded; junk gets an
+//! error answer. For what the engine answers itself, the agent hands it the caller's connection, after the same checks.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -19,8 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::error;
 
-/// Most connections of root at once; as many again of those who may ask, who thus cannot lock root out; and as many of
-/// those who may not, who thus lock nobody out.
+/// Most connections of root at once. As many again for users who may read, so that they cannot lock root out; and as
+/// many for all others, so that they lock nobody out.
 pub const MAX_CONNECTIONS: usize = 16;
 /// Time to send a request.
 pub const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub const READ_TIME: Duration = Duration::from_secs(5);
 /// Most groups of a caller that are looked at.
 const MAX_GROUPS: usize = 1_024;
 
-/// Who may ask what.
+/// Permissions of a caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
     /// The engine's user: refused.
@@ -193,7 +193,7 @@ async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls
                 Reply::Answer(answer) => *answer,
                 Reply::HandedOver => return,
             },
-            // Closed without a word.
+            // Closed without a request.
             Ok(Ok(None)) => return,
             Ok(Err(why)) => bad(why),
             Err(_) => bad(format!("no whole request within {} s", REQUEST_TIME.as_secs())),
@@ -273,7 +273,7 @@ fn bad(message: String) -> Answer {
     Answer::Error { code: ErrorCode::BadRequest, message }
 }
 
-/// The kernel's word on who is at the other end.
+/// The caller's user and groups as the kernel reports them.
 fn caller(stream: &UnixStream) -> io::Result<Caller> {
     let credentials = stream.peer_cred()?;
     let mut groups = vec![credentials.gid()];

@@ -131,7 +131,7 @@ fn engine(picture: &Picture, stats: Option<Stats>, problems: &mut Problems) -> E
 }
 
 /// Packets dropped by reason, those that happened; other counters. None where they cannot be read: a zero would be a lie, and
-/// a counter that begins anew for who stores it.
+/// a counter reset to a database of metrics.
 pub(crate) fn counters(picture: &Picture, problems: &mut Problems) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
     let Some(values) = problems.read("the counters of packets", picture.datapath.maps.counters()) else {
         return (BTreeMap::new(), BTreeMap::new());
@@ -164,7 +164,7 @@ pub(crate) fn limits(picture: &Picture, problems: &mut Problems) -> BTreeMap<Str
     limits
 }
 
-/// The bounds of a workload, filled by whichever has most of it.
+/// The bounds of workloads, each with the workload that has used most of it.
 fn busiest(picture: &Picture, stats: Option<&Stats>, problems: &mut Problems) -> Vec<(String, (u64, u64))> {
     let options = picture.datapath.options();
     let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);

@@ -1,7 +1,8 @@
-//! Addresses whose holder went away: for a while nobody gets them who was there before it went. Pure: no clock.
+//! Addresses whose holder went away: for a while, workloads that were there before it went cannot take them. Pure: no
+//! clock.
 //!
-//! A workload that claims its neighbour's address waits for the neighbour to restart. Who comes back (the same host-side
-//! interface or documented workload, or an interface that was not there) has the address at once.
+//! So a workload cannot take its neighbour's address while that restarts. The holder that comes back (the same
+//! host-side interface or documented workload, or an interface that was not there) has the address at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ pub(super) const MAX_RESTS: usize = 4_096;
 /// An address of a VPC.
 pub(super) type Place = (String, IpAddr);
 
-/// Who had it, as people know it.
+/// The previous holder, as operators know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     identity: Identity,
@@ -52,9 +53,9 @@ struct Rest {
 #[derive(Clone, Debug, Default)]
 pub struct Rests {
     rests: BTreeMap<Place, Rest>,
-    /// Who holds what.
+    /// The holder of each address.
     holders: BTreeMap<Place, Holder>,
-    /// Interfaces that wanted what somebody else held.
+    /// Interfaces that claimed an address that another one held.
     rivals: BTreeMap<Place, BTreeSet<u32>>,
     /// Interfaces that were there.
     present: BTreeSet<u32>,
@@ -80,8 +81,8 @@ impl Rests {
         ))
     }
 
-    /// Takes in what was decided, for the interfaces that are `present`. True: somebody lost an address to somebody who
-    /// was there already, so it is to be decided anew.
+    /// Takes in what was decided, for the interfaces that are `present`. True: an address went to a workload that was
+    /// there before its holder went, so the decisions must be made again.
     pub fn update(&mut self, decisions: &[Decision], present: &BTreeSet<u32>, now: Instant) -> bool {
         let mut holders = BTreeMap::new();
         let mut rivals: BTreeMap<Place, BTreeSet<u32>> = BTreeMap::new();
@@ -100,7 +101,8 @@ impl Rests {
             if next.is_some_and(|next| next.identity == before.identity || next.interface == before.interface) {
                 continue;
             }
-            // Its interface went: who was there waits. It only gave the address up: who wanted it before waits.
+            // If its interface went, all that were there wait. If it only gave the address up, those that claimed it
+            // before wait.
             let mut barred = self.rivals.get(place).cloned().unwrap_or_default();
             if !present.contains(&before.identity.ifindex) {
                 barred.extend(&self.present);
@@ -114,7 +116,7 @@ impl Rests {
         if lost {
             return true;
         }
-        // Over, or somebody has it who may.
+        // The time is over, or a workload that may have the address has it.
         self.rests.retain(|place, rest| now.duration_since(rest.since) < REST && !holders.contains_key(place));
         while self.rests.len() > MAX_RESTS {
             let first = self.rests.iter().min_by_key(|(_, rest)| rest.since).map(|(place, _)| place.clone());
@@ -184,7 +186,7 @@ mod tests {
             assert!(why.contains("owner") && why.contains("rival claims it"), "{why}");
         }
         assert!(!rests.update(&[decision(6, 2, "rival", false)], &present(&[6]), now));
-        // Who comes back has it, under its old index, another one, or as a container that was started anew.
+        // The holder that comes back has it, under its old index, another one, or as a container that was started anew.
         for back in [decision(5, 1, "owner", true), decision(7, 3, "owner", true), decision(8, 4, "veth8", true)] {
             let mut rests = rests.clone();
             assert_eq!(rests.bars(&place(), &back), None);

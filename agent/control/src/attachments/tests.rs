@@ -147,13 +147,13 @@ fn the_later_claimant_is_refused() {
     let decisions = decide(&interfaces, &wish, &none(), &Rests::default());
     assert_eq!(outcome(&decisions, "blue0").1, ["10.0.0.10"]);
     assert_eq!(outcome(&decisions, "blue1"), (vec![Code::AddressConflict], vec!["10.0.0.11".into()]));
-    // Who holds it stays, even with the larger index.
+    // The holder keeps it, even with the larger index.
     let holder = decide(&interfaces[1..], &wish, &none(), &Rests::default())[0].identity.unwrap();
     let holders = BTreeMap::from([(("blue".to_owned(), "10.0.0.10".parse().unwrap()), holder)]);
     let decisions = decide(&interfaces, &wish, &holders, &Rests::default());
     assert_eq!(outcome(&decisions, "blue0"), (vec![Code::AddressConflict], vec![]));
     assert_eq!(outcome(&decisions, "blue1").1, ["10.0.0.10", "10.0.0.11"]);
-    // A document takes it from whoever merely uses it.
+    // A document takes the address from a workload that has no document for it.
     let named = wishes(vec![blue()], vec![workload("app", "blue", Some("blue0"), None, &["10.0.0.10"])]);
     let decisions = decide(&interfaces, &named, &holders, &Rests::default());
     assert_eq!(outcome(&decisions, "blue0").1, ["10.0.0.10"]);

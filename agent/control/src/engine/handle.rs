@@ -184,7 +184,7 @@ impl Client {
         let _ = self.orders.send(Order::NodeMetrics(Box::new(numbers))).await;
     }
 
-    /// Has the access log opened again: somebody renamed it.
+    /// Has the access log opened again, after it was renamed (log rotation).
     pub async fn reopen(&self) {
         let _ = self.orders.send(Order::Reopen).await;
     }

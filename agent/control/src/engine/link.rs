@@ -49,7 +49,7 @@ pub struct Received {
     pub message: FromEngine,
     /// Descriptors sent with its first byte.
     pub descriptors: Vec<OwnedFd>,
-    /// Who sent it, as the kernel says; only where the socket asks for it (`SO_PASSCRED`).
+    /// The sender's process and user, as the kernel says; only where the socket asks for it (`SO_PASSCRED`).
     pub sender: Option<Sender>,
 }
 

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use brattice_wire::engine::AccessLog;
 use rustix::net::sockopt;
 
-/// Mode of an access log that is made: who calls what is nobody else's business.
+/// Mode of an access log that is made: only root and the group may read who calls what.
 const LOG_MODE: u32 = 0o640;
 
 /// Where the access log goes.
@@ -183,7 +183,7 @@ fn bind_unix(path: &Path, group: u32) -> io::Result<UnixListener> {
     if UnixStream::connect(path).is_ok() {
         return Err(io::ErrorKind::AddrInUse.into());
     }
-    // What an agent before left; anything but a socket is somebody else's.
+    // Left behind by an earlier agent; a file that is no socket is not ours.
     if is_socket(path) {
         std::fs::remove_file(path)?;
     }

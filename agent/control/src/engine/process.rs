@@ -34,7 +34,7 @@ impl Record {
         self.find(|owner| owner == uid || owner == 0)
     }
 
-    /// The recorded process, if it still runs, whoever it belongs to.
+    /// The recorded process if it still runs, under any user.
     pub fn running_as_anybody(self) -> Option<Process> {
         self.find(|_| true)
     }
@@ -87,7 +87,7 @@ impl Process {
     /// Takes over a process that connected to us; `uid` is checked again on the handle.
     ///
     /// # Errors
-    /// When it is gone, or somebody else's.
+    /// When it is gone, or its id belongs to another process.
     pub fn adopt(pid: u32, uid: u32) -> io::Result<Self> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty())?;

@@ -117,7 +117,7 @@ struct Closes {
     waiting: BTreeMap<u64, Vec<(IpAddr, u32)>>,
 }
 
-/// What carries out the machine's actions: the process, its link, its sockets, and whoever waits for answers.
+/// Carries out the machine's actions: holds the process, its link, its sockets, and the callers that wait for answers.
 struct Supervisor {
     machine: Machine,
     supervision: Supervision,

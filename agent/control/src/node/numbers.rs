@@ -13,7 +13,7 @@ use crate::api::views;
 use crate::engine::outputs::MetricsAddress;
 use crate::picture::Picture;
 
-/// The numbers are told at least this often while somebody may read them ...
+/// The numbers are published at least this often while there is a reader ...
 const EVERY: Duration = Duration::from_secs(5);
 
 /// What was told last.

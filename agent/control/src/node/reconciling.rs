@@ -26,7 +26,7 @@ impl Node {
         Arc::make_mut(&mut self.noticed).decided(&before.decisions, decisions, &self.inputs.interfaces);
 
         self.actuator.begin(self.planner.desired.clone(), &changes.gone).await;
-        // On disk before anybody hears of it: a revision or an alias is never used twice.
+        // On disk before it is published: a revision or an alias is never used twice.
         self.save();
         if changes.snapshot {
             self.engine.snapshot(self.planner.snapshot.clone()).await;

@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let alias6 = kernel.ranges6.map(|ranges| ranges.alias);
     let (mut aliases, mut closing) = Aliases::restore(kernel.alias(), alias6, &state.aliases, same_boot);
     let actuator = Actuator::new(kernel.datapath.clone())?;
-    // Aliases that only the kernel knows (the state was lost): in use by somebody until they are closed.
+    // Aliases that only the kernel knows (the state was lost): in use, by unknown workloads, until they are closed.
     for known in actuator.aliases() {
         closing.extend(aliases.reserve(known));
     }

@@ -1,5 +1,4 @@
-//! The form of a request that rules and policies see: in all that they can test, it is what the target will
-//! receive.
+//! The form of a request that rules and policies see: in all that they can test, it is what the target will receive.
 //!
 //! A target may read the same bytes in another way: it trims values, joins a cookie that came in parts, and knows
 //! the caller by fields that we write. So everything that changes a field is done here, before the decision and for

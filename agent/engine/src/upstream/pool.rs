@@ -1,8 +1,8 @@
 //! Kept connections to targets, of one worker.
 //!
 //! A connection belongs to one service and one generation of one alias: two services never share one, and a workload
-//! that gets an alias anew never meets its predecessor's. An HTTP/1.1 connection carries one request at a time, of
-//! any caller on that alias; an HTTP/2 connection carries many, of one caller.
+//! that gets an alias anew never meets its predecessor's. An HTTP/1.1 connection carries one request at a time, of any
+//! caller; an HTTP/2 connection carries many, of one caller.
 
 mod http2;
 

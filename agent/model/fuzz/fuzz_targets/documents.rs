@@ -1,5 +1,6 @@
-//! Any text as a file of documents: no panic, no tree and no document without a word about what is wrong with the rest, bounds
-//! hold, and every place that is named lies in the text. `cargo +nightly fuzz run documents fuzz/corpus/documents fuzz/seeds/documents` in `agent/model`.
+//! Any text as a file of documents: no panic, an error for every part from which no tree or no document is made, bounds
+//! hold, and every place that is named lies in the text. `cargo +nightly fuzz run documents fuzz/corpus/documents
+//! fuzz/seeds/documents` in `agent/model`.
 
 #![no_main]
 

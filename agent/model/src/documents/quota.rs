@@ -1,4 +1,4 @@
-//! What one account may have: whoever goes over it has an error, and nobody else notices.
+//! The quotas of one account: documents over a quota are an error of that account, and other accounts are not affected.
 
 use super::{Documents, Owner};
 use crate::diagnostic::{Diagnostic, Position, Sink};

@@ -146,7 +146,7 @@ fn connection_pool(d: &mut Decoder<'_>, node: &Node) -> Option<u32> {
     idle.and_then(|n| u32::try_from(n).ok())
 }
 
-/// Health checks are not made yet, so only a target group that says it wants none is taken at its word.
+/// Health checks are not made yet, so a target group must say `enabled: false` or leave `healthCheck` out.
 fn health_check(d: &mut Decoder<'_>, node: &Node) {
     let help =
         "targets are not checked, and all of them take requests; say `healthCheck: {enabled: false}` or leave it out";

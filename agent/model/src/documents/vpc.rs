@@ -160,7 +160,7 @@ pub(super) fn decode_vpc(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut sp
     })
 }
 
-/// Largest block a VPC may have: more is everybody's addresses, not a VPC's.
+/// Largest block that a VPC may have: a larger one would hold public addresses.
 const SHORTEST_PREFIX: u8 = 8;
 /// Likewise of IPv6: providers hold a /16 at most.
 const SHORTEST_PREFIX6: u8 = 16;

@@ -1,4 +1,4 @@
-//! Associations: who asked, whether the other side granted it, and what else keeps them from being in force.
+//! Associations: which side asked, whether the other side granted it, and what else keeps them from being in force.
 
 use std::collections::{BTreeMap, HashMap};
 

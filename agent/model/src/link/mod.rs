@@ -59,7 +59,7 @@ pub struct Linked {
     pub vips: VipState,
 }
 
-/// Everybody's documents, borrowed: owners share theirs with whoever keeps them.
+/// The documents of all owners, borrowed: an owner's documents are shared with the code that keeps them.
 type AllDocuments<'a> = BTreeMap<&'a Owner, &'a Documents>;
 
 /// Puts the documents of all owners together.

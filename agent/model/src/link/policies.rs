@@ -68,7 +68,7 @@ impl Linker<'_> {
         policies.into_values().map(|(policy, _)| policy).collect()
     }
 
-    /// What has `authType: AWS_IAM` and no policy refuses everybody, which few will have meant.
+    /// A resource with `authType: AWS_IAM` and no policy refuses all callers, which is probably not intended.
     fn without_policy(&mut self, policies: &BTreeMap<PolicyResource, (AuthPolicy, Position)>) {
         for (account, owner, documents) in self.owners() {
             let network = |name: &str| PolicyResource::ServiceNetwork(qualified(Some(account), name));

@@ -106,7 +106,7 @@ fn profiles(model: &Model) -> Vec<Profile<'_>> {
         // Some interface's name, and what is behind it of every such name.
         let unnamed = format!("interface@{}", vpc.id);
         let mut found = by_role(&roles, vpc, None, &BY_INTERFACE);
-        // Whatever role all have today, somebody without one may come.
+        // Even if every workload of today has a role, one without may be attached later.
         if found.iter().all(|(role, _)| role.is_some()) {
             found.push((None, vec![vec![Evidence::Interface.word()]]));
         }

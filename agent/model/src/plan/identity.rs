@@ -1,4 +1,4 @@
-//! Who each live workload is: its attested name, and the role it calls as.
+//! The identity of each live workload: its attested name, and the role it calls as.
 
 use std::collections::{BTreeMap, HashMap};
 

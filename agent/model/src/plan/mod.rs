@@ -39,7 +39,7 @@ pub struct Binding {
     pub generation: u32,
 }
 
-/// Who answers at a VIP and port: `LISTENER_*` of `brattice_abi`, and the service's number (0 for DNS).
+/// What answers at a VIP and port: `LISTENER_*` of `brattice_abi`, and the service's number (0 for DNS).
 pub type ListenerTarget = (u32, u32);
 
 /// What engine and kernel are told.
@@ -197,7 +197,7 @@ impl<'m> Planner<'m> {
                     self.targets.insert((upstream.ip(), upstream.port(), IPPROTO_TCP));
                     continue;
                 }
-                // Inside the VPC: by its alias, or not at all. The same address outside is somebody else.
+                // Inside the VPC: by its alias, or not at all. The same address outside the VPC is another host.
                 if let Some(&(alias, _)) = self.live.get(&(number(index), upstream.ip())) {
                     upstreams.push(SocketAddr::new(alias, upstream.port()));
                     self.targets.insert((alias, upstream.port(), IPPROTO_UDP));

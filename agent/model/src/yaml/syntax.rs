@@ -1,5 +1,5 @@
-//! What is wrong with a text that is no YAML, for who writes documents: what, where it begins, and what to do. The parser's
-//! own messages are about its insides, and often lie behind the mistake; none of them is shown.
+//! Errors of texts that are no YAML, for authors of documents: what is wrong, where it begins, and what to do. The
+//! parser's own messages are about its internals, and their place is often behind the mistake; none of them is shown.
 
 use super::mark::Mark;
 use crate::diagnostic::nth_line;

@@ -131,7 +131,7 @@ fn on_its_line(text: &str, mark: Mark) -> Mark {
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
     text: &'t str,
-    /// Byte offsets of the lines, once somebody asked.
+    /// Byte offsets of the lines, made at the first use.
     lines: Vec<usize>,
     refusals: Vec<Refusal>,
     nodes: &'t mut usize,

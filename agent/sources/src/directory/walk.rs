@@ -119,7 +119,7 @@ fn read_accounts(accounts: BorrowedFd<'_>, tree: &mut Tree, operator: &mut Walk)
 /// A walk over one owner's folder.
 struct Walk {
     prefix: String,
-    /// A top-level name that belongs to somebody else.
+    /// A top-level name that belongs to another owner.
     skip: Option<&'static str>,
     sources: Vec<Source>,
     errors: Vec<String>,
@@ -272,7 +272,7 @@ impl Walk {
         }
         let file = match open_beneath(owner, relative, flags) {
             Ok(file) => file,
-            // A link that is not named like a policy is nobody's business, unless it may lead to somebody else's folder.
+            // A symlink that is not named like a policy is ignored, unless it may lead to another owner's folder.
             Err(e) if kind == FileType::Symlink && !named_as_policy && e != Errno::XDEV => return,
             Err(e) => return self.error(format!("{shown}: cannot be read: {}", describe(e))),
         };

@@ -4,7 +4,7 @@
 //! editors that rename, ConfigMap swaps and a directory that goes and comes back are all the same case.
 //!
 //! Watched are real folders, a bounded number of each owner: no symlink is followed, so that no account can have the rest
-//! of the file system watched, or use up the watches of everybody.
+//! of the file system watched, or use up the watches of others.
 
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;

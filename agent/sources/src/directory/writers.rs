@@ -1,20 +1,20 @@
-//! Whether somebody has a file open for writing, asked of the kernel.
+//! Whether any process has a file open for writing, asked of the kernel.
 //!
-//! inotify tells of writers that close, and not of those that had the file open before it was watched. A read lease
-//! (fcntl(2), `F_SETLEASE`) is refused while anybody has the file open for writing or maps it so, and while it is held an
-//! open for writing waits: what is read meanwhile was written by nobody half.
+//! inotify reports writers that close, but not those that had the file open before it was watched. A read lease
+//! (fcntl(2), `F_SETLEASE`) is refused while any process has the file open for writing or maps it so, and while the
+//! lease is held an open for writing waits: so what is read meanwhile is never half-written.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// `F_SETSIG` of fcntl(2), which the `libc` crate does not have.
 const F_SETSIG: libc::c_int = 10;
 
-/// Who writes.
+/// Whether a file has a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writers {
-    /// Nobody, until the descriptor is closed: who opens the file for writing waits until then.
+    /// None, until the descriptor is closed: an open for writing waits until then.
     None,
-    /// Somebody has it open.
+    /// A process has it open.
     Some,
     /// This file system, or this process' rights, do not allow to ask.
     Unknown,

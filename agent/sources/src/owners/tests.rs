@@ -128,7 +128,7 @@ fn half_broken_documents_change_nothing_of_their_owner_and_everything_of_others(
     node.is(&account("shop"), "invalid", "accounts/shop/x.yaml:");
     node.is(&account("rival"), "in-force", "");
     assert_eq!(outcome.changed.iter().map(|good| good.owner.clone()).collect::<Vec<_>>(), [account("rival")]);
-    // Mended: in force, with a revision more.
+    // Corrected: in force, with one revision more.
     node.write(account("shop"), &text.replace("kind: Nonsense\n", ""));
     let outcome = node.read(None);
     assert!(services(&outcome.linked).contains(&"shop/returns"));
@@ -185,7 +185,7 @@ fn most_services_cannot_go_by_accident() {
         node.is(&account("shop"), "held-back", "brattice accept shop");
         assert!(node.owners.is_held_back(&account("shop")));
     }
-    // Accepting somebody else's does not accept this one.
+    // Accepting another owner's removal does not accept this one's.
     assert_eq!(services(&node.read(Some(&Owner::Operator)).linked).len(), 2);
     let outcome = node.read(Some(&account("shop")));
     assert!(services(&outcome.linked).is_empty());

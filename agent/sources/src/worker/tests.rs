@@ -116,7 +116,8 @@ fn follow_with_patience(source: &Memory, refusals: usize, patience: Duration) ->
         .unwrap()
 }
 
-/// Ten owners' documents change at once, each nearly as large as a file may be. Whoever takes the updates turns on.
+/// Ten owners' documents change at once, each nearly as large as a file may be. The loop that takes the updates goes on
+/// meanwhile.
 #[tokio::test]
 async fn a_loop_turns_on_while_documents_are_parsed_and_linked() {
     let source = Memory::default();

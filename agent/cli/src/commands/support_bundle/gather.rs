@@ -56,7 +56,7 @@ pub(super) fn output(program: &str, arguments: &[String], time: Duration) -> Res
     Ok(if errors.is_empty() { out } else { format!("{out}\n--- standard error\n{errors}") })
 }
 
-/// How many connections there are from where to where, instead of who they are.
+/// The number of connections by endpoints, without the names of workloads.
 pub(super) fn flows(json: &str) -> Result<String, String> {
     let flows: Vec<Flow> = serde_json::from_str(json).map_err(|e| format!("flows cannot be read: {e}"))?;
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();

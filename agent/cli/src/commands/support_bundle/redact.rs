@@ -32,7 +32,7 @@ const SENSITIVE: [&str; 8] = [
 /// Words that occur in such places without telling anything.
 const PLAIN: [&str; 12] =
     ["DELETE", "HEAD", "OPTIONS", "PATCH", "POST", "true", "false", "http", "https", "exact", "prefix", "text/plain"];
-/// What looks like a secret, whoever wrote it. The first group stays.
+/// Patterns of secrets, in text from any source. The first group is kept.
 const PATTERNS: [&str; 4] = [
     r"(?s)()-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\z)",
     r"()\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*",

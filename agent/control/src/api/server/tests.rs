@@ -108,7 +108,7 @@ fn no_answer_waits_for_what_the_agents_other_tasks_do() {
             let _ = call.answer.send(Answer::Done { message: String::new() }.into());
         }
     });
-    // Turns that end when all is answered: who waits for one gets no answer.
+    // Turns of the loop that end when all requests are answered: a request that waited for a turn would get no answer.
     let (answered, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     for _ in 0..2 {
         let (answered, turns) = (answered.clone(), turns.clone());
@@ -277,7 +277,7 @@ async fn users_and_groups() {
     let explain = serde_json::to_string(&Request::Explain { about: Box::new(about) }).unwrap() + "\n";
     assert!(matches!(as_user(&socket, STRANGER, GROUP, &[], &explain), Some(Answer::Done { .. })));
     is_error(&as_user(&socket, STRANGER, STRANGER, &[], &explain).unwrap(), ErrorCode::Forbidden, "neither root");
-    // A connection of who may not ask is not handed on.
+    // A connection of a user without permission is not handed on.
     is_error(
         &as_user(&socket, ENGINE, GROUP, &[], "{\"verb\":\"flows\"}\n").unwrap(),
         ErrorCode::Forbidden,
@@ -304,7 +304,7 @@ fn connect_as(socket: &Path, uid: u32, gid: u32) -> Client {
     std::thread::spawn(connect).join().unwrap()
 }
 
-/// Says "status" and nothing more; `None`: it was turned away without a word.
+/// Sends "status" and nothing more; `None`: the connection was closed without an answer.
 async fn asks(mut stream: Client) -> Option<Answer> {
     let ask = move || {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

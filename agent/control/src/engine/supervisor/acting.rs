@@ -36,7 +36,7 @@ impl Supervisor {
             Action::EmptySlots => self.empty_slots(),
             Action::ResetWaiting => self.reset_waiting(),
             Action::Report(event) => {
-                // Before the news: who hears it looks at the view.
+                // Before the event: its receiver looks at the view.
                 self.show();
                 let _ = self.events.send(event).await;
             }

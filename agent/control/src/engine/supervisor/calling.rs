@@ -19,7 +19,7 @@ pub(super) fn listen(path: &Path) -> io::Result<OwnedFd> {
     Ok(listener.into())
 }
 
-/// Connects. Who sends is asked for before anything is sent.
+/// Connects. `SO_PASSCRED` is set before anything is sent.
 pub(super) async fn call(path: &Path) -> io::Result<UnixStream> {
     let socket = UnixSocket::new_stream()?;
     rustix::net::sockopt::set_socket_passcred(&socket, true)?;

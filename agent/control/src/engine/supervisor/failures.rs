@@ -1,4 +1,5 @@
-//! How often an engine failed, and what follows: a start at once, a start after a pause, or none until somebody asks for it.
+//! How often an engine failed, and what follows: a start at once, a start after a pause, or none until an operator asks
+//! for it.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -15,12 +15,12 @@ use crate::engine::link::{LinkError, Reader, Received, Sender};
 use crate::engine::process::{Process, Record};
 use crate::engine::sockets::Sockets;
 
-/// Whose first word it is.
+/// Which process a greeting comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Of the engine that was started with this process id.
+    /// The engine that was started with this process id.
     Started(u32),
-    /// Of whoever listens where a running engine does.
+    /// The process that listens at the socket of a running engine.
     Called,
 }
 
@@ -98,7 +98,7 @@ impl Supervisor {
         });
     }
 
-    /// Calls whoever listens where a running engine does.
+    /// Connects to the process that listens at the socket of a running engine.
     pub(super) fn greet_called(&self) {
         let socket = self.supervision.socket.clone();
         self.greet_with(Origin::Called, async move { calling::call(&socket).await });

@@ -141,7 +141,7 @@ impl Supervisor {
         self.link.is_some()
     }
 
-    /// Somebody renamed the access log: opened again under its name. Where that fails, the old one is written on.
+    /// Opens the access log again under its name, after it was renamed. Where that fails, the old file is written on.
     pub(super) fn reopen(&mut self) {
         match open_log(&self.supervision.access_log, self.supervision.access_log_sample) {
             Ok(log) => {

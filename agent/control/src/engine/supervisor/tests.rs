@@ -420,7 +420,7 @@ async fn an_engine_that_loses_its_link_and_answers_a_call_stays() {
     let mut bench = Bench::start_in(root, "good redial", STUCK, Duration::from_secs(1)).await;
     assert_eq!(bench.event().await, Event::Applied(1));
     let first = bench.pid();
-    // Said on the second link, as the first one is closed by now or soon.
+    // Sent on the second link, as the first one is closed by now or soon.
     let aliases = vec![(IpAddr::from([100, 127, 0, 9]), 1)];
     bench.handle.close(aliases.clone()).await;
     bench.until(&Event::Closed(aliases)).await;
