@@ -147,8 +147,8 @@ fn begin(ctx: &SockAddrContext, to: Address, sends: bool) -> Begun {
     }
 }
 
-/// After `bpf_bind`, which fails where the socket was bound before (and where the alias is no address of the host, somebody
-/// having removed it): then it calls from an address that nobody is known by.
+/// After `bpf_bind`, which fails where the socket was bound before (and where the alias is no address of the host
+/// because another process removed it): then it calls from an address that belongs to no workload.
 #[inline(always)]
 fn connected(ctx: &SockAddrContext, result: i64, to: Address) -> i32 {
     let call = Call(ctx.sock_addr);

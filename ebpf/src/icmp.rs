@@ -1,12 +1,12 @@
-//! ICMP and ICMPv6 errors about our flows: path-MTU discovery, and who is told that nobody listens.
+//! ICMP and ICMPv6 errors about our flows: path-MTU discovery, and unreachable ports of targets.
 //!
 //! An error quotes the packet it is about, so two packets are translated: the error and its quote. It is let through only
 //! if the quoted packet went to or came from the very workload that the error comes from or goes to; whether its ports
 //! and sequence numbers mean a live socket is for the stack to judge, as with any error.
 //!
-//! IPv4: the sum over a quoted header is 0 before and after, so the ICMP checksum stays. ICMPv6 sums up the outer
-//! addresses, and quoted headers have no checksum: it is mended for both. The TCP or UDP checksum in the quote stays as
-//! it is: nobody checks it, and mostly it is cut off or was left to the hardware.
+//! IPv4: the sum over a quoted header is 0 before and after, so the ICMP checksum stays. ICMPv6 includes the outer
+//! addresses, and quoted headers have no checksum: so the ICMPv6 checksum is updated for both. The TCP or UDP checksum
+//! in the quote stays as it is: no receiver checks it, and mostly it is cut off or was left to the hardware.
 
 pub(crate) mod message;
 
@@ -50,8 +50,8 @@ pub(crate) fn from_workload(skb: *mut __sk_buff) -> i32 {
     })
 }
 
-/// An error of a workload, or of a router in its network, about what came from `header.destination()`, a VIP. The outer source
-/// may be anybody's; the engine is told of the workload's alias.
+/// An error of a workload, or of a router in its network, about a packet that came from `header.destination()`, a VIP.
+/// The outer source may be any address; the engine sees the workload's alias.
 #[inline(always)]
 fn take<H>(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropReason>
 where

@@ -31,7 +31,7 @@ const _: () = assert!(MESSAGE_LEN == 24);
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-/// Flags of an advertisement: an answer to who asked, ...
+/// Flags of an advertisement: an answer to a solicitation, ...
 const SOLICITED: u32 = 0x4000_0000u32.to_be();
 /// ... which replaces what is known of the target.
 const OVERRIDE: u32 = 0x2000_0000u32.to_be();
@@ -107,7 +107,7 @@ fn options_are_sound(ctx: &TcContext, payload: u32, probe: bool) -> bool {
 }
 
 /// Answers out of the same interface, to the link address that asked, so that a bridge behind it sees neither and learns
-/// nothing. A probe (from `::`: somebody wants the VIP for itself) is answered to all nodes, which defends the VIP.
+/// nothing. A probe (from `::`: a host wants to take the VIP) is answered to all nodes, which defends the VIP.
 #[inline(always)]
 pub(crate) fn answer(
     ctx: &TcContext,

@@ -35,7 +35,7 @@ pub(crate) fn may(call: &Call, config: &Config, wish: &Wish) -> bool {
             host.is_some_and(|alias| switches::all_detached() || switches::workload_detached(alias.workload_id));
         return !detached || refuse(DropReason::Detached, wish);
     }
-    // The DNS socket answers whoever asked; what else it could say to a workload, `workload_egress` judges.
+    // The DNS socket may answer any caller; other packets to a workload are judged by `workload_egress`.
     if wish.sends && wish.protocol == IPPROTO_UDP && from_dns(call, config) {
         // SAFETY: only asked whether it is there.
         let caller = unsafe { ALIASES.get(wish.to) }.is_some();

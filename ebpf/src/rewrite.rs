@@ -33,10 +33,10 @@ pub(crate) trait Place: Ip {
     /// difference of the sums, and 0.
     fn difference(from: Self, to: Self) -> (u64, u64, u64);
 
-    /// Writes it, and mends what else in the packet depends on it.
+    /// Writes it, and updates the checksums of the packet that depend on it.
     fn put(ctx: &TcContext, offset: usize, from: Self, to: Self) -> Result<(), DropReason>;
 
-    /// Writes it into the header that an ICMP error quotes, and mends what depends on it. `icmp`, `quote`: where the ICMP
+    /// Writes it into the header that an ICMP error quotes, and updates what depends on it. `icmp`, `quote`: where the ICMP
     /// header and the quoted one begin; `offset`: the place in a frame whose header this were.
     fn put_quoted(
         ctx: &TcContext,
@@ -117,7 +117,7 @@ impl Place for Address {
     }
 }
 
-/// Puts an address in place of another and mends the checksums by the difference.
+/// Replaces an address by another and updates the checksums by the difference.
 #[inline(always)]
 fn address<A: Place>(ctx: &TcContext, checked: &Checked, offset: usize, from: A, to: A) -> Result<(), DropReason> {
     // ICMP has no pseudo header (ICMPv6 does).

@@ -1,6 +1,7 @@
-//! What is larger than its workload's MTU. A veth pair drops such a packet and tells nobody, so whoever sent it (the
-//! engine's sockets on this host, nobody else gets this far) is told here, as a router would: the packet becomes an ICMP
-//! error about itself, from the alias, and goes back into `brattice0`. The stack remembers the MTU of that alias.
+//! Packets that are larger than their workload's MTU. A veth pair drops such a packet without an ICMP error. So this
+//! program answers the sender (only the engine's sockets on this host get this far) as a router would: the packet
+//! becomes an ICMP error about itself, from the alias, and goes back into `brattice0`. The stack remembers the MTU of
+//! that alias.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM},

@@ -31,8 +31,8 @@ const LOOPBACK: u32 = 1;
 /// What the kernel answers for an empty slot.
 const ENOENT: i32 = 2;
 
-/// `sk_lookup` of the node: for a destination in the VIP range a listening socket of ours or none, whoever asks, so no
-/// wildcard socket of the host is ever reached through a VIP. All other lookups are left alone.
+/// `sk_lookup` of the node: for a destination in the VIP range a listening socket of ours or none, for any source. So
+/// no wildcard socket of the host is ever reached through a VIP. All other lookups are left alone.
 #[sk_lookup]
 pub fn vip_listener(ctx: SkLookupContext) -> u32 {
     // The VIP route is made after the configuration is written, so nothing of ours is looked up before.

@@ -35,7 +35,7 @@ impl Window {
         if let Some(window) = Self::of(counts, workload) {
             return Some(window);
         }
-        // Lost races are fine: whoever was first made the entry.
+        // A lost race is fine: another CPU has made the entry.
         let _ = counts.insert(workload, HalfOpenCount { window_ns: now_ns(), count: 0, pad: 0 }, BPF_NOEXIST as u64);
         Self::of(counts, workload)
     }

@@ -64,7 +64,7 @@ fn of_a_family(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32,
     }
 }
 
-/// Delivers, whichever the family; `None` is no IP packet, or of a family that the node has not.
+/// Delivers a packet of either family; `None`: it is no IP packet, or of a family that the node does not use.
 #[inline(always)]
 fn deliver<H>(ctx: &TcContext, config: &Config, header: Option<H>, seen: &mut Seen) -> Result<i32, DropReason>
 where
@@ -94,7 +94,8 @@ where
     let to = destination.key();
     // SAFETY: the value is only read; the agent replaces whole values.
     let alias = unsafe { ALIASES.get(to) };
-    // That of a process of the host does not come this way, unless somebody took the address from the device.
+    // A packet to a host process' alias does not come this way, unless another process removed the address from the
+    // device.
     let alias = alias.filter(|alias| alias.ifindex != 0).ok_or(DropReason::UnknownAlias)?;
     if switches::all_detached() || switches::workload_detached(alias.workload_id) {
         return Err(DropReason::Detached);

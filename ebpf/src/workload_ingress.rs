@@ -82,7 +82,7 @@ fn ipv6(ctx: &TcContext, config: &Config, seen: &mut Seen) -> Result<i32, DropRe
     take(ctx, config, &header, seen)
 }
 
-/// Takes what is for a VIP, from whichever family.
+/// Takes what is for a VIP, of either family.
 #[inline(always)]
 fn take<H>(ctx: &TcContext, config: &Config, header: &H, seen: &mut Seen) -> Result<i32, DropReason>
 where

@@ -1,4 +1,4 @@
-//! What a start finds: a data path of ours to take up, one of somebody else's to keep away from, or nothing.
+//! What a start finds: a data path of ours to adopt, another agent's to keep away from, or nothing.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;

@@ -85,7 +85,7 @@ struct State {
     /// Programs at the root of the cgroups, by name.
     hosts: cgroups::Links,
     mtu: u32,
-    /// Aliases of processes of the host; `None` until somebody said which.
+    /// Aliases of processes of the host; `None` until they are set.
     aliases: Option<BTreeSet<IpAddr>>,
     /// What [`Datapath::start`] did, in order.
     steps: Vec<&'static str>,
@@ -215,8 +215,9 @@ impl Datapath {
     }
 
     /// Puts back what vanished or was changed: `vip_listener`, `brattice0`, `config`, `nft`, `workload_egress`,
-    /// `rules`, `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `host-aliases`, `pins`; the names of what was repaired. `workload_ingress` stands for a link whose
-    /// interface is gone or that somebody detached: its pin is removed, and [`Self::attach`] may be called anew.
+    /// `rules`, `alias-route`, `vip-route` (both also with `-ipv6`), `host`, `host-aliases`, `pins`. Returns the names
+    /// of what was repaired. `workload_ingress` means a link whose interface is gone or that was detached: its pin is
+    /// removed, and [`Self::attach`] may be called anew.
     ///
     /// # Errors
     /// Whatever the kernel refuses. Pins and table that cannot be written do not keep the rest from being repaired; what was
@@ -246,8 +247,8 @@ impl Datapath {
         detours::detours(&mut routing()?, &self.inner.options, self.inner.serves_ipv6().is_some(), brattice0)
     }
 
-    /// Whether every program is attached where it should be. No event tells when somebody detaches a link by force, so this
-    /// is asked now and then: two system calls a link.
+    /// Whether every program is attached where it should be. The kernel sends no event when a link is detached by
+    /// force, so this is polled: two system calls a link.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -332,7 +333,7 @@ impl Inner {
             forget(&maps, &options)?;
         }
         let cookie = cgroups::namespace_cookie()?;
-        // Until somebody says which they are now: those of before.
+        // Until they are set: those of the previous agent.
         let aliases = match device::find(&mut socket)? {
             Some(device) => Some(device::addresses(&mut socket, &device)?),
             None => None,
@@ -453,7 +454,7 @@ impl Inner {
 
     /// Pins again what is held but pinned no longer.
     fn repin(&self, state: &mut State) -> Result<bool> {
-        // Somebody may have mounted another file system there, or none.
+        // Another file system may be mounted there now, or none.
         self.pins.check()?;
         self.pins.create()?;
         if let Some(lock) = &state.lock

@@ -1,4 +1,4 @@
-//! The lines that the programs send about packets (`aya-log`), for who hunts one.
+//! Debug lines of the programs about single packets (`aya-log`).
 
 use std::collections::VecDeque;
 use std::net::Ipv6Addr;

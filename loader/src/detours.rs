@@ -1,5 +1,5 @@
-//! Detours: does the kernel find our routes? Whoever may write routes and rules can lead what goes to aliases and VIPs
-//! elsewhere, and nothing of ours is missing then. So the kernel is asked which route packets would take.
+//! Detours: does the kernel find our routes? A process that may write routes and rules can lead packets to aliases and
+//! VIPs elsewhere, while all our routes are in place. So we ask the kernel which route such packets would take.
 
 use std::net::IpAddr;
 
@@ -72,7 +72,7 @@ fn flows(options: &Options, ipv6: bool, brattice0: u32, all: &[Route]) -> Vec<Fl
     flows
 }
 
-/// Addresses of a range to ask for: one that nobody uses, and one of each route of somebody else's within it.
+/// Addresses of a range to ask for: one that is not in use, and one within each route of other software in the range.
 fn destinations(range: IpNet, unused: IpAddr, all: &[Route]) -> impl Iterator<Item = IpAddr> {
     let others = all
         .iter()

@@ -131,7 +131,7 @@ pub enum Error {
         /// The pin directory.
         path: PathBuf,
     },
-    /// Somebody else's route has the very range.
+    /// A route of other software has the very range.
     #[error(
         "a route to {range} exists that is not Brattice's (table {table}, protocol {protocol}): remove it, or choose another \
          range (`brattice preflight` shows collisions)"
@@ -141,7 +141,7 @@ pub enum Error {
         range: String,
         /// Routing table.
         table: u32,
-        /// Route protocol number of whoever wrote it.
+        /// Route protocol number of the software that wrote it.
         protocol: u8,
     },
     /// The kernel is too old.
@@ -155,7 +155,7 @@ pub enum Error {
         /// What was looked for and not found.
         lacks: String,
     },
-    /// Somebody's filter is where ours has to be.
+    /// A tc filter of other software is where ours has to be.
     #[error(
         "interface {ifindex} has a tc filter of preference 1 ({kind} {name}) that is not Brattice's, and Brattice's must be the \
          first of all: give the other a higher preference (tc filter show dev <interface> ingress)"
@@ -241,7 +241,7 @@ pub enum Error {
         /// Its limit.
         capacity: u32,
     },
-    /// Somebody reads the events already.
+    /// The drop events have a reader already.
     #[error("the drop events are being read already; they have one reader")]
     EventsTaken,
     /// A helper thread ended early.

@@ -197,12 +197,12 @@ fn take(socket: &mut Socket, ifindex: u32, name: &str, made_here: bool) -> Resul
     Ok(true)
 }
 
-/// Ids of the programs of our name on one side of an interface, whoever put them there.
+/// Ids of the programs of our name on one side of an interface, whichever process attached them.
 pub(crate) fn programs(socket: &mut Socket, ifindex: u32, side: Side) -> Result<Vec<u32>> {
     Ok(ours(socket, ifindex, side)?.filter_map(|found| found.program).collect())
 }
 
-/// Takes our filters away that no pin stands for any more; where. Who made their `clsact` is not known: it stays.
+/// Removes our filters that have no pin any more; returns where. Their `clsact` may be of other software: it stays.
 pub(crate) fn sweep(socket: &mut Socket) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for ifindex in tc::interfaces(socket).map_err(Error::netlink("listing queueing disciplines"))? {

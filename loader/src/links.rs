@@ -115,7 +115,7 @@ impl Link {
         Ok(true)
     }
 
-    /// Detaches it, whoever else holds it, and removes the pin.
+    /// Detaches the program, also if another process holds the link, and removes the pin.
     pub(crate) fn remove(self) -> Result<()> {
         let fd = match self.held {
             Held::Link(fd) => fd,

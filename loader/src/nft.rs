@@ -89,7 +89,7 @@ pub(crate) fn list(arguments: &[&str]) -> Result<Option<Vec<Value>>> {
     }
 }
 
-/// What the guards speak of, by family: the word of nft, the VIP range, the alias range, the engine's sources.
+/// Parameters of the rules, by family: nft's keyword, the VIP range, the alias range, the engine's sources.
 struct Guarded {
     family: &'static str,
     vip: IpNet,
@@ -158,7 +158,7 @@ fn text(table: &str, options: &Options) -> String {
 /// VIPs are local addresses, so the stack would answer ARP for them on every interface (unless `arp_ignore` is set), with the MAC
 /// of an interface that may have no way back: a workload that asks before it is attached would send there, and wait a
 /// second for an answer. Once it is attached, `workload_ingress` answers, before the stack is asked, and the workload is told
-/// ([`crate::Announcer`]). Nor is anybody else's use of these link-local addresses on the host's networks disturbed. For IPv6
+/// ([`crate::Announcer`]). Nor is other use of these link-local addresses on the host's networks disturbed. For IPv6
 /// there is no such thing: the stack speaks only for addresses of the interface that was asked, and for listed proxies.
 fn arp_chains(options: &Options) -> String {
     format!(
@@ -171,19 +171,20 @@ fn arp_chains(options: &Options) -> String {
 }
 
 fn chains(options: &Options) -> String {
-    // Callers and targets show as aliases, and come by brattice0 only: from elsewhere, a packet from an alias can but
-    // mean to end or fill somebody's connection. ICMP errors do the same without a source of ours. (What comes by lo is
-    // this host's own; also the RST of the last rule.) An error to the host itself about what went to an alias, of a router
-    // as it were, would teach the stack a small MTU of that alias, or end a connection: but no router ever sees such packets.
+    // Workloads appear as aliases, which come by brattice0 only: from elsewhere, a packet from an alias can only end or
+    // disturb another workload's connection. So can ICMP errors, without a source of ours. (What comes by lo is this
+    // host's own; also the RST of the last rule.) An error to the host itself about a packet to an alias, as if of a
+    // router, would teach the stack a small MTU of that alias, or end a connection: but no router ever sees such
+    // packets.
     //
     // Of an error in fragments the first one may be too short to show what it is about; later ones are nothing without it. (None
     // of a sound router is in fragments: at most 576 and 1280 bytes, RFC 1812, 4.3.2.3 and RFC 4443, 2.4.)
     //
-    // Who connects from a service's address and port to an alias gets a RST: else that socket would wait, and eat the SYN
-    // of a workload that calls the service from just that port.
+    // A socket that connects from a service's address and port to an alias gets a RST: otherwise it would wait, and
+    // take the SYN of a workload that calls the service from just that port.
     //
-    // Nothing that comes by brattice0 is for elsewhere, and nothing to an alias goes by another way. While somebody has
-    // removed one of our routes, the host's default route would take it.
+    // Nothing that comes by brattice0 is for elsewhere, and nothing to an alias goes by another way. While one of our
+    // routes is missing, the host's default route would take such packets.
     //
     // Aliases of processes of the host are addresses of the host: reached by lo only, by the engine, and not by the rest of
     // the world that sends its packets here.

@@ -1,7 +1,7 @@
 //! The pin directory: `<bpffs>/v<schema>/{maps,programs,links}`, and `<bpffs>/lock`, which the running agent holds.
 //!
-//! A BPF file system may let everybody write (`mode=1777`). So what is there must be root's, with no way for others to put
-//! anything into it, and the lock is a folder that nobody else can open: a lock needs no more than that.
+//! A BPF file system may be writable for all users (`mode=1777`). So what is there must be root's, with no way for
+//! others to put anything into it, and the lock is a folder that only root can open: a lock needs no more than that.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,10 +1,10 @@
 //! Our four routes, two of each family: the alias pool through `brattice0`, the VIP range to ourselves.
 //!
-//! Both are in the table `local`, which is asked before all others: a VPN's rule may lead everything to a table with a
-//! default route of its own, and into `main` the kernel writes what router advertisements tell, which everybody on a link may
-//! send: a workload would take others' aliases by a longer prefix. Where the table `local` is not asked first, see
-//! [`crate::rules`]. (Of IPv4, `local` and `main` are one trie while there is no rule but the kernel's own: a longer prefix in
-//! `main` counts then. [`crate::detours`] tells.)
+//! Both are in the table `local`, which the kernel asks before all others. A VPN's rule may lead everything to a table
+//! with a default route of its own, and the kernel writes routes of router advertisements into `main`; any host on a
+//! link may send those, so a workload could take others' aliases by a longer prefix. Where the table `local` is not
+//! asked first, see [`crate::rules`]. (Of IPv4, `local` and `main` are one trie while there is no rule but the kernel's
+//! own: a longer prefix in `main` counts then. [`crate::detours`] reports that.)
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -92,7 +92,7 @@ pub(crate) fn ours(route: &Route) -> bool {
 }
 
 /// Writes the route unless it is there as wanted, and removes what an older version wrote to another table; whether anything
-/// had to be done. A route of somebody else's to the very same range is left alone and is an error.
+/// had to be done. A route of other software to the very same range is left alone and is an error.
 pub(crate) fn ensure(socket: &mut Socket, wanted: &NewRoute) -> Result<bool> {
     let all = route::list(socket).map_err(Error::netlink("listing routes"))?;
     let (there, elsewhere): (Vec<_>, Vec<_>) =

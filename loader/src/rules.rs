@@ -1,5 +1,5 @@
-//! Our policy rules: none, as long as the table `local` is asked first, where our routes are. Somebody may have moved its
-//! rule (as for VRFs) so that another table is asked before; then a rule of ours for each range leads there.
+//! Our policy rules: none, as long as the table `local`, where our routes are, is asked first. Other software may have
+//! moved its rule (as for VRFs) so that another table is asked before; then a rule of ours for each range leads there.
 
 use ipnet::IpNet;
 

@@ -1,5 +1,5 @@
-//! A guest in qemu behind a tap, beside a workload in a namespace: it calls and serves as who its document says it is. As
-//! root; `cargo xtask test` runs it.
+//! A guest in qemu behind a tap, beside a workload in a namespace: it calls and serves under the identity in its
+//! document. As root; `cargo xtask test` runs it.
 // A test's name says what it shows; in a test, a panic is the report.
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -153,7 +153,7 @@ impl Scene {
         ))
     }
 
-    /// A call is not answered, and its packets are counted as those of somebody else.
+    /// A call is not answered, and its packets are counted as spoofed.
     #[track_caller]
     fn spoofs(&mut self, what: &str, family: usize, from: &str) {
         let before = self.lab.drops("SpoofedSource");
@@ -162,7 +162,7 @@ impl Scene {
         wait_until(&format!("{what} is counted"), Duration::from_secs(3), || self.lab.drops("SpoofedSource") > before);
     }
 
-    /// The guest calls over both families as who it is, and is served.
+    /// The guest calls over both families under its own identity, and is served.
     #[track_caller]
     fn honest(&mut self) {
         for (family, own) in OWN.into_iter().enumerate() {

@@ -60,7 +60,8 @@ pub const WORKLOAD_EGRESS: &str = "workload_egress";
 /// See [`WORKLOAD_INGRESS`].
 pub const VIP_LISTENER: &str = "vip_listener";
 
-/// The programs of sockets: what the engine connects or sends to, and what it binds; who of the host calls a VIP.
+/// The socket programs: for what the engine connects or sends to and what it binds, and for host processes that call a
+/// VIP.
 pub const HOST_CONNECT4: &str = "host_connect4";
 /// See [`HOST_CONNECT4`].
 pub const HOST_CONNECT6: &str = "host_connect6";
@@ -284,7 +285,7 @@ pub struct ListenerKey {
     pub pad: u8,
 }
 
-/// Who answers a [`ListenerKey`].
+/// What answers a [`ListenerKey`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(Debug))]
@@ -368,7 +369,7 @@ pub struct Intercept {
     pub window_ns: u64,
 }
 
-/// Length of a window of [`INTERCEPT_COUNTS`]: who asks waits no longer.
+/// Length of a window of [`INTERCEPT_COUNTS`]: no caller waits longer for its answer.
 pub const INTERCEPT_WINDOW_NS: u64 = 5_000_000_000;
 
 /// A TCP flow of a workload.

@@ -11,7 +11,7 @@ pub struct Device {
     pub name: String,
     /// `veth`, `bridge`, ...; empty for hardware.
     pub kind: String,
-    /// Names of everybody else's TCX programs and tc filters on it.
+    /// Names of the TCX programs and tc filters on it that are not ours.
     pub programs: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ pub struct Chain {
 pub struct Facts {
     /// Devices of this network namespace.
     pub devices: Vec<Device>,
-    /// Chains of everybody else's tables.
+    /// Chains of the tables that are not ours.
     pub chains: Vec<Chain>,
     /// Names of the tables of `iptables-legacy` that are in use.
     pub legacy_tables: Vec<String>,

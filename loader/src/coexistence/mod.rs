@@ -1,4 +1,4 @@
-//! Who else works on this host's network, and what that means for Brattice.
+//! Other network software on this host, and what it means for Brattice.
 //!
 //! Facts are gathered once (`gather`), looked through by a table of detectors (`detectors`), and told as findings. Only the
 //! gathering touches the host.

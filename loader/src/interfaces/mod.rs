@@ -1,4 +1,4 @@
-//! The interfaces of this network namespace, who is at the other end of each, and word of every change.
+//! The interfaces of this network namespace, the peer of each, and events of every change.
 
 mod inventory;
 mod place_watch;

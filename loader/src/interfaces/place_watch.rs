@@ -102,7 +102,7 @@ impl PlaceWatch {
             | AddWatchFlags::IN_MODIFY
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_ONLYDIR;
-        // The kernel tells a folder of this file only while somebody holds the file's inode, as a watch does.
+        // The kernel reports events of this file to its folder only while its inode is held in memory, as a watch does.
         let wanted: BTreeMap<PathBuf, AddWatchFlags> = (folders.iter().take(MAX_WATCHED))
             .flat_map(|folder| {
                 [(folder.clone(), folder_flags), (folder.join("cgroup.events"), AddWatchFlags::IN_MODIFY)]

@@ -36,7 +36,7 @@ impl fmt::Display for Hook {
     }
 }
 
-/// A program of somebody else's.
+/// A program that is not ours.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Program {
     /// Where.
@@ -58,7 +58,7 @@ const DATA_PATHS: [(&str, &str); 6] = [
     ("calico_tc", "Calico"),
 ];
 
-/// The AWS network policy agent's programs have everybody's names; the AWS VPC CNI's interfaces do not.
+/// Programs of the AWS network policy agent have common names; the interfaces of the AWS VPC CNI do not.
 const AWS: (&str, [&str; 2], &str) = ("eni", ["handle_ingress", "handle_egress"], "the AWS network policy agent");
 
 /// The CNI whose data path a program is part of. Other programs (of monitors, say) are nobody's: ours run before them, and
@@ -72,7 +72,7 @@ pub fn cni_of(interface: &str, program: &str) -> Option<&'static str> {
     DATA_PATHS.iter().find(|(prefix, _)| program.starts_with(prefix)).map(|(_, name)| *name)
 }
 
-/// Whether a program is one of Brattice's, of whichever agent on this machine.
+/// Whether a program is one of Brattice's, of any agent on this machine.
 fn ours(name: &str) -> bool {
     [abi::WORKLOAD_INGRESS, abi::WORKLOAD_EGRESS].iter().any(|own| cut(own) == name)
 }
@@ -91,10 +91,10 @@ pub(super) fn filtered(socket: &mut Socket) -> Result<BTreeSet<u32>> {
     Ok(listed.into_iter().collect())
 }
 
-/// Everybody else's programs on an interface of this namespace, in the order in which they run.
+/// The programs on an interface of this namespace that are not ours, in the order in which they run.
 ///
 /// # Errors
-/// When the kernel refuses to list them: whoever is not seen cannot be left alone.
+/// When the kernel refuses to list them: a program that we do not see may be the CNI's.
 pub(super) fn on(socket: &mut Socket, link: &Link, filtered: &BTreeSet<u32>) -> Result<Vec<Program>> {
     list(socket, link.ifindex, filtered)
         .map_err(|source| Error::Io { what: format!("listing the eBPF programs on {}", link.name), source })

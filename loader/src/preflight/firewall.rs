@@ -18,14 +18,14 @@ pub struct BaseChain {
     pub hook: String,
     /// Whether its policy is drop.
     pub drops: bool,
-    /// Who writes its table; rules that others put there are lost or refused.
+    /// The software that writes its table; rules that others put there are lost or refused.
     pub keeper: Keeper,
 }
 
-/// Who writes a table.
+/// The software that writes a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keeper {
-    /// Nobody that is known: its rules can be changed by hand.
+    /// None that is known: its rules can be changed by hand.
     #[default]
     Nobody,
     /// firewalld, which may own its table so that nobody else can write it, and writes it anew at every reload.

@@ -134,7 +134,7 @@ fn occupied(cidrs: &[(String, IpNet)]) -> Result<Vec<Occupied>> {
     Ok(all)
 }
 
-/// The nets that a rule of somebody else's speaks of.
+/// The networks in a rule of other software.
 fn mentioned(item: &Value) -> Vec<Occupied> {
     let Some(rule) = item.get("rule") else { return Vec::new() };
     let field = |name: &str| rule.get(name).and_then(Value::as_str).unwrap_or_default();

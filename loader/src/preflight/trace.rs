@@ -84,7 +84,7 @@ impl Trace {
         Ok(Self { child, lines })
     }
 
-    /// Ends the trace; what ate packets, each once.
+    /// Ends the trace; the rules that dropped packets, each once.
     pub(super) fn culprits(self) -> Result<Vec<Culprit>> {
         // nft writes a line when the packet's trace message came; give the last one time.
         std::thread::sleep(SETTLE);

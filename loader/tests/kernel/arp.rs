@@ -1,5 +1,5 @@
-//! Who answers when a workload that is not attached asks for the MAC of a VIP: nobody. With an answer of the stack, its first
-//! packets would be lost, and it would not listen to the announcement that it gets when it is attached.
+//! When a workload that is not attached asks for the MAC of a VIP, nothing answers. With an answer of the stack, its
+//! first packets would be lost, and it would ignore the announcement that it gets when it is attached.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ const VIP6: &str = "fd00:a9fe::40";
 /// How long an answer may take: within one host, it takes microseconds.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Has a namespace ask for the MAC of an address; who answered, if anybody did.
+/// Has a namespace ask for the MAC of an address; returns the MAC that answered, if any.
 fn answer(netns: &str, address: &str) -> Option<String> {
     inside(netns, "ip neigh flush dev eth0");
     // Port 9 is "discard": whether the datagram arrives does not matter.
@@ -39,7 +39,7 @@ fn the_host_does_not_answer_for_vips_where_nobody_is_attached() {
         );
         // The kernel's defaults, whatever this machine gives to new namespaces.
         sh("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.br0.rp_filter=0 net.ipv4.conf.all.arp_ignore=0");
-        // Addresses of the host outside of the VIP range, one of them link-local; and somebody else's use of one within.
+        // Addresses of the host outside of the VIP range, one of them link-local; and another host's use of one within.
         sh("ip address add 192.0.2.1/32 dev lo && ip address add 169.254.32.1/32 dev lo");
         inside(&other, "ip address add 169.254.64.41/32 dev eth0");
         let bridge = mac("br0");

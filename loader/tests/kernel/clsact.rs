@@ -130,7 +130,7 @@ fn what_others_take_away_is_noticed_and_put_back() {
         let pins = tree(&testbed.bpffs.join("v5/filters"));
         let egress = pins.iter().filter(|pin| pin.to_string_lossy().contains("workload_egress")).count();
         assert_eq!(egress, 1, "no pin is left for the device that is gone: {pins:?}");
-        // Pins that somebody removes detach nothing, and are put back.
+        // Removed pins detach nothing, and are put back.
         let before = tree(&testbed.bpffs);
         sh(&format!("rm -r {}/v5", testbed.bpffs.display()));
         assert_eq!(datapath.repair().await.unwrap(), ["pins"]);
@@ -236,7 +236,7 @@ fn cleanup_takes_filters_and_our_clsact_and_nothing_else() {
             let removed = cleanup::run(&testbed.bpffs).await.unwrap();
             assert!(removed.iter().any(|line| line.starts_with("filter workload_ingress")), "{damage}: {removed:#?}");
             if damage.starts_with("rm") {
-                // Who made it is not known any more: it stays, empty.
+                // Which process made it is not known any more: it stays, empty.
                 assert!(has_clsact("v1") && filters("v1").is_empty());
                 sh("tc qdisc del dev v1 clsact");
             }

@@ -1,5 +1,5 @@
 //! What our nftables table keeps out. The stack asks `vip_listener` only for what begins something; a packet for an
-//! established connection finds its socket before, whichever interface it came by.
+//! established connection finds its socket before, from any interface.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! Who is at the other end, and word of changes.
+//! The peers of interfaces, and events of changes.
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;

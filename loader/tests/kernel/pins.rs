@@ -16,7 +16,7 @@ impl Mounted {
         Self(place.to_owned())
     }
 
-    /// One that everybody may write, as `mount -t bpf -o mode=1777` makes it.
+    /// One that all users may write, as `mount -t bpf -o mode=1777` makes it.
     fn everybodys(place: &str) -> Self {
         sh(&format!("mkdir -p {place} && chmod a+rx {place}/.. && mount -t bpf -o mode=1777 none {place}"));
         Self(place.to_owned())
@@ -53,7 +53,7 @@ fn a_removed_pin_is_told_and_put_back() {
             assert!(!repaired.is_empty() && repaired.iter().all(|m| *m == "pins"), "{what}: {repaired:?}");
             assert_eq!((datapath.attached().unwrap(), tree(&testbed.bpffs)), before, "{what}");
         }
-        // What somebody else does beside it is not our concern.
+        // Changes beside it by others do not concern us.
         let beside = format!("{root}-beside");
         sh(&format!("mkdir {beside} && rmdir {beside}"));
         assert!(
@@ -150,7 +150,7 @@ fn where_everybody_may_write_nobody_else_takes_the_lock_or_makes_the_folder() {
             let error = cleanup::run(&testbed.bpffs).await.unwrap_err();
             assert!(matches!(error, Error::PinsForeign { .. }), "{what}: {error}");
         };
-        // Made by somebody else, or where somebody else points to.
+        // Made by another user, or a symlink to another user's folder.
         assert!(as_stranger(&format!("mkdir {root}")), "control: there they may");
         refused("another's folder").await;
         assert!(as_stranger(&format!("rmdir {root}")));

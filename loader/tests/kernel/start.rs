@@ -105,7 +105,7 @@ fn the_listener_is_attached_before_its_route() {
 #[test]
 fn a_start_that_cannot_write_the_vip_route_has_its_guards_attached() {
     testbed(async |testbed: Testbed| {
-        // Somebody else's route to the very range stops the start at its last step.
+        // A route of other software to the very range stops the start at its last step.
         sh("ip route add local 169.254.64.0/20 dev lo proto static");
         let error = Datapath::start(testbed.options()).await.unwrap_err();
         assert!(matches!(error, Error::RouteTaken { table: 255, protocol: 4, .. }), "{error}");

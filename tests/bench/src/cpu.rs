@@ -1,4 +1,4 @@
-//! Who used the processors during a sample.
+//! Which processes used the processors during a sample.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -64,7 +64,7 @@ impl Clock {
     }
 }
 
-/// Processors that are switched on, whichever of them the bench may use itself.
+/// Processors that are online, also those that the bench may not use itself.
 pub(crate) fn online() -> usize {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let cores = text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();

@@ -53,7 +53,7 @@ impl Kernel {
         let done = download(series, &folder, &fresh).and_then(|()| {
             Self::open(series, &fresh)?;
             match fs::rename(&fresh, &place) {
-                // Somebody else was faster.
+                // Another test was faster.
                 Err(_) if place.exists() => Ok(()),
                 other => Ok(other?),
             }

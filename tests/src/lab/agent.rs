@@ -147,8 +147,8 @@ impl Lab {
         command
     }
 
-    /// The same command as another user without any privilege. Its program is copied to where everybody reaches it: the
-    /// clone may lie below a folder that is root's alone.
+    /// The same command as another user without any privilege. Its program is copied to a place that all users can
+    /// reach: the clone may lie below a folder that only root may enter.
     ///
     /// # Panics
     /// When the command is none of [`super::Namespace::command`], or cannot be copied.

@@ -88,7 +88,7 @@ metadata: {name: teller}
 spec: {account: bank, tags: {team: finance}, trust: [{workloads: [teller]}]}
 "#;
 
-/// The network: whoever has a role, and visitors of `/public`; nobody may delete.
+/// The network's policy: callers with a role may call, and others `/public`; no caller may delete.
 pub const RETAIL: &str = r#"
 kind: ServiceNetwork
 metadata: {name: retail}
@@ -115,7 +115,8 @@ spec:
       Condition: {StringEquals: {"vpc-lattice-svcs:RequestMethod": DELETE}}
 "#;
 
-/// `shop/orders`, at clerk's port 8080: web does all, others read reports, everybody reads `/public`; nobody debugs.
+/// `shop/orders`, at clerk's port 8080: web may do all, others read reports, everyone reads `/public`; no caller
+/// debugs.
 pub const ORDERS: &str = r#"
 kind: Service
 metadata: {name: orders}
@@ -158,7 +159,7 @@ spec:
       Condition: {"Null": {"vpc-lattice-svcs:RequestHeader/x-debug": "false"}}
 "#;
 
-/// `bank/ledger`, at teller's port 8080: whoever is tagged `team: finance`.
+/// `bank/ledger`, at teller's port 8080: callers tagged `team: finance`.
 pub const LEDGER: &str = r#"
 kind: Service
 metadata: {name: ledger}

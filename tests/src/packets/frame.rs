@@ -245,9 +245,9 @@ impl Frame {
 pub struct Arp {
     /// 1 request, 2 reply.
     pub operation: u16,
-    /// Who asks or answers.
+    /// The sender.
     pub sender: ([u8; 6], Ipv4Addr),
-    /// Who is asked for, or answered.
+    /// The target address.
     pub target: ([u8; 6], Ipv4Addr),
     /// Destination MAC of the frame.
     pub to: [u8; 6],

@@ -223,7 +223,7 @@ pub struct Neighbour {
     pub destination: Ipv6Addr,
     /// 255.
     pub hop_limit: u8,
-    /// Who is asked for, or answers.
+    /// The address that is asked for, or that answers.
     pub target: Ipv6Addr,
     /// Options, each as on the wire.
     pub options: Vec<Vec<u8>>,

@@ -12,9 +12,9 @@ pub struct Error {
     pub to: [u8; 6],
     /// Source MAC.
     pub from: [u8; 6],
-    /// Who tells of the error.
+    /// The sender of the error.
     pub source: IpAddr,
-    /// Who sent the packet it is about.
+    /// The sender of the packet that the error is about.
     pub destination: IpAddr,
     /// ICMP type.
     pub kind: u8,

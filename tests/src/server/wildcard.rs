@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::Namespace;
 
-/// What a daemon says to whoever connects.
+/// What a daemon sends to each client.
 pub const BANNER: &[u8] = b"WILDCARD";
 
 /// Daemons on 0.0.0.0 and [::] on several ports; they end when this is dropped.

@@ -65,7 +65,7 @@ fn a_killed_engine_is_replaced_and_those_who_wait_are_served() {
     let vip = retail.orders();
     let engine = retail.lab.engine_pid();
     retail.blue.http(vip).unwrap().nonce("before").unwrap();
-    // In flight: reset. Frozen, the engine accepts nobody: who connects now waits in the queue.
+    // In flight: reset. Frozen, the engine accepts nothing: new connections wait in the queue.
     let mut in_flight = retail.blue.http(vip).unwrap();
     in_flight.send(format!("GET /slow/5000 HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).unwrap();
     wait_until("the slow request is at the target", Duration::from_secs(3), || retail.v1.counters.requests() == 2);
@@ -131,7 +131,7 @@ fn without_a_successor_clients_are_reset_at_once() {
     let engine = retail.lab.engine_pid();
     kill(engine, Signal::SIGKILL).unwrap();
     let killed = Instant::now();
-    // Who comes right then waits for a successor, 100 ms and no longer.
+    // Connections that come right then wait for a successor, 100 ms and no longer.
     let mut waiting: Vec<TcpStream> =
         (0..20).filter_map(|_| retail.blue.connect_within(vip, Duration::from_secs(2)).ok()).collect();
     assert!(!waiting.is_empty(), "nobody waited");
@@ -157,7 +157,7 @@ fn without_a_successor_clients_are_reset_at_once() {
     });
 }
 
-/// How long who waits for an engine that died may wait for its successor.
+/// How long connections wait for the successor of an engine that died.
 const PROMISED: Duration = Duration::from_millis(100);
 /// What a busy machine may add.
 const SCHEDULING: Duration = Duration::from_millis(150);

@@ -47,7 +47,7 @@ fn a_unicast_request_is_answered() {
     answered(&mut node(), &Arp::request(REAL, VIP).with(|a| a.to = VIRTUAL_MAC));
 }
 
-/// RFC 5227: an answered probe tells whoever wants a VIP for itself that it is taken.
+/// RFC 5227: the answer to a probe tells a host that wants to take a VIP that it is in use.
 ///
 /// packets.md ingress 130: … from 0.0.0.0 (address probe) | answered: the VIP is defended | `ArpAnswered`
 #[test]

@@ -152,7 +152,7 @@ fn to_an_alias_is_dropped() {
     drops(&mut node, Hook::Ingress, &question(5000, ALIAS, 7).build(), DropReason::ToAlias);
 }
 
-/// No id, no question, still taken: whoever intercepts port 53 lets nothing of it by.
+/// No id, no question, still taken: an intercepting node takes every datagram to port 53.
 ///
 /// packets.md dns 60: datagram too short for DNS | taken | `DnsIntercepted`
 #[test]

@@ -30,7 +30,7 @@ families!(
     gso_packets_are_delivered,
 );
 
-/// The node, when the socket of a packet belongs to somebody else. (`BPF_PROG_TEST_RUN` gives every packet a socket of
+/// The node, when the socket of a packet belongs to another user. (`BPF_PROG_TEST_RUN` gives every packet a socket of
 /// user 0, which is the engine's user in [`config`]; packets without any are tried end to end.)
 fn with_other_engine<F: Family>() -> Node {
     let mut node = F::node();

@@ -30,7 +30,7 @@ pub(crate) trait Family {
     const VIP: Self::Address;
     const DNS_VIP: Self::Address;
     const ENGINE: Self::Address;
-    /// Nobody of ours; somebody else's alias; all hosts of a network.
+    /// An address of no workload; another workload's alias; all hosts of a network.
     const STRANGER: Self::Address;
     const OTHER_ALIAS: Self::Address;
     const MULTICAST: Self::Address;

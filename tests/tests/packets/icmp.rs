@@ -165,7 +165,7 @@ fn an_error_about_somebody_elses_packet_is_dropped() {
             let error = good.clone().with(|e| e.quote.destination = destination);
             drops(&mut node, Hook::Ingress, &error.build(), DropReason::IcmpForeign);
         }
-        // Whoever did not send the packet is not to hear of it.
+        // A host that did not send the packet must not get the error.
         for source in [f.vip, f.real, f.alias, f.router] {
             let error = good.clone().with(|e| e.quote.source = source);
             drops(&mut node, Hook::Ingress, &error.build(), DropReason::IcmpForeign);

@@ -315,7 +315,7 @@ fn source_routes_are_dropped() {
             let record = [7, 7, 4, 0, 0, 0, 0];
             let behind = [&[1; 26][..], &record, &route].concat();
             drops(&mut node, Hook::Ingress, &with(&behind).build(), DropReason::SourceRouted);
-            // To somebody else it is none of our business.
+            // To an address that is not ours, it is left alone.
             passes(
                 &mut node,
                 Hook::Ingress,

@@ -18,7 +18,7 @@ use crate::{
 };
 
 const SERVICE: u32 = 9;
-/// Above 1023: anybody may bind it.
+/// Above 1023: any process may bind it.
 const PORT: u16 = 8080;
 
 fn at(address: Ipv4Addr, port: u16) -> SocketAddr {

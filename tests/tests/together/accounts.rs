@@ -469,7 +469,7 @@ fn an_account_that_writes_without_end_holds_nobody_up() {
     market.rival_is_well_again();
 }
 
-/// What is to be parsed, linked, planned and written to the kernel holds nobody up who asks.
+/// Parsing, linking, planning and writing to the kernel delay no answer of the control socket.
 #[test]
 fn ten_large_folders_hold_no_answer_up() {
     const LONGEST: Duration = Duration::from_millis(100);

@@ -50,7 +50,7 @@ pub(crate) fn verdict<'a>(report: &'a Value, name: &str) -> Option<&'a str> {
     report["neighbours"].as_array()?.iter().find(|found| found["name"] == name)?["verdict"].as_str()
 }
 
-/// Runs the commands that the report gives against what ate the probe; what they are.
+/// Runs the commands that the report gives against what dropped the probe; returns them.
 fn fix(lab: &Lab, report: &Value) -> Vec<String> {
     let culprits = report["probe"]["culprits"].as_array().expect("a probe");
     let commands: Vec<String> =
@@ -145,7 +145,7 @@ const MOST_TRACKED: u32 = 1_200_000;
 fn a_full_connection_tracker_does_not_concern_us() {
     let retail = Retail::start();
     let node = &retail.lab.node;
-    // Somebody's rule that makes the kernel track here.
+    // A rule of other software that makes the kernel track here.
     node.sh("nft add table inet host");
     node.sh("nft add chain inet host input { type filter hook input priority 0 ; }");
     node.sh("nft add rule inet host input ct state invalid drop");
@@ -422,7 +422,7 @@ fn a_vpn_that_takes_every_route_takes_nothing_of_ours() {
     serves(&retail, 20);
     let (code, said) = report(lab, &[]);
     assert_eq!((code, verdict(&said, "Tailscale")), (0, Some("works")), "{said}");
-    // Somebody moves the table `local` behind it.
+    // Other software moves the table `local` behind it.
     node.ip("rule add pref 32765 lookup local");
     node.ip("rule del pref 0");
     wait_until("our rules lead there", Duration::from_secs(5), || node.ip("rule").contains("from all to "));

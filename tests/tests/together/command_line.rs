@@ -1,4 +1,4 @@
-//! What operators type, who may ask what, and the switches.
+//! Commands of operators, their permissions, and the switches.
 
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 

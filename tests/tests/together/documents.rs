@@ -86,7 +86,7 @@ fn an_invalid_owner_keeps_its_last_good_and_the_others_move_on() {
     retail.lab.start_agent();
     assert_eq!(answers_from(&retail), "v1");
     assert_eq!(retail.lab.status().owners["shop"].state, "invalid");
-    // Mended.
+    // Corrected.
     retail.lab.write(ORDERS, &service(&forward(0, 1)));
     wait_until("shop is in force", SETTLE, || retail.lab.status().owners["shop"].state == "in-force");
     wait_until("and serves", SETTLE, || answers_from(&retail) == "v2");

@@ -1,4 +1,4 @@
-//! Who may call what: each pair that is allowed and each that is denied, over HTTP/1.1, HTTP/2 and gRPC.
+//! Authorization: each pair that is allowed and each that is denied, over HTTP/1.1, HTTP/2 and gRPC.
 
 use brattice_tests::{
     client::Http2,
@@ -113,7 +113,7 @@ fn normal(path: &str) -> &str {
     }
 }
 
-/// Nothing of ours is told to who may not.
+/// A denied caller learns nothing about our internals.
 fn says_no_internals(text: &str) {
     for internal in [".yaml", "accounts/", "brattice", "nodelete", "nodebug", "finance", "100.127."] {
         assert!(!text.to_lowercase().contains(internal), "{internal} in {text}");

@@ -189,7 +189,7 @@ fn what_is_no_policys_doing_is_told_as_well() {
     assert_eq!(served(&guarded, &guarded.web, ORDERS_HOST, "/"), 503);
     guarded.lab.apply("accounts/shop/orders.yaml", ORDERS);
     assert_eq!(explained(&guarded, "web", ORDERS_HOST, "/").1, "allowed");
-    // Who is unknown.
+    // Unknown callers and services.
     for words in [["--from", "nobody", "--to", "shop/orders"], ["--from", "web", "--to", "shop/nothing"]] {
         let mut line = vec!["explain"];
         line.extend(words);

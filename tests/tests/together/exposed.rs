@@ -82,7 +82,7 @@ fn daemons_of_the_host_are_unreachable_through_any_vip() {
         ("a neighbour host", &neighbour),
     ];
 
-    // The daemons are there, for everyone who calls the node by an address of its own.
+    // The daemons are there, for clients that call the node by an address of its own.
     assert_eq!(banners(&retail.blue.namespace, &[Ipv4Addr::new(10, 0, 0, 1)]).len(), 2 * PORTS.len());
     assert_eq!(banners(&stranger.namespace, &[Ipv4Addr::new(10, 0, 0, 1)]).len(), 2 * PORTS.len());
     assert_eq!(banners(&neighbour, &[Ipv4Addr::new(192, 168, 77, 1)]).len(), 2 * PORTS.len());
@@ -121,7 +121,8 @@ fn daemons_of_the_host_are_unreachable_through_any_vip() {
     assert_eq!(retail.blue.http(vip).unwrap().nonce("n").unwrap().server(), "v1");
 }
 
-/// The engine's own ports are anybody's to bind; taken, they neither keep it from serving nor bring anybody a call.
+/// Any process may bind the engine's own ports: taken, they neither keep the engine from serving nor bring that process
+/// a call.
 #[test]
 fn whoever_has_the_engines_ports_gains_nothing() {
     let mut retail = Retail::prepare(&brattice_tests::lab::service(&brattice_tests::lab::forward(1, 0)));

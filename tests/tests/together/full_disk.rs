@@ -1,4 +1,4 @@
-//! A state directory without room: what is served, what is said, and that it heals.
+//! A state directory on a full disk: what is served, what is reported, and that it recovers.
 
 use std::{fs, path::PathBuf};
 

@@ -1,5 +1,5 @@
 //! What people who know kubectl and hubble type, and what they then see: tables that fit, one thing by its name, short
-//! options, formats, and a word where nothing is found.
+//! options, formats, and a message where nothing is found.
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -252,7 +252,7 @@ fn a_service_that_ends_is_let_go_and_one_that_starts_is_taken_up() {
     assert_eq!(alias(&retail.lab), Some(first));
     std::io::Write::write_all(&mut ask, b"\n").unwrap();
     assert_eq!(said.next().unwrap().unwrap(), format!("{first} 200"));
-    // Somebody takes the address away: it is put back.
+    // Another process removes the address: it is put back.
     let lab = &retail.lab;
     lab.node.ip(&format!("addr del {first}/32 dev brattice0"));
     wait_until("the address is back", SETTLE, || lab.node.ip("addr show dev brattice0").contains(&first.to_string()));

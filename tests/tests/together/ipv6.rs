@@ -380,7 +380,7 @@ fn daemons_of_the_host_are_unreachable_through_any_vip() {
         .map(|text| text.parse().unwrap())
         .chain([service])
         .collect();
-    // The daemons are there, for everyone who calls the node by an address of its own.
+    // The daemons are there, for clients that call the node by an address of its own.
     let own = |address: &str| [address.parse::<Ipv6Addr>().unwrap()];
     assert_eq!(banners(&six.blue.namespace, &own("fd10::1"), &ports).len(), ports.len());
     assert_eq!(banners(&stranger.namespace, &own("fd10::1"), &ports).len(), ports.len());

@@ -1,5 +1,5 @@
-//! What somebody removes or detaches of ours, under load: how soon it is mended, that traffic goes on, and that nothing
-//! gets where it should not meanwhile.
+//! Parts of ours that other processes remove or detach, under load: how soon they are repaired, that traffic goes on,
+//! and that nothing goes astray meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -78,7 +78,7 @@ fn shell(node: &Namespace, script: &str) {
     assert!(done.ok(), "{script}: {}", done.text());
 }
 
-/// Until `what` was mended once more than `before`, and `whole` holds; how long that took.
+/// Waits until `what` was repaired once more than `before`, and `whole` holds; how long that took.
 fn mended(lab: &Lab, act: &str, what: &str, before: u64, limit: Duration, whole: impl Fn() -> bool) -> Duration {
     let since = Instant::now();
     wait_until(&format!("{act}: {what} is mended and counted"), limit, || {

@@ -77,7 +77,7 @@ fn the_engine_reaches_targets_and_nothing_else() {
     let mut retail = Retail::start();
     let around = surroundings(&retail.lab);
     for (what, line) in &around.places {
-        // The positive control: anybody else of the host reaches it.
+        // The positive control: other users of the host reach it.
         assert_eq!(attempt(&retail.lab.node, OTHER_UID, line), "done", "{what}");
         assert_eq!(attempt(&retail.lab.node, ENGINE_UID, line), "Operation not permitted", "{what}");
     }

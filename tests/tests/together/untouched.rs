@@ -202,7 +202,7 @@ fn arp_for_a_vip_is_answered_and_a_probe_is_defended() {
             (&own[..], &[0x02, 0x42, 0x52, 0x41, 0x54, 0x01][..], &[0x02, 0x42, 0x52, 0x41, 0x54, 0x01][..])
         );
     }
-    // An address outside the range is left to whoever has it: nobody.
+    // An address outside the range is left to its owner: there is none.
     let request = [
         &[0xff; 6][..],
         &own,

@@ -227,7 +227,7 @@ fn large_documents_keep_neither_status_nor_others_waiting() {
     };
     wait_until("the first is parsed", SETTLE, || refused() > 0);
     retail.lab.write(ORDERS, &service(&forward(0, 1)));
-    // Asked by somebody who does nothing else, as answers are to be counted.
+    // Asked by a thread that does nothing else, as its answers are counted.
     let done = AtomicBool::new(false);
     let start = Instant::now();
     let (answers, worst, parsed_before) = std::thread::scope(|scope| {

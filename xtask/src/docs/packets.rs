@@ -184,7 +184,7 @@ fn collect(source: &str, module: &str, mark: &str, rows: &mut Rows) -> Result<()
                 }
                 let families: &[&str] = if generic { &["ipv4::", "ipv6::"] } else { &[""] };
                 let tests = families.iter().map(|family| format!("`{module}{family}{name}`{mark}"));
-                // Who says the row comes first.
+                // The test that has the row's cells comes first.
                 if cells.is_empty() {
                     row.tests.extend(tests);
                 } else {

@@ -41,7 +41,7 @@ const COMPLETIONS: &[(&str, &str)] = &[
     ("zsh", "usr/share/zsh/vendor-completions/_brattice"),
     ("fish", "usr/share/fish/vendor_completions.d/brattice.fish"),
 ];
-/// Folders that are not everybody's to look into: documents may hold keys.
+/// Folders that only root may read: documents may hold keys.
 const PRIVATE: &[&str] = &["etc/brattice/policies"];
 
 /// Builds the binary (for tests: with the tests' profile) and packs it; the package's path.
@@ -217,7 +217,7 @@ fn list(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Folders are everybody's to look into but the private ones, whatever the umask was; generated files are, too.
+/// All users may read folders, except the private ones, whatever the umask was; generated files, too.
 fn modes(root: &Path, folder: &Path) -> Result<()> {
     let private = PRIVATE.iter().any(|name| folder == root.join(name));
     fs::set_permissions(folder, fs::Permissions::from_mode(if private { 0o750 } else { 0o755 }))?;

@@ -22,7 +22,7 @@ fn processes(list: &[&str]) -> std::collections::BTreeMap<String, u32> {
     list.iter().map(|name| ((*name).to_owned(), 4711)).collect()
 }
 
-/// A plain host: nothing of it is anybody's sign.
+/// A plain host: no other network software has left a trace.
 fn plain() -> Facts {
     Facts {
         devices: vec![

@@ -1,6 +1,6 @@
-//! Whether one who stalls or floods is felt by others on the same worker.
+//! Latency of a client beside clients that stall or flood on the same worker.
 //!
-//! Bare hyper stands beside Brattice as a control: what the shared core does to both is none of our doing.
+//! Bare hyper is measured as a control: it shows what the shared core alone does to both.
 
 use std::{
     io::Write,
@@ -21,13 +21,13 @@ use crate::{
     table::Table,
 };
 
-/// Requests a second of the one who is measured.
+/// Requests a second of the measured client.
 const RATE: f64 = 1_000.0;
-/// Connections of the one who is measured.
+/// Connections of the measured client.
 const CONNECTIONS: usize = 8;
 /// Connections that stall.
 const STALLED: usize = 32;
-/// Connections of the one who floods.
+/// Connections of the flooding client.
 const FLOOD: usize = 64;
 /// How much longer than a sample a flood lasts.
 const MARGIN: Duration = Duration::from_secs(2);

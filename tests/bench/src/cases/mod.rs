@@ -40,7 +40,7 @@ pub(crate) enum Case {
     Growth,
     /// What a packet costs that is none of ours.
     Foreign,
-    /// Whether one who stalls or floods is felt by others.
+    /// Latency of a client beside clients that stall or flood.
     Fairness,
 }
 

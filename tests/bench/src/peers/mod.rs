@@ -32,7 +32,7 @@ pub(crate) struct Peer {
     /// `Host` of requests.
     pub(crate) host: &'static str,
     programs: Vec<Daemon>,
-    /// Of programs that somebody else holds.
+    /// Processes of programs that are started elsewhere.
     others: BTreeSet<i32>,
     /// The agent's process, which no request passes through.
     pub(crate) agent: Option<i32>,

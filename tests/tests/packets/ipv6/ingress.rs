@@ -68,7 +68,7 @@ fn a_node_without_ipv6_leaves_it_alone() {
     takes(&mut node, &to_vip(ACK));
 }
 
-/// The limit is the workload's, whichever family its connections are of.
+/// The limit is the workload's, over both families.
 #[test]
 fn half_open_connections_are_limited() {
     let mut node = node();

@@ -108,7 +108,7 @@ fn other_options_are_looked_through() {
     ] {
         answered(&mut node, &Neighbour::solicitation(REAL6, VIP6).with(|n| n.options = options));
     }
-    // More than anybody sends.
+    // More than any host sends.
     let five = Neighbour::solicitation(REAL6, VIP6).with(|n| n.options = vec![nonce; 5]);
     passes(&mut node, Hook::Ingress, &five.build());
 }

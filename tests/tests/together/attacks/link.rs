@@ -70,8 +70,8 @@ pub(super) fn arp_for_a_vip(scene: &Scene) {
     scene.neighbour.namespace.ip(&format!("neigh del {address} dev eth0"));
 }
 
-/// Announcements of the neighbour's address, and frames with its MAC, which the bridge learns: who calls the neighbour's service
-/// gets the neighbour.
+/// Announces the neighbour's address, and sends frames with its MAC, which the bridge learns: calls to the neighbour's
+/// service still reach the neighbour.
 pub(super) fn arp_for_a_neighbour(scene: &Scene) {
     scene.neighbour_serves();
     scene.refused(&[], || {
@@ -141,7 +141,7 @@ pub(super) fn router_advertisements(scene: &Scene) {
     let node = &scene.lab.node;
     let IpAddr::V6(alias) = scene.aliases[1] else { panic!("an IPv6 alias") };
     let nobody: Ipv6Addr = "2001:db8:77::".parse().unwrap();
-    // A host that takes its own routes from advertisements, whoever forwards by it.
+    // A host that takes its own routes from advertisements, even if it forwards.
     node.sh(&format!("sysctl -qw net.ipv6.conf.{BRIDGE}.accept_ra=2"));
     let all_nodes: Ipv6Addr = "ff02::1".parse().unwrap();
     let router: Ipv6Addr = "fe80::bad".parse().unwrap();
@@ -185,8 +185,8 @@ const AD: u16 = 0x88a8;
 /// Tags of VLAN id 0 only give a priority. Every stack takes them off, here and behind the bridge, and looks at what is left.
 pub(super) const PRIORITY: [Tags; 4] = [&[(Q, 0)], &[(AD, 0)], &[(Q, 0xe000), (Q, 0)], &[(AD, 0), (Q, 0x2000)]];
 
-/// Tagged frames, to whoever answers for VIPs, to the host and to the neighbour: of another VLAN they are not taken; with
-/// priority alone they are looked at as what they become.
+/// Sends tagged frames to VIPs, to the host and to the neighbour: those of another VLAN are not taken; those with a
+/// priority tag alone are handled as without it.
 pub(super) fn vlan_tags(scene: &Scene) {
     const MARK: &[u8] = b"behind a tag";
     let bridge = mac(&scene.lab.node, BRIDGE);
@@ -214,7 +214,7 @@ pub(super) fn vlan_tags(scene: &Scene) {
                     (family.neighbour, vip, bridge),
                     (vip, family.neighbour, neighbour),
                     (family.alias, family.neighbour, neighbour),
-                    // With an alias as source it would be somebody's segment.
+                    // With an alias as source it would be a segment of that alias' connection.
                     (family.alias, vip, bridge),
                     (family.own_alias, vip, bridge),
                     (family.own, family.alias, bridge),

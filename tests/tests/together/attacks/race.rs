@@ -11,8 +11,8 @@ use super::{
     sender::{SYN, Sender, host, tcp, udp},
 };
 
-/// A new interface sends while the agent stands still: its packets are nobody's, also with another's alias as source. Once
-/// attached it is served as who it is.
+/// A new interface sends while the agent is stopped: its packets belong to no workload, also with another's alias as
+/// source. Once attached, it is served under its own identity.
 pub(super) fn before_attachment(scene: &Scene) {
     let agent = scene.lab.agent.as_ref().unwrap().pid();
     let (own, own6): (IpAddr, IpAddr) = ("10.0.0.19".parse().unwrap(), "fd10::19".parse().unwrap());

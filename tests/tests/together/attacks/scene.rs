@@ -217,7 +217,7 @@ impl Scene {
         self.neighbour.http(vip).unwrap_or_else(|error| panic!("the neighbour's call: {error}")).with_host(host(vip))
     }
 
-    /// Somebody calls the service of the attacker's neighbour.
+    /// Another workload calls the service of the attacker's neighbour.
     #[track_caller]
     pub(super) fn neighbour_serves(&self) {
         let before = self.prices.counters.requests();

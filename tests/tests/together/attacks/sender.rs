@@ -137,7 +137,7 @@ impl Sender {
         self.port.get()
     }
 
-    /// A frame to whoever answers for VIPs.
+    /// A frame to the MAC that answers for VIPs.
     pub(super) fn frame(&self, from: IpAddr, to: IpAddr, payload: Payload) -> Vec<u8> {
         match (from, to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => Frame::raw(from, to, 0, &[])

@@ -1,4 +1,4 @@
-//! Who it says it is.
+//! Forged source addresses.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -103,7 +103,7 @@ pub(super) fn a_vip(scene: &Scene) {
     wait_until("the neighbour gets it", Duration::from_secs(3), || !scene.neighbour_watch.arrived().is_empty());
 }
 
-/// The source MAC of its neighbour: it is taken for who it is, and its neighbour gets none of its answers.
+/// Sends with its neighbour's MAC: it is served under its own identity, and the neighbour gets none of its responses.
 pub(super) fn anothers_mac(scene: &Scene) {
     scene.refused(&[], || {
         let pose = |frame: &mut Vec<u8>| frame[6..12].copy_from_slice(&scene.neighbour_watch.mac);

@@ -68,7 +68,7 @@ fn holds(lab: &Lab, interface: &str, alias: IpAddr) -> bool {
     })
 }
 
-/// Open connections of the node with an alias, whoever began them.
+/// Open connections of the node with an alias, from either side.
 fn connections_of(lab: &Lab, alias: IpAddr) -> usize {
     lab.node.sh(&format!("ss -Htn state established dst [{alias}]")).lines().count()
 }
@@ -121,7 +121,7 @@ fn an_address_that_changes_hands_takes_no_connection_and_no_alias_along() {
                 && view.addresses.get(ADDRESS).is_some_and(|resting| *resting == alias.to_string())
         });
         assert!(resting, "round {round}: {:?}", six.lab.workloads());
-        // Whoever called the service all the time is served by who has the address now.
+        // A client that has called the service all the time is served by the workload that has the address now.
         wait_until("the engine knows", SETTLE, || {
             open(&six.blue, vip, HOST).nonce("asks").is_ok_and(|answer| answer.server() == servers[1 - round].name)
         });

@@ -47,7 +47,7 @@ fn other_names_come_from_a_resolver_of_ipv6_without_addresses_of_ours() {
             assert!(answers[0].ends_with(&ELSEWHERE.to_string()), "{name} {transport}: {answers:?}");
         }
         assert_eq!(asked(&six.blue, "missing.example", transport).0, "NXDOMAIN", "{transport}");
-        // Of the VPCs, who has no resolver gets no answer of one.
+        // A VPC without a resolver gets no answer of another VPC's.
         assert_eq!(asked(&six.green, "www.example", transport).0, "NXDOMAIN", "{transport}");
     }
     let before = resolver.questions();
