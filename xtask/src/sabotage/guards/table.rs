@@ -77,10 +77,15 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         Never,
         &[packets("ingress::ipv4::other_protocols_to_a_vip_are_dropped")],
     ),
-    guard("source-route", "IPv4 options name a way", Never, &[packets("ingress::source_routes_are_dropped")]),
+    guard(
+        "source-route",
+        "IPv4 source route options are taken",
+        Never,
+        &[packets("ingress::source_routes_are_dropped")],
+    ),
     guard(
         "routing-header",
-        "IPv6 routing headers name a way",
+        "IPv6 routing headers are taken",
         Never,
         &[packets("ipv6::headers::routing_headers_that_name_a_way_are_dropped")],
     ),
@@ -254,7 +259,7 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
     ),
     guard(
         "host-bind",
-        "whoever binds an alias is its workload",
+        "a host process that binds an alias is taken for its workload",
         True,
         &[together("hosts::nobody_gets_an_alias_by_other_means")],
     ),
@@ -313,7 +318,12 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         Dropped,
         &[process("sandbox::calls_beyond_need_fail")],
     ),
-    guard("engine-obeys-root", "the engine obeys whoever calls it", Never, &[process("lifecycle::obeys_root_only")]),
+    guard(
+        "engine-obeys-root",
+        "the engine obeys any process that connects to it",
+        Never,
+        &[process("lifecycle::obeys_root_only")],
+    ),
     guard(
         "connection-limit",
         "a workload's connections and requests are not bounded",
@@ -437,7 +447,7 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
     ),
     guard(
         "names-of-vpc",
-        "DNS tells names that the asker's VPC may not see",
+        "DNS answers names that the caller's VPC may not see",
         Always,
         &[process("dns::names_are_those_of_the_asking_vpc")],
     ),
