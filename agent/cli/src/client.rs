@@ -57,7 +57,7 @@ pub(crate) fn ask(run_dir: &Path, request: &Request) -> Result<Answer, Failure> 
 /// Asks the engine for a request that it remembers, over the agent; none: it does not.
 ///
 /// # Errors
-/// Exit code 2 where nobody answers, 1 where the agent refuses.
+/// Exit code 2 where no agent answers, 1 where the agent refuses.
 pub(crate) fn recall(run_dir: &Path, what: Recalled) -> Result<Option<Past>, Failure> {
     let mut found = None;
     let mut lines = Lines::ask(run_dir, &Request::Recall { what })?;
@@ -118,7 +118,7 @@ impl Lines {
     pub(crate) fn wait(&self) -> Result<bool, Failure> {
         while self.stream.buffer().is_empty() {
             let stdout = std::io::stdout();
-            // Without flags: what is told then are errors, such as a pipe without a reader.
+            // Without flags: what is reported then are errors, such as a pipe without a reader.
             let mut ends =
                 [PollFd::new(self.stream.get_ref(), PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
             match poll(&mut ends, None) {

@@ -170,7 +170,7 @@ fn flag(name: &str, value: &Node) -> Result<Option<String>, (bool, String)> {
     };
     let (text, plain) = match &value.content {
         Content::Scalar { text, plain } => (text, plain),
-        // Was told already.
+        // Was reported already.
         Content::Refused => return Ok(None),
         Content::List(_) | Content::Map(_) => return Err((true, format!("{name}: expected a single value"))),
     };

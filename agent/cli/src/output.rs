@@ -31,7 +31,7 @@ pub(crate) fn print_prose(text: &str, wide: bool) {
     print(&fold(text, Look::of_stdout(wide)));
 }
 
-/// Prints to standard output, for verbs that go on until nobody reads any more: false then.
+/// Prints to standard output, for commands that go on until the output has no reader: false then.
 pub(crate) fn print_on(text: &str) -> bool {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()

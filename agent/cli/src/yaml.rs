@@ -71,7 +71,7 @@ fn indent(out: &mut String, depth: usize) {
     out.push_str(&"  ".repeat(depth));
 }
 
-/// As it is where nobody can mistake it, else in double quotes.
+/// As it is where it is unambiguous, else in double quotes.
 fn scalar(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))

@@ -1,7 +1,7 @@
 //! Brings the kernel to what the planner says, and knows what the kernel holds.
 //!
-//! In two halves: [`Actuator::begin`] before the engine hears of a plan, [`Actuator::finish`] when it serves it. So the
-//! engine never calls whom the kernel does not know, and never hears of a caller that it does not know itself.
+//! In two halves: [`Actuator::begin`] before the engine gets a plan, [`Actuator::finish`] when it serves it. So the
+//! engine never calls a target that the kernel does not know, and never gets a caller that it does not know itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Who has which alias. Pure: no clock, no kernel.
+//! Allocates aliases to workload addresses. Pure: no clock, no kernel.
 //!
 //! An alias belongs to one ([`Identity`], VPC, address) at a time. When that claim ends, the alias passes through two
 //! states before it can be given again: *closing*, until the engine has said that no connection of it is left, and
@@ -255,7 +255,7 @@ impl Aliases {
         (self.slots.keys().filter(|alias| alias.is_ipv4()).count() as u64, u64::from(self.size()))
     }
 
-    /// Aliases that are closing or resting, and who had them, if that is known.
+    /// Aliases that are closing or resting, and their previous holders, if known.
     pub fn leaving(&self) -> impl Iterator<Item = (IpAddr, Option<&Claim>)> {
         self.slots
             .iter()
@@ -447,7 +447,7 @@ mod tests {
         assert_eq!(of(claim(1)).as_deref(), Some("100.127.0.1"));
         assert_eq!((of(claim6(1)).as_deref(), of(claim6(2)).as_deref()), (Some("fd00:64::1"), Some("fd00:64::2")));
         assert_eq!(aliases.fill(), (1, 6), "IPv4's");
-        // What one holds of IPv6 is given to nobody else until it has rested, and kept over a restart.
+        // What one holds of IPv6 is given to no other until it has rested, and kept over a restart.
         let saved = aliases.save();
         let (mut restored, closing) =
             Aliases::restore("100.127.0.0/29".parse().unwrap(), RANGE6.parse().ok(), &saved, true);
@@ -455,7 +455,7 @@ mod tests {
         let lost = restored.assign(&[claim6(3)].into()).lost;
         assert_eq!(lost.len(), 3);
         assert_eq!(restored.get(&claim6(3)).unwrap().alias.to_string(), "fd00:64::3");
-        // Without IPv6 they are closed, and nobody gets one.
+        // Without IPv6 they are closed, and none is given.
         let (mut without, closing) = Aliases::restore("100.127.0.0/29".parse().unwrap(), None, &saved, true);
         assert_eq!(closing.len(), 2);
         assert_eq!(without.assign(&[claim6(1)].into()).exhausted, [claim6(1)]);

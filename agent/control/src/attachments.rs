@@ -303,7 +303,7 @@ fn unfit(interface: &Interface) -> Option<(Code, String)> {
     }
     let no_veth = match interface.kind.as_str() {
         "veth" => None,
-        // A guest is behind it: nobody to ask.
+        // A guest is behind it, which cannot be asked.
         "tap" => return None,
         "macvlan" | "macvtap" => Some((Code::Macvlan, PASSES_BY)),
         "ipvlan" | "ipvtap" => Some((Code::Ipvlan, PASSES_BY)),
@@ -389,7 +389,8 @@ fn give_addresses(
             wishes.vpcs.iter().find(|vpc| vpc.name == decision.vpc).map(|vpc| vpc.cidrs.as_slice()).unwrap_or_default();
         let mut any = false;
         for address in addresses.into_iter().collect::<BTreeSet<_>>() {
-            // Of discovered IPv6 nothing is said in a VPC of IPv4 alone: many interfaces have such addresses, unasked.
+            // Discovered IPv6 addresses are not reported in a VPC of IPv4 alone: many interfaces have such addresses,
+            // unasked.
             let meant = |cidr: &IpNet| cidr.addr().is_ipv4() == address.is_ipv4();
             if address.is_ipv6() && !is_documented && !cidrs.iter().any(meant) {
                 continue;

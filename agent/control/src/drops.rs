@@ -1,4 +1,4 @@
-//! The latest sampled drops, for `brattice status` and the log; and how many of each interface or alias were told of, by
+//! The latest sampled drops, for `brattice status` and the log; and how many events each interface or alias had, by
 //! reason, for `brattice explain`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -57,7 +57,7 @@ impl Drops {
         kept.latest.iter().map(|event| line(event, now)).collect()
     }
 
-    /// How many were told of, with the latest, by interface or alias and reason.
+    /// How many events came, with the latest, by interface or alias and reason.
     pub fn tallies(&self) -> Vec<Dropped> {
         let now = boottime_ns();
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,7 @@
 //! - `picture`: what the loop knows, published after each turn, for all readers.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
 //! - [`api`], [`switches`], [`drops`]: what operators ask and switch.
-//! - [`state`]: what survives the agent; `notify`: what the service manager is told.
+//! - [`state`]: what survives the agent; `notify`: messages to the service manager.
 
 pub mod actuator;
 pub mod aliases;

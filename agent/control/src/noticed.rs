@@ -1,4 +1,4 @@
-//! What nobody tells at once, and no single look shows: lines that were lost, an engine that is behind, things that are
+//! What no event reports and no single look shows: lines that were lost, an engine that is behind, things that are
 //! removed again and again, interfaces that were renamed away. Kept for `brattice status` and the metrics.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! What the service manager is told, where one started the agent (`NOTIFY_SOCKET`): ready, alive, and how things are.
+//! Messages to the service manager, where one started the agent (`NOTIFY_SOCKET`): ready, alive, and a status line.
 
 use sd_notify::NotifyState;
 use tracing::warn;
@@ -8,7 +8,7 @@ use crate::engine::handle::View;
 /// The environment that is the agent's alone: an engine must neither speak for it nor be watched in its place.
 pub(crate) const ENVIRONMENT: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// What was told last.
+/// What was sent last.
 #[derive(Debug, Default)]
 pub(crate) struct Notifier {
     ready: bool,

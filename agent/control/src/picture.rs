@@ -59,7 +59,7 @@ pub(crate) struct Picture {
 const STATS_PATIENCE: Duration = Duration::from_millis(50);
 
 impl Picture {
-    /// The engine's counts. It answers in turn: while it puts a large snapshot in force, those that it told last are taken,
+    /// The engine's counts. It answers in turn: while it puts a large snapshot in force, its last answer is taken,
     /// which are one or two seconds old.
     pub(crate) async fn stats(&self) -> Option<Stats> {
         match tokio::time::timeout(STATS_PATIENCE, self.engine.asker().stats()).await {

@@ -52,7 +52,7 @@ pub struct Changes {
 /// Attachments, aliases, and what follows from them.
 #[derive(Clone, Debug)]
 pub struct Planner {
-    /// Who has which alias.
+    /// The aliases and their holders.
     pub aliases: Aliases,
     /// What was decided about each interface and document.
     pub decisions: Vec<Decision>,
@@ -121,7 +121,7 @@ impl Planner {
         }
     }
 
-    /// Who is attached.
+    /// The attached workloads.
     fn decide(&mut self, inputs: &Inputs, now: Instant) -> Vec<Decision> {
         let holders: BTreeMap<(String, IpAddr), Identity> =
             self.aliases.claims().map(|claim| ((claim.vpc.clone(), claim.address), claim.identity)).collect();

@@ -24,7 +24,7 @@ use crate::{
 /// Numbers compilations within the process.
 static EDITION: AtomicU64 = AtomicU64::new(1);
 
-/// A snapshot, checked and indexed: the world at one revision. Made once, shared by all threads, never changed.
+/// A snapshot, checked and indexed: the state of one revision. Made once, shared by all threads, never changed.
 #[derive(Debug, Default)]
 pub struct Compiled {
     /// Of the snapshot.
@@ -40,7 +40,7 @@ pub struct Compiled {
     names: FastMap<Box<str>, Vec<ServiceIndex>>,
 }
 
-/// Who a peer is.
+/// The identity of a peer.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The alias, as the peer's address shows it.
@@ -233,7 +233,7 @@ impl Compiled {
         self.edition
     }
 
-    /// Who has this alias.
+    /// The workload that has this alias.
     pub fn caller(&self, alias: IpAddr) -> Option<&Caller> {
         self.callers.get(&alias)
     }

@@ -8,7 +8,7 @@ pub enum CompileError {
     /// An index points nowhere.
     #[error("{place}: {what} number {index} does not exist (there are {count}); the agent that sent it has a defect")]
     Index {
-        /// Who refers to it.
+        /// What refers to it.
         place: String,
         /// `VPC`, `service`, `target group`, `policy`, `role`, `service network`.
         what: &'static str,
@@ -17,7 +17,7 @@ pub enum CompileError {
         /// How many there are.
         count: usize,
     },
-    /// Two workloads with one alias: a caller could not be told.
+    /// Two workloads with one alias: a caller could not be identified.
     #[error("the alias {0} stands for two workloads; the agent that sent it has a defect")]
     Alias(IpAddr),
     /// No response can have this status.

@@ -38,9 +38,9 @@ pub struct Filters {
     pub request: Edits,
     /// Of the answer's fields.
     pub response: Edits,
-    /// The host that the target is told.
+    /// The host in the request to the target.
     pub host: Option<Host>,
-    /// The path that the target is told.
+    /// The path in the request to the target.
     pub path: Option<Rewriter>,
 }
 

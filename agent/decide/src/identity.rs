@@ -1,4 +1,4 @@
-//! Who a workload is, as policies see it.
+//! The identity of a workload, as policies see it.
 
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ pub fn session_arn(role: &auth::Role, session: &str) -> String {
     format!("arn:aws:sts::{}:assumed-role/{last}/{session}", role.account)
 }
 
-/// Who a caller is.
+/// The identity of a caller.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// By its attachment, whatever it calls as: an ARN.

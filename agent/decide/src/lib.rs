@@ -1,5 +1,5 @@
-//! What becomes of a request. The engine, `brattice explain` and `brattice policy test` call the same functions and differ in
-//! what they trace. Pure: no I/O and no clock.
+//! What happens to a request. The engine, `brattice explain` and `brattice policy test` call the same functions and
+//! differ in what they trace. Pure: no I/O and no clock.
 //!
 //! ```text
 //! wire::Snapshot ──compile──► Compiled

@@ -166,7 +166,7 @@ impl Policies {
         self.enforced
     }
 
-    /// Who a workload is, by its index in the snapshot.
+    /// The identity of a workload, by its index in the snapshot.
     pub fn identity(&self, workload: WorkloadIndex) -> Option<&Identity> {
         self.identities.get(workload.position())
     }

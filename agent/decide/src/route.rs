@@ -17,7 +17,7 @@ use crate::{
     verdict::Refusal,
 };
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Debug)]
 pub enum Decision<'s> {
     /// Policies refuse it: 403.

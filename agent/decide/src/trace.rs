@@ -22,7 +22,7 @@ pub struct Asked<'a> {
     pub decision: &'a Decision,
 }
 
-/// Is told of each step of a decision, in their order. Every method does nothing unless it is implemented, so a trace that
+/// Gets each step of a decision, in their order. Every method does nothing unless it is implemented, so a trace that
 /// does not look costs nothing.
 pub trait Trace {
     /// Whether [`Trace::policies`] is wanted: then policies are asked although the connection remembers their answer, or
@@ -45,7 +45,7 @@ pub trait Trace {
     fn group(&mut self, _: u32) {}
 }
 
-/// Nobody looks.
+/// No trace.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Untraced;
 

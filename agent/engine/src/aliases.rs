@@ -15,7 +15,7 @@ pub struct CallerId {
 }
 
 impl CallerId {
-    /// Who has this alias in this generation.
+    /// The workload that has this alias in this generation.
     pub(crate) const fn new(alias: IpAddr, generation: u32) -> Self {
         Self { alias, generation }
     }

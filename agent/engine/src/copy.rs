@@ -39,7 +39,7 @@ impl Default for Copier {
 }
 
 impl Copier {
-    /// Both ways, each until its sender has finished, which the receiver is told (half-close). `moved` is told of every
+    /// Both ways, each until its sender has finished, which is passed on (half-close). `moved` is called for every
     /// piece that was read or written, with how many bytes of it were written.
     ///
     /// # Errors

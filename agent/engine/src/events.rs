@@ -1,4 +1,4 @@
-//! What happens to connections and requests, declared once; and who is told.
+//! What happens to connections and requests, declared once, and its subscribers.
 //!
 //! Code on the path says what happened, and nothing else: [`ConnectionSpan::emit`] for a connection, [`RequestSpan::emit`] for a
 //! request, [`Events::emit`] for the rest. Each event goes to the subscribers of the worker, in the order of [`Subscribers`]:
@@ -12,8 +12,8 @@
 //!                  └─► access_log      lines, for the log thread and for `logs --follow`
 //! ```
 //!
-//! Subscribers are called directly: no allocation, no lock, no dynamic dispatch. What an event means to nobody is compiled away.
-//! Another subscriber (traces) is a file in `events/` with a field in [`Subscribers`].
+//! Subscribers are called directly: no allocation, no lock, no dynamic dispatch. An event without a subscriber is
+//! compiled away. Another subscriber (traces) is a file in `events/` with a field in [`Subscribers`].
 //!
 //! - [`connection`], [`request`]: what is known of a connection and of a request while it lasts.
 //! - [`names`]: the texts of a snapshot, escaped once; [`route_names`]: those of one route.
@@ -218,7 +218,7 @@ pub(crate) enum DnsEvent {
     LimitReached(Limit),
 }
 
-/// Is told what happens. What a subscriber does not care for costs nothing.
+/// Receives events. Events that a subscriber does not handle cost nothing.
 pub(crate) trait Subscriber {
     /// On a worker.
     #[inline]
@@ -237,7 +237,7 @@ pub(crate) trait Subscriber {
     fn on_dns(&self, _event: &DnsEvent) {}
 }
 
-/// The subscribers of a worker, in the order in which they are told.
+/// The subscribers of a worker, in the order in which they are called.
 struct Subscribers {
     metrics: Metrics,
     worker_load: WorkerLoad,
@@ -279,7 +279,7 @@ impl Subscriber for Subscribers {
     }
 }
 
-/// Where the subscribers of all workers put what they were told.
+/// What the subscribers of all workers share.
 #[derive(Clone, Debug)]
 pub(crate) struct Sinks {
     pub(crate) counters: Arc<Counters>,

@@ -35,7 +35,7 @@ pub(crate) enum Waits {
     TargetBody,
     /// The client is to take more of the answer.
     ClientReading,
-    /// Nobody: the protocol was changed, and both sides may be silent for as long as they like.
+    /// Nothing: the protocol was changed, and both sides may be silent for as long as they like.
     Nobody,
 }
 
@@ -107,12 +107,12 @@ impl Flight {
         self.silence.set(ticks);
     }
 
-    /// No progress, but it is known now for whom the request waits.
+    /// No progress, but it is known now what the request waits for.
     pub(crate) fn wait(&self, waits: Waits) {
         self.waits.set(waits);
     }
 
-    /// For whom it waits.
+    /// What it waits for.
     pub(crate) fn waits(&self) -> Waits {
         self.waits.get()
     }

@@ -42,7 +42,7 @@ unsafe impl Sync for Mapping {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped by `Heartbeats::map` with this address and length; nobody holds a reference any more.
+        // SAFETY: mapped by `Heartbeats::map` with this address and length; no reference is left.
         unsafe { libc::munmap(self.0.as_ptr().cast(), LENGTH) };
     }
 }

@@ -9,10 +9,10 @@
 //! - [`downstream`]: connections of clients; [`transport`]: the streams that carry them, and those to targets.
 //! - [`upstream`]: towards targets.
 //! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
-//! - [`auth`]: who may call what, as `brattice-decide` says; [`review`]: what is revoked. [`aliases`]: by what callers are known.
+//! - [`auth`]: who may call what, by `brattice-decide`; [`review`]: what is revoked. [`aliases`]: by what callers are known.
 //! - [`local`], [`views`]: a worker's events and bounds, and the state that it sees.
 //! - [`dns`]: the DNS server.
-//! - [`events`]: what happens to connections and requests, and who is told: metrics, flows, past requests, access log.
+//! - [`events`]: what happens to connections and requests, and its subscribers: metrics, flows, past requests, access log.
 //! - [`metrics`], [`queries`]: what is served to Prometheus, and to callers of the agent.
 
 #[cfg(test)]

@@ -264,7 +264,7 @@ impl Registry {
         })
     }
 
-    /// Forgets workloads that nobody holds any more.
+    /// Forgets workloads without any reference left.
     pub fn prune(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, usage| usage.strong_count() > 0);
     }

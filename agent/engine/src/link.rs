@@ -1,7 +1,7 @@
 //! The engine's side of the connection to the agent; `brattice_wire::engine` has the protocol.
 //!
 //! The first connection is what the engine was started with. With its start comes a listening Unix socket, on which later
-//! agents call: the engine itself cannot make a Unix socket, so it reaches nobody's. It outlives agents, serves on
+//! agents call: the engine itself cannot make a Unix socket, so it reaches no other. It outlives agents, serves on
 //! without one, and shows the next one its descriptors. It obeys root only, and of two agents the one that called last.
 
 use std::{
@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::orders::{Dispatcher, Order, OrderError};
 
-/// How long a new engine waits for its start, before it exits: nobody wants it.
+/// How long a new engine waits for its start, before it exits: no agent needs it.
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How long all workers have to confirm an order, before the engine exits as broken.
 pub const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
@@ -87,7 +87,7 @@ pub struct Started<'a> {
 /// Why the link ended; the process exits.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Nobody started this engine.
+    /// No agent started this engine.
     #[error("the agent did not start this engine: {0}")]
     NotStarted(String),
     /// A worker is broken.

@@ -6,7 +6,7 @@ use brattice_wire::engine::Limits;
 
 use crate::{admission::UpstreamSocket, clock::Clock, events::Events, heartbeat::Slot, state::Shared};
 
-/// What everything on one worker's thread tells of, and is bounded by.
+/// Events and bounds that everything on one worker's thread shares.
 pub(crate) struct Local {
     pub(crate) index: u32,
     pub(crate) shared: Arc<Shared>,

@@ -43,7 +43,8 @@ pub(crate) fn bound_clients(listener: &impl AsFd) {
     bound(listener, CLIENT);
 }
 
-/// Bounds the buffers of a socket towards a target; before it connects, so that the target is told of no larger window.
+/// Bounds the buffers of a socket towards a target; before it connects, so that no larger window is advertised to the
+/// target.
 pub(crate) fn bound_target(socket: &impl AsFd) {
     bound(socket, TARGET);
 }

@@ -46,7 +46,7 @@ const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 /// How the engine is started.
 #[derive(Clone, Copy, Debug)]
 pub struct Args {
-    /// The engine's user; not 0, and nobody else's.
+    /// The engine's user; not 0, and no other process may have it.
     pub uid: u32,
     /// Its group; not 0.
     pub gid: u32,
@@ -63,7 +63,7 @@ pub enum Error {
     Start {
         /// What was tried.
         what: &'static str,
-        /// What the system said.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// The link ended.
@@ -143,7 +143,7 @@ fn raise_file_limit() {
     }
 }
 
-/// Descriptors that the process may have; 0: nobody says.
+/// Descriptors that the process may have; 0: not known.
 fn file_limit() -> u32 {
     use nix::sys::resource::{Resource, getrlimit};
     // `RLIM_INFINITY` is the largest u64.

@@ -16,7 +16,7 @@ use crate::{
 
 /// Requests, or connections, that are looked at in one turn.
 const SLICE: usize = 256;
-/// Closed connections that a review tells of one by one.
+/// Closed connections that a review logs one by one.
 const MOST_TOLD: usize = 16;
 
 /// The reviews of a worker.

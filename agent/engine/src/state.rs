@@ -112,13 +112,13 @@ impl Shared {
     }
 }
 
-/// The engine's view of the world at one revision. What is asked of the compiled snapshot is asked of it.
+/// The engine's state of one revision. Look-ups in the compiled snapshot go through it.
 #[derive(Debug, Default)]
 pub struct State {
     compiled: Compiled,
     /// Names for lines, past requests and metrics.
     pub names: Names,
-    /// What targets are told of callers.
+    /// Header values about callers.
     pub(crate) told: Told,
     /// Settings of the DNS server.
     pub dns: snapshot::Dns,
@@ -126,7 +126,7 @@ pub struct State {
     usages: Vec<Arc<Usage>>,
 }
 
-/// Who a peer is.
+/// The identity of a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'s> {
     known: &'s brattice_decide::Caller,
@@ -170,7 +170,7 @@ impl State {
         Ok(Self { compiled: Compiled::new(snapshot)?, names, told, dns, usages })
     }
 
-    /// Who has this alias now; asked where a connection or a question comes in, and nowhere else.
+    /// The workload that has this alias now. Only called where a connection or a question comes in.
     pub fn caller_at(&self, alias: IpAddr) -> Option<Caller<'_>> {
         let known = self.compiled.caller(alias)?;
         Some(Caller { known, usage: self.usages.get(known.index.position())? })

@@ -10,7 +10,7 @@ use nix::sys::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Ticks at a fixed period. Ticks that nobody waited for are one.
+/// Ticks at a fixed period. Missed ticks count as one.
 #[derive(Debug)]
 pub(crate) struct Ticker(AsyncFd<OwnedFd>);
 

@@ -115,7 +115,7 @@ impl Stream {
         }
     }
 
-    /// Why the connection is gone, if it is; said once.
+    /// Why the connection is gone, if it is; returned once.
     ///
     /// # Errors
     /// What getsockopt(2) says.

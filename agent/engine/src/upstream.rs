@@ -71,8 +71,8 @@ impl Upstream {
         self.retain(|key| self.allows(key), |caller| self.closed.allow_caller(*caller));
     }
 
-    /// Closes idle connections that are not wanted any more, and gives nobody their HTTP/2 connections, nor those of
-    /// callers that may not call any more.
+    /// Closes idle connections that are not wanted any more, and does not use their HTTP/2 connections any more, nor
+    /// those of callers that may not call any more.
     pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&CallerId) -> bool) {
         self.http1.retain(&wanted);
         self.http2.retain(&wanted, may_call);

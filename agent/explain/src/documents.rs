@@ -1,4 +1,4 @@
-//! A world of documents alone: every workload that is written down is there, and every target can be reached.
+//! The state of a node from documents alone: every workload in them exists, and every target can be reached.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

@@ -10,7 +10,7 @@ use crate::past;
 use crate::request::Asked;
 use crate::world::World;
 
-/// What becomes of a request and why.
+/// What happens to a request and why.
 ///
 /// # Errors
 /// When a name stands for nothing, or for more than one thing.

@@ -11,7 +11,7 @@ use crate::world::{Attached, World};
 /// Why nothing can be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nobody is called so.
+    /// Nothing has this name.
     #[error("there is no workload and no VPC {asked:?}{}; `brattice workloads` lists workloads with their VPCs", meant(near.as_deref()))]
     Caller {
         /// What was asked for.

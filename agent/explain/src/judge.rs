@@ -176,7 +176,7 @@ impl<'w> Judge<'_, 'w> {
                     self.unreachable(Reason::VpcNotInForce, summary, format!("fix {}", place(&vpc.origin)));
                 }
             }
-            // Several VPCs that quarrel about an interface: that was said.
+            // Several VPCs select the same interface: that was reported.
             None if name.contains(", ") => {}
             None => self.unreachable(
                 Reason::VpcNotInForce,
@@ -306,7 +306,7 @@ impl<'w> Judge<'_, 'w> {
                 brattice_decide::decide(&scope.compiled, buffers, &request, |forward| turn.share(forward), &mut noted);
         }
         if !policies || matches!(decided, Decision::Denied(_)) {
-            // Which rule would come next is told as well.
+            // Which rule would come next is shown as well.
             decided =
                 brattice_decide::route(&scope.compiled, &request, None, |forward| turn.share(forward), &mut noted);
         }
@@ -383,7 +383,7 @@ impl<'w> Judge<'_, 'w> {
         }
     }
 
-    /// What policies decide; none where nothing can be said of it.
+    /// The decision of policies; none where it cannot be known.
     fn policies(&mut self, decided: Decided, asked: &Asked) -> Option<DecisionView> {
         let sure = self.hidden(asked, &decided.asks, "a policy");
         if sure && !decided.view.allowed {
@@ -392,7 +392,7 @@ impl<'w> Judge<'_, 'w> {
         Some(decided.view).filter(|_| sure)
     }
 
-    /// Values that are not remembered and that something asks about: nothing can be said for sure. Whether there are none.
+    /// Values that are not remembered and that something asks about: so the result is not certain. Whether there are none.
     fn hidden(&mut self, asked: &Asked, asks: &[String], who: &str) -> bool {
         let hidden: Vec<&str> = asked.hidden.iter().filter(|name| asks.contains(name)).map(String::as_str).collect();
         if !hidden.is_empty() {
@@ -406,7 +406,7 @@ impl<'w> Judge<'_, 'w> {
         hidden.is_empty()
     }
 
-    /// Policies that are there and refuse nobody.
+    /// Policies that exist and refuse no request.
     fn inactive(&mut self, service: &Service, networks: &[&str]) {
         let model = self.world.model;
         for name in networks {

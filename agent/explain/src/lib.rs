@@ -1,4 +1,4 @@
-//! What becomes of a request, and why. Pure: the model, its snapshot and what the node knows go in, an explanation comes
+//! What happens to a request, and why. Pure: the model, its snapshot and what the node knows go in, an explanation comes
 //! out.
 //!
 //! A request meets, in this order: its interface, the switches, the listener, the engine, the workload's limits, service

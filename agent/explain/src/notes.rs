@@ -10,7 +10,7 @@ use crate::world::{Dropped, EngineState, Facts, World};
 
 /// Most characters of an error of documents.
 const MAX_ERROR: usize = 512;
-/// A bound of the engine that is fuller than this is told of, percent.
+/// A bound of the engine that is fuller than this is shown, percent.
 const NEARLY_FULL: u32 = 90;
 
 /// Adds what is known besides.

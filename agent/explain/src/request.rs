@@ -222,7 +222,7 @@ fn passing(headers: Vec<(String, String)>) -> (Vec<(String, String)>, Vec<String
     let offered: Vec<_> = fields::offered(upgrade.as_bytes()).map(String::from_utf8_lossy).collect();
     let offered = Some(offered.join(", ")).filter(|offered| !offered.is_empty() && has(&connection, b"upgrade"));
     let trailers = has(&te, b"trailers");
-    // The malformed ones are told of as such.
+    // Malformed ones are reported as such.
     let passes = |field: &(String, String)| {
         is_malformed(field) || !fields::removed(field.0.as_bytes(), Message::Request) && !is_named(&field.0)
     };

@@ -1,4 +1,4 @@
-//! Roles that would let a workload through that calls as nobody.
+//! Roles that would allow the request of a workload that is anonymous now.
 
 use brattice_model::{Evidence, Role, Workload, session_arn};
 

@@ -31,7 +31,7 @@ pub struct Facts {
     pub switches: Vec<SwitchView>,
     /// Owners of documents.
     pub owners: BTreeMap<String, OwnerView>,
-    /// Packets that the kernel programs dropped and told of.
+    /// Packets that the kernel programs dropped, with an event.
     pub dropped: Vec<Dropped>,
     /// Connections that a workload (by number) began and that are not answered yet.
     pub half_open: BTreeMap<u32, u32>,
@@ -123,16 +123,16 @@ pub struct Refused {
     pub text: String,
 }
 
-/// Packets that the kernel programs dropped for one reason and told of: the first ones and samples of the others.
+/// Packets that the kernel programs dropped for one reason, with an event: the first ones and samples of the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// Interface on which the program ran.
     pub ifindex: u32,
-    /// How many were told of.
+    /// The number of events.
     pub told: u64,
-    /// From whom the latest came, as the program saw it: the real address, or the alias.
+    /// The source of the latest, as the program saw it: the real address, or the alias.
     pub source: IpAddr,
-    /// To whom, likewise.
+    /// Its destination, likewise.
     pub destination: IpAddr,
     /// Port it went to.
     pub port: u16,

@@ -39,7 +39,7 @@ struct Statements {
     allow: Index,
 }
 
-/// Positions of statements in the policy, ascending, by whom they may be about.
+/// Positions of statements in the policy, ascending, by the principals that they may match.
 #[derive(Clone, Debug, Default)]
 struct Index {
     /// About everyone, or everyone but some.

@@ -75,7 +75,7 @@ pub struct NearMiss {
 pub enum Failed {
     /// Another caller.
     Principal {
-        /// Whom it names.
+        /// The principals that it names.
         expected: String,
         /// Who calls.
         actual: String,

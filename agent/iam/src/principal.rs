@@ -1,4 +1,4 @@
-//! Who calls, and whom policies name.
+//! Callers, and the principals that policies name.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::lookup::{Lookup, NOTHING};
 /// What kind of principal a caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CallerKind {
-    /// Nobody said who it is.
+    /// Its identity is not known.
     Anonymous,
     /// The account itself (AWS's root user).
     Account,
@@ -107,7 +107,7 @@ impl fmt::Debug for Caller<'_> {
     }
 }
 
-/// Whom a statement is about.
+/// The principals of a statement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Principals {
     /// The role that the policy is attached to: identity policies have no `Principal`.

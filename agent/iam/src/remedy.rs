@@ -160,7 +160,7 @@ fn allowing(request: &Request<'_>, level: Level, version: Version) -> Draft {
     };
     let mut equals = |key: &str, value: &str| draft.condition("StringEquals", key, [literal(value, false, version)]);
     if !exact {
-        // Others go by the same name: all that is known of this one is said.
+        // Other callers have the same principal: all that is known of this one is written.
         if matches!(caller.kind, CallerKind::Anonymous | CallerKind::Account) && level != Level::Identity {
             equals("aws:PrincipalType", caller.kind.principal_type().unwrap_or_default());
         }

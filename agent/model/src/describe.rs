@@ -9,7 +9,7 @@ use brattice_wire::snapshot::{
 
 use crate::model::Action;
 
-/// Whether values of header fields that are secrets are told.
+/// Whether values of header fields that are secret are shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrets {
     /// To compare two texts; never to be shown.
@@ -93,7 +93,7 @@ fn value(value: &ValueMatch, told: impl Fn(&str) -> String) -> String {
     }
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 pub(crate) fn action(action: &Action) -> String {
     match action {
         Action::Forward { groups, stickiness } => {

@@ -66,7 +66,7 @@ impl fmt::Display for Change {
 struct Text {
     /// What is compared.
     exact: String,
-    /// What is told: secrets hidden.
+    /// What is shown: secrets hidden.
     shown: String,
 }
 

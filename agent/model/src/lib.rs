@@ -5,7 +5,7 @@
 //!    whole: what is wrong is reported per owner and is not in force.
 //! 3. [`plan`] joins the model with the aliases that live workloads have and gives what engine and kernel need.
 //!
-//! [`diff()`] tells two models apart, [`removed_services`] guards against losing most of them by accident.
+//! [`diff()`] compares two models, [`removed_services`] guards against losing most of them by accident.
 
 mod describe;
 mod diagnostic;

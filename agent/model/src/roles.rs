@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::documents::Evidence;
 use crate::model::{Model, Role, Workload};
 
-/// The roles of a model, found by whom they trust.
+/// The roles of a model, indexed by the workloads that they trust.
 #[derive(Debug)]
 pub struct Roles<'m> {
     roles: &'m [Role],
@@ -17,7 +17,7 @@ pub struct Roles<'m> {
     by_label: HashMap<(&'m str, &'m str), Vec<usize>>,
 }
 
-/// Why a workload calls as nobody though some role was meant for it.
+/// Why a workload is anonymous although some role was meant for it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NoRole<'m> {
     /// `roleIdentifier` names a role that is not there or not in force.

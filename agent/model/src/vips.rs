@@ -16,7 +16,7 @@ use crate::limits::VIP_REST_SECONDS;
 pub struct VipState {
     /// Service id → VIP.
     assigned: BTreeMap<String, Ipv4Addr>,
-    /// Freed VIP → who had it and since when it rests, Unix seconds.
+    /// Freed VIP → its previous service and since when it rests, Unix seconds.
     resting: BTreeMap<Ipv4Addr, Resting>,
     /// Offset in the range at which the search for a free one goes on, so that a freed one is taken last.
     next: u32,

@@ -93,7 +93,7 @@ fn wanted(source: Source<'_>) -> String {
     }
 }
 
-/// What is said of the case of letters, where it is not the usual.
+/// A note about the case of letters, where that is unusual.
 fn case(sensitive: bool, usually: bool) -> &'static str {
     match (sensitive, usually) {
         (true, false) => ", in this case of letters",

@@ -32,7 +32,7 @@ pub(crate) struct Search<'a, R: ?Sized> {
     pub(crate) open: &'a [Box<[Condition]>],
 }
 
-/// A value that rules are told apart by, beside the path.
+/// A value that distinguishes rules, beside the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     Header(Box<str>),

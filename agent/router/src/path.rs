@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::field::hex;
 
-/// Why a path is refused: two who read it could understand it differently.
+/// Why a path is refused: two readers could understand it differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Neither `*` nor beginning with `/`.

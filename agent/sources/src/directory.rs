@@ -1,5 +1,5 @@
-//! The policies directory: reading it with bounds ([`walk`]), noticing its changes ([`watch`]), and telling who still
-//! writes ([`writers`]).
+//! The policies directory: reading it with bounds ([`walk`]), noticing its changes ([`watch`]), and finding out which
+//! process still writes ([`writers`]).
 
 pub mod walk;
 pub mod watch;

@@ -1,6 +1,6 @@
 //! Where documents come from, and whose are in force.
 //!
-//! - [`directory`]: the policies directory: one bounded walk, its changes, and who still writes.
+//! - [`directory`]: the policies directory: one bounded walk, its changes, and which files are still written.
 //! - [`tree`]: what a source has, per owner.
 //! - [`settle`]: whether an owner's files are written to the end. Pure.
 //! - [`owners`]: per owner, all or nothing. Pure.

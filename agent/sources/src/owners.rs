@@ -84,7 +84,7 @@ struct Entry {
     waiting: Option<Parsed>,
     state: OwnerState,
     errors: Vec<String>,
-    /// Bounds the lines about this owner: nobody fills the log, and nobody drowns another's lines.
+    /// Bounds the lines about this owner: no owner fills the log or hides another's lines.
     lines: Arc<Rarely>,
 }
 

@@ -1,7 +1,7 @@
 //! A few threads that parse documents, one owner's at a time.
 //!
-//! Nobody holds up others: whose documents took and will take least come first, an owner has one thread at most, and one
-//! thread is kept for small documents. The threads have a lower priority than what serves requests and questions.
+//! No owner delays others: those whose documents took and will take least come first, an owner has one thread at most,
+//! and one thread is kept for small documents. The threads have a lower priority than what serves requests and questions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

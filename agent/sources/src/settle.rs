@@ -1,7 +1,7 @@
 //! Whether an owner's files are written to the end. Pure: no clock, no file.
 //!
 //! Files of an owner belong together, so they are taken together: not while one of them is open for writing, and not
-//! before nothing of them has changed for [`SETTLE`]. Nobody else waits for that.
+//! before nothing of them has changed for [`SETTLE`]. No other owner waits for that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,7 +13,7 @@ pub const SETTLE: Duration = Duration::from_millis(150);
 /// ... or this long after the first change that was seen, if none is open for writing: an owner that writes whole files
 /// again and again cannot keep them from coming into force.
 pub const LONGEST: Duration = Duration::from_secs(2);
-/// As [`SETTLE`], where nobody tells whether a file is open for writing (NFS, or an agent without `CAP_LEASE`).
+/// As [`SETTLE`], where it is not known whether a file is open for writing (NFS, or an agent without `CAP_LEASE`).
 pub const SETTLE_UNASKED: Duration = Duration::from_secs(3);
 /// As [`LONGEST`], likewise.
 pub const LONGEST_UNASKED: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ pub struct Look {
     pub changed: Option<SystemTime>,
     /// Files that are open for writing, at most [`MAX_OPEN`].
     pub open: Vec<String>,
-    /// Whether there is a file of which nobody tells.
+    /// Whether it is not known of some file whether it is open.
     pub unasked: bool,
 }
 

@@ -24,8 +24,8 @@ pub trait DocumentSource: Send + 'static {
     /// When nothing can be read at all. What is wrong with one owner's documents is an error in the tree, of that owner.
     fn read(&self) -> Result<Tree, ReadError>;
 
-    /// Tells those who wrote the documents what became of them, where the source has a place for that. Called after every
-    /// reading; blocks.
+    /// Reports to the authors of the documents what became of them, where the source has a place for that. Called after
+    /// every reading; blocks.
     fn report(&self, status: &BTreeMap<Owner, OwnerView>);
 }
 

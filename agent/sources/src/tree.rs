@@ -28,7 +28,7 @@ pub struct Found {
 }
 
 impl From<Result<Vec<Source>, Vec<String>>> for Found {
-    /// Files that nobody has touched for long.
+    /// Files that were not changed for long.
     fn from(sources: Result<Vec<Source>, Vec<String>>) -> Self {
         Self { sources, look: Look::default(), notes: Vec::new() }
     }

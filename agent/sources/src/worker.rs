@@ -72,7 +72,7 @@ pub struct Update {
     pub accepted: Option<Accepted>,
 }
 
-/// What an operator is told of `brattice accept`.
+/// The answer to `brattice accept`.
 #[derive(Debug)]
 pub struct Accepted {
     answer: Answer,
@@ -154,14 +154,14 @@ fn start_with_patience<S: DocumentSource, K: Store>(
     Ok((Handle(orders_out), updates_in))
 }
 
-/// Reads whenever something changes, until nobody takes updates any more.
+/// Reads whenever something changes, until the receiver of updates is gone.
 async fn follow<S: DocumentSource, K: Store>(
     mut reader: Reader<S, K>,
     mut orders: mpsc::Receiver<Order>,
     updates: mpsc::Sender<Update>,
 ) {
     let mut changes = reader.source.changes();
-    // Nobody starts without documents because reading them failed once.
+    // A failed first reading must not start an agent without documents.
     let Some(mut due) = first(&mut reader, &updates).await else { return };
     let mut accepts: VecDeque<(Owner, oneshot::Sender<Answer>)> = VecDeque::new();
     loop {
@@ -341,7 +341,7 @@ impl<S: DocumentSource, K: Store> Reader<S, K> {
         (view.state == "in-force").then_some(view.revision)
     }
 
-    /// What an operator is told; `before`: see [`Self::in_force`].
+    /// The message for the operator; `before`: see [`Self::in_force`].
     fn accepted(&self, owner: &Owner, before: Option<u64>) -> Answer {
         match self.owners.views().remove(&owner.to_string()) {
             None => Answer::Done { message: format!("accepted: {owner} has no documents any more") },

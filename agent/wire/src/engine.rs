@@ -34,7 +34,7 @@ use crate::snapshot::Snapshot;
 pub const PROTOCOL_VERSION: u32 = 8;
 /// Time between two [`ToEngine::Ping`]s.
 pub const PING: Duration = Duration::from_secs(2);
-/// An engine that hears nothing of its agent for so long gives the link up and waits for the next call.
+/// An engine that gets nothing from its agent for so long gives the link up and waits for the next call.
 pub const SILENT: Duration = Duration::from_secs(30);
 /// Largest frame from the agent, bytes.
 pub const MAX_TO_ENGINE: usize = 512 * 1024 * 1024;
@@ -116,7 +116,7 @@ pub enum FromEngine {
     Pong,
 }
 
-/// What a running engine tells a new agent.
+/// What a running engine sends to a new agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Running {
     /// Settings it was started with.
@@ -321,7 +321,7 @@ pub struct FailingTarget {
 }
 
 impl FailingTarget {
-    /// Most of them told.
+    /// Most of them that are listed.
     pub const MOST: usize = 64;
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A request that nobody sent (yet).
+/// A made-up request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Question {
@@ -33,7 +33,7 @@ pub enum Outcome {
     Denied,
     /// Something else keeps it from being served.
     Unreachable,
-    /// It cannot be said.
+    /// It cannot be known.
     Unknown,
 }
 
@@ -68,7 +68,7 @@ pub enum Reason {
     NotAttached,
     /// The caller's interface is attached in a moment.
     Attaching,
-    /// The caller that is remembered is gone: its alias belongs to nobody, or to another one.
+    /// The caller that is remembered is gone: its alias belongs to no workload, or to another one.
     CallerGone,
     /// The caller's VPC is not in force.
     VpcNotInForce,
@@ -80,7 +80,7 @@ pub enum Reason {
     NoListener,
     /// No engine serves.
     EngineDown,
-    /// The caller has as many connections open that nobody answered yet as it may: new ones are dropped until its window ends.
+    /// The caller has as many connections open without an answer as it may: new ones are dropped until its window ends.
     LimitReached,
     /// Bypass is in force, and everything that calls may.
     Bypass,
@@ -109,7 +109,7 @@ pub enum Reason {
 /// Where something was written: `file:line`.
 pub type Place = String;
 
-/// What becomes of a request, and why.
+/// What happens to a request, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
@@ -127,7 +127,7 @@ pub struct Explanation {
     pub request: RequestView,
     /// Who calls.
     pub caller: CallerView,
-    /// Whom.
+    /// The service.
     pub service: CalledView,
     /// Service networks that the caller's VPC or the service are in, those in common first.
     pub networks: Vec<NetworkView>,
@@ -220,7 +220,7 @@ pub struct CalledView {
     pub origin: Place,
 }
 
-/// A service network and who of the two is in it.
+/// A service network, and which of the two is in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkView {
@@ -254,7 +254,7 @@ pub struct DecisionView {
     pub audited: Option<String>,
     /// The service network that the request comes through.
     pub network: Option<String>,
-    /// What the caller is told.
+    /// The response to the caller.
     pub message: Option<String>,
     /// Each level in turn.
     pub levels: Vec<LevelView>,

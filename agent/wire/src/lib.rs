@@ -3,7 +3,7 @@
 //! - [`snapshot`]: the immutable, indexed state that the agent gives the engine.
 //! - [`rules`], [`auth`]: parts of it: rules of listeners; networks, roles and policies.
 //! - [`engine`]: the messages between agent and engine, and how they are framed on the Unix socket.
-//! - [`records`]: what the engine tells of its work, to callers whom the agent hands over.
+//! - [`records`]: what the engine reports of its work, to callers that the agent hands over.
 //! - [`api`]: the requests and answers between the CLI and the agent; [`explain`] of them what becomes of a request.
 //!
 //! - [`rarely`]: how often both may log what a stranger brings about. [`words`]: how both name and count things for people.

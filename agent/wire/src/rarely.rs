@@ -1,7 +1,7 @@
 //! How often a stranger may make agent or engine write a line into their log.
 //!
-//! Each place that logs what a stranger can bring about has a bound of its own, so that nobody fills the disk and nobody
-//! drowns another's line. What was left out is counted, and told with the next line of the same place.
+//! Each place that logs what a stranger can bring about has a bound of its own, so that no one fills the disk and no one
+//! hides another's line. What was left out is counted, and logged with the next line of the same place.
 
 use std::{
     sync::{

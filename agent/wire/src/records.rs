@@ -1,4 +1,4 @@
-//! What the engine tells of its work: live connections, remembered requests, lines of the access log.
+//! What the engine reports of its work: live connections, remembered requests, lines of the access log.
 //!
 //! Who may ask is the agent's decision; it then hands the caller's connection over with
 //! [`crate::engine::ToEngine::Attend`], and the engine answers on it: JSON objects, one per line, and at the end a
@@ -44,7 +44,7 @@ pub enum Notice {
     End,
     /// What follows happens from now on.
     BacklogEnds,
-    /// The caller reads too slowly: so many lines were not told to it.
+    /// The caller reads too slowly: so many lines were not sent to it.
     Lost {
         /// Lines.
         lines: u64,

@@ -1,4 +1,4 @@
-//! The engine's view of the world: one immutable value per revision.
+//! The engine's input: one immutable value per revision.
 //!
 //! References between parts are indices into the vectors of the same [`Snapshot`]; the engine checks them once when it
 //! compiles the snapshot and refuses a snapshot with an index out of bounds.
@@ -68,7 +68,7 @@ pub struct Vpc {
     pub networks: Vec<u32>,
     /// Resolvers for names that are not ours, in order; a target alias where the resolver is a workload of the VPC.
     pub dns_upstreams: Vec<SocketAddr>,
-    /// Whether its workloads have addresses of IPv4, and of IPv6: which addresses of services they are told.
+    /// Whether its workloads have addresses of IPv4, and of IPv6: which addresses of services DNS gives them.
     pub families: (bool, bool),
 }
 

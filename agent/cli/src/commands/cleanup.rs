@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &CleanupArguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the agent has put things: as told here, else in its configuration file, else as usual.
+/// Where the agent has put things: as given here, else in its configuration file, else as usual.
 struct Directories {
     bpffs: PathBuf,
     run_dir: PathBuf,

@@ -117,7 +117,7 @@ pub(crate) fn check(
     let blind = !documents.contains_key(&Owner::Operator);
     let linking = linking(node, state);
     let linked = linking.link(&documents);
-    // Of what may only be missing because its owner's documents have errors, nothing is said.
+    // Findings that may only be due to errors in their owner's documents are not shown.
     let mut left_out = 0usize;
     for (owner, found) in linked.errors.iter().chain(&linked.warnings).filter(|_| !blind) {
         for diagnostic in found {

@@ -71,7 +71,7 @@ pub(crate) fn log(filter: Option<&str>) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // A log that nobody reads any more must not end the process.
+        // A log without a reader must not end the process.
         .log_internal_errors(false)
         .init();
     Ok(())

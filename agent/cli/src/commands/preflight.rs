@@ -256,7 +256,7 @@ async fn show_overlaps(options: &Options, cidrs: &[(String, IpNet)], out: &mut O
     Ok(!found.iter().any(|overlap| overlap.serious))
 }
 
-/// The exact list: what would be attached, what is refused and why, what nobody selects.
+/// The exact list: what would be attached, what is refused and why, what no document selects.
 async fn show_interfaces(model: Option<&Model>, out: &mut Out) -> Result<(), Failure> {
     let interfaces = inventory().await.map_err(Failure::new)?;
     let mut wishes = model.map(Wishes::of).unwrap_or_default();
@@ -366,7 +366,7 @@ fn options(arguments: &PreflightArguments, vip: Ipv4Net, alias: Ipv4Net, ipv6: O
         vip,
         alias,
         ipv6: ipv6.filter(|_| brattice_loader::ipv6() != Ipv6::Absent),
-        // Where the engine's user is not made yet, any other that is nobody's will do for the probe.
+        // Where the engine's user is not made yet, any unused id will do for the probe.
         engine_uid: users::engine_user(name).map_or(PROBE_UID, |(uid, _)| uid),
         workers: 1,
         half_open_limit: settings::HALF_OPEN_LIMIT,

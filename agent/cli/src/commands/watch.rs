@@ -22,7 +22,7 @@ pub(crate) enum View {
     Value(Format, Value),
 }
 
-/// Shows it; with `again` every second, until nobody reads any more. The exit code is that of the last look.
+/// Shows it; with `again` every second, until the output has no reader. The exit code is that of the last look.
 pub(crate) fn show(again: bool, mut look: impl FnMut() -> Result<(View, u8), Failure>) -> Outcome {
     loop {
         let (view, code) = look()?;

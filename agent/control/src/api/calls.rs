@@ -40,7 +40,7 @@ impl Calls {
         Self { picture, documents, probing: Arc::default() }
     }
 
-    /// Answers until nobody asks any more, each call in a task of its own; the socket bounds how many there are.
+    /// Answers until all senders are gone, each call in a task of its own; the socket bounds how many there are.
     pub(crate) async fn serve(self, mut calls: mpsc::Receiver<Call>) {
         while let Some(Call { request, connection, answer }) = calls.recv().await {
             let own = self.clone();

@@ -92,7 +92,7 @@ impl Problems {
         }
     }
 
-    /// Of the engine and what it tells.
+    /// About the engine, and what it reports.
     pub(crate) fn engine(&mut self, picture: &Picture, engine: &EngineView) {
         if engine.state != "running" {
             self.add("engine", format!("the engine is {}", engine.state));
@@ -248,7 +248,7 @@ impl Problems {
     }
 }
 
-/// Who has an alias: (VPC, address).
+/// The holder of an alias: (VPC, address).
 pub(crate) fn places(picture: &Picture) -> BTreeMap<IpAddr, (&str, IpAddr)> {
     let place = |claim| Some((picture.planner.aliases.get(claim)?.alias, (claim.vpc.as_str(), claim.address)));
     picture.planner.aliases.claims().filter_map(place).collect()

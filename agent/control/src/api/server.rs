@@ -108,7 +108,7 @@ impl Access {
     }
 }
 
-/// Makes the directory of the sockets: the group may enter, nobody else.
+/// Makes the directory of the sockets: the group may enter, no others.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -207,7 +207,7 @@ async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls
     };
     // A caller that does not read its answer is no concern of ours.
     if matches!(tokio::time::timeout(READ_TIME, write).await, Ok(Ok(()))) {
-        // Closing with words unread would tear the answer from a caller that still speaks.
+        // Closing with unread bytes would reset the connection, and the caller would lose the answer.
         let (mut rest, mut nowhere) = (stream.take(LINGER_BYTES), tokio::io::sink());
         let _ = tokio::time::timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut nowhere)).await;
     }
@@ -219,7 +219,7 @@ async fn answer(line: &[u8], access: Access, caller: &Caller, stream: &UnixStrea
         Err(e) => return bad(format!("not a request: {e}; is the CLI of another version than the agent?")).into(),
     };
     if let Err(why) = access.check(caller, &request) {
-        // Without its content: paths and header values are nobody's business in a log.
+        // Without its content: paths and header values do not belong in a log.
         rarely!(info, uid = caller.uid, why, "a request was refused");
         return Answer::Error { code: ErrorCode::Forbidden, message: why }.into();
     }

@@ -66,7 +66,7 @@ pub(crate) struct Looked {
     limits: BTreeMap<String, (u64, u64)>,
 }
 
-/// Looks; `stats` are the engine's counts, if it told them.
+/// Looks; `stats` are the engine's counts, if it answered.
 pub(crate) fn look(picture: &Picture, stats: Option<Stats>) -> Looked {
     let mut problems = Problems::default();
     let engine = engine(picture, stats, &mut problems);

@@ -1,4 +1,4 @@
-//! The agent's end of supervision: what it asks, what it is told, what it sees.
+//! The agent's end of supervision: its requests, events and view.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ pub struct Supervision {
     pub gid: u32,
     /// A worker whose heartbeat is older than this is stuck.
     pub stuck: Duration,
-    /// An engine that does not answer for so long cannot be told anything.
+    /// An engine that does not answer for so long cannot be reached.
     pub silent: Duration,
     /// What it is started with.
     pub settings: Settings,
@@ -73,13 +73,13 @@ pub(super) enum Order {
     },
 }
 
-/// What the supervisor tells the agent.
+/// What the supervisor reports to the agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A snapshot is in force on every worker, and the slots are filled.
     Applied(u64),
     /// The engine of an earlier agent is taken over. It serves this revision; numbers up to it were given by that agent,
-    /// whether or not the disk kept them, and a snapshot with one of them is not told.
+    /// whether or not the disk kept them, and a snapshot with one of them is not sent.
     Adopted(u64),
     /// The engine refused a snapshot and keeps the one before.
     Refused {

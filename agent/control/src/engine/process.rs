@@ -18,8 +18,8 @@ use tokio::time::Instant;
 pub struct Record {
     /// Process id.
     pub pid: u32,
-    /// Start time in clock ticks since boot (`/proc/<pid>/stat`, field 22): tells a process from a later one with the
-    /// same id.
+    /// Start time in clock ticks since boot (`/proc/<pid>/stat`, field 22): distinguishes a process from a later one with
+    /// the same id.
     pub start_ticks: u64,
 }
 

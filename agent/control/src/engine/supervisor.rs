@@ -182,7 +182,7 @@ impl Supervisor {
                 }
                 () = at(deadline) => self.take_in(Input::Due).await,
             }
-            // What was said to the engine meanwhile may have failed.
+            // What was sent to the engine meanwhile may have failed.
             while let Some(input) = self.inputs.pop_front() {
                 self.take_in(input).await;
             }
@@ -263,7 +263,7 @@ impl Supervisor {
     }
 }
 
-/// Time for requests in flight, as the engine is told it.
+/// Time for requests in flight, as it is sent to the engine.
 fn grace_ms(grace: Duration) -> u32 {
     u32::try_from(grace.as_millis()).expect("it is a constant of a few seconds")
 }

@@ -75,7 +75,7 @@ impl Node {
         }
     }
 
-    /// Logs who leads elsewhere what goes to aliases and VIPs.
+    /// Logs routes and rules that lead packets to aliases and VIPs elsewhere.
     fn look_for_strays(&mut self) {
         let found = self
             .host

@@ -1,4 +1,4 @@
-//! Looks once a second at what nobody tells.
+//! Polls once a second what sends no event.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -13,7 +13,7 @@ impl Node {
             Arc::make_mut(&mut self.noticed).dropped(stats.log_lines[1], now);
         }
         let (asker, to) = (self.engine.asker(), self.noticed.stats_cell());
-        // An engine that is slow to answer keeps nobody waiting.
+        // An engine that is slow to answer delays nothing else.
         tokio::spawn(async move {
             let stats = asker.stats().await;
             *to.lock().unwrap_or_else(PoisonError::into_inner) = stats;

@@ -16,7 +16,7 @@ use crate::picture::Picture;
 /// The numbers are published at least this often while there is a reader ...
 const EVERY: Duration = Duration::from_secs(5);
 
-/// What was told last.
+/// What was published last.
 #[derive(Default)]
 pub(super) struct Numbers {
     told: Option<(Instant, NodeMetrics)>,

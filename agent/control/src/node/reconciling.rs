@@ -79,7 +79,8 @@ impl Node {
         }
     }
 
-    /// Tells a workload that was just attached what it may have asked before, when nobody answered.
+    /// Announces to a workload that was just attached the MACs that it may have asked for before, when there was no
+    /// answer.
     fn announce(&self, ifindex: u32, most: usize) -> usize {
         let planner = &self.planner;
         let Some(decision) = planner.decisions.iter().find(|decision| decision.ifindex == ifindex) else { return 0 };

@@ -3,7 +3,7 @@
 //!
 //! - [`facts`]: what policies may ask about a request after it has gone.
 //! - [`latest`]: what was let through on a connection, and why it is ended.
-//! - [`said`]: what targets are told of caller and way.
+//! - [`said`]: the header fields that tell targets about caller and route.
 
 mod facts;
 mod latest;

@@ -15,7 +15,7 @@ use http::HeaderValue;
 /// Routes for which a worker caches `x-amzn-lattice-target`. When there are more, the cache is emptied.
 const MOST_WAYS: usize = 4_096;
 
-/// What targets are told of callers at one revision, by the callers' places in the snapshot.
+/// Header values about callers at one revision, by the callers' places in the snapshot.
 #[derive(Debug, Default)]
 pub struct Told {
     /// Of a workload: `x-amzn-lattice-identity`, `x-amzn-lattice-identity-tags`; the anonymous caller has none.
@@ -90,7 +90,7 @@ impl Targets {
     }
 }
 
-/// The values of the fields that a target gets; what is absent is not said.
+/// The values of the fields that a target gets; absent ones are left out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Said {
     /// `x-amzn-lattice-identity`.
@@ -105,7 +105,7 @@ pub(crate) struct Said {
     pub(crate) source_vpc: Option<HeaderValue>,
 }
 
-/// Tags that a target is told of (Lattice's bound).
+/// Most tags that a target gets (Lattice's bound).
 const MOST_TAGS: usize = 99;
 /// Bytes of all of them. A tag that does not fit is left out whole, and so are those behind it: targets commonly take
 /// 8 KiB of one field.

@@ -77,7 +77,7 @@ pub type Trial = LocalBoxFuture<'static, ()>;
 pub struct Inquiry {
     /// As it came.
     pub question: Rc<Question>,
-    /// Whom to ask.
+    /// The resolvers to ask.
     pub upstreams: Vec<Upstream>,
     /// The question came over TCP.
     pub over_tcp: bool,

@@ -22,11 +22,11 @@ pub const MAX_TTL: u32 = 30;
 pub enum Kind {
     /// A service that it may see, with its VIPs of the families that the VPC has.
     Service(Option<IpAddr>, Option<IpAddr>),
-    /// A name of ours that does not exist for it: nobody has it, or a service that it may not see.
+    /// A name of ours that does not exist for it: no service has it, or one that the caller may not see.
     Hidden,
     /// A name of ours without records: the suffix, and `svc.` below it.
     Empty,
-    /// Nobody's: for the VPC's resolvers.
+    /// Not one of ours: for the VPC's resolvers.
     Foreign,
 }
 

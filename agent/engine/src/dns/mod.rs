@@ -5,7 +5,7 @@
 //! - [`local`]: names of ours, as far as the asker's VPC may see them.
 //! - [`forward`]: all other names, to the resolvers of the asker's VPC; without any they do not exist (NXDOMAIN), as some
 //!   stub resolvers take any other code for a server that is broken, and give up their list of search domains.
-//! - [`race`], [`standing`]: when which resolver is asked, and who first.
+//! - [`race`], [`standing`]: when which resolver is asked, and which one first.
 //! - [`stream`]: DNS over TCP.
 
 pub mod forward;
@@ -104,7 +104,7 @@ async fn run(server: Server) -> io::Result<()> {
                 return Ok(());
             }
         }
-        // The link has given up waiting if nobody takes it.
+        // The link has given up waiting if there is no receiver.
         let _ = confirm.send(());
     }
     Err(io::Error::other("the link is gone"))
@@ -171,7 +171,7 @@ impl Resolver {
         self.standing.borrow_mut().retain(|resolver| known.contains(&resolver));
     }
 
-    /// Metrics alone are told of DNS.
+    /// DNS has the metrics subscriber only.
     fn emit(&self, event: DnsEvent) {
         self.metrics.on_dns(&event);
     }

@@ -50,7 +50,7 @@ pub enum Step {
     AskAgain(usize),
     /// Wait for an answer, until then.
     Wait(Instant),
-    /// Nobody will answer.
+    /// No resolver will answer.
     GiveUp,
 }
 
@@ -107,7 +107,7 @@ impl Race {
         self.hasten(now);
     }
 
-    /// Nobody listens to this one any more.
+    /// This one's answer is not used any more.
     pub fn forget(&mut self, place: usize) {
         if let Some(resolver) = self.resolvers.get_mut(place) {
             *resolver = Resolver::Out;
@@ -121,7 +121,7 @@ impl Race {
         }
     }
 
-    /// Those that were asked a head start ago or earlier and have said nothing.
+    /// Those that were asked a head start ago or earlier and have not answered.
     pub fn silent(&self, now: Instant) -> impl Iterator<Item = usize> {
         let late = move |resolver: &Resolver| matches!(resolver, Resolver::Asked { since, .. } if now.duration_since(*since) >= HEAD_START);
         self.resolvers.iter().enumerate().filter(move |(_, resolver)| late(resolver)).map(|(place, _)| place)
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(result(&[Answers(2_000, 0), Dead], 1), (Some(0), ms(2_000)));
         assert_eq!(result(&[Answers(4_000, 0)], 1), (Some(0), ms(4_000)));
         assert_eq!(result(&[Answers(900, 0), Fails(10)], 1), (Some(0), ms(900)));
-        // Both are slow: who is first.
+        // Both are slow: the first one wins.
         assert_eq!(result(&[Answers(900, 0), Answers(300, 0)], 1), (Some(1), ms(500)));
     }
 

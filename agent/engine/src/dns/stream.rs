@@ -130,7 +130,7 @@ impl Asker {
                 self.resolver.tasks.spawn(forward.parties(), async move {
                     let (answer, trial) = forward.answer().await;
                     if let Some(answer) = answer {
-                        // Nobody waits where the connection has ended.
+                        // The connection may have ended: then there is no receiver.
                         let _ = done.send(answer);
                     }
                     if let Some(trial) = trial {

@@ -271,7 +271,7 @@ fn asked(listener: &Listener, policies: &[&str]) -> Box<[(Box<str>, bool)]> {
     names.into_iter().map(|name| (name.as_str().into(), is_secret(&name))).collect()
 }
 
-/// Whether the values of a header field are nobody's business.
+/// Whether the values of a header field are secret.
 fn is_secret(name: &str) -> bool {
     SECRET.contains(&name) || SECRET_PARTS.iter().any(|part| name.contains(part))
 }

@@ -21,7 +21,7 @@ const NO_LISTENER: &[u8] =
 const NO_NETWORK: &[u8] = br#""serviceNetworkArn":"-","#;
 const NO_GROUP: &[u8] = br#""targetGroupArn":"-","destinationVpcId":"-","#;
 
-/// Who called what, within one revision.
+/// Caller and service, within one revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RouteKey {
     pub(super) alias: IpAddr,

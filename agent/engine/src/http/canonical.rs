@@ -101,7 +101,7 @@ fn forwarded_for(headers: &mut HeaderMap, address: &HeaderValue, forwarded: Forw
     }
 }
 
-/// Trailers, which nobody decides about.
+/// Trailers, which are no part of any decision.
 ///
 /// # Errors
 /// What is wrong, for the client.

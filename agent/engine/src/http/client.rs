@@ -49,7 +49,7 @@ const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What waits on a stream for the client's window.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-/// Streams that a client may reset before they were looked at; then it is told to calm down.
+/// Streams that a client may reset before they were looked at; then it gets `ENHANCE_YOUR_CALM`.
 const HTTP2_RESETS: usize = 32;
 /// Resets of ours that a client may cause.
 const HTTP2_LOCAL_RESETS: usize = 256;

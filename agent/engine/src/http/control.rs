@@ -246,7 +246,7 @@ impl Control {
         matches!(self.input.get(), Input::HalfClosed { .. } | Input::Probed { .. })
     }
 
-    /// Whether the client was sent something to find out if it is there: its socket tells.
+    /// Whether bytes were sent to the client to find out if it is still there: its socket knows.
     pub(crate) fn was_probed(&self) -> bool {
         matches!(self.input.get(), Input::Probed { .. })
     }
@@ -273,7 +273,7 @@ impl Control {
     pub(crate) fn ended(&self) {
         self.open.set(self.open.get() - 1);
         if self.is_half_closed() {
-            // The reader tells hyper of the end now.
+            // The reader reports the end to hyper now.
             self.wake();
         }
     }

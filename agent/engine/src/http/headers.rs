@@ -1,4 +1,4 @@
-//! What happens to header fields and trailers on their way.
+//! Changes of header fields and trailers between client and target.
 
 use brattice_router::fields::{self, Message};
 use http::{
@@ -55,11 +55,11 @@ fn remove_named(headers: &mut HeaderMap) {
     }
 }
 
-/// What a request gets on its way.
+/// What is added to a request.
 pub(crate) struct Journey {
     /// The target speaks HTTP/2.
     pub(crate) to_http2: bool,
-    /// What the target is told of caller and way.
+    /// The fields about caller and route for the target.
     pub(crate) said: Said,
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds what the target is told of the way, and what belongs to the connection to it, once it is known which target.
+/// Adds the fields about the route, and what belongs to the connection to it, once it is known which target.
 pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
     if !journey.to_http2 {
         // The recipient must know which fields are for it (RFC 9110, 7.8 and 10.1.4).

@@ -439,7 +439,7 @@ impl ClientIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the client may be sending something that nobody will read.
+    /// Whether the client may be sending bytes that will never be read.
     fn unread(&self) -> bool {
         match (&self.input, &self.reader) {
             (Input::Ended, _) | (_, Reader::Unknown) => false,

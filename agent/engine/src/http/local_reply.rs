@@ -115,7 +115,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     kind.get(..GRPC.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
 }
 
-/// What the caller of a refused request is told: Lattice's words and the request's id, and nothing of which policy it
+/// What the caller of a refused request gets: Lattice's words and the request's id, and nothing of which policy it
 /// was. gRPC has its status in the header section, as an answer without messages may (gRPC over HTTP/2, "Responses").
 pub(crate) fn denied(denied: Denied, id: HeaderValue, head: bool, finish: Finish) -> Response<ResponseBody> {
     let text = denied.refusal.text;

@@ -20,7 +20,7 @@ const MAX_HEADER_LIST_SIZE: u16 = 6;
 /// What a target is taken to accept until it says something else: what most do.
 const HEADER_LIST: usize = 16 * 1024;
 
-/// What a target told of its connection.
+/// What is known of a target's connection.
 #[derive(Debug)]
 pub(crate) struct PeerState {
     header_list: Cell<usize>,
@@ -71,7 +71,7 @@ pub(crate) struct PeerReader {
 }
 
 impl PeerReader {
-    /// What is told of the peer.
+    /// What is reported about the peer.
     pub(crate) fn state(&self) -> &PeerState {
         &self.state
     }

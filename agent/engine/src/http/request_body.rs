@@ -57,7 +57,7 @@ pub(crate) enum BodyError {
     /// It stopped.
     #[error("the body stopped for too long")]
     Stopped,
-    /// The answer is complete, nobody wants the rest.
+    /// The response is complete, the rest is not needed.
     #[error("the answer came before the whole request")]
     Cut,
 }

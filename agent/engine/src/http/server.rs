@@ -19,7 +19,7 @@ pub(crate) struct Server {
     pub(crate) clients: Clients,
     pub(crate) flights: Rc<Flights>,
     pub(crate) authorizer: Authorizer,
-    /// What targets are told of the way.
+    /// The fields about the route for targets.
     pub(crate) told: Targets,
     pub(crate) upstream: Rc<Upstream>,
     /// After an accepted upgrade.

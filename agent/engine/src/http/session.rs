@@ -11,7 +11,7 @@ use brattice_decide::Connection;
 use super::{canonical::Shown, control::Control, server::Server, upgrade::Upgrade};
 use crate::{aliases::CallerId, auth, local::Local, tasks::Parties, views::View};
 
-/// One client connection: who is at its other end, and what it called.
+/// One client connection: the caller, and what it called.
 pub(crate) struct Session {
     pub(crate) server: Rc<Server>,
     pub(crate) control: Rc<Control>,
@@ -19,11 +19,11 @@ pub(crate) struct Session {
     pub(crate) vip: IpAddr,
     pub(crate) port: u16,
     pub(crate) http2: Cell<bool>,
-    /// What targets are told of the caller; one generation of an alias stands for one address.
+    /// The fields about the caller for targets; one generation of an alias stands for one address.
     pub(crate) shown: OnceCell<Shown>,
-    /// What policies said of it that holds for all of its requests.
+    /// The decision of policies that holds for all of its requests.
     pub(crate) auth: Connection,
-    /// Whom the connection's task talks with: the caller and, after a change of the protocol, the target.
+    /// The peers of the connection's task: the caller and, after a change of the protocol, the target.
     pub(crate) parties: Parties,
     /// Client and target have agreed on another protocol; taken when the answer that says so is written.
     pub(crate) switched: RefCell<Option<Box<Upgrade>>>,

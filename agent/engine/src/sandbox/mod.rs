@@ -21,7 +21,7 @@ pub enum SandboxError {
     Refused {
         /// What was tried.
         what: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         error: std::io::Error,
     },
     /// A capability survived.

@@ -56,7 +56,7 @@ impl Connector {
             let connected = dial::workload(source, tried.address(), timeout).await;
             tried.connected(connected.is_ok());
             shared.failing.tried(tried.address(), &connected);
-            // Nobody waits any more: the client has gone.
+            // No receiver any more: the client has gone.
             let _ = sender.send(connected);
         });
         let stream = receiver.await.map_err(|_| ConnectError::Closed)??;

@@ -67,7 +67,7 @@ pub(super) async fn open(
     let handover = Handover::default();
     let (given, counts, followed) = (Rc::clone(&handover), Rc::clone(local), Rc::clone(&meter));
     upstream.tasks.spawn(parties(&endpoint.target), async move {
-        // Its requests and bodies are told what went wrong.
+        // Its requests and bodies get the error.
         let _ = (&mut connection).await;
         followed.count_hit(&counts);
         if let Some(wanted) = given.take() {

@@ -46,7 +46,7 @@ pub(crate) struct Http2 {
     streams: Rc<Streams>,
     /// As many may be open, as the target's settings say now.
     room: Rc<dyn Fn() -> usize>,
-    /// What else the target said of it.
+    /// What else is known of it from the target.
     pub(super) peer: Rc<PeerState>,
 }
 
@@ -104,7 +104,7 @@ pub(super) fn open(
             }
         };
         upstream.http2.opened(&caller, &key, connection);
-        // Nobody may be waiting any more.
+        // There may be no receiver any more.
         let _ = sender.send(Some(result));
     });
     opened
@@ -149,7 +149,7 @@ async fn connect(
     let connection = Rc::new(RefCell::new(Box::pin(connection)));
     let (weak, counts) = (Rc::downgrade(&connection), Rc::clone(local));
     upstream.tasks.spawn(parties, async move {
-        // Its requests and bodies are told what went wrong.
+        // Its requests and bodies get the error.
         let _ = poll_fn(|cx| connection.borrow_mut().as_mut().poll(cx)).await;
         meter.count_hit(&counts);
     });

@@ -33,7 +33,7 @@ impl Lease {
             && upstream.allows(&self.key)
         {
             let local = &upstream.local;
-            // Nobody waits for its socket any more.
+            // No request waits for its socket any more.
             connection.handover.take();
             if local.crowded.get() {
                 // The next request opens a new connection.

@@ -81,7 +81,7 @@ impl Attempts {
 /// Where the next attempt is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// None: the client is told.
+    /// None: the client gets the error.
     No,
     /// Another attempt at the same endpoint, over another connection.
     SameEndpoint,

@@ -1,4 +1,4 @@
-//! Everyone who can call, found by what policies ask about.
+//! All possible callers, found by what policies ask about.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Someone;
 use crate::key::Key;
 
-/// Everyone who can call. Made once for all policies.
+/// All possible callers. Made once for all policies.
 #[derive(Debug, Default)]
 pub struct Callers<'a> {
     pub(super) all: Vec<Someone<'a>>,

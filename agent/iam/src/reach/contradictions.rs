@@ -249,7 +249,7 @@ mod tests {
         read.policy.unwrap_or_else(|| panic!("{conditions}: {:?}", read.findings))
     }
 
-    /// What is said about conditions, if they contradict each other.
+    /// The finding about conditions, if they contradict each other.
     fn told(effect: &str, conditions: &str) -> Option<String> {
         let policy = policy(effect, conditions);
         let mut sink = Sink::default();

@@ -58,7 +58,7 @@ pub(super) struct Names<'n, 'w> {
     places: Places,
     /// What the keys about services hold.
     called: &'n Values<'n>,
-    /// Positions of statements about which something was said.
+    /// Positions of statements with a finding.
     told: HashSet<usize>,
 }
 
@@ -74,7 +74,7 @@ impl<'n, 'w> Names<'n, 'w> {
         Self { policy, world, scope, called, budget, sink, places: Places::default(), told: HashSet::new() }
     }
 
-    /// Looks at all statements; those about which something was said. What is `contradictory` was told already, and hides what
+    /// Looks at all statements; returns those with findings. What is `contradictory` was reported already, and hides what
     /// else is said about its key.
     pub(super) fn look(mut self, contradictory: &BTreeMap<usize, BTreeSet<&Key>>) -> HashSet<usize> {
         for (position, statement) in self.policy.statements.iter().enumerate() {
@@ -360,7 +360,7 @@ impl<'n, 'w> Names<'n, 'w> {
         })
     }
 
-    /// That nobody, or nothing, has a value.
+    /// Reports that no caller, or no service, has a value.
     fn nothing(&self, key: &Key, text: &str) -> String {
         let text = quote(text);
         let tagged = |what: &str, tag: &str, some: bool| {

@@ -1,4 +1,4 @@
-//! What policies say about nobody and nothing: the model, as the policy language asks about it.
+//! Policies that match no caller or no service: the model, as the policy language asks about it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -74,7 +74,7 @@ pub(super) fn unreachable(
             super::sink(warnings, &owner).push(policy_diagnostic(&super::place_in(&policy.file), &finding));
         }
     };
-    // Those who get to something are the same for many policies.
+    // The callers of something are the same for many policies.
     let mut from: HashMap<BTreeSet<&str>, iam::Callers<'_>> = HashMap::new();
     for policy in &model.policies {
         let Ok(owner) = Owner::of_path(&policy.policy.file) else { continue };

@@ -19,7 +19,7 @@ pub(super) struct Identity {
     pub(super) session: String,
 }
 
-/// Tells who bindings are.
+/// Gives bindings their identities.
 pub(super) struct Identities<'m> {
     model: &'m Model,
     roles: Roles<'m>,
@@ -79,12 +79,12 @@ fn short(qualified: &str) -> &str {
     qualified.rsplit('/').next().unwrap_or(qualified)
 }
 
-/// `arn:aws:sts::…:assumed-role/<role>/<session>`: whom a workload with a role is attested to be.
+/// `arn:aws:sts::…:assumed-role/<role>/<session>`: the attested identity of a workload with a role.
 pub fn session_arn(role: &Role, model: &Model, session: &str) -> String {
     format!("arn:aws:sts::{}:assumed-role/{}/{session}", account_id(model, Some(&role.account)), short(&role.name))
 }
 
-/// `arn:aws:vpc-lattice:…:workload/<VPC>/<name>`: whom a workload without a role is attested to be.
+/// `arn:aws:vpc-lattice:…:workload/<VPC>/<name>`: the attested identity of a workload without a role.
 pub fn workload_arn(vpc: &Vpc, model: &Model, name: &str) -> String {
     let account = account_id(model, vpc.account.as_deref());
     format!("arn:aws:vpc-lattice:{}:{account}:workload/{}/{name}", model.region, short(&vpc.name))

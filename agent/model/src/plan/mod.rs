@@ -1,4 +1,4 @@
-//! Model and live aliases → what engine and kernel are told.
+//! Model and live aliases → the wanted state of engine and kernel.
 
 mod identity;
 mod numbers;
@@ -42,12 +42,12 @@ pub struct Binding {
 /// What answers at a VIP and port: `LISTENER_*` of `brattice_abi`, and the service's number (0 for DNS).
 pub type ListenerTarget = (u32, u32);
 
-/// What engine and kernel are told.
+/// The wanted state of engine and kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// For the engine.
     pub snapshot: Snapshot,
-    /// For the map of listeners: (VIP, port, IP protocol) → who answers.
+    /// For the map of listeners: (VIP, port, IP protocol) → what answers.
     pub listeners: BTreeMap<(IpAddr, u16, u8), ListenerTarget>,
     /// For the map of targets: (alias, or address of a resolver outside, port, IP protocol) the engine may
     /// connect to.

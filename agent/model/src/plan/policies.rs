@@ -48,7 +48,7 @@ impl Policies {
     }
 }
 
-/// The networks that a service or VPC of the model is in, and who is in which.
+/// The networks that a service or VPC of the model is in, and the members of each.
 pub(super) struct Networks {
     pub(super) list: Vec<auth::Network>,
     /// Kind and qualified name of the member → positions in the list, ascending.

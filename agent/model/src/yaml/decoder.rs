@@ -285,7 +285,7 @@ impl<'n> Fields<'n> {
         self.entries.iter().map(|(key, node)| (key.name.as_str(), key.mark, node))
     }
 
-    /// Reports the fields that nobody asked for, and those that are missing. True if all were known.
+    /// Reports unknown fields, and those that are missing. True if all were known.
     pub(crate) fn finish(self, d: &mut Decoder<'_>) -> bool {
         let mut misspelt = Vec::new();
         let known = self.used.iter().all(|used| *used);

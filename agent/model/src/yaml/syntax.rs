@@ -4,7 +4,7 @@
 use super::mark::Mark;
 use crate::diagnostic::nth_line;
 
-/// What is said of a text that is no YAML.
+/// The error of a text that is no YAML.
 #[derive(Debug)]
 pub(super) struct Explained {
     pub(super) mark: Mark,
@@ -346,7 +346,7 @@ fn is_unusual_blank(c: char) -> bool {
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
 }
 
-/// What is said of it.
+/// The error text.
 pub(super) fn unusual(c: char) -> String {
     let name = match c {
         '\u{a0}' => "no-break space, ",

@@ -43,7 +43,7 @@ pub enum Content {
     List(Vec<Node>),
     /// A mapping, in the order in which it was written.
     Map(Vec<(Key, Node)>),
-    /// Was refused and reported; nothing more is said about it.
+    /// Was refused and reported; nothing more is reported about it.
     Refused,
 }
 

@@ -353,7 +353,7 @@ impl Walk {
     }
 }
 
-/// When a file or folder changed last, by its file system's clock. The time of change of the inode: nobody sets it.
+/// When a file or folder changed last, by its file system's clock. The time of change of the inode: it cannot be set.
 fn changed(stat: &Stat) -> SystemTime {
     let (seconds, nanoseconds) = (stat.st_ctime.max(0).unsigned_abs(), stat.st_ctime_nsec);
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)

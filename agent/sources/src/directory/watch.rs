@@ -210,7 +210,7 @@ impl Walk<'_> {
         }
     }
 
-    /// By descriptor, so that nobody can put something else in its place. Before it is listed: what comes later is an event.
+    /// By descriptor, so that nothing else can be put in its place. Before it is listed: what comes later is an event.
     fn watch(&mut self, folder: &OwnedFd) {
         let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
         if let Err(e) = inotify::add_watch(self.inotify, path, EVENTS | WatchFlags::ONLYDIR) {

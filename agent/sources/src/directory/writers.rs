@@ -23,7 +23,7 @@ pub enum Writers {
 /// Keeps writers out of a file that is open for reading, until the descriptor is closed.
 pub fn keep_out(file: BorrowedFd<'_>) -> Writers {
     let fd = file.as_raw_fd();
-    // A writer that comes meanwhile is told of by a signal: one that is ignored unless asked for.
+    // A writer that comes meanwhile causes a signal: one that is ignored unless asked for.
     #[allow(unsafe_code, reason = "no crate in the tree wraps F_SETSIG and F_SETLEASE")]
     // SAFETY: both commands take an integer and touch no memory of ours.
     let leased = unsafe {

@@ -113,7 +113,7 @@ fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
         who,
         evidence: vec![Evidence::Interface],
         attested: None,
-        // Which one it was matters to nobody where it is not known.
+        // If it is not known, it does not matter which one it was.
         port: listener.or(service.listeners.first()).map(|listener| listener.port),
         http: http(record),
         tls: record.text("tlsVersion").is_some(),

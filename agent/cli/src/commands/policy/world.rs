@@ -36,7 +36,7 @@ pub(super) struct Call {
     pub(super) address: Option<IpAddr>,
     pub(super) who: Who,
     pub(super) evidence: Vec<Evidence>,
-    /// Whom a workload without a role is attested to be.
+    /// The attested identity of a workload without a role.
     pub(super) attested: Option<String>,
     /// Without one, the service's only listener's.
     pub(super) port: Option<u16>,

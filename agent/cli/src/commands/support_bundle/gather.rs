@@ -1,4 +1,4 @@
-//! Runs what tells something about this host, each with a bound of time and length.
+//! Runs the commands that describe this host, each with a bound of time and length.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -268,7 +268,7 @@ fn sound(tree: &Tree) -> BTreeSet<String> {
     for (owner, found) in &tree.owners {
         let Ok(sources) = &found.sources else { continue };
         let errors = parse(owner, sources).err().unwrap_or_default();
-        // Beyond as many, errors are not told.
+        // Further errors are not shown.
         if errors.len() < MAX_DIAGNOSTICS {
             let faultless = sources.iter().filter(|source| errors.iter().all(|error| error.file != source.path));
             sound.extend(faultless.map(|source| source.path.clone()));

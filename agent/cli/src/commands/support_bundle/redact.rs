@@ -71,7 +71,7 @@ impl Redactor {
         if !wrong && refusals.is_empty() {
             return documents.iter().for_each(|document| self.walk(document, false, ""));
         }
-        // Nobody knows which of it is secret.
+        // Any of it may be secret.
         for line in text.lines() {
             self.value(line.split_once(": ").map_or(line, |(_, value)| value));
             line.split(['"', '\'']).skip(1).step_by(2).for_each(|quoted| self.value(quoted));

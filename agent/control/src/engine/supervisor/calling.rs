@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tokio::net::{UnixSocket, UnixStream};
 
-/// Makes the socket. The agent keeps no copy: nobody listens when the engine is gone.
+/// Makes the socket. The agent keeps no copy: no process listens when the engine is gone.
 pub(super) fn listen(path: &Path) -> io::Result<OwnedFd> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

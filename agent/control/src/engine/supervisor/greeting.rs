@@ -38,7 +38,7 @@ struct Heard {
 
 /// Why there was no hello.
 enum NoHello {
-    /// Nobody listens, or the engine has closed the connection.
+    /// No process listens, or the engine has closed the connection.
     Nobody,
     /// Something else.
     Because(String),

@@ -140,7 +140,7 @@ pub(super) enum Input {
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Nobody listens. `running`: the recorded process is there nevertheless.
+    /// No process listens. `running`: the recorded process is there nevertheless.
     Nobody { running: bool },
     /// No answer, or not the engine's.
     Unclear,
@@ -223,7 +223,7 @@ pub(super) struct Machine {
 pub(super) struct Settings {
     /// A worker whose heartbeat is older is stuck.
     pub(super) stuck: Duration,
-    /// An engine that does not answer for so long cannot be told anything.
+    /// An engine that does not answer for so long cannot be reached.
     pub(super) silent: Duration,
 }
 
@@ -514,7 +514,7 @@ impl Machine {
         self.act(Action::FillSlots);
     }
 
-    /// Nobody serves: clients are told.
+    /// No engine serves: clients get an answer at once.
     fn reset_clients(&mut self, now: Instant) {
         if !self.slots_are_empty() {
             self.act(Action::EmptySlots);

@@ -1,4 +1,4 @@
-//! What a connected engine is told: its start, the outputs that were opened for it, snapshots, orders.
+//! Messages to a connected engine: its start, the outputs that were opened for it, snapshots, orders.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Supervisor {
         }
     }
 
-    /// The engine cannot be told what it must be told.
+    /// A message that the engine must get cannot be sent.
     fn misbehaved(&mut self, why: String) {
         self.link = None;
         self.inputs.push_back(Input::Misbehaved { why });

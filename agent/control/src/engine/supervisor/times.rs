@@ -16,7 +16,7 @@ pub const STUCK: Duration = Duration::from_secs(10);
 pub const STUCK_LOOKS: u32 = 4;
 /// How often it is looked whether the engine lives.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
-/// An engine that has not answered for so long cannot be told anything, and is replaced. Longer than it may take to put a
+/// An engine that has not answered for so long cannot be reached, and is replaced. Longer than it may take to put a
 /// snapshot in force, as it answers in turn.
 pub const UNANSWERED: Duration = Duration::from_secs(30);
 /// How long an engine may be without a link, before it is replaced.

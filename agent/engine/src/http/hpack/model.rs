@@ -1,4 +1,4 @@
-//! HPACK as RFC 7541 tells it, with whole fields and no thought for speed: what the reader is compared with.
+//! HPACK as RFC 7541 describes it, with whole fields and without optimisation: what the reader is compared with.
 
 use std::collections::VecDeque;
 

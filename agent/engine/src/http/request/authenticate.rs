@@ -1,4 +1,4 @@
-//! Who calls. The connection's alias said so when it was accepted; here it is asked whether that still holds.
+//! The caller. The connection's alias identified it at accept; here we check that it is still the same.
 
 use super::Exchange;
 use crate::{http::local_reply::LocalReply, state::Caller, views::View};

@@ -14,7 +14,7 @@ use crate::{
     views::View,
 };
 
-/// What is called, if the caller may see it. Has the field `host` say what the target is told.
+/// What is called, if the caller may see it. Sets the field `host` as the target gets it.
 pub(super) fn find_service<'v>(
     exchange: &Exchange,
     view: &'v View,

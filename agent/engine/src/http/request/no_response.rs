@@ -1,4 +1,4 @@
-//! What the client is told where no target has responded.
+//! The response to the client where no target has responded.
 
 use std::io;
 

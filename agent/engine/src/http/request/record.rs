@@ -1,4 +1,4 @@
-//! The response begins: subscribers are told, and the connection may go on to its next request.
+//! The response begins: subscribers get the event, and the connection may go on to its next request.
 
 use http::{Response, StatusCode};
 

@@ -1,5 +1,5 @@
 //! HTTP/2 connections to targets. Each belongs to one caller: streams of a connection share its flow control, its frame
-//! budgets and its end, so nobody else's may be on it (RFC 9113, 5.2).
+//! budgets and its end, so no other caller's may be on it (RFC 9113, 5.2).
 
 use std::{
     cell::{Cell, RefCell},
@@ -60,7 +60,7 @@ impl Streams {
     }
 }
 
-/// What a connect in progress came to; those who wait for it share it.
+/// What a connect in progress came to; requests that wait for it share it.
 pub(crate) type Opened = watch::Receiver<Option<Result<(), Rc<ConnectError>>>>;
 
 /// What to do for a request.
@@ -202,7 +202,7 @@ impl<C: Multiplexed> Http2Pool<C> {
         }
     }
 
-    /// Gives nobody the connections that are not wanted any more.
+    /// Connections that are not wanted any more get no new requests.
     pub(crate) fn retain(&self, wanted: impl Fn(&Key) -> bool, may_call: impl Fn(&CallerId) -> bool) {
         self.0.borrow_mut().retain(|caller, own| {
             own.0.retain(|key, _| wanted(key));

@@ -1,5 +1,5 @@
 //! The way to an engine that runs: called where there is no link yet or it broke, asked for a sign of life while there is.
-//! An engine that cannot be told anything, of revocations above all, is replaced within a bounded time.
+//! An engine that cannot be reached, so that it learns of no revocation, is replaced within a bounded time.
 
 use super::*;
 use crate::engine::supervisor::times::{AGAIN, HEARTBEAT, RELINK, STRAY_PAUSE};
@@ -53,7 +53,7 @@ impl Machine {
         }
         let link = self.engine().map(|engine| (engine.pid, engine.link.clone()));
         match (answer, link) {
-            // An answer that nobody needs any more.
+            // An answer that is not needed any more.
             (_, Some((_, Link::Up { .. }))) => {}
             (Answer::Nobody { running: false }, _) if matches!(self.state, State::Adopting { .. }) => self.spawn(now),
             (Answer::Nobody { .. } | Answer::Unclear, _) => {}
@@ -70,7 +70,7 @@ impl Machine {
                     self.state = State::Stopped { until: now + STRAY_PAUSE };
                 }
             },
-            // Of an earlier agent, and too late; or nobody's.
+            // Of an earlier agent, and too late; or of an unknown process.
             (Answer::Engine { pid, .. }, _) => {
                 warn!(pid, "a second engine runs; it is ended");
                 self.act(Action::KillStray(pid));
@@ -104,7 +104,8 @@ impl Machine {
         self.send_snapshot();
     }
 
-    /// Asks a linked engine for a sign of life. Counted in looks, so that an agent that was stopped itself blames nobody.
+    /// Asks a linked engine for a sign of life. Counted in looks, so that an agent that was stopped itself does not
+    /// replace it.
     pub(super) fn check_link(&mut self) {
         let silent = self.settings.silent;
         let Some(Engine { link: Link::Up { looks: passed, awaited }, .. }) = self.engine_mut() else { return };

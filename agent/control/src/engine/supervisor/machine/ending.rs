@@ -99,7 +99,7 @@ impl Machine {
                 );
                 error!("the engine: {why}. `brattice engine restart` or a change of the documents starts it again");
                 self.state = State::GivenUp { why };
-                // Nobody will come: clients are told now.
+                // No engine will come: clients get an answer now.
                 self.reset_clients(now);
             }
         }
