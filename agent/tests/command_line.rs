@@ -152,7 +152,7 @@ fn routes_are_shown_with_file_and_line() {
     let (code, shown) = by_documents(root.path(), &["route", "--from", "apart", "--service", "orders"]);
     assert_eq!(code, Some(1), "{shown}");
     assert!(shown.contains("no service network in common"), "{shown}");
-    // What cannot be said is 2.
+    // "Cannot tell" is 2.
     for (words, why) in [
         (["route", "--from", "bleu", "--service", "orders"], "did you mean \"blue\"?"),
         (["route", "--from", "blue", "--service", "order"], "did you mean \"orders\"?"),
@@ -205,7 +205,7 @@ fn explanations_end_with_what_becomes_of_the_request() {
     assert_eq!((&value["outcome"], &value["reason"]), (&"denied".into(), &"policy".into()));
     assert_eq!(value["decision"]["id"], "default-deny:service:shop/orders");
     assert_eq!(value["route"]["action"]["kind"], "fixed-response");
-    // Nobody to ask.
+    // No agent to ask.
     for words in [&["explain", "r-1"][..], &["explain", "--flow", "7"], &["explain", "--from", "a", "--to", "b"]] {
         let output = brattice(&[words, &["--run-dir", "/nonexistent"]].concat());
         assert_eq!(output.status.code(), Some(2), "{words:?}");

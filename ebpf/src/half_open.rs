@@ -2,8 +2,8 @@
 //!
 //! A bare SYN of a flow not yet known counts. An ACK of the workload gives the place back if it acknowledges the SYN-ACK that
 //! went to the workload: any other leaves the connection half open in the stack, too. So does a RST to the workload, if it
-//! refuses a SYN: one without ACK only refuses such a wrong ACK. What nobody ever answers is forgotten when the window ends.
-//! All of it happens here, so it holds without an agent.
+//! refuses a SYN: one without ACK only refuses such a wrong ACK. A SYN that is never answered is forgotten when the
+//! window ends. All of it happens here, so it holds without an agent.
 
 use aya_ebpf::bindings::BPF_ANY;
 use brattice_abi::{Counter, DropReason, FlowKey, HALF_OPEN_ANSWERED, HALF_OPEN_WINDOW_NS, HalfOpen};

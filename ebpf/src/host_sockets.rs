@@ -1,10 +1,11 @@
-//! `host_connect4`, `host_sendmsg4`, `host_bind4` and their kin for IPv6: what the engine begins, and who of the host calls a VIP.
+//! `host_connect4`, `host_sendmsg4`, `host_bind4` and the same for IPv6: connections of the engine, and calls of host
+//! processes to a VIP.
 //!
 //! They sit at the root of the cgroups, so they are asked for every process of the machine: what is not the engine's (by its
 //! user) nor for an address of ours, or happens in another network namespace, is left alone after a look or two.
 //!
-//! A process that is a workload ([`crate::host_identity`]) calls from its alias, which is an address of `brattice0` that nobody
-//! can bind: so the source of a connection says who connected, and `vip_listener` asks for nothing else.
+//! A process that is a workload ([`crate::host_identity`]) calls from its alias, which is an address of `brattice0` that
+//! no process can bind: so the source of a connection identifies the caller, and `vip_listener` needs nothing else.
 
 use aya_ebpf::{
     bindings::sockaddr,

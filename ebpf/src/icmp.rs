@@ -34,7 +34,7 @@ enum Field {
     Destination,
 }
 
-/// `workload_ingress` goes on here with an error to a VIP ([`crate::packet::ICMP_ERROR`]), from whomever it is.
+/// `workload_ingress` goes on here with an error to a VIP ([`crate::packet::ICMP_ERROR`]), from any sender.
 #[inline(never)]
 pub(crate) fn from_workload(skb: *mut __sk_buff) -> i32 {
     let ctx = TcContext::new(skb);

@@ -1,4 +1,4 @@
-//! `dns: intercept`: port 53 to any address goes to the DNS VIP, and answers come from whom the workload asked.
+//! `dns: intercept`: port 53 to any address goes to the DNS VIP, and answers come from the address that the workload asked.
 //!
 //! What is remembered lies in one table for all. So a workload may have only so many questions in it that were not answered
 //! yet; an answer over UDP gives the place back. One over TCP keeps it, as more segments follow, until the window ends.
@@ -31,8 +31,8 @@ fn begins(protocol: u8, ports: &Ports) -> bool {
     protocol == IPPROTO_UDP || ports.is_bare_syn()
 }
 
-/// A packet to some resolver is taken: remembers whom the workload asked. Refuses it when too many of its questions are
-/// unanswered. One that is asked again is not counted again.
+/// A packet to some resolver is taken: remembers the address that the workload asked. Refuses it when too many of its
+/// questions are unanswered. One that is asked again is not counted again.
 #[inline(always)]
 pub(crate) fn remember(
     ctx: &TcContext,
@@ -83,7 +83,7 @@ fn give_back(workload: u32, key: &InterceptKey, window_ns: u64) {
     }
 }
 
-/// Whom the workload asked, for an answer that goes to its `ports.destination`; `None` when it asked us.
+/// The address that the workload asked, for an answer that goes to its `ports.destination`; `None` when it asked us.
 #[inline(always)]
 pub(crate) fn asked<A: Ip>(ctx: &TcContext, checked: &Checked, alias: Address, ports: &Ports) -> Option<A> {
     let key = key(ctx, checked, alias, ports.destination);

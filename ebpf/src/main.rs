@@ -83,7 +83,7 @@ mod window;
 mod workload_egress;
 mod workload_ingress;
 
-/// What the kernel is told about the licence; no helper in use asks for GPL.
+/// The licence for the kernel; no helper in use asks for GPL.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 11] = *b"Apache-2.0\0";

@@ -35,7 +35,7 @@ const ADVERTISEMENT: u8 = 136;
 const SOLICITED: u32 = 0x4000_0000u32.to_be();
 /// ... which replaces what is known of the target.
 const OVERRIDE: u32 = 0x2000_0000u32.to_be();
-/// Nobody between could have sent it (RFC 4861, 7.1.1).
+/// No router in between can have sent it (RFC 4861, 7.1.1).
 const HOP_LIMIT: u8 = 255;
 /// Options that are looked through; with more, nothing is answered.
 const MAX_OPTIONS: u32 = 4;

@@ -1,8 +1,8 @@
 //! Telling a workload unasked which MAC answers for VIPs.
 //!
-//! What it asked before `workload_ingress` was attached, nobody answered, and a stack asks again only after a second (RFC 4861,
-//! 10; Linux' `retrans_time_ms`). An answer that comes by itself lets go at once what waits for it. A stack that did not ask
-//! does not note it down.
+//! What it asked before `workload_ingress` was attached was not answered, and a stack asks again only after a second (RFC
+//! 4861, 10; Linux' `retrans_time_ms`). An answer that comes by itself lets go at once what waits for it. A stack that
+//! did not ask does not note it down.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -12,7 +12,7 @@ use crate::pins::Pins;
 use crate::sys::{self, Target};
 use crate::{Error, Result};
 
-/// The links of [`HOOKS`], by program, and the id of the root that they are at. The root is not kept open: nobody could
+/// The links of [`HOOKS`], by program, and the id of the root that they are at. The root is not kept open: no process could
 /// unmount it.
 #[derive(Debug, Default)]
 pub(crate) struct Links {

@@ -26,7 +26,7 @@ use crate::{Error, Result, adopt, cgroups, detours, device, nft, probe, replace,
 mod attaching;
 mod footprint;
 
-/// A program that is attached, as the kernel tells it.
+/// A program that is attached, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// Its name, as `bpftool prog` shows it.
@@ -89,7 +89,7 @@ struct State {
     aliases: Option<BTreeSet<IpAddr>>,
     /// What [`Datapath::start`] did, in order.
     steps: Vec<&'static str>,
-    /// What was repaired and not told yet, because something else could not be.
+    /// What was repaired and not reported yet, because something else could not be.
     repaired: Vec<&'static str>,
     /// Keeps other agents out of the pin directory.
     lock: Option<Lock>,
@@ -221,7 +221,7 @@ impl Datapath {
     ///
     /// # Errors
     /// Whatever the kernel refuses. Pins and table that cannot be written do not keep the rest from being repaired; what was
-    /// repaired is told by the next call that succeeds.
+    /// repaired is returned by the next call that succeeds.
     pub async fn repair(&self) -> Result<Vec<&'static str>> {
         let inner = Arc::clone(&self.inner);
         on_own_thread("repair", move || inner.establish(&mut inner.state(), Purpose::Repair)).await

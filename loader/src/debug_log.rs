@@ -36,7 +36,7 @@ impl Log for &Waiting {
     fn flush(&self) {}
 }
 
-/// The drop that a line tells of, as `ebpf/src/report.rs` writes it: numbers, as programs can have no table of names.
+/// The drop in a line, as `ebpf/src/report.rs` writes it: numbers, as programs can have no table of names.
 fn drop_event(line: &str) -> Option<DropEvent> {
     fn next<T: FromStr>(parts: &mut SplitWhitespace<'_>) -> Option<T> {
         parts.next()?.parse().ok()

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub const DEVICE: &str = "brattice0";
 /// Its other end, which carries nothing.
 pub const PEER: &str = "brattice1";
-/// Device group of both ends: what tells our devices from others of the same name. Set when they are made, so that a
+/// Device group of both ends: distinguishes our devices from others of the same name. Set when they are made, so that a
 /// half-made pair is known, too.
 pub(crate) const GROUP: u32 = 187;
 /// MTU of both ends until a workload needs more.

@@ -230,7 +230,7 @@ pub enum Error {
     Nft {
         /// What was tried.
         what: &'static str,
-        /// What nft said.
+        /// The output of nft.
         output: String,
     },
     /// A table is at its limit.

@@ -72,7 +72,7 @@ impl Events {
         }
     }
 
-    /// The next event; waits for one. Events that came while nobody read and found the buffer full are counted by the
+    /// The next event; waits for one. Events that came without a reader and found the buffer full are counted by the
     /// programs (`EventsLost`).
     ///
     /// # Errors

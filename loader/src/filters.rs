@@ -16,7 +16,7 @@ use crate::{Error, Result, pins};
 
 /// The lowest there is: first of all filters. Those that others add at the same later come before.
 pub(crate) const PREFERENCE: u16 = 1;
-/// What tells ours from others at the same preference, together with the name.
+/// Distinguishes our filters from others at the same preference, together with the name.
 pub(crate) const HANDLE: u32 = 187;
 
 /// A filter of ours.

@@ -87,7 +87,7 @@ impl Socket {
         if everywhere {
             option(fd.as_fd(), LISTEN_ALL_NSID, 1)?;
         }
-        // A socket without an address counts as the kernel's own, which is not told what the kernel did.
+        // A socket without an address counts as the kernel's own, which gets no messages about the kernel's changes.
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         for group in groups {
             option(fd.as_fd(), ADD_MEMBERSHIP, *group)?;

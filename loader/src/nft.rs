@@ -61,7 +61,7 @@ pub(crate) fn script(what: &'static str, text: &str) -> Result<()> {
         .spawn()
         .map_err(missing)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // nft may have ended already; its exit code tells.
+        // nft may have ended already; its exit code shows it.
         let _ = stdin.write_all(text.as_bytes());
     }
     let output = child.wait_with_output().map_err(Error::io("waiting for nft"))?;
@@ -253,8 +253,8 @@ fn chains(options: &Options) -> String {
 /// The chain without a hook whose one rule carries [`mark`]'s word for all others.
 const MARK: &str = "loaded";
 
-/// What of a listing tells one table from another. Nothing is understood of it: it is compared with what the same table showed
-/// when it had just been loaded, as nft writes many things otherwise than they were said.
+/// The part of a listing that distinguishes one table from another. It is not parsed: it is compared with what the same
+/// table showed when it had just been loaded, as nft prints many things in another form than they were written.
 fn essence(item: &Value) -> Option<Value> {
     let (kind, fields) = item.as_object()?.iter().next()?;
     let chain = match kind.as_str() {

@@ -20,7 +20,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/br
 /// Size of a `SOCKETS` value: only with 8 bytes does the kernel tell a slot's socket cookie.
 const COOKIE: u32 = 8;
 
-/// The ring buffer of aya-log, and its size in bytes while nobody wants lines: a page, the least there is.
+/// The ring buffer of aya-log, and its size in bytes while debug lines are off: a page, the smallest size.
 const LINES: &str = "AYA_LOGS";
 const NO_LINES: u32 = 4096;
 /// The largest page of any architecture; with lines it has twice that.
@@ -94,7 +94,7 @@ pub(crate) struct Loaded {
 }
 
 impl Programs {
-    /// Whether they send lines. A size of their ring buffer tells; programs that were built without one send none.
+    /// Whether they send lines. The size of their ring buffer shows it; programs that were built without one send none.
     pub(crate) fn ebpf_log(&self) -> EbpfLog {
         let lines = |id: &u32| {
             MapInfo::from_id(*id).is_ok_and(|map| map.name_as_str() == Some(LINES) && map.max_entries() > LARGEST_PAGE)

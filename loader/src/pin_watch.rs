@@ -17,13 +17,13 @@ use crate::pins::{FOLDERS, Pins};
 use crate::readiness::{Owned, readable, urgent};
 use crate::{Error, Result};
 
-/// What tells that an entry, or the directory itself, is gone.
+/// Events that an entry, or the directory itself, is gone.
 const GOING: AddWatchFlags = AddWatchFlags::IN_DELETE
     .union(AddWatchFlags::IN_MOVED_FROM)
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_ONLYDIR);
-/// What tells that one came.
+/// Events that one came.
 const COMING: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_MOVED_TO);
 
 /// Listens to the pin directory and to the mounts it lies on.

@@ -27,7 +27,7 @@ pub(crate) fn readable<T: AsFd>(inner: T) -> io::Result<AsyncFd<Owned<T>>> {
     register(inner, Interest::READABLE)
 }
 
-/// Registers one to be waited for until it has something urgent: `mountinfo` tells changes so.
+/// Registers one to be waited for until it has something urgent: `mountinfo` reports changes so.
 pub(crate) fn urgent<T: AsFd>(inner: T) -> io::Result<AsyncFd<Owned<T>>> {
     register(inner, Interest::PRIORITY)
 }

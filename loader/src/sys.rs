@@ -74,7 +74,7 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 #[allow(unsafe_code)]
 unsafe fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<i32> {
     let command = command as libc::c_long;
-    // SAFETY: the attributes are writable and have the size that is told; the pointers in them are the caller's.
+    // SAFETY: the attributes are writable and have the size that is given; the pointers in them are the caller's.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<bpf_attr>()) };
     if result < 0 {
@@ -295,7 +295,7 @@ unsafe fn info<T>(fd: BorrowedFd<'_>, information: &mut T) -> io::Result<()> {
     attr.info.bpf_fd = number(fd);
     attr.info.info_len = u32::try_from(size_of::<T>()).expect("such a structure has some hundred bytes");
     attr.info.info = std::ptr::from_mut(information) as u64;
-    // SAFETY: the information is writable and has the size that is told; what it points to is the caller's.
+    // SAFETY: the information is writable and has the size that is given; what it points to is the caller's.
     unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
 }
 
@@ -401,7 +401,7 @@ fn attach(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags: u32) ->
     unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }
 
-/// Attaches a TCX program at the head of an interface's list, so that nobody else's program hides packets from it.
+/// Attaches a TCX program at the head of an interface's list, so that no other program hides packets from it.
 pub(crate) fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32, side: Side) -> io::Result<OwnedFd> {
     // "Before" without another program means: before all.
     attach(program, ifindex, side.attach_type(), BPF_F_BEFORE)
@@ -475,7 +475,7 @@ pub(crate) fn netns_cookie() -> io::Result<u64> {
     let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
     let mut cookie = 0_u64;
     let mut length: libc::socklen_t = 8;
-    // SAFETY: the value and its length are valid and of the size that is told.
+    // SAFETY: the value and its length are valid and of the size that is given.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

@@ -85,7 +85,7 @@ fn licences() -> Result<()> {
     deny(&["licenses", "bans", "sources"])
 }
 
-/// The advisory database is fetched from its git repository: where that cannot be reached, it says so aloud.
+/// The advisory database is fetched from its git repository: where that cannot be reached, it prints that.
 fn advisories() -> Result<()> {
     let reachable = Command::new("git")
         .args([

@@ -1,4 +1,4 @@
-//! Where things lie.
+//! Paths of the tree.
 
 use std::{fs, path::PathBuf};
 

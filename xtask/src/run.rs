@@ -1,4 +1,4 @@
-//! Runs other programs and tells how long they took.
+//! Runs other programs and prints how long they took.
 
 use std::{
     ffi::OsStr,
@@ -115,7 +115,7 @@ pub(crate) fn which(program: impl AsRef<OsStr>) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Runs a step and tells how long it took.
+/// Runs a step and prints how long it took.
 ///
 /// # Errors
 /// Those of the step.

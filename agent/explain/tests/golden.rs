@@ -1,7 +1,7 @@
-//! Situations and what is said about them. Each case of `golden.txt` is a set of files that are added to (or replace some
+//! Situations and their explanations. Each case of `golden.txt` is a set of files that are added to (or replace some
 //! of) the documents in `world/`, what the node knows, what is asked, and the answer.
 //!
-//! `BRATTICE_BLESS=1 cargo test -p brattice-explain --test golden` writes what is said now into the table; read the
+//! `BRATTICE_BLESS=1 cargo test -p brattice-explain --test golden` writes the current output into the table; read the
 //! difference before committing it.
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
@@ -91,7 +91,7 @@ fn answer(case: &Case<'_>) -> String {
     let show = |explanation: Result<Explanation, brattice_explain::Error>, render: fn(&Explanation) -> String| {
         match explanation {
             Ok(explanation) => {
-                // What is said in JSON is read again as the same.
+                // The JSON output is read back as the same.
                 let json = serde_json::to_string(&explanation).unwrap();
                 assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), explanation);
                 format!(

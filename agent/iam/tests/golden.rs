@@ -1,6 +1,6 @@
-//! Policies and requests, and what is said about them. See the head of `golden.txt` for its form.
+//! Policies and requests, and the findings about them. See the head of `golden.txt` for its form.
 //!
-//! `BRATTICE_BLESS=1 cargo test -p brattice-iam --test golden` writes what is said now into the table; read the
+//! `BRATTICE_BLESS=1 cargo test -p brattice-iam --test golden` writes the current output into the table; read the
 //! difference before committing it.
 
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.

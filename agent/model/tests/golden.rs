@@ -1,7 +1,7 @@
-//! Documents and what is said about them, line by line. Each case of `golden.txt` is a file that is added to (or
+//! Documents and the findings about them, line by line. Each case of `golden.txt` is a file that is added to (or
 //! replaces one of) the world below, and the findings about it.
 //!
-//! `BRATTICE_BLESS=1 cargo test -p brattice-model --test golden` writes what is said now into the table; read the
+//! `BRATTICE_BLESS=1 cargo test -p brattice-model --test golden` writes the current output into the table; read the
 //! difference before committing it.
 
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.

@@ -61,7 +61,7 @@ fn planned(model: &Model, bindings: &[Binding]) -> Plan {
 fn only(model: &Model, binding: Binding) -> (Workload, Option<String>) {
     let snapshot = planned(model, &[binding]).snapshot;
     let [workload] = &snapshot.workloads[..] else { panic!("one workload") };
-    // A role that nobody has is not there.
+    // A role without a workload is left out.
     assert_eq!(snapshot.roles.len(), usize::from(workload.role.is_some()));
     (workload.clone(), workload.role.map(|role| snapshot.roles[role as usize].name.clone()))
 }
@@ -177,7 +177,7 @@ spec:
 fn policies_are_there_where_they_decide() {
     let files = [("accounts/platform/networks.yaml", NETWORK), ("accounts/shop/policy.yaml", SERVICE_POLICY)];
     let snapshot = planned(&good(&files).model, &[]).snapshot;
-    // Nobody is in the network `private`.
+    // The network `private` has no members.
     let [retail] = &snapshot.networks[..] else { panic!("one network") };
     assert_eq!((retail.name.as_str(), retail.auth_type), ("platform/retail", AuthType::AwsIam));
     assert_eq!(retail.origin.file(), "accounts/platform/networks.yaml");

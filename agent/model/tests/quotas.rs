@@ -11,7 +11,7 @@ use world::{settings, source, sources};
 
 const GOOD: &str = "defaultAction: {fixedResponse: {statusCode: 404}}";
 
-/// What an account is told of documents in several files; empty where they are right.
+/// The findings of an account about documents in several files; empty where they are right.
 fn told(account: &str, texts: &[String]) -> Vec<String> {
     let files: Vec<Source> =
         texts.iter().enumerate().map(|(n, text)| source(&format!("accounts/{account}/{n}.yaml"), text)).collect();

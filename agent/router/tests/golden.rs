@@ -1,6 +1,6 @@
 //! Rules and requests, and which rule is taken. See the head of `golden.txt` for its form.
 //!
-//! `BRATTICE_BLESS=1 cargo test -p brattice-router --test golden` writes what is said now into the table; read the
+//! `BRATTICE_BLESS=1 cargo test -p brattice-router --test golden` writes the current output into the table; read the
 //! difference before committing it.
 
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.

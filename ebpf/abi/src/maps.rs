@@ -88,7 +88,7 @@ pub const MAX_HOSTS: u32 = 16_384;
 pub const MAX_CGROUP_DEPTH: i32 = 16;
 /// DNS questions in flight to intercepted resolvers.
 pub const MAX_INTERCEPTS: u32 = 65_536;
-/// Of these, unanswered ones of a workload in [`INTERCEPT_WINDOW_NS`]: a 64th, so that one pushes out nobody else's.
+/// Of these, unanswered ones of a workload in [`INTERCEPT_WINDOW_NS`]: a 64th, so that one workload evicts no other's.
 pub const MAX_INTERCEPTS_OF_WORKLOAD: u32 = 1024;
 /// Half-open connections remembered on a node.
 pub const MAX_HALF_OPEN: u32 = 65_536;

@@ -302,7 +302,7 @@ const DETECTORS: &[Detector] = &[
     },
 ];
 
-/// Neighbours, in the table's order, and one for every device that carries a program nobody is known by.
+/// Neighbours, in the table's order, and one for every device with a program of unknown software.
 #[must_use]
 pub fn detect(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = DETECTORS

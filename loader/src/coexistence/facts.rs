@@ -26,7 +26,7 @@ pub struct Chain {
     pub name: String,
 }
 
-/// All of them. What could not be read is absent, and told in `unread`.
+/// All of them. What could not be read is absent, and listed in `unread`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Devices of this network namespace.

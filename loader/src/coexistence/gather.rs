@@ -16,7 +16,7 @@ use crate::{Error, Result, cgroups, interfaces, namespace, nft, sys};
 
 /// Most processes looked at.
 const MAX_PROCESSES: usize = 65_536;
-/// Most CNI configurations told.
+/// Most CNI configurations that are listed.
 const MAX_CONFIGS: usize = 64;
 /// `BPF_CGROUP_INET_INGRESS`, `_EGRESS`, `INET4_CONNECT`, `INET6_CONNECT`, `UDP4_SENDMSG`, `UDP6_SENDMSG`.
 const CGROUP_HOOKS: [u32; 6] = [0, 1, 10, 11, 14, 15];
@@ -24,7 +24,7 @@ const CGROUP_HOOKS: [u32; 6] = [0, 1, 10, 11, 14, 15];
 /// Gathers. Files are looked for below `root`; everything else is this network namespace's.
 ///
 /// # Errors
-/// When the kernel refuses to list interfaces or routes. What else cannot be read is told in the facts.
+/// When the kernel refuses to list interfaces or routes. What else cannot be read is listed in the facts.
 pub async fn gather(root: &Path) -> Result<Facts> {
     let root = root.to_owned();
     on_own_thread("coexistence", move || read(&root)).await

@@ -1,7 +1,7 @@
 //! Other network software on this host, and what it means for Brattice.
 //!
-//! Facts are gathered once (`gather`), looked through by a table of detectors (`detectors`), and told as findings. Only the
-//! gathering touches the host.
+//! Facts are gathered once (`gather`), looked through by a table of detectors (`detectors`), and reported as findings.
+//! Only the gathering touches the host.
 
 mod detectors;
 mod facts;

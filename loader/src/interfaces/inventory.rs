@@ -45,7 +45,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// The CNI whose data path it is part of, and the program that tells.
+    /// The CNI whose data path it is part of, and the program that shows it.
     #[must_use]
     pub fn cni(&self) -> Option<(&'static str, &Program)> {
         self.programs.iter().find_map(|program| Some((cni_of(&self.name, &program.name)?, program)))
@@ -85,7 +85,8 @@ struct Inside {
 
 /// Lists all interfaces with their peers.
 ///
-/// A namespace that vanishes meanwhile shows as a peer without name and addresses; the next [`super::Watch`] event tells.
+/// A namespace that vanishes meanwhile shows as a peer without name and addresses; the next [`super::Watch`] event
+/// reports it.
 ///
 /// # Errors
 /// When the kernel refuses to list this namespace's own interfaces, routes or eBPF programs.
@@ -192,7 +193,7 @@ fn look_inside(here: &mut Socket, nsid: u32, namespace: Option<&Namespace>) -> i
                 routes: route::list(&mut there)?,
             })
         }
-        // No way in: the kernel tells links and addresses by id, but no routes.
+        // No way in: the kernel gives links and addresses by id, but no routes.
         None => Ok(Inside {
             links: by_index(link::list(here, Some(nsid))?),
             addresses: address::list(here, Some(nsid))?,

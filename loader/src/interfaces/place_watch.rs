@@ -1,8 +1,9 @@
 //! Word of what may change where a workload's namespace is.
 //!
 //! Cgroups that come, go, get their first process or lose their last one, and processes that are written into one tell by
-//! inotify; namespaces that are mounted, by `mountinfo`. What tells nobody (a process born into a cgroup that has others, or
-//! moved out of one that keeps others, or ended while its namespace lives on) is looked for every [`LOOK_AGAIN`].
+//! inotify; namespaces that are mounted, by `mountinfo`. What causes no event (a process born into a cgroup that has
+//! others, or moved out of one that keeps others, or ended while its namespace lives on) is looked for every
+//! [`LOOK_AGAIN`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,7 +19,7 @@ use super::places::{self, Asked, Places, Processes};
 use crate::readiness::{Owned, readable, urgent};
 use crate::{Error, Result, cgroups};
 
-/// How often what no event tells is looked for, where documents ask for it.
+/// How often changes without an event are polled for, where documents ask for it.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Most folders of the cgroup hierarchy that are watched.
 const MAX_WATCHED: usize = 4_096;

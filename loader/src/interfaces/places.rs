@@ -170,7 +170,7 @@ fn is_network(file: &File) -> bool {
     is_namespace(file) && unsafe { libc::ioctl(file.as_fd().as_raw_fd(), KIND) } == libc::CLONE_NEWNET
 }
 
-/// Walks the folders that a wanted cgroup may be in, and tells each to `seen`.
+/// Walks the folders that a wanted cgroup may be in, and passes each to `seen`.
 pub(super) fn walk(asked: &Asked, root: &Path, places: &mut Places, mut seen: impl FnMut(&Path)) {
     if asked.prefixes.is_empty() {
         return;

@@ -19,7 +19,7 @@ const NFTABLES_GROUPS: [u32; 1] = [7];
 /// Changes come in bursts (a namespace with its veth, address and route); one notice for all that comes within this time. A new
 /// workload's first call waits for it.
 const GATHER: Duration = Duration::from_millis(1);
-/// `ip netns add` makes an empty file, seen at once, and mounts the namespace on it, seen by nobody: so look again.
+/// `ip netns add` makes an empty file, seen at once, and mounts the namespace on it, without an event: so look again.
 const MOUNTED_BY_THEN: Duration = Duration::from_millis(200);
 /// Most messages gathered for one notice, so that a flood of changes cannot hold it back.
 const MAX_GATHERED: usize = 4096;
@@ -28,7 +28,7 @@ const MAX_GATHERED: usize = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Interfaces, or the queueing disciplines and filters on them, came, went or changed, here or in a namespace with a peer
-    /// of ours. (Of TCX programs the kernel tells nothing; they are seen with the next change of anything.)
+    /// of ours. (For TCX programs the kernel sends no event; they are seen with the next change of anything.)
     pub links: bool,
     /// Addresses, likewise.
     pub addresses: bool,
@@ -130,7 +130,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Waits for the next change, gathers what comes along with it, and tells what it was.
+    /// Waits for the next change, gathers what comes along with it, and returns what it was.
     ///
     /// # Errors
     /// When the runtime shuts down or the kernel closes a socket.

@@ -15,7 +15,7 @@ use super::{Socket, attributes};
 /// Bytes of `struct ifaddrmsg`.
 const HEADER: usize = 8;
 
-/// `IFA_F_*` of an address that nobody is called by: not yet checked for duplicates, a duplicate, on its way out, or a
+/// `IFA_F_*` of an address that cannot be used: not yet checked for duplicates, a duplicate, on its way out, or a
 /// temporary one (RFC 8981), which is another tomorrow; of IPv6, the bit of `Secondary` says that.
 const UNSTABLE: AddressFlags = AddressFlags::Tentative
     .union(AddressFlags::Dadfailed)

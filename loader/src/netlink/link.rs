@@ -29,7 +29,7 @@ const IFLA_TUN_TYPE: u16 = 3;
 /// `IFF_TAP`.
 const IFF_TAP: u8 = 2;
 
-/// One link as the kernel tells it.
+/// One link as the kernel reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) ifindex: u32,

@@ -24,7 +24,7 @@ pub(crate) const TABLE_LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
 /// Table `main`.
 pub(crate) const TABLE_MAIN: u32 = libc::RT_TABLE_MAIN as u32;
 
-/// A route as the kernel tells it.
+/// A route as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) destination: IpNet,

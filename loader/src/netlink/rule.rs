@@ -18,10 +18,10 @@ const HEADER: usize = 12;
 const PADDING: u16 = 18;
 /// The value of the two `suppress` attributes that suppresses nothing: -1.
 const NOTHING: u32 = u32::MAX;
-/// Tables `default`, `main` and `local`; 0 is said by rules that lead to none.
+/// Tables `default`, `main` and `local`; 0 is in rules that lead to none.
 const TABLES_OF_EVERY_HOST: [u32; 4] = [0, 253, 254, 255];
 
-/// A rule as the kernel tells it.
+/// A rule as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) priority: u32,

@@ -19,7 +19,7 @@ const CLSACT_HANDLE: TcHandle = TcHandle { major: u16::MAX, minor: 0 };
 /// `ETH_P_ALL`, in network byte order as in `tcm_info`.
 const ALL_PROTOCOLS: u16 = 3_u16.to_be();
 
-/// A filter as the kernel tells it.
+/// A filter as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// `bpf`, `flower`, ...

@@ -150,7 +150,7 @@ impl<'a> Setup<'a> {
         let (workload, alias, listener, target) = self.keys();
         let workload_id = abi::PROBE_WORKLOAD_ID;
         let delivery = abi::Alias { address: workload.address, ifindex: self.ifindex, workload_id, mac, mtu: 0 };
-        // First: it tells the next start that there is something to forget, if this process is killed.
+        // First: it shows the next start that there is something to remove, if this process is killed.
         maps.aliases().insert(&alias, &delivery)?;
         maps.workloads().insert(&workload, &abi::Workload { alias, workload_id, flags: 0 })?;
         maps.targets().insert(&target, &1)?;

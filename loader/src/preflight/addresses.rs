@@ -67,7 +67,7 @@ pub(crate) fn forget(maps: &Maps, options: &Options) -> Result<()> {
                 workloads.remove(&key)?;
             }
         }
-        // Last: it is what tells that there is something to forget.
+        // Last: it shows that there is something to remove.
         maps.aliases().remove(&addresses.alias.into())?;
     }
     Ok(())

@@ -28,7 +28,7 @@ pub enum Keeper {
     /// None that is known: its rules can be changed by hand.
     #[default]
     Nobody,
-    /// firewalld, which may own its table so that nobody else can write it, and writes it anew at every reload.
+    /// firewalld, which may own its table so that others cannot write it, and writes it anew at every reload.
     Firewalld,
     /// ufw, which writes its rules anew at every reload.
     Ufw,
@@ -77,7 +77,7 @@ pub fn base_chains() -> Result<Vec<BaseChain>> {
     Ok(parse_all(&items))
 }
 
-/// The base chains that could eat service traffic by their policy; whether they do, the active probe tells.
+/// The base chains that could drop service traffic by their policy; the active probe shows whether they do.
 ///
 /// # Errors
 /// When nft is missing or refuses.

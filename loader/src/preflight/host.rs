@@ -87,7 +87,7 @@ fn dns_port(name: &'static str, address: IpAddr) -> Check {
     let everywhere = if address.is_ipv4() { "0.0.0.0:53" } else { "[::]:53" };
     match sockets::dns_udp(place, 0) {
         Ok(_) => Check::new(name, true, true, format!("{place} is free"), ""),
-        // A running engine holds it, or a daemon listens on every address; the socket table tells which.
+        // A running engine holds it, or a daemon listens on every address; the socket table shows which.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
             if wildcard_dns(address) {
                 Check::new(

@@ -28,7 +28,7 @@ fn answer(netns: &str, address: &str) -> Option<String> {
 }
 
 /// packets.md vip 75: ARP question for a VIP by an interface that is not attached | dropped by the nftables table `arp brattice`:
-///   nobody answers until the workload is attached, and is told | the rule's own
+///   not answered until the workload is attached; it then gets an announcement | the rule's own
 #[test]
 fn the_host_does_not_answer_for_vips_where_nobody_is_attached() {
     testbed(async |testbed| {

@@ -62,7 +62,7 @@ fn packets_from_elsewhere_reach_no_connection() {
         connection.connect(ALIAS).unwrap();
         connection.set_read_timeout(Some(SHORT)).unwrap();
 
-        // Nobody tells it the way to a VIP: it knows.
+        // A static neighbour entry, as nothing answers ARP for the VIP here.
         inside(&netns, &format!("ip neigh add {} lladdr {} dev eth0", VIP.0, mac("v0")));
         // Not attached, and says that it is the alias.
         inside(&netns, &format!("ip address add {}/32 dev eth0", ALIAS.0));

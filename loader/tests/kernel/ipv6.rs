@@ -309,7 +309,7 @@ fn a_table_without_a_guard_of_ipv6_is_written_anew() {
     });
 }
 
-/// The engine's listeners serve both families, and nobody reaches them at a wildcard address.
+/// The engine's listeners serve both families, and cannot be reached at a wildcard address.
 #[test]
 fn a_listener_at_a_mapped_address_is_bound_to_the_ipv4_address_alone() {
     testbed(async |testbed: Testbed| {

@@ -45,7 +45,7 @@ fn a_removed_pin_is_told_and_put_back() {
         for what in ["v5/links/vip_listener", "v5/maps/WORKLOADS", "v5/programs/workload_ingress", "v5/links", "v5"] {
             sh(&format!("rm -r {root}/{what}"));
             told(&mut watch, what).await;
-            // The burst may be told in parts; after the last there is nothing left to repair.
+            // The burst may come in parts; after the last there is nothing left to repair.
             let mut repaired = datapath.repair().await.unwrap();
             while timeout(Duration::from_millis(200), watch.changed()).await.is_ok() {
                 repaired.extend(datapath.repair().await.unwrap());
@@ -78,7 +78,7 @@ fn without_its_file_system_the_data_path_works_on_and_is_pinned_when_it_is_back(
 
         sh(&format!("umount -l {path}"));
         told(&mut watch, "the unmount").await;
-        // The rest is repaired all the same, and told when the pins can be, too.
+        // The rest is repaired all the same, and reported when the pins can be repaired, too.
         sh("nft delete table inet brattice");
         let error = datapath.repair().await.unwrap_err();
         assert!(error.to_string().contains("mount -t bpf"), "{error}");
@@ -175,7 +175,7 @@ fn where_everybody_may_write_nobody_else_takes_the_lock_or_makes_the_folder() {
         assert!(testbed.start().await.adopted());
         cleanup::run(&testbed.bpffs).await.unwrap();
         assert!(!testbed.bpffs.exists());
-        // Made by us, it is for nobody else.
+        // Made by us, others may not enter it.
         let datapath = testbed.start().await;
         assert_eq!(sh(&format!("stat -c '%u %a' {root} {root}/lock")), "0 700\n0 700\n");
         drop(datapath);

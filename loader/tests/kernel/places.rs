@@ -121,7 +121,7 @@ fn a_path_leads_to_a_namespace_or_is_told_for_what_it_is() {
         }
         assert!(found[&mount_namespace].is_err(), "{:?}", found[&mount_namespace]);
 
-        // A runtime mounts the namespace there: told by the mount, and by its end.
+        // A runtime mounts the namespace there: the mount is an event, and so is its end.
         sh(&format!("mount --bind {} {mounted}", process.path()));
         timeout(Duration::from_secs(5), watch.changed()).await.expect("word of the mount").unwrap();
         assert_eq!(watch.look(&asked, &BTreeSet::new()).unwrap().paths[&mounted], Ok(process.inode()));
@@ -148,14 +148,14 @@ fn processes_of_a_cgroup_lead_to_their_namespace_by_event() {
             hosts: Arc::new(|_| false),
         };
         let mut watch = PlaceWatch::open().unwrap();
-        /// Nothing of before is told any more.
+        /// No event of before is left.
         async fn quiet(watch: &mut PlaceWatch, asked: &Asked) {
             watch.look(asked, &BTreeSet::new()).unwrap();
             while timeout(Duration::from_millis(300), watch.changed()).await.is_ok() {
                 watch.look(asked, &BTreeSet::new()).unwrap();
             }
         }
-        /// Looks only when told.
+        /// Looks only after an event.
         async fn told(watch: &mut PlaceWatch, asked: &Asked, what: &str, holds: impl Fn(&Places) -> bool) {
             let wait = async {
                 loop {
@@ -165,7 +165,7 @@ fn processes_of_a_cgroup_lead_to_their_namespace_by_event() {
                     }
                 }
             };
-            // Less than the slow look takes: it is the event that tells.
+            // Less than the polling interval: it is the event that is seen.
             timeout(Duration::from_secs(5), wait).await.unwrap_or_else(|_| panic!("no word of {what}"));
         }
         let nothing = watch.look(&asked, &BTreeSet::new()).unwrap();

@@ -1,4 +1,4 @@
-//! Checks, collisions, and the probe that names what eats packets.
+//! Checks, collisions, and the probe that names what drops packets.
 
 use std::net::IpAddr;
 

@@ -1,10 +1,10 @@
-//! Rules and routes of others, such as a VPN's: ours are found first, and where they are not, it is told.
+//! Rules and routes of others, such as a VPN's: ours are found first, and where they are not, that is reported.
 
 use brattice_loader::{Datapath, cleanup};
 
 use crate::testbed::{Testbed, sh, testbed};
 
-/// An address of each range of `Testbed::options6`, and one that is nobody's: alias, VIP, other.
+/// An address of each range of `Testbed::options6`, and one of neither: alias, VIP, other.
 const FAMILIES: [(&str, [&str; 3]); 2] = [
     ("-4", ["100.127.3.4", "169.254.64.40", "203.0.113.9"]),
     ("-6", ["fd00:64::3:4", "fd00:a9fe::40", "2001:db8:77::9"]),

@@ -12,7 +12,7 @@ use crate::testbed::{SOCKET_PROGRAMS, Testbed, sh, testbed};
 #[test]
 fn the_dns_socket_belongs_to_the_engine() {
     testbed(async |_: Testbed| {
-        // Freebind: the address is nobody's here.
+        // Freebind: the address does not exist here.
         let address = SocketAddrV4::new(Ipv4Addr::new(169, 254, 64, 17), 53).into();
         let socket = sockets::dns_udp(address, 4711).unwrap();
         let listed = sh("ss -lunep");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use brattice_loader::{Datapath, EbpfLog, Ipv6Ranges, Options};
 use nix::sched::{CloneFlags, unshare};
 
-/// User of the engine in these tests: nobody else's.
+/// User of the engine in these tests: no other process has it.
 pub(crate) const ENGINE: u32 = 47_811;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -51,7 +51,7 @@ pub fn counted<R>(work: impl FnOnce() -> R) -> u64 {
     allocations() - before
 }
 
-/// Allocations of a thread so far, and bytes that it allocated and nobody gave back on it, as glibc takes them.
+/// Allocations of a thread so far, and bytes that it allocated and that were not freed on it, as glibc takes them.
 ///
 /// # Panics
 /// When the thread is none of the first 64 that allocated something.

@@ -28,7 +28,7 @@ impl Daemon {
     /// Starts it inside of `namespace` and waits until it listens on a port there.
     ///
     /// # Errors
-    /// When it does not start, ends, or does not listen in time; with what it said.
+    /// When it does not start, ends, or does not listen in time; with its output.
     pub(crate) fn start(
         name: &str,
         command: &mut Command,

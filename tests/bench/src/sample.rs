@@ -1,4 +1,4 @@
-//! One measurement of one peer, with what it cost and who else ran meanwhile.
+//! One measurement of one peer, with its cost and the other processes that ran meanwhile.
 
 use std::{collections::BTreeMap, time::Duration};
 

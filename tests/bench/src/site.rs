@@ -36,7 +36,7 @@ pub(crate) const LARGE_PATH: &str = "/large";
 
 /// Path that the server never answers.
 pub(crate) const STALLED_PATH: &str = "/stalled";
-/// Where the server asks for that: nobody accepts there.
+/// Where the server asks for that: nothing accepts there.
 const NOBODY: u16 = 8084;
 
 /// Where a body may be sent.

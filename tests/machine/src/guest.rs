@@ -55,7 +55,7 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// What came of a line that a guest was told to run.
+/// What came of a line that a guest ran.
 #[derive(Clone, Debug)]
 pub struct Ran {
     /// Exit code.
@@ -144,7 +144,7 @@ impl Guest {
     /// Waits until a guest with [`Initramfs::shell`] is up.
     ///
     /// # Errors
-    /// When it is not in time: with what the kernel said last.
+    /// When it is not in time: with the kernel's last output.
     pub fn ready(&self) -> Result<()> {
         while let Some(line) = self.line(self.within.saturating_sub(self.start.elapsed())) {
             if line == "ready" {
@@ -157,7 +157,7 @@ impl Guest {
     /// Has a guest with [`Initramfs::shell`] that is [`Guest::ready`] run a line of `sh`, to its end.
     ///
     /// # Errors
-    /// When the line holds a line break, or the guest's time is up: with what the kernel said last.
+    /// When the line holds a line break, or the guest's time is up: with the kernel's last output.
     pub fn run(&mut self, line: &str) -> Result<Ran> {
         if line.contains('\n') {
             bail!("several lines: {line:?}");
@@ -185,7 +185,7 @@ impl Guest {
     /// Waits for the end; `tell` gets each line that is printed.
     ///
     /// # Errors
-    /// When the guest does not end in time, or ends before its script does: with what the kernel said last.
+    /// When the guest does not end in time, or ends before its script does: with the kernel's last output.
     pub fn wait(mut self, mut tell: impl FnMut(&str)) -> Result<Outcome> {
         let mut lines = Vec::new();
         loop {
@@ -238,7 +238,7 @@ impl Drop for Guest {
     }
 }
 
-/// A guest must not outlive who started it, also if that is killed.
+/// A guest must not outlive the process that started it, also if that is killed.
 #[allow(unsafe_code)]
 fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only prctl(2) is called, which is safe there.

@@ -15,7 +15,7 @@ use crate::{archive::Archive, kernel::Kernel, modules::Modules};
 
 /// What the kernel starts.
 const INIT: &str = include_str!("init.sh");
-/// The script of a guest that is told what to run.
+/// The script of a guest that runs lines from the host.
 const SHELL: &str = include_str!("shell.sh");
 /// Where programs of this host are looked for.
 const PLACES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];

@@ -1,4 +1,4 @@
-//! A guest boots, runs a script, and tells its exit code. Needs qemu and, the first time, Debian's archive.
+//! A guest boots, runs a script, and reports its exit code. Needs qemu and, the first time, Debian's archive.
 #![allow(missing_docs)]
 
 use std::{path::Path, time::Duration};

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Where the process id of whom the demo belongs to is written: this process, or the agent of a kept one.
+/// File with the process id of the demo's owner: this process, or the agent of a kept one.
 fn owner_file() -> PathBuf {
     std::env::temp_dir().join(ID).join("owner")
 }
@@ -177,7 +177,7 @@ fn list(counts: &std::collections::BTreeMap<String, u64>) -> String {
     counts.iter().map(|(name, count)| format!("{name} {count}×")).collect::<Vec<_>>().join(", ")
 }
 
-/// A request that a policy denies, and what is said about it by its id.
+/// A request that a policy denies, and its explanation by its id.
 fn explain(lab: &Lab, blue: &Workload, url: &str) {
     prompt("blue", &format!("curl --request POST {url}"));
     let (status, text) = blue.fetch(&["--include", "--request", "POST", url]);

@@ -53,7 +53,7 @@ fn run(words: &[&str]) -> Result<String> {
             }
             Ok("sent".to_owned())
         }
-        // Listens for so many milliseconds; fails if nobody comes.
+        // Listens for so many milliseconds; fails without a connection.
         ["listen", at, milliseconds] => {
             let listener = TcpListener::bind(at.parse::<SocketAddr>()?).context("cannot bind")?;
             listener.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! Three accounts, five workloads with equal addresses in three VPCs, and policies that decide who may call what.
+//! Three accounts, five workloads with equal addresses in three VPCs, and policies for calls between them.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::{
     server::Server,
 };
 
-/// The operator's file: accounts, VPCs (all three in the network), workloads and what they call as. `visitor` is nobody.
+/// The operator's file: accounts, VPCs (all three in the network), workloads and what they call as. `visitor` is anonymous.
 pub const OPERATOR: &str = r#"
 kind: Account
 metadata: {name: platform}

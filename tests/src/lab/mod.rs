@@ -41,13 +41,13 @@ pub const VIP_RANGE: &str = "169.254.64.0/20";
 pub const ALIAS_RANGE: &str = "100.127.0.0/16";
 /// The DNS VIP in [`VIP_RANGE`].
 pub const DNS_VIP: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 64, 17);
-/// The IPv6 VIP range that an agent has unless told otherwise.
+/// The IPv6 VIP range that an agent has by default.
 pub const VIP6_RANGE: &str = "fd8b:2a77:1c51::/64";
 /// The IPv6 alias range, likewise.
 pub const ALIAS6_RANGE: &str = "fdc4:90e6:5b0d::/48";
 /// The DNS VIP in [`VIP6_RANGE`].
 pub const DNS_VIP6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd8b, 0x2a77, 0x1c51, 0, 0, 0, 0, 17);
-/// The engine's user: nobody else's, and without an entry in /etc/passwd.
+/// The engine's user: of no other process, and without an entry in /etc/passwd.
 pub const ENGINE_UID: u32 = 61_234;
 /// The group that may read status.
 pub const READERS_GID: u32 = 61_235;

@@ -85,7 +85,7 @@ impl Lab {
 
     /// An address inside, and where it is routed the ways there and back.
     fn give(&self, namespace: &Namespace, interface: &str, address: IpAddr, wiring: Wiring<'_>) {
-        // Addresses of IPv6 are usable at once: nobody looks for duplicates first.
+        // Addresses of IPv6 are usable at once: duplicate address detection is off.
         let (prefix, all, nodad, gateway): (_, _, _, IpAddr) = match address {
             IpAddr::V4(_) => (16, 32, "", GATEWAY.into()),
             IpAddr::V6(_) => (64, 128, "nodad", GATEWAY6.into()),
@@ -93,7 +93,7 @@ impl Lab {
         namespace.ip(&format!("addr add {address}/{prefix} dev eth0 {nodad}"));
         if wiring == Wiring::Routed {
             self.node.ip(&format!("addr add {gateway}/{all} dev {interface} {nodad}"));
-            // Equal addresses: the interface index tells the routes apart, the lowest wins for the host's own traffic.
+            // Equal addresses: the interface index distinguishes the routes, the lowest wins for the host's own traffic.
             let index = self.ifindex(interface);
             self.node.ip(&format!("route add {address}/{all} dev {interface} metric {index}"));
             if address != gateway {

@@ -138,7 +138,7 @@ impl Quote {
 }
 
 impl Error {
-    /// "Fragmentation needed" or "packet too big" with an MTU of 1280, from whom the packet was for.
+    /// "Fragmentation needed" or "packet too big" with an MTU of 1280, from the packet's destination.
     pub fn too_big(quote: Quote) -> Self {
         let (kind, code) = if quote.source.is_ipv4() { (3, 4) } else { (2, 0) };
         Self {

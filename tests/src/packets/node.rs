@@ -116,13 +116,13 @@ impl Hook {
     }
 }
 
-/// What the kernel is told of a packet besides its bytes: the start of `struct __sk_buff` (UAPI, stable), whose other
+/// What the kernel gets of a packet besides its bytes: the start of `struct __sk_buff` (UAPI, stable), whose other
 /// fields must be 0 here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context {
     /// Interface the packet came in by; 0 for one of this host.
     pub ingress_ifindex: u32,
-    /// Interface the program is said to sit on; 0 means [`IFINDEX`].
+    /// Interface of the program; 0 means [`IFINDEX`].
     pub ifindex: u32,
     /// Segments, when it is a GSO packet.
     pub gso_segs: u32,

@@ -1,4 +1,4 @@
-//! Servers that tests call: one that speaks HTTP/1.1 and HTTP/2 and says who it is, one that plays bytes.
+//! Servers that tests call: one that speaks HTTP/1.1 and HTTP/2 and names itself, one that plays bytes.
 
 mod http;
 mod open;

@@ -35,7 +35,7 @@ fn a_request_for_a_vip_is_answered() {
     for target in [VIP, DNS_VIP, ENGINE, Ipv4Addr::new(169, 254, 64, 0), Ipv4Addr::new(169, 254, 79, 255)] {
         answered(&mut node, &Arp::request(REAL, target));
     }
-    // From an address that is nobody's: the answer says nothing that the sender could not know.
+    // From an address of no workload: the answer says nothing that the sender could not know.
     answered(&mut node, &Arp::request(STRANGER, VIP));
 }
 

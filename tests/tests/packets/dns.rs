@@ -52,7 +52,7 @@ fn answered_by(node: &mut Node, answer: &Frame, resolver: Ipv4Addr) {
     checksums_right(&expected);
 }
 
-/// packets.md dns 10: UDP to port 53 of any address | to the DNS VIP; the answer comes from whom it asked |
+/// packets.md dns 10: UDP to port 53 of any address | to the DNS VIP; the answer comes from the address that it asked |
 ///   `DnsIntercepted`
 #[test]
 fn udp_is_taken_and_answered_by_whom_it_asked() {
@@ -64,7 +64,7 @@ fn udp_is_taken_and_answered_by_whom_it_asked() {
     answered_by(&mut node, &answer(5000, 7), RESOLVER);
 }
 
-/// packets.md dns 20: two resolvers asked from one port | told apart by DNS id | `DnsIntercepted`
+/// packets.md dns 20: two resolvers asked from one port | distinguished by DNS id | `DnsIntercepted`
 #[test]
 fn two_resolvers_asked_from_one_port_are_told_apart_by_id() {
     let mut node = intercepting();
@@ -97,7 +97,7 @@ fn asking_the_dns_vip_itself_forgets_the_resolver() {
     answered_by(&mut node, &Frame::tcp((DNS_VIP, 53), (ALIAS, 5000), ACK | SYN, b""), DNS_VIP);
 }
 
-/// packets.md dns 30: TCP to port 53 | the same, told apart by port | `DnsIntercepted`
+/// packets.md dns 30: TCP to port 53 | the same, distinguished by port | `DnsIntercepted`
 #[test]
 fn tcp_is_taken_and_answered_by_whom_it_asked() {
     let mut node = intercepting();
@@ -233,7 +233,7 @@ fn flood(node: &mut Node, ids: std::ops::Range<u32>) -> u32 {
     ids.filter(taken).count() as u32
 }
 
-/// The table of questions is one for all. As many as a workload may have unanswered push out nobody else's.
+/// The table of questions is one for all. As many as a workload may have unanswered evict no other workload's.
 ///
 /// packets.md dns 50: a question above the 1,024 unanswered ones of a workload in 5 s; the same one again, or one that
 ///   was answered, does not count | dropped | `InterceptLimit`

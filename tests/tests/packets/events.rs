@@ -41,7 +41,7 @@ fn a_burst_then_a_sample() {
     assert_eq!(node.counted(Counter::EventsLost), 0);
 }
 
-/// Nobody reads: the ring buffer fills, drops go on being counted, and so are the events that were lost.
+/// Without a reader the ring buffer fills; drops go on being counted, and so are the events that were lost.
 #[test]
 fn lost_events_are_counted() {
     let mut node = node();

@@ -51,11 +51,11 @@ pub(crate) trait Family {
     fn node() -> Node;
     /// All of the engine's sources.
     fn engine_sources() -> Vec<Self::Address>;
-    /// Addresses of the VIP range, ends and near misses among them, from which the engine calls nobody.
+    /// Addresses of the VIP range, ends and near misses among them, from which the engine does not call.
     fn no_engine_sources() -> Vec<Self::Address>;
     /// Outside of the VIP range, its neighbours among them.
     fn no_vips() -> Vec<Self::Address>;
-    /// What is nobody's alias.
+    /// An address that is no workload's alias.
     fn no_aliases() -> Vec<Self::Address>;
     /// Both ends of the VIP range, and what lies within.
     fn vips() -> Vec<Self::Address>;

@@ -157,9 +157,9 @@ fn each_workload_has_its_own_limit() {
     drops(&mut node, Hook::Ingress, &segment(2000, SYN).build(), DropReason::HalfOpenLimit);
 }
 
-/// What nobody ever answered is forgotten when the window ends, also without an agent.
+/// SYNs that were never answered are forgotten when the window ends, also without an agent.
 ///
-/// packets.md ingress 680: SYNs nobody answers | forgotten when their window of 30 s ends | `HalfOpenExpired`
+/// packets.md ingress 680: SYNs that are never answered | forgotten when their window of 30 s ends | `HalfOpenExpired`
 #[test]
 fn the_window_ends() {
     let mut node = filled();
@@ -232,9 +232,9 @@ fn left_after_a_flood(limit: u32) -> (u32, u32) {
     (flooded, node.half_open(workload).map_or(0, |c| c.count))
 }
 
-/// The table is one for all. As many SYNs as a workload may have at most push out nobody else's.
+/// The table is one for all. As many SYNs as a workload may have at most evict no other workload's.
 ///
-/// packets.md ingress 670: … of as many as a workload may have at most (1,024) | nobody else's half-open connection is
+/// packets.md ingress 670: … of as many as a workload may have at most (1,024) | no other workload's half-open connection is
 ///   forgotten for them | `HalfOpenLimit`
 #[test]
 fn a_flood_by_one_workload_pushes_out_nobody_elses() {

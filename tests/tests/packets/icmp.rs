@@ -128,7 +128,7 @@ fn every_error_of_a_workload_is_taken() {
     }
 }
 
-/// A router in the workload's network has an address of its own; the engine hears of it as of the workload.
+/// A router in the workload's network has an address of its own; the engine gets its error as the workload's.
 ///
 /// packets.md ingress 260: … from a router behind the interface | the same, whatever its source (not a VIP or alias:
 ///   `FromReserved`) | `IcmpFromWorkload`
@@ -334,7 +334,7 @@ fn every_error_of_the_host_is_delivered() {
                 delivered(&mut node, &Error::too_big(f.sent(protocol)).with(|e| e.kind = *kind), f.real);
             }
         }
-        // From an address of the host's: the workload hears of it from the VIP that it called.
+        // From an address of the host's: the workload gets the error from the VIP that it called.
         let host = Error::too_big(f.sent(TCP)).with(|e| e.source = f.router);
         let expected = host.clone().with(|e| {
             (e.to, e.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
@@ -456,7 +456,7 @@ fn an_error_about_an_intercepted_question_names_the_resolver() {
         (e.quote.source, e.quote.destination) = (V4.real, STRANGER.into());
     });
     becomes(&mut node, Hook::Egress, &asked.build(), Context::default(), &expected.build(), Counter::IcmpToWorkload);
-    // Of another question, or cut before the id: from whom it is.
+    // Of another question, or cut before the id: from the address that sent it.
     delivered(&mut node, &about([0, 1]), V4.real);
     delivered(&mut node, &asked.with(|e| e.quoted = 28), V4.real);
 }

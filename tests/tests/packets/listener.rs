@@ -307,7 +307,7 @@ fn switches_reset_or_relay_new_connections() {
         world.node.switch(SWITCH_SERVICE, SERVICE + 1, MODE_DETACH, 0);
         reached(world, &http);
 
-        // A detached workload's packets come as they are: from nobody we know.
+        // A detached workload's packets come as they are: from no workload.
         world.node.switch(SWITCH_WORKLOAD, WORKLOAD, MODE_DETACH, 0);
         refused(connect(world, VIP, 80));
         assert_eq!(world.node.dropped(DropReason::UnattestedPeer), 1);
@@ -490,7 +490,7 @@ fn only_the_engine_reaches_a_target() {
         nix::unistd::fchown(sender.as_fd(), Some(4242.into()), None).expect("root may");
         world.node.add_target(ALIAS, 82, UDP);
         let before = world.node.dropped(DropReason::NotEngine);
-        // The sender may be told that the packet was dropped.
+        // The sender may get an error that the packet was dropped.
         let _ = sender.send_to(b"x", at(ALIAS, 82));
         udp.recv(&mut [0; 8]).expect_err("nothing arrives");
         assert_eq!(world.node.dropped(DropReason::NotEngine), before + 1);

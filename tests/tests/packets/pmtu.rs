@@ -61,7 +61,7 @@ fn known_mtu(alias: impl Into<IpAddr>) -> u32 {
     words.next().and_then(|w| w.parse().ok()).unwrap_or(0)
 }
 
-/// A world with both families.
+/// A node with both families.
 fn in_both(test: impl FnOnce(&mut World) + Send + 'static) {
     in_world(|world| {
         world.add_ipv6(REAL6, ALIAS6);
@@ -74,7 +74,7 @@ fn in_both(test: impl FnOnce(&mut World) + Send + 'static) {
     });
 }
 
-/// A UDP packet to a VIP where nobody listens: the workload's socket hears of it.
+/// A UDP packet to a VIP without a listener: the workload's socket gets the error.
 ///
 /// packets.md egress 30
 #[test]
@@ -95,7 +95,7 @@ fn an_unreachable_port_is_told_to_the_workload() {
     });
 }
 
-/// The engine's datagram to a target where nobody listens: the engine's socket hears of it.
+/// The engine's datagram to a target without a listener: the engine's socket gets the error.
 ///
 /// packets.md ingress 250
 #[test]
@@ -206,7 +206,7 @@ fn server(world: &World, real: impl Into<IpAddr> + Send + 'static) -> TcpListene
 fn inside<T: Send + 'static>(namespace: &Sender<Job>, job: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = channel();
     let job: Job = Box::new(move || {
-        // Nobody waits any more when the test has failed.
+        // There is no receiver when the test has failed.
         let _ = tell.send(job());
     });
     namespace.send(job).expect("the namespace's thread runs");
@@ -214,7 +214,7 @@ fn inside<T: Send + 'static>(namespace: &Sender<Job>, job: impl FnOnce() -> T + 
 }
 
 /// node - router - client, with 1280 bytes between the last two. The client announces segments of 1460 bytes, so that
-/// nothing but the router's errors tells the node of it.
+/// nothing but the router's errors shows it to the node.
 ///
 /// packets.md ingress 260
 #[test]
@@ -265,7 +265,7 @@ fn transfers_arrive_whole_whatever_the_mtu_and_the_offloads() {
     });
 }
 
-/// The workload announces more than reaches it, so that nothing but errors tells of the MTU.
+/// The workload announces more than reaches it, so that nothing but errors shows the MTU.
 ///
 /// packets.md egress 50
 #[test]

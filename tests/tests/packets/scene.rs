@@ -21,7 +21,7 @@ pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 32);
 pub(crate) const DNS_VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 17);
 /// The engine's first source address.
 pub(crate) const ENGINE: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 1);
-/// Nobody of ours.
+/// An address of no workload.
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// Port of the registered target.
 pub(crate) const TARGET_PORT: u16 = 8080;

@@ -124,7 +124,7 @@ fn foreign_frames_keep_their_tags() {
     }
 }
 
-/// packets.md ingress 50: … more than six of them | dropped, also what is not ours: nobody knows what is behind |
+/// packets.md ingress 50: … more than six of them | dropped, also what is not ours: what is behind is not known |
 ///   `TooManyTags`
 #[test]
 fn more_tags_than_are_looked_behind_are_dropped() {

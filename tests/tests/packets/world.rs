@@ -147,7 +147,7 @@ impl World {
     pub(crate) fn workload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = channel();
         let job: Job = Box::new(move || {
-            // Nobody waits any more when the test has failed.
+            // There is no receiver when the test has failed.
             let _ = tell.send(job());
         });
         self.workload.send(job).expect("the workload's thread runs");

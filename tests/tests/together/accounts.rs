@@ -1,4 +1,4 @@
-//! Several accounts in one directory: what one may not do is refused for it alone, shown in status, and holds nobody up.
+//! Several accounts in one directory: what one may not do is refused for it alone, shown in status, and delays no other.
 //! Each refusal has its positive control: the same with what it lacked.
 
 use std::{

@@ -72,7 +72,7 @@ pub(super) fn caller<'a>(guarded: &'a Guarded, name: &str) -> &'a Workload {
     }
 }
 
-/// Whom the answer says the caller is.
+/// The caller's identity in the response.
 fn principal(name: &str) -> String {
     let account = match name {
         "web" | "clerk" => "222222222222",
@@ -83,7 +83,7 @@ fn principal(name: &str) -> String {
     format!("arn:aws:sts::{account}:assumed-role/{name}/{name}")
 }
 
-/// What the caller is told, without the request id.
+/// The message to the caller, without the request id.
 fn wording(guarded: &Guarded, name: &str, host: &str, normal_path: &str, verdict: Verdict) -> String {
     let service = guarded.lab.service(if host == LEDGER_HOST { "bank/ledger" } else { "shop/orders" });
     let (level, explicit) = match verdict {

@@ -14,7 +14,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {}", output.text()))
 }
 
-/// A made-up request explained: the exit code and what is said.
+/// A made-up request explained: the exit code and the output.
 fn made_up(guarded: &Guarded, from: &str, host: &str, method: &str, path: &str, headers: &[&str]) -> (i32, Value) {
     let mut line = vec!["explain", "--from", from, "--to", host, "--method", method, "--path", path];
     line.extend(headers.iter().flat_map(|header| ["--header", header]));

@@ -19,7 +19,7 @@ const PORTS: [u16; 20] =
     [21, 22, 23, 25, 80, 111, 123, 161, 443, 631, 2049, 2222, 2375, 3306, 5432, 6379, 6443, 8080, 9100, 10250];
 const SHORT: Duration = Duration::from_millis(400);
 
-/// Addresses in the VIP range: source of host processes, an engine source, DNS, the service, nobody's, the last.
+/// Addresses in the VIP range: source of host processes, an engine source, DNS, the service, an unused one, the last.
 fn vips(service: Ipv4Addr) -> Vec<Ipv4Addr> {
     let mut all: Vec<Ipv4Addr> = ["169.254.64.0", "169.254.64.3", "169.254.64.17", "169.254.70.1", "169.254.79.255"]
         .iter()
@@ -203,7 +203,7 @@ fn a_host_user_gets_nothing_through_vips_and_aliases() {
     let result = waiting.wait_with_output().unwrap();
     assert!(!result.status.success(), "a datagram arrived: {}", String::from_utf8_lossy(&result.stdout));
 
-    // A user who listens on a VIP.
+    // A user with a listener on a VIP.
     let free = "169.254.70.1:7777";
     let mut thief = probe_command(&retail.lab, user, &["listen", free, "2500"]).stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));

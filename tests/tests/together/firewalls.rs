@@ -54,7 +54,7 @@ fn run(lab: &Lab, line: &str) -> Output {
     output(lab.node.command("sh").args(["-c", line]).env("PATH", path))
 }
 
-/// The firewall eats service traffic, preflight knows it by name and prints its own command, and that command repairs it.
+/// The firewall drops service traffic, preflight knows it by name and prints its own command, and that command repairs it.
 fn is_mended_by_its_own_command(retail: &Retail, name: &str, command: &str) {
     wait_until("the firewall eats service traffic", Duration::from_secs(5), || !connects(retail));
     let (code, said) = report(&retail.lab, &[]);

@@ -1,4 +1,4 @@
-//! What people who know kubectl and hubble type, and what they then see: tables that fit, one thing by its name, short
+//! Commands as kubectl and hubble have them, and their output: tables that fit, one thing by its name, short
 //! options, formats, and a message where nothing is found.
 
 use std::{

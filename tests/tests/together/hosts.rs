@@ -66,7 +66,7 @@ fn words(line: &[String]) -> Vec<&str> {
 
 /// What a line of Python printed, by a user in a cgroup: `done`, or the error.
 fn attempt((cgroup, uid): (&Cgroup, u32), lab: &Lab, line: &str) -> String {
-    // The interpreter may lie where only root looks.
+    // The interpreter may lie where only root may read.
     let program = format!(
         "import os, socket as s, struct\n\
          os.setgroups([]); os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})\n\
@@ -162,7 +162,7 @@ fn nobody_gets_an_alias_by_other_means() {
     assert_eq!(other(&device("lo")), "Connection refused");
     assert_ne!(other(&device("brattice0")), "done");
     assert_eq!(counts().1, before.1 + 3);
-    // A socket that had an address already is nobody's.
+    // A socket that had an address already belongs to no workload.
     let early = format!("c = tcp(); c.bind(('0.0.0.0', 0)); c.connect(('{vip}', {port}))");
     let refused = lab.drops("UnattestedHost");
     assert_eq!(honest(&early), "Connection refused");
@@ -202,7 +202,7 @@ fn a_process_of_the_host_is_a_target_and_is_reached_by_the_engine_alone() {
     assert_eq!(reach(&retail.blue.namespace, "10.0.0.1"), "200");
     assert_eq!(reach(&retail.blue.namespace, &alias.to_string()), "000");
     assert!(lab.drops("ToAlias") > counted);
-    // Detached, it is called by nobody, and calls nobody.
+    // Detached, it is not called, and cannot call.
     let before = lab.drops("Detached");
     let to = format!("http://{vip}/");
     let called = || retail.blue.curl(&["-s", "--max-time", "3", "-o", "/dev/null", "-w", "%{http_code}", &to]).stdout;

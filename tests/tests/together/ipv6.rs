@@ -146,7 +146,7 @@ fn a_vpc_of_ipv6_alone_calls_another() {
     for number in 0..20 {
         assert_eq!(connection.nonce(&format!("n{number}")).unwrap().server(), "orders");
     }
-    // The target sees an engine source, and in the header who it was.
+    // The target sees an engine source, and the caller in the header.
     let answer = open(&six.blue, vip, HOST).get("/", "").unwrap();
     let about: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
     let peer: SocketAddr = about["peer"].as_str().unwrap().parse().unwrap();
@@ -473,7 +473,7 @@ fn preflight_probes_both_families() {
         other => panic!("{other:?}"),
     };
     assert!(report.ipv6.is_some() && report.passed(), "{report:?}");
-    // What eats IPv6 alone is named.
+    // A rule that drops IPv6 alone is named.
     six.lab.node.sh("nft add table ip6 wall");
     six.lab.node.run(&["nft", "add chain ip6 wall input { type filter hook input priority 0; policy drop; }"]);
     let report = match six.lab.ask(&Request::Probe).unwrap() {

@@ -16,9 +16,9 @@ use brattice_tests::{
     server::WildcardServices,
 };
 
-/// What an event tells of.
+/// For repairs that follow an event.
 const BY_EVENT: Duration = Duration::from_secs(2);
-/// What no event tells of is looked for each second.
+/// Changes without an event are polled for each second.
 const BY_LOOKING: Duration = Duration::from_secs(4);
 /// How long a caller waits for a connection while something is missing.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -296,7 +296,7 @@ fn renamed_moved_and_remade_interfaces_are_followed() {
     lab.node.ip(&format!("route replace {}/32 dev blue7", retail.blue.address));
     assert_eq!(lab.alias("blue7", retail.blue.address), alias);
     assert_eq!(open.nonce("n").unwrap().server(), "v1", "the connection outlived the name");
-    // A name that nobody selects: let go at once.
+    // A name that no document selects: released at once.
     lab.node.ip("link set blue7 down");
     lab.node.ip("link set blue7 name other7");
     lab.node.ip("link set other7 up");

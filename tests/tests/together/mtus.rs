@@ -18,7 +18,7 @@ const MTUS: [u32; 3] = [9000, 1500, 1280];
 /// Many segments of any MTU.
 const LENGTH: usize = 1 << 20;
 
-/// 1 MiB up, whose hash the server tells, and 1 MiB down.
+/// 1 MiB up, whose hash the server returns, and 1 MiB down.
 fn both_ways(from: &Workload, to: &str, vip: SocketAddr) {
     let host = format!("{to}.shop.internal");
     let mut open: Connection = from.http(vip).unwrap().with_host(&host);
@@ -102,7 +102,7 @@ const NARROW: u32 = 1280;
 const INNER: [&str; 2] = ["10.0.0.10", "fd10::10"];
 
 /// node - router - narrow link - router - workload, all other links of 1500 bytes: neither end announces what fits between
-/// the routers, so that nothing but their errors tells of it. Gives the workload.
+/// the routers, so that nothing but their errors shows it. Gives the workload.
 fn behind_routers(lab: &Lab) -> Workload {
     let outer = lab.unrouted_workload("green1", "10.0.0.2", Wiring::Routed);
     lab.also(&outer, "fd10::2", Wiring::Routed);

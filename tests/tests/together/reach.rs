@@ -7,7 +7,7 @@ use std::{
 
 use brattice_tests::lab::{ENGINE_UID, Lab, Namespace, Output, Retail, output};
 
-/// A user of the host that is nobody's.
+/// A user of the host without a workload.
 const OTHER_UID: u32 = ENGINE_UID + 7;
 
 /// Runs a line of Python as a user; it prints `done`, or the error.
@@ -83,7 +83,7 @@ fn the_engine_reaches_targets_and_nothing_else() {
     }
     assert_eq!(retail.lab.drops("EngineReach"), 9);
     assert_eq!(retail.lab.drops("EngineBind"), 2);
-    // The same user in another namespace of the machine is nobody of ours.
+    // The same user in another namespace of the machine is no workload.
     assert_eq!(attempt(&retail.blue.namespace, ENGINE_UID, "bind(('127.0.0.1', 0))"), "done");
 
     // A registered target it does reach, from a source of its own; the port beside it not.
@@ -106,7 +106,7 @@ fn the_engine_reaches_targets_and_nothing_else() {
     assert_eq!(attempt(&retail.lab.node, ENGINE_UID, line), "Operation not permitted", "{what}");
     assert_eq!(retail.blue.http(retail.orders()).unwrap().nonce("n").unwrap().server(), "v1");
 
-    // What was attached is told, and goes with the rest.
+    // What was attached is reported, and removed with the rest.
     let status = retail.lab.brattice(&["status"]);
     assert!(status.stdout.contains("host_connect4"), "{}", status.text());
     retail.lab.agent().stop();

@@ -104,7 +104,7 @@ fn a_container_is_found_by_its_cgroup_when_it_enters_and_let_go_when_it_leaves()
     assert!(till.served(vip));
     let explained = lab.brattice(&["explain", "--from", "till", "--to", "shop/orders"]);
     assert!(explained.ok() && explained.stdout.contains(&scope), "{}", explained.text());
-    // A second namespace in the same cgroup: nobody knows which is meant.
+    // A second namespace in the same cgroup: it is ambiguous which is meant.
     let other = Container::start(lab, &format!("{scope}-2"), "c1", "10.0.0.51");
     fs::write(till.cgroup.join("cgroup.procs"), other.process.id().to_string()).unwrap();
     wait_until("two are ambiguous", SETTLE, || shown(lab).1.contains("AmbiguousWorkload"));

@@ -88,7 +88,7 @@ fn a_bundle_tells_what_support_needs_and_no_secret() {
     let mut retail = planted();
     retail.lab.start_agent_with(&AgentOptions::recording());
     retail.blue.http(retail.orders()).unwrap().nonce("n").unwrap();
-    // What is wrong with a document is said by quoting it, in the status and in the log.
+    // What is wrong with a document is shown by quoting it, in the status and in the log.
     retail.lab.write("accounts/shop/broken.yaml", &format!("kind: Service\nspec: {{{TOKEN}: {TOKEN}}}\n"));
     brattice_tests::lab::wait_until("the agent has seen it", brattice_tests::lab::SETTLE * 5, || {
         retail.lab.status().owners.get("shop").is_some_and(|owner| owner.state == "invalid")

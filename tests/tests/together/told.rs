@@ -1,4 +1,4 @@
-//! What goes wrong in silence is told: a line of `brattice status` with cause and remedy, its exit code, a metric.
+//! Silent failures are reported: a line of `brattice status` with cause and remedy, its exit code, a metric.
 
 use std::{fs, path::Path};
 

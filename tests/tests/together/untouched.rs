@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// Frames from `source` to `destination` that are none of our business, each with its number at the end.
+/// Frames from `source` to `destination` that do not concern Brattice, each with its number at the end.
 fn corpus(destination: [u8; 6], source: [u8; 6], count: usize) -> Vec<Vec<u8>> {
     let mut random = Random(0x1234_5678_9abc_def1);
     (0..count)
@@ -75,7 +75,7 @@ fn corpus(destination: [u8; 6], source: [u8; 6], count: usize) -> Vec<Vec<u8>> {
                     &data,
                 ]
                 .concat(),
-                // IPv6, VLAN, and types nobody knows.
+                // IPv6, VLAN, and unknown types.
                 6 => [&destination[..], &source, &[0x86, 0xdd, 0x60, 0, 0, 0], &data].concat(),
                 7 => [&destination[..], &source, &[0x81, 0x00, 0x00, 0x05, 0x08, 0x00], &data].concat(),
                 _ => [&destination[..], &source, &[0x88, random.next() as u8 | 1], &data].concat(),

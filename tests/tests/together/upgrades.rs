@@ -84,7 +84,7 @@ fn any_protocol_may_be_upgraded_to() {
     stream.read_exact(&mut back).unwrap();
     assert!(back == bytes, "a megabyte comes back as it was");
     writing.join().unwrap().unwrap();
-    // A half-closed side is told to the other, which then closes.
+    // A half-closed side is passed on to the other, which then closes.
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(stream.read(&mut byte).unwrap(), 0);
     wait_until("closed at the target", Duration::from_secs(2), || retail.v1.counters.upgraded() == 0);

@@ -1,4 +1,4 @@
-//! Documents while they are written: by a slow writer, in place, a set of files at once, and by nobody to the end.
+//! Documents while they are written: by a slow writer, in place, a set of files at once, and never to the end.
 
 use std::{
     fs,
@@ -46,7 +46,7 @@ fn a_writer_that_takes_its_time_changes_nothing_until_it_closes() {
     let before = retail.lab.status().owners["shop"].revision;
     let (target, source) = (retail.lab.policies().join(ORDERS), retail.lab.folder.join("new.yaml"));
     fs::write(&source, guarded(2)).unwrap();
-    // All but the last line, and that when it is told to.
+    // All but the last line; the last one on demand.
     let go = retail.lab.folder.join("go");
     nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let script = format!("(head -n -1 \"$2\"; cat {}; tail -n 1 \"$2\") > \"$1\"", go.display());
@@ -63,7 +63,7 @@ fn a_writer_that_takes_its_time_changes_nothing_until_it_closes() {
         "{problem}"
     );
     assert_eq!(retail.lab.brattice(&["status"]).code, 1, "degraded");
-    // Nobody else waits for it.
+    // No other owner waits for it.
     retail.lab.write("node.yaml", &format!("{NODE}  serviceNetworks: [platform/retail]\n"));
     retail.lab.settled_after(status.revision);
     assert_eq!(retail.red.http(retail.orders()).unwrap().nonce("n").unwrap().server(), "v1");
@@ -216,7 +216,7 @@ fn large_documents_keep_neither_status_nor_others_waiting() {
         .collect();
     retail.lab.write("node.yaml", &format!("{NODE}{accounts}"));
     wait_until("the accounts are known", SETTLE, || retail.lab.status().owners["operator"].documents == 15);
-    // Within all bounds, and wrong: nothing but parsing it tells.
+    // Within all bounds, and wrong: only parsing shows it.
     let large = format!("[{}a]\n", "a,".repeat(390_000));
     for name in &names {
         retail.lab.write(&format!("accounts/{name}/large.yaml"), &large);

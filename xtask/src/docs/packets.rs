@@ -89,7 +89,7 @@ Events: the first 32 drops of each reason on each CPU, then every 256th (`events
 /// A row of the page.
 #[derive(Default)]
 struct Row {
-    /// Its cells but the last. Empty: no test has said them yet.
+    /// Its cells but the last. Empty: no test has given them yet.
     cells: String,
     /// What shows it.
     tests: Vec<String>,

@@ -22,7 +22,7 @@ use report::table;
 /// The kernels, oldest first: the oldest that Brattice runs on, which has no TCX, and one with it. The host's own is what
 /// all other tests run on.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
-/// One that is too old, and must be told so.
+/// One that is too old, and must be refused as such.
 const TOO_OLD: &str = "5.10";
 
 /// Builds and runs all kernels, the too old one, too, with all that is tested inside.

@@ -306,7 +306,7 @@ fn an_interface_of_another_cni_is_taken_only_where_a_document_allows_it() {
     for told in ["Cilium", "cil_from_contai", "tc ingress", "allowBesideCni: true"] {
         assert!(reason.contains(told), "{told}: {reason}");
     }
-    // A program of nobody's data path changes nothing.
+    // A program of no known data path changes nothing.
     let monitor = [carrying("blue0", "monitor")];
     assert_eq!(outcome(&decide(&monitor, &wishes(vec![blue()], vec![]), &none(), &Rests::default()), "blue0").0, []);
 
@@ -503,7 +503,7 @@ fn processes_of_the_host_are_known_by_cgroup_and_user() {
     wishes.workloads[0].host.as_mut().unwrap().uid = Some(34);
     let changed = decide(&[], &wishes, &none(), &Rests::default());
     assert_ne!(changed.iter().find(|decision| decision.name == "till").unwrap().identity, before);
-    // Two documents for the same processes: nobody knows which is meant.
+    // Two documents for the same processes: it is ambiguous which is meant.
     wishes.workloads[0].host.as_mut().unwrap().uid = None;
     let quarrel = decide(&[], &wishes, &none(), &Rests::default());
     for name in ["till", "rest"] {

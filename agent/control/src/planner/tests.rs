@@ -186,7 +186,7 @@ fn a_target_group_with_a_share_and_no_target_is_told() {
         assert!(line.contains(part), "{part:?}: {line}");
     }
     assert!(only(told(NODE, &shop(1), vec![veth(7, "10.0.0.10"), veth(9, "10.0.0.99")])).contains("web has no target"));
-    // Nothing where each share has a target, the group has no weight, or nobody can call.
+    // Nothing where each share has a target, the group has no weight, or no caller exists.
     assert!(told(NODE, SHOP, both()).is_empty());
     assert!(told(NODE, &shop(0), both()).is_empty());
     assert!(told(&NODE.replace("[shop/net]", "[]"), &shop(1), both()).is_empty());

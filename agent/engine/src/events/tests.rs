@@ -167,7 +167,7 @@ async fn a_target_fails() {
     let failed: &[&str] =
         &["UpstreamOpened", "RequestSent", "UpstreamClosed", "AttemptFailed", "Failed(TargetConnectionClosed)"];
     assert_eq!(events, sequence(&[&ACCEPTED, &ROUTED, &FORWARDED, failed, &ENDED]));
-    // Nobody listens there.
+    // Nothing listens there.
     let recorder = Recorder::start(&[(TARGET, 1).into()]).await;
     let events = recorder.ask(HOST, "/", "").await;
     let failed: &[&str] = &["ConnectFailed", "AttemptFailed"];

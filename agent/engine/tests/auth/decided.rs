@@ -20,7 +20,7 @@ use crate::{scene::*, support::*};
 
 /// Requests per pair of versions.
 const REQUESTS: usize = 48;
-/// What was sent is told apart by it.
+/// It distinguishes what was sent.
 const ID: &str = "11111111-1111-4111-8111-111111111111";
 
 /// Fields that callers send, with what may be done to them.

@@ -1,4 +1,4 @@
-//! What is decided about each request, and what the caller is told.
+//! What is decided about each request, and the response to the caller.
 
 use brattice_engine::events::metrics::{count::Count, series::Row};
 use brattice_wire::{
@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{scene::*, support::*};
 
-/// What Lattice tells a caller with a role that nothing of the service's policy is about.
+/// Lattice's message to a caller with a role that nothing of the service's policy is about.
 fn wording(user: &str, path: &str) -> String {
     format!(
         "AccessDeniedException: User: {user} is not authorized to perform: vpc-lattice-svcs:Invoke on resource: \

@@ -1,4 +1,4 @@
-//! What targets are told of caller and way.
+//! The header fields that tell targets about caller and route.
 
 use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
 use http::HeaderMap;
@@ -15,7 +15,7 @@ const OURS: [&str; 5] = [
     "x-amzn-source-vpc",
 ];
 
-/// What is said of a caller, in the order of [`OURS`]; each at most once.
+/// The fields about a caller, in the order of [`OURS`]; each at most once.
 fn said(headers: &HeaderMap) -> [Option<&str>; 5] {
     OURS.map(|name| {
         let mut all = headers.get_all(name).iter();
@@ -70,7 +70,7 @@ async fn what_is_said_is_true_where_nothing_is_decided_too() {
     assert!(network.is_some() && target.unwrap().contains("ServiceNetworkArn="));
 }
 
-/// The next revision's identity is said on a connection that is kept.
+/// The next revision's identity is used on a connection that is kept.
 #[tokio::test]
 async fn a_role_that_changes_is_said_from_the_next_request() {
     let server = Server::echo(false).await;

@@ -359,7 +359,7 @@ async fn broken_targets_are_502_and_half_answers_are_never_whole() {
     let mut client = engine.http2(CALLER).await;
     let response = client.send_request(get2("/")).await.unwrap();
     assert!(response.into_body().collect().await.is_err());
-    // Nobody listens there.
+    // Nothing listens there.
     let closed = tokio::net::TcpListener::bind((TARGET, 0)).await.unwrap().local_addr().unwrap();
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[closed]).await;
     assert_eq!(engine.get("/").await.0, StatusCode::BAD_GATEWAY);

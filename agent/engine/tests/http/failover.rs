@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 
 use crate::support::*;
 
-/// Addresses at which nobody listens; the ports are free as long as nobody binds them, so each is on an address of its own.
+/// Addresses without a listener; the ports are free as long as nothing binds them, so each is on an address of its own.
 fn dead(count: u8) -> Vec<SocketAddr> {
     let unused = |last| std::net::TcpListener::bind((std::net::Ipv4Addr::new(127, 40, 9, last), 0)).unwrap();
     (1..=count).map(|last| unused(last).local_addr().unwrap()).collect()

@@ -211,7 +211,7 @@ async fn fixed_responses_have_status_fields_and_body() {
             }
         }
     }
-    // The body of the request that nobody wants does not stand in the way of the next one.
+    // The unread rest of the request body does not block the next request.
     let both = format!(
         "POST /text HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 5\r\n\r\nhelloGET /empty HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n"
     );

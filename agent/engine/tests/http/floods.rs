@@ -246,7 +246,7 @@ async fn a_reader_in_small_pieces_is_no_flood() {
     assert_eq!(engine.hits("http2_control_frames"), 0);
 }
 
-/// A target that floods costs its own callers a connection, and nobody else anything.
+/// A target that floods costs its own callers a connection, and other callers nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_frames_of_a_target_end_its_connection() {
     let target = raw_server(|mut stream| async move {

@@ -246,7 +246,7 @@ async fn http_1_0_is_kept_where_it_asks_and_never_chunked() {
         let answer = read_until(&mut client, &format!("GET /{n} ")).await.to_ascii_lowercase();
         assert!(answer.contains("connection: keep-alive") && answer.contains("content-length: "), "{answer}");
     }
-    // HTTP/1.1 must say whom it means (RFC 9112, 3.2).
+    // HTTP/1.1 must name its host (RFC 9112, 3.2).
     assert_eq!(status(&engine.raw(b"GET / HTTP/1.1\r\n\r\n").await), 400);
 }
 

@@ -206,7 +206,7 @@ async fn failures_of_targets_are_named() {
         let answer = String::from_utf8_lossy(answer);
         assert_eq!(log.only().await, (reason.to_owned(), status.into()), "{answer:?}, closes: {closes}");
     }
-    // Nobody listens; there is nobody.
+    // Nothing listens; no such address.
     let unused = std::net::TcpListener::bind((TARGET, 0)).unwrap().local_addr().unwrap();
     for (targets, status) in [(&[unused][..], 502), (&[], 503)] {
         let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, targets).await;

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 
 use crate::support::*;
 
-/// Servers that say who they are.
+/// Servers that name themselves.
 async fn servers(count: usize) -> Vec<Server> {
     let mut servers = Vec::new();
     for n in 0..count {
@@ -104,7 +104,7 @@ async fn a_cookie_holds_while_its_group_has_weight_and_targets() {
     let (moved, cookie) = who(&mut client, &[("cookie", pair)]).await;
     assert_eq!(moved, "0");
     assert_ne!(cookie.unwrap().split_once(';').unwrap().0, pair);
-    // A group whose targets are gone keeps nobody.
+    // A group whose targets are gone keeps no caller.
     let mut gone = world(&engine, &servers, &[999, 1], sticky());
     gone.target_groups[1].targets.clear();
     engine.apply(gone).await;
@@ -139,7 +139,7 @@ async fn a_header_keeps_its_caller_and_a_canary_only_grows() {
         canaries.push(count);
     }
     assert!(canaries.is_sorted() && canaries[0] < 20 && canaries[2] > 40, "{canaries:?}");
-    // Several fields are one value, and who says nothing is spread by weight.
+    // Several fields are one value, and a caller without one is spread by weight.
     let mut client = Client::new(&engine, false).await;
     let (list, _) = who(&mut client, &[("x-user", "a, b")]).await;
     assert_eq!(who(&mut client, &[("x-user", "a"), ("x-user", "b")]).await.0, list);

@@ -122,7 +122,7 @@ async fn both_sides_talk_for_as_long_as_they_like() {
     for n in 0..100 {
         says(&mut client, &format!("still here {n}"), &format!("STILL HERE {n}")).await;
     }
-    // Half-close: the target hears of the end, and says what it has to say.
+    // Half-close: the target gets the end, and still sends its data.
     client.shutdown().await.unwrap();
     let mut rest = String::new();
     client.read_to_string(&mut rest).await.unwrap();

@@ -55,7 +55,7 @@ fn piece(number: usize) -> u8 {
     b'a' + u8::try_from(number % 26).unwrap()
 }
 
-/// Writes a chunked body of pieces, and tells how far it came.
+/// Writes a chunked body of pieces, and returns how far it came.
 async fn write_pieces(stream: &mut TcpStream, written: &AtomicU64) -> std::io::Result<()> {
     for block in 0..PIECES / 100 {
         let chunks: Vec<u8> =
@@ -167,7 +167,7 @@ pub(crate) async fn for_a_stalled_client_cost_little_memory() {
     engine.until("all have ended", |stats| stats.requests_open == 0).await;
 }
 
-/// A target of HTTP/2 that does not read its requests; it goes on when it is told to.
+/// A target of HTTP/2 that does not read its requests; it goes on when it is released.
 async fn stalled_target(go_on: Arc<Notify>) -> (SocketAddr, tokio::task::JoinHandle<HashMap<u32, Vec<u8>>>) {
     let listener = TcpListener::bind((TARGET, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

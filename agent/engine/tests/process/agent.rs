@@ -63,7 +63,7 @@ pub(crate) fn assert_unprivileged(pid: u32) {
     // Undumpable: /proc/<pid> belongs to root, not to the engine's user.
     let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}/mem")).unwrap());
     assert_eq!(owner, 0);
-    // The directory itself shows the user all the same, which is how an agent tells an engine of its own.
+    // The directory itself shows the user all the same, by which an agent recognises its own engine.
     let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).unwrap());
     assert_eq!(user, ENGINE_UID);
 }

@@ -147,7 +147,7 @@ async fn connect(alias: &str, vip: SocketAddr) -> std::io::Result<TcpStream> {
     socket.connect(vip).await
 }
 
-/// Asks all the time until it is told to end; every call must be answered. How often it asked, and its longest wait.
+/// Asks all the time until it is stopped; every call must be answered. How often it asked, and its longest wait.
 async fn bystander(vip: SocketAddr, mut end: oneshot::Receiver<()>) -> (usize, Duration) {
     let (mut calls, mut worst) = (0, Duration::ZERO);
     let mut stream = connect(BLIND, vip).await.unwrap();
@@ -172,7 +172,7 @@ async fn stall(vip: SocketAddr) -> Vec<TcpStream> {
     let mut begun = JoinSet::new();
     for _ in 0..DOWNLOADS {
         begun.spawn_local(async move {
-            // Nobody accepts any more where the engine is gone.
+            // The engine may be gone: then nothing accepts.
             let connected = tokio::time::timeout(Duration::from_secs(2), connect(SEEING, vip)).await;
             let mut stream = connected.ok()?.ok()?;
             stream.write_all(format!("GET /bulk HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).await.ok()?;

@@ -193,7 +193,7 @@ unsafe fn speak(path: &str) -> libc::c_long {
         }
         let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap();
         let connect = |socket| libc::connect(socket, (&raw const address).cast(), size);
-        // What it may make is connected to itself, and to nobody else.
+        // What it may make is connected to itself, and to nothing else.
         let mut pair = [0; 2];
         assert_eq!(libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, pair.as_mut_ptr()), 0);
         assert_eq!(connect(pair[0]), -1);

@@ -157,7 +157,7 @@ fn what_loses_its_ground_is_left_out_and_shown() {
     node.write(account("shop"), &(service("orders", "") + group));
     node.read(Some(&account("shop")));
     node.is(&account("shop"), "in-force", "");
-    // The operator takes the VPC away from the account: nobody can hold that back.
+    // The operator takes the VPC away from the account: that cannot be held back.
     node.write(Owner::Operator, &OPERATOR.replace(", vpcs: [platform/green]", ""));
     let outcome = node.read(None);
     node.is(&Owner::Operator, "in-force", "");
@@ -380,7 +380,7 @@ fn a_file_that_shrank_to_nothing_is_held_back() {
     assert!(node.states().iter().all(|(_, state)| state == "in-force"));
     node.write(account("shop"), "");
     assert!(services(&node.read(Some(&account("shop"))).linked).is_empty(), "accepted");
-    // A file that always was empty is nobody's business.
+    // A file that always was empty is no error.
     node.write(account("rival"), "");
     node.read(None);
     node.is(&account("rival"), "in-force", "");
@@ -395,7 +395,7 @@ fn who_has_large_documents_or_changes_them_again_and_again_keeps_nobody_waiting(
         .collect();
     node.write(Owner::Operator, &(OPERATOR.to_owned() + &accounts));
     node.read(None);
-    // Within all bounds, and wrong: nothing but parsing it tells.
+    // Within all bounds, and wrong: only parsing shows it.
     let large = format!("[{}a]\n", "a,".repeat(390_000));
     for name in &names {
         node.write(account(name), &large);

@@ -191,7 +191,7 @@ async fn an_accept_waits_for_documents_that_are_still_being_parsed() {
     // No reading ever waits for a parser.
     let (handle, mut updates) = follow_with_patience(&source, 0, Duration::ZERO);
     updates.recv().await.unwrap();
-    // Nobody tells of the change: the order finds it.
+    // No event reports the change: `brattice accept` finds it.
     source.0.texts.lock().unwrap().insert(shop.clone(), networks("n"));
     let accepted = tokio::spawn(async move { handle.accept(shop).await });
     let update = loop {

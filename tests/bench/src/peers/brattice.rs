@@ -15,7 +15,7 @@ use crate::{
 pub(crate) const HOST: &str = "orders.shop.internal";
 /// Services of one owner's folder; an account may have more.
 const SERVICES_PER_ACCOUNT: usize = 500;
-/// VIPs for 10,000 services and more; of addresses that nobody in a site uses.
+/// VIPs for 10,000 services and more; of addresses that no site uses.
 const VIP_RANGE: &str = "172.20.0.0/16";
 
 /// What is switched on.

@@ -25,7 +25,7 @@ pub(crate) struct Peer {
     /// As in the table.
     pub(crate) name: &'static str,
     pub(crate) site: Rc<Site>,
-    /// Whom the client calls in HTTP/1.1 ...
+    /// The address that the client calls in HTTP/1.1 ...
     pub(crate) http1: SocketAddr,
     /// ... and in HTTP/2 with prior knowledge.
     pub(crate) http2: Option<SocketAddr>,

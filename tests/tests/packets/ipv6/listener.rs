@@ -22,7 +22,7 @@ use crate::{
     world::{NODE6, World, in_world, mac, sh},
 };
 
-/// A world with IPv6.
+/// A node with IPv6.
 fn in_world6(test: impl FnOnce(&mut World) + Send + 'static) {
     in_world(|world| {
         world.add_ipv6(REAL6, ALIAS6);
@@ -186,7 +186,7 @@ fn a_peer_must_be_an_alias_and_come_by_brattice0() {
     });
 }
 
-/// A detached workload's packets come as they are: from nobody we know.
+/// A detached workload's packets come as they are: from no workload.
 #[test]
 fn a_detached_workload_is_reset() {
     in_world6(|world| {

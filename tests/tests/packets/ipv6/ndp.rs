@@ -55,7 +55,7 @@ fn a_solicitation_for_a_vip_is_answered() {
     let net = Ipv6Addr::from(config().vip_net6.0);
     let last = Ipv6Addr::from_bits(net.to_bits() | u128::from(u64::MAX));
     for target in [VIP6, DNS_VIP6, ENGINE6, net, last] {
-        // From its own and from its link-local address, and from one that is nobody's: the answer says nothing that the
+        // From its own and from its link-local address, and from one of no workload: the answer says nothing that the
         // asker could not know.
         for source in [REAL6, LINK_LOCAL, STRANGER6] {
             answered(&mut node, &Neighbour::solicitation(source, target));
@@ -147,7 +147,7 @@ fn an_advertisement_passes() {
     answered(&mut node, &Neighbour::solicitation(REAL6, VIP6));
 }
 
-/// Everything that RFC 4861, 7.1.1 tells a receiver to ignore.
+/// Everything that RFC 4861, 7.1.1 has a receiver ignore.
 ///
 /// packets.md ipv6 160: … with a hop limit below 255, a code, options that are broken or more than 4, cut, in another
 ///   group | passes; to a VIP itself dropped | –; `UnsupportedProtocol`

@@ -27,7 +27,7 @@ pub(crate) const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xa9fe, 0x4000, 1, 0x812
 pub(crate) const DNS_VIP6: Ipv6Addr = vip(17);
 /// The engine's first source address.
 pub(crate) const ENGINE6: Ipv6Addr = vip(1);
-/// Nobody of ours.
+/// An address of no workload.
 pub(crate) const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 
 /// One workload with an address of each family, which is also a target at both; DNS on its VIPs.

@@ -15,7 +15,7 @@ use super::{
 
 const TCP: u8 = 6;
 
-/// "Too big" about a packet of the service to an address, told to the service.
+/// "Too big" about a packet of the service to an address, sent to the service.
 fn too_big(scene: &Scene, family: &Family, victim: IpAddr) -> Error {
     Error::too_big(Quote::new((family.vip.ip(), 80), (victim, 40_000), TCP)).with(|error| {
         (error.to, error.from, error.source) = (VIRTUAL_MAC, scene.sender.mac, family.own);
@@ -33,7 +33,7 @@ pub(super) fn errors_to_a_vip(scene: &Scene) {
                 scene.sender.send(&too_big(scene, &family, victim).build());
             }
             let own = too_big(scene, &family, family.own);
-            // Of another sender than the VIP that is told.
+            // About a packet of another sender than the VIP that gets the error.
             scene.sender.send(&own.clone().with(|e| e.quote.source = family.alias).build());
             // About an error.
             let icmp = if family.own.is_ipv4() { 1 } else { 58 };
@@ -45,7 +45,7 @@ pub(super) fn errors_to_a_vip(scene: &Scene) {
     });
     kept.nonce("after").unwrap();
     kept6.nonce("after").unwrap();
-    // About its own it may be told.
+    // An error about its own packets is let through.
     let before = scene.lab.status().counters.get("IcmpFromWorkload").copied().unwrap_or(0);
     for family in scene.families() {
         scene.sender.send(&too_big(scene, &family, family.own).build());

@@ -28,7 +28,7 @@ fn shown(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Repeats a lie until the neighbour believes that the attacker's MAC is this address's.
+/// Repeats a forged announcement until the neighbour believes that the attacker's MAC is this address's.
 fn poison(scene: &Scene, address: IpAddr, lie: &[u8]) {
     scene.neighbour.namespace.sh("sysctl -qw net.ipv4.neigh.eth0.locktime=0");
     wait_until("the neighbour believes it", PATIENCE, || {
@@ -76,7 +76,7 @@ pub(super) fn arp_for_a_neighbour(scene: &Scene) {
     scene.neighbour_serves();
     scene.refused(&[], || {
         let announcement = Arp::request(NEIGHBOUR, NEIGHBOUR).with(|arp| arp.sender.0 = scene.sender.mac);
-        // The host believes who announces an address that it knows.
+        // The host takes announcements of addresses that it knows.
         let known = shown(scene.neighbour_watch.mac);
         scene.lab.node.ip(&format!("neigh replace {NEIGHBOUR} lladdr {known} dev {BRIDGE} nud stale"));
         scene.lab.node.sh(&format!("sysctl -qw net.ipv4.neigh.{BRIDGE}.locktime=0"));

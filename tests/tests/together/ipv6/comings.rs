@@ -140,7 +140,8 @@ fn seen(workload: &Workload, table: &str) -> u64 {
     text.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).expect("a counter")
 }
 
-/// What a workload asks before it is attached, nobody answers. It is told unasked, so it need not ask again, a second later.
+/// Questions of a workload before it is attached are not answered. The answer is announced at attachment, so it need
+/// not ask again, a second later.
 #[test]
 fn a_new_workload_is_told_what_it_asked_before_it_was_attached() {
     use nix::sys::signal::{Signal, kill};
@@ -182,6 +183,6 @@ fn a_new_workload_is_told_what_it_asked_before_it_was_attached() {
             call.join().unwrap().unwrap();
         }
     });
-    // Asked while nobody answered, and told all the same: an answer for each question, however often it had to ask.
+    // Asked while there was no answer, and announced all the same: an answer for each question, however often it had to ask.
     wait_until("each question is answered", SETTLE, || counts("told") == counts("asked"));
 }

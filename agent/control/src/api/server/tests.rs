@@ -329,7 +329,7 @@ async fn refused_callers_take_nobodys_place() {
         assert!(matches!(member, Some(Answer::Done { .. })), "round {round}: {member:?}");
         assert!(matches!(asks(Client::connect(&socket).unwrap()).await, Some(Answer::Done { .. })), "round {round}");
     }
-    // The control: those who may ask do take places of each other.
+    // The control: users with permission do share places.
     let idle: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect_as(&socket, STRANGER, GROUP)).collect();
     assert!(asks(connect_as(&socket, STRANGER, GROUP)).await.is_none());
     assert!(matches!(asks(Client::connect(&socket).unwrap()).await, Some(Answer::Done { .. })), "but not root's");

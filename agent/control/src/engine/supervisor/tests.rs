@@ -1,4 +1,4 @@
-//! Supervision with a fake engine: this test program again, told by its environment what to do.
+//! Supervision with a fake engine: this test program again, controlled by its environment.
 
 mod fake_engine;
 

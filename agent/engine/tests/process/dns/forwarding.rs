@@ -214,7 +214,7 @@ pub(super) fn without_resolvers_other_names_do_not_exist() {
             for kind in [RecordType::A, RecordType::AAAA] {
                 let answer = ask(BLUE, &kit, "orders.shop.internal.default.svc.cluster.local.", kind).await;
                 assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
-                // Without a SOA record nobody keeps it (RFC 2308, 5): the VPC may get a resolver.
+                // Without a SOA record clients do not cache it (RFC 2308, 5): the VPC may get a resolver.
                 assert!(answer.answers.is_empty() && answer.authorities.is_empty() && !answer.metadata.authoritative);
             }
             let mut stream = connect(BLUE, &kit).await;

@@ -28,7 +28,7 @@ fn paths(tree: &Tree, owner: &Owner) -> Vec<String> {
     tree.owners[owner].sources.as_ref().unwrap().iter().map(|source| source.path.clone()).collect()
 }
 
-/// Reads, and checks that nobody but `owner` has an error, which contains `text`.
+/// Reads, and checks that no owner but `owner` has an error, which contains `text`.
 #[track_caller]
 fn only_error(root: &Path, owner: &Owner, text: &str) {
     let tree = read(root).unwrap();
@@ -236,7 +236,7 @@ fn who_writes_and_what_changed_is_seen_of_each_owner() {
     let (first, others) = (look(&shop()), look(&Owner::Operator));
     assert_eq!(look(&shop()), first, "reading is no change");
     assert!((!first.unasked, first.open.as_slice()) == (true, &[]) && first.changed > None);
-    // Open for writing, whether or not anything was written; a hidden file is nobody's business.
+    // Open for writing, whether or not anything was written; a hidden file is ignored.
     let writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
     let hidden = File::create(root.path().join("accounts/shop/.a.yaml.swp")).unwrap();
     assert_eq!(look(&shop()).open, ["accounts/shop/sub/b.yaml"]);

@@ -105,7 +105,7 @@ fn a_crash_loop_pauses_and_ends() {
         bench.on(Input::Started { pid });
         let actions = bench.exit(false);
         if matches!(bench.machine.state(), State::GivenUp { .. }) {
-            // Clients are told at once, if they were not before.
+            // Clients get an answer at once, if they were not before.
             assert!(actions.ends_with(&[Action::ResetWaiting, Action::ReportDown]), "{actions:?}");
             break;
         }
@@ -119,7 +119,7 @@ fn a_crash_loop_pauses_and_ends() {
     let view = bench.view();
     assert_eq!((view.state, view.pid, view.restarts), ("down", None, MAX_FAILURES as u64));
     assert!(view.given_up.unwrap().contains("5 times within 60 s"));
-    // What comes late is reset, too; nobody is started.
+    // What comes late is reset, too; no engine is started.
     for _ in 0..10 {
         assert_eq!(bench.wait(), (GRACE, vec![Action::ResetWaiting]));
     }
@@ -273,7 +273,7 @@ fn an_operators_restart_hands_over_and_is_no_failure() {
     assert_eq!(bench.wait(), (grace + LATE, vec![Action::Kill]));
     assert_eq!(bench.exit(false), [Action::Spawn, Action::ReportDown]);
     assert_eq!(bench.view().given_up, None);
-    // One that cannot be told is killed at once.
+    // One that cannot be reached is killed at once.
     bench.start(30);
     bench.on(Input::LinkLost);
     assert_eq!(bench.on(Input::Restart { grace }), [Action::Kill]);

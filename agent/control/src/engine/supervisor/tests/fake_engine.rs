@@ -25,7 +25,7 @@ pub(super) async fn run(folder: &std::path::Path, behaviour: &str) {
         let mut arrived: Vec<OwnedFd> = Vec::new();
         let stream = match (next.take(), &door) {
             (Some(first), _) => first,
-            // Nobody started it.
+            // No agent started it.
             (None, None) => return,
             (None, Some(door)) => match tokio::time::timeout(Duration::from_millis(200), door.accept()).await {
                 Ok(accepted) => accepted.unwrap().0,
