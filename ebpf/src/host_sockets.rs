@@ -106,7 +106,7 @@ pub fn host_bind6(ctx: SockAddrContext) -> i32 {
     bind(&ctx, Call(ctx.sock_addr).ip6())
 }
 
-/// What becomes of a call.
+/// What happens to a call.
 enum Begun {
     /// It is decided.
     Done(i32),

@@ -12,7 +12,7 @@ use brattice_abi::{
 };
 
 // Tables that only user space fills are not preallocated: their limits are far above what most nodes need.
-// LRU tables always are, so filling them never fails for want of memory.
+// LRU tables always are, so filling them never fails for lack of memory.
 
 #[map]
 pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);

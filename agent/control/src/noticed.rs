@@ -19,7 +19,7 @@ const REPAIRS_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) const MANY_REPAIRS: usize = 5;
 /// Most repairs remembered.
 const MAX_REPAIRS: usize = 1_024;
-/// An engine that is behind for this long is worth a line.
+/// An engine that is behind for this long is reported.
 const BEHIND: Duration = Duration::from_secs(5);
 
 /// Lines of the access log that were lost.

@@ -66,7 +66,7 @@ mod tests {
             since.update(std::slice::from_ref(&other), 300);
             assert_eq!((since.of(&other), since.of(&web)), (Some(300), None));
         }
-        // Refused in between: it begins anew.
+        // Refused in between: it starts again.
         since.update(&[Decision { addresses: Vec::new(), ..web.clone() }], 400);
         assert_eq!(since.of(&web), None);
         since.update(std::slice::from_ref(&web), 500);

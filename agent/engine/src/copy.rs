@@ -103,7 +103,7 @@ mod tests {
 
     const NOTHING: Bytes = Bytes::new();
 
-    /// Copies between two clients' streams while they do what `clients` does; what came of the copying.
+    /// Copies between two clients' streams while they do what `clients` does; the result of the copying.
     async fn copied<F: Future<Output = ()>>(clients: impl FnOnce(Stream, Stream) -> F) -> io::Result<()> {
         let ((one, near), (far, two)) = (Stream::pair(8), Stream::pair(8));
         let copier = Copier::default();

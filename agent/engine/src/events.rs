@@ -331,7 +331,7 @@ impl Events {
         })
     }
 
-    /// Hands lines of the access log on in time, for ever. `ticker`: of [`access_log::output::CHUNK_TIME`].
+    /// Hands lines of the access log on in time, forever. `ticker`: of [`access_log::output::CHUNK_TIME`].
     pub(crate) async fn run(self: Rc<Self>, ticker: Ticker) {
         loop {
             ticker.tick().await;

@@ -115,7 +115,7 @@ impl Slot {
         &self.live().requests
     }
 
-    /// Beats every [`INTERVAL`], for ever: a task of the worker's own runtime, so that it stops when the worker hangs.
+    /// Beats every [`INTERVAL`], forever: a task of the worker's own runtime, so that it stops when the worker hangs.
     pub(crate) async fn run(self, ticker: Ticker) {
         loop {
             self.beat();

@@ -397,7 +397,7 @@ mod tests {
         fn drain(&self) {}
     }
 
-    /// What becomes of a link whose agent pings as often as `pings` says, each a pause after the one before, and then says
+    /// What happens to a link whose agent pings as often as `pings` says, each a pause after the one before, and then says
     /// nothing more; and after how long.
     async fn silence(pings: u32, pause: Duration) -> (End, Duration) {
         let (agent, engine) = UnixStream::pair().unwrap();

@@ -35,7 +35,7 @@ use question::{Answers, Question};
 pub(crate) const CALLERS: usize = 16;
 /// Time for the workers to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// A caller that takes nothing for so long is let go of.
+/// A caller that takes nothing for so long is disconnected.
 const STALLED: Duration = Duration::from_secs(60);
 /// How often memory that traffic does not hold any more is looked for.
 const TRIM_LOOK: Duration = Duration::from_secs(1);

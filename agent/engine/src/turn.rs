@@ -22,7 +22,7 @@ pub(crate) const REQUEST: usize = 64;
 pub(crate) struct Turn(usize);
 
 impl Turn {
-    /// Ready while something is left of the turn; else it begins anew after others had theirs.
+    /// Ready while something is left of the turn; else it starts again after others had theirs.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // guard: turn
         if self.0 < TURN {

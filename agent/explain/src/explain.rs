@@ -1,4 +1,4 @@
-//! The two questions: what becomes of a request, and which rule it meets.
+//! The two questions: what happens to a request, and which rule it meets.
 
 use brattice_wire::api::Subject;
 use brattice_wire::explain::{Explanation, Question};

@@ -115,7 +115,7 @@ pub(crate) fn routed(
     Some(Routed { view, problem, notes })
 }
 
-/// What becomes of a connection that is handled as TCP: it gets a target group of the default action, whatever it sends.
+/// What happens to a connection that is handled as TCP: it gets a target group of the default action, whatever it sends.
 pub(crate) fn relayed(snapshot: &Snapshot, scope: &Scope, listener: &Listener, asked: &Asked) -> Option<Routed> {
     let own = scope.service()?.listener(listener.port)?;
     let turn = Turn::new(scope);

@@ -23,7 +23,7 @@ pub struct Policy {
     pub statements: Vec<Statement>,
 }
 
-/// What came of reading a policy.
+/// The result of reading a policy.
 #[derive(Clone, Debug)]
 pub struct Read {
     /// The policy, unless there are errors.

@@ -95,7 +95,7 @@ impl VipState {
         });
         let assigned: BTreeSet<Ipv4Addr> = self.assigned.values().copied().collect();
         self.resting.retain(|vip, rest| {
-            // A clock that went back must not make a rest endless: it begins anew.
+            // A clock that went back must not make a rest endless: it starts again.
             rest.since = rest.since.min(now);
             inside(vip) && !assigned.contains(vip) && now - rest.since < VIP_REST_SECONDS
         });

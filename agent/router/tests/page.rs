@@ -1,4 +1,4 @@
-//! The page says what becomes of requests; what is explained, and traffic, are held against the same table elsewhere.
+//! The page says what happens to requests; what is explained, and traffic, are held against the same table elsewhere.
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 

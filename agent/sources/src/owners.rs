@@ -104,7 +104,7 @@ pub struct Owners {
     last_link: Option<LastLink>,
 }
 
-/// What was linked last, and what came of it: nothing is linked twice.
+/// What was linked last, and its result: nothing is linked twice.
 #[derive(Clone, Debug)]
 struct LastLink {
     documents: AllDocuments,

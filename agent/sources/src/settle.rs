@@ -19,7 +19,7 @@ pub const SETTLE_UNASKED: Duration = Duration::from_secs(3);
 pub const LONGEST_UNASKED: Duration = Duration::from_secs(15);
 /// What changed that long ago by the clock is old, likewise: clocks of file servers differ by less.
 pub const OLD: Duration = Duration::from_secs(60);
-/// A file that is open for writing is worth a line after this long.
+/// A file that is open for writing is reported after this long.
 pub const SHOWN: Duration = Duration::from_secs(1);
 /// Most files named that are open for writing.
 pub const MAX_OPEN: usize = 4;
@@ -46,7 +46,7 @@ pub enum Verdict {
     Wait {
         /// When to look again without an event.
         again: Option<Duration>,
-        /// Why, if that is worth a line.
+        /// Why, if that is reported.
         why: Option<String>,
     },
 }

@@ -43,7 +43,7 @@ pub enum Request {
     RestartEngine,
     /// Read-only: which rule a made-up request meets, [`Answer::Explained`].
     Route(Box<Question>),
-    /// Read-only: what becomes of a request and why, [`Answer::Explained`].
+    /// Read-only: what happens to a request and why, [`Answer::Explained`].
     Explain {
         /// Which request.
         about: Box<Subject>,
@@ -129,7 +129,7 @@ pub enum Answer {
     Workloads(Vec<WorkloadView>),
     /// What became of the probe's packets.
     Probe(ProbeView),
-    /// What becomes of a request.
+    /// What happens to a request.
     Explained(Box<Explanation>),
     /// Done.
     Done {

@@ -147,7 +147,7 @@ pub struct Settings {
     pub sources6: Vec<Ipv6Addr>,
     /// Bounds.
     pub limits: Limits,
-    /// How often the bounds of memory are halved, as the kernel ended engines before for want of it.
+    /// How often the bounds of memory are halved, as the kernel ended engines before for lack of it.
     pub halvings: u32,
 }
 

@@ -23,7 +23,7 @@ pub struct Question {
     pub headers: Vec<(String, String)>,
 }
 
-/// What would become of the request.
+/// What would happen to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -113,7 +113,7 @@ pub type Place = String;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// What becomes of it.
+    /// What happens to it.
     pub outcome: Outcome,
     /// What decides that.
     pub reason: Reason,

@@ -4,7 +4,7 @@
 //! - [`rules`], [`auth`]: parts of it: rules of listeners; networks, roles and policies.
 //! - [`engine`]: the messages between agent and engine, and how they are framed on the Unix socket.
 //! - [`records`]: what the engine reports of its work, to callers that the agent hands over.
-//! - [`api`]: the requests and answers between the CLI and the agent; [`explain`] of them what becomes of a request.
+//! - [`api`]: the requests and answers between the CLI and the agent; [`explain`] of them what happens to a request.
 //!
 //! - [`rarely`]: how often both may log what a stranger brings about. [`words`]: how both name and count things for people.
 //!

@@ -87,7 +87,7 @@ impl NewAddress {
         };
         message.attributes = vec![AddressAttribute::Local(self.address), AddressAttribute::Address(self.address)];
         if self.explicit_only && !ipv4 {
-            // Never preferred, and valid for ever.
+            // Never preferred, and valid forever.
             let mut lifetimes = CacheInfo::default();
             lifetimes.ifa_valid = u32::MAX;
             message.attributes.push(AddressAttribute::CacheInfo(lifetimes));

@@ -42,7 +42,7 @@ impl Default for Options {
     }
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The script's exit code.
@@ -55,7 +55,7 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// What came of a line that a guest ran.
+/// The result of a line that a guest ran.
 #[derive(Clone, Debug)]
 pub struct Ran {
     /// Exit code.

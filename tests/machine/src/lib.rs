@@ -1,5 +1,5 @@
 //! Guests in qemu under software emulation: one of Debian's kernels, an initramfs made of programs of this host, a script
-//! that runs in it, and what came of it. No hardware virtualisation and no disk image is needed.
+//! that runs in it, and its result. No hardware virtualisation and no disk image is needed.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {

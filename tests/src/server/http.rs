@@ -44,7 +44,7 @@ pub(crate) fn listen(port: u16) -> TcpListener {
     TcpListener::from_std(socket.into()).expect("inside a runtime")
 }
 
-/// Accepts for ever.
+/// Accepts forever.
 pub(crate) async fn serve(listener: TcpListener, name: String, counters: Arc<Counters>) {
     let name: Arc<str> = name.into();
     loop {
@@ -185,7 +185,7 @@ fn bytes(length: u64) -> Body {
     BodyExt::boxed(StreamBody::new(frames))
 }
 
-/// A line now, and one after every pause, for ever.
+/// A line now, and one after every pause, forever.
 fn drip(pause: Duration, counters: &Arc<Counters>) -> Body {
     let open = Open::count(counters, |counters| &counters.dripping);
     let frames = stream::unfold((open, 0_u64), move |(open, number)| async move {

@@ -79,7 +79,7 @@ impl Counters {
 /// It answers every request with 200 and JSON that names it and repeats the request, except:
 /// `/bytes/N` streams N bytes of [`pattern`], `/hash` reads the body (at `?rate=` bytes a second) and answers its
 /// SHA-256, `/slow/MS` waits first, `/status/N` answers N, `/trailers` ends with trailers, `/reset` closes without one,
-/// `/drip/MS` sends a line every MS milliseconds for ever. An `Upgrade` to `websocket` or `echo` is accepted on every
+/// `/drip/MS` sends a line every MS milliseconds forever. An `Upgrade` to `websocket` or `echo` is accepted on every
 /// path but `/refuse`; what comes then is sent back. All of it is under `/public` as well.
 pub struct Server {
     /// What it calls itself.

@@ -44,7 +44,7 @@ pub(crate) trait Family {
     const LENGTH_0: DropReason;
     /// Bytes of a full segment of 1,500.
     const SEGMENT: u16;
-    /// What becomes of UDP without a checksum.
+    /// What happens to UDP without a checksum.
     const UDP_WITHOUT_CHECKSUM: Option<DropReason>;
 
     /// The node with the workload and its target in this family.

@@ -46,7 +46,7 @@ fn dual() -> Node {
     node
 }
 
-/// What becomes of a frame, and what is counted.
+/// What happens to a frame, and what is counted.
 fn fate(node: &mut Node, frame: &[u8]) -> (Outcome, Vec<(&'static str, u64)>) {
     let before: BTreeMap<_, _> = node.all_counted().into_iter().collect();
     let outcome = node.run(Hook::Ingress, frame, Context::default());

@@ -499,7 +499,7 @@ fn ten_large_folders_hold_no_answer_up() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", status.owners);
     }
     took.sort();
-    // One in twenty may be slow for want of a processor.
+    // One in twenty may be slow for lack of a processor.
     let (usual, longest) = (took[took.len() * 95 / 100], took[took.len() - 1]);
     println!("{} answers in {:?}, 95 of 100 within {usual:?}, the longest {longest:?}", took.len(), begun.elapsed());
     assert!(usual <= LONGEST, "{usual:?}");

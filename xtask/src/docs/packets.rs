@@ -1,4 +1,4 @@
-//! `docs/packets.md`: what becomes of each kind of packet. Its rows stand above the tests that show it:
+//! `docs/packets.md`: what happens to each kind of packet. Its rows stand above the tests that show it:
 //!
 //! ```text
 //! /// packets.md SECTION NUMBER: packet | what happens | counter

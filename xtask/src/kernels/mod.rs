@@ -1,4 +1,4 @@
-//! Brattice on other kernels: the built tests, in guests, side by side; what came of it as a table.
+//! Brattice on other kernels: the built tests, in guests, side by side; the results as a table.
 
 mod inside;
 mod report;

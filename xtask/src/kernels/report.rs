@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::inside::Depth;
 use crate::{expected::Counts, run};
 
-/// What came of one kernel.
+/// The result of one kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     release: String,

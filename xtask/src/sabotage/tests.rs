@@ -75,7 +75,7 @@ fn the_page_tells_the_same() {
     assert!(found == page::text(), "{} is stale; `cargo xtask docs` writes it", page::PAGE);
 }
 
-/// What becomes of a function's body with one guard.
+/// What happens to a function's body with one guard.
 fn planted(body: &str, operator: Operator) -> String {
     let text = format!("fn f() {{\n// guard: g\n// SAFETY: of what follows.\n{body}\n}}\n");
     let faults = BTreeMap::from([("g", (operator, "on()".to_owned()))]);

@@ -1,4 +1,4 @@
-//! `brattice explain`: what becomes of a request, and why.
+//! `brattice explain`: what happens to a request, and why.
 
 use brattice_wire::api::{Recalled, Request, Subject};
 

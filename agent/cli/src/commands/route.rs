@@ -100,7 +100,7 @@ pub(super) fn by_documents(
     decide(&world).map_err(|e| Failure::new(e).code(UNKNOWN))
 }
 
-/// Prints an explanation; the exit code says what becomes of the request.
+/// Prints an explanation; the exit code says what happens to the request.
 pub(super) fn show(
     explanation: &Explanation,
     format: Format,

@@ -1,5 +1,5 @@
 //! The agent's API: one JSON request and one JSON answer on a Unix socket ([`server`]), and how the answers are put
-//! together ([`views`], [`answers`] of what becomes of a request) from the published picture (`calls`).
+//! together ([`views`], [`answers`] of what happens to a request) from the published picture (`calls`).
 
 pub(crate) mod answers;
 pub(crate) mod calls;

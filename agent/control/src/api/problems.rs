@@ -13,11 +13,11 @@ use crate::attachments::{Code, Refusal};
 use crate::engine::outputs::LogDestination;
 use crate::picture::Picture;
 
-/// A heartbeat older than this is worth a line.
+/// A heartbeat older than this is reported.
 const OLD_HEARTBEAT: Duration = Duration::from_secs(2);
-/// A table fuller than this is worth a line, percent.
+/// A table fuller than this is reported, percent.
 const NEARLY_FULL: u64 = 90;
-/// A target that failed as often is worth a line: one failure is a restart.
+/// A target that failed as often is reported: one failure is a restart.
 const MANY_FAILURES: u32 = 2;
 /// Most failing targets named.
 const MAX_TARGETS: usize = 16;

@@ -13,7 +13,7 @@ use crate::aliases::Identity;
 
 /// How long an address rests for its holder.
 pub(super) const REST: Duration = Duration::from_secs(60);
-/// Most addresses that rest at once; beyond, those that began first are given free.
+/// Most addresses that rest at once; beyond, those that began first are released.
 pub(super) const MAX_RESTS: usize = 4_096;
 
 /// An address of a VPC.

@@ -34,7 +34,7 @@ pub struct Supervision {
     pub silent: Duration,
     /// What it is started with.
     pub settings: Settings,
-    /// Where the kernel counts the processes that it ended for want of memory; `None`: its cgroup's own file.
+    /// Where the kernel counts the processes that it ended for lack of memory; `None`: its cgroup's own file.
     pub oom_events: Option<PathBuf>,
     /// Where the access log goes.
     pub access_log: LogDestination,
@@ -109,7 +109,7 @@ pub struct View {
     pub last_error: Option<String>,
     /// Why no engine is started any more, until the documents change or an operator asks.
     pub given_up: Option<String>,
-    /// Engines that the kernel ended for want of memory.
+    /// Engines that the kernel ended for lack of memory.
     pub memory_kills: u64,
     /// What follows of that, for as long as it does.
     pub short_of_memory: Option<String>,

@@ -139,7 +139,7 @@ struct Supervisor {
     rate: Rate,
     /// Told when the engine is stopped.
     stopped: Option<oneshot::Sender<()>>,
-    /// What came of actions, and is to be taken in.
+    /// Results of actions, the next inputs of the machine.
     inputs: VecDeque<Input>,
     events: mpsc::Sender<Event>,
     view: watch::Sender<View>,

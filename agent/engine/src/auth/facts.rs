@@ -10,7 +10,7 @@ use crate::aliases::CallerId;
 
 /// Field name and value in a [`Facts`] end with this; neither can hold it.
 const END: char = '\n';
-/// What a connection between two requests may keep of the last one, bytes. More is let go of.
+/// What a connection between two requests may keep of the last one, bytes. More is freed.
 const IDLE_BYTES: usize = 4 * 1024;
 
 /// Whose requests a connection carries.
@@ -82,7 +82,7 @@ impl Facts {
         self.origin
     }
 
-    /// The request has ended. Where the copy is long it is let go of: between requests a connection reaches nothing, and
+    /// The request has ended. Where the copy is long it is freed: between requests a connection reaches nothing, and
     /// the next request is decided about in any case.
     pub(super) fn shorten(&mut self) {
         if self.text.capacity() > IDLE_BYTES {

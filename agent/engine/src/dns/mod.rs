@@ -191,7 +191,7 @@ impl Resolver {
         Some(Admitted { in_flight: Rc::clone(&self.in_flight), _taken: taken })
     }
 
-    /// Answers, or plans to forward. What needs no resolver is answered on the spot and takes no place in flight.
+    /// Answers, or plans to forward. What needs no resolver is answered at once and takes no place in flight.
     fn plan(&self, state: &Arc<State>, caller: &Caller<'_>, bytes: &[u8], over_tcp: bool) -> Plan {
         let question = match triage(bytes) {
             Triage::Drop => return Plan::Answer(None),
@@ -222,7 +222,7 @@ impl Resolver {
         Plan::Forward(Forward { inquiry, state: Arc::clone(state), admitted })
     }
 
-    /// Answers datagrams for ever.
+    /// Answers datagrams forever.
     async fn datagrams(self: Rc<Self>, socket: Rc<tokio::net::UdpSocket>) {
         let mut buffer = vec![0; UDP_BUFFER];
         loop {

@@ -52,7 +52,7 @@ pub enum Triage {
 /// Looks at a message.
 pub fn triage(bytes: &[u8]) -> Triage {
     let Some(header) = bytes.first_chunk::<HEADER>() else { return Triage::Drop };
-    // QR: an answer is never answered, or two servers could talk for ever.
+    // QR: an answer is never answered, or two servers could talk forever.
     if header[2] & 0x80 != 0 {
         return Triage::Drop;
     }

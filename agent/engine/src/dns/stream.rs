@@ -28,7 +28,7 @@ const PIPELINE: usize = 16;
 /// Length prefix and longest message.
 const MOST_BUFFERED: usize = 2 + 65_535;
 
-/// Accepts for ever. A connection takes a place among the questions in flight, so the same limits bound both.
+/// Accepts forever. A connection takes a place among the questions in flight, so the same limits bound both.
 pub(super) async fn accept(resolver: Rc<Resolver>, listener: Listener) {
     loop {
         match listener.accept().await {

@@ -32,7 +32,7 @@ impl Acceptor {
         Rc::new(Self { local: Rc::clone(&http.local), views: Rc::clone(&http.views), closed, http, tcp })
     }
 
-    /// Accepts for ever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
+    /// Accepts forever, on the worker's `LocalSet`; dropping the future stops accepting and leaves what is open.
     ///
     /// What comes by `listener` is served as `protocol` at the most: the kernel leads bypassed connections of an HTTP
     /// listener to the socket for TCP.

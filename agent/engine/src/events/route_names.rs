@@ -134,7 +134,7 @@ impl RouteNamesCache {
         route
     }
 
-    /// A new snapshot is in force: series of services that are gone are let go of.
+    /// A new snapshot is in force: series of services that are gone are freed.
     pub(super) fn applied(&mut self, names: &Names) {
         self.names.clear();
         self.revision = names.revision;

@@ -171,7 +171,7 @@ async fn a_target_fails() {
     let recorder = Recorder::start(&[(TARGET, 1).into()]).await;
     let events = recorder.ask(HOST, "/", "").await;
     let failed: &[&str] = &["ConnectFailed", "AttemptFailed"];
-    // The body is let go of before it is known that no target had it.
+    // The body is freed before it is known that no target had it.
     let unsent: &[&str] = &["RequestSent", "RequestNotSent", "Failed(TargetConnectionError)"];
     assert_eq!(events, sequence(&[&ACCEPTED, &ROUTED, &FORWARDED, failed, unsent, &ENDED]));
 }

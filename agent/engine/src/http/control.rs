@@ -21,7 +21,7 @@ use crate::{auth::Latest, clock::Clock, events::connection::ConnectionSpan};
 /// Interim answers of a target that may wait for a client that does not read.
 const MOST_INTERIM: usize = 16;
 
-/// What is to become of a client connection.
+/// What is to happen to a client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     /// Go on.
@@ -140,7 +140,7 @@ impl Control {
         }
     }
 
-    /// What is to become of the connection.
+    /// What is to happen to the connection.
     pub(crate) fn verdict(&self) -> Verdict {
         self.verdict.get()
     }

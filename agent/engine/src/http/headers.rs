@@ -34,7 +34,7 @@ fn clean(headers: &mut HeaderMap, message: Message) {
     if headers.contains_key(CONNECTION) {
         remove_named(headers);
     }
-    // They are few, and then need no allocation; where a peer sent many, the search does not begin anew for each.
+    // They are few, and then need no allocation; where a peer sent many, the search does not start again for each.
     let mut few: [Option<HeaderName>; FEW] = [const { None }; FEW];
     let mut names = headers.keys().filter(|name| removed(name, message));
     for (place, name) in few.iter_mut().zip(&mut names) {

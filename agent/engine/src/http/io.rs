@@ -327,7 +327,7 @@ impl ClientIo {
         self.input = Input::Refused { stand_in };
     }
 
-    /// The client sends no more. What it sent before is answered (RFC 9112, 9.6), so hyper, which would let go of a request
+    /// The client sends no more. What it sent before is answered (RFC 9112, 9.6), so hyper, which would drop a request
     /// whose client is gone, hears of it only between requests, or where bytes are missing. A client that is gone altogether
     /// is noticed by what it is sent.
     fn poll_end(&mut self, guard: &Guard) -> Poll<io::Result<()>> {

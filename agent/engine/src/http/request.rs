@@ -118,7 +118,7 @@ pub(crate) async fn serve(
     Ok(response)
 }
 
-/// The steps that need no waiting: what becomes of the request, by what is in force now.
+/// The steps that need no waiting: what happens to the request, by what is in force now.
 fn plan(exchange: &Exchange, request: &mut Request<Incoming>) -> Result<Plan, LocalReply> {
     let view = exchange.session.view();
     let plan = plan_by(&view, exchange, request);

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long a body waits for a target's `100 Continue` before it is sent all the same (RFC 9110, 10.1.1: a client must
-/// not wait for ever).
+/// not wait forever).
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A piece of a body that is shorter is copied where more of the body follows: it may wait for the other side in a queue that

@@ -24,7 +24,7 @@ use crate::{
 /// A target's socket and what was read from it already.
 pub(crate) type Socket = (TargetIo, Bytes);
 
-/// Fields of a header section that hyper reads of HTTP/1 unless it is told otherwise, which costs allocations.
+/// Fields of a header section that hyper reads of HTTP/1 unless it is configured otherwise, which costs allocations.
 pub(crate) const HTTP1_FIELDS: usize = 100;
 /// Requests of a connection to an HTTP/2 target whose header sections may all still come.
 const MOST_STREAMS: u32 = 256;

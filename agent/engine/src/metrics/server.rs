@@ -56,7 +56,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
-/// Serves for ever, on a `LocalSet`; `page` makes what is served.
+/// Serves forever, on a `LocalSet`; `page` makes what is served.
 pub(crate) async fn serve(listener: Listener, page: Rc<dyn Fn() -> String>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {

@@ -164,7 +164,7 @@ mod tests {
         listener.listen(1).unwrap();
         let target = listener.local_addr().unwrap().as_socket().unwrap();
         let nobodys: IpAddr = "fd00:a9fe::1".parse().unwrap();
-        // Bound, then turned away for want of a route, not of the address.
+        // Bound, but there is no route: not the fault of the address.
         let error = workload(Some(nobodys), target, Duration::from_millis(50)).await.unwrap_err();
         assert_ne!(error.kind(), io::ErrorKind::AddrNotAvailable, "{error}");
         assert_ne!(error.kind(), io::ErrorKind::InvalidInput, "{error}");

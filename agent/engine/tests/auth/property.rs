@@ -181,7 +181,7 @@ fn request(line: &Line) -> Request<TestBody> {
     request
 }
 
-/// What came of a request: its status, and the level that the answer blames.
+/// The result of a request: its status, and the level that the answer blames.
 async fn outcome(engine: &Engine, number: usize, line: &Line) -> (u16, Option<&'static str>) {
     let response = engine.http1(alias(number)).await.send_request(request(line)).await.unwrap();
     let status = response.status().as_u16();

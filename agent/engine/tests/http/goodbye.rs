@@ -38,7 +38,7 @@ const OK: &[u8] = &[0x88];
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// What becomes of a stream, by the number of its connection and its own number on it, from 0.
+/// What happens to a stream, by the number of its connection and its own number on it, from 0.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     /// Answered with its own body.

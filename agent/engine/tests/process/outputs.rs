@@ -127,7 +127,7 @@ fn metrics_are_served_and_handed_back() {
         let page = scrape(&mut TcpStream::connect(address).await.unwrap()).await;
         assert!(page.contains("\nbrattice_kernel_drops_total{reason=\"Spoofed\"} 7\n"), "{page}");
         assert!(page.contains("brattice_connections_total{service="), "{page}");
-        // A Unix socket instead; the TCP one is let go of.
+        // A Unix socket instead; the TCP one is closed.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.sock");
         let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -31,7 +31,7 @@ impl Numbers {
         self.last = self.services.values().copied().fold(self.last, u32::max);
         for id in ids {
             if !self.services.contains_key(id) {
-                // 0 means "no service" in the kernel maps. 4 billion services later numbers begin anew; none of the
+                // 0 means "no service" in the kernel maps. 4 billion services later numbers start again; none of the
                 // first lives that long beside them.
                 self.last = self.last.checked_add(1).unwrap_or(1);
                 self.services.insert(id.to_owned(), self.last);

@@ -82,7 +82,7 @@ spec: {config: {vpcIdentifier: platform/green, port: 8080}, targets: [{id: 10.0.
     ]
 }
 
-/// What came of a directory.
+/// What reading a directory gave.
 pub struct Outcome {
     pub errors: Vec<Diagnostic>,
     pub warnings: Vec<Diagnostic>,

@@ -1,4 +1,4 @@
-//! Requests, and what becomes of them: one table for the page (`docs/routing.md`), for what is explained and for traffic in both
+//! Requests, and what happens to them: one table for the page (`docs/routing.md`), for what is explained and for traffic in both
 //! versions of HTTP.
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]

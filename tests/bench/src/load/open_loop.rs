@@ -40,7 +40,7 @@ pub(crate) fn load(peer: &Peer, connections: usize, rate: f64, length: Duration)
     let (begin, mut next, mut waiting) = (Instant::now(), Instant::now(), VecDeque::new());
     let mut latencies: Vec<f64> = Vec::with_capacity((rate * length.as_secs_f64()) as usize + 1);
     let mut late = 0.0;
-    // What is late at the end is waited for, but not for ever.
+    // What is late at the end is waited for, but not forever.
     let deadline = begin + length + Duration::from_secs(5);
     loop {
         let now = Instant::now();

@@ -25,7 +25,7 @@ use self::scene::Scene;
 struct Attack {
     /// What the attacker does.
     what: &'static str,
-    /// What becomes of it; names in backticks are the drop reasons that are counted, and no others are.
+    /// What happens to it; names in backticks are the drop reasons that are counted, and no others are.
     outcome: &'static str,
     /// Name of its function.
     name: &'static str,

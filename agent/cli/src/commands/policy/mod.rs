@@ -52,7 +52,7 @@ struct Expected {
     by: Option<String>,
 }
 
-/// What came of a case.
+/// The result of a case.
 enum Answer {
     /// As expected.
     Same(Verdict),

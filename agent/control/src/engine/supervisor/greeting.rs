@@ -24,7 +24,7 @@ pub(super) enum Origin {
     Called,
 }
 
-/// A connection, and what came of it.
+/// A connection, and its result.
 pub(super) struct Greeting {
     origin: Origin,
     first: Result<Heard, NoHello>,

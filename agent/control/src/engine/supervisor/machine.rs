@@ -66,13 +66,13 @@ pub(super) struct Engine {
 pub(super) enum Link {
     /// It was started, and has not said hello.
     Greeting,
-    /// It said hello. Its start failed for want of its socket, and is tried again then.
+    /// It said hello. Its start failed for lack of its socket, and is tried again then.
     Waiting { again: Instant },
     /// It is connected.
     Up {
-        /// Looks since a sign of life came, or was asked for.
+        /// Looks since the last ping or its answer.
         looks: u32,
-        /// A sign of life was asked for.
+        /// A ping is not answered yet.
         awaited: bool,
     },
     /// The connection is lost; the engine is called.
@@ -81,7 +81,7 @@ pub(super) enum Link {
     Closed,
 }
 
-/// What becomes of clients' connections.
+/// What happens to clients' connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clients {
     /// An engine serves them, or none has served yet.
@@ -113,7 +113,7 @@ pub(super) enum Input {
     LinkLost,
     /// The engine did what no engine does, or cannot be sent anything.
     Misbehaved { why: String },
-    /// What came of [`Action::Call`].
+    /// The result of [`Action::Call`].
     Called(Answer),
     /// [`Action::TakeOver`] succeeded.
     TakenOver { pid: u32, shown: Shown },
@@ -123,7 +123,7 @@ pub(super) enum Input {
     Applied { revision: u64 },
     /// The engine says that it refuses a snapshot.
     Refused { revision: u64, reason: String },
-    /// The engine gave a sign of life.
+    /// The engine answered a ping.
     Pong,
     /// The process has ended.
     Exited { how: String, for_memory: bool },
@@ -137,7 +137,7 @@ pub(super) enum Input {
     Stop { grace: Duration },
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// No process listens. `running`: the recorded process is there nevertheless.
@@ -185,7 +185,7 @@ pub(super) enum Action {
     Feed,
     /// Send the latest snapshot.
     SendSnapshot,
-    /// Ask for a sign of life.
+    /// Ping the engine.
     Ping,
     /// Have it finish what is in flight and end.
     Shutdown(Duration),

@@ -1,4 +1,4 @@
-//! An engine that the kernel ended for want of memory (OOM): no crash loop. Its successor has smaller budgets instead.
+//! An engine that the kernel ended for lack of memory (OOM): no crash loop. Its successor has smaller budgets instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub(super) const MOST_HALVINGS: u32 = 4;
 /// After so long without another such end, budgets are whole again for the next engine.
 pub(super) const FORGIVEN: Duration = Duration::from_secs(3600);
 
-/// Where the kernel counts the processes of a cgroup that it ended for want of memory.
+/// Where the kernel counts the processes of a cgroup that it ended for lack of memory.
 #[derive(Debug, Default)]
 pub(super) struct Kills {
     file: Option<PathBuf>,
@@ -58,7 +58,7 @@ fn events_of(pid: u32) -> Option<PathBuf> {
     candidates.map(PathBuf::from).find(|file| file.exists())
 }
 
-/// What the kernel's ends for want of memory lead to. Pure.
+/// What the kernel's ends for lack of memory lead to. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     halvings: u32,
@@ -74,7 +74,7 @@ impl Budget {
         self.halvings
     }
 
-    /// Engines that the kernel ended for want of memory.
+    /// Engines that the kernel ended for lack of memory.
     pub(super) fn kills(&self) -> u64 {
         self.kills
     }
@@ -84,7 +84,7 @@ impl Budget {
         self.why.as_deref()
     }
 
-    /// An engine was ended for want of memory. Returns what follows, for people.
+    /// An engine was ended for lack of memory. Returns what follows, for people.
     pub(super) fn halve(&mut self, now: Instant) -> String {
         let fresh = self.latest.is_some_and(|latest| now.duration_since(latest) < FORGIVEN);
         self.latest = Some(now);
@@ -107,7 +107,7 @@ impl Budget {
         }
     }
 
-    /// Forgets ends for want of memory that are long ago; an engine that runs keeps its budgets.
+    /// Forgets ends for lack of memory that are long ago; an engine that runs keeps its budgets.
     pub(super) fn forgive(&mut self, now: Instant) {
         if self.latest.is_some_and(|latest| now.duration_since(latest) >= FORGIVEN) {
             (self.latest, self.halvings, self.why) = (None, 0, None);

@@ -29,7 +29,7 @@ pub(super) const DOOR_RETRY: Duration = Duration::from_millis(50);
 pub(super) const STRAY_PAUSE: Duration = Duration::from_millis(20);
 /// After a start that did not succeed at all, the next one waits this long at least.
 pub(super) const CANNOT_START_PAUSE: Duration = Duration::from_millis(100);
-/// Pause before the successor of an engine that was ended for want of memory and served for less than [`STABLE`].
+/// Pause before the successor of an engine that was ended for lack of memory and served for less than [`STABLE`].
 pub(super) const MEMORY_PAUSE: Duration = Duration::from_secs(1);
 /// An engine that is replaced or stopped is killed this long after the time it has to finish.
 pub(super) const LATE: Duration = Duration::from_millis(500);

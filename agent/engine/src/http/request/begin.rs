@@ -13,7 +13,7 @@ use crate::{
     limits::Limit,
 };
 
-/// Begins a request. What the second one holds is let go of when the response is complete.
+/// Begins a request. What the second one holds is freed when the response is complete.
 pub(super) fn begin(session: Rc<Session>, request: &Request<Incoming>) -> (Exchange, Finish) {
     let (local, control) = (session.local(), &session.control);
     let number = control.requests.get();

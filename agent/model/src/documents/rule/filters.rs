@@ -96,7 +96,7 @@ pub(super) fn rewrite(d: &mut Decoder<'_>, node: &Node, rule_path: Option<PathMa
     Rewrite { host, path }
 }
 
-/// `{exact}`, `{prefix}` or `{regex}`: what becomes of the path, in the words of `pathMatch`. Where the rule has no condition
+/// `{exact}`, `{prefix}` or `{regex}`: what happens to the path, in the words of `pathMatch`. Where the rule has no condition
 /// on the path, the prefix is `/`.
 pub(super) fn path_rewrite(d: &mut Decoder<'_>, node: &Node, rule_path: Option<PathMatchKind>) -> Option<PathRewrite> {
     let names = ["exact", "prefix", "regex"];

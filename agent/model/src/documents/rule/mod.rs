@@ -46,7 +46,7 @@ pub struct MatchDocument {
 /// What is done with a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActionDocument {
-    /// What becomes of it.
+    /// What happens to it.
     pub kind: ActionKind,
     /// What is changed on the way.
     pub filters: Filters,
@@ -54,7 +54,7 @@ pub struct ActionDocument {
     pub at: Position,
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ActionKind {
     /// To target groups by weight.

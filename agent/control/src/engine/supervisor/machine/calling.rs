@@ -1,4 +1,4 @@
-//! The way to an engine that runs: called where there is no link yet or it broke, asked for a sign of life while there is.
+//! The connection to a running engine: called where there is no link yet or it broke, pinged while there is one.
 //! An engine that cannot be reached, so that it learns of no revocation, is replaced within a bounded time.
 
 use super::*;
@@ -40,7 +40,7 @@ impl Machine {
         }
     }
 
-    /// What came of a call.
+    /// The result of a call.
     pub(super) fn called(&mut self, answer: Answer, now: Instant) {
         self.calling = false;
         match &mut self.state {
@@ -104,8 +104,7 @@ impl Machine {
         self.send_snapshot();
     }
 
-    /// Asks a linked engine for a sign of life. Counted in looks, so that an agent that was stopped itself does not
-    /// replace it.
+    /// Pings a linked engine. Counted in looks, so that an agent that was stopped itself does not replace the engine.
     pub(super) fn check_link(&mut self) {
         let silent = self.settings.silent;
         let Some(Engine { link: Link::Up { looks: passed, awaited }, .. }) = self.engine_mut() else { return };

@@ -75,7 +75,7 @@ impl Machine {
         self.after_failure(next, why, now);
     }
 
-    /// The kernel ended it for want of memory: no failure, but its successor has smaller budgets.
+    /// The kernel ended it for lack of memory: no failure, but its successor has smaller budgets.
     fn exited_for_memory(&mut self, how: &str, stable: bool, now: Instant) {
         let why = self.budget.halve(now);
         warn!(how, "the engine: {why}");

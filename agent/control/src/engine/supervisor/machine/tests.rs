@@ -169,7 +169,7 @@ fn an_end_for_want_of_memory_is_no_failure_and_makes_budgets_smaller() {
 #[test]
 fn a_stuck_worker_and_a_deaf_engine_are_replaced() {
     let mut bench = Bench::running();
-    // Right after its start no beat can be there. Asked for a sign of life, it gives it.
+    // Right after its start no heartbeat can be there. It answers a ping.
     assert_eq!(bench.look(looks(PING), STUCK * 2), Some((looks(PING), vec![Action::Ping])));
     assert_eq!(bench.on(Input::Pong), []);
     bench.now += STUCK;
