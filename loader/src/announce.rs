@@ -1,4 +1,4 @@
-//! Telling a workload unasked which MAC answers for VIPs.
+//! Announces to a workload the MAC that answers for VIPs.
 //!
 //! What it asked before `workload_ingress` was attached was not answered, and a stack asks again only after a second (RFC
 //! 4861, 10; Linux' `retrans_time_ms`). An answer that comes by itself lets go at once what waits for it. A stack that

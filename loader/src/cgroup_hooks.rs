@@ -1,4 +1,4 @@
-//! The programs that sit at the root of the cgroups, and the hooks that they sit at.
+//! The socket programs at the root of the cgroups, and their hooks.
 
 use brattice_abi as abi;
 

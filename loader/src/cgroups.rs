@@ -1,4 +1,4 @@
-//! The root of the cgroups, which the programs of sockets sit at.
+//! The root of the cgroups, where the socket programs are attached.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! The data path of a node: started, adopted, kept whole.
+//! The data path of a node: started, adopted, repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What can go wrong, in words for an operator.
+//! The errors of the loader, in words for an operator.
 
 use std::io;
 use std::path::PathBuf;

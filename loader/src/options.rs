@@ -1,4 +1,4 @@
-//! What a data path is started with, and what cannot be.
+//! The options of a data path, and which of them are refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Work beside the asynchronous runtime.
+//! Runs blocking work beside the asynchronous runtime.
 
 use tokio::sync::oneshot;
 

@@ -1,4 +1,4 @@
-//! Word of pins that go: removed one by one, with their directory, or with their file system.
+//! Events of removed pins: one by one, with their directory, or with their file system.
 //!
 //! What is pinned is held open as well, so nothing is detached by that; but the next agent would find nothing to adopt.
 

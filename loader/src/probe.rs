@@ -1,4 +1,4 @@
-//! What this kernel and host can do, before anything is changed.
+//! The capabilities of this kernel and host, before anything is changed.
 
 use std::fs;
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! Other programs for a data path that runs, in place of those it has: link by link, with no moment without one.
+//! Replaces the programs of a running data path, link by link, with no moment without one.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -1,4 +1,4 @@
-//! Asks the agent.
+//! The client of the agent's API.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,4 @@
-//! Times as people type them.
+//! Durations on the command line.
 
 /// Seconds of `90s`, `15m`, `2h`, `1d`, `1h30m`; at least 1 s and at most a year.
 ///

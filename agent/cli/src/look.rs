@@ -1,4 +1,4 @@
-//! How text is shown: colours, the terminal's width.
+//! How text is shown: colours, and the terminal's width.
 
 use std::io::IsTerminal as _;
 

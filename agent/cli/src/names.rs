@@ -1,4 +1,4 @@
-//! What is meant by a name, and what was probably meant by one that nothing has.
+//! Finds what a name means, and the nearest names for one that nothing has.
 
 use std::path::Path;
 

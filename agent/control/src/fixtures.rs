@@ -1,4 +1,4 @@
-//! What tests of several modules are about.
+//! Test data that several modules share.
 
 use brattice_loader::interfaces::{Interface, Peer};
 

@@ -1,4 +1,4 @@
-//! What the agent is started with.
+//! The agent's settings.
 
 use std::path::PathBuf;
 use std::str::FromStr;

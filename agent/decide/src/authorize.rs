@@ -1,4 +1,4 @@
-//! What policies say of a call.
+//! Authorization of a call by policies.
 
 use std::cell::RefCell;
 

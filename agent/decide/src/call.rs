@@ -1,4 +1,4 @@
-//! Who calls what.
+//! A call: caller, service, source.
 
 use std::net::IpAddr;
 

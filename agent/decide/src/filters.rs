@@ -1,4 +1,4 @@
-//! What a rule changes in requests and answers.
+//! Changes of requests and responses by a rule.
 
 use std::borrow::Cow;
 

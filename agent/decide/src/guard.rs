@@ -1,4 +1,4 @@
-//! What stands between a call and what it wants, at one level.
+//! The policy between a call and the service, at one level.
 
 use std::sync::Arc;
 

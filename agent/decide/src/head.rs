@@ -1,4 +1,4 @@
-//! What is asked of a request.
+//! What rules and policies may ask of a request.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Places in a snapshot.
+//! Indexes into a snapshot.
 
 /// The place of a service in the snapshot. Not its number on the node, see [`crate::Service::number`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

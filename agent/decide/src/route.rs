@@ -1,4 +1,4 @@
-//! What a listener's rules make of a request.
+//! Routing by a listener's rules.
 
 use std::{borrow::Cow, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The rules of a listener, ready to be carried out: nothing is parsed when a request matches one.
+//! The rules of a listener, compiled: nothing is parsed when a request matches one.
 
 use std::{hash::Hasher, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What policies say.
+//! The verdict of policies.
 
 use brattice_iam::Level;
 

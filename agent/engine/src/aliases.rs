@@ -1,4 +1,4 @@
-//! Aliases, who calls by one, and which were closed.
+//! Aliases, their callers, and which were closed.
 
 use std::{cell::RefCell, net::IpAddr};
 

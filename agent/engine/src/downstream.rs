@@ -1,4 +1,4 @@
-//! Connections of clients.
+//! Connections from clients.
 //!
 //! - [`accept`]: the one way in; [`accepted`]: what comes out of it.
 //! - [`tcp`]: connections that are served as TCP. Those of HTTP are in [`crate::http`].

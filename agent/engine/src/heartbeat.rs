@@ -1,4 +1,5 @@
-//! What the kernel programs and the agent see of each worker: a page of memory that is the `WORKERS` map.
+//! Heartbeats and load of each worker, for the kernel programs and the agent: a page of memory that is the `WORKERS`
+//! map.
 //!
 //! The map is mapped, so writing needs no system call and no privilege, and nothing else can be written through it.
 #![allow(unsafe_code, reason = "a mapping shared with the kernel is raw memory")]

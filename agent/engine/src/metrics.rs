@@ -1,4 +1,4 @@
-//! What `crate::events::metrics` has counted, for Prometheus.
+//! Serves what `crate::events::metrics` has counted, for Prometheus.
 //!
 //! - [`text`]: the text format.
 //! - [`page`]: everything that is served.

@@ -1,4 +1,4 @@
-//! What the link asks of the workers and of the DNS thread.
+//! Orders of the link to the workers and the DNS thread.
 //!
 //! Every worker has one bounded queue. An order is confirmed by answering its [`Confirm`]; the link answers the agent
 //! only after every worker has confirmed. A worker takes orders in the turn of its own loop, so once it has confirmed

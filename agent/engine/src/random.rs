@@ -1,4 +1,4 @@
-//! Numbers for request ids and first turns: quick, well spread, and of no worth to an attacker.
+//! Random numbers for request ids and first turns: fast, well spread, not for cryptography.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

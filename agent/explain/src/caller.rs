@@ -1,4 +1,4 @@
-//! Who calls, and how that is known.
+//! The caller of a request, and how it is identified.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! The whole way of a request, and what stands in it first.
+//! Follows a request from the caller to the target, and finds its obstacles in their order.
 
 use brattice_decide::{Authorizer, Connection, Decision, Request};
 use brattice_model::{PolicyResource, Service, Vpc};

@@ -1,4 +1,4 @@
-//! What else may matter: documents that are not in force, an engine that is behind, dropped packets, bounds nearly full.
+//! Notes: documents that are not in force, an engine that is behind, dropped packets, bounds nearly full.
 
 use std::collections::{BTreeMap, BTreeSet};
 

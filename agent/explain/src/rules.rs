@@ -1,4 +1,4 @@
-//! What a listener's rules make of a request, as it is shown.
+//! What a listener's rules do with a request, as it is shown.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! By what is decided.
+//! The input of an explanation: model, snapshot, and what the node knows.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What is wrong with a policy: where, what was expected, and what might have been meant.
+//! Findings about a policy: where, what was expected, and what might have been meant.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What would let a refused request pass: the smallest changes of policies, statement by statement.
+//! Remedies: the smallest changes of policies that would let a refused request pass, statement by statement.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What is decided about: who calls what, and how.
+//! The input of a decision: caller, service, request.
 
 use std::fmt;
 use std::net::IpAddr;

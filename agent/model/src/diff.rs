@@ -1,4 +1,4 @@
-//! What changed between two models, for people and logs. Where something was written is no change.
+//! The difference between two models, for people and logs. A change of place in the files is no difference.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What the policies directory means: documents → model → plan. Pure: no file, socket or clock is touched here.
+//! The meaning of the policies directory: documents → model → plan. Pure: no file, socket or clock is touched here.
 //!
 //! 1. [`parse`] reads the documents of one owner and finds every error in them, with file, line and column.
 //! 2. [`link()`] puts the documents of all owners together: references, grants, associations, VIPs. It never fails as a

@@ -1,4 +1,4 @@
-//! The name that was probably meant.
+//! Nearest names: what was probably meant.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! In which order rules are tried.
+//! The order in which rules are tried.
 
 use std::cmp::Reverse;
 

@@ -1,4 +1,4 @@
-//! The one form of a path, in which it is matched, authorized, logged and sent on.
+//! The normal form of a path: matched, authorized, logged and sent on.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Other paths, and the `location` of redirects.
+//! Path rewrites, and the `location` of redirects.
 
 use std::{borrow::Cow, fmt::Write as _};
 

@@ -1,4 +1,4 @@
-//! Room for values that have to be put together before they can be compared, kept from request to request.
+//! Buffers for values that have to be put together before they can be compared, kept from request to request.
 
 use std::cell::RefCell;
 

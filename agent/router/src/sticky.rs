@@ -1,4 +1,4 @@
-//! The same target group for the same caller.
+//! Stickiness: the same target group for the same caller.
 
 use std::net::IpAddr;
 

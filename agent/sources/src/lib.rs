@@ -1,4 +1,4 @@
-//! Where documents come from, and whose are in force.
+//! Sources of documents, and which owners' documents are in force.
 //!
 //! - [`directory`]: the policies directory: one bounded walk, its changes, and which files are still written.
 //! - [`tree`]: what a source has, per owner.

@@ -1,4 +1,4 @@
-//! What a source of documents is.
+//! The trait of a source of documents.
 
 use std::collections::BTreeMap;
 

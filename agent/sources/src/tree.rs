@@ -1,4 +1,4 @@
-//! What a source of documents has, per owner.
+//! The content of a source of documents, per owner.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

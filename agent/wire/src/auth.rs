@@ -1,4 +1,4 @@
-//! Authorization as the engine is told it: networks, roles and policies.
+//! Authorization as it is sent to the engine: networks, roles and policies.
 
 use serde::{Deserialize, Serialize};
 

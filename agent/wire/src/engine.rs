@@ -1,4 +1,4 @@
-//! Agent and engine, over a Unix stream socket.
+//! The protocol between agent and engine, over a Unix stream socket.
 //!
 //! A frame is a 4-byte length in network order and that many bytes of postcard. The agent trusts nothing in
 //! [`FromEngine`]: it is bounded by [`MAX_FROM_ENGINE`] and every field is checked. File descriptors travel with

@@ -1,4 +1,4 @@
-//! `brattice route` and `brattice explain`: what is asked, and what is answered.
+//! Questions and answers of `brattice route` and `brattice explain`.
 
 use serde::{Deserialize, Serialize};
 

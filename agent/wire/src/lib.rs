@@ -1,4 +1,4 @@
-//! What the processes of Brattice say to each other.
+//! The protocols between the processes of Brattice.
 //!
 //! - [`snapshot`]: the immutable, indexed state that the agent gives the engine.
 //! - [`rules`], [`auth`]: parts of it: rules of listeners; networks, roles and policies.

@@ -1,4 +1,4 @@
-//! Where something of a document was written.
+//! Where a part of a document was written.
 
 use std::fmt;
 

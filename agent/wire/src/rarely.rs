@@ -1,4 +1,4 @@
-//! How often a stranger may make agent or engine write a line into their log.
+//! Rate limits for log lines that a caller can cause.
 //!
 //! Each place that logs what a stranger can bring about has a bound of its own, so that no one fills the disk and no one
 //! hides another's line. What was left out is counted, and logged with the next line of the same place.

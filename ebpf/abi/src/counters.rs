@@ -1,4 +1,4 @@
-//! What the programs count, and the events they send.
+//! Counters of the programs, and their events.
 
 use crate::Address;
 

@@ -1,4 +1,4 @@
-//! What others leave in the kernel and on the host.
+//! Facts about other network software: what it leaves in the kernel and on the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 

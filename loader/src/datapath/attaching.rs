@@ -1,4 +1,4 @@
-//! The links of programs: made, adopted, looked after.
+//! The links of programs: made, adopted, repaired.
 
 use std::collections::BTreeMap;
 

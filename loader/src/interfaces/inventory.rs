@@ -1,4 +1,4 @@
-//! What interfaces there are, and what is at the other end.
+//! The interfaces, and the peer of each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

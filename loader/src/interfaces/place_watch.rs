@@ -1,4 +1,4 @@
-//! Word of what may change where a workload's namespace is.
+//! Events when a workload's namespace may have moved.
 //!
 //! Cgroups that come, go, get their first process or lose their last one, and processes that are written into one tell by
 //! inotify; namespaces that are mounted, by `mountinfo`. What causes no event (a process born into a cgroup that has

@@ -1,4 +1,4 @@
-//! Other people's eBPF programs on an interface: TCX, and tc filters (clsact).
+//! eBPF programs on an interface that are not ours: TCX, and tc filters (clsact).
 
 use std::collections::BTreeSet;
 use std::fmt;

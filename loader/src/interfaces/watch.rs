@@ -1,4 +1,4 @@
-//! Word of every change, without polling.
+//! Events of every change, without polling.
 
 use std::io;
 use std::time::Duration;

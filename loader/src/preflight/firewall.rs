@@ -1,4 +1,4 @@
-//! What the rule sets of this host hook into.
+//! The netfilter hooks that this host's rule sets use.
 
 use serde_json::Value;
 

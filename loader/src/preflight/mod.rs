@@ -1,4 +1,4 @@
-//! What to know before the agent starts: does this host fit, do the ranges collide, and does a packet get through.
+//! Checks before the agent starts: does this host fit, do the ranges collide, and does a packet get through.
 
 mod active;
 mod addresses;

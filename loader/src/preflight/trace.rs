@@ -1,4 +1,4 @@
-//! Which rule or policy ate a packet: netfilter's own trace of it.
+//! Finds the rule or policy that dropped a packet, by netfilter's own trace of it.
 
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;

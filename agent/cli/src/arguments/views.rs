@@ -1,4 +1,4 @@
-//! What can be typed to look at the node, and how it is printed.
+//! Arguments of the commands that show the node, and of their output.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Verbs that ask the agent.
+//! Commands that ask the agent.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

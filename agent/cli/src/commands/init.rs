@@ -1,4 +1,4 @@
-//! `brattice init`: a policies directory to begin with.
+//! `brattice init`: a first policies directory.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! The verbs.
+//! The commands.
 
 pub(crate) mod agent;
 pub(crate) mod ask;

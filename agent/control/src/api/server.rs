@@ -1,4 +1,4 @@
-//! The API socket.
+//! The socket of the agent's API.
 //!
 //! Access is checked twice: by the modes of the directory (0750, the group's) and the socket (0660), and by the
 //! caller's user and groups as the kernel reports them. Root may do everything, members of the group may read, the

@@ -1,4 +1,4 @@
-//! The thread of the control socket.
+//! The thread of the agent's API (control socket).
 //!
 //! Questions are read and answered on a runtime of its own. Whatever the agent's loop and its other tasks do meanwhile (plan,
 //! write to the kernel, write a large snapshot for the engine), no answer waits for it.

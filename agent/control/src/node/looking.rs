@@ -1,4 +1,4 @@
-//! What the host shows: interfaces, places of workloads, and what others did to what is ours.
+//! Looks at the host: interfaces, places of workloads, and changes by others of what is ours.
 
 use std::sync::Arc;
 use std::time::Instant;

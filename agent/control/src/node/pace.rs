@@ -1,4 +1,4 @@
-//! How often the host's interfaces are looked at.
+//! How often the host's interfaces are read.
 //!
 //! A new workload's first call waits for a look, and a workload comes in a burst of changes: interface, address, routes. So the
 //! first looks after a quiet time begin at once. On a host whose interfaces and routes change all the time looks take at most a

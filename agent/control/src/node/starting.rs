@@ -1,4 +1,4 @@
-//! From settings to a serving node: adopts what runs, or starts it.
+//! The start of a node, from settings to serving: adopts what runs, or starts it.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};

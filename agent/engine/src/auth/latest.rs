@@ -1,4 +1,4 @@
-//! What was let through on a connection, and why it is ended.
+//! The latest allowed request of a connection, and why it is ended.
 
 use std::{cell::RefCell, rc::Rc};
 

@@ -1,4 +1,4 @@
-//! Answers about names of ours.
+//! DNS answers about our own names.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What came in: a question that can be answered, or something to refuse or to leave alone.
+//! An incoming DNS message: a question that can be answered, or one to refuse or to ignore.
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},

@@ -1,4 +1,4 @@
-//! The one way in for connections of clients, whatever protocol they are served in.
+//! Accepts connections of clients, for every protocol.
 
 use std::{convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A connection of a client that was let in.
+//! An accepted connection of a client.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What telling of a request costs in memory: nothing, once there is room for it.
+//! The memory that events of a request cost: nothing, once buffers are there.
 
 use std::{
     net::{IpAddr, Ipv4Addr},

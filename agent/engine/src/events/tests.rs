@@ -1,4 +1,4 @@
-//! What a request's events are, and in which order, for each end that it can have.
+//! The events of a request and their order, for each end that it can have.
 
 use std::{
     net::SocketAddr,

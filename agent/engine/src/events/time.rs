@@ -1,4 +1,4 @@
-//! Times: a clock that is read once per event, and how it is written.
+//! Times: a clock that is read once per event, and its text form.
 
 use std::{
     cell::Cell,

@@ -1,4 +1,4 @@
-//! What the parts that serve one client connection tell each other: the reader, the service, the sweeper.
+//! Shared state of the parts that serve one client connection: the reader, the service, the sweeper.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,4 @@
-//! What a rule changes in requests and responses.
+//! Changes of requests and responses by a rule.
 
 use brattice_decide::Edits;
 use http::HeaderMap;

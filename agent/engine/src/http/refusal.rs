@@ -1,4 +1,4 @@
-//! Why a request is not served as it came.
+//! Why a request is refused.
 
 use http::StatusCode;
 

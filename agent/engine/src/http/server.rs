@@ -1,4 +1,4 @@
-//! HTTP towards the clients of one worker: what its connections share.
+//! The HTTP server of one worker: what its connections share.
 
 use std::{cell::RefCell, ops::Range, rc::Rc};
 

@@ -1,4 +1,4 @@
-//! What is known of a client's connection.
+//! The state of a client's connection.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},

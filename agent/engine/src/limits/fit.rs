@@ -1,4 +1,4 @@
-//! Bounds that fit to what the process may have: descriptors, memory.
+//! Fits the bounds to the resources of the process: descriptors, memory.
 
 use brattice_wire::engine::Limits;
 

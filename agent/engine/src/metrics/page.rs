@@ -1,4 +1,4 @@
-//! Everything that is served as metrics; docs/observability.md has the list.
+//! The page of metrics; docs/observability.md has the list.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the engine gives up before it reads the first byte from outside.
+//! The privileges that the engine gives up before it reads the first byte from outside.
 //!
 //! The order matters: capabilities are dropped from the bounding set while the process may still do so, then the user,
 //! then everything that needs no privilege at all. Nothing here can be undone by the process afterwards.

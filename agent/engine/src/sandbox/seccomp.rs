@@ -1,4 +1,4 @@
-//! The system calls that are left (seccomp(2)).
+//! The system calls that are still allowed (seccomp(2)).
 //!
 //! Three filters are stacked; the strictest answer wins:
 //!

@@ -1,4 +1,5 @@
-//! Names that nobody and nothing has, and conditions that hold for every call or for none, each by itself.
+//! Findings about names that no caller and no service has, and conditions that hold for every call or for none, each by
+//! itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Places in a file.
+//! Positions in a file.
 
 use saphyr_parser::Span;
 

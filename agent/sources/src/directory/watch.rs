@@ -1,4 +1,4 @@
-//! Says when the policies directory may have changed.
+//! Watches the policies directory for changes.
 //!
 //! Events only mean "look again": what is there is always read whole. So lost or doubled events do no harm, and
 //! editors that rename, ConfigMap swaps and a directory that goes and comes back are all the same case.

@@ -1,4 +1,4 @@
-//! Written cases: a YAML list.
+//! Test cases of `brattice policy test`: a YAML list.
 //!
 //! ```yaml
 //! - name: green reads orders

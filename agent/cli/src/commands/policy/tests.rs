@@ -1,4 +1,4 @@
-//! A directory, cases and log lines, and what is printed about them.
+//! A directory, cases and log lines, and the output about them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Carries out what the machine says: processes, slots, waiting connections.
+//! Carries out the machine's actions: processes, listening sockets in the kernel's slots, waiting connections.
 
 use std::os::fd::OwnedFd;
 

@@ -1,4 +1,4 @@
-//! An engine's first word: of one that was started just now, or of one that runs and was called.
+//! An engine's first message (hello): of one that was started just now, or of a running one that was called.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,4 @@
-//! How long what may take.
+//! Timeouts of supervision.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A number that is counted.
+//! A counter.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,4 +1,4 @@
-//! What is counted per service, listener, target group and caller's VPC.
+//! Metrics per service, listener, target group and caller's VPC.
 //!
 //! A [`Series`] has a [`Row`] per worker, which only that worker writes. A worker keeps the series it has met by their
 //! names, so the registry's lock is taken once per worker and series, when it is met for the first time. All labels come

@@ -1,4 +1,4 @@
-//! Who calls, and the request's id, in the fields that tell the target.
+//! Writes the fields that tell the target about the caller, and the request's id.
 
 use http::Request;
 use hyper::body::Incoming;

@@ -1,4 +1,4 @@
-//! What was sent of a request's body, in case that it has to be sent again.
+//! The part of a request's body that was sent, in case that it must be sent again.
 
 use std::{
     cell::RefCell,
