@@ -140,7 +140,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Of what is not TCP.
+    /// Ports of UDP: no flags, no sequence numbers.
     #[inline(always)]
     pub(crate) fn of_udp(source: u16, destination: u16) -> Self {
         Self { source, destination, flags: 0, sequence: 0, acknowledgment: 0 }

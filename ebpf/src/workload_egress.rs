@@ -145,7 +145,7 @@ where
     Ok(rewrite::redirect_out(alias.ifindex))
 }
 
-/// Whose listeners wait for the engine: the agent's user.
+/// The user of listeners that wait for the engine: the agent's.
 const ROOT: u32 = 0;
 
 /// An alias is no way in: what begins something must come from the engine's user. Segments other than a bare SYN belong

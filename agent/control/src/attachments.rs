@@ -131,7 +131,8 @@ impl Decision {
         self.identity.is_some() && !self.addresses.is_empty()
     }
 
-    /// By what the workload is known: its interface always, its namespace where that has a name; or cgroup and user.
+    /// The evidence of the workload's identity: its interface always, its namespace where that has a name; or cgroup
+    /// and user.
     pub fn evidence(&self) -> Vec<Evidence> {
         if let Some(host) = &self.host {
             return host.evidence();

@@ -29,7 +29,8 @@ struct Kept {
     tallies: BTreeMap<Tallied, (u64, DropEvent)>,
 }
 
-/// Whose drops are counted together: of an interface, of an alias behind a program that many share, for one reason.
+/// Drops that are counted together: those of an interface, or of an alias behind a program that many share, for one
+/// reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Tallied {
     ifindex: u32,

@@ -1,13 +1,14 @@
 //! The agent: reads the policies directory, decides, and brings kernel and engine to what the documents say.
 //!
-//! - [`attachments`], [`aliases`], [`since`]: which interfaces are whose workloads, who has which alias, since when. Pure.
+//! - [`attachments`], [`aliases`], [`since`]: which interface belongs to which workload, aliases, times of attachment.
+//!   Pure.
 //! - [`planner`]: from documents, interfaces and places to what kernel and engine shall be. Pure.
 //! - [`actuator`], [`reconcile`]: brings the kernel there, by the smallest change of its maps.
 //! - [`node`]: the loop that takes inputs in, plans and has the plan carried out.
 //! - `picture`: what the loop knows, published after each turn, for all readers.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
-//! - [`api`], [`switches`], [`drops`]: what operators ask and switch.
-//! - [`state`]: what survives the agent; `notify`: messages to the service manager.
+//! - [`api`], [`switches`], [`drops`]: the API for operators, its switches, and sampled drops.
+//! - [`state`]: what is kept on disk; `notify`: messages to the service manager.
 
 pub mod actuator;
 pub mod aliases;

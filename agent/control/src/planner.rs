@@ -32,7 +32,7 @@ pub struct Inputs {
 /// When a plan is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// For what rests.
+    /// For rest periods of aliases and addresses.
     pub instant: Instant,
     /// Seconds since 1970.
     pub unix: u64,

@@ -59,7 +59,7 @@ pub enum CompileError {
     Policy {
         /// File it was written in.
         file: String,
-        /// Whose it is.
+        /// The name of its role, service network or service.
         name: String,
         /// The first error.
         finding: String,
@@ -71,7 +71,7 @@ pub enum CompileError {
     Lines {
         /// File it was written in.
         file: String,
-        /// Whose it is.
+        /// The name of its role, service network or service.
         name: String,
         /// Statements read.
         statements: usize,

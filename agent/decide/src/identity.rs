@@ -79,7 +79,7 @@ pub fn session_arn(role: &auth::Role, session: &str) -> String {
 pub struct Identity {
     /// By its attachment, whatever it calls as: an ARN.
     pub attested: Option<Box<str>>,
-    /// By what that is known.
+    /// The evidence of that identity.
     pub evidence: Box<[Box<str>]>,
     /// What it calls as; none: anonymous.
     pub principal: Option<Arc<Principal>>,

@@ -46,7 +46,7 @@ pub struct Forward {
     pub groups: Vec<u32>,
     /// Their weights.
     pub weights: Vec<u16>,
-    /// By what a caller gets the same group again.
+    /// How a caller gets the same group again.
     pub stickiness: Option<Stickiness>,
 }
 

@@ -1,7 +1,8 @@
 //! What happens to connections and requests, declared once, and its subscribers.
 //!
-//! Code on the path says what happened, and nothing else: [`ConnectionSpan::emit`] for a connection, [`RequestSpan::emit`] for a
-//! request, [`Events::emit`] for the rest. Each event goes to the subscribers of the worker, in the order of [`Subscribers`]:
+//! Code on the path emits events, and does nothing else about them: [`ConnectionSpan::emit`] for a connection,
+//! [`RequestSpan::emit`] for a request, [`Events::emit`] for the rest. Each event goes to the subscribers of the worker,
+//! in the order of [`Subscribers`]:
 //!
 //! ```text
 //! path ─► event ─► span: what is known of the request so far

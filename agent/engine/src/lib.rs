@@ -1,15 +1,17 @@
 //! The L7 engine of a node: an unprivileged process that parses everything workloads send.
 //!
 //! - [`process`]: [`run`], the whole process; threads, descriptors, start and end.
-//! - [`sandbox`]: what it gives up before it reads anything.
+//! - [`sandbox`]: the privileges that it gives up before it reads anything.
 //! - [`link`], [`orders`]: the connection to the agent, and how its orders reach the workers.
-//! - [`heartbeat`]: what the kernel programs and the agent see of each worker.
-//! - [`state`], [`limits`], [`descriptors`], [`memory`]: what all threads share; [`admission`]: whether there may be more.
+//! - [`heartbeat`]: heartbeats and load of each worker, for the kernel programs and the agent.
+//! - [`state`], [`limits`], [`descriptors`], [`memory`]: what all threads share; [`admission`]: checks against the
+//!   limits.
 //! - [`worker`]: one thread per core, [`ticker`] its time, [`turn`] the share of it that a peer gets.
 //! - [`downstream`]: connections of clients; [`transport`]: the streams that carry them, and those to targets.
 //! - [`upstream`]: towards targets.
-//! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`] where nothing is read.
-//! - [`auth`]: who may call what, by `brattice-decide`; [`review`]: what is revoked. [`aliases`]: by what callers are known.
+//! - [`http`]: the L7 path, from a client's socket to a target's; [`copy`]: bytes of connections that are not parsed.
+//! - [`auth`]: authorization, by `brattice-decide`; [`review`]: ends what a new revision denies. [`aliases`]:
+//!   identities of callers.
 //! - [`local`], [`views`]: a worker's events and bounds, and the state that it sees.
 //! - [`dns`]: the DNS server.
 //! - [`events`]: what happens to connections and requests, and its subscribers: metrics, flows, past requests, access log.

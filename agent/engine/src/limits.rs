@@ -221,7 +221,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Whose it is.
+    /// The usage counters of its workload.
     pub fn usage(&self) -> &Arc<Usage> {
         &self.usage
     }

@@ -1,4 +1,4 @@
-//! Towards targets: which endpoint is next, how it is connected to, which connections are kept, what is tried again.
+//! Connections and requests to targets: load balancing, connecting, connection pools, retries.
 //!
 //! - [`balance`]: whose turn it is; [`endpoint`]: what is known of a target, over revisions.
 //! - [`attempt`]: a request at one endpoint after the other; [`retry`]: whether there is another attempt; [`retry_buffer`]:

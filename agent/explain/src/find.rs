@@ -35,7 +35,7 @@ pub enum Error {
         /// What is called so.
         found: Vec<String>,
     },
-    /// Of what is remembered, not even VPC or service are left.
+    /// Neither VPC nor service of the remembered request exist any more.
     #[error("the request {id} cannot be decided again: {what} is not there any more")]
     Gone {
         /// Its id.

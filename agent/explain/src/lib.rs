@@ -2,10 +2,11 @@
 //! out.
 //!
 //! A request meets, in this order: its interface, the switches, the listener, the engine, the workload's limits, service
-//! networks, the host's name, the path, policies, the rules, the targets. The first obstacle decides; the next ones are told as
-//! well. Policies, rules and targets are decided by `brattice-decide`, as in the engine, with a trace (`trace.rs`).
+//! networks, the host's name, the path, policies, the rules, the targets. The first obstacle decides; the next ones are
+//! shown as well. Policies, rules and targets are decided by `brattice-decide`, as in the engine, with a trace
+//! (`trace.rs`).
 //!
-//! - [`World`], [`Facts`]: by what is decided; [`Documents`] where there are only documents.
+//! - [`World`], [`Facts`]: the input of a decision; [`Documents`] where there are only documents.
 //! - [`explain`], [`route`]: the answers; [`render`]: as text for people.
 
 mod bypass;

@@ -7,7 +7,7 @@ use brattice_model::Model;
 use brattice_wire::api::{OwnerView, SwitchView};
 use brattice_wire::snapshot::Snapshot;
 
-/// By what is decided.
+/// The input of an explanation.
 #[derive(Clone, Copy, Debug)]
 pub struct World<'w> {
     /// What the documents in force mean.

@@ -88,7 +88,7 @@ impl Compiled {
         &self.policy
     }
 
-    /// Whose it is.
+    /// The name of its role, service network or service.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -42,7 +42,7 @@ pub struct Finding {
     pub expected: Option<String>,
     /// The nearest name, or what to do.
     pub help: Option<String>,
-    /// Of what is there twice: the first place.
+    /// For duplicates: the first place.
     pub first: Option<Mark>,
 }
 
@@ -78,7 +78,7 @@ impl Finding {
         Self { message: format!("statement {number}: {}", self.message), ..self }
     }
 
-    /// Of what is there twice, where it was before.
+    /// For duplicates: where it was before.
     pub(crate) fn first(mut self, first: Mark) -> Self {
         // Where only one place is known for all, it says nothing.
         self.first = Some(first).filter(|first| *first != self.at);

@@ -94,7 +94,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// By what an index of principals can hold it.
+    /// The names under which an index of principals can hold it.
     pub(crate) fn names(&self) -> [Option<&'a str>; 4] {
         let name = if self.name.is_empty() { None } else { Some(self.name) };
         [name, self.session, self.account, self.provider]

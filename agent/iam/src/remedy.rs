@@ -60,7 +60,7 @@ pub struct Place {
     pub level: Level,
     /// Of a network: its place in the chain.
     pub network: Option<u32>,
-    /// Whose it is.
+    /// The name of its role, service network or service.
     pub name: String,
     /// The file it was read from; empty where there is none.
     pub file: String,

@@ -56,9 +56,9 @@ pub struct Http<'a> {
 pub struct Request<'a> {
     /// Who calls.
     pub caller: Caller<'a>,
-    /// Who the caller is by its attachment, whatever credentials it presents: an ARN.
+    /// The caller's identity by its attachment, whatever credentials it presents: an ARN.
     pub attested: Option<&'a str>,
-    /// By what the attested identity is known.
+    /// The evidence of the attested identity.
     pub evidence: &'a [&'a str],
     /// The service's (or resource configuration's) ARN; the resource is this and, with HTTP, the path.
     pub service_arn: &'a str,

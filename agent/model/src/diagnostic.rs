@@ -27,7 +27,7 @@ impl Position {
         format!("{}:{}:{}", escape(&self.file), self.line, self.column)
     }
 
-    /// For what is passed to the engine.
+    /// The place in the form that is passed to the engine.
     pub fn origin(&self) -> Origin {
         Origin::File { path: self.file.to_string(), line: self.line }
     }

@@ -396,7 +396,7 @@ impl PolicyState {
 /// The policy of a service network or service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthPolicy {
-    /// Whose it is.
+    /// The resource that it belongs to.
     pub resource: PolicyResource,
     /// What it was read as.
     pub attachment: brattice_iam::Attachment,
@@ -421,7 +421,7 @@ pub struct Role {
     pub account: String,
     /// In force or not.
     pub status: Status,
-    /// Who may be it: any of these.
+    /// The trust policy: any of these may call as the role.
     pub trust: Vec<Trusted>,
     /// What it may call; none = whatever network and service allow.
     pub policy: Option<brattice_iam::Policy>,
@@ -456,7 +456,7 @@ pub struct Trusted {
     pub workloads: Vec<String>,
     /// Labels that a `Workload` document must have.
     pub labels: Tags,
-    /// By what the workload must be known; empty = by anything.
+    /// Evidence that the workload's identity must have; empty = any.
     pub evidence: Vec<Evidence>,
 }
 
@@ -503,7 +503,7 @@ pub enum AssociationKind {
 /// A service or VPC in a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Association {
-    /// Of what.
+    /// Its kind: service or VPC.
     pub kind: AssociationKind,
     /// `snsa-` or `snva-` and 17 characters.
     pub id: String,
@@ -513,7 +513,7 @@ pub struct Association {
     pub network: String,
     /// The service or VPC by qualified name; as written where there is none such.
     pub member: String,
-    /// Whose document asked for it.
+    /// The owner whose document asked for it.
     pub created_by: Owner,
     /// In force or not.
     pub status: Status,

@@ -31,7 +31,7 @@ pub const RELINK: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LastGood {
-    /// Whose.
+    /// The owner.
     pub owner: Owner,
     /// The owner's revision.
     pub revision: u64,
@@ -97,9 +97,9 @@ pub struct Owners {
     /// Files on disk that are passed over.
     notes: BTreeMap<Owner, Vec<String>>,
     settling: Settling,
-    /// Whose files wait until they are written to the end.
+    /// Owners whose files wait until they are written to the end.
     unsettled: BTreeSet<Owner>,
-    /// Whose documents are being parsed.
+    /// Owners whose documents are being parsed.
     unparsed: BTreeSet<Owner>,
     last_link: Option<LastLink>,
 }

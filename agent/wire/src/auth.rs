@@ -57,7 +57,7 @@ pub struct Role {
 pub struct Policy {
     /// What it belongs to; decides what it may say.
     pub attachment: PolicyAttachment,
-    /// Whose it is: part of the ids of default denials.
+    /// The name of its role, service network or service: part of the ids of default denials.
     pub name: String,
     /// AWS's JSON.
     pub json: String,

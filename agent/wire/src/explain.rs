@@ -190,7 +190,7 @@ pub struct CallerView {
     pub origin: Option<Place>,
     /// The attested identity by its attachment: an ARN.
     pub attested: Option<String>,
-    /// By what that is known.
+    /// The evidence of that identity.
     pub evidence: Vec<String>,
     /// The role it calls as, `account/name`.
     pub role: Option<String>,
@@ -266,7 +266,7 @@ pub struct DecisionView {
 pub struct LevelView {
     /// `identity`, `network`, `service`.
     pub level: String,
-    /// Whose policy it is, or would be.
+    /// The name of the policy's role, service network or service; also where it has none.
     pub name: String,
     /// `open`, `policy`, `audit`, `no-policy`.
     pub state: String,
@@ -362,7 +362,7 @@ pub enum ActionView {
     Forward {
         /// The target groups.
         groups: Vec<GroupView>,
-        /// By what a caller gets the same group again.
+        /// How a caller gets the same group again.
         sticky: Option<String>,
         /// The target group that this request gets, where that is certain.
         chosen: Option<String>,

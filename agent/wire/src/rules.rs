@@ -216,7 +216,7 @@ pub enum Action {
 pub struct Forward {
     /// The shares.
     pub groups: Vec<WeightedTargetGroup>,
-    /// By what a caller gets the same group again.
+    /// How a caller gets the same group again.
     pub stickiness: Option<Stickiness>,
 }
 

@@ -89,7 +89,7 @@ pub struct Workload {
     pub generation: u32,
     /// The attested ARN, whatever role it has.
     pub attested: String,
-    /// By what it is known: words of `brattice:Evidence`.
+    /// The evidence of its identity: words of `brattice:Evidence`.
     pub evidence: Vec<String>,
     /// Index into [`Snapshot::roles`] of the role it calls as; none: anonymous.
     pub role: Option<u32>,

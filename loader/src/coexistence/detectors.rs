@@ -48,7 +48,7 @@ pub struct Finding {
     pub means: &'static str,
     /// What to do; empty: nothing.
     pub fix: &'static str,
-    /// By what it was recognised.
+    /// The signs by which it was recognised.
     pub evidence: Vec<String>,
 }
 

@@ -135,7 +135,7 @@ pub(crate) struct Lookup {
     pub(crate) source: Option<IpAddr>,
     /// The interface that it comes in by; `None`: this host sends it.
     pub(crate) from: Option<u32>,
-    /// Whose socket sends it.
+    /// The user of the socket that sends it.
     pub(crate) user: u32,
 }
 

@@ -51,7 +51,7 @@ impl Broken {
         }
     }
 
-    /// Whose documents have errors, for people.
+    /// Names of the owners whose documents have errors, for people.
     pub(crate) fn owners(&self) -> String {
         self.owners.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }

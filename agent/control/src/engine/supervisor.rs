@@ -1,12 +1,11 @@
-//! Keeps one engine running and fed. [`machine`] decides and is pure; what it says is
-//! carried out here.
+//! Keeps one engine running and fed. [`machine`] decides and is pure; its actions are carried out here.
 //!
-//! A new engine gets the same sockets as the one before, so that what waits to be accepted is not lost. When none has
-//! applied a snapshot [`GRACE`] after the old one's end, the kernel's slots are emptied and what waits is reset: clients
-//! are told at once instead of being left hanging.
+//! A new engine gets the same sockets as the one before, so that connections waiting to be accepted are not lost. When
+//! none has applied a snapshot [`GRACE`] after the old one's end, the kernel's slots are emptied and waiting
+//! connections are reset: clients fail at once instead of hanging.
 //!
-//! An engine that fails again and again stays down ([`failures`]): what waits is reset at once, and so is everything new,
-//! until the documents change or an operator restarts it. A new binary comes with a new agent, which starts afresh.
+//! An engine that fails again and again stays down ([`failures`]): waiting and new connections are reset at once, until
+//! the documents change or an operator restarts it. A new binary comes with a new agent, which counts from 0.
 
 mod acting;
 mod calling;

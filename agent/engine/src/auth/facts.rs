@@ -13,7 +13,7 @@ const END: char = '\n';
 /// What a connection between two requests may keep of the last one, bytes. More is freed.
 const IDLE_BYTES: usize = 4 * 1024;
 
-/// Whose requests a connection carries.
+/// The origin of a connection's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) caller: CallerId,
@@ -31,7 +31,7 @@ fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 /// else than today's: one text, used again by the connection's next request.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    /// Whose request it is; none before there was one.
+    /// The origin of the request; none before there was one.
     origin: Option<Origin>,
     /// [`crate::state::Service::number`] of the service that was called.
     service: ServiceNumber,
@@ -77,7 +77,7 @@ impl Facts {
         self.service
     }
 
-    /// Whose request it is.
+    /// The origin of the request.
     pub(crate) fn origin(&self) -> Option<Origin> {
         self.origin
     }

@@ -48,7 +48,7 @@ impl AccessLog {
         }
     }
 
-    /// Whose lines they are.
+    /// The worker that writes the lines.
     pub(super) fn worker(&self) -> u32 {
         self.worker
     }

@@ -7,7 +7,7 @@
 //!       ─► respond ─► record
 //! ```
 //!
-//! The order is part of what is promised: docs/engine.md.
+//! The order is part of the documented behaviour: docs/engine.md.
 
 mod admit;
 mod admit_body;

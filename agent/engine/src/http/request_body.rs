@@ -132,7 +132,7 @@ impl RequestBody {
         self.inner.is_none() && !self.repeats()
     }
 
-    /// Whose body it is.
+    /// The request of this body.
     pub(crate) fn flight(&self) -> Rc<Flight> {
         Rc::clone(&self.flight)
     }

@@ -30,7 +30,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Whose requests it carries.
+    /// The origin of its requests.
     pub(crate) fn origin(&self) -> auth::Origin {
         auth::Origin { caller: self.caller, vip: self.vip, port: self.port }
     }

@@ -29,7 +29,7 @@ use crate::{
 pub(crate) struct Route {
     /// [`crate::state::Service::number`]: services share no connections.
     pub(crate) service: ServiceNumber,
-    /// Whose request it is.
+    /// The caller of the request.
     pub(crate) caller: CallerId,
     /// In the order in which they are tried.
     pub(crate) candidates: Candidates,

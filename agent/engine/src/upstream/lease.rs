@@ -22,7 +22,7 @@ pub(super) enum Leased {
 }
 
 impl Lease {
-    /// Whose connection it is.
+    /// The key of the connection in the pool.
     pub(crate) fn key(&self) -> &Key {
         &self.key
     }

@@ -22,7 +22,7 @@ const MOST_KEYS: usize = 16_384;
 /// Idle connections that a worker keeps, over all targets.
 const MOST_IDLE: usize = 65_536;
 
-/// Whose connections they are.
+/// The key of connections in the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     /// [`crate::state::Service::number`].

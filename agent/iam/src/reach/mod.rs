@@ -33,7 +33,7 @@ pub struct Someone<'a> {
     pub attested: &'a str,
     /// Whether its name is one of many: of workloads without a document only the end of it is known, from the `@`.
     pub unnamed: bool,
-    /// By what it may be known: any of these sets.
+    /// The evidence that its identity may have: any of these sets.
     pub evidence: &'a [&'a [&'a str]],
     /// Id of its VPC.
     pub vpc: &'a str,

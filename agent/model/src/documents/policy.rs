@@ -50,7 +50,7 @@ pub struct RoleDocument {
     pub account: Located<String>,
     /// `aws:PrincipalTag/…`.
     pub tags: Tags,
-    /// Who may be it: any of these.
+    /// The trust policy: any of these may call as the role.
     pub trust: Vec<Trust>,
     /// What it may call; none = whatever network and service allow.
     pub policy: Option<iam::Policy>,
@@ -76,11 +76,11 @@ pub struct Trust {
     pub labels: Tags,
     /// Where it was written.
     pub at: Position,
-    /// By what the workload must be known; empty = by anything.
+    /// Evidence that the workload's identity must have; empty = any.
     pub evidence: Vec<Evidence>,
 }
 
-/// By what a workload is known.
+/// Evidence of a workload's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
     /// The interface its packets come from.

@@ -18,7 +18,7 @@ use crate::yaml::policy_diagnostic;
 /// Partition of all ARNs here.
 const PARTITION: &str = "aws";
 
-/// By what workloads with an interface may be known.
+/// Evidence that workloads with an interface may have.
 const BY_INTERFACE: [&[Evidence]; 2] = [&[Evidence::Interface], &[Evidence::Interface, Evidence::Namespace]];
 
 /// A caller, with its texts.

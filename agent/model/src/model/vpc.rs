@@ -51,7 +51,7 @@ impl Vpc {
 }
 
 impl Workload {
-    /// By what it can be known.
+    /// The evidence that its identity can have.
     pub fn evidence(&self) -> Vec<Evidence> {
         if self.cgroup.is_some() {
             return std::iter::once(Evidence::Cgroup).chain(self.uid.map(|_| Evidence::Uid)).collect();

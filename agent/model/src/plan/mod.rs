@@ -31,7 +31,7 @@ pub struct Binding {
     pub name: String,
     /// Whether a `Workload` document names it: what merely is called like one has nothing of it.
     pub documented: bool,
-    /// By what it is known.
+    /// The evidence of its identity.
     pub evidence: Vec<Evidence>,
     /// Number of the workload on this node.
     pub number: u32,

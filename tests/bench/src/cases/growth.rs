@@ -17,7 +17,7 @@ use crate::{
 /// How long a change may take to be in force.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Of what there is more.
+/// What grows: its name, its sizes, and the scale for a size.
 type Dimension = (&'static str, &'static [usize], fn(usize) -> Scale);
 
 const DIMENSIONS: &[Dimension] = &[
