@@ -1,6 +1,6 @@
 //! `dns: intercept`: port 53 to any address goes to the DNS VIP, and answers come from the address that the workload asked.
 //!
-//! What is remembered lies in one table for all. So a workload may have only so many questions in it that were not answered
+//! The questions are in one table for all. So a workload may have only so many questions in it that were not answered
 //! yet; an answer over UDP gives the place back. One over TCP keeps it, as more segments follow, until the window ends.
 
 use aya_ebpf::{bindings::BPF_ANY, programs::TcContext};

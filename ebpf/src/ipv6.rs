@@ -132,7 +132,7 @@ const PROTOCOL_SHIFT: u32 = 48;
 const OFFSET_SHIFT: u32 = 32;
 
 impl Chain {
-    /// From the next header field of the fixed header at `offset`, within so many bytes behind it.
+    /// From the next header field of the fixed header at `offset`, within this many bytes behind it.
     #[inline(always)]
     fn walk(ctx: &TcContext, offset: u32, next_header: u8, payload: u32) -> Result<Self, DropReason> {
         let chain = walk(ctx.skb.skb, offset, next_header as u32, payload);

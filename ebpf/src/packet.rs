@@ -167,7 +167,7 @@ struct TcpStart {
 }
 
 impl Checked {
-    /// Itself, unless the TCP or UDP header is cut off, or a later fragment, at so many bytes, reaches into it.
+    /// Itself, unless the TCP or UDP header is cut off, or a later fragment, at this many bytes, reaches into it.
     #[inline(always)]
     pub(crate) fn with_room_for_ports(self, fragment_offset: u32) -> Result<Self, DropReason> {
         if self.protocol == IPPROTO_TCP {

@@ -28,7 +28,7 @@ pub(crate) fn may(call: &Call, config: &Config, wish: &Wish) -> bool {
     let target = TargetKey { alias: wish.to, port: wish.port, protocol: wish.protocol, pad: 0 };
     // SAFETY: only asked whether it is there.
     if unsafe { TARGETS.get(target) }.is_some() {
-        // What goes to a workload, `workload_egress` sees; to a process of the host, nobody else.
+        // Packets to a workload are checked by `workload_egress`; those to a process of the host only here.
         // SAFETY: the value is only read.
         let host = unsafe { ALIASES.get(wish.to) }.filter(|alias| alias.ifindex == 0);
         let detached =

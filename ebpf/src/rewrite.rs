@@ -174,7 +174,7 @@ pub(crate) fn redirect_out(ifindex: u32) -> i32 {
 pub(crate) fn sum<T>(value: &mut T, seed: u32) -> u32 {
     const { assert!(size_of::<T>() % 4 == 0 && size_of::<T>() <= 512) };
     let (start, len) = (core::ptr::from_mut(value).cast(), size_of::<T>() as u32);
-    // SAFETY: points to so many bytes of the stack, a multiple of 4.
+    // SAFETY: points to this many bytes of the stack, a multiple of 4.
     unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, start, len, seed) as u32 }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     rewrite,
 };
 
-/// Does it fit into so many bytes (0: not known)? Of a GSO packet each segment must.
+/// Does it fit into this many bytes (0: not known)? Of a GSO packet each segment must.
 #[inline(always)]
 pub(crate) fn fits(ctx: &TcContext, checked: &Checked, mtu: u16) -> bool {
     let mtu = mtu as u32;

@@ -55,7 +55,7 @@ impl Window {
         (now, self.count.swap(0) as i64 > 0)
     }
 
-    /// One more, unless there are so many.
+    /// One more, unless there are this many.
     #[inline(always)]
     pub(crate) fn take(&self, limit: u32) -> bool {
         // guard: unanswered-limit

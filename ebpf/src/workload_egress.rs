@@ -1,4 +1,4 @@
-//! `workload_egress`: what goes to a workload.
+//! `workload_egress`: packets to a workload.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_sk_fullsock, macros::classifier, programs::TcContext};
 use brattice_abi::{

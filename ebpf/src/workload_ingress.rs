@@ -1,4 +1,4 @@
-//! `workload_ingress`: what comes from a workload.
+//! `workload_ingress`: packets from a workload.
 
 use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
 use brattice_abi::{Config, Counter, DropReason, FlowKey, IPPROTO_TCP, WORKLOAD_INTERCEPT_DNS, WorkloadKey};

@@ -237,8 +237,8 @@ impl Datapath {
         on_own_thread("repair", move || inner.establish(&mut inner.state(), Purpose::RepairExceptTable)).await
     }
 
-    /// What goes to aliases and VIPs by another way than ours, by whose rule or route, and what to do, a line each: the kernel
-    /// is asked which way packets would take. None: all is well.
+    /// Packets to aliases and VIPs that take another route than ours, the rule or route, and what to do, a line each: the
+    /// kernel is asked which way packets would take. None: all is well.
     ///
     /// # Errors
     /// When the kernel refuses to list routes.

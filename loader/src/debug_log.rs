@@ -79,7 +79,7 @@ impl DebugLog {
         Ok(Self { logger, waiting })
     }
 
-    /// The next line; waits for one. What comes faster than it is read is lost.
+    /// The next line; waits for one. Lines that come faster than they are read are lost.
     ///
     /// # Errors
     /// When the runtime shuts down.

@@ -24,7 +24,7 @@ struct Flow {
     out: Option<u32>,
 }
 
-/// What goes elsewhere than it should, by whose rule and route, and what to do: a line each. None: all is well.
+/// Detours, each with its rule and route, and what to do: a line each. None: all is well.
 pub(crate) fn detours(socket: &mut Socket, options: &Options, ipv6: bool, brattice0: u32) -> Result<Vec<String>> {
     let all = route::list(socket).map_err(Error::netlink("listing routes"))?;
     let mut found = Vec::new();

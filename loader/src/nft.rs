@@ -298,7 +298,7 @@ fn mark(text: &str, items: &[Value]) -> String {
     format!("as loaded: {:016x}", hasher.finish())
 }
 
-/// What the kernel has of a table of ours.
+/// The kernel's listing of one of our tables.
 fn loaded(table: &str) -> Result<Option<Vec<Value>>> {
     let arguments: Vec<&str> = std::iter::once("table").chain(table.split(' ')).collect();
     list(&arguments)

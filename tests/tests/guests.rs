@@ -144,7 +144,7 @@ impl Scene {
         assert!(self.sh("ip link show eth0").contains(mac));
     }
 
-    /// The guest calls `orders` over one family from an address, within so many seconds.
+    /// The guest calls `orders` over one family from an address, within this many seconds.
     #[track_caller]
     fn calls(&mut self, family: usize, from: &str, within: u32) -> Ran {
         let (name, vip) = self.vips("orders")[family].clone();

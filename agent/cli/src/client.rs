@@ -79,7 +79,7 @@ pub(crate) struct Lines {
 pub(crate) enum Line {
     /// What was asked for.
     Row(String),
-    /// What there is to say about it; never [`Notice::End`] or [`Notice::Refused`].
+    /// What is known about it; never [`Notice::End`] or [`Notice::Refused`].
     Notice(Notice),
 }
 

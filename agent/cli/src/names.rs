@@ -93,7 +93,7 @@ pub(crate) fn choose_by<T>(
     Ok(all.into_iter().filter(|one| wanted.is_empty() || wanted.iter().any(|name| is_meant(one, name))).collect())
 }
 
-/// What there is on the node, for names that filters use.
+/// Names on the node, for filters.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     services: Vec<ServiceView>,

@@ -28,7 +28,7 @@ struct Maps {
     hosts: Mirror<abi::HostKey, abi::Host>,
 }
 
-/// What the kernel holds of ours, as known here.
+/// Our state in the kernel, as known here.
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     /// Map `WORKLOADS`.
@@ -178,8 +178,8 @@ impl Actuator {
         failed
     }
 
-    /// What comes after the engine: workloads may call, and what is not wanted any more goes. Returns the interfaces that
-    /// were attached just now.
+    /// The second half, after the engine: workloads may call, and what is not wanted any more is removed. Returns the
+    /// interfaces that were attached just now.
     pub async fn finish(&mut self) -> Vec<u32> {
         let desired = self.desired.clone();
         // The map before the attachment, so that the first packet finds its workload.
@@ -211,7 +211,7 @@ impl Actuator {
         new
     }
 
-    /// Attaches what is to be attached.
+    /// Attaches the interfaces that are wanted.
     async fn attach(&mut self) -> Vec<u32> {
         self.refresh_attached();
         self.attach_errors.clear();

@@ -2,7 +2,7 @@
 //!
 //! - [`attachments`], [`aliases`], [`since`]: which interface belongs to which workload, aliases, times of attachment.
 //!   Pure.
-//! - [`planner`]: from documents, interfaces and places to what kernel and engine shall be. Pure.
+//! - [`planner`]: from documents, interfaces and places to the wanted state of kernel and engine. Pure.
 //! - [`actuator`], [`reconcile`]: brings the kernel there, by the smallest change of its maps.
 //! - [`node`]: the loop that takes inputs in, plans and has the plan carried out.
 //! - `picture`: what the loop knows, published after each turn, for all readers.

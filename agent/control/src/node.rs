@@ -39,7 +39,7 @@ use crate::switches;
 
 pub use starting::{AgentError, run};
 
-/// What comes after the engine waits for it this long at most: a change of the documents is live within a second.
+/// The second half of a turn waits for the engine this long at most: a change of the documents is live within a second.
 pub const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
 /// What the kernel or the disk refused is tried again after this long.
 pub const RETRY: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ pub(crate) struct Node {
     reconciled: Instant,
 }
 
-/// The host's side: what is looked at, and what others do to what is ours.
+/// The host's side: what is looked at, and changes by others of what is ours.
 struct Host {
     datapath: Arc<Datapath>,
     announcer: Announcer,
@@ -90,7 +90,7 @@ struct Host {
     repairs: Arc<BTreeMap<String, u64>>,
     /// Why something that vanished could not be put back last time.
     unrepaired: Option<String>,
-    /// What others' routes and rules lead elsewhere, as logged.
+    /// Routes and rules of others that lead elsewhere, as logged.
     astray: Vec<String>,
 }
 

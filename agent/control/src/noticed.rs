@@ -62,7 +62,7 @@ impl Noticed {
         self.stats.clone()
     }
 
-    /// The engine has dropped so many lines since its start.
+    /// The engine has dropped this many lines since its start.
     pub(crate) fn dropped(&mut self, dropped: u64, now: Instant) {
         let lost = self.lost.get_or_insert(Lost { seen: dropped, lines: 0, latest: None });
         if lost.latest.is_some_and(|latest| now.duration_since(latest) >= LOST_SHOWN) {
@@ -77,7 +77,7 @@ impl Noticed {
         }
     }
 
-    /// How many lines of the access log were lost lately, and how long ago the latest.
+    /// How many lines of the access log were lost recently, and how long ago the latest.
     pub(crate) fn lost(&self, now: Instant) -> Option<(u64, Duration)> {
         let lost = self.lost?;
         Some((lost.lines, now.duration_since(lost.latest?)))

@@ -1,4 +1,4 @@
-//! From what there is (documents, interfaces, places of workloads) to what kernel and engine shall be. Pure: no clock, no
+//! Plans: from documents, interfaces and places of workloads to the wanted state of kernel and engine. Pure: no clock, no
 //! file, no kernel; what it remembers from plan to plan is its own state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -38,7 +38,7 @@ pub struct Now {
     pub unix: u64,
 }
 
-/// What came out. What kernel and engine shall be is [`Planner::desired`] and [`Planner::snapshot`].
+/// The result of a plan. The wanted state of kernel and engine is [`Planner::desired`] and [`Planner::snapshot`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The engine has connections of these aliases, which must be closed.
@@ -230,7 +230,7 @@ impl Planner {
     }
 }
 
-/// Says so of those addresses that got no alias.
+/// Reports the addresses that got no alias.
 fn without_alias(decisions: &mut [Decision], assigned: &Assigned) {
     let without: BTreeMap<&Claim, Code> = (assigned.exhausted.iter().map(|claim| (claim, Code::AliasPoolExhausted)))
         .chain(assigned.limited.iter().map(|claim| (claim, Code::AliasLimit)))

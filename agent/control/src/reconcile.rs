@@ -30,7 +30,7 @@ pub struct Placed {
     pub number: u32,
     /// Link address of the workload's side.
     pub mac: [u8; 6],
-    /// Only a document says so: frames with another are not the workload's.
+    /// Only a document can give it: frames with another MAC are not the workload's.
     pub mac_documented: bool,
     /// Largest IP packet that reaches it, in bytes.
     pub mtu: u32,

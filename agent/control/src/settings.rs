@@ -107,7 +107,7 @@ pub struct Settings {
     pub limits: Limits,
     /// Where the access log goes.
     pub access_log: LogDestination,
-    /// Of the requests that were served, one in so many is logged; at least 1.
+    /// Of the requests that were served, one in this many is logged; at least 1.
     pub access_log_sample: u32,
     /// Where metrics are served.
     pub metrics: MetricsAddress,

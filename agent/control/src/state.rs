@@ -104,7 +104,7 @@ impl StateDirectory {
     pub fn open(root: &Path) -> Result<Self, StateError> {
         let directory = Self::existing(root);
         match directory.make() {
-            // What is there can be read, and what is to be kept waits until there is room.
+            // Existing files can be read; what must be kept waits for free space.
             Err(e)
                 if matches!(
                     e.kind(),

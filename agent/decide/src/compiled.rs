@@ -93,7 +93,7 @@ pub struct Service {
     pub vip: IpAddr,
     /// IPv6 VIP.
     pub vip6: Option<IpAddr>,
-    /// Idle client connections are closed after so many ms, and so are requests without any progress.
+    /// Idle client connections are closed after this many ms, and so are requests without any progress.
     pub idle_timeout_ms: u32,
     /// Names in lower case; behind those of DNS the VIPs themselves, as a `Host` field shows them.
     names: Vec<Box<str>>,

@@ -30,7 +30,7 @@ pub enum Decision<'s> {
     Forward(Route<'s>),
 }
 
-/// A response of ours.
+/// Our own response.
 #[derive(Debug)]
 pub struct OwnResponse<'s> {
     /// Its status.

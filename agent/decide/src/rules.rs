@@ -53,7 +53,7 @@ pub struct Forward {
 /// What keeps a caller at a target group.
 #[derive(Debug)]
 pub enum Stickiness {
-    /// A cookie of ours.
+    /// One of our cookies.
     Cookie {
         /// Its name.
         name: Box<str>,
@@ -69,7 +69,7 @@ pub enum Stickiness {
 /// Each group's id, which is the same in every revision, and its weight.
 pub type Shares = Vec<(String, u16)>;
 
-/// An answer of ours.
+/// Our own response.
 #[derive(Debug)]
 pub struct Fixed {
     /// 200 to 599.

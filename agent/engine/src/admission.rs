@@ -31,7 +31,7 @@ impl Shared {
         usage.take(Use::Connection, self.limits.connections_per_workload).ok_or(Limit::ConnectionsPerWorkload)
     }
 
-    /// Whether a workload may have so many bytes more.
+    /// Whether a workload may have this many bytes more.
     ///
     /// # Errors
     /// The limit that is reached.

@@ -41,13 +41,13 @@ impl Clock {
         self.tick.set(self.tick.get().wrapping_add(1));
     }
 
-    /// So many ticks after a moment, at least `ms` have passed since it.
+    /// This many ticks after a moment, at least `ms` have passed since it.
     pub(crate) fn ticks(&self, ms: u32) -> u32 {
         let ticks = u128::from(ms).div_ceil(self.period.as_millis().max(1)) + 1;
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
-    /// Whether so many ticks have passed since `since`.
+    /// Whether this many ticks have passed since `since`.
     pub(crate) fn over(&self, since: u32, ticks: u32) -> bool {
         self.since(since) >= ticks
     }

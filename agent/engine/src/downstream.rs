@@ -1,6 +1,6 @@
 //! Connections from clients.
 //!
-//! - [`accept`]: the one way in; [`accepted`]: what comes out of it.
+//! - [`accept`]: accepts them; [`accepted`]: an accepted connection.
 //! - [`tcp`]: connections that are served as TCP. Those of HTTP are in [`crate::http`].
 
 pub(crate) mod accept;

@@ -80,7 +80,7 @@ pub(crate) enum WorkerEvent {
     ConnectionAccepted,
     /// Its connection is reset before anything is read.
     ConnectionRefused(RefusedConnection),
-    /// A bound was reached, so many times.
+    /// A bound was reached, this many times.
     LimitReached { limit: Limit, times: u64 },
     /// A connection to a target failed or took too long.
     ConnectFailed,
@@ -92,7 +92,7 @@ pub(crate) enum WorkerEvent {
     TransferBegan,
     /// ... and has passed, or has ended early.
     TransferEnded,
-    /// So many were ended because policies or documents do not allow them any more.
+    /// This many were ended because policies or documents do not allow them any more.
     Revoked { requests: u64, connections: u64 },
 }
 
@@ -207,7 +207,7 @@ pub(crate) enum RequestEvent<'a> {
 /// Happens to DNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DnsEvent {
-    /// An asker that is no known alias.
+    /// A client that is no known alias.
     UnknownPeer,
     /// A question was answered here.
     Answered,
@@ -351,7 +351,7 @@ impl Events {
         self.subscribers.on_worker(&event);
     }
 
-    /// A bound was reached, so many times.
+    /// A bound was reached, this many times.
     pub(crate) fn limit_reached(&self, limit: Limit, times: u64) {
         if times > 0 {
             self.emit(WorkerEvent::LimitReached { limit, times });
@@ -394,7 +394,7 @@ impl Events {
         span
     }
 
-    /// What came on a connection is no request; the parser has answered it.
+    /// The bytes on a connection are no request; the parser has answered them.
     pub(crate) fn unreadable_request(&self, connection: &Rc<ConnectionSpan>, status: u16, names: &Names) {
         let span = RequestSpan::unreadable(Rc::clone(connection), self.texts(), Instant::now());
         span.emit(RequestEvent::Began);

@@ -123,7 +123,7 @@ const _: fn(Limits) = |limits| {
 /// Requests that were taken back are counted for so long.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What a workload has open now, and did lately, over all its addresses and all workers.
+/// What a workload has open now, and did recently, over all its addresses and all workers.
 #[derive(Debug, Default)]
 pub struct Usage {
     connections: AtomicU32,
@@ -202,7 +202,7 @@ impl Usage {
         self.cancelled.add(window());
     }
 
-    /// So many did it take back lately.
+    /// Requests that it took back recently.
     pub fn cancelled_lately(&self) -> u32 {
         self.cancelled.count(window())
     }

@@ -111,7 +111,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     })
 }
 
-/// What came from the parent beyond standard input, output and error is not for us.
+/// Other descriptors from the parent than standard input, output and error are not used.
 fn close_strays() {
     #[allow(unsafe_code, reason = "close_range(2) has no safe wrapper")]
     // SAFETY: called before anything in this process owns a descriptor above 2.

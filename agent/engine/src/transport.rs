@@ -57,7 +57,7 @@ impl Stream {
         Ok(stream.into())
     }
 
-    /// Two ends of one stream, each of which holds at most so many bytes that the other has not read.
+    /// Two ends of one stream, each of which holds at most this many bytes that the other has not read.
     #[cfg(test)]
     pub fn pair(capacity: usize) -> (Self, Self) {
         let (one, two) = memory::pair(capacity);

@@ -12,7 +12,7 @@ use std::time::Instant;
 use brattice_iam::Scratch;
 use common::{Line, Stands, Texts};
 
-/// A policy with so many statements.
+/// A policy with this many statements.
 type Shape = fn(usize) -> String;
 
 const ROUNDS: usize = 21;

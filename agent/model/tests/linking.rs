@@ -1,4 +1,4 @@
-//! What comes of documents of several owners: statuses, grants, conflicts, VIPs, changes.
+//! The model of documents of several owners: statuses, grants, conflicts, VIPs, changes.
 
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.
 

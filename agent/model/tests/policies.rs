@@ -141,7 +141,7 @@ fn the_first_of_two_is_where_it_is_in_the_file() {
     assert_eq!(found.len(), 1, "{found:?}");
     let expected = "accounts/shop/policy.yaml:7:5: the name `Version` is there twice; first at line 5, column 6";
     assert!(found[0].starts_with(expected), "{found:?}");
-    // Folded, the lines are those of the text alone, and it is said so.
+    // Folded, the lines are those of the text alone, and the message says that.
     let found = said(&format!(">\n    {member}"));
     assert!(
         found[0].contains("line 1, column ")

@@ -189,7 +189,7 @@ impl Owners {
         Self { owners, ..Self::default() }
     }
 
-    /// Takes in a reading of the directory.
+    /// Handles a reading of the directory.
     pub fn apply(
         &mut self,
         read: Result<Tree, ReadError>,

@@ -294,7 +294,7 @@ mod tests {
         assert!(left && *parsed[0].1.0 == large());
         let (parsed, left) = parse(&parsers, vec![(a.clone(), document("a", 1))], None, None);
         assert!(!left && *parsed[0].1.0 == document("a", 1));
-        // What an operator accepts is what there is.
+        // The operator accepts what is there now.
         begin(&parsers, &a, large());
         let (parsed, left) = parse(&parsers, vec![(a.clone(), document("a", 2))], Some(&a), None);
         assert!(!left && *parsed[0].1.0 == document("a", 2));

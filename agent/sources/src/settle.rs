@@ -81,7 +81,7 @@ impl Settling {
         }
         let (settle, longest, old) =
             if look.unasked { (SETTLE_UNASKED, LONGEST_UNASKED, OLD) } else { (SETTLE, LONGEST, SETTLE) };
-        // A time that is to come says nothing: a clock was set back.
+        // A time in the future means nothing: a clock was set back.
         let is_old = look.changed.is_none_or(|changed| clock.duration_since(changed).is_ok_and(|age| age >= old));
         let quiet = now.duration_since(seen.since);
         if is_old || quiet >= settle || waits >= longest {

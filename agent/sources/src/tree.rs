@@ -10,13 +10,13 @@ use crate::settle::Look;
 /// What one walk found.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    /// What there is of each owner. The operator is always there.
+    /// The files of each owner. The operator is always there.
     pub owners: BTreeMap<Owner, Found>,
     /// Set when the accounts' folders could not be listed: an account that is missing here is then unknown, not gone.
     pub accounts_unknown: bool,
 }
 
-/// What there is of an owner.
+/// The files of an owner.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Its sources, sorted by path, or what is wrong with its folder.

@@ -261,7 +261,7 @@ struct Reader<S, K> {
 }
 
 impl<S: DocumentSource, K: Store> Reader<S, K> {
-    /// Reads the source, and takes in what it has. Returns when to read again without a change. None: that failed, and all
+    /// Reads the source, and handles its content. Returns when to read again without a change. None: that failed, and all
     /// is as it was.
     fn read(&mut self, accepted: Option<&Owner>, patience: Option<Duration>) -> Option<(Update, Option<Duration>)> {
         let mut owners = self.owners.clone();

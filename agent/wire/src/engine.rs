@@ -130,7 +130,7 @@ pub struct Running {
 /// How the access log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessLog {
-    /// Of the requests that were served, one in so many is logged; at least 1. Denied and failed ones always are.
+    /// Of the requests that were served, one in this many is logged; at least 1. Denied and failed ones always are.
     pub sample: u32,
     /// The descriptor is a regular file: writing never waits for a reader.
     pub file: bool,

@@ -6,7 +6,7 @@
 //! - [`records`]: what the engine reports of its work, to callers that the agent hands over.
 //! - [`api`]: the requests and answers between the CLI and the agent; [`explain`] of them what happens to a request.
 //!
-//! - [`rarely`]: how often both may log what a stranger brings about. [`words`]: how both name and count things for people.
+//! - [`rarely`]: how often both may log what callers cause. [`words`]: how both name and count things for people.
 //!
 //! Types only, but for these: no I/O, so that every side can be tested without the other.
 

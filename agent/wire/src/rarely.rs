@@ -1,6 +1,6 @@
 //! Rate limits for log lines that a caller can cause.
 //!
-//! Each place that logs what a stranger can bring about has a bound of its own, so that no one fills the disk and no one
+//! Each place that logs what an unknown caller can cause has a bound of its own, so that no one fills the disk and no one
 //! hides another's line. What was left out is counted, and logged with the next line of the same place.
 
 use std::{

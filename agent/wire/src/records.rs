@@ -44,7 +44,7 @@ pub enum Notice {
     End,
     /// What follows happens from now on.
     BacklogEnds,
-    /// The caller reads too slowly: so many lines were not sent to it.
+    /// The caller reads too slowly: this many lines were not sent to it.
     Lost {
         /// Lines.
         lines: u64,

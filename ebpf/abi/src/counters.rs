@@ -67,7 +67,7 @@ reasons! {
         NotForWorkload = 13 => "brattice0 was given a packet that is no service traffic",
         /// VIP lookup not from brattice0.
         UnattestedPeer = 14 => "a VIP was called by something that is not an attached workload (another host, an interface not yet attached)",
-        /// No (VIP, port, protocol) of ours.
+        /// None of our (VIP, port, protocol).
         NoListener = 15 => "no service listens on this VIP and port",
         /// Slot empty.
         EngineDown = 16 => "the engine is not running: its listening sockets are gone",

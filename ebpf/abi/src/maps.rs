@@ -348,9 +348,9 @@ pub const MODE_DETACH: u32 = 2;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(Debug))]
 pub struct InterceptKey {
-    /// The asker's alias.
+    /// The client's alias.
     pub alias: Address,
-    /// The asker's port, host order.
+    /// The client's port, host order.
     pub port: u16,
     /// UDP: the DNS message id (RFC 1035, 4.1.1), as on the wire; TCP: 0.
     pub id: u16,

@@ -20,7 +20,7 @@ where
     /// Its protocol number.
     const PROTOCOL: u8;
 
-    /// Does this type of message tell of an error that a flow of ours may meet? Not redirects, nor source quench.
+    /// Is this type of message an error that one of our flows may cause? Not redirects, nor source quench.
     fn is_error(kind: u8) -> bool;
 
     /// The quoted header at an offset of the frame, and what it carries, of which `room` bytes are there: the start of a TCP

@@ -170,7 +170,7 @@ fn a_table_without_its_guards_is_written_anew() {
     });
 }
 
-/// An ICMP error "fragmentation needed" with MTU 600, about a packet to an address, in fragments of so many bytes.
+/// An ICMP error "fragmentation needed" with MTU 600, about a packet to an address, in fragments of this many bytes.
 fn too_big(id: u8, about: Ipv4Addr, fragments_of: usize) -> Vec<Vec<u8>> {
     let mut quote = vec![0x45, 0, 0x05, 0xdc, 0, 1, 0x40, 0, 64, 6, 0, 0];
     quote.extend([169, 254, 64, 1]);

@@ -10,7 +10,7 @@ use crate::{
     peers::Peer,
 };
 
-/// A sample in which others used more than this share of a core says nothing.
+/// A sample in which others used more than this share of a core is not valid.
 const MOST_OTHERS: f64 = 0.05;
 /// ... nor one in which more than this share of requests failed.
 const MOST_FAILED: f64 = 0.01;
@@ -81,7 +81,7 @@ pub(crate) struct Care {
     pub(crate) beside: Option<i32>,
 }
 
-/// Runs a generator against a peer. Samples that say nothing are counted in `dropped` and taken again.
+/// Runs a generator against a peer. Invalid samples are counted in `dropped` and taken again.
 ///
 /// # Errors
 /// When the generator fails, or no sample was good in several tries.

@@ -53,7 +53,7 @@ fn run(words: &[&str]) -> Result<String> {
             }
             Ok("sent".to_owned())
         }
-        // Listens for so many milliseconds; fails without a connection.
+        // Listens for this many milliseconds; fails without a connection.
         ["listen", at, milliseconds] => {
             let listener = TcpListener::bind(at.parse::<SocketAddr>()?).context("cannot bind")?;
             listener.set_nonblocking(true)?;
@@ -67,7 +67,7 @@ fn run(words: &[&str]) -> Result<String> {
             }
             bail!("nobody came")
         }
-        // Waits for a datagram for so many milliseconds; fails if none comes.
+        // Waits for a datagram for this many milliseconds; fails if none comes.
         ["listen-udp", at, milliseconds] => {
             let socket = UdpSocket::bind(at.parse::<SocketAddr>()?).context("cannot bind")?;
             socket.set_read_timeout(Some(Duration::from_millis(milliseconds.parse()?)))?;

@@ -50,7 +50,7 @@ impl Lab {
         found.remove(0)
     }
 
-    /// The lines of the access log, once there are at least so many.
+    /// The lines of the access log, once there are at least this many.
     ///
     /// # Panics
     /// When there are fewer after 5 s.

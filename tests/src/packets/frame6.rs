@@ -243,7 +243,7 @@ pub fn link_address(kind: u8, mac: [u8; 6]) -> Vec<u8> {
 }
 
 impl Neighbour {
-    /// A multicast solicitation with the asker's link address.
+    /// A multicast solicitation with the client's link address.
     pub fn solicitation(source: Ipv6Addr, target: Ipv6Addr) -> Self {
         let destination = solicited_node(target);
         let group = destination.octets();

@@ -13,7 +13,7 @@ use std::{
 
 use crate::lab::Namespace;
 
-/// Most bytes of an answer over UDP, whatever the asker takes: fits every path.
+/// Most bytes of an answer over UDP, whatever the client takes: fits every path.
 const DATAGRAM: usize = 1232;
 
 /// Answers A and AAAA questions from a table (RFC 1035), NXDOMAIN otherwise, on UDP and TCP port 53 of all addresses. What is

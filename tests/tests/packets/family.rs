@@ -76,13 +76,13 @@ pub(crate) trait Family {
     fn with_ethertype(frame: Self::Frame, ethertype: u16) -> Self::Frame;
     /// A UDP packet without its checksum.
     fn without_checksum(frame: Self::Frame) -> Self::Frame;
-    /// With so many options of four bytes, where the family has them.
+    /// With this many options of four bytes, where the family has them.
     fn with_options(frame: Self::Frame, count: usize) -> Self::Frame;
     /// With options or extension headers; and how many bytes they have.
     fn lengthened(frame: Self::Frame) -> (Self::Frame, usize);
     /// With a length field of the IP header that says so.
     fn with_length(frame: Self::Frame, length: u16) -> Self::Frame;
-    /// As the last fragment at so many times 8 bytes.
+    /// As the last fragment at this many times 8 bytes.
     fn as_fragment(frame: Self::Frame, offset: u16) -> Self::Frame;
     /// Asserts that the checksums are right, by other code than the builder's.
     fn checksums_right(frame: &Self::Frame);

@@ -162,7 +162,7 @@ pub(crate) trait Packet: Clone {
 
     /// Its bytes.
     fn bytes(&self) -> Vec<u8>;
-    /// In fragments of so many bytes.
+    /// In fragments of this many bytes.
     fn in_fragments(&self, size: usize) -> Vec<Vec<u8>>;
     fn parts(&mut self) -> Parts<'_, Self::Address>;
     /// With something changed.

@@ -1,4 +1,4 @@
-//! `brattice cleanup` removes all that is ours and nothing else; what others remove of ours is put back.
+//! `brattice cleanup` removes all that is ours and nothing else; parts that others remove are put back.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 

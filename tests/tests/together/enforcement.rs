@@ -20,7 +20,7 @@ use Verdict::{Denied, NotAllowed, Passes};
 
 const DEBUG: &str = "x-debug: 1\r\n";
 
-/// Caller, service, method, path, more header lines, and what comes of it. A denied call's positive control is a row
+/// Caller, service, method, path, more header lines, and the result. A denied call's positive control is a row
 /// that differs in one column.
 pub(super) const CALLS: &[(&str, &str, &str, &str, &str, Verdict)] = &[
     ("web", ORDERS_HOST, "GET", "/", "", Passes),

@@ -347,7 +347,7 @@ impl Followed {
         followed
     }
 
-    /// What came since the last time.
+    /// Output since the last time.
     fn lines(&mut self) -> Vec<Value> {
         self.lines
             .try_iter()

@@ -117,7 +117,7 @@ fn documents() -> String {
         )
 }
 
-/// A request and what comes of it.
+/// A request and its result.
 struct Case {
     from: &'static str,
     host: &'static str,

@@ -51,7 +51,7 @@ fn kinds(schema: &Schema<'_>, arguments: &ExplainFieldArguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What there is to say about a field.
+/// The description of a field.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Field {

@@ -14,7 +14,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Clears a terminal.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
-/// What there is to show.
+/// What is shown.
 pub(crate) enum View {
     /// For people.
     Text(String),

@@ -121,7 +121,7 @@ fn facts(picture: &Picture) -> Result<Facts, String> {
     })
 }
 
-/// Connections that each workload began lately and that are not answered yet.
+/// Connections that each workload began recently and that are not answered yet.
 fn half_open(picture: &Picture) -> Result<BTreeMap<u32, u32>, String> {
     let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);
     let counts = (picture.datapath.maps.half_open_counts().entries())

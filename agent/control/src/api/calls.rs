@@ -31,7 +31,7 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct Calls {
     pub(crate) picture: watch::Receiver<Arc<Picture>>,
     pub(crate) documents: worker::Handle,
-    /// Held while a probe is on its way.
+    /// Held while a probe runs.
     probing: Arc<Mutex<()>>,
 }
 

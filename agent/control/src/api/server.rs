@@ -205,7 +205,7 @@ async fn converse(mut stream: UnixStream, access: Access, caller: &Caller, calls
         stream.write_all(&bytes).await?;
         stream.shutdown().await
     };
-    // A caller that does not read its answer is no concern of ours.
+    // A caller that does not read its answer is ignored.
     if matches!(tokio::time::timeout(READ_TIME, write).await, Ok(Ok(()))) {
         // Closing with unread bytes would reset the connection, and the caller would lose the answer.
         let (mut rest, mut nowhere) = (stream.take(LINGER_BYTES), tokio::io::sink());

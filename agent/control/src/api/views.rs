@@ -255,7 +255,7 @@ impl Reachable<'_> {
     }
 }
 
-/// Targets that failed lately, and workloads whose link is down.
+/// Targets that failed recently, and workloads whose link is down.
 pub(crate) fn dead(picture: &Picture) -> BTreeSet<(&str, IpAddr, u16)> {
     let places = places(picture);
     let failing = picture.noticed.stats().map(|stats| stats.failing).unwrap_or_default();

@@ -38,7 +38,7 @@ pub struct Supervision {
     pub oom_events: Option<PathBuf>,
     /// Where the access log goes.
     pub access_log: LogDestination,
-    /// Of the requests that were served, one in so many is logged.
+    /// Of the requests that were served, one in this many is logged.
     pub access_log_sample: u32,
     /// Where metrics are served.
     pub metrics: MetricsAddress,

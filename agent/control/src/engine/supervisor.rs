@@ -194,7 +194,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes in what happened, and carries out what follows.
+    /// Handles an event, and carries out what follows.
     async fn take_in(&mut self, input: Input) {
         self.inputs.push_back(input);
         while let Some(input) = self.inputs.pop_front() {

@@ -18,7 +18,7 @@ impl Node {
         self.look_after_ours(true).await;
     }
 
-    /// Looks for what others removed or changed of ours, and puts it back; with `table` the firewall's table, too.
+    /// Finds what others removed or changed, and puts it back; with `table` the firewall's table, too.
     pub(super) async fn look_after_ours(&mut self, table: bool) {
         // The table is asked for by a process, `nft`, which takes longer than all else: not for each new interface.
         let repaired = if table || self.host.unrepaired.is_some() {

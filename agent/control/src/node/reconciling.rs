@@ -66,7 +66,7 @@ impl Node {
         }
     }
 
-    /// What comes after the engine: workloads may call, and what is not wanted any more goes.
+    /// The second half, after the engine: workloads may call, and what is not wanted any more is removed.
     pub(super) async fn finish(&mut self) {
         self.pending = None;
         let new = self.actuator.finish().await;

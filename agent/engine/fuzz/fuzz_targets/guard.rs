@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 
 const BOUNDS: Bounds = Bounds { bytes: 1024, fields: 16 };
 
-/// What a connection's bytes come to, given in pieces of so many bytes.
+/// What a connection's bytes come to, given in pieces of this many bytes.
 struct Seen {
     accepted: usize,
     refused: Option<Refusal>,

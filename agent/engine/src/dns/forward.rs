@@ -1,8 +1,8 @@
-//! Questions about names that are not ours, to the resolvers of the asker's VPC.
+//! Questions about names that are not ours, to the resolvers of the client's VPC.
 //!
 //! [`Race`] says when which one is asked, [`Standing`] who is asked first. Every attempt has a socket of its own: a random port (the kernel's) and a random id, connected, so that a forged
 //! answer must guess both. What comes back must repeat the question. Over UDP first; over TCP when the answer is cut, or
-//! when the asker came over TCP.
+//! when the client came over TCP.
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,7 +40,7 @@ use super::{
     standing::{Order, Standing},
 };
 
-/// Resolvers of a VPC that are asked; a question has at most so many sockets.
+/// Resolvers of a VPC that are asked; a question has at most this many sockets.
 const MOST_UPSTREAMS: usize = 4;
 /// Datagrams that are no answer to our question, before an attempt is given up.
 const MOST_STRAY: usize = 16;
@@ -95,7 +95,7 @@ pub struct Inquiry {
 pub struct Spares(Cell<u32>);
 
 impl Spares {
-    /// So many.
+    /// With `count` permits.
     pub fn new(count: u32) -> Rc<Self> {
         Rc::new(Self(Cell::new(count)))
     }
@@ -124,7 +124,7 @@ struct Attempt {
 }
 
 impl Inquiry {
-    /// Asks until one answers, and makes the answer the asker's: its id, its question, nothing in our ranges.
+    /// Asks until one answers, and makes the answer the client's: its id, its question, nothing in our ranges.
     pub async fn ask(self, dns: &Dns) -> (Message, Option<Trial>) {
         let now = Instant::now();
         let Order { places, trial } = self.standing.borrow_mut().order(self.addresses(), now);

@@ -1,9 +1,9 @@
 //! The DNS server of the node: one thread, a UDP socket at each DNS VIP and one TCP listener for all VPCs. The caller is
 //! known by the alias that the question comes from.
 //!
-//! - [`question`]: what came in; malformed and unwanted messages end there.
-//! - [`local`]: names of ours, as far as the asker's VPC may see them.
-//! - [`forward`]: all other names, to the resolvers of the asker's VPC; without any they do not exist (NXDOMAIN), as some
+//! - [`question`]: an incoming message; malformed and unwanted messages end there.
+//! - [`local`]: names of ours, as far as the client's VPC may see them.
+//! - [`forward`]: all other names, to the resolvers of the client's VPC; without any they do not exist (NXDOMAIN), as some
 //!   stub resolvers take any other code for a server that is broken, and give up their list of search domains.
 //! - [`race`], [`standing`]: when which resolver is asked, and which one first.
 //! - [`stream`]: DNS over TCP.
@@ -245,7 +245,7 @@ impl Resolver {
         };
         match self.plan(&state, &caller, bytes, false) {
             Plan::Answer(None) => {}
-            // A full send buffer loses the answer, as the network may; the asker asks again.
+            // A full send buffer loses the answer, as the network may; the client asks again.
             Plan::Answer(Some(answer)) => drop(socket.try_send_to(&answer, peer)),
             Plan::Forward(forward) => {
                 let socket = Rc::clone(socket);

@@ -7,15 +7,15 @@ use hickory_proto::{
 
 /// Bytes of a DNS header (RFC 1035, 4.1.1).
 const HEADER: usize = 12;
-/// Largest UDP answer, also when the asker would take more: fits every path without fragments.
+/// Largest UDP answer, also when the client would take more: fits every path without fragments.
 pub const UDP_PAYLOAD: u16 = 1232;
-/// Largest UDP answer to an asker without EDNS (RFC 1035, 4.2.1).
+/// Largest UDP answer to a client without EDNS (RFC 1035, 4.2.1).
 const PLAIN_PAYLOAD: u16 = 512;
 
 /// A well-formed question of class IN.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// Of the asker's choice.
+    /// Of the client's choice.
     pub id: u16,
     /// RD.
     pub recursion_desired: bool,
@@ -25,11 +25,11 @@ pub struct Question {
     pub query: Query,
     /// The name in lower case, without a trailing dot; `\.` for a dot within a label.
     pub name: String,
-    /// The asker's EDNS.
+    /// The client's EDNS.
     pub edns: Option<Offer>,
 }
 
-/// What an asker says in its OPT record.
+/// What a client says in its OPT record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// Bytes that it takes over UDP.
@@ -138,7 +138,7 @@ impl Question {
     }
 }
 
-/// Our OPT record. The asker's options (client subnet, cookies) concern its own path and are not passed on.
+/// Our OPT record. The client's options (client subnet, cookies) concern its own path and are not passed on.
 pub fn edns(dnssec: bool) -> Edns {
     let mut edns = Edns::new();
     edns.set_max_payload(UDP_PAYLOAD).set_dnssec_ok(dnssec);

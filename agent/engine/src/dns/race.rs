@@ -1,7 +1,7 @@
 //! When which resolver is asked: the next one joins after a short wait, or at once when one fails. Each resolver
 //! that was asked may still answer until the question's time is over.
 //!
-//! No clock and no socket: the times are given, and what is to be done is told.
+//! No clock and no socket: the times are given, and the next step is returned.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 pub const HEAD_START: Duration = Duration::from_millis(200);
 /// How long all of them together have: less than the five seconds after which a stub resolver asks again.
 pub const PATIENCE: Duration = Duration::from_millis(4_500);
-/// How long those that say nothing have, once all are asked and one says that it cannot answer.
+/// How long silent resolvers have, once all are asked and one has said that it cannot answer.
 pub const AFTER_FAILURE: Duration = Duration::from_millis(1_500);
 /// When a resolver that has not answered is asked again, counted from its first time: a datagram may get lost.
 pub const AGAIN: [Duration; 3] = [Duration::from_millis(500), Duration::from_millis(1_500), Duration::from_secs(3)];
@@ -138,9 +138,9 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Kind {
         Dead,
-        /// Answers after so many ms, if it hears of the question: of so many datagrams the first are lost.
+        /// Answers after this many ms, if it hears of the question: of this many datagrams the first are lost.
         Answers(u64, usize),
-        /// Says after so many ms that it cannot answer.
+        /// Says after this many ms that it cannot answer.
         Fails(u64),
     }
 

@@ -21,7 +21,7 @@ use super::{Admitted, PAUSE, Plan, Resolver};
 
 /// A connection without a whole question or an answer for this long is closed.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long an answer may wait for an asker that does not read.
+/// How long an answer may wait for a client that does not read.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 /// Questions of one connection that are worked on at once; more wait unread.
 const PIPELINE: usize = 16;
@@ -45,7 +45,7 @@ fn begin(resolver: &Rc<Resolver>, stream: Stream, peer: SocketAddr) {
     let state = resolver.shared.state.load();
     let Some(caller) = state.caller_at(peer.ip().to_canonical()) else {
         resolver.emit(DnsEvent::UnknownPeer);
-        // A reset is all that a stranger gets.
+        // A reset is all that an unknown caller gets.
         stream.reset_on_drop(true);
         return;
     };
@@ -118,7 +118,7 @@ fn next_message(buffer: &mut BytesMut) -> Option<Bytes> {
 
 impl Asker {
     /// The work on one question, which yields `None` where the connection is to be closed; `None` at once when the
-    /// alias is no longer the asker's.
+    /// alias is no longer the client's.
     fn work(&self, message: &[u8]) -> Option<LocalBoxFuture<'static, Option<Vec<u8>>>> {
         let state = self.resolver.shared.state.load_full();
         let caller = state.caller(self.caller)?;

@@ -53,7 +53,7 @@ impl AccessLog {
         self.worker
     }
 
-    /// Hands on what there is.
+    /// Hands on the lines that are collected.
     pub(super) fn flush(&self) {
         if self.to_log.borrow().lines > 0 {
             self.flush_log();

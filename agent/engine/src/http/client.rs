@@ -47,11 +47,11 @@ const HTTP1_BUFFER: usize = 64 * 1024;
 /// What a client may send on a stream, and on a connection, before the target has taken it.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What waits on a stream for the client's window.
+/// Bytes that wait on a stream for the client's window.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a client may reset before they were looked at; then it gets `ENHANCE_YOUR_CALM`.
 const HTTP2_RESETS: usize = 32;
-/// Resets of ours that a client may cause.
+/// Resets that a client may cause us to send.
 const HTTP2_LOCAL_RESETS: usize = 256;
 /// How long a connection without a service, as yet, may idle, ms; Lattice's shortest.
 const FIRST_IDLE: u32 = 60_000;
@@ -173,7 +173,7 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-/// What comes after HTTP/1: another protocol, or the end.
+/// What follows HTTP/1 on the connection: another protocol, or the end.
 async fn after<S>(parts: http1::Parts<TokioIo<ClientIo>, S>, upgrade: Option<Box<Upgrade>>, session: &Session) {
     let (control, mut io) = (&session.control, parts.io.into_inner());
     if let Some(upgrade) = upgrade {

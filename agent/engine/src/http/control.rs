@@ -50,7 +50,7 @@ impl Verdict {
     }
 }
 
-/// What comes from the client.
+/// The client's side of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
     /// It may send something, or not.
@@ -60,7 +60,8 @@ enum Input {
     /// It sends no more since this tick, and may still wait for responses (RFC 9112, 9.6). A client that has closed its
     /// socket looks the same until it is sent something.
     HalfClosed { since: u32 },
-    /// It was sent something since: if it has closed its socket, the answer is a reset. So many looks at the socket are left.
+    /// It was sent bytes since: if it has closed its socket, it answers with a reset. This many more looks at the
+    /// socket follow.
     Probed { since: u32, looks: u8 },
 }
 

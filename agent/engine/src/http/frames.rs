@@ -24,7 +24,7 @@ const PADDING: usize = 256;
 /// Control frames for each frame of a message, of either side: window updates of stream and connection, a reset, a
 /// priority.
 const EACH: u32 = 4;
-/// ... and one for each so many bytes of `DATA`: a client that reads in small pieces may return the window in small
+/// ... and one for each this many bytes of `DATA`: a client that reads in small pieces may return the window in small
 /// pieces, for the stream and for the connection (Go's net/http2 does both every 4 KiB).
 const BYTES: u32 = 512;
 /// Control frames at once, in multiples of those that may come in a second.

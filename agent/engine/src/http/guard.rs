@@ -99,7 +99,7 @@ enum TrailerPart {
 /// What became of the bytes given to [`Guard::scan`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// So many may be passed on.
+    /// This many may be passed on.
     pub accepted: usize,
     /// What follows them may be passed on as well, after others had their turn: there are many heads.
     pub more: bool,

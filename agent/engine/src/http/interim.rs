@@ -11,12 +11,12 @@ const CODE: std::ops::Range<usize> = 9..12;
 #[error("the target sent too many interim responses")]
 pub(crate) struct TooMany;
 
-/// What comes until the final response.
+/// State until the final response.
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     /// A request waits for its final response.
     waits: bool,
-    /// So many interim responses may still come.
+    /// This many interim responses may still come.
     left: u32,
     /// Bytes of all heads so far.
     bytes: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// A request is sent; at most so many interim responses may come.
+    /// A request is sent; at most this many interim responses may come.
     pub(crate) fn begin(&mut self, most: u32) {
         *self = Self { waits: true, left: most, ..Self::default() };
     }

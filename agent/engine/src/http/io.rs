@@ -40,7 +40,7 @@ const PIECE: usize = 4 * 1024;
 /// After an answer to a request that was not read to its end, what the client still sends is thrown away for so long,
 /// or a reset would overtake the answer.
 const LINGER: Duration = Duration::from_secs(1);
-/// And no more than so many bytes.
+/// And no more than this many bytes.
 const LINGER_BYTES: usize = 512 * 1024;
 
 /// A client's socket.
@@ -59,7 +59,7 @@ pub(crate) struct ClientIo {
 
 /// Where reading from the client is.
 enum Input {
-    /// What comes is read, and passed on as far as it is complete.
+    /// Input is read, and passed on as far as it is complete.
     Open,
     /// What is held may have whole heads: it is looked at again in the next turn.
     Unscanned,
@@ -72,7 +72,7 @@ enum Input {
 /// Where the end of the connection is.
 enum Closing {
     Open,
-    /// What the client still sends is thrown away, so many bytes at most.
+    /// What the client still sends is thrown away, this many bytes at most.
     Lingering {
         until: Pin<Box<Sleep>>,
         left: usize,
@@ -174,7 +174,7 @@ impl ClientIo {
         }
     }
 
-    /// Reads at most so many bytes in this turn.
+    /// Reads at most this many bytes in this turn.
     fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<()>> {
         ready!(self.turn.poll(cx));
         let before = buf.filled().len();
@@ -408,7 +408,7 @@ impl ClientIo {
         written
     }
 
-    /// The socket took so many of these bytes.
+    /// The socket took this many of these bytes.
     fn wrote<'a>(&mut self, count: usize, bufs: impl Iterator<Item = &'a [u8]>) {
         self.control.connection.emit(ConnectionEvent::Sent { bytes: count });
         self.control.wrote.set(self.clock.tick());

@@ -76,7 +76,7 @@ pub(crate) const UNKNOWN: Problem = Problem::new(StatusCode::NOT_FOUND, "no such
 /// A request body of more than the limit.
 pub(crate) const TOO_LARGE: Problem = Problem::closing(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too long");
 
-/// A workload has all that it may have on its way.
+/// A workload has reached a limit: requests, memory or large bodies.
 pub(crate) const NO_ROOM: Problem =
     Problem::closing(StatusCode::SERVICE_UNAVAILABLE, "this workload has too much on its way");
 

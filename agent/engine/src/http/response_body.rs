@@ -43,7 +43,7 @@ pub(crate) struct Forwarded {
 }
 
 impl ResponseBody {
-    /// An answer of ours.
+    /// Our own response.
     pub(crate) fn own(text: Bytes, mut finish: Finish) -> Self {
         finish.complete = true;
         finish.flight.span.emit(RequestEvent::BodySent { bytes: text.len() });

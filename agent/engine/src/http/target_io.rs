@@ -1,4 +1,4 @@
-//! A target's socket as hyper sees it: what comes is counted, and bounded.
+//! A target's socket as hyper sees it: its input is counted, and bounded.
 
 use std::{
     cell::{Cell, RefCell},
@@ -43,7 +43,7 @@ impl Meter {
         self.bytes.get()
     }
 
-    /// A request is sent, to which so many interim responses may come.
+    /// A request is sent, to which this many interim responses may come.
     pub(crate) fn begin(&self, interim: u32) {
         self.heads.borrow_mut().begin(interim);
     }
@@ -78,7 +78,7 @@ struct TargetFrames {
     allowance: Allowance,
     /// Header sections that it may send still: for each request a final response, trailers and ...
     sections: u32,
-    /// ... so many interim responses, which h2 takes without end.
+    /// ... for this many interim responses, which h2 takes without end.
     interim: u32,
     clock: Rc<Clock>,
 }

@@ -95,7 +95,7 @@ pub(crate) struct Coalesced<B> {
 struct ReadAhead {
     place: Option<Place>,
     data: BytesMut,
-    /// What comes behind `data`: a large piece, or the trailers.
+    /// What follows `data`: a large piece, or the trailers.
     frame: Option<Frame<Bytes>>,
     /// The body has ended.
     ended: bool,

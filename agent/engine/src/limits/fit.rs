@@ -2,16 +2,16 @@
 
 use brattice_wire::engine::Limits;
 
-/// One of so many is kept for new connections of workloads that have few, for DNS and for metrics ...
+/// One of this many is kept for new connections of workloads that have few, for DNS and for metrics ...
 const RESERVE_SHARE: u32 = 8;
-/// ... at least so many ...
+/// ... at least this many ...
 const LEAST_RESERVE: u32 = 64;
-/// ... and at most so many, which is twice what DNS may have.
+/// ... and at most this many, which is twice what DNS may have.
 const MOST_RESERVE: u32 = 8_192;
 
-/// Of the process' memory, traffic may have so many eighths ...
+/// Of the process' memory, traffic may have this many eighths ...
 const TRAFFIC: u64 = 5;
-/// ... and one workload one part of so many of all.
+/// ... and one workload one part of this many of all.
 const WORKLOAD: u64 = 4;
 /// However small the process' memory is, traffic is left so much.
 const LEAST: u64 = 16 * 1024 * 1024;
@@ -21,8 +21,8 @@ pub(crate) fn reserve(descriptors: u32) -> u32 {
     (descriptors / RESERVE_SHARE).clamp(LEAST_RESERVE, MOST_RESERVE).min(descriptors / 2)
 }
 
-/// Bounds that fit to so many descriptors. A connection takes one, a request at most one for its target: all those of one
-/// workload take at most half of what is not kept.
+/// Bounds that fit to this many descriptors. A connection takes one, a request at most one for its target: all those of
+/// one workload take at most half of what is not kept.
 pub(crate) fn descriptors(limits: Limits) -> Limits {
     if limits.descriptors == 0 {
         return limits;
@@ -38,7 +38,7 @@ pub(crate) fn descriptors(limits: Limits) -> Limits {
     }
 }
 
-/// Bounds that fit to so many bytes of memory that the process may have.
+/// Bounds that fit to this many bytes of memory that the process may have.
 pub(crate) fn memory(limits: Limits, halvings: u32) -> Limits {
     if limits.memory_bytes == 0 {
         return limits;

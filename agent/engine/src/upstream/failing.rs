@@ -34,7 +34,7 @@ pub struct Failing {
 }
 
 impl Failing {
-    /// Takes in what became of a connect to a target.
+    /// Records the result of a connect to a target.
     pub fn tried<T>(&self, target: SocketAddr, result: &io::Result<T>) {
         match result {
             Ok(_) if self.some.load(Relaxed) == 0 => {}
@@ -53,7 +53,7 @@ impl Failing {
         }
     }
 
-    /// Those that failed lately, longest first.
+    /// Those that failed recently, longest first.
     pub fn lately(&self) -> Vec<FailingTarget> {
         let now = Instant::now();
         let mut all = Vec::new();

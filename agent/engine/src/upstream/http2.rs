@@ -33,7 +33,7 @@ use crate::{
 /// What a target may send on a stream, and on a connection, before the client has taken it.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What waits on a stream for the target's window.
+/// Bytes that wait on a stream for the target's window.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Header section of a target's answer.
 const HEADERS: u32 = 128 * 1024;
@@ -64,7 +64,7 @@ impl Multiplexed for Http2 {
     }
 }
 
-/// Counts a stream of ours.
+/// Counts one of our streams.
 pub(crate) struct Stream {
     streams: Rc<Streams>,
     local: Rc<Local>,

@@ -48,7 +48,7 @@ impl Counter {
         Self(file)
     }
 
-    /// So many there were.
+    /// The number of events.
     pub(crate) fn count(&self) -> u64 {
         let mut bytes = [0; 8];
         (&self.0).read_exact(&mut bytes).unwrap();

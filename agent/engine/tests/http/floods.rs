@@ -89,7 +89,7 @@ async fn pour(stream: TcpStream, piece: &[u8], most: usize, reads: bool) -> usiz
     sent
 }
 
-/// HTTP/1: so many interim responses, then a response.
+/// HTTP/1: this many interim responses, then a response.
 async fn hints_server() -> SocketAddr {
     raw_server(|mut stream| async move {
         loop {

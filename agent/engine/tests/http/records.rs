@@ -43,7 +43,7 @@ impl Log {
         Self { _folder: folder, path }
     }
 
-    /// All lines, once there are so many; a moment later there are no more.
+    /// All lines, once there are this many; a moment later there are no more.
     async fn lines(&self, count: usize) -> Vec<Value> {
         let started = Instant::now();
         let read = || fs::read_to_string(&self.path).unwrap();

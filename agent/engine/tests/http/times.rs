@@ -293,7 +293,7 @@ async fn a_client_that_pipelines_and_reads_nothing_is_given_up() {
     assert_eq!(engine.hits("write_timeout_ms"), 1);
 }
 
-/// An answer of ours, and a target's, for a stream whose window never opens.
+/// Our own response, and a target's, for a stream whose window never opens.
 #[tokio::test]
 async fn streams_without_a_window_are_given_up() {
     let limits = Limits { body_idle_timeout_ms: SHORT, ..Limits::default() };

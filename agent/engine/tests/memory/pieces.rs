@@ -88,7 +88,7 @@ async fn stalled(written: &AtomicU64) {
     }
 }
 
-/// Reads frames until so many streams have ended; the bodies.
+/// Reads frames until this many streams have ended; the bodies.
 async fn read_bodies(stream: &mut TcpStream, streams: usize) -> HashMap<u32, Vec<u8>> {
     let mut bodies = HashMap::<u32, Vec<u8>>::new();
     let mut ended = 0;

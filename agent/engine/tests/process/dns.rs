@@ -222,7 +222,7 @@ fn names_are_those_of_the_asking_vpc() {
         // What only looks like ours is not.
         let foreign = ask(BLUE, &kit, "notbrattice.internal.", RecordType::A).await;
         assert_eq!(addresses(&foreign)[0], IpAddr::from([192, 0, 2, 1]));
-        // A stranger gets nothing at all.
+        // An unknown caller gets nothing at all.
         let stranger = socket(STRANGER).await;
         let bytes = question(1, "orders.shop.internal.", RecordType::A).to_vec().unwrap();
         stranger.send_to(&bytes, kit.dns_udp.local_addr().unwrap()).await.unwrap();
@@ -320,12 +320,12 @@ fn connections_carry_many_questions_and_may_not_idle() {
             seen.insert(answer.metadata.id);
         }
         assert_eq!(seen.len(), 40);
-        // Questions whose asker has already finished sending are answered.
+        // Questions whose client has already finished sending are answered.
         stream.write_all(&framed(&question(50, "www.example.", RecordType::A))).await.unwrap();
         stream.shutdown().await.unwrap();
         assert_eq!(read(&mut stream).await.metadata.id, 50);
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
-        // Half a question holds nothing for longer than the idle time; a stranger does not get that far.
+        // Half a question holds nothing for longer than the idle time; an unknown caller does not get that far.
         let mut stream = connect(BLUE, &kit).await;
         stream.write_all(&[0, 60, 1]).await.unwrap();
         let closed = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 8])).await.expect("it stays open");

@@ -41,7 +41,7 @@ pub struct Source {
     pub text: String,
 }
 
-/// Who owns a document: where it lies says so. The operator sorts first.
+/// The owner of a document, by the folder it is in. The operator sorts first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub enum Owner {

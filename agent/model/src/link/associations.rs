@@ -200,7 +200,7 @@ impl<'a> Linker<'a> {
         let home = request.owner.account();
         let text = quote(&request.network.value.to_string());
         let near = if self.hints(request.owner) {
-            // Names of networks that are not shared with the owner are none of its business.
+            // The owner must not learn names of networks that are not shared with it.
             let visible = self.networks.iter().filter(|network| {
                 home.is_none_or(|home| {
                     network.account == home || network.shared_with.iter().any(|account| account == home)

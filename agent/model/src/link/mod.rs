@@ -45,7 +45,7 @@ pub struct Settings<'s> {
     pub now: u64,
 }
 
-/// What came out.
+/// The result.
 #[derive(Clone, Debug)]
 pub struct Linked {
     /// The model; without what is wrong.

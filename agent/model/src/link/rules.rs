@@ -120,7 +120,7 @@ impl Linker<'_> {
             }
             let message = format!("there is no VPC {}, so nobody calls from it", quote(&vpc.value.to_string()));
             let near = if self.hints(parent.owner) {
-                // Names of others' VPCs that are not granted to the account are none of its business.
+                // The account must not learn names of others' VPCs that are not granted to it.
                 let granted: &[String] = self.accounts.get(parent.account).map_or(&[], |account| &account.vpcs);
                 let own = self.vpcs.iter().filter(|vpc| {
                     vpc.account.as_deref() == Some(parent.account) || granted.binary_search(&vpc.name).is_ok()

@@ -36,7 +36,7 @@ impl<'m> Identities<'m> {
         let document = self.documents.get(binding.name.as_str()).copied();
         let document = document.filter(|own| own.status.is_active() && own.vpc == vpc.name);
         let role = match (binding.documented, document) {
-            // A document that is gone or not in force says nothing, least of all that the workload is what others are.
+            // A document that is gone or not in force gives no identity.
             (true, None) => None,
             // What keeps a workload from a role was said when the documents were linked.
             (true, own) => self.roles.of(&vpc.name, own, &binding.evidence).unwrap_or_default(),

@@ -29,7 +29,7 @@ pub struct Binding {
     pub alias: IpAddr,
     /// Name of the workload: its document's, else its interface's.
     pub name: String,
-    /// Whether a `Workload` document names it: what merely is called like one has nothing of it.
+    /// Whether a `Workload` document names it; an interface with the same name gets nothing of that document.
     pub documented: bool,
     /// The evidence of its identity.
     pub evidence: Vec<Evidence>,

@@ -171,7 +171,7 @@ impl Walk {
         Found { sources, look: self.look, notes: self.notes }
     }
 
-    /// Takes in what a file or folder looks like, after it was read: what changes from now on looks otherwise.
+    /// Adds the state of a file or folder to the stamp, after it was read: later changes give another stamp.
     fn seen(&mut self, shown: &str, of: BorrowedFd<'_>) {
         let Ok(stat) = rustix::fs::fstat(of) else { return };
         let mut hasher = DefaultHasher::new();
@@ -346,7 +346,7 @@ impl Walk {
         }
     }
 
-    /// Says so, and looks at nothing more.
+    /// Reports that a bound is reached, and reads nothing more.
     fn enough(&mut self, text: String) {
         self.full = true;
         self.error(text);

@@ -59,7 +59,7 @@ async fn serve(port: u16, server: SocketAddr, pool: Pool, http2: bool) -> Result
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| answer(request, server, Rc::clone(&pool)));
             let stream = TokioIo::new(stream);
-            // A client that breaks off is no error of ours.
+            // A client that aborts is no error of this server.
             if http2 {
                 let _ = http2::Builder::new(Local).serve_connection(stream, service).await;
             } else {

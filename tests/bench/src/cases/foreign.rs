@@ -1,4 +1,4 @@
-//! What a packet costs that is none of ours: every packet of an attached interface passes the program.
+//! The cost of a packet that is not ours: every packet of an attached interface passes the program.
 
 use anyhow::{Result, ensure};
 use brattice_tests::packets::{

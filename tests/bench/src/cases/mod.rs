@@ -38,7 +38,7 @@ pub(crate) enum Case {
     Memory,
     /// What services, rules, statements and workloads cost: memory, time until in force, time of a request.
     Growth,
-    /// What a packet costs that is none of ours.
+    /// Cost of a packet that is not ours.
     Foreign,
     /// Latency of a client beside clients that stall or flood.
     Fairness,

@@ -1,4 +1,4 @@
-//! ICMP errors about what others sent.
+//! ICMP errors about packets of others.
 
 use std::net::IpAddr;
 
@@ -63,7 +63,7 @@ fn learnt(scene: &Scene, to: IpAddr, from: IpAddr) -> Option<u32> {
     text.contains("expires").then(|| words.find(|w| *w == "mtu").and_then(|_| words.next()?.parse().ok())).flatten()
 }
 
-/// The frame's packet in fragments of so many bytes.
+/// The frame's packet in fragments of this many bytes.
 fn fragments(frame: &[u8], size: usize, id: u8) -> Vec<Vec<u8>> {
     let ipv4 = frame[12..14] == [0x08, 0];
     let (head, body) = frame.split_at(if ipv4 { 34 } else { 54 });

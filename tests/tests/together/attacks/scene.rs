@@ -32,7 +32,7 @@ pub(super) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 1)
 /// The bridge of attacker and neighbour.
 pub(super) const BRIDGE: &str = "brblue";
 
-/// What comes to a workload, seen from inside.
+/// Packets to a workload, seen from inside.
 pub(super) struct Watch {
     socket: PacketSocket,
     pub(super) mac: [u8; 6],

@@ -86,7 +86,7 @@ fn an_answer_too_long_for_a_datagram_is_cut_and_whole_over_tcp() {
         assert_eq!(ask(&["long.example", "AAAA", "+tcp"]), (false, 60), "{server}");
         // As a resolver of a workload does by itself.
         assert_eq!(ask(&["long.example", "AAAA", large]), (false, 60), "{server}");
-        // An asker that takes less gets less.
+        // A client that takes less gets less.
         assert_eq!(ask(&["fits.example", "AAAA", "+notcp", "+ignore", "+bufsize=512"]), (true, 0), "{server}");
         assert_eq!(ask(&["fits.example", "AAAA", "+notcp", "+ignore", "+noedns"]), (true, 0), "{server}");
     }

@@ -263,7 +263,7 @@ async fn users_and_groups() {
         serde_json::to_string(&Request::Switch { mode: Mode::Bypass, scope: Scope::All, on: true, seconds: None })
             .unwrap()
             + "\n";
-    // A stranger does not get past the directory.
+    // An unknown caller does not get past the directory.
     assert_eq!(as_user(&socket, STRANGER, STRANGER, &[], status), None);
     // Were the directory open, the kernel's word still counts.
     std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();

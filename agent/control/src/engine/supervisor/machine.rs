@@ -1,5 +1,5 @@
 //! What supervision decides. Pure: an input and the time lead to another state and to actions. [`super::Supervisor`] carries
-//! the actions out; what comes of them is the next input.
+//! the actions out; their results are the next inputs.
 
 mod calling;
 mod ending;
@@ -14,7 +14,7 @@ use super::memory::Budget;
 use super::times::{CANNOT_START_PAUSE, DOOR_RETRY, GRACE, LATE, RELINK, START, STUCK_LOOKS};
 use crate::engine::handle::{Event, View};
 
-/// Which engine there is, and what is to come of it.
+/// The state of the engine, and what follows from it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum State {
     /// An engine of an earlier agent may run. It is called until then, and replaced if it does not answer.
@@ -206,7 +206,7 @@ pub(super) enum Action {
 pub(super) struct Machine {
     state: State,
     clients: Clients,
-    /// A call is on its way. It outlives the engine that it was for.
+    /// A call is in progress. It outlives the engine that it was for.
     calling: bool,
     /// Revision of the latest snapshot; none: there is none yet.
     latest: Option<u64>,
@@ -248,7 +248,7 @@ impl Machine {
         }
     }
 
-    /// Takes in what happened.
+    /// Handles an input.
     pub(super) fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
         match input {
             Input::Due => self.due(now),
@@ -532,7 +532,7 @@ impl Machine {
         }
     }
 
-    /// Replaces the engine: it finishes what is in flight, what comes meanwhile waits for its successor.
+    /// Replaces the engine: it finishes what is in flight, new connections wait for its successor.
     fn restart(&mut self, grace: Duration, now: Instant) {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Starting(old) | State::Running(old) => {

@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use brattice_wire::engine::AccessLog;
 
-/// A worker hands its lines on when it has so many bytes of them ...
+/// A worker hands its lines on when it has this many bytes of them ...
 pub const CHUNK_BYTES: usize = 64 * 1024;
 /// ... and at least this often.
 pub const CHUNK_TIME: Duration = Duration::from_millis(50);
@@ -128,7 +128,7 @@ impl LogOutput {
         self.logging.load(Relaxed)
     }
 
-    /// Of the requests that were served, one in so many is logged.
+    /// Of the requests that were served, one in this many is logged.
     pub(crate) fn sample(&self) -> u32 {
         self.sample.load(Relaxed)
     }

@@ -64,7 +64,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// A bound was reached, so many times.
+    /// A bound was reached, this many times.
     pub(super) fn reached(&self, limit: Limit, times: u64) {
         self.limits_hit[limit as usize].add(times);
     }

@@ -13,7 +13,7 @@ use crate::{
     memory,
 };
 
-/// Refuses a body that is too long. What comes without a length is watched while it is sent.
+/// Refuses a body that is too long. A body without a length is counted while it is sent.
 pub(super) fn admit_body(exchange: &Exchange, request: &Request<Incoming>) -> Result<(), LocalReply> {
     let (local, flight) = (exchange.session.local(), &exchange.flight);
     let (length, most) = (request.body().size_hint().lower(), local.limits().body_bytes);

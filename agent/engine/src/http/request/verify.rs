@@ -10,7 +10,7 @@ use crate::{
     limits::Limit,
 };
 
-/// A connection is not reset for requests that were taken back if this share of all on it was answered: one of so many.
+/// A connection is not reset for requests that were taken back if this share of all on it was answered: one of this many.
 const ANSWERED_SHARE: u64 = 2;
 
 /// Refuses a request that is malformed or too long. A connection whose caller takes too many requests back is reset.

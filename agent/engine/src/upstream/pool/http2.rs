@@ -24,11 +24,11 @@ pub(crate) trait Multiplexed: Clone {
     fn is_open(&self) -> bool;
     /// Streams that may be open, as the target's settings say now.
     fn room(&self) -> usize;
-    /// Those of ours.
+    /// The streams on it.
     fn streams(&self) -> &Rc<Streams>;
 }
 
-/// Streams of ours on a connection.
+/// Our streams on a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     open: Cell<usize>,

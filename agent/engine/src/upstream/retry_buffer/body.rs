@@ -15,7 +15,7 @@ use crate::http::write_stall::Coalesced;
 
 /// Most bytes of a request's body that are kept until the target has begun its answer ...
 const BODY_BYTES: usize = 64 * 1_024;
-/// ... in at most so many frames. A longer body cannot be sent again.
+/// ... in at most this many frames. A longer body cannot be sent again.
 const BODY_FRAMES: usize = 64;
 
 /// What was sent of a request's body, until the target has begun its answer. A clone is the same.
@@ -26,7 +26,7 @@ pub(crate) struct BodyBuffer(Rc<RefCell<Parts>>);
 struct Parts {
     frames: Vec<Part>,
     bytes: usize,
-    /// So many of the frames are sent; fewer than all where they are sent again.
+    /// This many of the frames are sent; fewer than all where they are sent again.
     sent: usize,
     /// It was too much, or the answer has begun: it will not be sent again.
     over: bool,

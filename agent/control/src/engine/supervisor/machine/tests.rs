@@ -119,7 +119,7 @@ fn a_crash_loop_pauses_and_ends() {
     let view = bench.view();
     assert_eq!((view.state, view.pid, view.restarts), ("down", None, MAX_FAILURES as u64));
     assert!(view.given_up.unwrap().contains("5 times within 60 s"));
-    // What comes late is reset, too; no engine is started.
+    // Later connections are reset, too; no engine is started.
     for _ in 0..10 {
         assert_eq!(bench.wait(), (GRACE, vec![Action::ResetWaiting]));
     }
