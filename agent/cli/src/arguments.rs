@@ -64,7 +64,7 @@ pub(crate) enum Verb {
     /// Show which rule a request meets, and why not those before it; exit code 0 served, 1 not served, 2 cannot tell
     #[command(visible_alias = "routes")]
     Route(RouteArguments),
-    /// Show what becomes of a request and why; exit code 0 allowed, 1 denied or unreachable, 2 cannot tell
+    /// Show what happens to a request and why; exit code 0 allowed, 1 denied or unreachable, 2 cannot tell
     Explain(Box<ExplainArguments>),
     /// Relay new connections without rules, as plain TCP
     Bypass(SwitchArguments),
@@ -151,8 +151,8 @@ pub(crate) struct AgentArguments {
     /// What is logged, such as info or brattice_control=debug [default: info]
     #[arg(long, value_name = "FILTER", value_parser = log_filter::parse)]
     pub(crate) log: Option<String>,
-    /// Log each packet that an eBPF program drops, with its reason, for who hunts one; the programs of a running data path are
-    /// replaced [default: off]
+    /// Log each packet that an eBPF program drops, with its reason, to trace single packets; the programs of a running
+    /// data path are replaced [default: off]
     #[arg(long, value_name = "off|debug", value_parser = ebpf_log())]
     pub(crate) ebpf_log: Option<EbpfLog>,
     /// Stop the engine when the agent ends (without it, the engine serves on)
@@ -359,7 +359,7 @@ pub(crate) struct ExplainArguments {
     /// A made-up request: who calls; a VPC, or a workload by name, VPC/name, interface, address, VPC/address, alias or ARN
     #[arg(long, value_name = "CALLER", requires = "service")]
     pub(crate) from: Option<String>,
-    /// Whom: name, account/name, id, ARN or DNS name of a service
+    /// The service that is called: name, account/name, id, ARN or DNS name of a service
     #[arg(long = "to", value_name = "SERVICE", visible_alias = "service", requires = "from")]
     pub(crate) service: Option<String>,
     #[command(flatten)]

@@ -37,7 +37,7 @@ pub enum Refused {
     /// `%` without two hexadecimal digits.
     #[error("the path contains a `%` that is not followed by two hexadecimal digits; write it `%25`")]
     MalformedEscape,
-    /// A segment that is a dot segment for who decodes `%2F` and `%5C`, or leaves out what comes after `;`.
+    /// A segment that is a dot segment for a target that decodes `%2F` and `%5C`, or leaves out what comes after `;`.
     #[error("the path hides a `.` or `..` segment behind `%2F`, `%5C` or `;`")]
     HiddenDots,
 }

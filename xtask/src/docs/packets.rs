@@ -49,7 +49,7 @@ What the eBPF programs and the nftables tables do with each kind of packet, with
 `cargo xtask docs` from the tests themselves.
 
 What is not listed is taken or delivered as the journeys in [ARCHITECTURE.md](../ARCHITECTURE.md) say. \"Passes\" means `TCX_NEXT` with not a byte changed and nothing counted: the host and other
-programs see the packet as it came. \"Dropped\" means counted under the reason and, in bursts and samples, told as an event; the packet is not changed first.
+programs see the packet as it came. \"Dropped\" means counted under the reason and, in bursts and samples, reported as an event; the packet is not changed first.
 Tests are those of `cargo test -p brattice-tests --test packets`; each has its positive control in the same test.
 ¹ In `cargo test -p brattice-loader --test kernel`. ² In `cargo test -p brattice-tests --test together`. ³ In `--test guests`.
 `nft list table inet brattice` shows the rules' counters, `nft list table arp brattice` those of ARP.
