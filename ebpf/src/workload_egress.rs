@@ -191,7 +191,7 @@ where
 }
 
 /// Whether a socket sent it that is neither the engine's nor root's (a connection is the agent's until it is accepted).
-/// What the kernel sends for no socket, or for one that is half open or ending, is nobody's.
+/// What the kernel sends for no socket, or for one that is half open or ending, belongs to no user.
 #[inline(always)]
 fn of_another_user(ctx: &TcContext, config: &Config) -> bool {
     // SAFETY: the context is valid while the program runs; the verifier checks the offset and that the pointer is asked

@@ -163,7 +163,7 @@ impl Datapath {
     }
 
     /// What is attached, asked from the kernel; without links whose interface is gone, and without a probe's, which are
-    /// nobody else's to detach.
+    /// not to be detached by others.
     ///
     /// # Errors
     /// When the kernel refuses.

@@ -272,7 +272,7 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
     (decisions, named)
 }
 
-/// Why an interface is left to the CNI whose data path it is part of; `None`: it is nobody's, or a document allows it.
+/// Why an interface is left to the CNI whose data path it is part of; `None`: it is no CNI's, or a document allows it.
 ///
 /// Ours would run first and redirect service traffic past that CNI's programs, and so past its policies.
 fn carries_cni(interface: &Interface, wishes: &Wishes, documents: &[&WorkloadWish]) -> Option<String> {

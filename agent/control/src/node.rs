@@ -155,8 +155,7 @@ impl Node {
             let deadline = self.pending.as_ref().map(|pending| pending.deadline);
             let (mut accepted, mut told) = (None, false);
             tokio::select! {
-                // What the engine did comes before answers about it.
-                biased;
+                biased; // What the engine did comes before answers about it.
                 () = &mut stop => break,
                 event = self.engine.events.recv() => match event {
                     Some(event) => {

@@ -148,7 +148,7 @@ impl Named {
         }
     }
 
-    /// Whether `NotPrincipal` exempts the caller: an account exempts itself, and nobody in it.
+    /// Whether `NotPrincipal` exempts the caller: an account exempts itself, and no principal in it.
     pub fn is_exactly(&self, caller: &Caller<'_>) -> bool {
         let is = |kind: CallerKind, name: &str| caller.kind == kind && caller.name == name;
         match self {

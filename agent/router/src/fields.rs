@@ -63,7 +63,7 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The protocols of a value of `Upgrade` that a target may be offered: not HTTP itself in another version or inside TLS,
-/// whose requests would be read by nobody here.
+/// whose requests would pass unread.
 pub fn offered(upgrade: &[u8]) -> impl Iterator<Item = &[u8]> {
     list(upgrade).filter(|protocol| is_protocol(protocol) && !is_http(protocol))
 }

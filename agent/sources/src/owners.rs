@@ -2,7 +2,7 @@
 //!
 //! Every reading of the directory starts from what is in force. An owner's new documents replace its old ones only if
 //! they are readable, valid by themselves, valid together with those of all others, and do not remove more than half of its
-//! services (that must be accepted by hand: a half-mounted volume looks like a deletion). Nobody else's documents wait
+//! services (that must be accepted by hand: a half-mounted volume looks like a deletion). No other owner's documents wait
 //! for that, nor until an owner's files are written to the end.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -373,8 +373,8 @@ impl Owners {
         candidates
     }
 
-    /// Parses what changed. Nobody waits for the same documents twice: their owner may have made them large and wrong on
-    /// purpose.
+    /// Parses what changed. No reading waits for the same documents twice: their owner may have made them large and wrong
+    /// on purpose.
     fn parse(
         &mut self,
         changed: Vec<(Owner, Vec<Source>)>,

@@ -66,7 +66,7 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
-    /// One that nobody sent.
+    /// A made-up request.
     MadeUp(Question),
     /// One that the engine remembers.
     Past(Box<Past>),

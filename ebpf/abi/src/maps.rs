@@ -407,7 +407,7 @@ pub const HALF_OPEN_ANSWERED: u64 = 1 << 32;
 #[cfg_attr(feature = "user", derive(Debug))]
 pub struct HalfOpenCount {
     /// Start of the window, `CLOCK_BOOTTIME` ns. The count starts again [`HALF_OPEN_WINDOW_NS`] later, so that SYNs
-    /// nobody ever answers hold their place for that long at most, also without an agent.
+    /// that are never answered hold their place for that long at most, also without an agent.
     pub window_ns: u64,
     /// Unanswered SYNs in it. May wrap below zero (as two's complement, with `pad`) when a window ends while another CPU
     /// takes one back; programs read both as one signed word.

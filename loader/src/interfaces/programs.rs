@@ -61,7 +61,7 @@ const DATA_PATHS: [(&str, &str); 6] = [
 /// Programs of the AWS network policy agent have common names; the interfaces of the AWS VPC CNI do not.
 const AWS: (&str, [&str; 2], &str) = ("eni", ["handle_ingress", "handle_egress"], "the AWS network policy agent");
 
-/// The CNI whose data path a program is part of. Other programs (of monitors, say) are nobody's: ours run before them, and
+/// The CNI whose data path a program is part of. Other programs (of monitors, say) are no CNI's: ours run before them, and
 /// leave them all that is not service traffic.
 #[must_use]
 pub fn cni_of(interface: &str, program: &str) -> Option<&'static str> {

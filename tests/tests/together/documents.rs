@@ -260,7 +260,7 @@ fn validate_and_diff_say_what_would_happen() {
     );
     assert!(bad.text().contains("of others about what may be in documents of platform are left out"), "{}", bad.text());
     assert!(bad.text().contains("1 error,") && bad.text().contains("copy.yaml.bak"), "{}", bad.text());
-    // The control: without the network nobody is left out.
+    // The control: without the network no finding is left out.
     fs::write(copy.join("accounts/platform/network.yaml"), NETWORK.replace("retail", "other")).unwrap();
     assert!(validate(&copy).text().contains("there is no service network"), "{}", validate(&copy).text());
     fs::write(copy.join("accounts/platform/network.yaml"), NETWORK).unwrap();

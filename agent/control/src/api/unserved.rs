@@ -1,5 +1,5 @@
-//! Target groups that get a share of the requests and have no target: the engine answers that share with 503, and nobody
-//! would look for it as long as the other groups serve.
+//! Target groups that get a share of the requests and have no target: the engine answers that share with 503, and
+//! operators would not notice it as long as the other groups serve.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -37,8 +37,8 @@ impl Standing {
         self.0.remove(&resolver);
     }
 
-    /// It did not answer in time, or nobody is there. Questions that were on their way when it began to rest say nothing
-    /// new.
+    /// It did not answer in time, or nothing listens there. Questions that were on their way when it began to rest show
+    /// nothing new.
     pub fn silent(&mut self, resolver: SocketAddr, now: Instant) {
         let failures = match self.0.get(&resolver) {
             Some(rest) if now < rest.until => return,

@@ -57,7 +57,7 @@ pub(crate) fn called<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Result<Option<
         (None, Some(field)) => field,
         (None, None) => return Ok(None),
     };
-    // Which names nobody.
+    // An empty `Host` names no host.
     if whole.is_empty() { Ok(Some("")) } else { authority::host(whole).map(Some).ok_or(WRONG) }
 }
 

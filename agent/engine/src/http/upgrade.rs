@@ -7,7 +7,7 @@
 //!   anything else                  ─► an answer; the guard reads on
 //! ```
 //!
-//! Never offered to a target: HTTP itself in another version or inside TLS. Its requests would be read by nobody here.
+//! Never offered to a target: HTTP itself in another version or inside TLS. Its requests would pass unread.
 //! An offer is no duty (RFC 9110, 7.8), so where it cannot be passed on (a request with a body, HTTP/1.0, a target
 //! group that speaks HTTP/2) the request is, without it.
 

@@ -205,7 +205,7 @@ fn allowed(pid: u32) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::
         }
     }
     rules.insert(libc::SYS_socket, sockets);
-    // The runtime makes one for signals. A stream of a pair is connected to the other one for good, and sends to nobody
+    // The runtime makes one for signals. A stream of a pair is connected to the other one for good, and sends to no one
     // else, which a datagram socket could.
     let pair = vec![int(0, Eq, libc::AF_UNIX)?, int(1, kind_mask, libc::SOCK_STREAM)?, int(2, Eq, 0)?];
     rules.insert(libc::SYS_socketpair, vec![SeccompRule::new(pair)?]);

@@ -58,7 +58,7 @@ impl Owner {
     /// The owner of a file by its path relative to the policies directory.
     ///
     /// # Errors
-    /// A finding at the file's start where the place belongs to nobody.
+    /// A finding at the file's start where the place belongs to no owner.
     pub fn of_path(path: &str) -> Result<Self, Box<Diagnostic>> {
         let at = Position { file: path.into(), line: 1, column: 1, length: 1 };
         let parts: Vec<&str> = path.split('/').collect();

@@ -104,7 +104,7 @@ pub struct WorkloadDocument {
     pub cgroup: Option<Located<Glob>>,
     /// Their user, with `cgroup`; none = any.
     pub uid: Option<Located<u32>>,
-    /// Link address of its side, where nobody else tells: of a guest behind a tap.
+    /// Link address of its side, for a guest behind a tap: nothing else shows it.
     pub mac: Option<Located<[u8; 6]>>,
     /// Its addresses; empty = those discovered.
     pub addresses: Vec<Located<IpAddr>>,
@@ -247,7 +247,7 @@ fn glob(d: &mut Decoder<'_>, node: &Node, read: fn(&str) -> Result<Glob, String>
 const PLACES: [&str; 4] = ["interface", "namespace", "namespacePath", "namespaceCgroup"];
 const PLACES_EXPECTED: &str = "`interface`, `namespace`, `namespacePath`, `namespaceCgroup`, or several of them; or `cgroup`, of processes of the host";
 const CGROUP_ALONE: &str = "`cgroup`, `uid` and `addresses` alone";
-/// The kernel's -1 is nobody's.
+/// The kernel's -1 is no user.
 const LARGEST_UID: u64 = u32::MAX as u64 - 1;
 
 /// Longest path that the kernel takes, bytes, without its end.

@@ -110,7 +110,7 @@ impl Linker<'_> {
         }
     }
 
-    /// Positions in the model of the VPCs that a rule names. One that is not there is nobody's error but the operator's.
+    /// Positions in the model of the VPCs that a rule names. Only the operator gets an error for one that does not exist.
     fn source_vpcs(&self, parent: &Parent<'_>, vpcs: &[Located<Identifier>], found: &mut Findings) -> Vec<u32> {
         let mut positions = Vec::with_capacity(vpcs.len());
         for vpc in vpcs {

@@ -1,9 +1,9 @@
 //! One bounded walk over the policies directory.
 //!
 //! What lies directly under it is the operator's, `accounts/<name>/**` is the account's; anywhere else a document belongs
-//! to nobody, which is an error of the operator. Everything is opened beneath the owner's folder with `openat2`, so that no symlink leads out of it; the
-//! `..data` swaps of a Kubernetes ConfigMap are symlinks inside and work. An owner whose files cannot be read gets
-//! errors instead of sources, and nobody else is touched.
+//! to no owner, which is an error of the operator. Everything is opened beneath the owner's folder with `openat2`, so
+//! that no symlink leads out of it; the `..data` swaps of a Kubernetes ConfigMap are symlinks inside and work. An owner
+//! whose files cannot be read gets errors instead of sources, and no other owner is affected.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -135,8 +135,8 @@ pub(super) fn advertisements_of_a_vip(scene: &Scene) {
     scene.neighbour.namespace.ip(&format!("neigh del {address} dev eth0"));
 }
 
-/// A router advertisement that gives the host routes: one to a range of nobody, one into the range of the aliases. It believes
-/// the advertisement, and goes on to find its workloads.
+/// A router advertisement that gives the host routes: one to an unused range, one into the range of the aliases. It
+/// believes the advertisement, and goes on to find its workloads.
 pub(super) fn router_advertisements(scene: &Scene) {
     let node = &scene.lab.node;
     let IpAddr::V6(alias) = scene.aliases[1] else { panic!("an IPv6 alias") };

@@ -262,7 +262,7 @@ impl Bundle {
     }
 }
 
-/// The files whose documents the agent reads and finds nothing wrong with: of others nobody knows what in them is secret.
+/// The files whose documents the agent reads and finds nothing wrong with: in other files, secrets cannot be recognised.
 fn sound(tree: &Tree) -> BTreeSet<String> {
     let mut sound = BTreeSet::new();
     for (owner, found) in &tree.owners {
