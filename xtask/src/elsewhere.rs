@@ -28,7 +28,7 @@ const TESTS: &[(&str, &str, &str)] = &[
     ("agent/model", "schema", "the_examples_are_right_and_red_sees_nothing"),
     ("tests", "packets", "verifier::few_steps_are_needed"),
     ("tests", "together", "exposed::a_host_user_gets_nothing_through_vips_and_aliases"),
-    ("tests", "together", "firewalls::firewalld_is_mended_by_firewall_cmd_and_stays_so"),
+    ("tests", "together", "firewalls::firewalld_is_repaired_by_firewall_cmd_and_stays_so"),
 ];
 
 /// Runs them there, in a process of its own.

@@ -20,6 +20,7 @@
 #[cfg(test)]
 extern crate self as brattice_engine;
 
+mod active_requests;
 mod admission;
 pub mod aliases;
 pub mod auth;
@@ -29,7 +30,6 @@ mod descriptors;
 pub mod dns;
 pub mod downstream;
 pub mod events;
-mod flights;
 pub mod heartbeat;
 pub mod http;
 pub mod limits;

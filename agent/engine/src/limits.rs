@@ -130,14 +130,14 @@ pub struct Usage {
     requests: AtomicU32,
     dns: AtomicU32,
     transfers: AtomicU32,
-    cancelled: Lately,
+    cancelled: RecentCount,
 }
 
 /// Counts what happened in a window of time: the window's number in the upper half, the count in the lower.
 #[derive(Debug, Default)]
-struct Lately(AtomicU64);
+struct RecentCount(AtomicU64);
 
-impl Lately {
+impl RecentCount {
     /// One more, in this window.
     fn add(&self, window: u32) {
         let more = |both| {
@@ -203,7 +203,7 @@ impl Usage {
     }
 
     /// Requests that it took back recently.
-    pub fn cancelled_lately(&self) -> u32 {
+    pub fn cancelled_recently(&self) -> u32 {
         self.cancelled.count(window())
     }
 
@@ -287,15 +287,15 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_lately_is_forgotten() {
-        let lately = Lately::default();
-        assert_eq!(lately.count(0), 0);
+    fn what_happened_recently_is_forgotten() {
+        let recent = RecentCount::default();
+        assert_eq!(recent.count(0), 0);
         for _ in 0..3 {
-            lately.add(7);
+            recent.add(7);
         }
-        assert_eq!((lately.count(7), lately.count(8)), (3, 0));
-        lately.add(8);
-        assert_eq!((lately.count(7), lately.count(8)), (0, 1));
+        assert_eq!((recent.count(7), recent.count(8)), (3, 0));
+        recent.add(8);
+        assert_eq!((recent.count(7), recent.count(8)), (0, 1));
     }
 
     #[test]

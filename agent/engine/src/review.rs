@@ -60,12 +60,12 @@ impl Reviews {
 
     /// Ends requests; how many.
     async fn requests(&self) -> u64 {
-        let flights = &self.server.flights;
+        let active_requests = &self.server.active_requests;
         let (mut ended, mut at) = (0, 0);
-        while at < flights.span() {
+        while at < active_requests.span() {
             let view = self.server.views.latest();
-            flights.slice(at..at + SLICE, |flight| {
-                ended += u64::from(flight.review(|facts| revoked(&self.server, &view.state, facts)));
+            active_requests.slice(at..at + SLICE, |active| {
+                ended += u64::from(active.review(|facts| revoked(&self.server, &view.state, facts)));
             });
             at += SLICE;
             tokio::task::yield_now().await;

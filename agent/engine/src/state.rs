@@ -11,7 +11,7 @@ use brattice_wire::{
 
 use crate::{
     aliases::CallerId,
-    auth::Told,
+    auth::CallerFields,
     descriptors,
     events::{Sinks, access_log::output::LogOutput, metrics::counters::Counters, names::Names},
     limits::{Registry, Usage, fit},
@@ -103,7 +103,7 @@ impl Shared {
             log_lines: self.log.line_counts(),
             metrics_overflow: self.counters.series.overflow(),
             descriptors: self.descriptors(),
-            failing: self.failing.lately(),
+            failing: self.failing.recent(),
             memory: [self.bytes(), limits.memory_bytes],
             busiest_memory: [self.registry.largest(), limits.bytes_per_workload],
             most: [limits.connections_per_workload, limits.requests_per_workload, limits.dns_in_flight_per_workload],
@@ -119,7 +119,7 @@ pub struct State {
     /// Names for lines, past requests and metrics.
     pub names: Names,
     /// Header values about callers.
-    pub(crate) told: Told,
+    pub(crate) caller_fields: CallerFields,
     /// Settings of the DNS server.
     pub dns: snapshot::Dns,
     /// What each workload has open, by its place in the snapshot.
@@ -164,10 +164,10 @@ impl State {
     /// When it contradicts itself, see [`CompileError`].
     pub fn compile(snapshot: Snapshot, registry: &Registry) -> Result<Self, CompileError> {
         let names = Names::of(&snapshot);
-        let told = Told::of(&snapshot);
+        let caller_fields = CallerFields::of(&snapshot);
         let usages = snapshot.workloads.iter().map(|workload| registry.usage(workload.number)).collect();
         let dns = snapshot.dns.clone();
-        Ok(Self { compiled: Compiled::new(snapshot)?, names, told, dns, usages })
+        Ok(Self { compiled: Compiled::new(snapshot)?, names, caller_fields, dns, usages })
     }
 
     /// The workload that has this alias now. Only called where a connection or a question comes in.

@@ -128,8 +128,8 @@ async fn sweep(http: Rc<Server>, ticker: Ticker) {
         ticker.tick().await;
         clock.advance();
         local.crowded.set(local.shared.crowded());
-        http.flights.count_waiting(clock, &local.shared);
-        let swept = http.flights.sweep(clock, answer, body);
+        http.active_requests.count_waiting(clock, &local.shared);
+        let swept = http.active_requests.sweep(clock, answer, body);
         local.events.limit_reached(Limit::ResponseTimeout, swept.answers);
         local.events.limit_reached(Limit::BodyIdleTimeout, swept.bodies);
         http.clients.sweep(local, header, write);

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_is_mended_by_the_means_of_who_keeps_it() {
+    fn a_chain_is_repaired_by_the_means_of_who_keeps_it() {
         let chain = |family: &str, table: &str, name: &str, hook: Option<&str>| {
             let mut chain = serde_json::json!({"family": family, "table": table, "name": name});
             if let Some(hook) = hook {

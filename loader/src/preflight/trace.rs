@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_in_a_chain_jumped_to_is_mended_in_its_base_chain() {
+    fn a_rule_in_a_chain_jumped_to_is_repaired_in_its_base_chain() {
         let lines: Vec<String> = [
             "trace id 1 inet filter out rule jump strict (verdict jump strict)",
             "trace id 1 inet filter strict rule tcp dport 53 drop (verdict drop)",

@@ -132,7 +132,7 @@ fn wrong_checksums_stay_wrong<F: Family>() {
     for (frame, protocol) in [(F::to_vip(ACK), TCP), (F::udp((F::REAL, 9), (F::VIP, 80), b"data"), UDP)] {
         let wrong = frame.clone().changed(|f| *f.l4_checksum_error = 0x0101);
         let outcome = node.run(Hook::Ingress, &wrong.bytes(), Context::default());
-        assert_eq!(F::are_right(&outcome.frame, protocol), (true, false), "a wrong checksum was mended");
+        assert_eq!(F::are_right(&outcome.frame, protocol), (true, false), "a wrong checksum was repaired");
 
         let right = node.run(Hook::Ingress, &frame.bytes(), Context::default());
         assert_eq!(F::are_right(&right.frame, protocol), (true, true));
@@ -356,7 +356,7 @@ fn a_wrong_ip_checksum_stays_wrong() {
     for frame in [to_vip(ACK), Frame::udp((REAL, 9), (VIP, 80), b"data")] {
         let wrong = frame.with(|f| f.ip_checksum_error = 0x0101).build();
         let outcome = node.run(Hook::Ingress, &wrong, Context::default());
-        assert!(!checksums::ip_is_right(&outcome.frame), "a wrong IP checksum was mended");
+        assert!(!checksums::ip_is_right(&outcome.frame), "a wrong IP checksum was repaired");
         assert_eq!(checksums::l4_is_right(&outcome.frame), Some(true));
     }
     assert_eq!(node.counted(Counter::FromWorkload), 2);

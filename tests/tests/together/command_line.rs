@@ -247,8 +247,8 @@ fn preflight_names_the_firewall_rule_and_the_command_that_mends_it() {
                 .map(|at| line[at..].trim_end_matches(['`', '\'', '.']).to_owned())
         })
         .unwrap_or_else(|| panic!("no command: {}", bad.text()));
-    let mended = output(lab.node.command("sh").args(["-c", &command]));
-    assert!(mended.ok(), "{command}: {}", mended.text());
+    let repaired = output(lab.node.command("sh").args(["-c", &command]));
+    assert!(repaired.ok(), "{command}: {}", repaired.text());
     let again = preflight();
     assert_eq!(again.code, 0, "after {command}: {}", again.text());
     assert!(retail.blue.http(retail.orders()).unwrap().nonce("n").is_ok());

@@ -273,7 +273,7 @@ fn validate_and_diff_say_what_would_happen() {
 }
 
 #[test]
-fn an_agent_with_nothing_but_broken_documents_starts_and_serves_once_they_are_mended() {
+fn an_agent_with_nothing_but_broken_documents_starts_and_serves_once_they_are_repaired() {
     let mut retail = Retail::prepare("kind: Nonsense\n");
     retail.lab.start_agent_with(&AgentOptions::default());
     assert_eq!(retail.lab.status().owners["shop"].state, "invalid");

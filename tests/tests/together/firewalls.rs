@@ -55,7 +55,7 @@ fn run(lab: &Lab, line: &str) -> Output {
 }
 
 /// The firewall drops service traffic, preflight knows it by name and prints its own command, and that command repairs it.
-fn is_mended_by_its_own_command(retail: &Retail, name: &str, command: &str) {
+fn is_repaired_by_its_own_command(retail: &Retail, name: &str, command: &str) {
     wait_until("the firewall eats service traffic", Duration::from_secs(5), || !connects(retail));
     let (code, said) = report(&retail.lab, &[]);
     assert_eq!((code, verdict(&said, name)), (1, Some("works-but")), "{said}");
@@ -71,7 +71,7 @@ fn is_mended_by_its_own_command(retail: &Retail, name: &str, command: &str) {
 }
 
 #[test]
-fn firewalld_is_mended_by_firewall_cmd_and_stays_so() {
+fn firewalld_is_repaired_by_firewall_cmd_and_stays_so() {
     let retail = Retail::start();
     let lab = &retail.lab;
     serves(&retail, 3);
@@ -118,14 +118,14 @@ fn firewalld_is_mended_by_firewall_cmd_and_stays_so() {
         &format!("DBUS_SYSTEM_BUS_ADDRESS='{address}' exec {PYTHON} '{}' \"$@\"", client.display()),
     );
     wait_until("firewalld runs", Duration::from_secs(30), || run(lab, "firewall-cmd --state").ok());
-    is_mended_by_its_own_command(&retail, "firewalld", "firewall-cmd ");
+    is_repaired_by_its_own_command(&retail, "firewalld", "firewall-cmd ");
     let reloaded = run(lab, "firewall-cmd --reload");
     assert!(reloaded.ok(), "{}", reloaded.text());
     serves(&retail, 20);
 }
 
 #[test]
-fn ufw_is_mended_by_ufw() {
+fn ufw_is_repaired_by_ufw() {
     let retail = Retail::start();
     let lab = &retail.lab;
     serves(&retail, 3);
@@ -160,7 +160,7 @@ fn ufw_is_mended_by_ufw() {
     );
     let enabled = run(lab, "ufw --force enable");
     assert!(enabled.ok(), "{}", enabled.text());
-    is_mended_by_its_own_command(&retail, "ufw", "ufw allow in on brattice0");
+    is_repaired_by_its_own_command(&retail, "ufw", "ufw allow in on brattice0");
     let reloaded = run(lab, "ufw reload");
     assert!(reloaded.ok(), "{}", reloaded.text());
     serves(&retail, 20);

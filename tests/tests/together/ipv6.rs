@@ -1,6 +1,6 @@
 //! Calls over IPv6: VPCs of one family or both, and nothing exposed by the routes of IPv6.
 
-mod comings;
+mod arrivals;
 mod names;
 
 use std::{

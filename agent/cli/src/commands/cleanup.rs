@@ -74,7 +74,7 @@ impl Directories {
 }
 
 async fn stop_engine(record: &Path) -> Result<Option<String>, Failure> {
-    let Some(mut engine) = Record::read(record).and_then(Record::running_as_anybody) else { return Ok(None) };
+    let Some(mut engine) = Record::read(record).and_then(Record::running_as_any_user) else { return Ok(None) };
     engine.kill();
     let pid = engine.pid;
     match tokio::time::timeout(Duration::from_secs(10), engine.ended()).await {

@@ -35,7 +35,7 @@ impl Record {
     }
 
     /// The recorded process if it still runs, under any user.
-    pub fn running_as_anybody(self) -> Option<Process> {
+    pub fn running_as_any_user(self) -> Option<Process> {
         self.find(|_| true)
     }
 

@@ -27,11 +27,11 @@ impl Node {
             self.host.datapath.repair_except_table().await
         };
         match repaired {
-            Ok(mended) => {
-                if !mended.is_empty() {
+            Ok(repaired) => {
+                if !repaired.is_empty() {
                     self.actuator.refresh();
                 }
-                for what in mended {
+                for what in repaired {
                     rarely!(warn, what, "another program removed or changed it; it was put back");
                     *Arc::make_mut(&mut self.host.repairs).entry(what.to_owned()).or_default() += 1;
                     Arc::make_mut(&mut self.noticed).repaired(what, Instant::now());

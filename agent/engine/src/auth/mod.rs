@@ -3,11 +3,11 @@
 //!
 //! - [`facts`]: what policies may ask about a request after it has gone.
 //! - [`latest`]: what was let through on a connection, and why it is ended.
-//! - [`said`]: the header fields that tell targets about caller and route.
+//! - [`identity_fields`]: the header fields that tell targets about caller and route.
 
 mod facts;
+mod identity_fields;
 mod latest;
-mod said;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,9 +16,9 @@ use brattice_decide::{Call, ServiceIndex};
 use crate::state::{Caller, State};
 
 pub(crate) use facts::{Facts, Origin};
+pub use identity_fields::CallerFields;
+pub(crate) use identity_fields::{IdentityFields, TargetFields};
 pub(crate) use latest::{Latest, Revoked};
-pub use said::Told;
-pub(crate) use said::{Said, Targets};
 
 /// A call of a workload. None: the caller is not of this state.
 pub(crate) fn call<'s>(state: &'s State, caller: &Caller<'_>, service: ServiceIndex, port: u16) -> Option<Call<'s>> {

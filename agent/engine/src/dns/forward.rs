@@ -1,6 +1,6 @@
 //! Questions about names that are not ours, to the resolvers of the client's VPC.
 //!
-//! [`Race`] says when which one is asked, [`Standing`] who is asked first. Every attempt has a socket of its own: a random port (the kernel's) and a random id, connected, so that a forged
+//! [`Race`] says when which one is asked, [`Health`] who is asked first. Every attempt has a socket of its own: a random port (the kernel's) and a random id, connected, so that a forged
 //! answer must guess both. What comes back must repeat the question. Over UDP first; over TCP when the answer is cut, or
 //! when the client came over TCP.
 
@@ -35,9 +35,9 @@ use crate::{
 };
 
 use super::{
+    health::{Health, Order},
     question::{Question, edns},
     race::{HEAD_START, PATIENCE, Race, Step},
-    standing::{Order, Standing},
 };
 
 /// Resolvers of a VPC that are asked; a question has at most this many sockets.
@@ -84,7 +84,7 @@ pub struct Inquiry {
     /// The workload that asks, and the resolvers that are workloads.
     pub parties: Parties,
     /// Which resolvers answer.
-    pub standing: Rc<RefCell<Standing>>,
+    pub health: Rc<RefCell<Health>>,
     /// For asking several at once.
     pub spares: Rc<Spares>,
 }
@@ -127,7 +127,7 @@ impl Inquiry {
     /// Asks until one answers, and makes the answer the client's: its id, its question, nothing in our ranges.
     pub async fn ask(self, dns: &Dns) -> (Message, Option<Trial>) {
         let now = Instant::now();
-        let Order { places, trial } = self.standing.borrow_mut().order(self.addresses(), now);
+        let Order { places, trial } = self.health.borrow_mut().order(self.addresses(), now);
         let asked: Vec<Upstream> = places.iter().filter_map(|place| self.upstreams.get(*place).copied()).collect();
         let mut race = Race::new(asked.len(), if trial { 2 } else { 1 }, now);
         let mut attempts: Vec<Attempt> = Vec::new();
@@ -156,7 +156,7 @@ impl Inquiry {
             let address = asked[number].address;
             match result {
                 Ok(said) => {
-                    self.standing.borrow_mut().answered(address);
+                    self.health.borrow_mut().answered(address);
                     if !is_failure(said.metadata.response_code) {
                         break Some(said);
                     }
@@ -164,14 +164,14 @@ impl Inquiry {
                     code = said.metadata.response_code;
                 }
                 Err(error) => {
-                    self.standing.borrow_mut().silent(address, Instant::now());
+                    self.health.borrow_mut().silent(address, Instant::now());
                     tracing::debug!(%error, upstream = %address, name = self.question.name, "a resolver does not answer");
                 }
             }
             race.failed(number, Instant::now());
         };
         for number in race.silent(Instant::now()) {
-            self.standing.borrow_mut().silent(asked[number].address, Instant::now());
+            self.health.borrow_mut().silent(asked[number].address, Instant::now());
         }
         let trial = attempts.into_iter().find(|attempt| trial && attempt.number == 0 && attempt.spare.is_some());
         let trial = trial.map(|attempt| self.watch(attempt, asked[0].address));
@@ -198,11 +198,11 @@ impl Inquiry {
 
     /// It counts as one that answers if it would have been in time by itself.
     fn watch(&self, attempt: Attempt, address: SocketAddr) -> Trial {
-        let standing = Rc::clone(&self.standing);
+        let health = Rc::clone(&self.health);
         Box::pin(async move {
             let Attempt { work, spare, .. } = attempt;
             if let Ok(Ok(_)) = timeout(HEAD_START, work).await {
-                standing.borrow_mut().answered(address);
+                health.borrow_mut().answered(address);
             }
             drop(spare);
         })

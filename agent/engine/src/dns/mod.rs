@@ -5,14 +5,14 @@
 //! - [`local`]: names of ours, as far as the client's VPC may see them.
 //! - [`forward`]: all other names, to the resolvers of the client's VPC; without any they do not exist (NXDOMAIN), as some
 //!   stub resolvers take any other code for a server that is broken, and give up their list of search domains.
-//! - [`race`], [`standing`]: when which resolver is asked, and which one first.
+//! - [`race`], [`health`]: when which resolver is asked, and which one first.
 //! - [`stream`]: DNS over TCP.
 
 pub mod forward;
+pub mod health;
 pub mod local;
 pub mod question;
 pub mod race;
-pub mod standing;
 pub mod stream;
 
 use std::{
@@ -39,8 +39,8 @@ use crate::{
 };
 
 use forward::{Inquiry, Spares, Trial};
+use health::Health;
 use question::{Triage, triage};
-use standing::Standing;
 
 /// Larger than any question; a longer datagram is cut by the kernel and then malformed.
 const UDP_BUFFER: usize = 4096;
@@ -78,7 +78,7 @@ async fn run(server: Server) -> io::Result<()> {
         shared,
         tasks: Rc::default(),
         in_flight: Rc::default(),
-        standing: Rc::default(),
+        health: Rc::default(),
         spares: Spares::new(spares),
     });
     let tcp = Listener::new(tcp)?;
@@ -117,7 +117,7 @@ struct Resolver {
     tasks: Rc<Tasks>,
     sources: RefCell<Sources>,
     in_flight: Rc<Cell<u32>>,
-    standing: Rc<RefCell<Standing>>,
+    health: Rc<RefCell<Health>>,
     spares: Rc<Spares>,
 }
 
@@ -168,7 +168,7 @@ impl Resolver {
     fn forget(&self) {
         let state = self.shared.state.load();
         let known: HashSet<SocketAddr> = state.vpcs().iter().flat_map(|vpc| &vpc.dns_upstreams).copied().collect();
-        self.standing.borrow_mut().retain(|resolver| known.contains(&resolver));
+        self.health.borrow_mut().retain(|resolver| known.contains(&resolver));
     }
 
     /// DNS has the metrics subscriber only.
@@ -217,8 +217,8 @@ impl Resolver {
         self.emit(DnsEvent::Forwarded);
         let parties = Parties::default();
         parties.set(0, caller.alias, caller.generation);
-        let (standing, spares) = (Rc::clone(&self.standing), Rc::clone(&self.spares));
-        let inquiry = Inquiry { question: Rc::from(question), upstreams, over_tcp, parties, standing, spares };
+        let (health, spares) = (Rc::clone(&self.health), Rc::clone(&self.spares));
+        let inquiry = Inquiry { question: Rc::from(question), upstreams, over_tcp, parties, health, spares };
         Plan::Forward(Forward { inquiry, state: Arc::clone(state), admitted })
     }
 

@@ -6,7 +6,7 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, UPGRADE},
 };
 
-use crate::{auth::Said, random::Random};
+use crate::{auth::IdentityFields, random::Random};
 
 /// Identifies a request; ours unless the client sent one.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -16,7 +16,7 @@ pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwar
 const IDENTITY: HeaderName = HeaderName::from_static("x-amzn-lattice-identity");
 const IDENTITY_TAGS: HeaderName = HeaderName::from_static("x-amzn-lattice-identity-tags");
 const NETWORK: HeaderName = HeaderName::from_static("x-amzn-lattice-network");
-const WAY: HeaderName = HeaderName::from_static("x-amzn-lattice-target");
+const TARGET: HeaderName = HeaderName::from_static("x-amzn-lattice-target");
 const SOURCE_VPC: HeaderName = HeaderName::from_static("x-amzn-source-vpc");
 /// Longest request id that is taken from a client, bytes; what is longer is cut (as Lattice does).
 const LONGEST_ID: usize = 512;
@@ -56,11 +56,11 @@ fn remove_named(headers: &mut HeaderMap) {
 }
 
 /// What is added to a request.
-pub(crate) struct Journey {
+pub(crate) struct AddedFields {
     /// The target speaks HTTP/2.
     pub(crate) to_http2: bool,
     /// The fields about caller and route for the target.
-    pub(crate) said: Said,
+    pub(crate) identity: IdentityFields,
 }
 
 /// The request's id: the client's, or a new one.
@@ -96,8 +96,8 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
 }
 
 /// Adds the fields about the route, and what belongs to the connection to it, once it is known which target.
-pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
-    if !journey.to_http2 {
+pub(crate) fn request(headers: &mut HeaderMap, added: &AddedFields) {
+    if !added.to_http2 {
         // The recipient must know which fields are for it (RFC 9110, 7.8 and 10.1.4).
         let named = match (headers.contains_key(TE), headers.contains_key(UPGRADE)) {
             (true, true) => Some("te, upgrade"),
@@ -109,13 +109,13 @@ pub(crate) fn request(headers: &mut HeaderMap, journey: &Journey) {
             headers.insert(CONNECTION, HeaderValue::from_static(named));
         }
     }
-    let said = &journey.said;
+    let identity = &added.identity;
     let fields = [
-        (IDENTITY, &said.identity),
-        (IDENTITY_TAGS, &said.tags),
-        (NETWORK, &said.network),
-        (WAY, &said.target),
-        (SOURCE_VPC, &said.source_vpc),
+        (IDENTITY, &identity.identity),
+        (IDENTITY_TAGS, &identity.tags),
+        (NETWORK, &identity.network),
+        (TARGET, &identity.target),
+        (SOURCE_VPC, &identity.source_vpc),
     ];
     for (name, value) in fields {
         if let Some(value) = value {

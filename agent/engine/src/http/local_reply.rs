@@ -11,8 +11,8 @@ use http::{
 
 use super::{filters, headers::REQUEST_ID, response_body::ResponseBody};
 use crate::{
+    active_requests::{ActiveRequest, Registration},
     events::{RefusedRequest, RequestEvent},
-    flights::{Finish, Flight},
 };
 
 /// Why a request was not forwarded, or its answer not passed on, for the client: one sentence, nothing about how we
@@ -59,8 +59,8 @@ pub(crate) fn unavailable(text: &'static str) -> LocalReply {
 }
 
 /// The request is none that can be served. `close`: nor can what follows it on its connection.
-pub(crate) fn malformed(flight: &Flight, close: bool, text: &'static str) -> LocalReply {
-    flight.span.emit(RequestEvent::Refused(RefusedRequest::Malformed));
+pub(crate) fn malformed(active: &ActiveRequest, close: bool, text: &'static str) -> LocalReply {
+    active.span.emit(RequestEvent::Refused(RefusedRequest::Malformed));
     Problem { status: StatusCode::BAD_REQUEST, text, close }.into()
 }
 
@@ -86,11 +86,11 @@ pub(crate) fn problem(
     id: HeaderValue,
     http2: bool,
     head: bool,
-    finish: Finish,
+    registration: Registration,
 ) -> Response<ResponseBody> {
-    finish.flight.span.fail_by_status(problem.status.as_u16());
+    registration.active.span.fail_by_status(problem.status.as_u16());
     let text = format!("{} {}\nrequest id: {}\n", problem.status.as_u16(), problem.text, id.to_str().unwrap_or("-"));
-    let mut response = Response::new(ResponseBody::own(if head { Bytes::new() } else { text.into() }, finish));
+    let mut response = Response::new(ResponseBody::own(if head { Bytes::new() } else { text.into() }, registration));
     *response.status_mut() = problem.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -117,14 +117,19 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// What the caller of a refused request gets: Lattice's words and the request's id, and nothing of which policy it
 /// was. gRPC has its status in the header section, as an answer without messages may (gRPC over HTTP/2, "Responses").
-pub(crate) fn denied(denied: Denied, id: HeaderValue, head: bool, finish: Finish) -> Response<ResponseBody> {
+pub(crate) fn denied(
+    denied: Denied,
+    id: HeaderValue,
+    head: bool,
+    registration: Registration,
+) -> Response<ResponseBody> {
     let text = denied.refusal.text;
     let body = if head || denied.grpc {
         Bytes::new()
     } else {
         format!("{text}\nrequest id: {}\n", id.to_str().unwrap_or("-")).into()
     };
-    let mut response = Response::new(ResponseBody::own(body, finish));
+    let mut response = Response::new(ResponseBody::own(body, registration));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     if denied.grpc {
@@ -165,9 +170,9 @@ pub(crate) struct Own {
 }
 
 /// A rule's answer; a `HEAD` gets the length of the body that it does not get.
-pub(crate) fn own(own: Own, id: HeaderValue, head: bool, finish: Finish) -> Response<ResponseBody> {
+pub(crate) fn own(own: Own, id: HeaderValue, head: bool, registration: Registration) -> Response<ResponseBody> {
     let length = own.body.len();
-    let mut response = Response::new(ResponseBody::own(if head { Bytes::new() } else { own.body }, finish));
+    let mut response = Response::new(ResponseBody::own(if head { Bytes::new() } else { own.body }, registration));
     *response.status_mut() = own.status;
     let headers = response.headers_mut();
     if head && length > 0 {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accept ─► ClientIo(guard) ─► hyper server ─► request: its steps ─► upstream: attempts, hyper client ─► TargetIo
-//!                 control ◄──── sweeper (times) ────► flights
+//!                 control ◄──── sweeper (times) ────► active requests
 //!                   after an accepted Upgrade:  socket ◄───────────── copy ─────────────► socket
 //! ```
 

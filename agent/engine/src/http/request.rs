@@ -42,14 +42,14 @@ use self::{
     verify::verify, wait_for_interim::wait_for_interim,
 };
 use super::{
-    headers::Journey,
+    headers::AddedFields,
     local_reply::{LocalReply, Problem},
     response_body::ResponseBody,
     session::Session,
 };
 use crate::{
+    active_requests::ActiveRequest,
     events::RequestEvent,
-    flights::Flight,
     upstream::{attempt::Route, lease::Lease},
     views::View,
 };
@@ -69,7 +69,7 @@ struct Exchange {
     /// It is a `HEAD`: its response has no body.
     head: bool,
     version: Version,
-    flight: Rc<Flight>,
+    active: Rc<ActiveRequest>,
 }
 
 /// What was called.
@@ -83,7 +83,7 @@ struct Called<'a> {
 /// Where a request goes, and what it needs there.
 struct Plan {
     route: Route,
-    journey: Journey,
+    added: AddedFields,
     /// The request target, where it is not as it came.
     target: Option<PathAndQuery>,
     filters: Option<Arc<Filters>>,
@@ -108,12 +108,12 @@ pub(crate) async fn serve(
     session: Rc<Session>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Closed> {
-    let (exchange, finish) = begin(session, &request);
+    let (exchange, registration) = begin(session, &request);
     let outcome = match plan(&exchange, &mut request) {
         Ok(plan) => forward(&exchange, plan, request).await,
         Err(reply) => Err(reply),
     };
-    let response = respond(&exchange, outcome, finish)?;
+    let response = respond(&exchange, outcome, registration)?;
     record(&exchange, &response);
     Ok(response)
 }
@@ -122,7 +122,7 @@ pub(crate) async fn serve(
 fn plan(exchange: &Exchange, request: &mut Request<Incoming>) -> Result<Plan, LocalReply> {
     let view = exchange.session.view();
     let plan = plan_by(&view, exchange, request);
-    exchange.flight.span.emit(RequestEvent::Decided { names: &view.state.names });
+    exchange.active.span.emit(RequestEvent::Decided { names: &view.state.names });
     plan
 }
 

@@ -15,8 +15,8 @@ use tokio::time::Sleep;
 
 use super::{canonical, control::Interim, peer::PeerState, write_stall::Coalesced};
 use crate::{
+    active_requests::{ActiveRequest, Fault, Waits},
     events::RequestEvent,
-    flights::{Fault, Flight, Waits},
     limits::Limit,
     local::Local,
     memory::LARGE,
@@ -71,7 +71,7 @@ struct Gate {
 /// A request body on its way to a target.
 pub(crate) struct RequestBody {
     inner: Option<Coalesced<Incoming>>,
-    flight: Rc<Flight>,
+    active: Rc<ActiveRequest>,
     local: Rc<Local>,
     gate: Option<Gate>,
     /// Bytes that may still come.
@@ -86,24 +86,29 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     /// `gate`: the client waits for `100 Continue`, and the target's comes through this.
-    pub(crate) fn new(inner: Incoming, flight: Rc<Flight>, local: Rc<Local>, gate: Option<Arc<Interim>>) -> Self {
+    pub(crate) fn new(
+        inner: Incoming,
+        active: Rc<ActiveRequest>,
+        local: Rc<Local>,
+        gate: Option<Arc<Interim>>,
+    ) -> Self {
         let limit = local.limits().body_bytes;
         let left = if limit == 0 { u64::MAX } else { limit };
         let inner = if inner.is_end_stream() { None } else { Some(Coalesced::new(inner)) };
-        flight.sent.set(inner.is_none());
+        active.sent.set(inner.is_none());
         let gate = gate.filter(|_| inner.is_some()).map(|interim| Gate { interim, patience: None });
-        Self { inner, flight, local, gate, left, peer: None, kept: None, passed: 0 }
+        Self { inner, active, local, gate, left, peer: None, kept: None, passed: 0 }
     }
 
     /// For sending a request without a body again.
-    pub(crate) fn empty(flight: Rc<Flight>, local: Rc<Local>) -> Self {
-        Self { inner: None, flight, local, gate: None, left: 0, peer: None, kept: None, passed: 0 }
+    pub(crate) fn empty(active: Rc<ActiveRequest>, local: Rc<Local>) -> Self {
+        Self { inner: None, active, local, gate: None, left: 0, peer: None, kept: None, passed: 0 }
     }
 
     /// Once more from its beginning: what is kept, then the rest.
-    pub(crate) fn again(sent: BodyBuffer, rest: UnsentBody, flight: Rc<Flight>, local: Rc<Local>) -> Self {
+    pub(crate) fn again(sent: BodyBuffer, rest: UnsentBody, active: Rc<ActiveRequest>, local: Rc<Local>) -> Self {
         sent.restart();
-        Self { inner: rest.inner, flight, local, gate: None, left: rest.left, peer: None, kept: Some(sent), passed: 0 }
+        Self { inner: rest.inner, active, local, gate: None, left: rest.left, peer: None, kept: Some(sent), passed: 0 }
     }
 
     /// From now on what is sent is kept; `None`: there is nothing to send.
@@ -133,29 +138,29 @@ impl RequestBody {
     }
 
     /// The request of this body.
-    pub(crate) fn flight(&self) -> Rc<Flight> {
-        Rc::clone(&self.flight)
+    pub(crate) fn active(&self) -> Rc<ActiveRequest> {
+        Rc::clone(&self.active)
     }
 
     fn fail(&mut self, fault: Fault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.inner = None;
-        self.flight.fault.set(Some(fault));
+        self.active.fault.set(Some(fault));
         Poll::Ready(Some(Err(error)))
     }
 
     fn progress(&self, waits: Waits) {
         // A target may answer before it has the whole body; then its answer is what is watched, and a body that goes on
         // is progress all the same.
-        let waits = if self.flight.answering() { self.flight.waits() } else { waits };
-        self.flight.touch(waits, &self.local.clock);
+        let waits = if self.active.answering() { self.active.waits() } else { waits };
+        self.active.touch(waits, &self.local.clock);
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
         // hyper lets go of a body when it has written all of it.
-        if self.flight.sent.get() {
-            self.flight.span.emit(RequestEvent::RequestSent);
+        if self.active.sent.get() {
+            self.active.span.emit(RequestEvent::RequestSent);
         }
         if let Some(kept) = self.kept.take() {
             kept.returned(UnsentBody { inner: self.inner.take(), left: self.left });
@@ -178,7 +183,7 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if this.flight.is_cut(cx) {
+        if this.active.is_cut(cx) {
             this.inner = None;
             return Poll::Ready(Some(Err(BodyError::Cut)));
         }
@@ -195,14 +200,14 @@ impl Body for RequestBody {
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
         match inner.poll_frame(this.peer.as_ref().map(|peer| &peer.write_stall), cx) {
             Poll::Pending if inner.holds_back() => {
-                if this.flight.waits() == Waits::ClientBody {
+                if this.active.waits() == Waits::ClientBody {
                     this.progress(Waits::Answer);
                 }
                 Poll::Pending
             }
             Poll::Pending => {
-                if !this.flight.answering() {
-                    this.flight.wait(Waits::ClientBody);
+                if !this.active.answering() {
+                    this.active.wait(Waits::ClientBody);
                 }
                 Poll::Pending
             }
@@ -215,21 +220,21 @@ impl Body for RequestBody {
                     }
                     this.left -= length;
                     this.passed = this.passed.saturating_add(length);
-                    if this.passed > LARGE && !this.flight.transfers(&this.local.shared) {
+                    if this.passed > LARGE && !this.active.transfers(&this.local.shared) {
                         return this.fail(Fault::NoRoom, BodyError::NoRoom);
                     }
-                    this.flight.span.emit(RequestEvent::BodyReceived { bytes: data.len() });
+                    this.active.span.emit(RequestEvent::BodyReceived { bytes: data.len() });
                     if this.inner.as_ref().is_some_and(Coalesced::is_end_stream) {
-                        this.flight.sent.set(true);
+                        this.active.sent.set(true);
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
                     let many = trailers.len() > this.local.limits().headers as usize;
                     if many || canonical::request_trailers(trailers).is_err() {
                         return this.fail(Fault::Client, BodyError::Trailers);
                     }
-                    this.flight.sent.set(true);
+                    this.active.sent.set(true);
                 }
-                if !this.flight.sent.get() {
+                if !this.active.sent.get() {
                     frame = unshared(frame);
                 }
                 if let Some(kept) = &this.kept {
@@ -240,7 +245,7 @@ impl Body for RequestBody {
             Poll::Ready(Some(Err(error))) => this.fail(Fault::Client, error.into()),
             Poll::Ready(None) => {
                 this.progress(Waits::Answer);
-                this.flight.sent.set(true);
+                this.active.sent.set(true);
                 this.inner = None;
                 Poll::Ready(None)
             }

@@ -17,8 +17,8 @@ use super::{
     write_stall::Coalesced,
 };
 use crate::{
+    active_requests::{Expired, Registration, Waits},
     events::RequestEvent,
-    flights::{Expired, Finish, Waits},
     memory::LARGE,
     upstream::lease::Lease,
 };
@@ -26,7 +26,7 @@ use crate::{
 /// An answer's body.
 pub(crate) enum ResponseBody {
     /// Ours.
-    Own(Option<Bytes>, #[allow(dead_code, reason = "held until the answer is complete")] Finish),
+    Own(Option<Bytes>, #[allow(dead_code, reason = "held until the answer is complete")] Registration),
     /// A target's.
     Forwarded(Forwarded),
     /// None: the connection is no HTTP any more.
@@ -37,26 +37,26 @@ pub(crate) enum ResponseBody {
 pub(crate) struct Forwarded {
     inner: Coalesced<Incoming>,
     lease: Option<Lease>,
-    finish: Finish,
+    registration: Registration,
     /// Bytes that came.
     passed: u64,
 }
 
 impl ResponseBody {
     /// Our own response.
-    pub(crate) fn own(text: Bytes, mut finish: Finish) -> Self {
-        finish.complete = true;
-        finish.flight.span.emit(RequestEvent::BodySent { bytes: text.len() });
+    pub(crate) fn own(text: Bytes, mut registration: Registration) -> Self {
+        registration.complete = true;
+        registration.active.span.emit(RequestEvent::BodySent { bytes: text.len() });
         // A client whose window is closed has it waited for.
-        finish.flight.touch(Waits::ClientReading, &finish.local().clock);
-        Self::Own(Some(text).filter(|text| !text.is_empty()), finish)
+        registration.active.touch(Waits::ClientReading, &registration.local().clock);
+        Self::Own(Some(text).filter(|text| !text.is_empty()), registration)
     }
 
     /// A target's answer; `lease` is the connection that it comes on.
-    pub(crate) fn forwarded(inner: Incoming, lease: Lease, finish: Finish) -> Self {
+    pub(crate) fn forwarded(inner: Incoming, lease: Lease, registration: Registration) -> Self {
         // Until it is asked for, the client's window is closed.
-        finish.flight.touch(Waits::ClientReading, &finish.local().clock);
-        let mut body = Forwarded { inner: Coalesced::new(inner), lease: Some(lease), finish, passed: 0 };
+        registration.active.touch(Waits::ClientReading, &registration.local().clock);
+        let mut body = Forwarded { inner: Coalesced::new(inner), lease: Some(lease), registration, passed: 0 };
         if body.inner.is_end_stream() {
             body.completed();
         }
@@ -67,9 +67,9 @@ impl ResponseBody {
 impl Forwarded {
     /// The target's answer is complete; its connection can serve another request.
     fn completed(&mut self) {
-        let sent = self.finish.flight.sent.get();
-        self.finish.flight.cut();
-        self.finish.complete = true;
+        let sent = self.registration.active.sent.get();
+        self.registration.active.cut();
+        self.registration.complete = true;
         if let Some(lease) = self.lease.take()
             && sent
         {
@@ -78,54 +78,54 @@ impl Forwarded {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let flight = &self.finish.flight;
-        let stall = flight.is_stream().then_some(&self.finish.control.write_stall);
+        let active = &self.registration.active;
+        let stall = active.is_stream().then_some(&self.registration.control.write_stall);
         match self.inner.poll_frame(stall, cx) {
             Poll::Pending if self.inner.holds_back() => {
-                if flight.waits() != Waits::ClientReading {
-                    flight.touch(Waits::ClientReading, &self.finish.local().clock);
+                if active.waits() != Waits::ClientReading {
+                    active.touch(Waits::ClientReading, &self.registration.local().clock);
                 }
                 Poll::Pending
             }
             Poll::Pending => {
-                flight.wait(Waits::TargetBody);
-                if flight.poll_expired(cx) == Some(Expired::TargetBody) {
-                    flight.span.emit(RequestEvent::Failed(FailureReason::TargetDataTimeout));
+                active.wait(Waits::TargetBody);
+                if active.poll_expired(cx) == Some(Expired::TargetBody) {
+                    active.span.emit(RequestEvent::Failed(FailureReason::TargetDataTimeout));
                     self.lease = None;
                     return Poll::Ready(Some(Err(BodyError::Stopped)));
                 }
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(mut frame))) => {
-                flight.touch(Waits::ClientReading, &self.finish.local().clock);
+                active.touch(Waits::ClientReading, &self.registration.local().clock);
                 if let Some(data) = frame.data_ref() {
-                    flight.span.emit(RequestEvent::BodySent { bytes: data.len() });
+                    active.span.emit(RequestEvent::BodySent { bytes: data.len() });
                     self.passed = self.passed.saturating_add(data.len() as u64);
-                    let local = self.finish.local();
-                    if self.passed > LARGE && !flight.transfers(&local.shared) {
-                        flight.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
+                    let local = self.registration.local();
+                    if self.passed > LARGE && !active.transfers(&local.shared) {
+                        active.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
                         self.lease = None;
                         return Poll::Ready(Some(Err(BodyError::NoRoom)));
                     }
                 }
                 if let Some(trailers) = frame.trailers_mut() {
-                    if trailers.len() > self.finish.local().limits().headers as usize {
-                        flight.span.emit(RequestEvent::Failed(FailureReason::TargetProtocolError));
+                    if trailers.len() > self.registration.local().limits().headers as usize {
+                        active.span.emit(RequestEvent::Failed(FailureReason::TargetProtocolError));
                         self.lease = None;
                         return Poll::Ready(Some(Err(BodyError::Trailers)));
                     }
                     headers::clean_response_trailers(trailers);
-                    flight.span.emit(RequestEvent::Trailers(trailers));
+                    active.span.emit(RequestEvent::Trailers(trailers));
                     self.completed();
                 } else if self.inner.is_end_stream() {
                     self.completed();
-                } else if flight.is_stream() {
+                } else if active.is_stream() {
                     frame = unshared(frame);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                flight.span.emit(RequestEvent::Failed(target_failure(&error)));
+                active.span.emit(RequestEvent::Failed(target_failure(&error)));
                 self.lease = None;
                 Poll::Ready(Some(Err(error.into())))
             }

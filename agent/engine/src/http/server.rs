@@ -8,8 +8,8 @@ use slab::Slab;
 
 use super::control::{Control, Verdict};
 use crate::{
-    auth::Targets, copy::Copier, events::ConnectionEvent, flights::Flights, limits::Limit, local::Local,
-    random::Random, tasks::Tasks, upstream::Upstream, views::Views,
+    active_requests::ActiveRequests, auth::TargetFields, copy::Copier, events::ConnectionEvent, limits::Limit,
+    local::Local, random::Random, tasks::Tasks, upstream::Upstream, views::Views,
 };
 
 /// What all HTTP connections of a worker share.
@@ -17,10 +17,10 @@ pub(crate) struct Server {
     pub(crate) local: Rc<Local>,
     pub(crate) views: Rc<Views>,
     pub(crate) clients: Clients,
-    pub(crate) flights: Rc<Flights>,
+    pub(crate) active_requests: Rc<ActiveRequests>,
     pub(crate) authorizer: Authorizer,
     /// The fields about the route for targets.
-    pub(crate) told: Targets,
+    pub(crate) target_fields: TargetFields,
     pub(crate) upstream: Rc<Upstream>,
     /// After an accepted upgrade.
     pub(crate) copier: Copier,
@@ -38,9 +38,9 @@ impl Server {
             local: Rc::clone(local),
             views: Rc::clone(views),
             clients: Clients::default(),
-            flights: Flights::new(local),
+            active_requests: ActiveRequests::new(local),
             authorizer: Authorizer::default(),
-            told: Targets::default(),
+            target_fields: TargetFields::default(),
             tasks: Rc::clone(&upstream.tasks),
             upstream,
             copier: Copier::default(),

@@ -23,9 +23,9 @@ use tokio::sync::oneshot;
 
 use super::{control::Control, io::ClientIo, target_io::Socket};
 use crate::{
+    active_requests::Registration,
     copy::{Copier, End, Way},
     events::RequestEvent,
-    flights::Finish,
 };
 
 /// After so long without a byte the kernel asks a peer whether it is still there; only a peer that is not is closed.
@@ -34,7 +34,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// A connection whose ends have agreed on another protocol.
 pub(crate) struct Upgrade {
     pub(crate) target: oneshot::Receiver<Socket>,
-    pub(crate) finish: Finish,
+    pub(crate) registration: Registration,
 }
 
 /// The protocols that a request offers and that a target may be offered, as one field value.
@@ -65,8 +65,8 @@ fn items<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<I
 /// Copies until both sides have finished, one fails, or the connection is ended from here. Unless both have finished,
 /// both are reset: an end that comes from elsewhere must not look like theirs.
 pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, copier: &Copier, control: &Rc<Control>) {
-    let Upgrade { target, finish } = upgrade;
-    let flight = Rc::clone(&finish.flight);
+    let Upgrade { target, registration } = upgrade;
+    let active = Rc::clone(&registration.active);
     client.stream().reset_on_drop(true);
     let mut early = client.take_held();
     if !parsed.is_empty() {
@@ -78,7 +78,7 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
         client.stream().keep_alive(KEEPALIVE);
         target.stream().keep_alive(KEEPALIVE);
         let ends = (End { stream: client.stream(), early }, End { stream: target.stream(), early: late });
-        let span = &flight.span;
+        let span = &active.span;
         let moved = |way, bytes| match way {
             // What was written came in before.
             Way::There => span.emit(RequestEvent::TunnelReceived { bytes }),
@@ -93,7 +93,7 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
         if control.verdict().closes() { Poll::Ready(()) } else { joined.as_mut().poll(cx) }
     })
     .await;
-    drop(finish);
+    drop(registration);
 }
 
 #[cfg(test)]

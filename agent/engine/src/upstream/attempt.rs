@@ -122,14 +122,14 @@ pub(crate) async fn attempt(
     route: &Route,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    let flight = request.body().flight();
+    let active = request.body().active();
     let (idempotent, body) = (is_idempotent(request.method()), !request.body().is_empty());
     let mut retry_buffer = RetryBuffer::new(&upstream.retry_buffers, &mut request, route.http2);
     let mut attempts = Attempts::default();
     let mut candidates = route.candidates.clone();
     let mut endpoint = candidates.next().ok_or(Failure::Busy)?;
     loop {
-        flight.span.emit(RequestEvent::AttemptBegan);
+        active.span.emit(RequestEvent::AttemptBegan);
         let sent = Sent { idempotent, body, broken: false };
         let made = match route.http2 {
             true => http2::attempt(upstream, route, &endpoint, request, &attempts, &mut retry_buffer).await,
@@ -142,9 +142,9 @@ pub(crate) async fn attempt(
             }
             Attempt::Unanswered { outcome, failure, request, took } => (outcome, failure, request, took),
         };
-        flight.span.emit(RequestEvent::AttemptFailed);
+        active.span.emit(RequestEvent::AttemptFailed);
         attempts.ended(took);
-        match retry(outcome, &Sent { broken: flight.fault.get().is_some(), ..sent }, &attempts) {
+        match retry(outcome, &Sent { broken: active.fault.get().is_some(), ..sent }, &attempts) {
             Retry::No => return Err(failure),
             Retry::SameEndpoint => {}
             Retry::NextEndpoint => {
@@ -152,7 +152,7 @@ pub(crate) async fn attempt(
                 tracing::debug!(target = %endpoint.real_address(), "a target cannot be reached; the next one is tried");
                 endpoint = next;
                 attempts.elsewhere();
-                flight.span.emit(RequestEvent::TargetChosen {
+                active.span.emit(RequestEvent::TargetChosen {
                     address: endpoint.real_address(),
                     alias: endpoint.target.alias,
                 });
@@ -160,7 +160,7 @@ pub(crate) async fn attempt(
         }
         request = match returned {
             Some(request) => request,
-            None => retry_buffer.request(&flight, &upstream.local).await.ok_or(failure)?,
+            None => retry_buffer.request(&active, &upstream.local).await.ok_or(failure)?,
         };
     }
 }

@@ -54,7 +54,7 @@ impl Failing {
     }
 
     /// Those that failed recently, longest first.
-    pub fn lately(&self) -> Vec<FailingTarget> {
+    pub fn recent(&self) -> Vec<FailingTarget> {
         let now = Instant::now();
         let mut all = Vec::new();
         if self.some.load(Relaxed) == 0 {
@@ -100,18 +100,18 @@ mod tests {
         let (a, b): (SocketAddr, SocketAddr) = ("100.127.0.1:80".parse().unwrap(), "100.127.0.2:80".parse().unwrap());
         let refused = || io::Result::<()>::Err(io::ErrorKind::ConnectionRefused.into());
         failing.tried(a, &Ok(()));
-        assert!(failing.lately().is_empty());
+        assert!(failing.recent().is_empty());
         for _ in 0..3 {
             failing.tried(a, &refused());
         }
         failing.tried(b, &io::Result::<()>::Err(io::ErrorKind::TimedOut.into()));
-        let shown: Vec<_> = failing.lately().into_iter().map(|f| (f.target, f.failures, f.why)).collect();
+        let shown: Vec<_> = failing.recent().into_iter().map(|f| (f.target, f.failures, f.why)).collect();
         assert_eq!(shown[0], (a, 3, "it refuses connections".to_owned()));
         assert!(shown[1].0 == b && shown[1].2.contains("does not answer"));
         failing.tried(a, &Ok(()));
-        assert_eq!(failing.lately().len(), 1);
+        assert_eq!(failing.recent().len(), 1);
         failing.change(|known| known.values_mut().for_each(|failed| failed.latest -= FORGOTTEN));
-        assert!(failing.lately().is_empty(), "nobody calls it any more");
+        assert!(failing.recent().is_empty(), "nobody calls it any more");
         assert_eq!(failing.some.load(Relaxed), 0);
     }
 
@@ -122,7 +122,7 @@ mod tests {
             let target = SocketAddr::from(([100, 127, (n >> 8) as u8, n as u8], 80));
             failing.tried(target, &io::Result::<()>::Err(io::ErrorKind::ConnectionRefused.into()));
         }
-        assert_eq!(failing.lately().len(), FailingTarget::MOST);
+        assert_eq!(failing.recent().len(), FailingTarget::MOST);
         assert_eq!(failing.some.load(Relaxed), MAX_REMEMBERED);
     }
 }

@@ -8,7 +8,7 @@ use std::{cell::RefCell, future::poll_fn, mem, rc::Rc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use self::body::BodyBuffer;
-use crate::{flights::Flight, http::request_body::RequestBody, local::Local};
+use crate::{active_requests::ActiveRequest, http::request_body::RequestBody, local::Local};
 
 /// Buffers that a worker keeps ...
 const KEPT: usize = 1_024;
@@ -104,13 +104,13 @@ impl<'a> RetryBuffer<'a> {
 
     /// The request for another attempt. Waits until the one before lets go of the body. `None`: too much of it was sent, or
     /// it was not kept.
-    pub(super) async fn request(&self, flight: &Rc<Flight>, local: &Rc<Local>) -> Option<Request<RequestBody>> {
+    pub(super) async fn request(&self, active: &Rc<ActiveRequest>, local: &Rc<Local>) -> Option<Request<RequestBody>> {
         let copy = self.copy.as_ref().filter(|_| !self.body_is_lost)?;
         let body = match &self.body {
-            None => RequestBody::empty(Rc::clone(flight), Rc::clone(local)),
+            None => RequestBody::empty(Rc::clone(active), Rc::clone(local)),
             Some(body) => {
                 let rest = poll_fn(|cx| body.poll_rest(cx)).await?;
-                RequestBody::again(body.clone(), rest, Rc::clone(flight), Rc::clone(local))
+                RequestBody::again(body.clone(), rest, Rc::clone(active), Rc::clone(local))
             }
         };
         Some(copy.request(body))

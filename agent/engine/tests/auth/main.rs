@@ -16,9 +16,9 @@ mod support;
 
 mod decided;
 mod enforced;
+mod identity_fields;
 mod property;
 mod relayed;
 mod revoked;
-mod said;
 mod scene;
 mod spellings;

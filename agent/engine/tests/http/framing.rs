@@ -154,7 +154,7 @@ async fn answering(lines: String) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn blanks_and_folds_in_a_targets_fields_are_mended() {
+async fn blanks_and_folds_in_a_targets_fields_are_repaired() {
     let target = answering("X-Space : a\r\nX-Tab\t: b\r\nX-Folded: a\r\n  b\r\n\tc\r\nX-End: d \t\r\n".into()).await;
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
     for http2 in [false, true] {

@@ -11,7 +11,7 @@ mod filters;
 mod floods;
 mod frames;
 mod framing;
-mod goodbye;
+mod goaway;
 mod identity;
 mod neighbours;
 mod normalise;

@@ -211,7 +211,7 @@ async fn connections_that_the_target_closed_are_not_used() {
 }
 
 #[tokio::test]
-async fn http2_connections_are_replaced_when_the_target_says_goodbye() {
+async fn http2_connections_are_replaced_when_the_target_sends_goaway() {
     let listener = tokio::net::TcpListener::bind((TARGET, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicU32::new(0));

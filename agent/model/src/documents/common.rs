@@ -29,7 +29,7 @@ impl Decoder<'_> {
         let name = self.located(node, "a name")?;
         if let Err(why) = names::check(&name.value, rule) {
             let diagnostic = self.error(node.mark, format!("{} is no name: {why}", quote(&name.value)));
-            let fixed = mended(&name.value);
+            let fixed = suggestion(&name.value);
             let better = names::check(&fixed, rule).is_ok().then_some(fixed);
             self.report(diagnostic.nearest(better.as_deref()));
             return None;
@@ -236,7 +236,7 @@ pub(crate) fn mapped(address: IpAddr) -> Option<Ipv4Addr> {
 }
 
 /// A name brought into the form names have, to be suggested.
-fn mended(name: &str) -> String {
+fn suggestion(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars().take(200) {
         match c.to_ascii_lowercase() {

@@ -505,7 +505,7 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         Always,
         &[
             control("attachments::rests::tests::a_rival_does_not_win_while_the_owner_is_away_for_a_moment"),
-            together("told::an_address_rests_for_its_owner_when_its_interface_is_away_for_a_moment"),
+            together("problems::an_address_rests_for_its_owner_when_its_interface_is_away_for_a_moment"),
         ],
     ),
     guard(

@@ -13,18 +13,18 @@ use crate::{
 
 /// Takes a place among the requests of the caller's workload.
 pub(super) fn admit(exchange: &Exchange, caller: &Caller<'_>) -> Result<(), LocalReply> {
-    let (local, flight) = (exchange.session.local(), &exchange.flight);
+    let (local, active) = (exchange.session.local(), &exchange.active);
     if let Err(limit) = local.shared.admit_bytes(caller.usage, memory::REQUEST) {
-        flight.span.emit(RequestEvent::LimitReached(limit));
-        flight.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
+        active.span.emit(RequestEvent::LimitReached(limit));
+        active.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
         return Err(NO_ROOM.into());
     }
     let taken = caller.usage.take(Use::Request, local.limits().requests_per_workload);
     let refused = taken.is_none();
-    *flight.taken.borrow_mut() = taken;
+    *active.taken.borrow_mut() = taken;
     if refused {
-        flight.span.emit(RequestEvent::LimitReached(Limit::RequestsPerWorkload));
-        flight.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
+        active.span.emit(RequestEvent::LimitReached(Limit::RequestsPerWorkload));
+        active.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
         return Err(unavailable("this workload has too many requests in flight"));
     }
     Ok(())

@@ -15,14 +15,14 @@ use crate::{
 
 /// Refuses a body that is too long. A body without a length is counted while it is sent.
 pub(super) fn admit_body(exchange: &Exchange, request: &Request<Incoming>) -> Result<(), LocalReply> {
-    let (local, flight) = (exchange.session.local(), &exchange.flight);
+    let (local, active) = (exchange.session.local(), &exchange.active);
     let (length, most) = (request.body().size_hint().lower(), local.limits().body_bytes);
     if most > 0 && length > most {
-        flight.span.emit(RequestEvent::LimitReached(Limit::BodyBytes));
+        active.span.emit(RequestEvent::LimitReached(Limit::BodyBytes));
         return Err(TOO_LARGE.into());
     }
-    if length > memory::LARGE && !flight.transfers(&local.shared) {
-        flight.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
+    if length > memory::LARGE && !active.transfers(&local.shared) {
+        active.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
         return Err(NO_ROOM.into());
     }
     Ok(())

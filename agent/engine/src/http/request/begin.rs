@@ -7,14 +7,14 @@ use hyper::body::Incoming;
 
 use super::Exchange;
 use crate::{
+    active_requests::Registration,
     events::RequestEvent,
-    flights::Finish,
     http::{headers, session::Session},
     limits::Limit,
 };
 
 /// Begins a request. What the second one holds is freed when the response is complete.
-pub(super) fn begin(session: Rc<Session>, request: &Request<Incoming>) -> (Exchange, Finish) {
+pub(super) fn begin(session: Rc<Session>, request: &Request<Incoming>) -> (Exchange, Registration) {
     let (local, control) = (session.local(), &session.control);
     let number = control.requests.get();
     control.requests.set(number + 1);
@@ -27,9 +27,10 @@ pub(super) fn begin(session: Rc<Session>, request: &Request<Incoming>) -> (Excha
         // h2 refuses the next one by itself.
         span.emit(RequestEvent::LimitReached(Limit::Http2Streams));
     }
-    let finish = session.server.flights.begin(control, span, stream);
+    let registration = session.server.active_requests.begin(control, span, stream);
     let id = headers::request_id(request.headers(), &mut session.server.random.borrow_mut());
-    finish.flight.span.emit(RequestEvent::Identified { id: id.as_bytes() });
-    let (head, version, flight) = (*request.method() == Method::HEAD, request.version(), Rc::clone(&finish.flight));
-    (Exchange { session, number, id, head, version, flight }, finish)
+    registration.active.span.emit(RequestEvent::Identified { id: id.as_bytes() });
+    let (head, version, active) =
+        (*request.method() == Method::HEAD, request.version(), Rc::clone(&registration.active));
+    (Exchange { session, number, id, head, version, active }, registration)
 }

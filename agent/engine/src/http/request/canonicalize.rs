@@ -24,7 +24,7 @@ pub(super) fn canonicalize(
     let offer = offers.then(|| upgrade::offered(request.headers())).flatten();
     canonical::request(request.headers_mut(), exchange.version)
         .and_then(|()| framing::request(request))
-        .map_err(|why| malformed(&exchange.flight, true, why))?;
+        .map_err(|why| malformed(&exchange.active, true, why))?;
     if let Some(offer) = &offer {
         request.headers_mut().insert(UPGRADE, offer.clone());
     }

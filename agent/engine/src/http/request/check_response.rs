@@ -25,18 +25,18 @@ pub(super) fn check_response(
     plan: &Plan,
     response: &mut Response<Incoming>,
 ) -> Result<(), Problem> {
-    let (local, flight) = (exchange.session.local(), &exchange.flight);
+    let (local, active) = (exchange.session.local(), &exchange.active);
     let framed = if response.headers().len() > local.limits().headers as usize {
         Err(TOO_MANY_FIELDS)
     } else {
         framing::response(response)
     };
     if let Err(why) = framed {
-        flight.span.emit(RequestEvent::Failed(FailureReason::TargetProtocolError));
+        active.span.emit(RequestEvent::Failed(FailureReason::TargetProtocolError));
         return Err(Problem::new(StatusCode::BAD_GATEWAY, why));
     }
-    if response.body().size_hint().lower() > LARGE && !flight.transfers(&local.shared) {
-        flight.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
+    if response.body().size_hint().lower() > LARGE && !active.transfers(&local.shared) {
+        active.span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
         return Err(NO_ROOM);
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS

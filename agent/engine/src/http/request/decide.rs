@@ -26,17 +26,17 @@ pub(super) fn decide<'d>(
     called: &Called<'d>,
     head: &'d Head<'_>,
 ) -> Result<Chosen<'d>, LocalReply> {
-    let (session, flight) = (&exchange.session, &exchange.flight);
+    let (session, active) = (&exchange.session, &exchange.active);
     let state = &view.state;
     let call = auth::call(state, caller, called.service.index, session.port).ok_or(LocalReply::Reset)?;
     let asked = brattice_decide::Request { call, listener: called.listener, host: called.name, head };
-    let mut trace = AsEvents(&flight.span);
+    let mut trace = AsEvents(&active.span);
     let memory = (&session.server.authorizer, &session.auth);
     let mut balance = view.balance.borrow_mut();
     let decided = brattice_decide::decide(state, memory, &asked, |forward| balance.share(forward), &mut trace);
     if !matches!(decided, Decision::Denied(_)) {
         let origin = session.origin();
-        flight.passed(session.control.latest.note(|facts| {
+        active.passed(session.control.latest.note(|facts| {
             let line = (head.method, &*head.path, head.query.unwrap_or_default());
             facts.set(origin, called.service.number, line, head.headers);
         }));
@@ -47,9 +47,9 @@ pub(super) fn decide<'d>(
             Err(LocalReply::Denied(Box::new(Denied { refusal, grpc })))
         }
         Decision::Refused(Refused::NoTarget) => Err(unavailable(NOWHERE)),
-        Decision::Refused(Refused::Rewrite(RewriteError::LongLocation)) => Err(malformed(flight, false, LONG_LOCATION)),
-        Decision::Refused(Refused::Rewrite(_)) => Err(malformed(flight, false, UNCHANGEABLE)),
-        Decision::Refused(Refused::Location) => Err(malformed(flight, false, NO_LOCATION)),
+        Decision::Refused(Refused::Rewrite(RewriteError::LongLocation)) => Err(malformed(active, false, LONG_LOCATION)),
+        Decision::Refused(Refused::Rewrite(_)) => Err(malformed(active, false, UNCHANGEABLE)),
+        Decision::Refused(Refused::Location) => Err(malformed(active, false, NO_LOCATION)),
         Decision::Respond(response) => Err(LocalReply::Own(Box::new(own(response)))),
         Decision::Forward(chosen) => Ok(chosen),
     }

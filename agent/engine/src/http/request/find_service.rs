@@ -25,10 +25,10 @@ pub(super) fn find_service<'v>(
     match find(exchange, view, caller.vpc, request, uri) {
         Ok(Some(called)) => Ok(called),
         Ok(None) => {
-            exchange.flight.span.emit(RequestEvent::Refused(RefusedRequest::UnknownService));
+            exchange.active.span.emit(RequestEvent::Refused(RefusedRequest::UnknownService));
             Err(UNKNOWN.into())
         }
-        Err(why) => Err(malformed(&exchange.flight, true, why)),
+        Err(why) => Err(malformed(&exchange.active, true, why)),
     }
 }
 

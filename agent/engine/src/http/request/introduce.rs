@@ -17,12 +17,12 @@ pub(super) fn introduce(
     called: &Called<'_>,
     request: &mut Request<Incoming>,
 ) {
-    let (session, flight) = (&exchange.session, &exchange.flight);
+    let (session, active) = (&exchange.session, &exchange.active);
     let shown = session.shown.get_or_init(|| Shown::new(caller.address, session.port));
     // guard: who-called
     canonical::introduce(request.headers_mut(), shown, called.listener.forwarded_headers, &exchange.id);
-    flight.span.emit(RequestEvent::ServiceFound { service: called.service.number });
+    active.span.emit(RequestEvent::ServiceFound { service: called.service.number });
     let silence = session.local().clock.ticks(called.service.idle_timeout_ms);
     session.control.idle_ticks.set(silence);
-    flight.may_be_silent(silence);
+    active.may_be_silent(silence);
 }

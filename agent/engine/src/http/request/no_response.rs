@@ -7,8 +7,8 @@ use http::StatusCode;
 
 use super::{Exchange, check_response::TOO_MANY_FIELDS};
 use crate::{
+    active_requests::{Expired, Fault},
     events::RequestEvent,
-    flights::{Expired, Fault},
     http::{
         control::Refused,
         failure::target_failure,
@@ -20,8 +20,8 @@ use crate::{
 
 /// The last attempt failed. Where the request's body broke that is the reason, whatever the target made of it.
 pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
-    let flight = &exchange.flight;
-    if let Some(fault) = flight.fault.get() {
+    let active = &exchange.active;
+    if let Some(fault) = active.fault.get() {
         return body_broke(exchange, fault);
     }
     match failure {
@@ -35,7 +35,7 @@ pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
             }
         },
         Failure::Target(error) => {
-            flight.span.emit(RequestEvent::Failed(target_failure(&error)));
+            active.span.emit(RequestEvent::Failed(target_failure(&error)));
             tracing::debug!(%error, "a target did not answer");
             let text =
                 if error.is_parse_too_large() { TOO_MANY_FIELDS } else { "the target did not answer as HTTP says" };
@@ -50,7 +50,7 @@ pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
 }
 
 fn body_broke(exchange: &Exchange, fault: Fault) -> Problem {
-    let (session, span) = (&exchange.session, &exchange.flight.span);
+    let (session, span) = (&exchange.session, &exchange.active.span);
     if let Some(limit) = limit_of(fault) {
         span.emit(RequestEvent::LimitReached(limit));
     }

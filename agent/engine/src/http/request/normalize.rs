@@ -26,10 +26,10 @@ pub(super) fn normalize<'r>(
 ) -> Result<Head<'r>, LocalReply> {
     let Some((path, query)) = path_and_query(request.method(), uri, exchange.version) else {
         let text = "the path or the query is malformed or ambiguous";
-        return Err(malformed(&exchange.flight, false, text));
+        return Err(malformed(&exchange.active, false, text));
     };
     let head = Head { method: request.method().as_str(), host: called.name, path, query, headers: request.headers() };
-    exchange.flight.span.emit(RequestEvent::HeadRead {
+    exchange.active.span.emit(RequestEvent::HeadRead {
         service: called.service.number,
         host: head.host,
         path: &head.path,

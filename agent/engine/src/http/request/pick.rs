@@ -15,7 +15,7 @@ pub(super) fn pick(exchange: &Exchange, view: &View, chosen: &Chosen<'_>) -> Res
     let candidates = view.balance.borrow_mut().pick(chosen.number).ok_or_else(|| unavailable(NOWHERE))?;
     if let Some(first) = candidates.first() {
         exchange
-            .flight
+            .active
             .span
             .emit(RequestEvent::TargetChosen { address: first.real_address(), alias: first.target.alias });
     }

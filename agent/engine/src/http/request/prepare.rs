@@ -16,7 +16,7 @@ use crate::{
     events::{RefusedRequest, RequestEvent},
     http::{
         filters, framing,
-        headers::{self, Journey},
+        headers::{self, AddedFields},
         local_reply::Problem,
         request_body::RequestBody,
     },
@@ -41,7 +41,13 @@ impl Plan {
         let (session, group, service) = (&exchange.session, chosen.group, called.service);
         let http2 = group.protocol == ProtocolVersion::Http2;
         let (who, state) = ((caller.index, caller.vpc), &view.state);
-        let said = session.server.told.said((&state.told, state), who, service.index, chosen.network, chosen.number);
+        let identity = session.server.target_fields.fields(
+            (&state.caller_fields, state),
+            who,
+            service.index,
+            chosen.network,
+            chosen.number,
+        );
         let offer = offer.filter(|_| !http2);
         let route = Route {
             service: service.number,
@@ -53,9 +59,9 @@ impl Plan {
             may_switch: offer.is_some(),
             informational: None,
         };
-        let journey = Journey { to_http2: http2, said };
+        let added = AddedFields { to_http2: http2, identity };
         let (filters, cookie) = (chosen.filters.cloned(), chosen.cookie.cloned());
-        Self { route, journey, target, filters, cookie, offer }
+        Self { route, added, target, filters, cookie, offer }
     }
 }
 
@@ -73,19 +79,19 @@ pub(super) fn prepare(
         filters::apply(&filters.request, request.headers_mut());
     }
     let Some(uri) = target_uri(&mut request, plan.target.take(), plan.filters.as_deref(), plan.route.http2) else {
-        exchange.flight.span.emit(RequestEvent::Refused(RefusedRequest::Malformed));
+        exchange.active.span.emit(RequestEvent::Refused(RefusedRequest::Malformed));
         return Err(Problem::new(StatusCode::BAD_REQUEST, "the request target is malformed"));
     };
     *request.uri_mut() = uri;
-    headers::request(request.headers_mut(), &plan.journey);
+    headers::request(request.headers_mut(), &plan.added);
     *request.version_mut() = if plan.route.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     // Extensions are hyper's own notes about the client's connection.
     request.extensions_mut().clear();
     let expects = request.headers().contains_key(EXPECT);
     plan.route.informational = informational(exchange, expects, plan.route.http2);
     let gate = plan.route.informational.as_ref().filter(|_| expects).map(|taker| Arc::clone(&taker.interim));
-    let flight = &exchange.flight;
-    let mut request = request.map(|body| RequestBody::new(body, Rc::clone(flight), Rc::clone(local), gate));
+    let active = &exchange.active;
+    let mut request = request.map(|body| RequestBody::new(body, Rc::clone(active), Rc::clone(local), gate));
     if !plan.route.http2 {
         let empty = request.body().is_empty();
         framing::to_http1(&mut request, empty);

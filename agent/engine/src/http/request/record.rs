@@ -9,7 +9,7 @@ use crate::{events::RequestEvent, http::response_body::ResponseBody};
 pub(super) fn record(exchange: &Exchange, response: &Response<ResponseBody>) {
     let session = &exchange.session;
     let (status, headers) = (response.status().as_u16(), response.headers());
-    exchange.flight.span.emit(RequestEvent::ResponseStarted { status, headers });
+    exchange.active.span.emit(RequestEvent::ResponseStarted { status, headers });
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         session.control.answered(exchange.number);
     }

@@ -7,8 +7,8 @@ use http::{
 
 use super::{Closed, Exchange, Forwarded};
 use crate::{
+    active_requests::{Registration, Waits},
     events::RequestEvent,
-    flights::{Finish, Waits},
     http::{
         filters, framing, headers,
         local_reply::{self, LocalReply},
@@ -22,14 +22,14 @@ use crate::{
 pub(super) fn respond(
     exchange: &Exchange,
     outcome: Result<Forwarded, LocalReply>,
-    finish: Finish,
+    registration: Registration,
 ) -> Result<Response<ResponseBody>, Closed> {
     let (session, head, id) = (&exchange.session, exchange.head, exchange.id.clone());
     let mut response = match outcome {
-        Ok(forwarded) => of_target(exchange, forwarded, finish),
-        Err(LocalReply::Problem(problem)) => local_reply::problem(problem, id, session.http2.get(), head, finish),
-        Err(LocalReply::Denied(denied)) => local_reply::denied(*denied, id, head, finish),
-        Err(LocalReply::Own(own)) => local_reply::own(*own, id, head, finish),
+        Ok(forwarded) => of_target(exchange, forwarded, registration),
+        Err(LocalReply::Problem(problem)) => local_reply::problem(problem, id, session.http2.get(), head, registration),
+        Err(LocalReply::Denied(denied)) => local_reply::denied(*denied, id, head, registration),
+        Err(LocalReply::Own(own)) => local_reply::own(*own, id, head, registration),
         Err(LocalReply::Reset) => {
             session.control.reset();
             return Err(Closed);
@@ -42,7 +42,7 @@ pub(super) fn respond(
     Ok(response)
 }
 
-fn of_target(exchange: &Exchange, forwarded: Forwarded, finish: Finish) -> Response<ResponseBody> {
+fn of_target(exchange: &Exchange, forwarded: Forwarded, registration: Registration) -> Response<ResponseBody> {
     let Forwarded { plan, mut response, lease } = forwarded;
     let protocol = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
         .then(|| plan.offer.as_ref().and_then(|offer| upgrade::chosen(offer, response.headers())))
@@ -58,18 +58,18 @@ fn of_target(exchange: &Exchange, forwarded: Forwarded, finish: Finish) -> Respo
     headers.insert(headers::REQUEST_ID, exchange.id.clone());
     *response.version_mut() = if exchange.session.http2.get() { Version::HTTP_2 } else { Version::HTTP_11 };
     let Some(protocol) = protocol else {
-        return response.map(|body| ResponseBody::forwarded(body, lease, finish));
+        return response.map(|body| ResponseBody::forwarded(body, lease, registration));
     };
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
-    switch(exchange, lease, finish);
+    switch(exchange, lease, registration);
     response.map(|_| ResponseBody::Switched)
 }
 
 /// Client and target have agreed on another protocol: from now on it counts as a connection, not as a request.
-fn switch(exchange: &Exchange, lease: Lease, mut finish: Finish) {
+fn switch(exchange: &Exchange, lease: Lease, mut registration: Registration) {
     let session = &exchange.session;
     let local = session.local();
     let key = lease.key();
@@ -79,12 +79,12 @@ fn switch(exchange: &Exchange, lease: Lease, mut finish: Finish) {
         // The target's alias was taken away just now.
         session.control.reset();
     }
-    finish.flight.touch(Waits::Nobody, &local.clock);
-    finish.flight.span.emit(RequestEvent::Upgraded);
-    finish.complete = true;
-    if !finish.flight.transfers(&local.shared) {
+    registration.active.touch(Waits::Nothing, &local.clock);
+    registration.active.span.emit(RequestEvent::Upgraded);
+    registration.complete = true;
+    if !registration.active.transfers(&local.shared) {
         session.control.reset();
     }
-    finish.flight.taken.borrow_mut().take();
-    *session.switched.borrow_mut() = lease.switch().map(|target| Box::new(Upgrade { target, finish }));
+    registration.active.taken.borrow_mut().take();
+    *session.switched.borrow_mut() = lease.switch().map(|target| Box::new(Upgrade { target, registration }));
 }

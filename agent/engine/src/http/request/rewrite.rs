@@ -17,7 +17,7 @@ pub(super) fn rewrite(
     chosen: &Chosen<'_>,
     head: &Head<'_>,
 ) -> Result<Option<PathAndQuery>, LocalReply> {
-    let unchangeable = || malformed(&exchange.flight, false, UNCHANGEABLE);
+    let unchangeable = || malformed(&exchange.active, false, UNCHANGEABLE);
     let path = chosen.path(&head.path).map_err(|_| unchangeable())?;
     if *path == *head.path && matches!(head.path, Cow::Borrowed(_)) {
         return Ok(None);

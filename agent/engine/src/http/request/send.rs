@@ -25,10 +25,10 @@ pub(super) async fn send(
     plan: &Plan,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), Problem> {
-    let (session, flight) = (&exchange.session, &exchange.flight);
+    let (session, active) = (&exchange.session, &exchange.active);
     let mut attempts = pin!(attempt(&session.server.upstream, &plan.route, request));
     let sent = poll_fn(|cx| {
-        if let Some(expired) = flight.poll_expired(cx) {
+        if let Some(expired) = active.poll_expired(cx) {
             return Poll::Ready(Err(expired));
         }
         if !session.http2.get() {
@@ -39,16 +39,16 @@ pub(super) async fn send(
     .await;
     match sent {
         Ok(Ok(answered)) => {
-            flight.span.emit(RequestEvent::ResponseReceived);
+            active.span.emit(RequestEvent::ResponseReceived);
             Ok(answered)
         }
         Ok(Err(failure)) => {
             match failure {
                 Failure::Connect(_) | Failure::Busy => {
-                    flight.span.emit(RequestEvent::RequestNotSent);
-                    flight.span.emit(RequestEvent::Failed(FailureReason::TargetConnectionError));
+                    active.span.emit(RequestEvent::RequestNotSent);
+                    active.span.emit(RequestEvent::Failed(FailureReason::TargetConnectionError));
                 }
-                Failure::TooLong => flight.span.emit(RequestEvent::RequestNotSent),
+                Failure::TooLong => active.span.emit(RequestEvent::RequestNotSent),
                 Failure::Target(_) => {}
             }
             Err(failed(exchange, failure))

@@ -16,7 +16,7 @@ const ANSWERED_SHARE: u64 = 2;
 /// Refuses a request that is malformed or too long. A connection whose caller takes too many requests back is reset.
 pub(super) fn verify(exchange: &Exchange, request: &Request<Incoming>) -> Result<(), Problem> {
     let session = &exchange.session;
-    let span = &exchange.flight.span;
+    let span = &exchange.active.span;
     if let Some(refusal) = session.control.refused(Refused::Request(exchange.number)) {
         span.emit(refusal.event());
         return Err(Problem::closing(refusal.status(), refusal.text()));
@@ -48,6 +48,6 @@ fn takes_back_too_much(session: &Session) -> bool {
         return false;
     }
     let view = session.view();
-    let lately = view.state.caller(session.caller).map_or(0, |caller| caller.usage.cancelled_lately());
-    lately > session.local().limits().http2_cancelled_per_workload
+    let recent = view.state.caller(session.caller).map_or(0, |caller| caller.usage.cancelled_recently());
+    recent > session.local().limits().http2_cancelled_per_workload
 }

@@ -12,7 +12,7 @@ pub(super) async fn wait_for_interim(exchange: &Exchange) -> Result<(), Problem>
     if exchange.session.http2.get() {
         return Ok(());
     }
-    let written = poll_fn(|cx| match exchange.flight.poll_expired(cx) {
+    let written = poll_fn(|cx| match exchange.active.poll_expired(cx) {
         None if control.interim.some() => Poll::Pending,
         None => Poll::Ready(Ok(())),
         Some(_) if !control.interim.some() => Poll::Ready(Ok(())),

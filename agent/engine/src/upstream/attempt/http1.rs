@@ -44,7 +44,7 @@ pub(super) async fn attempt(
     if reused && sent.is_repeatable() {
         retry_buffer.keep(&request);
     }
-    let flight = request.body().flight();
+    let active = request.body().active();
     let before = connection.meter.bytes();
     let socket = route.may_switch.then(|| connection.may_switch());
     let in_flight = endpoint.request();
@@ -62,7 +62,7 @@ pub(super) async fn attempt(
     let request = error.take_message().filter(|_| reused);
     let outcome = match &request {
         Some(_) => Outcome::Unsent,
-        None if connection.meter.bytes() == before && flight.fault.get().is_none() => Outcome::Closed { reused },
+        None if connection.meter.bytes() == before && active.fault.get().is_none() => Outcome::Closed { reused },
         None => Outcome::Failed,
     };
     Attempt::Unanswered { outcome, failure: Failure::Target(error.into_error()), request, took: None }

@@ -13,18 +13,18 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 /// Routes for which a worker caches `x-amzn-lattice-target`. When there are more, the cache is emptied.
-const MOST_WAYS: usize = 4_096;
+const MOST_ROUTES: usize = 4_096;
 
 /// Header values about callers at one revision, by the callers' places in the snapshot.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct CallerFields {
     /// Of a workload: `x-amzn-lattice-identity`, `x-amzn-lattice-identity-tags`; the anonymous caller has none.
     workloads: Vec<[Option<HeaderValue>; 2]>,
     /// Of a VPC: `x-amzn-lattice-network`, `x-amzn-source-vpc`.
     vpcs: Vec<[Option<HeaderValue>; 2]>,
 }
 
-impl Told {
+impl CallerFields {
     /// Of a snapshot. An index in it that points nowhere says nothing; others refuse such a snapshot.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let workload = |workload: &brattice_wire::snapshot::Workload| {
@@ -43,7 +43,7 @@ impl Told {
 
 /// A worker's `x-amzn-lattice-target` by service, service network and target group.
 #[derive(Debug, Default)]
-pub(crate) struct Targets(RefCell<Known>);
+pub(crate) struct TargetFields(RefCell<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -51,20 +51,26 @@ struct Known {
     values: FastMap<(ServiceIndex, Option<u32>, u32), HeaderValue>,
 }
 
-impl Targets {
+impl TargetFields {
     /// What the target of a request is told, of one state. `workload` and `vpc` are the caller's, `network` the service network by which
     /// the request comes, `group` the target group: all of them indices.
-    pub(crate) fn said(
+    pub(crate) fn fields(
         &self,
-        (told, compiled): (&Told, &Compiled),
+        (caller_fields, compiled): (&CallerFields, &Compiled),
         (workload, vpc): (WorkloadIndex, u32),
         service: ServiceIndex,
         network: Option<u32>,
         group: u32,
-    ) -> Said {
-        let [identity, tags] = told.workloads.get(workload.position()).cloned().unwrap_or_default();
-        let [of_vpc, source_vpc] = told.vpcs.get(vpc as usize).cloned().unwrap_or_default();
-        Said { identity, tags, network: of_vpc, target: self.target(compiled, service, network, group), source_vpc }
+    ) -> IdentityFields {
+        let [identity, tags] = caller_fields.workloads.get(workload.position()).cloned().unwrap_or_default();
+        let [of_vpc, source_vpc] = caller_fields.vpcs.get(vpc as usize).cloned().unwrap_or_default();
+        IdentityFields {
+            identity,
+            tags,
+            network: of_vpc,
+            target: self.target(compiled, service, network, group),
+            source_vpc,
+        }
     }
 
     fn target(
@@ -75,7 +81,7 @@ impl Targets {
         group: u32,
     ) -> Option<HeaderValue> {
         let mut known = self.0.borrow_mut();
-        if known.edition != compiled.edition() || known.values.len() >= MOST_WAYS {
+        if known.edition != compiled.edition() || known.values.len() >= MOST_ROUTES {
             known.edition = compiled.edition();
             known.values.clear();
         }
@@ -92,7 +98,7 @@ impl Targets {
 
 /// The values of the fields that a target gets; absent ones are left out.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct IdentityFields {
     /// `x-amzn-lattice-identity`.
     pub(crate) identity: Option<HeaderValue>,
     /// `x-amzn-lattice-identity-tags`.
@@ -270,15 +276,15 @@ mod tests {
             tag("i", "line\r\nx-admin: 1\u{85}\0"),
             tag("j", "Grüße"),
         ];
-        let said = text(tags("p", &role(evil.to_vec())));
-        assert!(!said.chars().any(char::is_control), "{said:?}");
-        let read = read(&said);
+        let value = text(tags("p", &role(evil.to_vec())));
+        assert!(!value.chars().any(char::is_control), "{value:?}");
+        let read = read(&value);
         let mut expected =
             vec![tag("principal", "p"), tag("principalorgid", "o-1"), tag("principalorgpath", "o-1/r-1/ou-1/")];
         expected.extend(evil);
         expected[8].1 = "line??x-admin: 1??".into();
         assert_eq!(read, expected);
-        assert!(said.contains("a=b\\;principal="), "{said}");
+        assert!(value.contains("a=b\\;principal="), "{value}");
     }
 
     #[test]
@@ -286,9 +292,9 @@ mod tests {
         let many: Vec<_> = (0..150).map(|n| tag(&format!("key{n}"), "v")).collect();
         assert_eq!(read(&text(tags("p", &role(many)))).len(), 3 + MOST_TAGS);
         let long: Vec<_> = (0..50).map(|n| tag(&format!("key{n}"), &"v".repeat(256))).collect();
-        let said = text(tags("p", &role(long)));
-        assert!(said.len() <= TAGS_BYTES && said.len() > TAGS_BYTES - 300, "{}", said.len());
-        assert!(said.ends_with('v'), "only whole tags");
+        let value = text(tags("p", &role(long)));
+        assert!(value.len() <= TAGS_BYTES && value.len() > TAGS_BYTES - 300, "{}", value.len());
+        assert!(value.ends_with('v'), "only whole tags");
     }
 
     #[test]

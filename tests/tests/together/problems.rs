@@ -9,9 +9,9 @@ use brattice_tests::{
 
 /// Waits for a problem that says all of this; then the exit code is 1 and the metric counts it.
 #[track_caller]
-fn told(lab: &Lab, kind: &str, words: &[&str]) {
+fn reported(lab: &Lab, kind: &str, words: &[&str]) {
     let mut problems = Vec::new();
-    wait_until(&format!("{words:?} is told; said is {:?}", lab.status().problems), SETTLE, || {
+    wait_until(&format!("{words:?} is reported; status reports {:?}", lab.status().problems), SETTLE, || {
         problems = lab.status().problems;
         problems.iter().any(|problem| words.iter().all(|word| problem.contains(word)))
     });
@@ -54,7 +54,11 @@ fn a_target_that_refuses_or_whose_link_is_down_is_no_reachable_one() {
         let answer = blue.fetch(&["http://orders.shop.internal/"]).0;
         assert!((502..=504).contains(&answer), "{answer}");
     }
-    told(&lab, "targets", &["target 10.0.0.10 port 8080 of shop/orders-v1", "refuses connections", "server running"]);
+    reported(
+        &lab,
+        "targets",
+        &["target 10.0.0.10 port 8080 of shop/orders-v1", "refuses connections", "server running"],
+    );
     assert_eq!(reachable(&lab), (0, 1), "attached is not reachable");
     assert!(lab.metrics().sum("brattice_targets_failing", &[]) >= 1.0);
     // It is back, and called.
@@ -66,7 +70,7 @@ fn a_target_that_refuses_or_whose_link_is_down_is_no_reachable_one() {
     assert_eq!(reachable(&lab), (1, 1));
     // The link.
     green.namespace.ip("link set eth0 down");
-    told(&lab, "interfaces", &["green1", "is down", "ip link set"]);
+    reported(&lab, "interfaces", &["green1", "is down", "ip link set"]);
     assert_eq!(reachable(&lab), (0, 1));
     green.namespace.ip("link set eth0 up");
     wait_until("the link is up", SETTLE, || reachable(&lab) == (1, 1));
@@ -78,7 +82,7 @@ fn a_share_of_the_requests_without_a_target_is_told() {
     let canary = service(&forward(9, 1)).replace("[{id: 10.0.0.11}]", "[{id: 10.0.0.99}]");
     let mut retail = Retail::prepare(&canary);
     retail.lab.start_agent_with(&AgentOptions::recording());
-    told(
+    reported(
         &retail.lab,
         "targets",
         &["shop/orders-v2 has no target", "10 % of the requests", "10.0.0.99", "orders.yaml:"],
@@ -95,7 +99,7 @@ fn an_interface_that_is_renamed_away_is_told() {
     retail.lab.node.ip("link set red1 down");
     retail.lab.node.ip("link set red1 name other1");
     retail.lab.node.ip("link set other1 up");
-    told(&retail.lab, "interfaces", &["red1 was renamed to other1", "ip link set other1 name red1"]);
+    reported(&retail.lab, "interfaces", &["red1 was renamed to other1", "ip link set other1 name red1"]);
     assert!(retail.lab.log().contains("red1 was renamed to other1"), "and logged");
     retail.lab.node.ip("link set other1 down");
     retail.lab.node.ip("link set other1 name red1");
@@ -107,14 +111,14 @@ fn an_interface_that_is_renamed_away_is_told() {
 fn what_is_removed_again_and_again_is_told() {
     let retail = recording();
     let mut turns = 0;
-    wait_until("it is told", SETTLE * 2, || {
+    wait_until("it is reported", SETTLE * 2, || {
         let _ = retail.lab.node.run(&["nft", "delete", "table", "inet", "brattice"]);
         turns += 1;
         std::thread::sleep(std::time::Duration::from_millis(150));
         retail.lab.status().problems.iter().any(|problem| problem.contains("within the last minute"))
     });
     assert!(turns >= 5, "one or two are an accident: {turns}");
-    told(&retail.lab, "repairs", &["within the last minute", "Another program", "nft monitor"]);
+    reported(&retail.lab, "repairs", &["within the last minute", "Another program", "nft monitor"]);
 }
 
 #[test]
@@ -135,7 +139,7 @@ fn lines_of_the_log_that_are_lost_are_told() {
         }
         retail.lab.status().engine.stats.is_some_and(|stats| stats.log_lines[1] > 0)
     });
-    told(&retail.lab, "access-log", &["lines of the access log were lost", "access.log is full", "free space"]);
+    reported(&retail.lab, "access-log", &["lines of the access log were lost", "access.log is full", "free space"]);
     let json = retail.lab.brattice(&["status", "--output", "json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert!(json["engine"]["stats"]["log_lines"]["dropped"].as_u64().is_some_and(|lost| lost > 0), "by name");
@@ -166,13 +170,13 @@ fn documents_switches_and_versions_have_metrics() {
     lab.write("accounts/shop/orders.yaml", "kind: Nonsense\n");
     is("brattice_owners", &[("state", "invalid")], 1.0);
     is("brattice_documents_not_in_force", &[("owner", "shop"), ("state", "invalid")], 1.0);
-    told(lab, "documents", &["documents of shop are invalid"]);
+    reported(lab, "documents", &["documents of shop are invalid"]);
     lab.write("accounts/shop/orders.yaml", &service(&forward(1, 0)));
     is("brattice_documents_not_in_force", &[], 0.0);
     is("brattice_switches", &[("mode", "bypass")], 0.0);
     assert!(lab.brattice(&["bypass", "--service", "orders", "--for", "1h"]).ok());
     is("brattice_switches", &[("mode", "bypass")], 1.0);
-    told(lab, "switches", &["bypass", "is switched on"]);
+    reported(lab, "switches", &["bypass", "is switched on"]);
     assert!(lab.brattice(&["bypass", "--service", "orders", "--off"]).ok());
     well(lab);
 }
@@ -196,7 +200,7 @@ fn an_address_rests_for_its_owner_when_its_interface_is_away_for_a_moment() {
     // Its interface is away; the rival claims the address now.
     let spare = Namespace::create(&format!("{}-spare", lab.id));
     lab.node.ip(&format!("link set green2 netns {}", spare.name));
-    told(lab, "workloads", &["rests for green2", "green3 claims it"]);
+    reported(lab, "workloads", &["rests for green2", "green3 claims it"]);
     assert!(holders().is_empty(), "{:?}", holders());
     spare.ip(&format!("link set green2 netns {}", lab.node.name));
     lab.node.ip("link set green2 master brgreen up");

@@ -46,7 +46,7 @@ enum Fate {
     /// Answered, and the last one: GOAWAY with its id.
     Last,
     /// Not processed: GOAWAY with the id below, and this reason.
-    Goodbye(u32),
+    Goaway(u32),
     /// Not processed, nor anything after it is looked at.
     Ignore,
     /// RST_STREAM with this reason.
@@ -103,7 +103,7 @@ async fn write(stream: &mut TcpStream, kind: u8, flags: u8, id: u32, payload: &[
     stream.write_all(&frame).await
 }
 
-async fn goodbye(stream: &mut TcpStream, last: u32, reason: u32) -> std::io::Result<()> {
+async fn goaway(stream: &mut TcpStream, last: u32, reason: u32) -> std::io::Result<()> {
     write(stream, GOAWAY, 0, 0, &[last.to_be_bytes(), reason.to_be_bytes()].concat()).await
 }
 
@@ -133,9 +133,9 @@ async fn serve(
                     Fate::Serve => drop(open.insert(id, Vec::new())),
                     Fate::Last => {
                         open.insert(id, Vec::new());
-                        goodbye(&mut stream, id, 0).await?;
+                        goaway(&mut stream, id, 0).await?;
                     }
-                    Fate::Goodbye(reason) => goodbye(&mut stream, id.saturating_sub(2), reason).await?,
+                    Fate::Goaway(reason) => goaway(&mut stream, id.saturating_sub(2), reason).await?,
                     Fate::Ignore => {}
                     Fate::Reset(reason) => write(&mut stream, RST_STREAM, 0, id, &reason.to_be_bytes()).await?,
                     Fate::Late => late = Some(id),
@@ -146,7 +146,7 @@ async fn serve(
             RST_STREAM => {
                 resets += 1;
                 if resets > RESETS {
-                    return goodbye(&mut stream, id, ENHANCE_YOUR_CALM).await;
+                    return goaway(&mut stream, id, ENHANCE_YOUR_CALM).await;
                 }
             }
             DATA => {
@@ -160,7 +160,7 @@ async fn serve(
                     && came >= LATE.load(Relaxed)
                 {
                     late = None;
-                    goodbye(&mut stream, id.saturating_sub(2), 0).await?;
+                    goaway(&mut stream, id.saturating_sub(2), 0).await?;
                 }
                 if let Some(body) = open.get_mut(&id) {
                     body.extend_from_slice(&payload);
@@ -280,10 +280,10 @@ async fn connections_that_take_few_requests_lose_none() {
 }
 
 #[tokio::test]
-async fn a_goodbye_to_the_first_request_costs_nothing() {
+async fn a_goaway_to_the_first_request_costs_nothing() {
     let fates: Fates = |connection, stream| match (connection, stream) {
-        (0 | 1, 0) => Fate::Goodbye(0),
-        (2, 0) => Fate::Goodbye(ENHANCE_YOUR_CALM),
+        (0 | 1, 0) => Fate::Goaway(0),
+        (2, 0) => Fate::Goaway(ENHANCE_YOUR_CALM),
         (0..3, _) => Fate::Ignore,
         _ => Fate::Serve,
     };
@@ -297,7 +297,7 @@ async fn refused_streams_are_sent_again() {
 
 #[tokio::test]
 async fn a_target_that_never_takes_a_request_is_not_asked_for_ever() {
-    let target = Target::start(|_, _| Fate::Goodbye(0)).await;
+    let target = Target::start(|_, _| Fate::Goaway(0)).await;
     let engine = engine(&target).await;
     for method in [Method::GET, Method::POST] {
         let answers = ask(&engine, method, &bodies(1, 10)).await;
@@ -328,7 +328,7 @@ async fn only_idempotent_requests_are_repeated_when_a_kept_connection_breaks() {
     assert_eq!(ask(&engine, Method::GET, &[Bytes::new()]).await[0].0, StatusCode::BAD_GATEWAY, "it was not refused");
 }
 
-/// A body of which a part is sent before the target says goodbye, and the rest after another connection was made.
+/// A body of which a part is sent before the target sends GOAWAY, and the rest after another connection was made.
 async fn interrupted(before: usize, after: usize, late: u32) -> (StatusCode, Bytes, Vec<Bytes>) {
     LATE.store(late, Relaxed);
     let target = Target::start(|connection, _| if connection == 0 { Fate::Late } else { Fate::Serve }).await;

@@ -36,7 +36,7 @@ pub(crate) enum Waits {
     /// The client is to take more of the answer.
     ClientReading,
     /// Nothing: the protocol was changed, and both sides may be silent for as long as they like.
-    Nobody,
+    Nothing,
 }
 
 /// What took too long.
@@ -63,7 +63,7 @@ pub(crate) enum Fault {
 
 /// A request in flight.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub(crate) struct ActiveRequest {
     key: Cell<usize>,
     waits: Cell<Waits>,
     touched: Cell<u32>,
@@ -95,7 +95,7 @@ pub(crate) struct Flight {
     control: Rc<Control>,
 }
 
-impl Flight {
+impl ActiveRequest {
     /// Progress: from now on the request waits for this.
     pub(crate) fn touch(&self, waits: Waits, clock: &Clock) {
         self.waits.set(waits);
@@ -165,7 +165,7 @@ impl Flight {
         }
     }
 
-    /// Whether [`Flight::cut`] was called; else the task of `cx` is woken when it is.
+    /// Whether [`ActiveRequest::cut`] was called; else the task of `cx` is woken when it is.
     pub(crate) fn is_cut(&self, cx: &Context<'_>) -> bool {
         if !self.cut.get() {
             park(&self.body_waker, cx);
@@ -220,45 +220,45 @@ fn wake(place: &RefCell<Option<Waker>>) {
     }
 }
 
-/// Everything that a request holds until its answer is complete.
-pub(crate) struct Finish {
-    flights: Rc<Flights>,
+/// The entry of an active request in [`ActiveRequests`], held until its response is complete.
+pub(crate) struct Registration {
+    active_requests: Rc<ActiveRequests>,
     pub(crate) control: Rc<Control>,
-    pub(crate) flight: Rc<Flight>,
-    /// The answer was given whole.
+    pub(crate) active: Rc<ActiveRequest>,
+    /// The response was sent in full.
     pub(crate) complete: bool,
 }
 
-impl Finish {
+impl Registration {
     pub(crate) fn local(&self) -> &Rc<Local> {
-        &self.flights.local
+        &self.active_requests.local
     }
 }
 
-impl Drop for Finish {
+impl Drop for Registration {
     fn drop(&mut self) {
-        let local = &self.flights.local;
-        let taken = self.flight.taken.borrow_mut().take();
-        self.flights.end(&self.flight);
-        self.flight.cut();
+        let local = &self.active_requests.local;
+        let taken = self.active.taken.borrow_mut().take();
+        self.active_requests.end(&self.active);
+        self.active.cut();
         self.control.ended();
         self.control.touched.set(local.clock.tick());
         self.control.latest.ended();
-        if let Some(revoked) = self.flight.revoked() {
+        if let Some(revoked) = self.active.revoked() {
             let refusal = match revoked {
                 Revoked::Denied(refusal) => Some(&**refusal),
                 Revoked::Withdrawn | Revoked::Gone => None,
             };
-            self.flight.span.emit(RequestEvent::Revoked { refusal, why: revoked.why() });
+            self.active.span.emit(RequestEvent::Revoked { refusal, why: revoked.why() });
             self.control.revoked.set(self.control.revoked.get() - 1);
-        } else if !self.complete && self.flight.is_stream() && self.flight.span.failure().is_none() {
+        } else if !self.complete && self.active.is_stream() && self.active.span.failure().is_none() {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
             if let Some(taken) = &taken {
                 // guard: requests-taken-back
                 taken.usage().cancelled();
             }
         }
-        self.flight.span.end(self.complete);
+        self.active.span.end(self.complete);
     }
 }
 
@@ -272,12 +272,12 @@ pub(crate) struct Swept {
 }
 
 /// All requests in flight of a worker.
-pub(crate) struct Flights {
+pub(crate) struct ActiveRequests {
     local: Rc<Local>,
-    table: RefCell<Slab<Rc<Flight>>>,
+    table: RefCell<Slab<Rc<ActiveRequest>>>,
 }
 
-impl Flights {
+impl ActiveRequests {
     pub(crate) fn new(local: &Rc<Local>) -> Rc<Self> {
         Rc::new(Self { local: Rc::clone(local), table: RefCell::default() })
     }
@@ -288,8 +288,8 @@ impl Flights {
         control: &Rc<Control>,
         span: RequestSpan,
         stream: Option<AbortHandle>,
-    ) -> Finish {
-        let flight = Rc::new(Flight {
+    ) -> Registration {
+        let active = Rc::new(ActiveRequest {
             key: Cell::new(0),
             waits: Cell::new(Waits::Answer),
             touched: Cell::new(self.local.clock.tick()),
@@ -308,16 +308,16 @@ impl Flights {
             stream,
             control: Rc::clone(control),
         });
-        flight.key.set(self.table.borrow_mut().insert(Rc::clone(&flight)));
-        Finish { flights: Rc::clone(self), control: Rc::clone(control), flight, complete: false }
+        active.key.set(self.table.borrow_mut().insert(Rc::clone(&active)));
+        Registration { active_requests: Rc::clone(self), control: Rc::clone(control), active, complete: false }
     }
 
     /// A request has ended.
-    fn end(&self, flight: &Flight) {
-        flight.facts.borrow_mut().take();
-        flight.taken.borrow_mut().take();
-        flight.transfer.borrow_mut().take();
-        self.table.borrow_mut().try_remove(flight.key.get());
+    fn end(&self, active: &ActiveRequest) {
+        active.facts.borrow_mut().take();
+        active.taken.borrow_mut().take();
+        active.transfer.borrow_mut().take();
+        self.table.borrow_mut().try_remove(active.key.get());
     }
 
     /// Places in the table, empty ones included.
@@ -326,22 +326,22 @@ impl Flights {
     }
 
     /// Requests at some places of the table.
-    pub(crate) fn slice(&self, places: Range<usize>, each: impl FnMut(&Rc<Flight>)) {
-        let flights = self.table.borrow();
-        places.filter_map(|place| flights.get(place)).for_each(each);
+    pub(crate) fn slice(&self, places: Range<usize>, each: impl FnMut(&Rc<ActiveRequest>)) {
+        let active_requests = self.table.borrow();
+        places.filter_map(|place| active_requests.get(place)).for_each(each);
     }
 
     /// Counts bodies whose receiver does not read: what it does not take stays in buffers. Bodies for which no
     /// memory is left are ended.
     pub(crate) fn count_waiting(&self, clock: &Clock, shared: &Shared) {
-        for (_, flight) in self.table.borrow().iter() {
-            let waiting = match flight.waits.get() {
+        for (_, active) in self.table.borrow().iter() {
+            let waiting = match active.waits.get() {
                 Waits::ClientReading => true,
-                Waits::Answer => !flight.sent.get(),
-                Waits::ClientBody | Waits::TargetBody | Waits::Nobody => false,
+                Waits::Answer => !active.sent.get(),
+                Waits::ClientBody | Waits::TargetBody | Waits::Nothing => false,
             };
-            if waiting && clock.over(flight.touched.get(), 1) && !flight.transfers(shared) {
-                flight.end();
+            if waiting && clock.over(active.touched.get(), 1) && !active.transfers(shared) {
+                active.end();
             }
         }
     }
@@ -349,36 +349,36 @@ impl Flights {
     /// Ends what takes too long.
     pub(crate) fn sweep(&self, clock: &Clock, answer_ticks: u32, body_ticks: u32) -> Swept {
         let mut swept = Swept::default();
-        for (_, flight) in self.table.borrow().iter() {
-            if flight.expired.get().is_some() {
+        for (_, active) in self.table.borrow().iter() {
+            if active.expired.get().is_some() {
                 continue;
             }
-            let since = flight.touched.get();
-            let silent = |ticks: u32| clock.over(since, ticks.max(flight.silence.get()));
-            match flight.waits.get() {
+            let since = active.touched.get();
+            let silent = |ticks: u32| clock.over(since, ticks.max(active.silence.get()));
+            match active.waits.get() {
                 Waits::Answer if silent(answer_ticks) => {
                     swept.answers += 1;
-                    flight.expire(Expired::Answer);
+                    active.expire(Expired::Answer);
                 }
                 Waits::ClientBody if silent(body_ticks) => {
                     swept.bodies += 1;
-                    flight.expire(Expired::ClientBody);
+                    active.expire(Expired::ClientBody);
                 }
                 Waits::TargetBody if silent(body_ticks) => {
                     swept.bodies += 1;
-                    flight.expire(Expired::TargetBody);
+                    active.expire(Expired::TargetBody);
                 }
-                Waits::ClientReading if clock.over(since, body_ticks) => match &flight.stream {
+                Waits::ClientReading if clock.over(since, body_ticks) => match &active.stream {
                     Some(stream) => {
                         swept.bodies += 1;
-                        flight.expired.set(Some(Expired::ClientBody));
+                        active.expired.set(Some(Expired::ClientBody));
                         stream.abort();
                     }
                     // A slow reader takes long between two frames and still makes progress.
-                    None if clock.over(flight.control.wrote.get(), body_ticks) => {
+                    None if clock.over(active.control.wrote.get(), body_ticks) => {
                         swept.bodies += 1;
-                        flight.expired.set(Some(Expired::ClientBody));
-                        flight.control.reset();
+                        active.expired.set(Some(Expired::ClientBody));
+                        active.control.reset();
                     }
                     None => {}
                 },

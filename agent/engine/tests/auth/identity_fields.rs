@@ -16,7 +16,7 @@ const OURS: [&str; 5] = [
 ];
 
 /// The fields about a caller, in the order of [`OURS`]; each at most once.
-fn said(headers: &HeaderMap) -> [Option<&str>; 5] {
+fn fields(headers: &HeaderMap) -> [Option<&str>; 5] {
     OURS.map(|name| {
         let mut all = headers.get_all(name).iter();
         let first = all.next().map(|value| value.to_str().unwrap());
@@ -51,7 +51,7 @@ async fn targets_are_told_who_calls_by_which_way() {
                         engine.http1(from).await.send_request(get("/")).await.unwrap()
                     };
                     response.into_body().collect().await.unwrap();
-                    assert_eq!(said(&server.last().headers), [identity, tags, network, target, Some("vpc-blue")]);
+                    assert_eq!(fields(&server.last().headers), [identity, tags, network, target, Some("vpc-blue")]);
                 }
             }
         }
@@ -65,7 +65,7 @@ async fn what_is_said_is_true_where_nothing_is_decided_too() {
     engine.apply(open(&engine, 1, ProtocolVersion::Http1, &[server.address])).await;
     engine.get("/").await;
     let headers = server.last().headers;
-    let [identity, _, network, target, _] = said(&headers);
+    let [identity, _, network, target, _] = fields(&headers);
     assert!(identity.unwrap().starts_with(&format!("Principal={SESSION}; ")));
     assert!(network.is_some() && target.unwrap().contains("ServiceNetworkArn="));
 }
@@ -88,8 +88,8 @@ async fn a_role_that_changes_is_said_from_the_next_request() {
         let headers = server.last().headers;
         let expected =
             (!session.is_empty()).then(|| format!("Principal=arn:aws:sts::222222222222:assumed-role/web/{session}; "));
-        assert_eq!(said(&headers)[0].is_some(), expected.is_some());
-        assert!(expected.is_none_or(|expected| said(&headers)[0].unwrap().starts_with(&expected)), "{headers:?}");
+        assert_eq!(fields(&headers)[0].is_some(), expected.is_some());
+        assert!(expected.is_none_or(|expected| fields(&headers)[0].unwrap().starts_with(&expected)), "{headers:?}");
     }
 }
 

@@ -79,16 +79,16 @@ fn shell(node: &Namespace, script: &str) {
 }
 
 /// Waits until `what` was repaired once more than `before`, and `whole` holds; how long that took.
-fn mended(lab: &Lab, act: &str, what: &str, before: u64, limit: Duration, whole: impl Fn() -> bool) -> Duration {
+fn repaired(lab: &Lab, act: &str, what: &str, before: u64, limit: Duration, whole: impl Fn() -> bool) -> Duration {
     let since = Instant::now();
-    wait_until(&format!("{act}: {what} is mended and counted"), limit, || {
+    wait_until(&format!("{act}: {what} is repaired and counted"), limit, || {
         whole() && repairs(lab).get(what).copied().unwrap_or(0) > before
     });
     since.elapsed()
 }
 
 #[test]
-fn what_is_removed_under_load_is_mended_and_nothing_strays() {
+fn what_is_removed_under_load_is_repaired_and_nothing_strays() {
     let mut retail = Retail::prepare(&service(&forward(1, 0)));
     let neighbour = outside(&retail.lab);
     let daemons = WildcardServices::start(&retail.lab.node, &[80]);
@@ -122,12 +122,12 @@ fn what_is_removed_under_load_is_mended_and_nothing_strays() {
         for (act, what) in acts {
             let before = repairs(lab).get(*what).copied().unwrap_or(0);
             shell(&lab.node, act);
-            let took = mended(lab, act, what, before, BY_EVENT, whole);
+            let took = repaired(lab, act, what, before, BY_EVENT, whole);
             let answered = answers.load(Ordering::SeqCst);
             wait_until(&format!("{act}: calls are answered again"), BY_EVENT, || {
                 answers.load(Ordering::SeqCst) > answered + 3
             });
-            println!("{act}: mended after {} ms", took.as_millis());
+            println!("{act}: repaired after {} ms", took.as_millis());
             // Both guards gone at once is the one case in which a packet may slip out.
             if !act.contains("ruleset") {
                 assert_eq!(strays(&neighbour), gone, "{act}: something left by the default route");
@@ -185,10 +185,10 @@ fn removed_pins_are_put_back_and_a_restart_adopts_them_under_load() {
         for act in ["rm links/vip_listener", "rm links/*", "rm -r maps programs links", "rm -r ../v5"] {
             let counted = repairs(&retail.lab).get("pins").copied().unwrap_or(0);
             shell(&retail.lab.node, &format!("cd {} && {act}", pins.display()));
-            let took = mended(&retail.lab, act, "pins", counted, BY_EVENT, || {
+            let took = repaired(&retail.lab, act, "pins", counted, BY_EVENT, || {
                 list() == links && Path::new(&pins).join("maps/WORKLOADS").exists()
             });
-            println!("{act}: mended after {} ms", took.as_millis());
+            println!("{act}: repaired after {} ms", took.as_millis());
         }
         let answered = answers.load(Ordering::SeqCst);
         retail.lab.agent().kill();
@@ -215,7 +215,7 @@ fn another_file_system_over_the_pins_is_noticed_and_taken_back() {
         let before = repairs(lab).get("pins").copied().unwrap_or(0);
         lab.node.sh(&format!("mount -t bpf none {place}"));
         let over = Over(place.clone());
-        let took = mended(lab, "mount", "pins", before, BY_EVENT, pinned);
+        let took = repaired(lab, "mount", "pins", before, BY_EVENT, pinned);
         println!("mount over the pins: pinned again after {} ms", took.as_millis());
         drop(over);
         // What was beneath is still pinned there.
@@ -249,7 +249,7 @@ fn programs_that_somebody_detaches_are_attached_again() {
             let before = repairs(lab).get(program).copied().unwrap_or(0);
             let id = link().unwrap().link_id;
             lab.node.sh(&format!("bpftool link detach id {id}"));
-            let took = mended(lab, "bpftool link detach", program, before, BY_LOOKING, || {
+            let took = repaired(lab, "bpftool link detach", program, before, BY_LOOKING, || {
                 link().is_some_and(|link| link.link_id != id)
             });
             println!("{program}: attached again after {} ms", took.as_millis());

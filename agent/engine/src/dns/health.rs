@@ -13,7 +13,7 @@ pub const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Resolvers that did not answer when they were asked last. All others are thought to answer.
 #[derive(Debug, Default)]
-pub struct Standing(HashMap<SocketAddr, Rest>);
+pub struct Health(HashMap<SocketAddr, Rest>);
 
 #[derive(Clone, Copy, Debug)]
 struct Rest {
@@ -31,7 +31,7 @@ pub struct Order {
     pub trial: bool,
 }
 
-impl Standing {
+impl Health {
     /// It answered.
     pub fn answered(&mut self, resolver: SocketAddr) {
         self.0.remove(&resolver);
@@ -93,48 +93,48 @@ mod tests {
         ([192, 0, 2, last], 53).into()
     }
 
-    fn order(standing: &mut Standing, now: Instant) -> (Vec<usize>, bool) {
-        let Order { places, trial } = standing.order((0..3).map(resolver), now);
+    fn order(health: &mut Health, now: Instant) -> (Vec<usize>, bool) {
+        let Order { places, trial } = health.order((0..3).map(resolver), now);
         (places, trial)
     }
 
     #[test]
     fn who_does_not_answer_is_asked_last_and_tried_again_by_one_question() {
         let start = Instant::now();
-        let mut standing = Standing::default();
-        assert_eq!(order(&mut standing, start), (vec![0, 1, 2], false));
-        standing.silent(resolver(0), start);
-        assert_eq!(order(&mut standing, start), (vec![1, 2, 0], false));
+        let mut health = Health::default();
+        assert_eq!(order(&mut health, start), (vec![0, 1, 2], false));
+        health.silent(resolver(0), start);
+        assert_eq!(order(&mut health, start), (vec![1, 2, 0], false));
         let rested = start + FIRST_REST;
-        assert_eq!(order(&mut standing, rested - Duration::from_millis(1)), (vec![1, 2, 0], false));
-        assert_eq!(order(&mut standing, rested), (vec![0, 1, 2], true));
-        assert_eq!(order(&mut standing, rested), (vec![1, 2, 0], false), "one question tries it, no other");
+        assert_eq!(order(&mut health, rested - Duration::from_millis(1)), (vec![1, 2, 0], false));
+        assert_eq!(order(&mut health, rested), (vec![0, 1, 2], true));
+        assert_eq!(order(&mut health, rested), (vec![1, 2, 0], false), "one question tries it, no other");
         // Twice as long.
-        assert_eq!(order(&mut standing, rested + FIRST_REST * 2 - Duration::from_millis(1)), (vec![1, 2, 0], false));
-        assert_eq!(order(&mut standing, rested + FIRST_REST * 2), (vec![0, 1, 2], true));
-        standing.answered(resolver(0));
-        assert_eq!(order(&mut standing, rested + FIRST_REST * 2), (vec![0, 1, 2], false));
+        assert_eq!(order(&mut health, rested + FIRST_REST * 2 - Duration::from_millis(1)), (vec![1, 2, 0], false));
+        assert_eq!(order(&mut health, rested + FIRST_REST * 2), (vec![0, 1, 2], true));
+        health.answered(resolver(0));
+        assert_eq!(order(&mut health, rested + FIRST_REST * 2), (vec![0, 1, 2], false));
     }
 
     #[test]
     fn many_questions_at_once_count_once() {
         let start = Instant::now();
-        let mut standing = Standing::default();
+        let mut health = Health::default();
         for _ in 0..1_000 {
-            standing.silent(resolver(0), start);
+            health.silent(resolver(0), start);
         }
-        assert_eq!(order(&mut standing, start + FIRST_REST), (vec![0, 1, 2], true));
+        assert_eq!(order(&mut health, start + FIRST_REST), (vec![0, 1, 2], true));
     }
 
     #[test]
     fn where_nobody_answers_all_are_asked_longest_rested_first() {
         let start = Instant::now();
-        let mut standing = Standing::default();
+        let mut health = Health::default();
         for (n, place) in [1, 2, 0].into_iter().enumerate() {
-            standing.silent(resolver(place), start + Duration::from_millis(n as u64));
+            health.silent(resolver(place), start + Duration::from_millis(n as u64));
         }
-        assert_eq!(order(&mut standing, start + Duration::from_millis(10)), (vec![1, 2, 0], false));
-        assert_eq!(order(&mut standing, start + FIRST_REST * 2), (vec![0, 1, 2], false), "nobody to ask beside");
+        assert_eq!(order(&mut health, start + Duration::from_millis(10)), (vec![1, 2, 0], false));
+        assert_eq!(order(&mut health, start + FIRST_REST * 2), (vec![0, 1, 2], false), "nobody to ask beside");
     }
 
     #[test]
@@ -143,9 +143,9 @@ mod tests {
             (pause(1), pause(2), pause(7), pause(u32::MAX)),
             (FIRST_REST, FIRST_REST * 2, LONGEST_REST, LONGEST_REST)
         );
-        let mut standing = Standing::default();
-        standing.silent(resolver(0), Instant::now());
-        standing.retain(|resolver| resolver.port() != 53);
-        assert!(standing.0.is_empty());
+        let mut health = Health::default();
+        health.silent(resolver(0), Instant::now());
+        health.retain(|resolver| resolver.port() != 53);
+        assert!(health.0.is_empty());
     }
 }
