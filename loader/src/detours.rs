@@ -118,7 +118,7 @@ fn describe(socket: &mut Socket, flow: &Flow, answer: std::io::Result<Route>) ->
             let first =
                 first.map_or_else(String::new, |rule| format!(" (the first one has priority {})", rule.priority));
             format!(
-                "{begin} is refused ({error}): a rule{first} or a route of somebody else's comes before those of Brattice; find it by \
+                "{begin} is refused ({error}): a rule{first} or a route of another program comes before those of Brattice; find it by \
                  `{ip} rule` and `{ip} route show table all`, and remove it. The device is {}",
                 device::DEVICE
             )

@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// Links are pinned but what they need is not.
     #[error(
-        "{path} holds attached programs, but {missing} is missing: somebody removed a part of the pins. \
+        "{path} holds attached programs, but {missing} is missing: a part of the pins was removed. \
          Run `brattice cleanup`, then start again"
     )]
     PinsIncomplete {
@@ -86,7 +86,7 @@ pub enum Error {
     )]
     Object(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The kernel refused a program.
-    #[error("the kernel refused program {program}: {source}. `brattice preflight` tells what this kernel lacks")]
+    #[error("the kernel refused program {program}: {source}. `brattice preflight` shows what this kernel lacks")]
     Program {
         /// Its name.
         program: &'static str,

@@ -152,7 +152,7 @@ fn missing() -> Vec<&'static str> {
     if lacks(ProgramType::SkLookup) {
         all.push("it has no sk_lookup programs (5.9)");
     } else if sys::try_lookup_ingress().is_err_and(|error| error.raw_os_error() != Some(libc::EPERM)) {
-        all.push("its sk_lookup programs are not told by which interface a packet came (5.17)");
+        all.push("its sk_lookup programs do not see by which interface a packet came (5.17)");
     }
     if matches!(is_map_supported(MapType::RingBuf), Ok(false)) {
         all.push("it has no ring buffer (5.8)");

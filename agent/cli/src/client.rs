@@ -187,7 +187,7 @@ fn unreachable(socket: &Path, e: &std::io::Error) -> String {
             format!("no agent: there is no {socket}; start it with {start}, or name its directory with --run-dir")
         }
         ErrorKind::ConnectionRefused => format!(
-            "no agent: nobody listens on {socket} any more; engine and kernel may still serve. Start it again with {start}; bypass and detach work with --offline"
+            "no agent: no process listens on {socket} any more; engine and kernel may still serve. Start it again with {start}; bypass and detach work with --offline"
         ),
         ErrorKind::PermissionDenied => {
             format!("permission denied for {socket}: ask as root, or as a member of its group")

@@ -257,7 +257,7 @@ fn select<'a>(interfaces: &[Interface], wishes: &'a Wishes) -> (Vec<Decision>, D
                 decision.refuse(None, Code::AmbiguousWorkload, format!("named by the Workloads {}", all.join(" and ")));
             }
             None if interface.kind == "tap" && decision.mac == [0; 6] => {
-                let text = "nobody tells the link address of the guest behind a tap (what it sends is its own word): name it as `macAddress` of a Workload document, with its `addresses`";
+                let text = "Brattice cannot discover the link address of the guest behind a tap (the guest could forge it): name it as `macAddress` of a Workload document, with its `addresses`";
                 decision.refuse(None, Code::NoMacAddress, text);
             }
             None => {
@@ -352,7 +352,7 @@ fn namespace(interface: &Interface, documents: &[&WorkloadWish], places: &Places
 }
 
 const PASSES_BY: &str =
-    "its packets leave by the lower device and pass the host by, so nobody can say who sent them; use a veth";
+    "its packets leave by the lower device and bypass the host, so Brattice cannot attest who sent them; use a veth";
 const NETKIT: &str = "its programs belong to who made it, and it hands packets over without a link address; use a veth";
 
 /// How strong a claim to an address is; the smallest wins.
@@ -420,7 +420,7 @@ fn give_addresses(
         }
         if !any {
             let text = if interfaces.iter().any(|i| i.ifindex == decision.ifindex && i.kind == "tap") {
-                "nobody tells the addresses of the guest behind a tap; name them as `addresses` of a Workload document"
+                "Brattice cannot discover the addresses of the guest behind a tap; name them as `addresses` of a Workload document"
             } else {
                 "no address was discovered in its namespace; configure one, or name it in a Workload document"
             };

@@ -71,7 +71,7 @@ impl KernelSlots {
         let listener = |mut address: SocketAddr| {
             let mut result = listener_at(address, BACKLOG).map_err(|e| e.to_string());
             if anywhere && result.as_ref().is_err_and(|e| e.contains("in use")) {
-                warn!(%address, "the port is in use by somebody else; another is taken, which makes no difference");
+                warn!(%address, "the port is in use by another process; Brattice takes another port, which makes no difference");
                 address.set_port(0);
                 result = listener_at(address, BACKLOG).map_err(|e| e.to_string());
             }

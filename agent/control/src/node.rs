@@ -300,7 +300,7 @@ impl Node {
         match self.host.datapath.whole() {
             Ok(true) if self.host.unrepaired.is_none() => {}
             Ok(_) => self.look_at_network().await,
-            Err(e) => warn!(error = %e, "whether all programs are attached cannot be asked"),
+            Err(e) => warn!(error = %e, "cannot check whether all programs are attached"),
         }
         self.notice();
         let failed = self.actuator.has_failed() || self.keeper.unsaved.is_some();
@@ -333,7 +333,7 @@ fn listen(mut network: NetworkWatch, mut pins: PinWatch) -> Arc<Heard> {
             };
             if let Err(e) = &table {
                 // Looking once a second instead.
-                warn!(error = %e, "changes of interfaces or pins cannot be heard");
+                warn!(error = %e, "cannot watch changes of interfaces and pins");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             tell.table.fetch_or(table.unwrap_or(true), Ordering::Relaxed);

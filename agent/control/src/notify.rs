@@ -30,7 +30,7 @@ impl Notifier {
             news.push(NotifyState::Status(&status));
         }
         if let Err(e) = sd_notify::notify(&news) {
-            warn!(error = %e, "the service manager cannot be told");
+            warn!(error = %e, "cannot notify the service manager");
             return;
         }
         self.status = status;

@@ -328,9 +328,9 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
 
 fn put_aside(path: &Path, why: &io::Error) {
     let aside = path.with_extension("broken");
-    error!(file = %path.display(), error = %why, "the file makes no sense; it is put aside as {}", aside.display());
+    error!(file = %path.display(), error = %why, "the file is not valid; it is renamed to {}", aside.display());
     if let Err(e) = fs::rename(path, &aside) {
-        error!(file = %path.display(), error = %e, "it cannot be put aside");
+        error!(file = %path.display(), error = %e, "the file cannot be renamed");
     }
 }
 

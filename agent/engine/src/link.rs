@@ -98,9 +98,9 @@ pub enum LinkError {
 /// Why a connection was given up. The next one is waited for.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
-    #[error("user {0} holds its other end, not root: nobody else may command the engine")]
+    #[error("user {0} holds its other end, not root: only root may command the engine")]
     NotRoot(u32),
-    #[error("the agent said nothing for {0:?}")]
+    #[error("the agent sent nothing for {0:?}")]
     Silent(Duration),
     #[error("another agent has called")]
     Replaced,
@@ -312,7 +312,7 @@ async fn put_in_force(core: &impl Core, snapshot: Snapshot) -> Result<FromEngine
 
 /// Lets the workers finish what is in flight.
 async fn shut_down(core: &impl Core, grace: Duration) {
-    tracing::info!(?grace, "the agent says shutdown");
+    tracing::info!(?grace, "the agent requests shutdown");
     let Some(started) = core.started() else { return };
     let workers = started.workers.clone();
     // A worker that does not make it is ended by the exit that follows.

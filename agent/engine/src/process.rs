@@ -70,7 +70,7 @@ pub enum Error {
     #[error(transparent)]
     Link(#[from] LinkError),
     /// A thread ended by itself.
-    #[error("the thread {0} has ended; the engine exits, so that the agent starts a whole one")]
+    #[error("the thread {0} has ended; the engine exits, so that the agent starts a new one")]
     Thread(String),
 }
 
@@ -86,7 +86,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     memory::prepare();
     let memory_bytes = memory::found();
     let link = link_of_stdin().map_err(|error| Error::Start {
-        what: "use standard input as the connection to the agent (the agent starts engines, nobody else does)",
+        what: "use standard input as the connection to the agent (only the agent starts engines)",
         error,
     })?;
     let missing = sandbox::enter(uid, gid)?;

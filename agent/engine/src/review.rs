@@ -54,7 +54,12 @@ impl Reviews {
         if requests + connections > 0 {
             self.server.local.events.emit(WorkerEvent::Revoked { requests, connections });
             let revision = self.server.views.latest().state.revision;
-            tracing::info!(revision, requests, connections, "ended what is not allowed any more");
+            tracing::info!(
+                revision,
+                requests,
+                connections,
+                "ended requests and connections that are no longer allowed"
+            );
         }
     }
 

@@ -233,7 +233,7 @@ fn mismatch(failed: &Failed) -> MismatchView {
 pub(crate) fn inactive(model: &Model, resource: &PolicyResource, auth: AuthType) -> Option<String> {
     let policy = model.policy(resource).filter(|_| auth == AuthType::None)?;
     Some(format!(
-        "the policy of {resource} ({}) is Inactive: authType is NONE, so it refuses nobody",
+        "the policy of {resource} ({}) is Inactive: authType is NONE, so it refuses no caller",
         crate::networks::place(&policy.origin)
     ))
 }

@@ -225,7 +225,7 @@ impl<'w> Judge<'_, 'w> {
         let half_open = caller.and_then(|caller| facts.half_open.get(&caller.number?)).copied().unwrap_or(0);
         if facts.half_open_limit > 0 && half_open >= facts.half_open_limit {
             let text = format!(
-                "the workload has {half_open} connections open that nobody answered yet, and may have {}: new ones are dropped (HalfOpenLimit) until its window of 30 s ends",
+                "the workload has {half_open} half-open connections, and may have {}: new ones are dropped (HalfOpenLimit) until its window of 30 s ends",
                 facts.half_open_limit
             );
             let remedy = "find out what opens them; a higher --half-open-limit of the agent allows more";
@@ -469,7 +469,7 @@ fn scope(switch: &SwitchView) -> (String, String, &'static str) {
         api::Scope::Workload(name) => (
             format!("the workload {name}"),
             format!("--workload {name}"),
-            "its packets are left alone, so nobody answers it at a VIP",
+            "its packets are not intercepted, so no VIP answers it",
         ),
         api::Scope::Service(name) => {
             (format!("the service {name}"), format!("--service {name}"), "its VIP refuses connections")

@@ -96,7 +96,7 @@ fn drops(facts: &Facts, case: &Case<'_>, caller: Option<&Caller<'_>>, notes: &mu
     }
     for (reason, (told, latest)) in by_reason {
         notes.push(format!(
-            "packets of this workload were dropped: {reason} ({}); the kernel told of {told} of them, the last {} s ago from {} to {}:{}",
+            "packets of this workload were dropped: {reason} ({}); the kernel reported {told} of them, the last {} s ago from {} to {}:{}",
             latest.text, latest.seconds_ago, latest.source, latest.destination, latest.port
         ));
     }

@@ -205,7 +205,7 @@ fn policies(out: &mut String, decision: &DecisionView) {
         line(out, &format!("in audit mode, not enforced: {audited}"));
     }
     if let Some(message) = &decision.message {
-        line(out, &format!("the caller is told: {message}"));
+        line(out, &format!("message to the caller: {message}"));
     }
 }
 

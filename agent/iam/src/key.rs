@@ -180,7 +180,7 @@ const REFUSED: [(&str, &str); 34] = [
     ("aws:TokenIssueTime", "attested identities have no token with a time of issue"),
     ("aws:FederatedProvider", "name the provider as {\"Federated\": …} in Principal"),
     ("aws:AssumedRoot", "no root session exists here; use aws:PrincipalArn"),
-    ("aws:SignInSessionArn", "nobody signs in here; use aws:PrincipalArn"),
+    ("aws:SignInSessionArn", "Brattice has no sign-in; use aws:PrincipalArn"),
     ("aws:Ec2InstanceSourceVpc", "use vpc-lattice-svcs:SourceVpc, which is attested for every caller"),
     ("aws:Ec2InstanceSourcePrivateIPv4", "use aws:SourceIp together with vpc-lattice-svcs:SourceVpc"),
     ("aws:ResourceOrgID", "the organization of a service is not known here; use aws:ResourceAccount"),

@@ -294,9 +294,9 @@ fn what_names_nothing_is_told() {
             allow_principal(r#"{"AWS": "arn:aws:sts::111111111111:assumed-role/reader/wep"}"#),
             &["no workload calls as the session", "did you mean `arn:aws:sts::111111111111:assumed-role/reader/web`?"],
         ),
-        (allow_principal(r#"{"AWS": "arn:aws:iam::111111111111:user/ann"}"#), &["nobody calls as"]),
-        (allow_principal(r#"{"Service": "lambda.amazonaws.com"}"#), &["nobody calls as `lambda.amazonaws.com`"]),
-        (allow_principal(r#"{"Federated": "cognito-identity.amazonaws.com"}"#), &["nobody calls as"]),
+        (allow_principal(r#"{"AWS": "arn:aws:iam::111111111111:user/ann"}"#), &["no caller is"]),
+        (allow_principal(r#"{"Service": "lambda.amazonaws.com"}"#), &["no caller is `lambda.amazonaws.com`"]),
+        (allow_principal(r#"{"Federated": "cognito-identity.amazonaws.com"}"#), &["no caller is"]),
         (
             policy(&format!(
                 r#"{ALL}, {{"Effect": "Deny", "NotPrincipal": {{"AWS": "arn:aws:iam::111111111111:role/raeder"}}, "Action": "*", "Resource": "*"}}"#
@@ -406,7 +406,7 @@ fn what_names_nothing_is_told() {
             allow_if(
                 r#""StringEquals": {"brattice:AttestedPrincipalArn": "arn:aws:vpc-lattice:local:111111111111:workload/green/bitch"}"#,
             ),
-            &["nobody is attested to be", "workload/green/batch`?"],
+            &["no workload is attested as", "workload/green/batch`?"],
         ),
         (
             allow_if(r#""ForAnyValue:StringEquals": {"brattice:Evidence": "namespaces"}"#),

@@ -82,7 +82,7 @@ reasons! {
         /// An IPv6 routing header of type 0 (RFC 5095), or one with segments left; an IPv4 source route option.
         SourceRouted = 21 => "the packet names its own way by an IPv6 routing header or an IPv4 source route",
         /// The packet that an ICMP error quotes is not from or to the workload that the error is from or to.
-        IcmpForeign = 22 => "an ICMP error is about a packet of somebody else than the workload it came from or goes to",
+        IcmpForeign = 22 => "an ICMP error is about a packet that is not of the workload it came from or goes to",
         /// Cut off, malformed, a later fragment, neither TCP nor UDP.
         IcmpQuote = 23 => "an ICMP error does not quote the start of a TCP or UDP packet",
         /// A later fragment that no error may be sent about.
@@ -93,7 +93,7 @@ reasons! {
         EngineBind = 26 => "the engine tried to bind an address that is none of its sources",
         /// No `Workload` names its cgroup and user, or its socket had an address of its own already.
         UnattestedHost = 27 => "a process of the host called a VIP, and is no workload: no Workload document names its cgroup and user (or its socket was bound before)",
-        /// Not an address that anybody may bind.
+        /// No process of the host may bind an alias.
         HostBind = 28 => "a process of the host tried to bind an alias, which only the kernel gives to those who are attested",
         /// More than [`crate::MAX_TAGS`], all with VLAN id 0.
         TooManyTags = 29 => "the frame has more VLAN tags of id 0, which only give a priority, than are looked behind",

@@ -94,7 +94,7 @@ impl Watch {
         let nftables = match Socket::listen(Family::Netfilter, &NFTABLES_GROUPS, false) {
             Ok(socket) => Some(readable(socket).map_err(Error::io("waiting for nftables changes"))?),
             Err(error) => {
-                tracing::warn!(%error, "no word of nftables changes: a removed table is put back with the next other change");
+                tracing::warn!(%error, "cannot watch changes of nftables: a removed table is restored with the next other change");
                 None
             }
         };

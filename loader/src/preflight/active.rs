@@ -212,7 +212,7 @@ impl Drop for Setup<'_> {
             },
         ];
         for error in steps.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "taking away what the probe set up");
+            tracing::warn!(%error, "cannot remove what the probe set up");
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct BaseChain {
 pub enum Keeper {
     /// None that is known: its rules can be changed by hand.
     #[default]
-    Nobody,
+    Unknown,
     /// firewalld, which may own its table so that others cannot write it, and writes it anew at every reload.
     Firewalld,
     /// ufw, which writes its rules anew at every reload.
@@ -51,7 +51,7 @@ impl BaseChain {
             Keeper::Firewalld if !out => FIREWALLD_FIX.to_owned(),
             Keeper::Ufw if out => UFW_FIX_OUT.to_owned(),
             Keeper::Ufw => UFW_FIX.to_owned(),
-            Keeper::Nobody | Keeper::Firewalld => fix(&self.family, &self.table, &self.chain, &self.hook),
+            Keeper::Unknown | Keeper::Firewalld => fix(&self.family, &self.table, &self.chain, &self.hook),
         }
     }
 }
@@ -116,7 +116,7 @@ fn parse(item: &Value) -> Option<BaseChain> {
         chain: field("name")?,
         hook: field("hook")?,
         drops: field("policy").as_deref() == Some("drop"),
-        keeper: Keeper::Nobody,
+        keeper: Keeper::Unknown,
     })
 }
 

@@ -179,7 +179,7 @@ mod tests {
             chain: name.into(),
             hook: hook.into(),
             drops: true,
-            keeper: firewall::Keeper::Nobody,
+            keeper: firewall::Keeper::Unknown,
         }
     }
 

@@ -129,7 +129,7 @@ fn whoever_has_the_engines_ports_gains_nothing() {
     let ports = [15_001, 15_002, 15_053, 15_101, 15_102];
     let squatters = WildcardServices::start(&retail.lab.node, &ports);
     retail.lab.start_agent();
-    assert!(retail.lab.log().contains("the port is in use by somebody else"), "they were in the way");
+    assert!(retail.lab.log().contains("the port is in use by another process"), "they were in the way");
     let vip = retail.orders();
     for number in 0..20 {
         assert_eq!(retail.blue.http(vip).unwrap().nonce(&format!("{number}")).unwrap().server(), "v1");

@@ -197,7 +197,7 @@ grep -q "^# mine" /etc/brattice/agent.yaml || fail "the settings were overwritte
 step "the members of the group may ask, others may not"
 useradd --no-create-home asker && useradd --no-create-home --groups brattice member
 setpriv --reuid member --init-groups --regid member brattice services >/dev/null || fail "a member is refused"
-setpriv --reuid asker --init-groups --regid asker brattice services >/dev/null 2>&1 && fail "anybody may ask"
+setpriv --reuid asker --init-groups --regid asker brattice services >/dev/null 2>&1 && fail "any user may ask"
 userdel asker && userdel member
 
 step "an engine that is killed five times stays down, until it is restarted"
@@ -212,7 +212,7 @@ done
 code=0; brattice status >/dev/null || code=$?
 [ "$code" = 2 ] || fail "status says $code"
 until_true 5 "systemd is told" bash -c 'systemctl show brattice --property StatusText | grep -q "NOT SERVING"'
-call >/dev/null 2>&1 && fail "somebody answers"
+call >/dev/null 2>&1 && fail "the call is answered"
 brattice engine restart >/dev/null || fail "engine restart"
 until_true 10 "it serves again" call
 

@@ -156,7 +156,7 @@ async fn show_neighbours(out: &mut Out) -> Result<(), Failure> {
     let findings = coexistence::detect(&facts);
     out.heading("neighbours");
     if findings.is_empty() {
-        out.print("nobody else was found on this host's network\n");
+        out.print("no other program was found on this host's network\n");
     }
     for finding in &findings {
         let tone = match finding.verdict {

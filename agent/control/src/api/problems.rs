@@ -209,7 +209,7 @@ impl Problems {
             self.add("workloads", problem);
         }
         if let Some(why) = &picture.unrepaired {
-            self.add("repairs", format!("what vanished cannot be put back: {why}"));
+            self.add("repairs", format!("cannot restore what was removed: {why}"));
         }
         match picture.datapath.detours() {
             Ok(found) => found.into_iter().for_each(|text| self.add("routes", text)),
@@ -269,7 +269,7 @@ fn log_cause(destination: &LogDestination) -> String {
             }
         }
         LogDestination::Stdout => {
-            "whoever reads the agent's standard output is too slow; log fewer with --access-log-sample, or into a file"
+            "the process that reads the agent's standard output is too slow; log fewer with --access-log-sample, or into a file"
                 .to_owned()
         }
         LogDestination::None => "there is no access log any more".to_owned(),

@@ -144,7 +144,7 @@ pub fn bind(socket: &Path, group: u32) -> io::Result<std::os::unix::net::UnixLis
 pub async fn serve(listener: std::os::unix::net::UnixListener, access: Access, calls: mpsc::Sender<Call>) {
     let listener = match UnixListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(e) => return error!(error = %e, "the API socket cannot be listened to"),
+        Err(e) => return error!(error = %e, "cannot listen on the API socket"),
     };
     let root = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let others = Arc::new(Semaphore::new(MAX_CONNECTIONS));

@@ -336,7 +336,8 @@ pub(crate) fn workloads(picture: &Picture) -> Vec<WorkloadView> {
         };
         if detached.iter().any(of_this) {
             view.state = "detached".to_owned();
-            view.reason = Some("somebody detached it: its packets are left alone (brattice detach --off)".to_owned());
+            view.reason =
+                Some("an operator detached it: its packets are not intercepted (brattice detach --off)".to_owned());
         } else if !view.interface.is_empty() && down.contains(view.interface.as_str()) {
             view.state = "link-down".to_owned();
             view.reason = Some("its interface or the other end of it is down, so nothing reaches it".to_owned());

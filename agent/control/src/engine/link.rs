@@ -25,7 +25,7 @@ pub enum LinkError {
     #[error("the engine sent {0}")]
     Frame(#[from] FrameError),
     /// Descriptors where none are due, or too many.
-    #[error("the engine sent file descriptors that nobody asked for")]
+    #[error("the engine sent file descriptors that the agent did not request")]
     Descriptors,
 }
 

@@ -107,7 +107,9 @@ pub fn open_log(destination: &LogDestination, sample: u32) -> io::Result<Option<
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path)
             .map_err(|e| match e.raw_os_error() {
-                Some(libc::ENXIO) => io::Error::new(e.kind(), "nobody reads this named pipe; start its reader first"),
+                Some(libc::ENXIO) => {
+                    io::Error::new(e.kind(), "no process reads this named pipe; start its reader first")
+                }
                 _ => e,
             })?,
     };
@@ -238,7 +240,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let refused = open_log(&LogDestination::File(pipe.clone()), 1).unwrap_err();
-        assert!(refused.to_string().contains("nobody reads"), "{refused}");
+        assert!(refused.to_string().contains("no process reads"), "{refused}");
         let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
         let (log, fd) = open_log(&LogDestination::File(pipe), 1).unwrap().unwrap();
         assert!(!log.file);

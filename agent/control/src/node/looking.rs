@@ -41,7 +41,7 @@ impl Node {
             Err(e) => {
                 let text = e.to_string();
                 if self.host.unrepaired.as_ref() != Some(&text) {
-                    error!(error = %e, "what vanished cannot be put back");
+                    error!(error = %e, "cannot restore what was removed");
                 }
                 self.host.unrepaired = Some(text);
             }
@@ -94,7 +94,7 @@ impl Node {
     /// Cgroups or mounts changed.
     pub(super) async fn places_changed(&mut self, heard: brattice_loader::Result<()>) {
         if let Err(e) = heard {
-            warn!(error = %e, "changes of cgroups and mounts cannot be heard");
+            warn!(error = %e, "cannot watch changes of cgroups and mounts");
             tokio::time::sleep(pace::MAX_PAUSE).await;
         }
         if self.look_at_places() {
@@ -112,7 +112,7 @@ impl Node {
                 true
             }
             Err(e) => {
-                error!(error = %e, "namespaces of workloads cannot be looked for");
+                error!(error = %e, "cannot look for network namespaces of workloads");
                 false
             }
         }

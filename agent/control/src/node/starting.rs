@@ -72,7 +72,7 @@ pub enum AgentError {
     #[error("documents cannot be read: {0}; how many threads may the agent have (TasksMax= of the unit)?")]
     Documents(std::io::Error),
     /// Signals.
-    #[error("signals cannot be heard: {0}")]
+    #[error("cannot listen for signals: {0}")]
     Signal(std::io::Error),
 }
 

@@ -78,7 +78,7 @@ pub(crate) const TOO_LARGE: Problem = Problem::closing(StatusCode::PAYLOAD_TOO_L
 
 /// A workload has reached a limit: requests, memory or large bodies.
 pub(crate) const NO_ROOM: Problem =
-    Problem::closing(StatusCode::SERVICE_UNAVAILABLE, "this workload has too much on its way");
+    Problem::closing(StatusCode::SERVICE_UNAVAILABLE, "this workload has too many large bodies in transfer");
 
 /// A problem as an answer; without its text to a `HEAD`, whose answer has no body.
 pub(crate) fn problem(

@@ -52,10 +52,10 @@ pub(crate) enum BodyError {
     #[error("trailer fields are malformed or too many")]
     Trailers,
     /// Its workload may have no more large bodies.
-    #[error("the workload has too much on its way")]
+    #[error("the workload has too many large bodies in transfer")]
     NoRoom,
     /// It stopped.
-    #[error("the body stopped for too long")]
+    #[error("the next part of the body did not arrive in time")]
     Stopped,
     /// The response is complete, the rest is not needed.
     #[error("the answer came before the whole request")]

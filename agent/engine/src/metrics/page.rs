@@ -59,7 +59,11 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
         page.sample(name, "", &labels(series), requests(series));
     }
     let name = "brattice_responses_total";
-    page.family(name, Kind::Counter, "The same by class of the answer's status; none: the request ended without one.");
+    page.family(
+        name,
+        Kind::Counter,
+        "Requests that have ended, by class of the response's status; none: without a response.",
+    );
     for series in &served {
         for (n, class) in CLASSES.iter().enumerate() {
             let [a, b, c, d] = labels(series);
@@ -67,7 +71,7 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
         }
     }
     let name = "brattice_denied_total";
-    page.family(name, Kind::Counter, "Those of them that policies denied, or ended, by the level that did.");
+    page.family(name, Kind::Counter, "Requests that policies denied or ended, by the level of the policy.");
     for series in &served {
         for (n, level) in LEVELS.iter().enumerate() {
             let count = series.sum(|row| row.denied[n].get());
@@ -78,7 +82,7 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
         }
     }
     let name = "brattice_request_duration_seconds";
-    page.family(name, Kind::Histogram, "From a request's head to the last byte of its answer.");
+    page.family(name, Kind::Histogram, "Time from a request's header section to the last byte of its response.");
     for series in &served {
         let [a, b, c, d] = labels(series);
         let mut below = 0;
@@ -97,14 +101,19 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
             "Bytes from callers: heads and bodies of requests that have ended, what was relayed.",
             |row| row.received.get(),
         ),
-        ("brattice_sent_bytes_total", Kind::Counter, "Bytes to callers, likewise.", |row| row.sent.get()),
+        (
+            "brattice_sent_bytes_total",
+            Kind::Counter,
+            "Bytes to callers: responses to requests that have ended, what was relayed.",
+            |row| row.sent.get(),
+        ),
         (
             "brattice_connections_total",
             Kind::Counter,
             "Connections of callers. Target groups are those of relayed ones only.",
             |row| row.connections.get(),
         ),
-        ("brattice_connections_open", Kind::Gauge, "Those open now.", |row| row.open.get()),
+        ("brattice_connections_open", Kind::Gauge, "Connections of callers that are open now.", |row| row.open.get()),
     ];
     for (name, kind, help, value) in each {
         page.family(name, kind, help);
@@ -120,12 +129,12 @@ fn services(page: &mut Page, all: &[Arc<Series>]) {
 
 fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.len()], node: Option<&NodeMetrics>) {
     let name = "brattice_request_failures_total";
-    page.family(name, Kind::Counter, "Requests by why they were not served (failureReason of the access log).");
+    page.family(name, Kind::Counter, "Requests that were not served, by reason (failureReason of the access log).");
     for (reason, count) in FailureReason::ALL.iter().zip(failures) {
         page.sample(name, "", &[("reason", reason.as_str())], count);
     }
     let name = "brattice_build_info";
-    page.family(name, Kind::Gauge, "1; which version of what runs.");
+    page.family(name, Kind::Gauge, "1; the labels say which version of each component runs.");
     page.sample(name, "", &[("component", "engine"), ("version", env!("CARGO_PKG_VERSION"))], 1);
     if let Some(node) = node {
         page.sample(name, "", &[("component", "agent"), ("version", &node.version)], 1);
@@ -135,10 +144,10 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
     page.single(name, Kind::Gauge, help, stats.failing.len());
     page.single("brattice_engine_revision", Kind::Gauge, "Revision in force.", stats.revision);
     let name = "brattice_engine_connections_total";
-    page.single(name, Kind::Counter, "Connections accepted, whoever called.", stats.connections_accepted);
+    page.single(name, Kind::Counter, "Connections accepted from all callers.", stats.connections_accepted);
     page.single("brattice_engine_connections_open", Kind::Gauge, "Connections open now.", stats.connections_open);
     let name = "brattice_engine_connections_relayed_total";
-    page.single(name, Kind::Counter, "Connections relayed unread because of a bypass.", stats.connections_relayed);
+    page.single(name, Kind::Counter, "Connections relayed as TCP because of a bypass.", stats.connections_relayed);
     page.single("brattice_engine_requests_total", Kind::Counter, "Requests whose head was read.", stats.requests);
     page.single("brattice_engine_requests_open", Kind::Gauge, "Requests in flight.", stats.requests_open);
     let name = "brattice_engine_refused_requests_total";
@@ -146,14 +155,14 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
     let name = "brattice_engine_unknown_service_total";
     page.single(name, Kind::Counter, "Requests for services that their callers do not see.", stats.unknown_service);
     let name = "brattice_engine_unknown_peers_total";
-    page.single(name, Kind::Counter, "Connections of nobody known, reset.", stats.unknown_peers);
+    page.single(name, Kind::Counter, "Connections from unknown callers, reset.", stats.unknown_peers);
     let name = "brattice_engine_denied_total";
-    page.family(name, Kind::Counter, "Requests that policies refused, by the level that did.");
+    page.family(name, Kind::Counter, "Requests that policies refused, by the level of the policy.");
     for (level, count) in ["identity", "network", "service"].iter().zip(stats.denied) {
         page.sample(name, "", &[("level", level)], count);
     }
     let name = "brattice_engine_revoked_total";
-    page.family(name, Kind::Counter, "What was ended because it is not allowed any more.");
+    page.family(name, Kind::Counter, "Requests and connections that were ended because they are no longer allowed.");
     for (what, count) in ["requests", "connections"].iter().zip(stats.revoked) {
         page.sample(name, "", &[("what", what)], count);
     }
@@ -162,19 +171,19 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
     let name = "brattice_engine_connect_errors_total";
     page.single(name, Kind::Counter, "Connects to targets that failed.", stats.connect_errors);
     let name = "brattice_engine_limit_hits_total";
-    page.family(name, Kind::Counter, "Times a bound was hit.");
+    page.family(name, Kind::Counter, "Times a limit was reached.");
     for (limit, count) in &stats.limits_hit {
         page.sample(name, "", &[("limit", limit)], count);
     }
     let [used, most] = stats.memory;
     let name = "brattice_engine_traffic_bytes";
-    page.single(name, Kind::Gauge, "What connections, requests and bodies can come to hold of memory.", used);
+    page.single(name, Kind::Gauge, "Memory that connections, requests and bodies can hold at most.", used);
     let name = "brattice_engine_traffic_bytes_limit";
-    page.single(name, Kind::Gauge, "What they may; 0: without a bound.", most);
+    page.single(name, Kind::Gauge, "Limit of that memory; 0: no limit.", most);
     let [used, most] = stats.descriptors;
-    page.single("brattice_engine_descriptors", Kind::Gauge, "Descriptors in use.", used);
+    page.single("brattice_engine_descriptors", Kind::Gauge, "File descriptors in use.", used);
     let name = "brattice_engine_descriptors_limit";
-    page.single(name, Kind::Gauge, "Descriptors before those that are kept are touched; 0: without a bound.", most);
+    page.single(name, Kind::Gauge, "File descriptors that may be in use, without the reserve; 0: no limit.", most);
     let name = "brattice_dns_questions_total";
     page.family(name, Kind::Counter, "DNS questions.");
     for (result, count) in ["answered", "forwarded", "refused"].iter().zip(stats.dns) {
@@ -189,7 +198,7 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
     page.single(
         name,
         Kind::Counter,
-        "Times that there was no room for a series; its numbers are in _other.",
+        "Times that a new series was over the limit; its values are added to _other.",
         stats.metrics_overflow,
     );
 }
@@ -198,7 +207,7 @@ fn agent(page: &mut Page, node: &NodeMetrics) {
     let lists: [ListFamily<'_>; 3] = [
         ("brattice_kernel_drops_total", "reason", "Packets dropped by the kernel programs.", &node.drops),
         ("brattice_kernel_packets_total", "counter", "Other counts of the kernel programs.", &node.counters),
-        ("brattice_repairs_total", "what", "Things of ours on the host that were put back.", &node.repairs),
+        ("brattice_repairs_total", "what", "Objects of Brattice on the host that were restored.", &node.repairs),
     ];
     for (name, label, help, list) in lists {
         page.family(name, Kind::Counter, help);
@@ -208,7 +217,7 @@ fn agent(page: &mut Page, node: &NodeMetrics) {
     }
     let tables: [ValueFamily<(String, u64, u64)>; 2] = [
         ("brattice_table_used", Kind::Gauge, "Entries of a bounded table.", |table| table.1),
-        ("brattice_table_limit", Kind::Gauge, "Entries that it can have.", |table| table.2),
+        ("brattice_table_limit", Kind::Gauge, "Capacity of a bounded table, in entries.", |table| table.2),
     ];
     for (name, kind, help, value) in tables {
         page.family(name, kind, help);

@@ -23,7 +23,7 @@ pub(crate) enum ConnectError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The alias was taken away meanwhile.
-    #[error("the target's address was taken away")]
+    #[error("the target's address was removed")]
     Closed,
 }
 

@@ -127,12 +127,12 @@ impl<'n, 'w> Names<'n, 'w> {
                     if roles.is_none() {
                         continue;
                     }
-                    warning(format!("nobody who can call here has the role {}", quote(arn)))
+                    warning(format!("no workload that can call here has the role {}", quote(arn)))
                         .help("its workloads are in VPCs that share no service network with what is called, or there are none")
                 }
                 Named::Role(arn) => {
                     let near = self.near(arn, roles.into_iter().flatten().copied());
-                    warning(format!("there is no role {}, so nobody calls as it", quote(arn))).nearest(near.as_deref())
+                    warning(format!("there is no role {}, so no caller has it", quote(arn))).nearest(near.as_deref())
                 }
                 // NotPrincipal wants the account beside its role.
                 Named::Account(_) if !listed => continue,
@@ -153,7 +153,7 @@ impl<'n, 'w> Names<'n, 'w> {
                     finding.nearest(self.near(arn, sorted(known).into_iter()).as_deref())
                 }
                 Named::User(_) | Named::FederatedUser(_) | Named::Service(_) | Named::Federated(_) => {
-                    warning(format!("nobody calls as {}: workloads call as roles, or as nobody", quote(name)))
+                    warning(format!("no caller is {}: workloads call with a role, or as anonymous", quote(name)))
                         .help("name a role, as in arn:aws:iam::<account>:role/<name>")
                 }
             };
@@ -374,14 +374,14 @@ impl<'n, 'w> Names<'n, 'w> {
         match key {
             Key::SourceVpc => format!("no call comes from a VPC with the id {text}"),
             Key::SourceVpcOwnerAccount => format!("no call comes from a VPC of an account {text}"),
-            Key::PrincipalArn => format!("there is no role {text}, so nobody calls as it"),
+            Key::PrincipalArn => format!("there is no role {text}, so no caller has it"),
             Key::PrincipalAccount => format!("no caller is of an account {text}"),
             Key::PrincipalOrgId => format!("no account of a caller is in an organization {text}"),
             Key::PrincipalOrgPaths => format!("no account of a caller has an organization path {text}"),
             Key::PrincipalTag(tag) => tagged("role", tag, self.scope.callers.tags().any(|own| *own == **tag)),
             Key::ResourceTag(tag) => tagged("service that is called", tag, self.called.contains_key(key)),
             Key::PrincipalType => format!("no caller is of a type {text}"),
-            Key::AttestedPrincipalArn => format!("nobody is attested to be {text}"),
+            Key::AttestedPrincipalArn => format!("no workload is attested as {text}"),
             Key::Evidence => format!("there is no evidence {text}"),
             Key::Port => format!("no call comes to a port {text}: no listener has it"),
             Key::ResourceAccount => format!("no service that is called is of an account {text}"),

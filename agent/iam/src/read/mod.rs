@@ -258,7 +258,8 @@ impl Reader {
         if self.attachment == Attachment::Role {
             for name in ["Principal", "NotPrincipal"] {
                 if let Some(tree) = members.get(name) {
-                    let message = format!("a role's policy has no `{name}`: it is about whoever has the role");
+                    let message =
+                        format!("a role's policy has no `{name}`: it applies to every workload with the role");
                     self.report(Finding::error(tree.at, message).help("leave it out"));
                 }
             }

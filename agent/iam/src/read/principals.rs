@@ -24,7 +24,8 @@ impl Reader {
             Content::Map(entries) => {
                 if entries.is_empty() {
                     self.report(
-                        Finding::error(tree.at, "nobody is named").expected("`*`, or an object such as {\"AWS\": …}"),
+                        Finding::error(tree.at, "no principal is named")
+                            .expected("`*`, or an object such as {\"AWS\": …}"),
                     );
                 }
                 for (class, value) in entries {

@@ -75,7 +75,7 @@ impl Owner {
                 }
             },
             _ => Err(Box::new(
-                Diagnostic::error(&at, "this place belongs to nobody")
+                Diagnostic::error(&at, "this path belongs to no owner")
                     .expected("a file directly in the policies directory (the operator's) or under accounts/<name>/")
                     .help("move the file"),
             )),

@@ -369,9 +369,10 @@ pub(super) fn decode_workload(
             (false, _) if of_user => ("`uid` is of processes of the host", "`cgroup` with it"),
             (true, [_, ..]) => ("processes of the host have no interface and no namespace of their own", CGROUP_ALONE),
             (true, _) if linked => ("processes of the host have no interface", CGROUP_ALONE),
-            (true, _) if !addressed => {
-                ("nobody tells which address of the VPC processes of the host have", "`addresses` with `cgroup`")
-            }
+            (true, _) if !addressed => (
+                "Brattice cannot discover which addresses of the VPC processes of the host have",
+                "`addresses` with `cgroup`",
+            ),
             _ => ("", ""),
         };
         if !problem.is_empty() {

@@ -47,9 +47,8 @@ impl Linker<'_> {
                     AuthType::None => PolicyState::Inactive,
                 };
                 if state == PolicyState::Inactive {
-                    let message = format!(
-                        "the policy of {resource} is Inactive: its authType is NONE, so nobody is refused by it"
-                    );
+                    let message =
+                        format!("the policy of {resource} is Inactive: its authType is NONE, so it refuses no caller");
                     let warning = Diagnostic::warning(&doc.resource.at, message);
                     self.warning(owner, warning.help("say `authType: AWS_IAM` there to put it in force"));
                 }
@@ -83,7 +82,7 @@ impl Linker<'_> {
                 .map(|(_, name, resource)| (&name.at, resource))
                 .collect();
             for (at, resource) in lacking {
-                let message = format!("{resource} has authType AWS_IAM and no policy, so everybody is refused");
+                let message = format!("{resource} has authType AWS_IAM and no policy, so every caller is refused");
                 self.warning(owner, Diagnostic::warning(at, message).help("add an AuthPolicy for it"));
             }
         }

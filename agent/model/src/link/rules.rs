@@ -118,7 +118,7 @@ impl Linker<'_> {
                 positions.push(crate::plan::number(index));
                 continue;
             }
-            let message = format!("there is no VPC {}, so nobody calls from it", quote(&vpc.value.to_string()));
+            let message = format!("there is no VPC {}, so no caller comes from it", quote(&vpc.value.to_string()));
             let near = if self.hints(parent.owner) {
                 // The account must not learn names of others' VPCs that are not granted to it.
                 let granted: &[String] = self.accounts.get(parent.account).map_or(&[], |account| &account.vpcs);

@@ -267,7 +267,7 @@ impl Walk {
         let named_as_policy = relative.file_name().is_some_and(is_policy);
         if self.skip.is_some() && depth > 0 && named_as_policy {
             return self.error(format!(
-                "{shown}: belongs to nobody; move it up (the operator's documents lie directly in the policies directory) or to {ACCOUNTS}/<account>/"
+                "{shown}: belongs to no owner; move it up (the operator's documents lie directly in the policies directory) or to {ACCOUNTS}/<account>/"
             ));
         }
         let file = match open_beneath(owner, relative, flags) {

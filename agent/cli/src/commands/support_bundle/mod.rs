@@ -114,9 +114,8 @@ impl Bundle {
         } else if arguments.with_documents {
             for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".yaml") || name.ends_with(".yml")) {
                 if !sound.contains(name) {
-                    self.missing.push(format!(
-                        "documents/{name}: it has errors or is not read, so nobody knows what in it is secret"
-                    ));
+                    self.missing
+                        .push(format!("documents/{name}: it has errors or is not read, so its secrets are not known"));
                     continue;
                 }
                 self.add(&format!("documents/{name}"), Ok(String::from_utf8_lossy(bytes).into_owned()));

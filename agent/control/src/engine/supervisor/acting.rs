@@ -95,7 +95,7 @@ impl Supervisor {
         if let Some(record) = process.record()
             && let Err(e) = crate::state::write_json(&self.supervision.record, &record)
         {
-            warn!(error = %e, "the engine's process cannot be recorded; a later agent will wait for it in vain");
+            warn!(error = %e, "the engine's process cannot be recorded; a later agent cannot find it by its record");
         }
         self.kills.watch(process.pid, self.supervision.oom_events.as_deref());
         self.process = Some(process);

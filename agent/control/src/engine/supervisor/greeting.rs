@@ -39,7 +39,7 @@ struct Heard {
 /// Why there was no hello.
 enum NoHello {
     /// No process listens, or the engine has closed the connection.
-    Nobody,
+    NoProcess,
     /// Something else.
     Because(String),
 }
@@ -47,7 +47,7 @@ enum NoHello {
 impl From<io::Error> for NoHello {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::Nobody,
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::NoProcess,
             _ => Self::Because(error.to_string()),
         }
     }
@@ -88,7 +88,7 @@ impl Supervisor {
                 let mut reader = Reader::new(stream.clone());
                 match reader.next().await {
                     Ok(first) => Ok(Heard { stream, reader, first }),
-                    Err(LinkError::Closed) => Err(NoHello::Nobody),
+                    Err(LinkError::Closed) => Err(NoHello::NoProcess),
                     Err(e) => Err(NoHello::Because(e.to_string())),
                 }
             };
@@ -116,7 +116,7 @@ impl Supervisor {
     fn greeted_by_started(&mut self, first: Result<Heard, NoHello>) -> Input {
         let heard = match first {
             Ok(heard) => heard,
-            Err(NoHello::Nobody) => return Input::LinkLost,
+            Err(NoHello::NoProcess) => return Input::LinkLost,
             Err(NoHello::Because(why)) => return Input::Misbehaved { why },
         };
         match hello(&heard.first) {
@@ -132,9 +132,9 @@ impl Supervisor {
     fn greeted_by_called(&mut self, first: Result<Heard, NoHello>) -> Answer {
         let Heard { stream, reader, first } = match first {
             Ok(heard) => heard,
-            Err(NoHello::Nobody) => {
+            Err(NoHello::NoProcess) => {
                 let running = Record::read(&self.supervision.record).and_then(|r| r.running(self.supervision.uid));
-                return Answer::Nobody { running: running.is_some() };
+                return Answer::NoListener { running: running.is_some() };
             }
             Err(NoHello::Because(why)) => {
                 debug!(why, "the engine was called");
@@ -142,7 +142,7 @@ impl Supervisor {
             }
         };
         let Some(Sender { pid, .. }) = first.sender.filter(|sender| sender.uid == self.supervision.uid) else {
-            warn!("somebody who is not the engine answers where it should");
+            warn!("a process that is not the engine answers at the engine's socket");
             return Answer::Unclear;
         };
         let shown = match hello(&first) {

@@ -141,7 +141,7 @@ pub(super) enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// No process listens. `running`: the recorded process is there nevertheless.
-    Nobody { running: bool },
+    NoListener { running: bool },
     /// No answer, or not the engine's.
     Unclear,
     /// An engine answered.

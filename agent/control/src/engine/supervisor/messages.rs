@@ -60,10 +60,10 @@ impl Supervisor {
             Err(e) => return Err(e.to_string()),
         };
         if !self.rate.admits(Instant::now()) {
-            return Err("it sends more messages than anybody asked for".to_owned());
+            return Err("it sends more messages than the agent requested".to_owned());
         }
         if !received.descriptors.is_empty() {
-            return Err("it sent file descriptors that nobody asked for".to_owned());
+            return Err("it sent file descriptors that the agent did not request".to_owned());
         }
         match received.message {
             FromEngine::Applied { revision } => Ok(Some(Input::Applied { revision })),
@@ -76,7 +76,7 @@ impl Supervisor {
                     let _ = self.events.send(Event::Closed(aliases)).await;
                     Ok(None)
                 }
-                None => Err("it closed aliases that nobody asked it to close".to_owned()),
+                None => Err("it closed aliases that the agent did not ask it to close".to_owned()),
             },
             FromEngine::Stats(stats) if plausible(&stats) => {
                 for waiting in self.stats.drain(..) {

@@ -152,7 +152,7 @@ fn odd_files() {
     fs::remove_file(root.path().join("accounts/stray.yaml")).unwrap();
     fs::create_dir(root.path().join("vpcs")).unwrap();
     fs::write(root.path().join("vpcs/blue.yaml"), "x").unwrap();
-    only_error(root.path(), &Owner::Operator, "vpcs/blue.yaml: belongs to nobody");
+    only_error(root.path(), &Owner::Operator, "vpcs/blue.yaml: belongs to no owner");
     fs::remove_dir_all(root.path().join("vpcs")).unwrap();
     fs::create_dir(root.path().join("accounts/operator")).unwrap();
     only_error(root.path(), &Owner::Operator, "accounts/operator: ");

@@ -29,7 +29,7 @@ impl Machine {
         let call_at = match (&self.state, lost) {
             (State::Adopting { call_at, .. }, _) => *call_at,
             (_, Some((since, _))) if now >= since + RELINK => {
-                return self.kill("it cannot be told anything: its link is closed, and it answers no call".to_owned());
+                return self.kill("its link is closed, and it does not accept a new one".to_owned());
             }
             (_, Some((_, call_at))) => call_at,
             (_, None) => return,
@@ -55,8 +55,10 @@ impl Machine {
         match (answer, link) {
             // An answer that is not needed any more.
             (_, Some((_, Link::Up { .. }))) => {}
-            (Answer::Nobody { running: false }, _) if matches!(self.state, State::Adopting { .. }) => self.spawn(now),
-            (Answer::Nobody { .. } | Answer::Unclear, _) => {}
+            (Answer::NoListener { running: false }, _) if matches!(self.state, State::Adopting { .. }) => {
+                self.spawn(now);
+            }
+            (Answer::NoListener { .. } | Answer::Unclear, _) => {}
             (Answer::Engine { pid, shown }, Some((own, Link::Lost { .. }))) if pid == own => match shown {
                 Ok(_) => self.act(Action::Relink),
                 Err(why) => self.kill(why),
@@ -114,14 +116,14 @@ impl Machine {
             self.act(Action::Ping);
         } else if *awaited && looks(silent) <= *passed {
             // guard: engine-silent
-            self.kill("it cannot be told anything: it does not answer".to_owned());
+            self.kill("it does not answer pings".to_owned());
         }
     }
 
     pub(super) fn pong(&mut self) {
         match self.engine_mut() {
             Some(Engine { link: Link::Up { looks, awaited: awaited @ true }, .. }) => (*looks, *awaited) = (0, false),
-            _ => self.kill("it gave a sign of life that nobody asked for".to_owned()),
+            _ => self.kill("it answered a ping that the agent did not send".to_owned()),
         }
     }
 }

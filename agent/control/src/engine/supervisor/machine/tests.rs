@@ -202,7 +202,7 @@ fn a_lost_link_is_made_again_or_the_engine_is_replaced() {
     let begun = bench.now;
     loop {
         match bench.wait().1.as_slice() {
-            [Action::Call] => assert_eq!(bench.on(Input::Called(Answer::Nobody { running: true })), []),
+            [Action::Call] => assert_eq!(bench.on(Input::Called(Answer::NoListener { running: true })), []),
             actions => break assert_eq!(actions, [Action::Kill]),
         }
     }
@@ -240,7 +240,7 @@ fn an_earlier_agents_engine_that_does_not_fit_or_answer_is_replaced() {
     let begun = bench.now;
     loop {
         match bench.wait().1.as_slice() {
-            [Action::Call] => assert_eq!(bench.on(Input::Called(Answer::Nobody { running: true })), []),
+            [Action::Call] => assert_eq!(bench.on(Input::Called(Answer::NoListener { running: true })), []),
             actions => break assert_eq!(actions, [Action::KillRecorded, Action::Spawn]),
         }
     }
@@ -253,7 +253,7 @@ fn an_earlier_agents_engine_that_does_not_fit_or_answer_is_replaced() {
 
     let mut bench = Bench::new(true);
     bench.wait();
-    assert_eq!(bench.on(Input::Called(Answer::Nobody { running: false })), [Action::Spawn]);
+    assert_eq!(bench.on(Input::Called(Answer::NoListener { running: false })), [Action::Spawn]);
 }
 
 #[test]
