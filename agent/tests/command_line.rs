@@ -233,6 +233,9 @@ fn wrong_usage_is_two() {
         &["bypass", "--all", "--for", "soon"],
         &["agent", "--workers", "0", "--engine-user", "4711"],
         &["agent", "--vip-range", "10.0.0.0"],
+        &["agent", "--vip-range", "240.0.0.0/20"],
+        &["preflight", "--alias-range", "127.0.0.0/16"],
+        &["validate", "/tmp", "--vip6-range", "fe80::/64"],
         &["validate", "/tmp", "--output", "xml"],
     ] {
         assert_eq!(brattice(words).status.code(), Some(2), "{words:?}");

@@ -1,34 +1,15 @@
 //! The options of a data path, and which of them are refused.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use brattice_abi as abi;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::{Error, Result};
-
-/// Addresses and nets inside 169.254.0.0/16 that clouds and hosts use, and that a VIP range must not take away: metadata
-/// (AWS, Azure, GCP, Alibaba's and others'), NTP and DNS of AWS, ECS and EKS credentials, Route 53 resolvers, and what
-/// RFC 3927 reserves at the start.
-pub const RESERVED_LINK_LOCAL: [Ipv4Net; 10] = [
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 169, 254), 32),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 169, 253), 32),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 169, 123), 32),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 170, 2), 32),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 170, 23), 32),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 168, 253), 32),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 20, 10), 32),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 1, 1), 32),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 171, 0), 24),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 24),
-];
+use crate::{Error, Result, ranges};
 
 /// What packets without a socket show as their user: the engine must have another.
 const OVERFLOW_UID: u32 = 65_534;
-
-/// Unique local addresses (RFC 4193): where both IPv6 ranges lie.
-const UNIQUE_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7);
 
 /// The ranges of a node with IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +32,11 @@ impl Ipv6Ranges {
     /// # Errors
     /// [`Error::Option`] naming the range and the reason.
     pub fn check(&self) -> Result<()> {
-        for (option, range, prefix) in
-            [("IPv6 VIP range", self.vip, abi::VIP6_PREFIX), ("IPv6 alias range", self.alias, abi::ALIAS6_PREFIX)]
-        {
-            let refuse = |reason: String| Err(Error::Option { option, value: range.to_string(), reason });
-            if range.prefix_len() != prefix {
-                return refuse(format!("it must be a /{prefix}"));
-            }
-            if !UNIQUE_LOCAL.contains(&range) {
-                return refuse(format!("it must be of unique local addresses ({UNIQUE_LOCAL}, RFC 4193)"));
-            }
+        for (option, range, checked) in [
+            ("IPv6 VIP range", self.vip, ranges::vip6(self.vip)),
+            ("IPv6 alias range", self.alias, ranges::alias6(self.alias)),
+        ] {
+            checked.map_err(|reason| Error::Option { option, value: range.to_string(), reason })?;
         }
         if self.alias.contains(&self.vip) {
             return Err(Error::Option {
@@ -117,20 +93,10 @@ impl Options {
     /// [`Error::Option`] naming the option and the reason.
     pub fn check(&self) -> Result<()> {
         let refuse = |option, value: String, reason: &str| Err(Error::Option { option, value, reason: reason.into() });
-        if self.vip.prefix_len() > 26 || self.vip.prefix_len() < 8 {
-            return refuse(
-                "VIP range",
-                self.vip.to_string(),
-                "it must be a /8 to /26: the first 32 addresses are the node's own",
-            );
-        }
-        if self.alias.prefix_len() > 29 || self.alias.prefix_len() < 8 {
-            return refuse("alias range", self.alias.to_string(), "it must be a /8 to /29");
-        }
-        if let Some(taken) = RESERVED_LINK_LOCAL.iter().find(|net| self.vip.contains(*net) || net.contains(&self.vip)) {
-            let reason =
-                format!("it contains {taken}, which is used for metadata, credentials or name service of a cloud");
-            return refuse("VIP range", self.vip.to_string(), &reason);
+        for (option, range, checked) in
+            [("VIP range", self.vip, ranges::vip(self.vip)), ("alias range", self.alias, ranges::alias(self.alias))]
+        {
+            checked.map_err(|reason| Error::Option { option, value: range.to_string(), reason })?;
         }
         if self.vip.contains(&self.alias) || self.alias.contains(&self.vip) {
             return refuse("alias range", self.alias.to_string(), "it overlaps the VIP range");
@@ -138,12 +104,8 @@ impl Options {
         if let Some(ipv6) = &self.ipv6 {
             ipv6.check()?;
         }
-        if self.engine_uid == 0 || self.engine_uid == OVERFLOW_UID || self.engine_uid == u32::MAX {
-            return refuse(
-                "engine user",
-                self.engine_uid.to_string(),
-                "the engine needs a user of its own (not root; not nobody, as packets without a socket look like nobody's)",
-            );
+        if let Err(reason) = check_engine_uid(self.engine_uid) {
+            return refuse("engine user", self.engine_uid.to_string(), reason);
         }
         if self.workers == 0 || self.workers > abi::MAX_WORKERS {
             return refuse("workers", self.workers.to_string(), "it must be 1 to 64");
@@ -195,6 +157,19 @@ impl Options {
     }
 }
 
+/// Refuses users that the engine cannot have.
+///
+/// # Errors
+/// The reason.
+pub fn check_engine_uid(uid: u32) -> std::result::Result<(), &'static str> {
+    if uid == 0 || uid == OVERFLOW_UID || uid == u32::MAX {
+        return Err(
+            "the engine needs a user of its own (not root; not nobody, as packets without a socket look like nobody's)",
+        );
+    }
+    Ok(())
+}
+
 /// As the programs have it: all zero where there is none.
 fn network(range: Option<Ipv6Net>) -> abi::Address {
     range.map(|range| IpAddr::V6(range.network()).into()).unwrap_or_default()
@@ -204,7 +179,7 @@ fn network(range: Option<Ipv6Net>) -> abi::Address {
 mod tests {
     use super::*;
 
-    fn ranges(vip: &str, alias: &str) -> Ipv6Ranges {
+    fn ipv6(vip: &str, alias: &str) -> Ipv6Ranges {
         Ipv6Ranges { vip: vip.parse().expect("a net"), alias: alias.parse().expect("a net") }
     }
 
@@ -213,7 +188,7 @@ mod tests {
             bpffs: "/sys/fs/bpf/x".into(),
             vip: "169.254.64.0/20".parse().expect("a net"),
             alias: "100.127.0.0/16".parse().expect("a net"),
-            ipv6: Some(ranges("fd00:1:2:3::/64", "fd00:4:5::/48")),
+            ipv6: Some(ipv6("fd00:1:2:3::/64", "fd00:4:5::/48")),
             engine_uid: 4711,
             workers: 2,
             half_open_limit: 256,
@@ -247,12 +222,15 @@ mod tests {
             Options { vip: net("169.254.64.0/27"), ..options() },
             Options { alias: net("169.254.0.0/16"), ..options() },
             Options { alias: net("100.127.0.0/30"), ..options() },
-            Options { ipv6: Some(ranges("fd00:1:2:3::/63", "fd00:4:5::/48")), ..options() },
-            Options { ipv6: Some(ranges("fd00:1:2:3::/64", "fd00:4:5::/64")), ..options() },
-            Options { ipv6: Some(ranges("2001:db8:2:3::/64", "fd00:4:5::/48")), ..options() },
-            Options { ipv6: Some(ranges("fe80::/64", "fd00:4:5::/48")), ..options() },
-            Options { ipv6: Some(ranges("fd00:1:2:3::/64", "2001:db8:5::/48")), ..options() },
-            Options { ipv6: Some(ranges("fd00:1:2:3::/64", "fd00:1:2::/48")), ..options() },
+            Options { vip: net("240.0.0.0/20"), ..options() },
+            Options { alias: net("127.0.0.0/16"), ..options() },
+            Options { vip: net("10.0.0.0/20"), alias: net("10.0.0.0/16"), ..options() },
+            Options { ipv6: Some(ipv6("fd00:1:2:3::/63", "fd00:4:5::/48")), ..options() },
+            Options { ipv6: Some(ipv6("fd00:1:2:3::/64", "fd00:4:5::/64")), ..options() },
+            Options { ipv6: Some(ipv6("2001:db8:2:3::/64", "fd00:4:5::/48")), ..options() },
+            Options { ipv6: Some(ipv6("fe80::/64", "fd00:4:5::/48")), ..options() },
+            Options { ipv6: Some(ipv6("fd00:1:2:3::/64", "2001:db8:5::/48")), ..options() },
+            Options { ipv6: Some(ipv6("fd00:1:2:3::/64", "fd00:1:2::/48")), ..options() },
             Options { engine_uid: 0, ..options() },
             Options { engine_uid: 65_534, ..options() },
             Options { workers: 0, ..options() },

@@ -11,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::log_filter;
+use crate::{log_filter, ranges, users};
 
 mod views;
 
@@ -113,7 +113,7 @@ pub(crate) struct AgentArguments {
     #[arg(long, value_name = "DIR", help = format!("Directory of the pins, on a bpffs [default: {BPFFS}]"))]
     pub(crate) bpffs: Option<PathBuf>,
     /// The engine's user, a name or number that nothing else uses [default: brattice-engine]
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = users::not_root)]
     pub(crate) engine_user: Option<String>,
     /// Group that may ask read-only questions [default: brattice, if it exists, else the engine's]
     #[arg(long, value_name = "GROUP")]
@@ -122,16 +122,16 @@ pub(crate) struct AgentArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(brattice_abi::MAX_WORKERS)))]
     pub(crate) workers: Option<u32>,
     /// VIP range [default: a free one, then kept]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = ranges::vip)]
     pub(crate) vip_range: Option<Ipv4Net>,
     /// Alias range [default: a free one, then kept]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = ranges::alias)]
     pub(crate) alias_range: Option<Ipv4Net>,
     /// IPv6 VIP range
-    #[arg(long, value_name = "CIDR|off", help = format!("IPv6 VIP range, a unique local /64, the same on all nodes; off: no IPv6 [default: {VIP6_RANGE}]"))]
+    #[arg(long, value_name = "CIDR|off", value_parser = ranges::vip6, help = format!("IPv6 VIP range, a unique local /64, the same on all nodes; off: no IPv6 [default: {VIP6_RANGE}]"))]
     pub(crate) vip6_range: Option<Vip6Range>,
     /// IPv6 alias range
-    #[arg(long, value_name = "CIDR", help = format!("IPv6 alias range, a unique local /48 [default: {ALIAS6_RANGE}]"))]
+    #[arg(long, value_name = "CIDR", value_parser = ranges::alias6, help = format!("IPv6 alias range, a unique local /48 [default: {ALIAS6_RANGE}]"))]
     pub(crate) alias6_range: Option<Ipv6Net>,
     /// Suffix of generated names
     #[arg(long, value_name = "NAME", value_parser = brattice_model::domain, help = format!("Suffix of generated names [default: {DNS_SUFFIX}]"))]
@@ -198,16 +198,16 @@ pub(crate) struct EngineArguments {
 #[derive(Debug, Args)]
 pub(crate) struct NodeArguments {
     /// VIP range
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = ranges::vip)]
     pub(crate) vip_range: Option<Ipv4Net>,
     /// Alias range
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = ranges::alias)]
     pub(crate) alias_range: Option<Ipv4Net>,
     /// IPv6 VIP range
-    #[arg(long, value_name = "CIDR|off", help = format!("IPv6 VIP range, a unique local /64, the same on all nodes; off: no IPv6 [default: {VIP6_RANGE}]"))]
+    #[arg(long, value_name = "CIDR|off", value_parser = ranges::vip6, help = format!("IPv6 VIP range, a unique local /64, the same on all nodes; off: no IPv6 [default: {VIP6_RANGE}]"))]
     pub(crate) vip6_range: Option<Vip6Range>,
     /// IPv6 alias range
-    #[arg(long, value_name = "CIDR", help = format!("IPv6 alias range, a unique local /48 [default: {ALIAS6_RANGE}]"))]
+    #[arg(long, value_name = "CIDR", value_parser = ranges::alias6, help = format!("IPv6 alias range, a unique local /48 [default: {ALIAS6_RANGE}]"))]
     pub(crate) alias6_range: Option<Ipv6Net>,
     /// Suffix of generated names
     #[arg(long, value_name = "NAME", value_parser = brattice_model::domain, default_value = DNS_SUFFIX)]

@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
+use brattice_control::settings;
 use brattice_model::nearest;
 use brattice_model::yaml::{self, Content, Mark, Node};
 use clap::{Arg, ArgAction, CommandFactory as _, Parser};
@@ -147,13 +148,40 @@ fn parse(text: &str) -> Result<AgentArguments, Vec<String>> {
         }
         [_, second, ..] => errors.push(at(second.mark, "a second document; one is expected")),
     }
-    if errors.is_empty() {
-        // Each was read alone already.
-        return Flags::try_parse_from(flags)
-            .map(|flags| flags.settings)
-            .map_err(|e| vec![at(Mark { line: 1, column: 1, length: 1 }, &reason(&e))]);
+    if !errors.is_empty() {
+        return Err(errors);
     }
-    Err(errors)
+    // Each was read alone already.
+    let settings = Flags::try_parse_from(flags)
+        .map(|flags| flags.settings)
+        .map_err(|e| vec![at(Mark { line: 1, column: 1, length: 1 }, &reason(&e))])?;
+    match overlap(&settings) {
+        Some((name, why)) => Err(vec![at(value_mark(&documents, name), &format!("{name}: {why}"))]),
+        None => Ok(settings),
+    }
+}
+
+/// A range of aliases that shares addresses with that of VIPs: the setting's name, and why it is refused.
+fn overlap(settings: &AgentArguments) -> Option<(&'static str, String)> {
+    if let (Some(vip), Some(alias)) = (settings.vip_range, settings.alias_range)
+        && (vip.contains(&alias) || alias.contains(&vip))
+    {
+        return Some(("alias-range", format!("{alias} overlaps the vip-range {vip}")));
+    }
+    let alias = settings.alias6_range?;
+    let vip = settings::ipv6_ranges(settings.vip6_range, Some(alias))?.vip;
+    let name = if settings.vip6_range.is_some() { "" } else { " (the default)" };
+    alias.contains(&vip).then(|| ("alias6-range", format!("{alias} overlaps the vip6-range {vip}{name}")))
+}
+
+/// Where the value of a setting is.
+fn value_mark(documents: &[Node], name: &str) -> Mark {
+    let fields = documents.iter().filter_map(|document| match &document.content {
+        Content::Map(fields) => Some(fields),
+        _ => None,
+    });
+    let value = fields.flatten().find(|(key, _)| key.name == name).map(|(_, value)| value.mark);
+    value.unwrap_or(Mark { line: 1, column: 1, length: 1 })
 }
 
 /// A setting as the flag it is named after; none where it is switched off. An error says whether the value is wrong, else
@@ -227,7 +255,8 @@ mod tests {
                 "access-log" => "/x",
                 "metrics" => "127.0.0.1:9464",
                 "vip-range" | "alias-range" => "10.0.0.0/16",
-                "vip6-range" | "alias6-range" => "fd00:1:2::/48",
+                "vip6-range" => "fd00:1:2:3::/64",
+                "alias6-range" => "fd00:1:2::/48",
                 "stop-engine-on-exit" => "true",
                 _ => "x",
             };
@@ -276,6 +305,8 @@ mod tests {
             ),
             ("dns-suffix: \"bad suffix\"\n", "1:13: dns-suffix: a domain name has only letters"),
             ("dns-suffix: 10.0.0.1\n", "1:13: dns-suffix: the last part of a domain name is not a number"),
+            ("log: \"\"\n", "1:6: log: no level is named"),
+            ("engine-user: root\n", "1:14: engine-user: \"root\": the engine needs a user of its own"),
             ("half-open-limit: 0\n", "1:18: half-open-limit: 0 is not in 1.."),
             ("policies:\n", "1:9: policies: expected a value"),
             ("stop-engine-on-exit: yes\n", "1:22: stop-engine-on-exit: expected true or false, not \"yes\""),
@@ -288,6 +319,41 @@ mod tests {
             assert!(error.contains(place), "{text:?}: {error}");
             assert!(error.starts_with(|c: char| c.is_ascii_digit()), "{error}");
         }
+    }
+
+    #[test]
+    fn ranges_that_cannot_be_are_refused_at_their_place() {
+        for (text, place) in [
+            ("vip-range: 0.0.0.0/20\n", "1:12: vip-range: it overlaps 0.0.0.0/8"),
+            ("vip-range: 127.0.0.0/16\n", "1:12: vip-range: it overlaps 127.0.0.0/8"),
+            ("vip-range: 224.0.0.0/16\n", "1:12: vip-range: it overlaps 224.0.0.0/4"),
+            ("workers: 2\nvip-range: 240.0.0.0/20\n", "2:12: vip-range: it overlaps 240.0.0.0/4"),
+            ("vip-range: 255.255.255.0/24\n", "1:12: vip-range: it overlaps 240.0.0.0/4"),
+            ("vip-range: 169.254.169.0/24\n", "1:12: vip-range: it contains 169.254.169.254/32"),
+            ("vip-range: 10.0.0.0/27\n", "1:12: vip-range: it must be a /8 to /26"),
+            ("alias-range: 0.0.0.0/16\n", "1:14: alias-range: it overlaps 0.0.0.0/8"),
+            ("alias-range: 127.0.0.0/16\n", "1:14: alias-range: it overlaps 127.0.0.0/8"),
+            ("alias-range: 224.0.0.0/16\n", "1:14: alias-range: it overlaps 224.0.0.0/4"),
+            ("alias-range: 240.0.0.0/16\n", "1:14: alias-range: it overlaps 240.0.0.0/4"),
+            ("alias-range: 169.254.64.0/20\n", "1:14: alias-range: it overlaps 169.254.0.0/16"),
+            (
+                "alias-range: 10.1.0.0/16\nvip-range: 10.0.0.0/8\n",
+                "1:14: alias-range: 10.1.0.0/16 overlaps the vip-range",
+            ),
+            ("vip6-range: fe80::/64\n", "1:13: vip6-range: it must be of unique local addresses"),
+            ("vip6-range: ::/64\n", "1:13: vip6-range: it must be of unique local addresses"),
+            ("vip6-range: ff02::/64\n", "1:13: vip6-range: it must be of unique local addresses"),
+            ("vip6-range: fd00::/48\n", "1:13: vip6-range: it must be a /64"),
+            ("alias6-range: fe80::/48\n", "1:15: alias6-range: it must be of unique local addresses"),
+            ("alias6-range: ff02::/48\n", "1:15: alias6-range: it must be of unique local addresses"),
+            ("alias6-range: fd8b:2a77:1c51::/48\n", "1:15: alias6-range: fd8b:2a77:1c51::/48 overlaps the vip6-range"),
+        ] {
+            let error = parse(text).unwrap_err().join("\n");
+            assert!(error.starts_with(place), "{text:?}: {error}");
+        }
+        let good =
+            "vip-range: 10.1.0.0/20\nalias-range: 10.2.0.0/16\nvip6-range: off\nalias6-range: fd8b:2a77:1c51::/48\n";
+        assert!(parse(good).is_ok());
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod look;
 mod manual;
 mod names;
 mod output;
+mod ranges;
 mod systemd;
 mod table;
 mod users;

@@ -24,7 +24,13 @@ const CRATES: [&str; 14] = [
 /// which it logs all, and nothing else; and a target that nothing has fits nothing.
 pub(crate) fn parse(text: &str) -> Result<String, String> {
     let directives: Vec<&str> = text.split(',').map(str::trim).collect();
+    if text.trim().is_empty() {
+        return Err("no level is named; info is the default, and off logs nothing".to_owned());
+    }
     for directive in &directives {
+        if directive.is_empty() {
+            return Err(format!("a level is missing beside a comma of {text:?}"));
+        }
         let (target, level) =
             directive.split_once('=').map_or((None, *directive), |(target, level)| (Some(target), level));
         if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
@@ -92,6 +98,18 @@ mod tests {
             assert_eq!(parse(good).as_deref(), Ok(good));
         }
         assert_eq!(parse("info, h2=warn").as_deref(), Ok("info,h2=warn"));
+    }
+
+    #[test]
+    fn an_empty_filter_is_told_as_that() {
+        for empty in ["", " "] {
+            let error = parse(empty).unwrap_err();
+            assert!(error.contains("no level is named") && error.contains("info is the default"), "{error}");
+        }
+        for gap in ["info,", ",info", "info,,h2=warn"] {
+            assert!(parse(gap).unwrap_err().contains("beside a comma"), "{gap}");
+        }
+        assert!(parse("h2=").unwrap_err().contains("levels are"));
     }
 
     #[test]

@@ -19,6 +19,19 @@ pub(crate) fn engine_user(name: &str) -> Result<(u32, Option<u32>), Failure> {
     }
 }
 
+/// A name or number of a user, as a flag: refused where this host knows it as one that the engine cannot have. One that is
+/// not there is no error yet.
+pub(crate) fn not_root(name: &str) -> Result<String, String> {
+    let uid = match name.parse::<u32>() {
+        Ok(uid) => Some(uid),
+        Err(_) => User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()),
+    };
+    match uid.map(brattice_loader::check_engine_uid) {
+        Some(Err(reason)) => Err(format!("{name:?}: {reason}")),
+        _ => Ok(name.to_owned()),
+    }
+}
+
 /// A group that was asked for.
 pub(crate) fn group(name: &str) -> Result<u32, Failure> {
     if let Ok(gid) = name.parse() {
@@ -34,4 +47,20 @@ pub(crate) fn group(name: &str) -> Result<u32, Failure> {
 /// The default group, if it exists.
 pub(crate) fn default_group(name: &str) -> Option<u32> {
     Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_root_nor_nobody_is_the_engine() {
+        for user in ["root", "0", "00", "65534", "4294967295"] {
+            let refused = not_root(user).unwrap_err();
+            assert!(refused.contains("a user of its own") && !refused.contains("group"), "{refused}");
+        }
+        for user in ["4711", "no-such-user-here"] {
+            assert_eq!(not_root(user).as_deref(), Ok(user));
+        }
+    }
 }
