@@ -89,7 +89,11 @@ const PAGES: &[Page] = &[
             ("Try written cases", "brattice policy test ./policies cases.yaml"),
             ("Try what was logged by other documents", "brattice policy test ./policies /var/log/brattice/access.log"),
         ],
-        codes: &[(0, "Everything is as written."), (1, "Something differs."), (2, "Wrong usage.")],
+        codes: &[
+            (0, "Everything is as written."),
+            (1, "Something differs."),
+            (2, "Wrong usage."),
+        ],
     },
     Page {
         verb: "status",
@@ -348,6 +352,27 @@ mod tests {
                 assert!(page.verb.is_empty() || line.starts_with(&format!("brattice {}", page.verb)), "{line}");
             }
         }
+    }
+
+    #[test]
+    fn settings_page_tells_which_paths_the_service_can_use() {
+        let unit = include_str!("../../../packaging/brattice.service");
+        let page = include_str!("../../../packaging/man/brattice-agent.yaml.5").replace('\\', "");
+        let limits: Vec<&str> = unit
+            .lines()
+            .filter(|line| ["ProtectSystem=", "ProtectHome=", "PrivateTmp="].iter().any(|key| line.starts_with(key)))
+            .collect();
+        assert_eq!(limits.len(), 3, "{limits:?}");
+        for limit in limits {
+            assert!(page.contains(&format!(".B {limit}\n")), "{limit}");
+        }
+        let kinds = ["Configuration", "Runtime", "State", "Logs"];
+        let places = ["/etc/", "/run/", "/var/lib/", "/var/log/"];
+        for (kind, place) in kinds.into_iter().zip(places) {
+            assert!(unit.contains(&format!("{kind}Directory=brattice\n")), "{kind}");
+            assert!(page.contains(&format!("{place}brattice")), "{place}");
+        }
+        assert!(unit.contains("ReadWritePaths=/sys/fs/bpf\n") && page.contains("/sys/fs/bpf"));
     }
 
     #[test]

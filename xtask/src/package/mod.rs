@@ -29,8 +29,17 @@ const FILES: &[(&str, &str, u32)] = &[
     ("lintian-overrides", "usr/share/lintian/overrides/brattice", 0o644),
 ];
 /// Pages and examples, which lie below [`DOCUMENTATION`] as they do here, so that their links lead somewhere.
-const PAGES: &[&str] =
-    &["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "docs", "examples", "policies"];
+const PAGES: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "tests/SABOTAGE.md",
+    "docs",
+    "examples",
+    "policies",
+];
 /// Where pages are in the package.
 const DOCUMENTATION: &str = "usr/share/doc/brattice";
 /// Scripts that dpkg runs.
@@ -93,10 +102,7 @@ fn stage(root: &Path, binary: &Path) -> Result<()> {
     let manual = root.join("usr/share/man");
     fs::create_dir_all(&manual)?;
     run::run(Command::new(&program).arg("man").arg(&manual))?;
-    for name in PAGES {
-        pages(&paths::root().join(name), &root.join(DOCUMENTATION).join(name))?;
-    }
-    links(&root.join(DOCUMENTATION))?;
+    documentation(&root.join(DOCUMENTATION))?;
     for folder in ["usr/share/man/man1", "usr/share/man/man5"] {
         for page in fs::read_dir(root.join(folder))? {
             compress(&page?.path())?;
@@ -161,6 +167,14 @@ fn glibc(binary: &Path) -> Result<String> {
     });
     let (major, minor) = versions.max().context("the binary uses no glibc: for which system was it built?")?;
     Ok(format!("{major}.{minor}"))
+}
+
+/// All pages, whose links lead somewhere.
+fn documentation(to: &Path) -> Result<()> {
+    for name in PAGES {
+        pages(&paths::root().join(name), &to.join(name))?;
+    }
+    links(to)
 }
 
 /// A page, or a folder of them.
@@ -237,4 +251,24 @@ fn set_times(root: &Path, time: &str) -> Result<()> {
     let done =
         Command::new("find").arg(root).args(["-exec", "touch", "-h", "-d", &format!("@{time}"), "{}", "+"]).status()?;
     if done.success() { Ok(()) } else { bail!("the times of {} cannot be set", root.display()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_relative_link_of_a_packaged_page_leads_to_a_packaged_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        documentation(folder.path()).expect("all links lead somewhere");
+        for missing in ["CHANGELOG.md", "tests/SABOTAGE.md"] {
+            let page = folder.path().join(missing);
+            let text = fs::read(&page).expect("it is packaged");
+            fs::remove_file(&page).expect("it is there");
+            let error = links(folder.path()).expect_err("a page links to it").to_string();
+            assert!(error.contains(missing), "{error}");
+            fs::write(&page, text).expect("it is back");
+        }
+        links(folder.path()).expect("all links lead somewhere again");
+    }
 }
