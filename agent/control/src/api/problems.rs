@@ -24,6 +24,9 @@ const MAX_TARGETS: usize = 16;
 /// A file system with less room than this is full, bytes.
 const FULL: u64 = 64 * 1024;
 
+/// No line was lost for so long after others: what lost them is over. The engine counts every second.
+const LOSS_OVER: Duration = Duration::from_secs(5);
+
 /// Kinds of problems.
 pub(crate) const KINDS: [&str; 14] = [
     "access-log",
@@ -141,7 +144,7 @@ impl Problems {
             self.add("engine", format!("the engine's sandbox lacks {missing}"));
         }
         if let Some((lines, ago)) = picture.noticed.lost(Instant::now()) {
-            let cause = log_cause(&picture.settings.access_log);
+            let cause = log_cause(&picture.settings.access_log, ago);
             let were = if lines == 1 { "line of the access log was" } else { "lines of the access log were" };
             let text = format!("{lines} {were} lost, the latest {} s ago: {cause}", ago.as_secs());
             self.add("access-log", text);
@@ -254,14 +257,18 @@ pub(crate) fn places(picture: &Picture) -> BTreeMap<IpAddr, (&str, IpAddr)> {
     picture.planner.aliases.claims().filter_map(place).collect()
 }
 
-/// Why lines are lost.
-fn log_cause(destination: &LogDestination) -> String {
+/// Why lines are lost, or were until `ago`, and what to do.
+fn log_cause(destination: &LogDestination, ago: Duration) -> String {
     match destination {
         LogDestination::File(path) => {
             let room = rustix::fs::statvfs(path).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
             let path = path.display();
             match room {
                 Ok(room) if room < FULL => format!("the file system of {path} is full; free space there"),
+                _ if ago >= LOSS_OVER => format!(
+                    "none since. The file system of {path} was full, or too slow (the log of the engine says which), and is not \
+                     full now; nothing is to be done if that was put right"
+                ),
                 _ => format!(
                     "{path} does not take them, or too slowly (the log of the engine says which); look at its disk, log fewer \
                      with --access-log-sample, or name another file with --access-log and send SIGHUP"
@@ -276,18 +283,22 @@ fn log_cause(destination: &LogDestination) -> String {
     }
 }
 
-/// `bypass of service shop/orders is switched on`.
+/// `bypass of service shop/orders is switched on for 60 s more: …`, with what it means and what ends it.
 fn switched(switch: &SwitchView) -> String {
-    let mode = match switch.mode {
-        Mode::Bypass => "bypass",
-        Mode::Detach => "detach",
+    let (mode, meaning) = match switch.mode {
+        Mode::Bypass => ("bypass", "its new connections are relayed as plain TCP, without rules"),
+        Mode::Detach => ("detach", "it is out of Brattice"),
     };
-    let about = match &switch.scope {
-        Scope::All => "everything".to_owned(),
-        Scope::Workload(name) => format!("workload {name}"),
-        Scope::Service(name) => format!("service {name}"),
+    let (about, flag) = match &switch.scope {
+        Scope::All => ("everything".to_owned(), "--all".to_owned()),
+        Scope::Workload(name) => (format!("workload {name}"), format!("--workload {name}")),
+        Scope::Service(name) => (format!("service {name}"), format!("--service {name}")),
     };
-    format!("{mode} of {about} is switched on")
+    let left = match switch.seconds_left {
+        Some(seconds) => format!("for {seconds} s more"),
+        None => "until it is ended".to_owned(),
+    };
+    format!("{mode} of {about} is switched on {left}: {meaning}. `brattice {mode} {flag} --off` ends it")
 }
 
 #[cfg(test)]
@@ -330,8 +341,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         std::fs::write(&path, "").unwrap();
-        assert!(log_cause(&LogDestination::File(path)).contains("too slowly"));
-        assert!(log_cause(&LogDestination::Stdout).contains("too slow"));
+        let file = LogDestination::File(path);
+        assert!(log_cause(&file, Duration::ZERO).contains("too slowly"));
+        assert!(log_cause(&LogDestination::Stdout, Duration::ZERO).contains("too slow"));
+        // A disk that was freed.
+        let over = log_cause(&file, LOSS_OVER);
+        assert!(over.starts_with("none since") && !over.contains("look at its disk"), "{over}");
+    }
+
+    #[test]
+    fn a_switch_tells_how_long_it_lasts_and_what_ends_it() {
+        let switch = |mode, scope, seconds_left| switched(&SwitchView { mode, scope, seconds_left });
+        let orders = switch(Mode::Bypass, Scope::Service("shop/orders".into()), Some(42));
+        assert!(orders.starts_with("bypass of service shop/orders is switched on for 42 s more: "), "{orders}");
+        assert!(orders.ends_with("`brattice bypass --service shop/orders --off` ends it"), "{orders}");
+        let web = switch(Mode::Detach, Scope::Workload("platform/blue/web".into()), None);
+        assert!(web.contains("is switched on until it is ended: it is out of Brattice"), "{web}");
+        assert!(web.ends_with("`brattice detach --workload platform/blue/web --off` ends it"), "{web}");
+        assert!(switch(Mode::Detach, Scope::All, None).ends_with("`brattice detach --all --off` ends it"));
     }
 
     /// At nine of ten, which is before connections are refused.
