@@ -258,7 +258,8 @@ pub(crate) struct ValidateArguments {
 /// `brattice policy`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyVerb {
-    /// Decide written cases, or recorded access logs, by the policies of a directory; exit code 1 where something differs
+    /// Decide written cases, or recorded access logs, by the policies of a directory; exit code 1 where something differs,
+    /// or nothing could be decided
     Test(PolicyTestArguments),
 }
 

@@ -91,7 +91,7 @@ const PAGES: &[Page] = &[
         ],
         codes: &[
             (0, "Everything is as written."),
-            (1, "Something differs."),
+            (1, "Something differs, or nothing could be decided."),
             (2, "Wrong usage."),
         ],
     },

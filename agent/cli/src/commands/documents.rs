@@ -28,8 +28,10 @@ pub(crate) struct Finding {
 enum FindingKind {
     /// About a document.
     Document(Diagnostic),
-    /// About a file or folder.
+    /// An error of a file or folder, which its text names.
     File(String),
+    /// A warning without a place.
+    Note(String),
 }
 
 impl Finding {
@@ -37,6 +39,7 @@ impl Finding {
         match &self.kind {
             FindingKind::Document(diagnostic) => diagnostic.severity == Severity::Error,
             FindingKind::File(_) => true,
+            FindingKind::Note(_) => false,
         }
     }
 }
@@ -76,7 +79,10 @@ pub(crate) fn check(
         ReadError::Missing(path) => {
             Failure::new(format!("{} does not exist; is the path right? `brattice init DIR` makes one", path.display()))
         }
-        why @ ReadError::Unreadable { .. } => Failure::new(why),
+        // An agent would go on with its last good documents; nothing is in force here.
+        ReadError::Unreadable { path, source } => {
+            Failure::new(format!("{} cannot be read as a directory: {source}", path.display()))
+        }
     })?;
     let mut findings = Vec::new();
     let mut documents = BTreeMap::new();
@@ -135,13 +141,14 @@ pub(crate) fn check(
             broken.owners(),
             if left_out == 1 { "is" } else { "are" }
         );
-        let place = match &first.kind {
+        let kind = match &first.kind {
             FindingKind::Document(first) => {
-                Position { file: first.file.as_str().into(), line: first.line, column: first.column, length: 1 }
+                let place =
+                    Position { file: first.file.as_str().into(), line: first.line, column: first.column, length: 1 };
+                FindingKind::Document(Diagnostic::warning(&place, text))
             }
-            FindingKind::File(_) => Position { file: "".into(), line: 1, column: 1, length: 1 },
+            FindingKind::File(_) | FindingKind::Note(_) => FindingKind::Note(text),
         };
-        let kind = FindingKind::Document(Diagnostic::warning(&place, text));
         findings.push(Finding { owner: first.owner.clone(), kind });
     }
     let documents = documents.values().map(Documents::len).sum();
@@ -250,6 +257,7 @@ fn findings_json(checked: &Checked) -> serde_json::Value {
             "message": d.message, "expected": d.expected, "help": d.help,
         }),
         FindingKind::File(text) => json!({"owner": finding.owner.to_string(), "severity": "error", "message": text}),
+        FindingKind::Note(text) => json!({"owner": finding.owner.to_string(), "severity": "warning", "message": text}),
     });
     findings.collect()
 }
@@ -263,6 +271,7 @@ fn findings_text(checked: &Checked, colours: bool) -> String {
                 diagnostic.render(source)
             }
             FindingKind::File(text) => format!("error: {text}"),
+            FindingKind::Note(text) => format!("warning: {text}"),
         };
         let tone = if finding.is_error() { Tone::Bad } else { Tone::Warning };
         let safe = escape::text(rendered.trim_end());
@@ -281,6 +290,37 @@ fn findings_text(checked: &Checked, colours: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_finding_without_a_place_has_no_empty_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let node = "kind: Account\nmetadata: {name: shop}\nspec: {id: '222222222222'}\n---\nkind: Vpc\nmetadata: {name: blue}\n\
+                    spec: {account: shop, cidrBlocks: [10.0.0.0/16], attachments: [{interface: 'blue*'}], serviceNetworks: [shop/retail]}\n";
+        std::fs::write(directory.path().join("node.yaml"), node).expect("a file");
+        let shop = directory.path().join("accounts/shop");
+        std::fs::create_dir_all(&shop).expect("a folder");
+        std::fs::write(shop.join("orders.yaml"), b"# caf\xe9\n").expect("a file");
+        let node = NodeArguments {
+            vip_range: None,
+            alias_range: None,
+            vip6_range: None,
+            alias6_range: None,
+            dns_suffix: "svc.test".into(),
+            state_dir: directory.path().join("state"),
+        };
+        let checked = check(directory.path(), &node, &State::default(), &BTreeMap::new()).map_err(|e| e.text);
+        let checked = checked.expect("it is read");
+        let text = findings_text(&checked, false);
+        assert!(text.contains("not UTF-8") && text.contains("fix these first"), "{text}");
+        assert!(!text.contains("--> :"), "{text}");
+        let json = findings_json(&checked);
+        let files = json.as_array().into_iter().flatten().filter_map(|finding| finding.get("file"));
+        assert!(files.into_iter().all(|file| file != ""), "{json}");
+        let file = directory.path().join("node.yaml");
+        let failure = check(&file, &node, &State::default(), &BTreeMap::new()).err().expect("a file is no directory");
+        assert!(failure.text.contains("cannot be read as a directory"), "{}", failure.text);
+        assert!(!failure.text.contains("in force"), "{}", failure.text);
+    }
 
     #[test]
     fn strict_takes_warnings_for_errors() {

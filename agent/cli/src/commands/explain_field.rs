@@ -124,7 +124,7 @@ impl<'s> Schema<'s> {
     fn find(&self, path: &str) -> Result<Field, Failure> {
         let mut words = path.split('.').filter(|word| !word.is_empty());
         let first = words.next().unwrap_or_default();
-        let Some((kind, mut schema)) = self.kinds().find(|(kind, _)| is_called(kind, first)) else {
+        let Some((kind, mut schema)) = self.kinds().find(|(kind, _)| is_kind(kind, first)) else {
             let names: Vec<&str> = self.kinds().map(|(kind, _)| kind).collect();
             return Err(unknown("kind", first, &names, "A path begins with a kind, such as Service.spec.listeners"));
         };
@@ -242,6 +242,11 @@ fn is_called(name: &str, word: &str) -> bool {
     same(name, word) || same(&plural(name), word) || same(name, &plural(word))
 }
 
+/// Whether a kind is meant: as for [`is_called`], or by the short name that `kubectl` has.
+fn is_kind(kind: &str, word: &str) -> bool {
+    is_called(kind, word) || (kind == "Service" && word.eq_ignore_ascii_case("svc"))
+}
+
 /// The member that is meant; one that is called exactly so comes first.
 fn member<'m, 's, T>(members: &'m [(&'s str, T, bool)], word: &str) -> Option<&'m (&'s str, T, bool)> {
     let exact = members.iter().find(|(own, ..)| own.eq_ignore_ascii_case(word));
@@ -305,6 +310,8 @@ mod tests {
     fn names_are_taken_in_the_singular_and_the_plural() {
         for (path, found) in [
             ("services", "Service"),
+            ("svc", "Service"),
+            ("svc.spec.listeners", "Service.spec.listeners"),
             ("authpolicies.spec", "AuthPolicy.spec"),
             ("targetgroups.spec.target", "TargetGroup.spec.targets"),
             ("service.spec.listeners[0].port", "Service.spec.listeners.port"),

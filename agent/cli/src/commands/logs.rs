@@ -158,8 +158,13 @@ impl<'a> Filter<'a> {
         let account = |name: &str| text(record, "serviceName").is_some_and(|service| is_of_account(service, name));
         let began =
             |since: i64| text(record, "startTime").and_then(brattice_iam::seconds).is_some_and(|start| start >= since);
-        let status =
-            |digits: &str| number(record, "responseCode").is_some_and(|status| status.to_string().starts_with(digits));
+        let status = |digits: &str| {
+            // As in the metrics, what a policy denied is of class 4xx, for gRPC as well, which is answered 200.
+            if digits.len() == 1 && text(record, "authDeniedReason").is_some() {
+                return digits == "4";
+            }
+            number(record, "responseCode").is_some_and(|status| status.to_string().starts_with(digits))
+        };
         self.since.is_none_or(began)
             && arguments.account.as_deref().is_none_or(account)
             && arguments.service.as_deref().is_none_or(service)
@@ -281,6 +286,13 @@ mod tests {
         ] {
             let arguments = arguments(words);
             assert_eq!(Filter::of(&arguments).unwrap().fits(&record()), fitting, "{words:?}");
+        }
+        // A denied gRPC call.
+        let mut grpc = record();
+        grpc.insert("responseCode".into(), 200.into());
+        for (status, fitting) in [("4xx", true), ("2xx", false), ("200", true), ("403", false)] {
+            let arguments = arguments(&["--status", status]);
+            assert_eq!(Filter::of(&arguments).unwrap().fits(&grpc), fitting, "{status}");
         }
         let mut passed = record();
         passed.insert("authDeniedReason".into(), "-".into());

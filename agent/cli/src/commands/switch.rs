@@ -118,7 +118,8 @@ fn scope(arguments: &ScopeArguments, names: &impl Names) -> Result<Scope, Failur
             Ok(if services { Scope::Service(name.into()) } else { Scope::Workload(name.into()) })
         }
         [] => Err(Failure::new(format!(
-            "no service or workload is named {name}{}; one that is gone is named with --service or --workload",
+            "no service or workload is named {name}{}; `brattice services` and `brattice workloads` list those that are \
+             there, and one that is gone is named with --service or --workload",
             names.guess(name, services, workloads)
         ))),
         several => {

@@ -115,6 +115,15 @@ const CUT_SHORT: Saying = (
     "compare it with an example (`brattice init` writes some): indentation, quotes and brackets up to here",
 );
 
+const CONFLICT: Saying = (
+    "a conflict that git could not merge",
+    "decide between the lines above and below `=======`, and delete the lines of `<<<<<<<`, `=======` and `>>>>>>>`",
+);
+const TEMPLATE: Saying = (
+    "a template (`{{…}}`), as Helm and Jinja have them",
+    "put what the template makes into the policies directory (`helm template …`)",
+);
+
 /// A text and where the parser stopped.
 struct Broken<'t> {
     text: &'t str,
@@ -126,8 +135,25 @@ impl Broken<'_> {
         if let Some(found) = info.strip_prefix("unexpected character: `").and_then(|rest| rest.chars().next()) {
             return (self.mark, format!("a value cannot begin with this character (`{found}`)"), "quote the value");
         }
-        let (mark, (message, help)) = self.saying(info);
+        let (mark, (message, help)) = self.foreign().unwrap_or_else(|| self.saying(info));
         (mark, message.to_owned(), help)
+    }
+
+    /// A line of another language than YAML, if the parser stopped at one or behind it.
+    fn foreign(&self) -> Option<(Mark, Saying)> {
+        let here = nth_line(self.text, self.mark.line).map(|line| (self.mark.line, line));
+        self.previous().into_iter().chain(here).find_map(|(number, line)| {
+            let conflict =
+                ["<<<<<<< ", "||||||| ", "=======", ">>>>>>> "].iter().any(|marker| line.starts_with(marker));
+            // `a: {{ b }}` is told as text behind a bracket.
+            let saying = match line.trim_start().starts_with("{{") {
+                _ if conflict => CONFLICT,
+                true => TEMPLATE,
+                false => return None,
+            };
+            let column = width(indent(line)).saturating_add(1);
+            Some((Mark { line: number, column, length: width(line.trim()) }, saying))
+        })
     }
 
     /// By the parser's message; each that it has is named here (see the test).

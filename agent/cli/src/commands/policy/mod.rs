@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use brattice_control::state::StateDirectory;
+use brattice_wire::words::counted;
 use serde_json::json;
 
 use super::documents::check;
@@ -67,7 +68,8 @@ pub(crate) fn test(arguments: &PolicyTestArguments) -> Outcome {
     let errors = checked.errors();
     if errors > 0 {
         return Err(Failure::new(format!(
-            "{errors} errors in {}, so nothing is decided by it; `brattice validate` shows them",
+            "{} in {}, so nothing is decided by it; `brattice validate` shows them",
+            counted(errors as u64, "error"),
             arguments.directory.display()
         )));
     }
@@ -84,8 +86,16 @@ pub(crate) fn test(arguments: &PolicyTestArguments) -> Outcome {
         format @ (Format::Json | Format::Yaml) => print_as(format, &json(&results)),
         format => print_prose(&table(&results, colours()), format == Format::Wide),
     }
-    let bad = results.iter().any(|(_, result)| matches!(result, Answer::Differs(_) | Answer::Wrong(_)));
-    Ok(ExitCode::from(u8::from(bad)))
+    if counts(&results)[..3] == [0, 0, 0] {
+        eprintln!("nothing was decided: every case was skipped");
+    }
+    Ok(ExitCode::from(u8::from(!is_good(&results))))
+}
+
+/// Whether something was decided, and nothing differs or is wrong.
+fn is_good(results: &[(Case, Answer)]) -> bool {
+    let [same, differ, wrong, _] = counts(results);
+    same > 0 && differ == 0 && wrong == 0
 }
 
 fn is_yaml(path: &Path) -> bool {

@@ -26,6 +26,21 @@ fn usual_mistakes_are_told_with_their_remedy() {
     says("a: @x\n", 1, "cannot begin with this character", "quote the value");
 }
 
+#[test]
+fn lines_that_are_no_yaml_are_told_as_what_they_are() {
+    let conflict = "a conflict that git could not merge";
+    says("<<<<<<< HEAD\nkind: A\n=======\nkind: B\n>>>>>>> other\n", 1, conflict, "delete the lines");
+    says("kind: A\n<<<<<<< HEAD\nspec: 1\n=======\nspec: 2\n>>>>>>> other\n", 2, conflict, "delete the lines");
+    says("kind: A\nspec: 1\n>>>>>>> other\n", 3, conflict, "delete the lines");
+    let template = "a template (`{{…}}`)";
+    says("kind: A\n{{- if .Values.on }}\nspec: 1\n{{- end }}\n", 2, template, "helm template");
+    says("{{ include \"x\" . }}\nkind: A\n", 1, template, "helm template");
+    says("spec:\n  {{- toYaml .Values.spec | nindent 2 }}\nkind: A\n", 2, template, "helm template");
+    // A quoted one is a text; a line that begins otherwise is none of these.
+    assert!(read("name: '{{ .Values.name }}'\ntext: \"<<<<<<< HEAD\"\n", &mut 0).1.is_empty());
+    says("kind: A\nspec\nfoo: 1\n", 2, "this line has no `: `", "list item");
+}
+
 /// Text, line, column, a part of the message.
 const BROKEN: &[(&str, u32, u32, &str)] = &[
     // Quotes and escapes.
