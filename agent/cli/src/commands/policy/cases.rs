@@ -14,6 +14,7 @@
 //!
 //! Values are the text that is written: `1.0` is no number, and `yes` no truth.
 
+use std::cell::Cell;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -63,17 +64,18 @@ fn parse(text: &str, file: &str, world: &World<'_>) -> Result<Vec<Case>, String>
 }
 
 fn case(node: &Node, file: &str, world: &World<'_>) -> Case {
-    let place = format!("{file}:{}", node.mark.line);
+    let place = |line: u32| format!("{file}:{line}");
+    let line = Cell::new(node.mark.line);
     let read = || -> Result<(String, Call, Expected), String> {
-        let fields =
-            Fields::of(node, "a case", &["name", "from", "to", "request", "time", "tls", "expect", "level", "by"])?;
-        let title = fields.text("name")?.unwrap_or_else(|| place.clone());
+        let known = ["name", "from", "to", "request", "time", "tls", "expect", "level", "by"];
+        let fields = Fields::of(node, "a case", &known, &line)?;
+        let title = fields.text("name")?.unwrap_or_else(|| place(node.mark.line));
         let expected = expected(&fields)?;
         Ok((title, call(&fields, world)?, expected))
     };
     match read() {
         Ok((title, call, expected)) => Case { title, call: Ok(call), expected },
-        Err(why) => Case { title: place, call: Err(Undecided::Wrong(why)), expected: Expected::default() },
+        Err(why) => Case { title: place(line.get()), call: Err(Undecided::Wrong(why)), expected: Expected::default() },
     }
 }
 
@@ -131,6 +133,7 @@ fn call(fields: &Fields<'_>, world: &World<'_>) -> Result<Call, String> {
 }
 
 fn http(request: &Fields<'_>) -> Result<HttpCall, String> {
+    let method = request.text("method")?.unwrap_or_else(|| "GET".into());
     let target = request.text("path")?.unwrap_or_else(|| "/".into());
     if !target.starts_with('/') {
         return Err(format!("the path {target:?} does not begin with `/`"));
@@ -148,7 +151,6 @@ fn http(request: &Fields<'_>) -> Result<HttpCall, String> {
             }
         }
     }
-    let method = request.text("method")?.unwrap_or_else(|| "GET".into());
     // Policies see the path as rules do.
     let path = normalize(path).map_err(|why| format!("the path {path:?} is answered 400: {why}"))?;
     Ok(HttpCall { method, path: path.into_owned(), query: query.into(), headers })
@@ -225,24 +227,34 @@ fn scalar(value: &Node) -> Option<String> {
 }
 
 /// A mapping with known fields.
-struct Fields<'n>(&'n [(Key, Node)]);
+struct Fields<'n> {
+    fields: &'n [(Key, Node)],
+    /// Where the mapping begins.
+    begin: u32,
+    /// The line of the field that was read last, for errors; that of the mapping where the field is missing.
+    line: &'n Cell<u32>,
+}
 
 impl<'n> Fields<'n> {
-    fn of(node: &'n Node, what: &str, known: &[&str]) -> Result<Self, String> {
+    fn of(node: &'n Node, what: &str, known: &[&str], line: &'n Cell<u32>) -> Result<Self, String> {
+        line.set(node.mark.line);
         let Content::Map(fields) = &node.content else {
             return Err(format!("{what} is no mapping of names to values"));
         };
         match fields.iter().find(|(key, _)| !known.contains(&key.name.as_str())) {
             Some((key, _)) => {
+                line.set(key.mark.line);
                 let guess = guess(&key.name, known.iter().copied());
                 Err(format!("unknown field {:?} in {what}{guess}; there are {}", key.name, known.join(", ")))
             }
-            None => Ok(Self(fields)),
+            None => Ok(Self { fields, begin: node.mark.line, line }),
         }
     }
 
     fn node(&self, name: &str) -> Option<&'n Node> {
-        self.0.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
+        let found = self.fields.iter().find(|(key, _)| key.name == name).map(|(_, node)| node);
+        self.line.set(found.map_or(self.begin, |node| node.mark.line));
+        found
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, String> {
@@ -254,6 +266,6 @@ impl<'n> Fields<'n> {
     }
 
     fn map(&self, name: &str, known: &[&str]) -> Result<Option<Self>, String> {
-        self.node(name).map(|node| Self::of(node, &format!("`{name}`"), known)).transpose()
+        self.node(name).map(|node| Self::of(node, &format!("`{name}`"), known, self.line)).transpose()
     }
 }

@@ -1,5 +1,7 @@
 //! A directory, cases and log lines, and the output about them.
 
+mod wrong;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -248,51 +250,6 @@ fn a_remedy_for_a_vpc_names_its_role_and_no_session_that_nobody_has() {
     assert!(remedies[1].contains(&format!("\"aws:PrincipalArn\": {role}")), "{lines:?}");
     assert!(remedies[2].contains("assumed-role/reader/s1"), "control: {lines:?}");
     assert!(!lines.iter().any(|line| line.contains("/test")), "{lines:?}");
-}
-
-#[test]
-fn cases_that_make_no_sense_say_why() {
-    let (lines, good) = printed(
-        SERVICE,
-        "cases.yaml",
-        "- {from: {workload: wob}, to: {service: orders}, expect: allow}
-- {from: {workload: web}, to: {service: order}, expect: allow}
-- {from: {workload: web}, to: {service: orders, port: 81}, expect: allow}
-- {from: {workload: web, vpc: red}, to: {service: orders}, expect: allow}
-- {from: {workload: batch, role: reader}, to: {service: orders}, expect: allow}
-- {from: {}, to: {service: orders}, expect: allow}
-- {from: {workload: web}, to: {service: orders}, expect: yes}
-- {from: {workload: web}, to: {service: orders}, expect: allow, level: Service}
-- {from: {workload: web}, to: {service: orders}, expect: deny, level: Servize}
-- {from: {workload: web}, to: {service: orders}, expects: deny}
-- {from: {workload: web}, to: {service: orders}, request: {path: x}, expect: deny}
-- {from: {workload: web}, to: {service: orders}, time: noon, expect: deny}
-- x
-",
-    );
-    let wrong = |line: usize, why: &str| format!("WRONG    cases.yaml:{line}: {why}");
-    let fields = "there are name, from, to, request, time, tls, expect, level, by";
-    let expected = vec![
-        wrong(
-            1,
-            "there is no Workload document \"wob\"; did you mean web?; a workload that is found by its interface is in no \
-             document: write its `vpc`, and perhaps its `address`",
-        ),
-        wrong(2, "there is no service \"order\"; did you mean shop/orders?"),
-        wrong(3, "the service shop/orders has no listener on port 81; there is 80"),
-        wrong(4, "the workload web is in the VPC platform/green"),
-        wrong(5, "the role platform/reader does not trust this workload"),
-        wrong(6, "from: say `workload` or `vpc`"),
-        wrong(7, "expect is \"yes\"; it is `allow` or `deny`"),
-        wrong(8, "level and by say what refuses, and the case expects `allow`"),
-        wrong(9, "level is \"Servize\"; it is Identity, Network or Service"),
-        wrong(10, &format!("unknown field \"expects\" in a case; did you mean expect?; {fields}")),
-        wrong(11, "the path \"x\" does not begin with `/`"),
-        wrong(12, "\"noon\" is no time; write it as 2026-01-31T10:00:00Z"),
-        wrong(13, "a case is no mapping of names to values"),
-        "13 cases: 0 as expected, 0 differ, 13 wrong, 0 skipped".to_owned(),
-    ];
-    assert_eq!((lines, good), (expected, false));
 }
 
 /// A log line with the fields given over the usual ones.
