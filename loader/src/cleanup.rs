@@ -12,14 +12,15 @@ use crate::netlink::{Family, Socket, link};
 use crate::own_thread::on_own_thread;
 use crate::pins::{self, Pins};
 use crate::preflight::TRACE_TABLE;
-use crate::{Error, Hook, Result, device, filters, interfaces, nft, routes, rules};
+use crate::{Error, Hook, Result, adopt, device, filters, interfaces, nft, routes, rules};
 
 /// Removes the data path of this network namespace and the pins below `bpffs`, in the reverse order of start, also where
 /// a start ended half-way or nothing runs; what was removed, a line each (none: there was nothing). Pins of other schemas
 /// lie in the same directory and go, too: this is the way out of [`Error::UnknownSchema`].
 ///
 /// # Errors
-/// [`Error::InUse`] while an agent runs; whatever the kernel refuses. It may be run again after any error.
+/// [`Error::InUse`] while an agent runs; [`Error::OtherInstance`], with nothing touched, where a data path works in this
+/// network namespace that is pinned elsewhere; whatever the kernel refuses. It may be run again after any error.
 pub async fn run(bpffs: &Path) -> Result<Vec<String>> {
     let bpffs = bpffs.to_owned();
     on_own_thread("cleanup", move || all(&bpffs)).await
@@ -29,6 +30,8 @@ pub async fn run(bpffs: &Path) -> Result<Vec<String>> {
 pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
     let pins = Pins::new(bpffs, Hook::of_this_kernel());
     let lock = pins.lock()?;
+    // Device, routes and tables have the same names for all instances.
+    adopt::no_other(&pins)?;
     let mut removed = Vec::new();
     let mut socket = Socket::open(Family::Route).map_err(Error::netlink("opening a routing socket"))?;
     let schemas = pins.schemas()?;

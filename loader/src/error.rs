@@ -190,8 +190,10 @@ pub enum Error {
     },
     /// Another data path works in this network namespace.
     #[error(
-        "another Brattice data path works in this network namespace ({program}, program id {id}, is attached, and is not pinned \
-         under {path}). Use its --bpffs directory, or remove it with `brattice cleanup --bpffs <its directory>`"
+        "another Brattice data path works in this network namespace ({program}, program id {id}, is attached; {found}, not \
+         under {path}). It was not touched. To work with that instance, name its directories: {}, or --config with its \
+         agent.yaml. To remove it, stop its agent, then run `brattice cleanup` with the same",
+        found.flag()
     )]
     OtherInstance {
         /// Which of its programs was found.
@@ -200,6 +202,8 @@ pub enum Error {
         id: u32,
         /// Our pin directory.
         path: PathBuf,
+        /// Where its pins are.
+        found: PinsFound,
     },
     /// Another process holds the pin directory.
     #[error("another agent uses {path}: stop it first (`brattice status` shows it)")]
@@ -247,6 +251,28 @@ pub enum Error {
     /// A helper thread ended early.
     #[error("a helper thread ended before its work was done ({0})")]
     Thread(&'static str),
+}
+
+/// The pin directory of another instance, where it could be found.
+#[derive(Debug)]
+pub struct PinsFound(pub Option<PathBuf>);
+
+impl PinsFound {
+    fn flag(&self) -> String {
+        match &self.0 {
+            Some(path) => format!("--bpffs {}", path.display()),
+            None => "--bpffs <its directory>".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for PinsFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(path) => write!(f, "its pins are under {}", path.display()),
+            None => f.write_str("its pins were not found on any bpffs"),
+        }
+    }
 }
 
 impl Error {

@@ -172,10 +172,7 @@ impl Pins {
 
     /// Names of the schema directories, ours and others.
     pub(crate) fn schemas(&self) -> Result<Vec<String>> {
-        let is_schema = |name: &String| {
-            name.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-        };
-        Ok(names(&self.root)?.into_iter().filter(is_schema).collect())
+        Ok(names(&self.root)?.into_iter().filter(|name| is_schema(name)).collect())
     }
 
     /// Makes the directories.
@@ -242,6 +239,11 @@ impl Pins {
         }
         Ok(removed)
     }
+}
+
+/// Whether a folder's name is that of a schema, such as `v5`.
+pub(crate) fn is_schema(name: &str) -> bool {
+    name.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Name of the pin of an interface's link.

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use brattice_abi as abi;
@@ -26,7 +27,8 @@ use crate::netlink::link::{self, VethPair};
 use crate::netlink::route::{NewRoute, RouteType, TABLE_MAIN};
 use crate::netlink::{Family, Socket};
 use crate::own_thread::on_own_thread;
-use crate::{Datapath, Error, Ipv6, Options, Result, cleanup, device, ipv6, sockets};
+use crate::pins::Pins;
+use crate::{Datapath, Error, Hook, Ipv6, Options, Result, adopt, cleanup, device, ipv6, sockets};
 
 /// How long a connection may take: one retransmission of a SYN (1 s) is allowed for.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -75,12 +77,23 @@ pub async fn probe(datapath: &Datapath) -> Result<Report> {
     on_own_thread("probe", move || run(&datapath)).await
 }
 
+/// Refuses a network namespace in which a data path works that is not pinned under `bpffs`; changes nothing.
+///
+/// # Errors
+/// [`Error::OtherInstance`], with its pin directory where that is found.
+pub async fn no_other_instance(bpffs: &Path) -> Result<()> {
+    let pins = Pins::new(bpffs, Hook::of_this_kernel());
+    on_own_thread("other", move || adopt::no_other(&pins)).await
+}
+
 /// Probes without an agent: through the data path that is pinned, or one that is started for it and cleaned up after.
 ///
 /// # Errors
-/// As [`Datapath::start`] and [`probe`].
+/// As [`no_other_instance`], [`Datapath::start`] and [`probe`].
 pub async fn probe_alone(options: Options) -> Result<Report> {
     let bpffs = options.bpffs.clone();
+    // Before the start, which makes folders.
+    no_other_instance(&bpffs).await?;
     let was_there = bpffs.exists();
     let datapath = match Datapath::start(options).await {
         Ok(datapath) => datapath,

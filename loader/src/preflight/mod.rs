@@ -8,7 +8,7 @@ mod host;
 mod overlaps;
 mod trace;
 
-pub use active::{Leg, Report, probe, probe_alone};
+pub use active::{Leg, Report, no_other_instance, probe, probe_alone};
 pub(crate) use addresses::forget;
 pub use firewall::{BaseChain, Keeper, base_chains, dropping_chains};
 pub(crate) use firewall::{FIREWALLD_FIX, UFW_FIX};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aya::programs::LinkOrder;
-use brattice_loader::{Datapath, Error, cleanup};
+use brattice_loader::{Datapath, Error, Options, cleanup, preflight};
 
 use crate::foreign::{Foreign, attached};
 use crate::testbed::{Testbed, ifindex, sh, testbed, tree, try_sh};
@@ -161,5 +161,45 @@ fn cleanup_is_the_way_out_of_another_schema() {
         cleanup::run(&testbed.bpffs).await.unwrap();
         assert!(!testbed.bpffs.exists());
         drop(testbed.start().await);
+    });
+}
+
+#[test]
+fn another_instance_is_not_touched_by_cleanup_or_preflight() {
+    testbed(async |testbed: Testbed| {
+        testbed.workload("v0", "10.0.0.10/24");
+        let datapath = testbed.start().await;
+        datapath.attach(ifindex("v0")).await.unwrap();
+        let before = state(&testbed);
+        let other = testbed.bpffs.with_file_name(format!("{}-other", testbed.name));
+        let refused = async |when: &str| {
+            let options = Options { bpffs: other.clone(), ..testbed.options() };
+            let outcomes = [
+                cleanup::run(&other).await.map(drop),
+                preflight::probe_alone(options).await.map(drop),
+                preflight::no_other_instance(&other).await,
+            ];
+            for outcome in outcomes {
+                let error = outcome.unwrap_err();
+                assert!(matches!(error, Error::OtherInstance { program: "vip_listener", .. }), "{when}: {error}");
+                let named = format!("--bpffs {},", testbed.bpffs.display());
+                assert!(error.to_string().contains(&named), "{when}: {error}");
+            }
+            assert!(!other.exists(), "{when}");
+            same(&before, &state(&testbed));
+        };
+        refused("its agent runs").await;
+        assert_eq!(datapath.repair().await.unwrap(), Vec::<&str>::new());
+        drop(datapath);
+        refused("its agent is dead, and it serves on").await;
+        preflight::no_other_instance(&testbed.bpffs).await.unwrap();
+        assert!(!cleanup::run(&testbed.bpffs).await.unwrap().is_empty());
+
+        // What a dead instance left, without pins, works no more: it goes, whichever directory is named.
+        drop(testbed.start().await);
+        sh(&format!("rm -r {}", testbed.bpffs.display()));
+        let removed = cleanup::run(&other).await.unwrap();
+        assert!(removed.iter().any(|line| line.starts_with("device brattice0")), "{removed:#?}");
+        assert!(preflight::no_other_instance(&other).await.is_ok());
     });
 }
