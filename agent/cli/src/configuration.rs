@@ -2,7 +2,7 @@
 //! same rules: each setting becomes the flag it is named after. Flags of the command line win.
 
 use std::error::Error as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use brattice_control::settings;
 use brattice_model::nearest;
@@ -34,20 +34,34 @@ struct Flags {
 /// # Errors
 /// When a named file is missing, or what is in it makes no sense.
 pub(crate) fn complete(mut flags: AgentArguments) -> Result<AgentArguments, Failure> {
-    let (path, required) = match &flags.config {
-        Some(path) => (path.clone(), true),
-        None => (PathBuf::from(DEFAULT), false),
-    };
-    match read(&path) {
-        Ok(text) => {
-            let file = parse(&text).map_err(|errors| {
-                let lines: Vec<String> = errors.iter().map(|why| format!("{}:{why}", path.display())).collect();
-                Failure::new(lines.join("\n"))
-            })?;
-            merge(&mut flags, file);
-            Ok(flags)
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => Ok(flags),
+    let file = load(flags.config.as_deref(), parse)?;
+    merge(&mut flags, file);
+    Ok(flags)
+}
+
+/// The settings in this file, or in [`DEFAULT`] if it is there: name and value as text.
+///
+/// # Errors
+/// As for [`complete`].
+pub(crate) fn values(named: Option<&Path>) -> Result<Vec<(String, String)>, Failure> {
+    let settings = load(named, flags)?;
+    // A setting that is a switch has no value as a flag.
+    Ok(settings.iter().filter_map(|flag| flag.strip_prefix("--")?.split_once('=')).map(owned).collect())
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// Reads the named file, or [`DEFAULT`] if it is there.
+fn load<T: Default>(named: Option<&Path>, parse: fn(&str) -> Result<T, Vec<String>>) -> Result<T, Failure> {
+    let path = named.unwrap_or(Path::new(DEFAULT));
+    match read(path) {
+        Ok(text) => parse(&text).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(|why| format!("{}:{why}", path.display())).collect();
+            Failure::new(lines.join("\n"))
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(T::default()),
         Err(e) => Err(Failure::new(format!("{} cannot be read: {e}", path.display()))),
     }
 }
@@ -124,6 +138,15 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
 /// The settings of a file, or everything that is wrong with it. An error begins with `line:column: `, the file's name goes
 /// before it.
 fn parse(text: &str) -> Result<AgentArguments, Vec<String>> {
+    read_settings(text).map(|(settings, _)| settings)
+}
+
+/// As [`parse`], each setting as the flag it is named after: `--name=value`.
+fn flags(text: &str) -> Result<Vec<String>, Vec<String>> {
+    read_settings(text).map(|(_, flags)| flags)
+}
+
+fn read_settings(text: &str) -> Result<(AgentArguments, Vec<String>), Vec<String>> {
     let (documents, refusals) = yaml::read(text, &mut 0);
     let mut errors: Vec<String> = refusals
         .iter()
@@ -152,12 +175,12 @@ fn parse(text: &str) -> Result<AgentArguments, Vec<String>> {
         return Err(errors);
     }
     // Each was read alone already.
-    let settings = Flags::try_parse_from(flags)
+    let settings = Flags::try_parse_from(&flags)
         .map(|flags| flags.settings)
         .map_err(|e| vec![at(Mark { line: 1, column: 1, length: 1 }, &reason(&e))])?;
     match overlap(&settings) {
         Some((name, why)) => Err(vec![at(value_mark(&documents, name), &format!("{name}: {why}"))]),
-        None => Ok(settings),
+        None => Ok((settings, flags)),
     }
 }
 

@@ -9,6 +9,7 @@ mod arguments;
 mod client;
 mod commands;
 mod configuration;
+mod defaults;
 mod duration;
 mod escape;
 mod fold;
@@ -25,18 +26,18 @@ mod users;
 mod views;
 mod yaml;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::FromArgMatches as _;
-
-use arguments::{Arguments, Verb};
+use arguments::Verb;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let parsed = manual::command().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found));
-    let arguments = match parsed {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let arguments = match defaults::parse(manual::command(), &words) {
         Ok(arguments) => arguments,
-        Err(e) => {
+        Err(defaults::NotParsed::File(failure)) => return fail(&failure),
+        Err(defaults::NotParsed::Usage(e)) => {
             // clap's own texts; what the user typed is in them.
             let code = u8::try_from(e.exit_code()).unwrap_or(2);
             let _ = e.print();
@@ -75,10 +76,12 @@ pub fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
     };
-    result.unwrap_or_else(|failure| {
-        eprintln!("{} {}", output::red_on_stderr("error:"), escape::text(&failure.text));
-        ExitCode::from(failure.code)
-    })
+    result.unwrap_or_else(|failure| fail(&failure))
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("{} {}", output::red_on_stderr("error:"), escape::text(&failure.text));
+    ExitCode::from(failure.code)
 }
 
 /// Why a verb did not do what it should.

@@ -1,10 +1,10 @@
 //! What the man pages and `--help` say beyond the options: examples and exit codes of each verb.
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::arguments::Arguments;
+use crate::defaults;
 
 /// What a verb's page has at its end.
 struct Page {
@@ -195,18 +195,29 @@ const PAGES: &[Page] = &[
         verb: "preflight",
         examples: &[
             ("Before the first start", "brattice preflight"),
+            ("With the settings of another file", "brattice preflight --config ./agent.yaml"),
             ("Without packets, for a program", "brattice preflight --no-probe -o json"),
         ],
         codes: &[
             (0, "This host fits, and user and documents are ready."),
-            (1, "It does not fit yet, or something is to be done first; the last line says what."),
+            (
+                1,
+                "It does not fit yet, or something is to be done first; the last line says what. Or another data path works in this network namespace; it is not touched, and the message names it.",
+            ),
             (2, "Wrong usage."),
         ],
     },
     Page {
         verb: "cleanup",
         examples: &[("Everything, once the agent has ended", "brattice cleanup")],
-        codes: &[(0, "Nothing is left."), (1, "Something is left; the message names it."), (2, "Wrong usage.")],
+        codes: &[
+            (0, "Nothing is left."),
+            (
+                1,
+                "Something is left; the message names it. Or a data path works here whose pins are in another directory: nothing is touched, and the message names that directory.",
+            ),
+            (2, "Wrong usage."),
+        ],
     },
     Page {
         verb: "version",
@@ -230,7 +241,7 @@ const PAGES: &[Page] = &[
 
 /// The command line, with examples in the help of each verb.
 pub(crate) fn command() -> Command {
-    with_examples(Arguments::command(), "")
+    with_examples(defaults::command(), "")
 }
 
 fn page(verb: &str) -> Option<&'static Page> {
@@ -267,7 +278,7 @@ const FORMATS: [(&str, &str); 2] = [
 /// When one cannot be made.
 pub(crate) fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
     let mut all = Vec::new();
-    let mut command = Arguments::command().disable_help_subcommand(true);
+    let mut command = defaults::command().disable_help_subcommand(true);
     command.build();
     add(&command, "", &mut all)?;
     all.extend(FORMATS.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())));
@@ -300,7 +311,7 @@ fn add(command: &Command, verb: &str, all: &mut Vec<(String, Vec<u8>)>) -> std::
         roff.control("SH", ["FILES"]);
         roff.control("TP", [])
             .text([bold("/etc/brattice/agent.yaml")])
-            .text([roman("Settings of the agent; see brattice-agent.yaml(5).")]);
+            .text([roman("Settings of the agent, and defaults of the other commands; see brattice-agent.yaml(5).")]);
         roff.control("TP", [])
             .text([bold("/etc/brattice/policies")])
             .text([roman("Documents; see brattice-documents(5).")]);
@@ -326,8 +337,6 @@ fn add(command: &Command, verb: &str, all: &mut Vec<(String, Vec<u8>)>) -> std::
 mod tests {
     use std::collections::BTreeSet;
 
-    use clap::Parser as _;
-
     use super::*;
 
     /// Every verb that is shown.
@@ -341,14 +350,14 @@ mod tests {
     #[test]
     fn every_verb_has_examples_that_can_be_typed_and_exit_codes() {
         let mut wanted = BTreeSet::new();
-        verbs(&Arguments::command().disable_help_subcommand(true), "", &mut wanted);
+        verbs(&command().disable_help_subcommand(true), "", &mut wanted);
         let there: BTreeSet<String> = PAGES.iter().map(|page| page.verb.to_owned()).collect();
         assert_eq!(there, wanted);
         for page in PAGES {
             assert!(!page.examples.is_empty() && page.codes.iter().any(|(code, _)| *code == 0), "{}", page.verb);
             for (_, line) in page.examples {
                 let words: Vec<&str> = line.split(' ').collect();
-                assert!(Arguments::try_parse_from(&words).is_ok(), "{line}");
+                assert!(command().try_get_matches_from(&words).is_ok(), "{line}");
                 assert!(page.verb.is_empty() || line.starts_with(&format!("brattice {}", page.verb)), "{line}");
             }
         }

@@ -1,10 +1,15 @@
 //! `brattice cleanup` removes all that is ours and nothing else; parts that others remove are put back.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use brattice_tests::{
     foreign::ForeignProgram,
-    lab::{AgentOptions, Lab, Retail, SETTLE, forward, service, wait_until},
+    lab::{AgentOptions, Lab, Retail, SETTLE, forward, output, service, wait_until},
 };
 
 /// Everything a host shows of addresses, routes, rules, links, firewall, sysctls and pins, without counters.
@@ -110,6 +115,56 @@ fn cleanup_works_after_a_kill_and_without_any_state() {
     let difference: Vec<_> = before.symmetric_difference(&after).collect();
     assert!(difference.is_empty(), "{difference:#?}");
     wait_until("the engine is gone", Duration::from_secs(5), || !Path::new(&format!("/proc/{engine}/exe")).exists());
+}
+
+/// What all instances name alike.
+fn shared(lab: &Lab) -> String {
+    [
+        "ip route show table all proto 187",
+        "ip -6 route show table all proto 187",
+        "ip -o link show group 187",
+        "nft list tables",
+    ]
+    .map(|line| lab.node.run(&line.split(' ').collect::<Vec<_>>()).stdout)
+    .concat()
+}
+
+/// Commands with directories that are not the agent's leave it alone and name its own; its configuration file leads to it.
+#[test]
+fn commands_with_other_directories_leave_a_serving_node_alone() {
+    let mut retail = Retail::start();
+    let orders = retail.orders();
+    let works = |retail: &Retail| retail.blue.http(orders).unwrap().nonce("n").unwrap().server().starts_with('v');
+    let folder = retail.lab.folder.join("others");
+    let pins = PathBuf::from(format!("{}-others", retail.lab.bpffs().display()));
+    let refused = |retail: &Retail, verb: &str| {
+        let before = shared(&retail.lab);
+        assert!(before.contains("brattice0"), "{before}");
+        let mut command = retail.lab.brattice_command(&[verb, "--run-dir"]);
+        command.arg(folder.join("run")).arg("--state-dir").arg(folder.join("state")).arg("--bpffs").arg(&pins);
+        let said = output(&mut command);
+        let named = format!("--bpffs {}", retail.lab.bpffs().display());
+        assert!(said.code == 1 && said.stderr.contains(&named), "{verb}: {}", said.text());
+        assert!(!pins.exists() && works(retail), "{verb}");
+        assert_eq!(shared(&retail.lab), before, "{verb}");
+    };
+    refused(&retail, "preflight");
+    refused(&retail, "cleanup");
+
+    let lab = &retail.lab;
+    let config = lab.folder.join("agent.yaml");
+    let (run, state, bpffs) = (lab.run_dir(), lab.state_dir(), lab.bpffs());
+    let text = format!("run-dir: {}\nstate-dir: {}\nbpffs: {}\n", run.display(), state.display(), bpffs.display());
+    fs::write(&config, text).unwrap();
+    let status = output(lab.brattice_command(&["status", "--config"]).arg(&config));
+    assert!(status.code < 2, "{}", status.text());
+    retail.lab.agent().kill();
+    // The engine serves on.
+    refused(&retail, "preflight");
+    refused(&retail, "cleanup");
+    let cleaned = output(retail.lab.brattice_command(&["cleanup", "--config"]).arg(&config));
+    assert!(cleaned.ok() && cleaned.stdout.contains("device brattice0"), "{}", cleaned.text());
+    assert_eq!(retail.lab.node.run(&["ip", "-o", "link", "show", "group", "187"]).stdout, "");
 }
 
 #[test]

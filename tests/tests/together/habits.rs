@@ -72,6 +72,7 @@ fn tables_fit_the_terminal() {
     // A pipe has no width: nothing is cut, whatever COLUMNS says.
     let piped = output(lab.brattice_command(&["flows", "--run-dir"]).arg(lab.run_dir()).env("COLUMNS", "40"));
     assert!(widest(&piped.stdout) > 60 && !piped.stdout.contains('…'), "{}", piped.text());
+    wait_until("the bypass has ended", Duration::from_secs(5), || lab.brattice(&["status"]).ok());
     let status = on_terminal(lab, 60, "", &["status"]);
     assert!(status.contains("health") && status.contains("PROGRAM"), "{status}");
     for verb in ["flows", "services", "workloads", "status"] {

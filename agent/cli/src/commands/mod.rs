@@ -18,11 +18,8 @@ pub(crate) mod switch;
 mod uncertain;
 mod watch;
 
-use clap::CommandFactory as _;
-
-use crate::arguments::Arguments;
 use crate::output::print;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, manual};
 
 /// `brattice version`.
 pub(crate) fn version() {
@@ -36,13 +33,13 @@ pub(crate) fn version() {
 
 /// `brattice completions`.
 pub(crate) fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Arguments::command(), "brattice", &mut std::io::stdout());
+    clap_complete::generate(shell, &mut manual::command(), "brattice", &mut std::io::stdout());
 }
 
 /// `brattice man`.
 pub(crate) fn man(directory: &std::path::Path) -> Outcome {
     let failed = |e: std::io::Error| Failure::new(format!("{}: {e}", directory.display()));
-    for (name, text) in crate::manual::pages().map_err(failed)? {
+    for (name, text) in manual::pages().map_err(failed)? {
         let section = name.rsplit('.').next().unwrap_or("1");
         let folder = directory.join(format!("man{section}"));
         if !folder.exists() {

@@ -11,9 +11,9 @@ use brattice_control::state::{State, StateDirectory};
 use brattice_loader::coexistence::{self, Verdict};
 use brattice_loader::interfaces::inventory;
 use brattice_loader::interfaces::places::look;
-use brattice_loader::preflight::{free_range, host, overlaps, probe_alone};
+use brattice_loader::preflight::{free_range, host, no_other_instance, overlaps, probe_alone};
 use brattice_loader::probe::Check;
-use brattice_loader::{Ipv6, Ipv6Ranges, Options};
+use brattice_loader::{Error, Ipv6, Ipv6Ranges, Options};
 use brattice_model::Model;
 use brattice_wire::api::{Answer, ProbeView, Request};
 use brattice_wire::words::counted;
@@ -34,8 +34,16 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
     let mut out = Out { format: arguments.output, sections: Map::new() };
     let state = StateDirectory::existing(&arguments.node.state_dir).peek();
     let ipv6 = settings::ipv6_ranges(arguments.node.vip6_range, arguments.node.alias6_range);
+    let running = client::is_there(&arguments.run_dir);
     // What keeps Brattice from serving, though the host is fine.
     let mut obstacles: Vec<String> = Vec::new();
+    // What else can go wrong here, the checks of the host explain.
+    if !running && let Err(other @ Error::OtherInstance { .. }) = no_other_instance(&arguments.bpffs).await {
+        if !arguments.no_probe {
+            return Err(Failure::new(other));
+        }
+        obstacles.push(other.to_string());
+    }
     let model = match check(&arguments.policies, &arguments.node, &state, &BTreeMap::new()) {
         Ok(checked) => {
             if checked.errors() > 0 {
@@ -52,7 +60,6 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
     };
     let cidrs = cidrs(model.as_deref().ok());
     let (vip, alias) = ranges(&arguments.node, &state, &cidrs).await?;
-    let running = client::is_there(&arguments.run_dir);
     let mut fits = true;
     let options = options(arguments, vip, alias, ipv6);
     options.check().map_err(|e| Failure::new(e).code(2))?;

@@ -147,6 +147,9 @@ impl Bundle {
         let mut words = own("preflight", &["--no-probe", "--policies", "/nonexistent", "--bpffs"]);
         words.extend([path(&arguments.bpffs), "--state-dir".to_owned(), path(&arguments.state_dir)]);
         words.extend(run_dir);
+        if arguments.config.exists() {
+            words.extend(["--config".to_owned(), path(&arguments.config)]);
+        }
         self.own("preflight.txt", &words);
         self.file("agent.yaml", &arguments.config);
     }
