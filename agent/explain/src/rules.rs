@@ -239,7 +239,10 @@ fn no_target(groups: &[GroupView], chosen: Option<&GroupView>) -> String {
     }
     let lacking: Vec<String> =
         weighted.map(|group| format!("{} (0 of {}, {})", group.name, group.configured, group.origin)).collect();
-    format!("no target of {} can be reached: none is the address of an attached workload", lacking.join(" and "))
+    format!(
+        "no target of {} can be reached: none is the address of an attached workload, or connects to it fail (`brattice status`)",
+        lacking.join(" and ")
+    )
 }
 
 fn sticky(stickiness: &Stickiness) -> String {

@@ -9,7 +9,7 @@ use crate::language::{Effect, Version};
 use crate::policy::Statement;
 use crate::principal::{CallerKind, Named, Principals};
 use crate::render::{Draft, literal};
-use crate::request::{Action, Request};
+use crate::request::{Action, Facts, Request};
 
 /// One change. All changes of a remedy together let the request pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,8 +132,17 @@ pub(crate) fn changes(chain: &Chain<'_>, request: &Request<'_>, needs: &[Needs])
 const ATTESTED: &str = "brattice:AttestedPrincipalArn";
 const METHOD: &str = "vpc-lattice-svcs:RequestMethod";
 const PATH: &str = "vpc-lattice-svcs:RequestPath";
+const PORT: &str = "vpc-lattice-svcs:Port";
+const SERVICE: &str = "vpc-lattice-svcs:ServiceArn";
+const VPC: &str = "vpc-lattice-svcs:SourceVpc";
 
-/// A statement that allows this caller this method on this path, and nothing else.
+/// The caller's VPC, where its attested identity does not name it: workloads of one name in two VPCs have one session of a role.
+fn told_by_vpc<'r>(request: &Request<'r>) -> Option<&'r str> {
+    let names_vpc = request.attested.is_some_and(|attested| attested.contains(":workload/"));
+    request.source_vpc.filter(|_| !names_vpc)
+}
+
+/// A statement that allows this caller this method on this path at this port of the service, and nothing else.
 fn allowing(request: &Request<'_>, level: Level, version: Version) -> Draft {
     let caller = &request.caller;
     let named = match (caller.kind, caller.session) {
@@ -164,11 +173,12 @@ fn allowing(request: &Request<'_>, level: Level, version: Version) -> Draft {
         if matches!(caller.kind, CallerKind::Anonymous | CallerKind::Account) && level != Level::Identity {
             equals("aws:PrincipalType", caller.kind.principal_type().unwrap_or_default());
         }
-        match (request.attested, request.source_vpc) {
-            (Some(attested), _) => equals(ATTESTED, attested),
-            (None, Some(vpc)) if caller.kind == CallerKind::Anonymous => equals("vpc-lattice-svcs:SourceVpc", vpc),
-            _ => {}
+        if let Some(attested) = request.attested {
+            equals(ATTESTED, attested);
         }
+    }
+    if let Some(vpc) = told_by_vpc(request) {
+        equals(VPC, vpc);
     }
     if let Some(http) = request.http {
         equals(METHOD, http.method);
@@ -177,11 +187,13 @@ fn allowing(request: &Request<'_>, level: Level, version: Version) -> Draft {
             equals(PATH, http.path);
         }
     }
+    draft.condition("NumericEquals", PORT, [request.port.to_string()]);
     draft
 }
 
-/// The Deny statement without this caller's method on this path: it stays for all other callers, for this one's other
-/// methods, and for its other paths, which takes a statement each.
+/// The Deny statement without this call: it stays for all other callers, and for this one's calls from another VPC, of
+/// other services and ports, with other methods, paths, and values of the headers and query parameters that the statement
+/// asks about. Each of these takes a statement of its own, except where the Deny statement is about one value alone.
 fn exempting(compiled: &Compiled, position: u32, request: &Request<'_>, place: &Place) -> Option<Change> {
     let policy = compiled.policy();
     let statement: &Statement = policy.statements.get(usize::try_from(position).ok()?)?;
@@ -192,18 +204,7 @@ fn exempting(compiled: &Compiled, position: u32, request: &Request<'_>, place: &
         (None, Some(arn)) => ("aws:PrincipalArn", arn),
         (None, None) => return Some(Change::Remove { policy: place.clone(), position, line }),
     };
-    let mut others = vec![("others", key, who)];
-    if let Some(http) = request.http {
-        if !only(statement, &Key::RequestMethod) {
-            others.push(("other-methods", METHOD, http.method));
-        }
-        let whole = statement.resources.patterns.iter().all(|pattern| pattern.literal().is_some());
-        if !only(statement, &Key::RequestPath)
-            && (statement.resources.negated || !whole || statement.resources.patterns.len() != 1)
-        {
-            others.push(("other-paths", PATH, http.path));
-        }
-    }
+    let others = others(statement, request, place.level, (key, who));
     let sids: Vec<&str> = policy.statements.iter().filter_map(|other| other.sid.as_deref()).collect();
     let requests = request.http.is_none() && statement.actions.include(Action::Invoke);
     let several = others.len() > 1 || requests;
@@ -215,9 +216,9 @@ fn exempting(compiled: &Compiled, position: u32, request: &Request<'_>, place: &
         draft
     };
     let mut statements = Vec::with_capacity(others.len() + 1);
-    for (what, key, value) in others {
+    for Others { what, operator, key, values } in others {
         let mut draft = draft(what);
-        draft.condition("StringNotEquals", key, [literal(value, false, policy.version)]);
+        draft.condition(operator, &key, values.iter().map(|value| literal(value, false, policy.version)));
         statements.push(draft.json());
     }
     if requests {
@@ -229,11 +230,75 @@ fn exempting(compiled: &Compiled, position: u32, request: &Request<'_>, place: &
     Some(Change::Replace { policy: place.clone(), position, line, statements })
 }
 
-/// Whether a statement is about one value of a key alone.
-fn only(statement: &Statement, key: &Key) -> bool {
+/// Calls that a Deny statement goes on to deny: those that differ from the call in one respect.
+struct Others {
+    /// Ends the `Sid`.
+    what: &'static str,
+    operator: &'static str,
+    key: String,
+    /// The call's.
+    values: Vec<String>,
+}
+
+/// Each respect in which calls can differ and the Deny statement be about both; first the callers, by this key.
+fn others(statement: &Statement, request: &Request<'_>, level: Level, (key, who): (&str, &str)) -> Vec<Others> {
+    let mut found = Vec::new();
+    let mut add = |what, operator, key: &str, values: Vec<String>| {
+        found.push(Others { what, operator, key: key.to_owned(), values });
+    };
+    let differ = "StringNotEquals";
+    add("others", differ, key, vec![who.to_owned()]);
+    if let Some(vpc) = told_by_vpc(request).filter(|_| !only(statement, &Key::SourceVpc, "StringEquals")) {
+        add("other-vpcs", differ, VPC, vec![vpc.to_owned()]);
+    }
+    let resources = &statement.resources;
+    let resource_is_one =
+        !resources.negated && resources.patterns.len() == 1 && resources.patterns[0].literal().is_some();
+    // A service's policy is about that service alone.
+    if level != Level::Service && !resource_is_one && !only(statement, &Key::ServiceArn, "StringEquals") {
+        add("other-services", differ, SERVICE, vec![request.service_arn.to_owned()]);
+    }
+    if !only(statement, &Key::Port, "NumericEquals") {
+        add("other-ports", "NumericNotEquals", PORT, vec![request.port.to_string()]);
+    }
+    let Some(http) = request.http else { return found };
+    if !only(statement, &Key::RequestMethod, "StringEquals") {
+        add("other-methods", differ, METHOD, vec![http.method.to_owned()]);
+    }
+    if !only(statement, &Key::RequestPath, "StringEquals") && !resource_is_one {
+        add("other-paths", differ, PATH, vec![http.path.to_owned()]);
+    }
+    let facts = Facts { request, network: None };
+    let mut asked: Vec<&Key> = statement.conditions.iter().map(|condition| &condition.key).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    for key in asked {
+        let what = match key {
+            Key::RequestHeader(_) | Key::UserAgent => "other-headers",
+            Key::RequestQueryString(_) => "other-queries",
+            _ => continue,
+        };
+        let mut values = Vec::new();
+        facts.each(key, &mut |value| {
+            let mut text = String::new();
+            value.write(key, &mut text);
+            values.push(text);
+        });
+        values.sort_unstable();
+        values.dedup();
+        // What the call lacks has no value to keep apart from others.
+        if !values.is_empty() {
+            add(what, differ, &key.to_string(), values);
+        }
+    }
+    found
+}
+
+/// Whether a statement is about one value of a key alone, which this operator compares.
+fn only(statement: &Statement, key: &Key, operator: &str) -> bool {
     statement.conditions.iter().any(|condition| {
         condition.key == *key
-            && condition.operator.to_string() == "StringEquals"
+            && condition.operator.to_string() == operator
             && condition.values.len() == 1
             && condition.keys().count() == 1
     })

@@ -22,6 +22,7 @@ pub(crate) const NAMES: [&str; 2] = ["retail", "backup"];
 /// A request as a line: `GET /path?query` or `CONNECT`, then `name=value`s, with `\s` for a space.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
+    pub(crate) service: String,
     pub(crate) method: Option<String>,
     pub(crate) path: String,
     pub(crate) query: String,
@@ -54,6 +55,7 @@ impl Line {
         let mut words = text.split(' ').filter(|word| !word.is_empty());
         let method = words.next().unwrap();
         let mut line = Self {
+            service: SERVICE.to_owned(),
             method: (method != "CONNECT").then(|| method.to_owned()),
             path: String::new(),
             query: String::new(),
@@ -157,7 +159,7 @@ impl Line {
             },
             attested: self.attested.as_deref(),
             evidence: &evidence,
-            service_arn: SERVICE,
+            service_arn: &self.service,
             service_account: "123456789012",
             service_tags: &service_tags,
             port: self.port,
