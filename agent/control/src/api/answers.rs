@@ -43,7 +43,7 @@ impl Inquiry {
         Self {
             asked,
             model: picture.inputs.model.clone(),
-            snapshot: without_dead_targets(picture),
+            snapshot: without_dead_targets(picture, stats.as_ref()),
             facts: facts(picture),
             stats,
         }
@@ -80,8 +80,8 @@ impl Inquiry {
 }
 
 /// The snapshot without targets that cannot be connected to, as `brattice services` counts them.
-fn without_dead_targets(picture: &Picture) -> Arc<Snapshot> {
-    let dead = dead(picture);
+fn without_dead_targets(picture: &Picture, stats: Option<&Stats>) -> Arc<Snapshot> {
+    let dead = dead(picture, stats);
     if dead.is_empty() {
         return picture.planner.snapshot.clone();
     }

@@ -57,7 +57,10 @@ impl Calls {
                 let stats = picture.stats().await;
                 look(move || Answer::Status(Box::new(views::status(&picture, stats)))).await.into()
             }
-            Request::Services => look(move || Answer::Services(views::services(&picture))).await.into(),
+            Request::Services => {
+                let stats = picture.stats().await;
+                look(move || Answer::Services(views::services(&picture, stats.as_ref()))).await.into()
+            }
             Request::Workloads => look(move || Answer::Workloads(views::workloads(&picture))).await.into(),
             Request::Switch { mode, scope, on, seconds } => {
                 look(move || switch(&picture, mode, &scope, on, seconds)).await.into()

@@ -232,12 +232,12 @@ pub fn probe_view(report: &Report) -> ProbeView {
     }
 }
 
-/// `brattice services`.
-pub(crate) fn services(picture: &Picture) -> Vec<ServiceView> {
+/// `brattice services`; `stats` are the engine's counts, if it answered.
+pub(crate) fn services(picture: &Picture, stats: Option<&Stats>) -> Vec<ServiceView> {
     let model = &picture.inputs.model;
     let live: BTreeSet<(&str, IpAddr)> =
         picture.planner.aliases.claims().map(|claim| (claim.vpc.as_str(), claim.address)).collect();
-    let reachable = Reachable { live, dead: dead(picture) };
+    let reachable = Reachable { live, dead: dead(picture, stats) };
     model.services.iter().map(|service| service_view(model, service, &reachable)).collect()
 }
 
@@ -255,11 +255,11 @@ impl Reachable<'_> {
     }
 }
 
-/// Targets that failed recently, and workloads whose link is down.
-pub(crate) fn dead(picture: &Picture) -> BTreeSet<(&str, IpAddr, u16)> {
+/// Targets that failed recently, and workloads whose link is down. `stats` are the counts that `brattice status` would
+/// show now: all views count the same targets.
+pub(crate) fn dead<'p>(picture: &'p Picture, stats: Option<&Stats>) -> BTreeSet<(&'p str, IpAddr, u16)> {
     let places = places(picture);
-    let failing = picture.noticed.stats().map(|stats| stats.failing).unwrap_or_default();
-    let failing = failing.iter().filter_map(|failing| {
+    let failing = stats.into_iter().flat_map(|stats| &stats.failing).filter_map(|failing| {
         let (vpc, address) = *places.get(&failing.target.ip())?;
         Some((vpc, address, failing.target.port()))
     });
