@@ -13,6 +13,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::Arc,
     thread,
+    time::SystemTime,
 };
 
 use brattice_wire::{
@@ -240,7 +241,7 @@ impl Core for Engine {
 
     fn node_metrics(&self, numbers: NodeMetrics) {
         if let Some(serving) = &self.running {
-            serving.shared.counters.set_agent(numbers);
+            serving.shared.counters.set_agent(SystemTime::now(), numbers);
         }
     }
 

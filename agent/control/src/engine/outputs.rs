@@ -13,6 +13,10 @@ use std::str::FromStr;
 use brattice_wire::engine::AccessLog;
 use rustix::net::sockopt;
 
+use super::sockets::drain;
+
+/// Scrapers that are closed at once where no engine serves: what a backlog holds.
+const DRAIN: usize = 4_096;
 /// Mode of an access log that is made: only root and the group may read who calls what.
 const LOG_MODE: u32 = 0o640;
 
@@ -167,6 +171,13 @@ impl Metrics {
         copy.map_err(|e| self.failed(&e))
     }
 
+    /// Closes connections that no engine accepts: a scraper sees at once that there is none, instead of waiting.
+    pub(super) fn drain(&self) {
+        if let Some(listener) = &self.listener {
+            drain(listener.as_fd(), DRAIN);
+        }
+    }
+
     fn failed(&self, e: &io::Error) -> String {
         let hint = match e.kind() {
             io::ErrorKind::AddrInUse => "; something else listens there: name another place with --metrics",
@@ -280,6 +291,35 @@ mod tests {
         let mut next = Metrics::new(address, group);
         next.listener().unwrap().unwrap();
         assert!(UnixStream::connect(&path).is_ok(), "what a dead agent left is replaced");
+    }
+
+    /// Of either kind; the deadline is that of a hung test, never reached.
+    #[test]
+    fn a_scraper_that_no_engine_answers_does_not_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let path = folder.path().join("metrics.sock");
+        let group = rustix::process::getegid().as_raw();
+        let deadline = Some(std::time::Duration::from_secs(20));
+
+        let mut metrics = Metrics::new(MetricsAddress::Unix(path.clone()), group);
+        metrics.drain();
+        metrics.listener().unwrap().unwrap();
+        let mut scraper = UnixStream::connect(&path).unwrap();
+        scraper.set_read_timeout(deadline).unwrap();
+        metrics.drain();
+        assert_eq!(scraper.read(&mut [0]).unwrap_or(0), 0, "closed");
+
+        let mut metrics = Metrics::new(MetricsAddress::Tcp(free), group);
+        let listener = metrics.listener().unwrap().unwrap();
+        let mut scraper = std::net::TcpStream::connect(free).unwrap();
+        scraper.set_read_timeout(deadline).unwrap();
+        metrics.drain();
+        let reset = scraper.read(&mut [0]).unwrap_err();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+        // The socket is kept for the next engine.
+        let _later = std::net::TcpStream::connect(free).unwrap();
+        assert!(TcpListener::from(listener).accept().is_ok());
     }
 
     #[test]

@@ -93,18 +93,27 @@ impl Sockets {
     pub fn drain(&self) -> usize {
         let mut reset = 0;
         for (slot, listener) in self.slots() {
-            if matches!(slot, SLOT_DNS_UDP | SLOT_DNS_UDP6) || rustix::io::ioctl_fionbio(listener, true).is_err() {
-                continue;
-            }
-            while reset < DRAIN {
-                let Ok(connection) = rustix::net::accept(listener) else { break };
-                // Closing with no time to linger resets.
-                let _ = rustix::net::sockopt::set_socket_linger(&connection, Some(Duration::ZERO));
-                reset += 1;
+            if !matches!(slot, SLOT_DNS_UDP | SLOT_DNS_UDP6) {
+                reset += drain(listener, DRAIN.saturating_sub(reset));
             }
         }
         reset
     }
+}
+
+/// Resets connections that wait to be accepted at a listener, `most` of them; says how many.
+pub fn drain(listener: BorrowedFd<'_>, most: usize) -> usize {
+    let mut reset = 0;
+    if rustix::io::ioctl_fionbio(listener, true).is_err() {
+        return reset;
+    }
+    while reset < most {
+        let Ok(connection) = rustix::net::accept(listener) else { break };
+        // Closing with no time to linger resets.
+        let _ = rustix::net::sockopt::set_socket_linger(&connection, Some(Duration::ZERO));
+        reset += 1;
+    }
+    reset
 }
 
 /// Addresses of the listeners of worker `w`, (HTTP, relay), and of DNS over TCP. On a node with IPv6 they are written as

@@ -1,6 +1,9 @@
 //! The page of metrics; docs/observability.md has the list.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use brattice_wire::{
     engine::Stats,
@@ -24,18 +27,18 @@ type ValueFamily<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 /// A family of a list's counts: name, the list's label, help, the list.
 type ListFamily<'a> = (&'static str, &'static str, &'static str, &'a [(String, u64)]);
 
-/// The page. `failures` are in the order of [`FailureReason::ALL`].
+/// The page. `failures` are in the order of [`FailureReason::ALL`]; `node` is what the agent reported last, and when.
 pub(crate) fn page(
     stats: &Stats,
     failures: &[u64; FailureReason::ALL.len()],
     series: &[Arc<Series>],
-    node: Option<&NodeMetrics>,
+    node: Option<&(SystemTime, NodeMetrics)>,
 ) -> String {
     let mut page = Page::default();
     services(&mut page, series);
-    engine(&mut page, stats, failures, node);
-    if let Some(node) = node {
-        agent(&mut page, node);
+    engine(&mut page, stats, failures, node.map(|(_, node)| node));
+    if let Some((arrived, node)) = node {
+        agent(&mut page, *arrived, node);
     }
     page.finish()
 }
@@ -203,7 +206,11 @@ fn engine(page: &mut Page, stats: &Stats, failures: &[u64; FailureReason::ALL.le
     );
 }
 
-fn agent(page: &mut Page, node: &NodeMetrics) {
+fn agent(page: &mut Page, arrived: SystemTime, node: &NodeMetrics) {
+    // First of them: it says whether the others are still true.
+    let name = "brattice_agent_last_update_time_seconds";
+    let help = "When the agent last reported its values, seconds since 1970.";
+    page.single(name, Kind::Gauge, help, arrived.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
     let lists: [ListFamily<'_>; 3] = [
         ("brattice_kernel_drops_total", "reason", "Packets dropped by the kernel programs.", &node.drops),
         ("brattice_kernel_packets_total", "counter", "Other counts of the kernel programs.", &node.counters),
@@ -291,7 +298,12 @@ mod tests {
             ..NodeMetrics::default()
         };
         let stats = Stats { limits_hit: one(), ..Stats::default() };
-        page(&stats, &[0; FailureReason::ALL.len()], &registry.all(), Some(&node))
+        page(
+            &stats,
+            &[0; FailureReason::ALL.len()],
+            &registry.all(),
+            Some(&(UNIX_EPOCH + Duration::from_secs(1_769_854_830), node)),
+        )
     }
 
     #[test]
@@ -354,6 +366,7 @@ mod tests {
             format!("brattice_request_duration_seconds_sum{{{labels}}} 70.007\n"),
             format!("brattice_denied_total{{{labels},level=\"network\"}} 2\n"),
             "brattice_documents_not_in_force{owner=\"shop\",state=\"invalid\"} 1\n".to_owned(),
+            "brattice_agent_last_update_time_seconds 1769854830\n".to_owned(),
             "brattice_problems{kind=\"a \\\"thing\\\"\"} 1\n".to_owned(),
             "brattice_repairs_total{what=\"a \\\"thing\\\"\"} 1\n".to_owned(),
         ] {

@@ -133,6 +133,7 @@ impl Supervisor {
     }
 
     fn reset_waiting(&self) {
+        self.outputs.drain_metrics();
         let Some(sockets) = &self.sockets else { return };
         let reset = sockets.drain();
         if reset > 0 {

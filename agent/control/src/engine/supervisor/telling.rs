@@ -38,6 +38,11 @@ impl Outputs {
         Self { log, metrics, metrics_given: false, metrics_tried: None, numbers: None }
     }
 
+    /// No engine answers scrapers that wait.
+    pub(super) fn drain_metrics(&self) {
+        self.metrics.drain();
+    }
+
     /// A running engine showed which metrics' socket it has. One that is not wanted is taken back when it is fed.
     pub(super) fn shown(&mut self, metrics: Option<OwnedFd>) {
         self.metrics_given = metrics.is_some_and(|shown| self.metrics.adopt(shown));

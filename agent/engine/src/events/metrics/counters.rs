@@ -6,6 +6,7 @@
 use std::{
     collections::HashSet,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use brattice_wire::{
@@ -94,8 +95,8 @@ pub struct Counters {
     blocks: Box<[Counts]>,
     /// Counts by service, listener, target group and VPC.
     pub series: Registry,
-    /// The agent's numbers, as it reported them last.
-    agent: Mutex<Option<NodeMetrics>>,
+    /// The agent's numbers, as it reported them last, and when that was.
+    agent: Mutex<Option<(SystemTime, NodeMetrics)>>,
 }
 
 impl Counters {
@@ -148,17 +149,17 @@ impl Counters {
         })
     }
 
-    /// The agent's own numbers.
-    pub fn set_agent(&self, numbers: NodeMetrics) {
-        *self.lock_agent() = Some(numbers);
+    /// The agent's own numbers, which arrived at this time.
+    pub fn set_agent(&self, arrived: SystemTime, numbers: NodeMetrics) {
+        *self.lock_agent() = Some((arrived, numbers));
     }
 
-    /// The agent's numbers, as it reported them last.
-    pub fn agent(&self) -> Option<NodeMetrics> {
+    /// The agent's numbers, as it reported them last, and when that was.
+    pub fn agent(&self) -> Option<(SystemTime, NodeMetrics)> {
         self.lock_agent().clone()
     }
 
-    fn lock_agent(&self) -> MutexGuard<'_, Option<NodeMetrics>> {
+    fn lock_agent(&self) -> MutexGuard<'_, Option<(SystemTime, NodeMetrics)>> {
         self.agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
