@@ -22,8 +22,10 @@ const ALLOCATIONS: u64 = 14;
 const BYTES: i64 = 22 * 1_024;
 /// ... by more than this.
 const STEP: i64 = 1_024;
-/// Connections that are counted.
+/// Connections of a set that is counted.
 const CONNECTIONS: u64 = 200;
+/// Sets, of which the least counts: by chance, a second connection to the target falls into some of them.
+const SETS: u64 = 3;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -39,12 +41,16 @@ async fn a_kept_get_allocates_no_more_than_it_did() {
     let each = (allocated + REQUESTS / 2) / REQUESTS;
     assert!(each <= ALLOCATIONS, "{each} allocations a request, and no more than {ALLOCATIONS} are allowed");
     assert!(each >= ALLOCATIONS, "{each} allocations a request: lower the budget of {ALLOCATIONS}");
-    let (_, before) = of_thread(worker);
-    let more = kept.more(CONNECTIONS);
-    let bytes = (of_thread(worker).1 - before) / CONNECTIONS.cast_signed();
+    let mut more = Vec::new();
+    let sets = (0..SETS).map(|_| {
+        let (_, before) = of_thread(worker);
+        more.push(kept.more(CONNECTIONS));
+        (of_thread(worker).1 - before) / CONNECTIONS.cast_signed()
+    });
+    let bytes = sets.min().expect("there are sets");
     println!("{bytes} bytes for a kept connection");
     assert!(bytes <= BYTES, "{bytes} bytes a connection, and no more than {BYTES} are allowed");
     assert!(bytes > BYTES - STEP, "{bytes} bytes a connection: lower the budget of {BYTES}");
     drop(more);
-    kept.check(CONNECTIONS).await;
+    kept.check(SETS * CONNECTIONS).await;
 }
