@@ -155,16 +155,16 @@ fn text(table: &str, options: &Options) -> String {
     )
 }
 
-/// VIPs are local addresses, so the stack would answer ARP for them on every interface (unless `arp_ignore` is set), with the MAC
-/// of an interface that may have no way back: a workload that asks before it is attached would send there, and wait a
-/// second for an answer. Once it is attached, `workload_ingress` answers, before the stack is asked, and the workload is told
+/// VIPs are local addresses, so the stack would answer ARP for them on every interface (unless `arp_ignore` is set). A bridge
+/// may have no way back: a workload behind it that asks before it is attached would send there, and wait a second for an
+/// answer. (On a routed interface the reset of the host reaches the workload, so the stack may answer there.) Once it is attached, `workload_ingress` answers, before the stack is asked, and the workload is told
 /// ([`crate::Announcer`]). Nor is other use of these link-local addresses on the host's networks disturbed. For IPv6
 /// there is no such thing: the stack speaks only for addresses of the interface that was asked, and for listed proxies.
 fn arp_chains(options: &Options) -> String {
     format!(
         "chain questions {{\n\
            type filter hook input priority filter; policy accept;\n\
-           arp operation request arp daddr ip {} counter drop;\n\
+           meta iifkind \"bridge\" arp operation request arp daddr ip {} counter drop;\n\
          }}\n",
         options.vip.trunc()
     )

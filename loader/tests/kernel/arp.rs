@@ -27,7 +27,7 @@ fn answer(netns: &str, address: &str) -> Option<String> {
     None
 }
 
-/// packets.md vip 75: ARP question for a VIP by an interface that is not attached | dropped by the nftables table `arp brattice`:
+/// packets.md vip 75: ARP question for a VIP by a bridge, of a workload that is not attached | dropped by the nftables table `arp brattice`:
 ///   not answered until the workload is attached; it then gets an announcement | the rule's own
 #[test]
 fn the_host_does_not_answer_for_vips_where_nobody_is_attached() {
