@@ -41,6 +41,15 @@ fn same(before: &[String], after: &[String]) {
     }
 }
 
+/// Waits until the kernel has looked for duplicates of the interfaces' own IPv6 addresses; only then does nothing change by itself.
+fn settled() {
+    let since = Instant::now();
+    while !sh("ip -6 -o address show tentative").is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(10), "an address stays tentative");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// One of each kind that is not ours, some of it close to ours.
 fn foreign(testbed: &Testbed) -> (String, Foreign) {
     let netns = testbed.workload("v0", "10.0.0.10/24");
@@ -55,12 +64,7 @@ fn foreign(testbed: &Testbed) -> (String, Foreign) {
         nft 'add chain ip filter in { type filter hook input priority 0 ; }' && nft add rule ip filter in iifname lo accept");
     sh("sysctl -w net.ipv4.ip_forward=1 >/dev/null");
     sh(&format!("mkdir -p {}", testbed.bpffs.display()));
-    // The kernel looks for duplicates of v0's own IPv6 address; only then does nothing change by itself.
-    let since = Instant::now();
-    while !sh("ip -6 -o address show tentative").is_empty() {
-        assert!(since.elapsed() < Duration::from_secs(10), "an address stays tentative");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    settled();
     let program = Foreign::attach("v0", LinkOrder::first(), &testbed.bpffs.join("theirs"));
     (netns, program)
 }
@@ -170,6 +174,7 @@ fn another_instance_is_not_touched_by_cleanup_or_preflight() {
         testbed.workload("v0", "10.0.0.10/24");
         let datapath = testbed.start().await;
         datapath.attach(ifindex("v0")).await.unwrap();
+        settled();
         let before = state(&testbed);
         let other = testbed.bpffs.with_file_name(format!("{}-other", testbed.name));
         let refused = async |when: &str| {
