@@ -5,7 +5,7 @@ use std::{collections::HashMap, rc::Rc};
 use brattice_decide::Forward;
 use brattice_router::Shares;
 
-use super::endpoint::{Candidates, Endpoint, EndpointKey};
+use super::endpoint::{Candidates, Endpoint, EndpointKey, GroupEndpoints};
 use crate::{random::Random, state::State};
 
 /// The turns in one state.
@@ -18,16 +18,16 @@ pub(crate) struct Balance {
 
 /// The endpoints of a target group, and whose turn it is.
 struct Group {
-    endpoints: Rc<[Rc<Endpoint>]>,
+    endpoints: Rc<GroupEndpoints>,
     turn: usize,
 }
 
 impl Balance {
-    /// For a state. What did not change since the old one goes on where it was, or every change of anything would begin
+    /// For a state that comes in force. What did not change since the old one goes on where it was, or every change of anything would begin
     /// all cycles anew. An endpoint that the old one has stays the same object, in whatever group it is.
     pub(crate) fn new(state: &State, old: Option<(&State, &Self)>, random: &mut Random) -> Self {
         let mut known: HashMap<(&str, Identity<'_>), &Shares> = HashMap::new();
-        let mut turns: HashMap<&str, usize> = HashMap::new();
+        let mut groups: HashMap<&str, &Group> = HashMap::new();
         let mut endpoints: HashMap<EndpointKey, Rc<Endpoint>> = HashMap::new();
         if let Some((old, balance)) = old {
             for forward in old.forwards() {
@@ -35,39 +35,34 @@ impl Balance {
                     known.insert((&forward.key, identity(old, forward)), shares);
                 }
             }
-            let groups = || old.groups().iter().zip(&balance.groups);
-            turns = groups().map(|(known, group)| (known.id.as_str(), group.turn)).collect();
-            let all = groups().flat_map(|(_, group)| group.endpoints.iter());
+            groups = old.groups().iter().map(|group| group.id.as_str()).zip(&balance.groups).collect();
+            let all = balance.groups.iter().flat_map(|group| group.endpoints.all());
             endpoints = all.map(|endpoint| (Endpoint::key(&endpoint.target), Rc::clone(endpoint))).collect();
         }
-        Self {
-            shares: state
-                .forwards()
-                .map(|forward| match known.get(&(forward.key.as_str(), identity(state, forward))) {
-                    Some(shares) => (*shares).clone(),
-                    None => Shares::new(&forward.weights),
-                })
-                .collect(),
-            groups: state
-                .groups()
-                .iter()
-                .map(|group| Group {
-                    endpoints: group
-                        .targets
-                        .iter()
-                        .map(|target| {
-                            let endpoint = endpoints.entry(Endpoint::key(target));
-                            Rc::clone(endpoint.or_insert_with(|| Endpoint::new(target.clone())))
-                        })
-                        .collect(),
-                    turn: match turns.get(group.id.as_str()) {
-                        Some(turn) => *turn,
-                        // Workers begin at different targets, or the first one would get the first request of each.
-                        None => usize::try_from(random.next() >> 32).unwrap_or_default(),
-                    },
-                })
-                .collect(),
-        }
+        let shares =
+            state.forwards().map(|forward| match known.get(&(forward.key.as_str(), identity(state, forward))) {
+                Some(shares) => (*shares).clone(),
+                None => Shares::new(&forward.weights),
+            });
+        let shares = shares.collect();
+        let mut group = |group: &brattice_decide::Group| {
+            let all = group.targets.iter().map(|target| {
+                let endpoint = endpoints.entry(Endpoint::key(target));
+                Rc::clone(endpoint.or_insert_with(|| Endpoint::new(target.clone())))
+            });
+            let all = all.collect();
+            match groups.remove(group.id.as_str()) {
+                Some(old) => Group { endpoints: GroupEndpoints::new(all, Some(&old.endpoints)), turn: old.turn },
+                // Workers begin at different targets, or the first one would get the first request of each.
+                None => Group {
+                    endpoints: GroupEndpoints::new(all, None),
+                    turn: usize::try_from(random.next() >> 32).unwrap_or_default(),
+                },
+            }
+        };
+        let next = Self { shares, groups: state.groups().iter().map(&mut group).collect() };
+        groups.values().for_each(|removed| removed.endpoints.remove());
+        next
     }
 
     /// The place among a forward's target groups of the one that comes next; `None` when none has a weight.
@@ -78,7 +73,7 @@ impl Balance {
     /// The endpoint of a group that comes next, then those that follow it; `None` when it has none.
     pub(crate) fn pick(&mut self, group: u32) -> Option<Candidates> {
         let group = self.groups.get_mut(group as usize)?;
-        let first = group.turn.checked_rem(group.endpoints.len())?;
+        let first = group.turn.checked_rem(group.endpoints.all().len())?;
         group.turn = group.turn.wrapping_add(1);
         Some(Candidates::new(&group.endpoints, first))
     }
@@ -144,16 +139,37 @@ mod tests {
     }
 
     #[test]
+    fn no_request_goes_on_to_an_endpoint_that_its_group_lost() {
+        let mut random = Random::from_system();
+        let [a, b, c] = [1, 2, 3].map(target);
+        let old = state(&[("one", &[a.clone(), b.clone(), c.clone()]), ("gone", &[a.clone(), c.clone()])]);
+        let mut balance = Balance::new(&old, None, &mut random);
+        let begun = |balance: &mut Balance, group, first: &Target| loop {
+            let mut candidates = balance.pick(group).unwrap();
+            if candidates.next().unwrap().target.alias == first.alias {
+                return candidates;
+            }
+        };
+        let aliases = |candidates: &Candidates| candidates.clone().map(|next| next.target.alias).collect::<Vec<_>>();
+        let (one, gone) = (begun(&mut balance, 0, &a), begun(&mut balance, 1, &a));
+        assert_eq!((aliases(&one), aliases(&gone)), (vec![b.alias, c.alias], vec![c.alias]), "control");
+        // The second one is another group's now.
+        let new = state(&[("one", &[a, c.clone()]), ("other", &[b])]);
+        let _in_force = Balance::new(&new, Some((&old, &balance)), &mut random);
+        assert_eq!((aliases(&one), aliases(&gone)), (vec![c.alias], vec![]));
+    }
+
+    #[test]
     fn what_no_revision_names_is_forgotten() {
         let mut random = Random::from_system();
         let old = state(&[("one", &[target(1), target(2)])]);
         let balance = Balance::new(&old, None, &mut random);
-        let known: Vec<_> = balance.groups[0].endpoints.iter().map(Rc::downgrade).collect();
+        let known: Vec<_> = balance.groups[0].endpoints.all().iter().map(Rc::downgrade).collect();
         // One is gone, the other one is another workload's by now.
         let new = state(&[("one", &[Target { generation: 2, ..target(2) }])]);
         let next = Balance::new(&new, Some((&old, &balance)), &mut random);
         drop(balance);
         assert!(known.iter().all(|endpoint| endpoint.upgrade().is_none()));
-        assert_eq!(next.groups[0].endpoints.len(), 1);
+        assert_eq!(next.groups[0].endpoints.all().len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 //! lock.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
@@ -12,7 +12,7 @@ use brattice_wire::snapshot::Target;
 use crate::admission::UpstreamSocket;
 
 /// Endpoints of a target group that a request, or a connection that is served as TCP, tries at most.
-pub(crate) const ENDPOINTS: usize = 3;
+pub(crate) const ENDPOINTS: u8 = 3;
 
 /// What makes two targets the same endpoint, in whatever group and revision they are: alias, port, generation of the alias.
 pub(crate) type EndpointKey = (IpAddr, u16, u32);
@@ -95,23 +95,59 @@ impl Drop for InFlight {
     }
 }
 
-/// Endpoints of a target group, in the order in which they are tried, each once.
+/// The endpoints that a target group has in one state.
+#[derive(Debug)]
+pub(crate) struct GroupEndpoints {
+    all: Rc<[Rc<Endpoint>]>,
+    /// Those that the group has in the state in force: one cell for all states of the group.
+    in_force: Rc<RefCell<Rc<[Rc<Endpoint>]>>>,
+}
+
+impl GroupEndpoints {
+    /// Of a state that comes in force. `old`: those of the same group in the state before.
+    pub(crate) fn new(all: Rc<[Rc<Endpoint>]>, old: Option<&Self>) -> Rc<Self> {
+        let in_force = old.map_or_else(Rc::default, |old| Rc::clone(&old.in_force));
+        *in_force.borrow_mut() = Rc::clone(&all);
+        Rc::new(Self { all, in_force })
+    }
+
+    pub(crate) fn all(&self) -> &[Rc<Endpoint>] {
+        &self.all
+    }
+
+    /// The state in force does not have the group.
+    pub(crate) fn remove(&self) {
+        *self.in_force.borrow_mut() = Rc::default();
+    }
+
+    fn is_in_force(&self, endpoint: &Rc<Endpoint>) -> bool {
+        let in_force = self.in_force.borrow();
+        Rc::ptr_eq(&in_force, &self.all) || in_force.iter().any(|other| Rc::ptr_eq(other, endpoint))
+    }
+}
+
+/// Endpoints of a target group, in the order in which they are tried, each once. The first one is of the state that decided
+/// about the request. Each further one must be in the group in the state in force, as a connect may hang for seconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidates {
-    endpoints: Rc<[Rc<Endpoint>]>,
+    group: Rc<GroupEndpoints>,
     next: usize,
-    left: usize,
+    /// Those not yet looked at.
+    left: u8,
+    /// One was tried.
+    begun: bool,
 }
 
 impl Candidates {
     /// From the one at `first` on; at most [`ENDPOINTS`].
-    pub(crate) fn new(endpoints: &Rc<[Rc<Endpoint>]>, first: usize) -> Self {
-        Self { endpoints: Rc::clone(endpoints), next: first, left: endpoints.len().min(ENDPOINTS) }
+    pub(crate) fn new(group: &Rc<GroupEndpoints>, first: usize) -> Self {
+        let left = group.all.len().min(ENDPOINTS.into()).try_into().expect("no more than ENDPOINTS");
+        Self { group: Rc::clone(group), next: first, left, begun: false }
     }
 
     /// The next one, which stays the next.
     pub(crate) fn first(&self) -> Option<&Rc<Endpoint>> {
-        if self.left == 0 { None } else { self.endpoints.get(self.next % self.endpoints.len()) }
+        if self.left == 0 { None } else { self.group.all.get(self.next % self.group.all.len()) }
     }
 }
 
@@ -119,10 +155,14 @@ impl Iterator for Candidates {
     type Item = Rc<Endpoint>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let endpoint = self.first().cloned()?;
-        self.next = self.next.wrapping_add(1);
-        self.left -= 1;
-        Some(endpoint)
+        while let Some(endpoint) = self.first().cloned() {
+            self.next = self.next.wrapping_add(1);
+            self.left -= 1;
+            if !std::mem::replace(&mut self.begun, true) || self.group.is_in_force(&endpoint) {
+                return Some(endpoint);
+            }
+        }
+        None
     }
 }
 
@@ -163,10 +203,28 @@ pub(crate) mod tests {
             [(0, 5, vec![]), (1, 5, vec![0]), (2, 1, vec![1, 0]), (3, 7, vec![1, 2, 0]), (5, 4, vec![4, 0, 1])]
         {
             let endpoints: Rc<[_]> = (0..count).map(|n| Endpoint::new(target(n))).collect();
-            let tried: Vec<_> = Candidates::new(&endpoints, first)
+            let tried: Vec<_> = Candidates::new(&GroupEndpoints::new(Rc::clone(&endpoints), None), first)
                 .map(|tried| endpoints.iter().position(|endpoint| Rc::ptr_eq(endpoint, &tried)).unwrap())
                 .collect();
             assert_eq!(tried, expected, "{count} from {first}");
         }
+    }
+
+    #[test]
+    fn further_candidates_are_those_that_the_group_still_has() {
+        let endpoints: Rc<[_]> = (0..3).map(|n| Endpoint::new(target(n))).collect();
+        let group = GroupEndpoints::new(Rc::clone(&endpoints), None);
+        let rest =
+            |mut candidates: Candidates| candidates.by_ref().map(|endpoint| endpoint.target.alias).collect::<Vec<_>>();
+        let alias = |n: usize| endpoints[n].target.alias;
+        let mut candidates = Candidates::new(&group, 0);
+        assert_eq!(candidates.next().map(|first| first.target.alias), Some(alias(0)));
+        assert_eq!(rest(candidates.clone()), [alias(1), alias(2)], "control: nothing has changed");
+        // Another state has the second one no more; it is that of the same group.
+        let next = GroupEndpoints::new([&endpoints[0], &endpoints[2]].map(Rc::clone).into(), Some(&group));
+        assert_eq!(rest(candidates.clone()), [alias(2)]);
+        assert_eq!(rest(Candidates::new(&group, 1)), [alias(1), alias(2), alias(0)], "the first is as decided");
+        next.remove();
+        assert!(rest(candidates).is_empty());
     }
 }
