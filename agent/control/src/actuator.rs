@@ -1,301 +1,269 @@
-//! Brings the kernel to what the planner says, and knows what the kernel holds.
+//! Carries plans out, on a thread of its own: it alone writes to the kernel, to the state directory, and to the engine.
 //!
-//! In two halves: [`Actuator::begin`] before the engine gets a plan, [`Actuator::finish`] when it serves it. So the
-//! engine never calls a target that the kernel does not know, and never gets a caller that it does not know itself.
+//! It is fed by what the agent's loop has seen ([`Observed`], of which only the latest counts, so that nothing queues up) and by
+//! events of the engine. It has a plan made ([`Planner`], pure), carries it out in the order of [`sequence`], and publishes
+//! what is known afterwards ([`Picture`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+mod engine_events;
+mod every_second;
+mod keeper;
+mod kernel_state;
+mod repairs;
+mod sequence;
+
+use std::collections::BTreeMap;
+use std::future::ready;
+use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use brattice_abi as abi;
-use brattice_loader::Datapath;
-use brattice_wire::rarely;
-use tokio::task::block_in_place;
-use tracing::{debug, error};
+use brattice_loader::announce::Announcer;
+use brattice_loader::{Datapath, Ipv6};
+use brattice_model::Linked;
+use brattice_wire::api::OwnerView;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::error;
 
-use crate::reconcile::{Desired, Mirror, difference};
+pub use self::keeper::Keeper;
+pub use self::kernel_state::{Held, KernelState};
+use self::repairs::Repairs;
+use self::sequence::Unfinished;
+use crate::drops::Drops;
+use crate::engine::handle::{Client, Event};
+use crate::heard::Heard;
+use crate::noticed::Noticed;
+use crate::picture::Picture;
+use crate::planner::{Inputs, Planner};
+use crate::settings::Settings;
 
-/// Most failures remembered.
-const MAX_FAILURES: usize = 64;
+/// What the kernel or the disk refused is tried again after this long.
+pub const RETRY: Duration = Duration::from_secs(5);
 
-/// The maps that are reconciled.
-#[derive(Debug)]
-struct Maps {
-    workloads: Mirror<abi::WorkloadKey, abi::Workload>,
-    aliases: Mirror<abi::Address, abi::Alias>,
-    targets: Mirror<abi::TargetKey, u32>,
-    listeners: Mirror<abi::ListenerKey, abi::Listener>,
-    hosts: Mirror<abi::HostKey, abi::Host>,
+/// What the agent's loop has seen: all that the actuator needs of it. A copy shares everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    /// What a plan is made from.
+    pub(crate) inputs: Inputs,
+    /// The documents in force, linked; its model is that of the inputs.
+    pub(crate) linked: Arc<Linked>,
+    /// What became of each owner's documents.
+    pub(crate) owners: Arc<BTreeMap<String, OwnerView>>,
+    /// Why documents in force are not on disk.
+    pub(crate) unkept: Arc<Vec<String>>,
+    /// Whether the host does IPv6.
+    pub(crate) ipv6: Ipv6,
+    /// How many updates of documents were taken in.
+    pub(crate) updates: u64,
+    /// How often other documents came into force.
+    pub(crate) changes: u64,
+    /// How often what is ours on the host may have been changed by others, so that it must be looked after.
+    pub(crate) disturbed: u64,
+    /// How often that may concern the firewall's table.
+    pub(crate) table_disturbed: u64,
 }
 
-/// Our state in the kernel, as known here.
-#[derive(Clone, Debug, Default)]
-pub struct Held {
-    /// Map `WORKLOADS`.
-    pub workloads: Arc<HashMap<abi::WorkloadKey, abi::Workload>>,
-    /// Map `ALIASES`.
-    pub aliases: Arc<HashMap<abi::Address, abi::Alias>>,
-    /// Map `HOSTS`.
-    pub hosts: Arc<HashMap<abi::HostKey, abi::Host>>,
-    /// Used and limit of each map, by name.
-    pub fill: BTreeMap<&'static str, (u64, u64)>,
-    /// Interfaces with `workload_ingress`.
-    pub attached: Arc<BTreeSet<u32>>,
-    /// Aliases of processes of the host that are addresses of `brattice0`.
-    pub host_aliases: Arc<BTreeSet<IpAddr>>,
-    /// What could not be written last time.
-    pub failures: Arc<BTreeSet<String>>,
+/// What the actuator is given once.
+pub(crate) struct Parts {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) started: Instant,
+    pub(crate) datapath: Arc<Datapath>,
+    pub(crate) engine: Client,
+    pub(crate) drops: Drops,
+    pub(crate) announcer: Announcer,
+    pub(crate) planner: Planner,
+    pub(crate) kernel: KernelState,
+    pub(crate) keeper: Keeper,
+    pub(crate) noticed: Noticed,
+    /// Asks the loop to look at everything on the host again.
+    pub(crate) heard: Arc<Heard>,
 }
 
-/// The kernel's side.
-pub struct Actuator {
+/// What the thread owns.
+struct Actuator {
+    settings: Arc<Settings>,
+    started: Instant,
     datapath: Arc<Datapath>,
-    maps: Maps,
-    /// Interfaces with `workload_ingress`, as the kernel says.
-    attached: Arc<BTreeSet<u32>>,
-    attach_errors: BTreeMap<u32, String>,
-    /// Aliases of processes of the host that are addresses of `brattice0`.
-    host_aliases: Arc<BTreeSet<IpAddr>>,
-    mtu: Option<u32>,
-    /// What could not be written last time.
-    failures: Arc<BTreeSet<String>>,
-    desired: Arc<Desired>,
+    engine: Client,
+    drops: Drops,
+    announcer: Announcer,
+    planner: Arc<Planner>,
+    kernel: KernelState,
+    keeper: Keeper,
+    noticed: Arc<Noticed>,
+    heard: Arc<Heard>,
+    /// What the latest plan was made from.
+    observed: Observed,
+    /// When the latest plan was made.
+    planned: Instant,
+    /// The latest plan's second half, if it waits for the engine.
+    unfinished: Option<Unfinished>,
+    /// Revision that the engine applied and whose second half is done.
+    applied: u64,
+    /// Why the engine refused the latest snapshot.
+    refused: Option<String>,
+    /// Whether the engine has served while everything it told was carried out in the kernel.
+    ready: bool,
+    repairs: Repairs,
+}
+
+/// The loop's end of the actuator.
+pub(crate) struct Handle {
+    observed: watch::Sender<Observed>,
+    /// What is known, after everything that was carried out; closed when the actuator has failed.
+    pub(crate) picture: watch::Receiver<Arc<Picture>>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Handle {
+    /// Hands over what was seen. Never waits.
+    pub(crate) fn observe(&self, observed: Observed) {
+        self.observed.send_replace(observed);
+    }
+
+    /// Has it end after what it is doing: what must survive is on disk then.
+    pub(crate) async fn end(self) {
+        drop(self.observed);
+        let _ = self.ended.await;
+    }
+}
+
+/// Starts the actuator. Returns when what was seen first is carried out, as far as that does not wait for the engine.
+///
+/// # Errors
+/// When no thread can be started.
+pub(crate) async fn start(parts: Parts, events: mpsc::Receiver<Event>, seen: Observed) -> io::Result<Handle> {
+    let (observed, observed_in) = watch::channel(seen.clone());
+    let actuator = Actuator::new(parts, seen);
+    let (published, mut picture) = watch::channel(Arc::new(actuator.picture()));
+    let (ends, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("actuator".to_owned()).spawn(move || {
+        runtime.block_on(actuator.run(observed_in, events, published));
+        let _ = ends.send(());
+    })?;
+    // If it has failed already, the loop learns it from the picture.
+    let _ = picture.changed().await;
+    Ok(Handle { observed, picture, ended })
 }
 
 impl Actuator {
-    /// Reads what the kernel holds.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn new(datapath: Arc<Datapath>) -> Result<Self, brattice_loader::Error> {
-        let maps = Maps {
-            workloads: Mirror::read(abi::WORKLOADS, datapath.maps.workloads())?,
-            aliases: Mirror::read(abi::ALIASES, datapath.maps.aliases())?,
-            targets: Mirror::read(abi::TARGETS, datapath.maps.targets())?,
-            listeners: Mirror::read(abi::LISTENERS, datapath.maps.listeners())?,
-            hosts: Mirror::read(abi::HOSTS, datapath.maps.hosts())?,
-        };
-        let host_aliases = Arc::new(datapath.host_aliases()?);
-        Ok(Self {
+    fn new(parts: Parts, observed: Observed) -> Self {
+        let Parts { settings, started, datapath, engine, drops, announcer, .. } = parts;
+        Self {
+            settings,
+            started,
             datapath,
-            maps,
-            attached: Arc::default(),
-            attach_errors: BTreeMap::new(),
-            host_aliases,
-            mtu: None,
-            failures: Arc::default(),
-            desired: Arc::default(),
-        })
-    }
-
-    /// What the kernel holds, for others to look at.
-    pub fn held(&self) -> Held {
-        let maps = &self.maps;
-        Held {
-            workloads: maps.workloads.known().clone(),
-            aliases: maps.aliases.known().clone(),
-            hosts: maps.hosts.known().clone(),
-            fill: BTreeMap::from([
-                ("workloads", maps.workloads.fill()),
-                ("targets", maps.targets.fill()),
-                ("listeners", maps.listeners.fill()),
-            ]),
-            attached: self.attached.clone(),
-            host_aliases: self.host_aliases.clone(),
-            failures: self.failures.clone(),
+            engine,
+            drops,
+            announcer,
+            planner: Arc::new(parts.planner),
+            kernel: parts.kernel,
+            keeper: parts.keeper,
+            noticed: Arc::new(parts.noticed),
+            heard: parts.heard,
+            observed,
+            planned: Instant::now(),
+            unfinished: None,
+            applied: 0,
+            refused: None,
+            ready: false,
+            repairs: Repairs::default(),
         }
     }
 
-    /// Aliases that the kernel knows.
-    pub fn aliases(&self) -> impl Iterator<Item = IpAddr> {
-        self.maps.aliases.known().keys().map(|alias| IpAddr::from(*alias))
-    }
-
-    /// Reads all maps again, after another process changed what is ours.
-    pub fn refresh(&mut self) {
-        let maps = &mut self.maps;
-        let results = [
-            maps.workloads.refresh(),
-            maps.aliases.refresh(),
-            maps.targets.refresh(),
-            maps.listeners.refresh(),
-            maps.hosts.refresh(),
-        ];
-        for error in results.into_iter().filter_map(Result::err) {
-            error!(%error, "a map cannot be read");
-        }
-    }
-
-    /// Why interfaces could not be attached at the last try, by index.
-    pub fn attach_errors(&self) -> &BTreeMap<u32, String> {
-        &self.attach_errors
-    }
-
-    /// Whether something was refused, and is worth another try.
-    pub fn has_failed(&self) -> bool {
-        !self.failures.is_empty() || !self.attach_errors.is_empty()
-    }
-
-    /// What belongs to workloads that are `gone` goes at once; whom the engine may call and which VIPs there are is there
-    /// before the engine hears of it.
-    pub async fn begin(&mut self, desired: Arc<Desired>, gone: &BTreeSet<IpAddr>) {
-        self.failures = Arc::default();
-        self.desired = desired;
-        // Thousands of system calls after a large change: other tasks are not to wait for this thread.
-        let failed = block_in_place(|| {
-            let mut failed = self.remove_gone(gone);
-            failed.extend(self.maps.aliases.put(&self.desired.aliases));
-            failed.extend(self.maps.targets.put(&self.desired.targets));
-            failed.extend(self.maps.listeners.put(&self.desired.listeners));
-            failed
-        });
-        self.report(failed);
-        self.set_host_aliases(self.host_aliases.union(&self.desired.host_aliases).copied().collect()).await;
-
-        // The largest: what is too large for one workload, `workload_egress` answers with that one's MTU.
-        if let Some(mtu) = self.desired.interfaces.values().max().copied()
-            && self.mtu != Some(mtu)
-        {
-            match self.datapath.set_mtu(mtu).await {
-                Ok(()) => self.mtu = Some(mtu),
-                Err(e) => self.report(vec![format!("the MTU of the alias route: {e}")]),
+    /// Until the loop ends, or supervision of the engine does.
+    async fn run(
+        mut self,
+        mut observed: watch::Receiver<Observed>,
+        mut events: mpsc::Receiver<Event>,
+        published: watch::Sender<Arc<Picture>>,
+    ) {
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.plan().await;
+        loop {
+            published.send_replace(Arc::new(self.picture()));
+            let deadline = self.unfinished.as_ref().map(|unfinished| unfinished.deadline);
+            tokio::select! {
+                biased; // What the engine did comes before anything that is planned anew.
+                event = events.recv() => match event {
+                    Some(event) => self.engine_event(event).await,
+                    None => {
+                        error!("supervision of the engine ended");
+                        break;
+                    }
+                },
+                () = at(deadline) => self.finish().await,
+                seen = observed.changed() => match seen {
+                    Ok(()) => {
+                        let seen = observed.borrow_and_update().clone();
+                        self.observe(seen).await;
+                    }
+                    // The agent ends.
+                    Err(_) => break,
+                },
+                // After the workloads, and after what waits for the engine: a new workload's first call waits for those.
+                () = ready(()), if self.repairs.due.is_some() && self.unfinished.is_none() => self.look_after_ours().await,
+                _ = second.tick() => self.every_second().await,
             }
         }
-        self.refresh_attached();
+        self.keeper.save(&self.planner);
     }
 
-    fn remove_gone(&mut self, gone: &BTreeSet<IpAddr>) -> Vec<String> {
-        if gone.is_empty() {
-            return Vec::new();
+    /// Takes in what was seen, and carries out what follows.
+    async fn observe(&mut self, seen: Observed) {
+        let before = std::mem::replace(&mut self.observed, seen);
+        let now = &self.observed;
+        if now.disturbed != before.disturbed {
+            let table = now.table_disturbed != before.table_disturbed;
+            self.repairs.due = Some(self.repairs.due.unwrap_or_default() || table);
         }
-        rarely!(info, aliases = gone.len(), "workloads are gone; their aliases are closed");
-        let is_gone = |alias: &abi::Address| gone.contains(&IpAddr::from(*alias));
-        let maps = &mut self.maps;
-        let mut failed = maps.workloads.remove_if(|_, workload| is_gone(&workload.alias));
-        failed.extend(maps.hosts.remove_if(|_, host| is_gone(&host.alias) || is_gone(&host.alias6)));
-        failed.extend(maps.aliases.remove_if(|alias, _| is_gone(alias)));
-        failed.extend(maps.targets.remove_if(|target, _| is_gone(&target.alias)));
-        failed
-    }
-
-    /// The second half, after the engine: workloads may call, and what is not wanted any more is removed. Returns the
-    /// interfaces that were attached just now.
-    pub async fn finish(&mut self) -> Vec<u32> {
-        let desired = self.desired.clone();
-        // The map before the attachment, so that the first packet finds its workload.
-        let failed = block_in_place(|| {
-            let mut failed = self.maps.workloads.put(&desired.workloads);
-            failed.extend(self.maps.hosts.put(&desired.hosts));
-            failed
-        });
-        self.report(failed);
-        let new = self.attach().await;
-        let failed = block_in_place(|| {
-            let mut failed = self.maps.listeners.remove(&desired.listeners);
-            failed.extend(self.maps.hosts.remove(&desired.hosts));
-            failed.extend(self.maps.targets.remove(&desired.targets));
-            failed.extend(self.maps.workloads.remove(&desired.workloads));
-            failed.extend(self.maps.aliases.remove(&desired.aliases));
-            failed
-        });
-        self.report(failed);
-        self.set_host_aliases(desired.host_aliases.clone()).await;
-        let unwanted: Vec<u32> =
-            self.attached.iter().filter(|ifindex| !desired.interfaces.contains_key(ifindex)).copied().collect();
-        for ifindex in unwanted {
-            match self.datapath.detach(ifindex).await {
-                Ok(()) => drop(Arc::make_mut(&mut self.attached).remove(&ifindex)),
-                Err(e) => self.report(vec![format!("detaching interface {ifindex}: {e}")]),
-            }
+        let documents = !Arc::ptr_eq(&now.inputs.model, &before.inputs.model);
+        let host = !Arc::ptr_eq(&now.inputs.interfaces, &before.inputs.interfaces)
+            || !Arc::ptr_eq(&now.inputs.places, &before.inputs.places);
+        let changed = now.changes != before.changes;
+        if documents {
+            Arc::make_mut(&mut self.planner).state.vips = now.linked.vips.clone();
         }
-        new
-    }
-
-    /// Attaches the interfaces that are wanted.
-    async fn attach(&mut self) -> Vec<u32> {
-        self.refresh_attached();
-        self.attach_errors.clear();
-        let mut new = Vec::new();
-        for ifindex in self.desired.interfaces.keys() {
-            if self.attached.contains(ifindex) {
-                continue;
-            }
-            match self.datapath.attach(*ifindex).await {
-                Ok(()) => {
-                    debug!(ifindex, "attached");
-                    Arc::make_mut(&mut self.attached).insert(*ifindex);
-                    new.push(*ifindex);
-                }
-                Err(e) => {
-                    rarely!(warn, ifindex, error = %e, "an interface cannot be attached");
-                    self.attach_errors.insert(*ifindex, e.to_string());
-                }
-            }
+        if documents || host {
+            self.plan().await;
         }
-        new
-    }
-
-    /// Which aliases are addresses of this host.
-    async fn set_host_aliases(&mut self, aliases: BTreeSet<IpAddr>) {
-        if aliases == *self.host_aliases {
-            return;
-        }
-        match self.datapath.set_host_aliases(aliases.clone()).await {
-            Ok(()) => self.host_aliases = aliases.into(),
-            Err(e) => self.report(vec![format!("aliases of processes of the host: {e}")]),
+        // After the engine was given them: documents that changed are a new chance for an engine that stays down.
+        if changed {
+            self.engine.revive().await;
         }
     }
 
-    /// Whether the maps lack something.
-    pub fn lacks(&self) -> bool {
-        let (maps, desired) = (&self.maps, &self.desired);
-        !difference(maps.workloads.known(), &desired.workloads).put.is_empty()
-            || !difference(maps.aliases.known(), &desired.aliases).put.is_empty()
-            || !difference(maps.targets.known(), &desired.targets).put.is_empty()
-            || !difference(maps.listeners.known(), &desired.listeners).put.is_empty()
-            || !difference(maps.hosts.known(), &desired.hosts).put.is_empty()
-    }
-
-    /// Whether there is anything for [`Self::finish`] to do.
-    pub fn is_unfinished(&self) -> bool {
-        let (maps, desired) = (&self.maps, &self.desired);
-        maps.workloads.known().keys().any(|key| !desired.workloads.contains_key(key))
-            || maps.aliases.known().keys().any(|key| !desired.aliases.contains_key(key))
-            || maps.targets.known().keys().any(|key| !desired.targets.contains_key(key))
-            || maps.listeners.known().keys().any(|key| !desired.listeners.contains_key(key))
-            || self.attached.iter().any(|ifindex| !desired.interfaces.contains_key(ifindex))
-            || maps.hosts.known().keys().any(|key| !desired.hosts.contains_key(key))
-            || *self.host_aliases != desired.host_aliases
-            || !difference(maps.hosts.known(), &desired.hosts).put.is_empty()
-            || !difference(maps.workloads.known(), &desired.workloads).put.is_empty()
-            || desired.interfaces.keys().any(|ifindex| !self.attached.contains(ifindex))
-    }
-
-    /// Whether an interface that should be attached is not.
-    pub fn lacks_attachments(&mut self) -> bool {
-        self.refresh_attached();
-        self.desired.interfaces.keys().any(|ifindex| !self.attached.contains(ifindex))
-    }
-
-    fn refresh_attached(&mut self) {
-        match self.datapath.attached() {
-            Ok(attached) => {
-                let ingress = attached.into_iter().filter(|attachment| attachment.program == abi::WORKLOAD_INGRESS);
-                let now: BTreeSet<u32> = ingress.map(|attachment| attachment.ifindex).collect();
-                if now != *self.attached {
-                    self.attached = now.into();
-                }
-            }
-            Err(e) => self.report(vec![format!("asking what is attached: {e}")]),
+    /// What is known now.
+    fn picture(&self) -> Picture {
+        Picture {
+            settings: self.settings.clone(),
+            started: self.started,
+            datapath: self.datapath.clone(),
+            engine: self.engine.clone(),
+            drops: self.drops.clone(),
+            owners: self.observed.owners.clone(),
+            unkept: self.observed.unkept.clone(),
+            updates: self.observed.updates,
+            inputs: self.observed.inputs.clone(),
+            planner: self.planner.clone(),
+            held: self.kernel.held(),
+            ipv6: self.observed.ipv6,
+            applied: self.applied,
+            refused: self.refused.clone(),
+            ready: self.ready,
+            repairs: self.repairs.counts.clone(),
+            unrepaired: self.repairs.failed.clone(),
+            unsaved: self.keeper.unsaved().cloned(),
+            noticed: self.noticed.clone(),
         }
     }
+}
 
-    fn report(&mut self, failed: Vec<String>) {
-        for text in failed {
-            if self.failures.len() < MAX_FAILURES && !self.failures.contains(&text) {
-                error!("the kernel refused a change: {text}");
-                Arc::make_mut(&mut self.failures).insert(text);
-            }
-        }
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }

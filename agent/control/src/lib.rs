@@ -3,9 +3,10 @@
 //! - [`attachments`], [`aliases`], [`since`]: which interface belongs to which workload, aliases, times of attachment.
 //!   Pure.
 //! - [`planner`]: from documents, interfaces and places to the wanted state of kernel and engine. Pure.
-//! - [`actuator`], [`reconcile`]: brings the kernel there, by the smallest change of its maps.
-//! - [`node`]: the loop that takes inputs in, plans and has the plan carried out.
-//! - `picture`: what the loop knows, published after each turn, for all readers.
+//! - [`node`]: the loop that sees what goes in.
+//! - [`actuator`], [`reconcile`]: the thread that has plans made and carries them out, by the smallest change of the kernel's maps.
+//! - `picture`: what is known, published by the actuator after each change, for all readers.
+//! - [`heard`], `noticed`, `node_metrics`: changes on the host; what no event reports; the agent's own numbers.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
 //! - [`api`], [`switches`], [`drops`]: the API for operators, its switches, and sampled drops.
 //! - [`state`]: what is kept on disk; `notify`: messages to the service manager.
@@ -19,8 +20,10 @@ pub mod drops;
 pub mod engine;
 #[cfg(test)]
 mod fixtures;
+pub mod heard;
 pub mod kernel;
 pub mod node;
+mod node_metrics;
 mod noticed;
 mod notify;
 mod picture;

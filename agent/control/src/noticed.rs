@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use brattice_loader::interfaces::Interface;
 use brattice_wire::engine::Stats;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use crate::attachments::Decision;
+use crate::engine::handle::Asker;
 
 /// Lines of the access log that were lost are spoken of for this long after the latest.
 const LOST_SHOWN: Duration = Duration::from_secs(60);
@@ -25,10 +27,16 @@ const BEHIND: Duration = Duration::from_secs(5);
 /// Lines of the access log that were lost.
 #[derive(Clone, Copy, Debug)]
 struct Lost {
-    /// Of all since the engine's start.
-    seen: u64,
+    /// Of all since the engine's start; none: the engine is an earlier agent's, and has not told yet how many it had lost.
+    seen: Option<u64>,
     lines: u64,
     latest: Option<Instant>,
+}
+
+impl Default for Lost {
+    fn default() -> Self {
+        Self { seen: Some(0), lines: 0, latest: None }
+    }
 }
 
 /// An attached interface that has another name now, by which nothing selects it.
@@ -45,10 +53,21 @@ pub(crate) struct Renamed {
 pub(crate) struct Noticed {
     /// The engine's counts, at most a second or two old.
     stats: Arc<Mutex<Option<Stats>>>,
-    lost: Option<Lost>,
+    lost: Lost,
     behind: Option<Instant>,
     repaired: VecDeque<(Instant, String)>,
     renamed: BTreeMap<u32, Renamed>,
+}
+
+/// Asks the engine for its counts once a second, in a task of its own: an engine that is slow to answer delays nothing else.
+pub(crate) async fn ask_engine(asker: Asker, to: Arc<Mutex<Option<Stats>>>) {
+    let mut second = interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        second.tick().await;
+        let stats = asker.stats().await;
+        *to.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
 }
 
 impl Noticed {
@@ -62,15 +81,20 @@ impl Noticed {
         self.stats.clone()
     }
 
+    /// The engine of an earlier agent was taken over: what it lost so far is not spoken of.
+    pub(crate) fn adopted(&mut self) {
+        self.lost.seen = None;
+    }
+
     /// The engine has dropped this many lines since its start.
     pub(crate) fn dropped(&mut self, dropped: u64, now: Instant) {
-        let lost = self.lost.get_or_insert(Lost { seen: dropped, lines: 0, latest: None });
+        let lost = &mut self.lost;
         if lost.latest.is_some_and(|latest| now.duration_since(latest) >= LOST_SHOWN) {
             (lost.lines, lost.latest) = (0, None);
         }
         // Fewer: it is another engine.
-        let more = if dropped < lost.seen { dropped } else { dropped - lost.seen };
-        lost.seen = dropped;
+        let seen = lost.seen.replace(dropped).unwrap_or(dropped);
+        let more = if dropped < seen { dropped } else { dropped - seen };
         if more > 0 {
             lost.lines += more;
             lost.latest = Some(now);
@@ -79,8 +103,7 @@ impl Noticed {
 
     /// How many lines of the access log were lost recently, and how long ago the latest.
     pub(crate) fn lost(&self, now: Instant) -> Option<(u64, Duration)> {
-        let lost = self.lost?;
-        Some((lost.lines, now.duration_since(lost.latest?)))
+        Some((self.lost.lines, now.duration_since(self.lost.latest?)))
     }
 
     /// Whether the engine serves another revision than the planned one.
@@ -167,6 +190,7 @@ mod tests {
     #[test]
     fn lost_lines_are_told_for_a_minute() {
         let (mut noticed, now) = (Noticed::default(), Instant::now());
+        noticed.adopted();
         noticed.dropped(100, now);
         assert_eq!(noticed.lost(now), None, "an earlier agent's");
         noticed.dropped(103, now + SECOND);
@@ -178,6 +202,10 @@ mod tests {
         assert_eq!(noticed.lost(now + 6 * SECOND), Some((6, Duration::ZERO)));
         noticed.dropped(2, now + 70 * SECOND);
         assert_eq!(noticed.lost(now + 70 * SECOND), None);
+        // Of an engine that was started by this agent all count, also those before it was asked first.
+        let mut noticed = Noticed::default();
+        noticed.dropped(7, now);
+        assert_eq!(noticed.lost(now), Some((7, Duration::ZERO)));
     }
 
     #[test]

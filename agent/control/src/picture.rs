@@ -1,5 +1,5 @@
-//! What the agent knows, as it was at the end of the latest turn of its loop. Questions are answered from it, so that they
-//! never wait for the loop. A copy shares everything.
+//! What the agent knows, as it was after what the actuator carried out last. Questions are answered from it, so that they
+//! wait neither for the actuator nor for the agent's loop. A copy shares everything.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,6 +34,8 @@ pub(crate) struct Picture {
     pub(crate) owners: Arc<BTreeMap<String, OwnerView>>,
     /// Why documents in force are not on disk.
     pub(crate) unkept: Arc<Vec<String>>,
+    /// How many updates of documents were taken in.
+    pub(crate) updates: u64,
     /// What the latest plan was made from.
     pub(crate) inputs: Inputs,
     /// The latest plan.
@@ -46,6 +48,8 @@ pub(crate) struct Picture {
     pub(crate) applied: u64,
     /// Why the engine refused the latest snapshot.
     pub(crate) refused: Option<String>,
+    /// Whether the engine has served since the agent's start, with everything that it told carried out in the kernel.
+    pub(crate) ready: bool,
     /// What was put back, and how often.
     pub(crate) repairs: Arc<BTreeMap<String, u64>>,
     /// Why something that vanished could not be put back last time.

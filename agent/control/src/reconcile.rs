@@ -1,9 +1,4 @@
 //! What the kernel's maps should hold, and the smallest change that gets them there.
-//!
-//! Order of the changes: addresses that the engine may call are written to the kernel before the engine gets the
-//! snapshot; new callers, and removals, are written after the engine serves it. What must be removed at once (the
-//! identity of a workload that is gone) does not wait for that.
-//! workload that is gone) does not wait for that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;

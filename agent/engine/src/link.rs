@@ -7,6 +7,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -270,7 +271,7 @@ async fn obey(
 ) -> Result<(), End> {
     match message {
         ToEngine::Snapshot(snapshot) => {
-            let reply = put_in_force(core, *snapshot).await?;
+            let reply = put_in_force(core, Arc::unwrap_or_clone(snapshot)).await?;
             answer(stream, &reply, &[]).await?;
         }
         ToEngine::CloseAliases { token, aliases } => {

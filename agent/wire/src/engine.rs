@@ -23,6 +23,7 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -54,7 +55,7 @@ pub enum ToEngine {
     /// listening Unix socket for later agents.
     Start(Settings),
     /// The state to serve from now on.
-    Snapshot(Box<Snapshot>),
+    Snapshot(Arc<Snapshot>),
     /// Close every connection from or to these aliases, purge them from pools, then answer
     /// [`FromEngine::AliasesClosed`].
     CloseAliases {

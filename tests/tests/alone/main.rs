@@ -5,4 +5,5 @@
 mod disruption;
 mod first_call;
 mod flood;
+mod large_node;
 mod transfer;

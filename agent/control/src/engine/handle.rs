@@ -123,7 +123,8 @@ pub struct View {
 
 /// The agent's end.
 pub struct Handle {
-    pub(super) client: Client,
+    /// Asks and orders.
+    pub client: Client,
     /// What happens.
     pub events: mpsc::Receiver<Event>,
 }

@@ -2,7 +2,8 @@
 //!
 //! A new workload's first call waits for a look, and a workload comes in a burst of changes: interface, address, routes. So the
 //! first looks after a quiet time begin at once. On a host whose interfaces and routes change all the time looks take at most a
-//! third of a core. Time of the processor counts: attaching a program is mostly waiting for the kernel.
+//! third of a core. Time of the processor counts: attaching a program is mostly waiting for the kernel. What a look causes is counted as
+//! its own: the plan, and its writes, which the actuator's thread makes afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const COST: u32 = 3;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     paid: Instant,
+    /// The latest look, with what was used when its costs were counted last.
+    latest: Option<Began>,
 }
 
 /// The beginning of a look.
@@ -44,17 +47,29 @@ fn used() -> Duration {
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { paid: now }
+        Self { paid: now, latest: None }
     }
 
     /// When the next look may begin; not before `now`.
-    pub(super) fn next(&self, now: Instant) -> Instant {
+    pub(super) fn next(&mut self, now: Instant) -> Instant {
+        self.count();
         self.paid.max(now)
     }
 
     /// A look has ended.
     pub(super) fn looked(&mut self, began: Began) {
-        self.took(began.at, used().saturating_sub(began.used));
+        self.count();
+        self.latest = Some(began);
+    }
+
+    /// Counts what was used since the latest look began, or since it was counted last.
+    fn count(&mut self) {
+        if let Some(mut latest) = self.latest {
+            let now = used();
+            self.took(latest.at, now.saturating_sub(latest.used));
+            latest.used = now;
+            self.latest = Some(latest);
+        }
     }
 
     /// A look that began then has used this much of a processor.

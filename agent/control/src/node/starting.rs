@@ -22,16 +22,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::numbers::Numbers;
-use super::{Host, Keeper, Node, Questions, listen};
-use crate::actuator::Actuator;
+use super::inputs::Seen;
+use super::{Node, Wakes};
+use crate::actuator::{self, Keeper, KernelState, Parts};
 use crate::aliases::Aliases;
+use crate::api::calls::Calls;
 use crate::api::server::{self, Access, Call};
 use crate::api::thread::Thread;
 use crate::drops::{self, Drops};
 use crate::engine::{Handle, Supervision, outputs, supervisor};
+use crate::heard::{self, Heard};
 use crate::kernel::KernelSlots;
-use crate::planner::{Inputs, Planner};
+use crate::node_metrics;
+use crate::noticed::{self, Noticed};
+use crate::planner::Planner;
 use crate::settings::{ALIAS_CANDIDATES, Settings, VIP_CANDIDATES, pools};
 use crate::state::{State, StateDirectory, StateError, boot_id};
 
@@ -71,6 +75,12 @@ pub enum AgentError {
     /// No thread for the documents.
     #[error("documents cannot be read: {0}; how many threads may the agent have (TasksMax= of the unit)?")]
     Documents(std::io::Error),
+    /// No thread for plans.
+    #[error("plans cannot be carried out: {0}; how many threads may the agent have (TasksMax= of the unit)?")]
+    Actuator(std::io::Error),
+    /// Something that runs as long as the agent has ended.
+    #[error("{0} any more; the log says why. The agent ends with an error, so that it is started anew")]
+    Ended(&'static str),
     /// Signals.
     #[error("cannot listen for signals: {0}")]
     Signal(std::io::Error),
@@ -80,7 +90,7 @@ pub enum AgentError {
 /// Engine and kernel serve on afterwards, unless the settings say otherwise.
 ///
 /// # Errors
-/// When it cannot start. What was done until then is taken up by the next start, or removed by `brattice cleanup`.
+/// When it cannot start, or not go on. What was done until then is taken up by the next start, or removed by `brattice cleanup`.
 pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentError> {
     let directory = StateDirectory::open(&settings.state_dir)?;
     let saved = directory.load()?;
@@ -97,9 +107,9 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     state.boot_id = boot_id();
     let alias6 = kernel.ranges6.map(|ranges| ranges.alias);
     let (mut aliases, mut closing) = Aliases::restore(kernel.alias(), alias6, &state.aliases, same_boot);
-    let actuator = Actuator::new(kernel.datapath.clone())?;
+    let kernel_state = KernelState::read(kernel.datapath.clone())?;
     // Aliases that only the kernel knows (the state was lost): in use, by unknown workloads, until they are closed.
-    for known in actuator.aliases() {
+    for known in kernel_state.aliases() {
         closing.extend(aliases.reserve(known));
     }
     let engine = start_engine(&settings, &kernel)?;
@@ -113,41 +123,31 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let (documents, mut updates) = follow_documents(&settings, &directory, &kernel, &state)?;
     let update = updates.recv().await.ok_or(AgentError::Reading)?;
     state.vips = update.linked.vips.clone();
-    let model = update.linked.model.clone();
-    let mut node = Node {
-        started: Instant::now(),
-        inputs: Inputs { model, interfaces: interfaces.into(), places: Arc::default() },
-        planner: Arc::new(Planner::new(state, aliases)),
-        actuator,
-        pending: None,
-        engine,
-        applied: 0,
-        refused: None,
-        documents,
-        owners: update.owners,
-        unkept: update.unkept.into(),
-        keeper: Keeper { directory, saved, unsaved: None },
-        host: Host {
-            datapath: kernel.datapath,
-            announcer: Announcer::open()?,
-            place_watch: PlaceWatch::open()?,
-            ipv6: kernel.ipv6,
-            repairs: Arc::default(),
-            unrepaired: None,
-            astray: Vec::new(),
-        },
-        noticed: Arc::default(),
-        drops,
-        numbers: Numbers::default(),
-        reconciled: Instant::now(),
+    let ipv6 = (kernel.ipv6, kernel.ranges6.is_some());
+    let seen = Seen::new(update, interfaces, documents.clone(), PlaceWatch::open()?, ipv6);
+    let Handle { client: engine, events } = engine;
+    let (heard, noticed) = (Arc::new(Heard::default()), Noticed::default());
+    tokio::spawn(noticed::ask_engine(engine.asker(), noticed.stats_cell()));
+    let parts = Parts {
         settings: Arc::new(settings),
+        started: Instant::now(),
+        datapath: kernel.datapath,
+        engine,
+        drops,
+        announcer: Announcer::open()?,
+        planner: Planner::new(state, aliases),
+        kernel: kernel_state,
+        keeper: Keeper::new(directory, saved),
+        noticed,
+        heard: heard.clone(),
     };
-    node.look_at_places();
-    node.reconcile().await;
+    let actuator = actuator::start(parts, events, seen.observed().clone()).await.map_err(AgentError::Actuator)?;
+    socket.spawn(Calls::new(actuator.picture.clone(), documents).serve(calls));
+    tokio::spawn(node_metrics::report(actuator.picture.clone()));
+    heard::listen(heard.clone(), network, pins);
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
-    let questions = Questions { socket, calls };
-    node.serve(updates, listen(network, pins), questions, hangups, Box::pin(stop_signal()?), ready).await;
-    Ok(())
+    let wakes = Wakes { documents: updates, heard, hangups, stop: Box::pin(stop_signal()?) };
+    Node { seen, actuator }.serve(wakes, ready).await
 }
 
 /// Opens the control socket, and begins to take calls. Before anything is changed: another agent may have it.

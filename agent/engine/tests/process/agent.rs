@@ -10,6 +10,7 @@ use std::{
     },
     path::PathBuf,
     process::{Child, ExitStatus},
+    sync::Arc,
     time::Duration,
 };
 
@@ -192,7 +193,7 @@ impl Engine {
         descriptors.push(door.as_fd());
         agent.send_with(&ToEngine::Start(settings), &descriptors).await;
         let revision = snapshot.revision;
-        agent.send(&ToEngine::Snapshot(Box::new(snapshot))).await;
+        agent.send(&ToEngine::Snapshot(Arc::new(snapshot))).await;
         assert_eq!(agent.answer().await, FromEngine::Applied { revision });
         (engine, agent)
     }

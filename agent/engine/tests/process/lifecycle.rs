@@ -3,6 +3,7 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -73,13 +74,13 @@ fn bad_snapshots_are_refused() {
         let kit = Kit::new();
         let (mut engine, agent) = Engine::serving(&kit, snapshot(1)).await;
         let bad = Snapshot { vpcs: vec![vpc(vec![5])], ..snapshot(2) };
-        agent.send(&ToEngine::Snapshot(Box::new(bad))).await;
+        agent.send(&ToEngine::Snapshot(Arc::new(bad))).await;
         let FromEngine::Refused { revision: 2, reason } = agent.answer().await else { panic!("not refused") };
         assert!(reason.contains("blue") && reason.contains('5') && reason.len() <= 1024, "{reason}");
         agent.send(&ToEngine::Stats).await;
         let FromEngine::Stats(stats) = agent.answer().await else { panic!("no statistics") };
         assert_eq!(stats.revision, 1, "the one before stays");
-        agent.send(&ToEngine::Snapshot(Box::new(snapshot(3)))).await;
+        agent.send(&ToEngine::Snapshot(Arc::new(snapshot(3)))).await;
         assert_eq!(agent.answer().await, FromEngine::Applied { revision: 3 });
         assert!(engine.is_running());
     });
@@ -173,7 +174,7 @@ fn wrong_descriptors_do_not_start_it() {
         }
         let mut engine = Engine::start();
         let (agent, ..) = engine.hello().await;
-        agent.send(&ToEngine::Snapshot(Box::default())).await;
+        agent.send(&ToEngine::Snapshot(Arc::default())).await;
         agent.closed().await;
         assert_eq!(engine.exit().await.code(), Some(3), "a snapshot is no start");
         // The control.
@@ -219,7 +220,7 @@ fn the_agent_that_calls_last_is_obeyed() {
         let (second, running, _) = engine.hello().await;
         assert_eq!(running.expect("it runs").revision, 1);
         first.closed().await;
-        second.send(&ToEngine::Snapshot(Box::new(snapshot(2)))).await;
+        second.send(&ToEngine::Snapshot(Arc::new(snapshot(2)))).await;
         assert_eq!(second.answer().await, FromEngine::Applied { revision: 2 });
     });
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use brattice_wire::engine::{AccessLog, MAX_TO_ENGINE, Settings, ToEngine, encode};
 use brattice_wire::records::{NodeMetrics, Query};
-use brattice_wire::snapshot::Snapshot;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::machine::Input;
 use super::messages::Rate;
@@ -18,6 +17,9 @@ use super::{Frame, Link, MAX_WAITING_FRAMES, Supervisor};
 use crate::engine::handle::Supervision;
 use crate::engine::link::{LinkError, Reader, send};
 use crate::engine::outputs::{Metrics, open_log};
+
+/// Messages of at least so many bytes have debug lines of their own: snapshots of large nodes.
+const LARGE_FRAME: usize = 64 * 1024;
 
 /// What was opened for engines, and what the connected one has of it.
 pub(super) struct Outputs {
@@ -62,9 +64,13 @@ impl Supervisor {
         let write = tokio::spawn(async move {
             while let Some((frame, descriptors)) = waiting.recv().await {
                 let with: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
+                let began = Instant::now();
                 if let Err(e) = send(&stream, &frame, &with).await {
                     let _ = failed.send((number, Err(LinkError::Io(e)))).await;
                     return;
+                }
+                if frame.len() >= LARGE_FRAME {
+                    debug!(bytes = frame.len(), took = ?began.elapsed(), "a large message was sent to the engine");
                 }
             }
         });
@@ -120,8 +126,12 @@ impl Supervisor {
 
     fn tell_with(&mut self, message: &ToEngine, descriptors: Vec<OwnedFd>) {
         let Some(link) = &self.link else { return };
+        let began = Instant::now();
         let result = match encode(message, MAX_TO_ENGINE) {
             Ok(frame) => {
+                if frame.len() >= LARGE_FRAME {
+                    debug!(bytes = frame.len(), took = ?began.elapsed(), "a large message to the engine was encoded");
+                }
                 link.frames.try_send((frame, descriptors)).map_err(|_| "it does not read what it is sent".to_owned())
             }
             Err(e) => return error!("a message to the engine cannot be written: {e}"),
@@ -133,7 +143,7 @@ impl Supervisor {
 
     pub(super) fn send_snapshot(&mut self) {
         if let Some(snapshot) = self.latest.clone() {
-            self.tell(&ToEngine::Snapshot(Box::new(Snapshot::clone(&snapshot))));
+            self.tell(&ToEngine::Snapshot(snapshot));
         }
     }
 

@@ -1,49 +1,61 @@
 //! The agent's own numbers, for the engine to serve beside its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use brattice_sources::owners::OwnerState;
 use brattice_wire::api::Mode;
 use brattice_wire::records::NodeMetrics;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::error;
 
-use super::Node;
 use crate::api::problems::Problems;
 use crate::api::views;
 use crate::engine::outputs::MetricsAddress;
 use crate::picture::Picture;
 
-/// The numbers are published at least this often while there is a reader ...
+/// How often what is cheap to count is counted.
+const LOOK: Duration = Duration::from_secs(1);
+/// The numbers are sent at least this often, and when something happened that is no traffic.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// What was published last.
-#[derive(Default)]
-pub(super) struct Numbers {
-    told: Option<(Instant, NodeMetrics)>,
-}
-
-impl Node {
-    /// ... and once a second when something happened that is no traffic.
-    pub(super) async fn push_numbers(&mut self) {
-        if self.settings.metrics == MetricsAddress::None {
+/// Sends the numbers until the agent ends.
+pub(crate) async fn report(pictures: watch::Receiver<Arc<Picture>>) {
+    let mut second = interval(LOOK);
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Option<(Instant, NodeMetrics)> = None;
+    while pictures.has_changed().is_ok() {
+        second.tick().await;
+        let picture = pictures.borrow().clone();
+        if picture.settings.metrics == MetricsAddress::None {
             return;
         }
-        let picture = self.picture();
-        let counted = counted(&picture);
-        let news = match &self.numbers.told {
-            None => true,
-            Some((when, told)) => {
-                when.elapsed() >= EVERY
-                    || (&told.drops, &told.repairs, &told.tables, told.engine_restarts)
-                        != (&counted.drops, &counted.repairs, &counted.tables, counted.engine_restarts)
+        // Both look at the kernel, which blocks for a moment.
+        let (engine, before) = (picture.engine.clone(), told.clone());
+        let looked = spawn_blocking(move || {
+            let counted = counted(&picture);
+            is_news(before.as_ref(), &counted).then(|| looked(&picture, counted))
+        });
+        match looked.await {
+            Ok(Some(numbers)) => {
+                engine.node_metrics(numbers.clone()).await;
+                told = Some((Instant::now(), numbers));
             }
-        };
-        if news {
-            let numbers = looked(&picture, counted);
-            self.engine.node_metrics(numbers.clone()).await;
-            self.numbers.told = Some((Instant::now(), numbers));
+            Ok(None) => {}
+            Err(e) => error!(error = %e, "the agent's own numbers cannot be counted, which is a fault of Brattice"),
         }
     }
+}
+
+fn is_news(told: Option<&(Instant, NodeMetrics)>, now: &NodeMetrics) -> bool {
+    told.is_none_or(|(when, told)| {
+        when.elapsed() >= EVERY
+            || (&told.drops, &told.repairs, &told.tables, told.engine_restarts)
+                != (&now.drops, &now.repairs, &now.tables, now.engine_restarts)
+    })
 }
 
 /// What is cheap to count.

@@ -1,0 +1,75 @@
+//! Finds what others removed or changed of ours, and puts it back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use brattice_wire::rarely;
+use tracing::{error, info};
+
+use super::Actuator;
+
+/// What was put back, and what could not be.
+#[derive(Default)]
+pub(super) struct Repairs {
+    /// Something may have been changed; with the firewall's table?
+    pub(super) due: Option<bool>,
+    /// What was put back, and how often.
+    pub(super) counts: Arc<BTreeMap<String, u64>>,
+    /// Why something that vanished could not be put back last time.
+    pub(super) failed: Option<String>,
+    /// Routes and rules of others that lead elsewhere, as logged.
+    detours: Vec<String>,
+}
+
+impl Actuator {
+    /// Finds what others removed or changed, and puts it back.
+    pub(super) async fn look_after_ours(&mut self) {
+        let table = self.repairs.due.take().unwrap_or_default();
+        // The table is asked for by a process, `nft`, which takes longer than all else: not for each new interface.
+        let repaired = if table || self.repairs.failed.is_some() {
+            self.datapath.repair().await
+        } else {
+            self.datapath.repair_except_table().await
+        };
+        match repaired {
+            Ok(repaired) => {
+                if !repaired.is_empty() {
+                    self.kernel.refresh();
+                }
+                for what in repaired {
+                    rarely!(warn, what, "another program removed or changed it; it was put back");
+                    *Arc::make_mut(&mut self.repairs.counts).entry(what.to_owned()).or_default() += 1;
+                    Arc::make_mut(&mut self.noticed).repaired(what, Instant::now());
+                }
+                self.repairs.failed = None;
+            }
+            Err(e) => {
+                let text = e.to_string();
+                if self.repairs.failed.as_ref() != Some(&text) {
+                    error!(error = %e, "cannot restore what was removed");
+                }
+                self.repairs.failed = Some(text);
+            }
+        }
+        self.look_for_detours();
+        if self.kernel.lacks_attachments() || self.kernel.lacks() {
+            self.plan().await;
+        }
+    }
+
+    /// Logs routes and rules that lead packets to aliases and VIPs elsewhere.
+    fn look_for_detours(&mut self) {
+        let found = self
+            .datapath
+            .detours()
+            .unwrap_or_else(|e| vec![format!("whether the kernel finds our routes cannot be asked: {e}")]);
+        for text in found.iter().filter(|text| !self.repairs.detours.contains(text)) {
+            error!("{text}");
+        }
+        if found.is_empty() && !self.repairs.detours.is_empty() {
+            info!("the kernel finds our routes again");
+        }
+        self.repairs.detours = found;
+    }
+}
