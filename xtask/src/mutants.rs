@@ -1,7 +1,7 @@
 //! Mutation testing: cargo-mutants changes one thing after the other in a crate that decides, and each change must turn a
 //! test red. Takes up to an hour per crate, so it is no part of `cargo xtask test`.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -80,6 +80,8 @@ const CRATES: [Crate; 3] = [
 
 /// A test that takes longer, seconds, is one that does not end any more: the change was noticed.
 const TIMEOUT: &str = "60";
+/// How cargo-mutants ends where a change turned no test red.
+const MISSED: i32 = 2;
 /// How cargo-mutants ends where changes only made tests endless.
 const TIMED_OUT: i32 = 3;
 
@@ -102,10 +104,13 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
 }
 
 fn mutate(own: &Crate) -> Result<()> {
+    let output = paths::target().join("mutants").join(own.name);
+    // cargo-mutants makes the last folder only.
+    fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
     let mut command = Command::new(setup::mutants().context("cargo-mutants is missing")?);
     run::clean_environment(&mut command);
     command.current_dir(paths::root()).args(["mutants", "--package", own.name, "--cap-lints", "true"]);
-    command.args(["--timeout", TIMEOUT, "--output"]).arg(paths::target().join("mutants").join(own.name));
+    command.args(["--timeout", TIMEOUT, "--output"]).arg(&output);
     for file in own.files {
         command.arg("--file").arg(format!("{}/src/{file}.rs", own.folder));
     }
@@ -113,6 +118,9 @@ fn mutate(own: &Crate) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start `{}`", run::shown(&command)))?;
     if status.success() || status.code() == Some(TIMED_OUT) {
         return Ok(());
+    }
+    if status.code() != Some(MISSED) {
+        bail!("cargo-mutants could not try the changes of {} ({status}); its own message is above", own.name);
     }
     bail!(
         "a change of {} turned no test red: add the test that does, or where nothing observable changes, simplify the code or \

@@ -3,7 +3,7 @@
 
 use std::{
     fmt::Debug,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use brattice_abi::{Address, DropReason};
@@ -21,7 +21,7 @@ use crate::{
 
 /// One of the two.
 pub(crate) trait Family {
-    type Address: Copy + Debug + Into<Address>;
+    type Address: Copy + Debug + Into<Address> + Into<IpAddr> + Send + 'static;
     type Frame: Packet<Address = Self::Address> + Debug;
 
     /// The workload's own address, its alias, a service, DNS, the engine's first source.
@@ -33,6 +33,10 @@ pub(crate) trait Family {
     /// An address of no workload; another workload's alias; all hosts of a network.
     const STRANGER: Self::Address;
     const OTHER_ALIAS: Self::Address;
+    /// Own address and alias of a second workload.
+    const NEIGHBOUR: (Self::Address, Self::Address);
+    /// Two resolvers outside of the node.
+    const RESOLVERS: [Self::Address; 2];
     const MULTICAST: Self::Address;
     /// Version, and bytes of a frame up to the end of the fixed IP header: what must be there before anything is known.
     const VERSION: u8;
@@ -42,6 +46,8 @@ pub(crate) trait Family {
     const ECHO: u8;
     /// What is wrong with a length field of 0 where there is no GSO.
     const LENGTH_0: DropReason;
+    /// A length field that contradicts a short packet, so that the packet is malformed.
+    const MALFORMED_LENGTH: u16;
     /// Bytes of a full segment of 1,500.
     const SEGMENT: u16;
     /// What happens to UDP without a checksum.
@@ -123,12 +129,15 @@ impl Family for V4 {
     const ENGINE: Ipv4Addr = ENGINE;
     const STRANGER: Ipv4Addr = STRANGER;
     const OTHER_ALIAS: Ipv4Addr = Ipv4Addr::new(100, 127, 9, 9);
+    const NEIGHBOUR: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 0, 0, 11), Ipv4Addr::new(100, 127, 0, 3));
+    const RESOLVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)];
     const MULTICAST: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
     const VERSION: u8 = 4;
     const FIXED: usize = 14 + 20;
     const ICMP: u8 = 1;
     const ECHO: u8 = 8;
     const LENGTH_0: DropReason = DropReason::Malformed;
+    const MALFORMED_LENGTH: u16 = 19;
     const SEGMENT: u16 = 1448;
     const UDP_WITHOUT_CHECKSUM: Option<DropReason> = None;
 
@@ -249,12 +258,17 @@ impl Family for V6 {
     const ENGINE: Ipv6Addr = ENGINE6;
     const STRANGER: Ipv6Addr = STRANGER6;
     const OTHER_ALIAS: Ipv6Addr = Ipv6Addr::from_bits(ALIAS6.to_bits() + 1);
+    const NEIGHBOUR: (Ipv6Addr, Ipv6Addr) =
+        (Ipv6Addr::from_bits(REAL6.to_bits() + 1), Ipv6Addr::from_bits(ALIAS6.to_bits() + 2));
+    const RESOLVERS: [Ipv6Addr; 2] =
+        [Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe), Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111)];
     const MULTICAST: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     const VERSION: u8 = 6;
     const FIXED: usize = 14 + 40;
     const ICMP: u8 = 58;
     const ECHO: u8 = 128;
     const LENGTH_0: DropReason = DropReason::Truncated;
+    const MALFORMED_LENGTH: u16 = 500;
     const SEGMENT: u16 = 1428;
     const UDP_WITHOUT_CHECKSUM: Option<DropReason> = Some(DropReason::Malformed);
 

@@ -1,13 +1,16 @@
 //! The node that most tests use, and what they assert.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use brattice_abi::{Counter, DropReason, VIRTUAL_MAC};
 use brattice_tests::packets::{
     checksums,
     frame::{Frame, Payload},
+    frame6::Frame6,
     node::{BRATTICE0_MAC, Context, Hook, IFINDEX, Node, TCX_DROP, TCX_NEXT, TCX_REDIRECT, WORKLOAD_MAC},
 };
+
+use crate::ipv6::scene::{ALIAS6, REAL6};
 
 /// The workload's own address.
 pub(crate) const REAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
@@ -145,9 +148,12 @@ pub(crate) fn takes_as(node: &mut Node, frame: &[u8], context: Context, expected
 
 /// What a test may change of a packet of either family.
 pub(crate) struct Parts<'a, A> {
+    /// Destination MAC.
+    pub(crate) to: &'a mut [u8; 6],
     /// Source MAC.
     pub(crate) from: &'a mut [u8; 6],
     pub(crate) version: &'a mut u8,
+    pub(crate) source: &'a mut A,
     pub(crate) destination: &'a mut A,
     pub(crate) payload: &'a mut Payload,
     /// Added to the TCP or UDP checksum.
@@ -160,58 +166,73 @@ pub(crate) struct Parts<'a, A> {
 pub(crate) trait Packet: Clone {
     type Address: Copy;
 
+    /// The workload's alias, and its own address.
+    const ALIAS: Self::Address;
+    const REAL: Self::Address;
+
     /// Its bytes.
     fn bytes(&self) -> Vec<u8>;
     /// In fragments of this many bytes.
     fn in_fragments(&self, size: usize) -> Vec<Vec<u8>>;
     fn parts(&mut self) -> Parts<'_, Self::Address>;
+
     /// With something changed.
     fn changed(mut self, change: impl FnOnce(Parts<'_, Self::Address>)) -> Self {
         change(self.parts());
         self
     }
+
     /// What `workload_ingress` is to make of it: built anew, so checksums are computed from scratch.
-    fn with_alias(&self) -> Self;
-    /// What `workload_egress` is to make of it.
-    fn with_real(&self) -> Self;
-}
-
-impl Packet for Frame {
-    type Address = Ipv4Addr;
-
-    fn bytes(&self) -> Vec<u8> {
-        self.build()
-    }
-
-    fn in_fragments(&self, size: usize) -> Vec<Vec<u8>> {
-        self.fragments(size)
-    }
-
-    fn parts(&mut self) -> Parts<'_, Ipv4Addr> {
-        Parts {
-            from: &mut self.from,
-            version: &mut self.version,
-            destination: &mut self.destination,
-            payload: &mut self.payload,
-            l4_checksum_error: &mut self.l4_checksum_error,
-            padding: &mut self.padding,
-        }
-    }
-
     fn with_alias(&self) -> Self {
-        self.clone().with(|f| {
-            f.source = ALIAS;
-            f.to = BRATTICE0_MAC;
+        self.clone().changed(|p| {
+            *p.source = Self::ALIAS;
+            *p.to = BRATTICE0_MAC;
         })
     }
 
+    /// What `workload_egress` is to make of it.
     fn with_real(&self) -> Self {
-        self.clone().with(|f| {
-            f.destination = REAL;
-            (f.to, f.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
+        self.clone().changed(|p| {
+            *p.destination = Self::REAL;
+            (*p.to, *p.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
         })
     }
 }
+
+/// The builders of both families have the same fields and methods, but no type in common.
+macro_rules! packet {
+    ($frame:ty, $address:ty, $alias:expr, $real:expr) => {
+        impl Packet for $frame {
+            type Address = $address;
+
+            const ALIAS: $address = $alias;
+            const REAL: $address = $real;
+
+            fn bytes(&self) -> Vec<u8> {
+                self.build()
+            }
+
+            fn in_fragments(&self, size: usize) -> Vec<Vec<u8>> {
+                self.fragments(size)
+            }
+
+            fn parts(&mut self) -> Parts<'_, $address> {
+                Parts {
+                    to: &mut self.to,
+                    from: &mut self.from,
+                    version: &mut self.version,
+                    source: &mut self.source,
+                    destination: &mut self.destination,
+                    payload: &mut self.payload,
+                    l4_checksum_error: &mut self.l4_checksum_error,
+                    padding: &mut self.padding,
+                }
+            }
+        }
+    };
+}
+packet!(Frame, Ipv4Addr, ALIAS, REAL);
+packet!(Frame6, Ipv6Addr, ALIAS6, REAL6);
 
 /// See [`Packet::with_alias`].
 pub(crate) fn with_alias<P: Packet>(packet: &P) -> P {

@@ -1,6 +1,5 @@
 //! IPv6: the same programs, maps and decisions as for IPv4, and what only IPv6 has.
 
-mod dns;
 mod fragments;
 mod headers;
 mod ingress;

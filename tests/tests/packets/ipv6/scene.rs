@@ -2,14 +2,13 @@
 
 use std::net::Ipv6Addr;
 
-use brattice_abi::VIRTUAL_MAC;
 use brattice_tests::packets::{
     checksums,
     frame6::Frame6,
-    node::{BRATTICE0_MAC, IFINDEX, Node, WORKLOAD_MAC},
+    node::{IFINDEX, Node},
 };
 
-use crate::scene::{Packet, Parts, TARGET_PORT, TCP, UDP, WORKLOAD};
+use crate::scene::{TARGET_PORT, TCP, UDP, WORKLOAD};
 
 const fn vip(last: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0xa9fe, 0x4000, 1, 0, 0, 0, last)
@@ -38,43 +37,6 @@ pub(crate) fn node() -> Node {
     node.add_dns_listener(DNS_VIP6, UDP);
     node.add_dns_listener(DNS_VIP6, TCP);
     node
-}
-
-impl Packet for Frame6 {
-    type Address = Ipv6Addr;
-
-    fn bytes(&self) -> Vec<u8> {
-        self.build()
-    }
-
-    fn in_fragments(&self, size: usize) -> Vec<Vec<u8>> {
-        self.fragments(size)
-    }
-
-    fn parts(&mut self) -> Parts<'_, Ipv6Addr> {
-        Parts {
-            from: &mut self.from,
-            version: &mut self.version,
-            destination: &mut self.destination,
-            payload: &mut self.payload,
-            l4_checksum_error: &mut self.l4_checksum_error,
-            padding: &mut self.padding,
-        }
-    }
-
-    fn with_alias(&self) -> Self {
-        self.clone().with(|f| {
-            f.source = ALIAS6;
-            f.to = BRATTICE0_MAC;
-        })
-    }
-
-    fn with_real(&self) -> Self {
-        self.clone().with(|f| {
-            f.destination = REAL6;
-            (f.to, f.from) = (WORKLOAD_MAC, VIRTUAL_MAC);
-        })
-    }
 }
 
 /// A segment of the workload to a service.

@@ -126,7 +126,7 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "intercept-limit",
         "a workload pushes others' DNS questions out of the table",
         Never,
-        &[packets("dns::a_flood_by_one_workload_pushes_out_nobody_elses")],
+        &[packets("dns::ipv4::a_flood_by_one_workload_evicts_no_questions_of_others")],
     ),
     guard(
         "priority-tags",
