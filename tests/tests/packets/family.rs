@@ -3,20 +3,22 @@
 
 use std::{
     fmt::Debug,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use brattice_abi::{Address, DropReason};
+use brattice_abi::{Address, Counter, DropReason, SLOT_DNS_UDP, SLOT_DNS_UDP6};
 use brattice_tests::packets::{
     checksums,
     frame::{Frame, Payload},
     frame6::{Extension, Frame6},
     node::{Node, config},
 };
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     ipv6::scene::{self as scene6, ALIAS6, DNS_VIP6, ENGINE6, LINK_LOCAL, REAL6, STRANGER6, VIP6},
     scene::{self, ACK, ALIAS, DNS_VIP, ENGINE, Packet, REAL, RST, STRANGER, SYN, TARGET_PORT, VIP, checksums_right},
+    world::{NODE, NODE6, World, stack_counter, stack_counter6},
 };
 
 /// One of the two.
@@ -44,6 +46,13 @@ pub(crate) trait Family {
     /// The family's ICMP, and its echo request.
     const ICMP: u8;
     const ECHO: u8;
+    /// The node's own address, and the wildcard.
+    const NODE: Self::Address;
+    const UNSPECIFIED: Self::Address;
+    /// The engine's UDP socket for DNS.
+    const SLOT_DNS_UDP: u32;
+    /// Counts that the workload was given the MAC of a VIP.
+    const MAC_OF_VIP: Counter;
     /// What is wrong with a length field of 0 where there is no GSO.
     const LENGTH_0: DropReason;
     /// A length field that contradicts a short packet, so that the packet is malformed.
@@ -55,6 +64,12 @@ pub(crate) trait Family {
 
     /// The node with the workload and its target in this family.
     fn node() -> Node;
+    /// Gives a world the family, where it is not there from the start.
+    fn add_to(world: &mut World);
+    /// A socket bound to an address that a `local` route makes the node's; shared with others of its port, or alone.
+    fn bound(kind: Type, address: SocketAddr, shared: bool) -> Socket;
+    /// How many packets the calling thread's stack refused for a header that is not whole.
+    fn headers_refused() -> u64;
     /// All of the engine's sources.
     fn engine_sources() -> Vec<Self::Address>;
     /// Addresses of the VIP range, ends and near misses among them, from which the engine does not call.
@@ -136,6 +151,10 @@ impl Family for V4 {
     const FIXED: usize = 14 + 20;
     const ICMP: u8 = 1;
     const ECHO: u8 = 8;
+    const NODE: Ipv4Addr = NODE;
+    const UNSPECIFIED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+    const SLOT_DNS_UDP: u32 = SLOT_DNS_UDP;
+    const MAC_OF_VIP: Counter = Counter::ArpAnswered;
     const LENGTH_0: DropReason = DropReason::Malformed;
     const MALFORMED_LENGTH: u16 = 19;
     const SEGMENT: u16 = 1448;
@@ -143,6 +162,19 @@ impl Family for V4 {
 
     fn node() -> Node {
         scene::node()
+    }
+
+    fn add_to(_: &mut World) {}
+
+    fn bound(kind: Type, address: SocketAddr, shared: bool) -> Socket {
+        let socket = Socket::new(Domain::IPV4, kind, None).expect("a socket");
+        socket.set_reuse_port(shared).expect("a socket can");
+        socket.bind(&address.into()).expect("a local address");
+        socket
+    }
+
+    fn headers_refused() -> u64 {
+        stack_counter("Ip", "InHdrErrors") + stack_counter("IpExt", "InTruncatedPkts")
     }
 
     fn engine_sources() -> Vec<Ipv4Addr> {
@@ -267,6 +299,10 @@ impl Family for V6 {
     const FIXED: usize = 14 + 40;
     const ICMP: u8 = 58;
     const ECHO: u8 = 128;
+    const NODE: Ipv6Addr = NODE6;
+    const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+    const SLOT_DNS_UDP: u32 = SLOT_DNS_UDP6;
+    const MAC_OF_VIP: Counter = Counter::NdpAnswered;
     const LENGTH_0: DropReason = DropReason::Truncated;
     const MALFORMED_LENGTH: u16 = 500;
     const SEGMENT: u16 = 1428;
@@ -274,6 +310,23 @@ impl Family for V6 {
 
     fn node() -> Node {
         scene6::node()
+    }
+
+    fn add_to(world: &mut World) {
+        world.add_ipv6(REAL6, ALIAS6);
+    }
+
+    /// Without `IPV6_FREEBIND` the kernel wants the address on an interface.
+    fn bound(kind: Type, address: SocketAddr, shared: bool) -> Socket {
+        let socket = Socket::new(Domain::IPV6, kind, None).expect("a socket");
+        socket.set_freebind_v6(true).expect("a socket can");
+        socket.set_reuse_port(shared).expect("a socket can");
+        socket.bind(&address.into()).expect("a local address");
+        socket
+    }
+
+    fn headers_refused() -> u64 {
+        stack_counter6("Ip6InTruncatedPkts") + stack_counter6("Ip6InHdrErrors")
     }
 
     fn engine_sources() -> Vec<Ipv6Addr> {

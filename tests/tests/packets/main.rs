@@ -20,6 +20,7 @@ mod malformed;
 mod pmtu;
 mod posing;
 mod scene;
+mod sockets;
 mod switches;
 mod tags;
 mod verifier;

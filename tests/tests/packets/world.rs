@@ -19,7 +19,10 @@ use nix::{
     unistd::gettid,
 };
 
-use crate::scene::{ALIAS, REAL, TARGET_PORT, TCP, WORKLOAD};
+use crate::{
+    family::Family,
+    scene::{ALIAS, REAL, TARGET_PORT, TCP, WORKLOAD},
+};
 
 /// The node's own address on the link to the workload.
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -40,24 +43,39 @@ pub(crate) struct World {
 /// Runs a command line in the calling thread's namespace.
 #[track_caller]
 pub(crate) fn sh(line: &str) {
+    output(line);
+}
+
+/// The same, and returns what the program printed.
+#[track_caller]
+pub(crate) fn output(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let output = Command::new(words[0]).args(&words[1..]).output().expect("the program is installed");
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("programs print text")
 }
 
 /// A thread in a new network namespace that runs what it is sent. Returns its thread id.
 pub(crate) fn namespace_thread() -> (Sender<Job>, i32) {
     let (send, jobs) = channel::<Job>();
-    let (tell, told) = channel();
+    let (send_id, id) = channel();
     thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
-        tell.send(gettid().as_raw()).expect("the test waits");
+        send_id.send(gettid().as_raw()).expect("the test waits");
         jobs.into_iter().for_each(|job| job());
     });
-    (send, told.recv().expect("the thread starts"))
+    (send, id.recv().expect("the thread starts"))
 }
 
-/// Runs a test in a new world, on the node's side. The thread's namespace is the node's.
+/// Runs a test in a new world of the family, on the node's side. The thread's namespace is the node's.
+pub(crate) fn in_world_of<F: Family>(test: impl FnOnce(&mut World) + Send + 'static) {
+    in_world(|world| {
+        F::add_to(world);
+        test(world);
+    });
+}
+
+/// The same with IPv4 alone.
 pub(crate) fn in_world(test: impl FnOnce(&mut World) + Send + 'static) {
     let node = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
@@ -145,13 +163,13 @@ impl World {
 
     /// Runs something in the workload's namespace.
     pub(crate) fn workload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (tell, told) = channel();
+        let (send_result, result) = channel();
         let job: Job = Box::new(move || {
             // There is no receiver when the test has failed.
-            let _ = tell.send(job());
+            let _ = send_result.send(job());
         });
         self.workload.send(job).expect("the workload's thread runs");
-        told.recv().expect("the workload's job ends without a panic")
+        result.recv().expect("the workload's job ends without a panic")
     }
 }
 
@@ -181,4 +199,11 @@ pub(crate) fn stack_counter(group: &str, name: &str) -> u64 {
         .find(|(n, _)| *n == name)
         .and_then(|(_, v)| v.parse().ok())
         .expect("the group has the counter")
+}
+
+/// A counter of the calling thread's network stack from /proc/net/snmp6.
+pub(crate) fn stack_counter6(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/net/snmp6").expect("the kernel counts");
+    let line = text.lines().find(|line| line.split_whitespace().next() == Some(name)).expect("the counter");
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }

@@ -3,7 +3,6 @@
 mod fragments;
 mod headers;
 mod ingress;
-mod listener;
 mod malformed;
 mod ndp;
 pub(crate) mod scene;

@@ -138,7 +138,7 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "other-vlan",
         "packets of another VLAN are taken",
         Never,
-        &[packets("listener::tagged_frames_are_left_to_the_stack"), packets("tags::priority_tags_hide_nothing")],
+        &[packets("listener::ipv4::tagged_frames_are_left_to_the_stack"), packets("tags::priority_tags_hide_nothing")],
     ),
     guard(
         "too-many-tags",
@@ -210,21 +210,21 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "attested-interface",
         "a VIP answers on any interface",
         Always,
-        &[packets("listener::an_alias_from_another_interface_is_refused")],
+        &[packets("listener::ipv4::an_alias_from_another_interface_is_refused")],
     ),
     guard(
         "unattested-peer",
         "a peer that is no alias gets past vip_listener",
         Passed,
-        &[packets("listener::a_peer_that_is_no_alias_is_refused")],
+        &[packets("listener::ipv4::a_peer_that_is_no_alias_is_refused")],
     ),
     guard(
         "no-listener",
         "a VIP without a listener falls through to the host",
         Passed,
         &[
-            packets("listener::host_daemons_are_not_reached_through_a_vip"),
-            packets("ipv6::listener::host_daemons_are_not_reached_through_a_vip"),
+            packets("listener::ipv4::host_daemons_are_not_reached_through_a_vip"),
+            packets("listener::ipv6::host_daemons_are_not_reached_through_a_vip"),
         ],
     ),
     guard(
