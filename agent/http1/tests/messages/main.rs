@@ -1,0 +1,8 @@
+//! Messages read and written, from tables.
+
+#![allow(clippy::unwrap_used)] // A panic in a test is the report.
+
+mod corpus;
+mod cuts;
+mod harness;
+mod outcomes;
