@@ -222,7 +222,7 @@ fn a_guest_calls_and_serves_as_who_it_is() {
 
 /// packets.md ingress 200
 #[test]
-fn a_guest_that_sends_as_somebody_else_is_dropped_and_counted() {
+fn packets_of_a_guest_with_another_source_are_dropped_and_counted() {
     with_guest(|scene| {
         scene.honest();
         let served = scene.server.counters.requests();

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neither_root_nor_nobody_is_the_engine() {
+    fn root_and_the_user_nobody_are_refused_as_engine_user() {
         for user in ["root", "0", "00", "65534", "4294967295"] {
             let refused = not_root(user).unwrap_err();
             assert!(refused.contains("a user of its own") && !refused.contains("group"), "{refused}");

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_allocations::{Counting, counted};
 use brattice_decide::{
-    Authorizer, Call, CompileError, Compiled, Connection, Head, Passed, Refusal, ServiceIndex, Untraced, WorkloadIndex,
+    Asked, Authorizer, Call, CompileError, Compiled, Connection, Head, Passed, Refusal, ServiceIndex, Trace, Untraced,
+    WorkloadIndex,
 };
 use brattice_iam::Level;
 use brattice_wire::{
@@ -336,6 +337,52 @@ fn connections_remember_only_what_requests_cannot_change() {
     refuses.services[0].policy = None;
     assert!(client.ask(&compile(&refuses), WEB, "GET", "/").is_err());
     assert!(client.ask(&compiled, WEB, "GET", "/").is_ok());
+}
+
+/// Counts how often policies were asked.
+#[derive(Default)]
+struct Policies(u32);
+
+impl Trace for Policies {
+    const POLICIES: bool = true;
+
+    fn policies(&mut self, _: &Asked<'_>) {
+        self.0 += 1;
+    }
+}
+
+/// Not where they could refuse nothing, and not what a connection remembers.
+#[test]
+fn a_trace_sees_policies_that_traffic_need_not_ask() {
+    let head = Get { method: "GET", path: "/", query: "", headers: &[] };
+    for snapshot in [snapshot(), with_policy(&allow(""))] {
+        let compiled = compile(&snapshot);
+        let client = Client::new(&[]);
+        for _ in 0..2 {
+            let mut trace = Policies::default();
+            let call = call(&compiled, WEB);
+            let passed = client.authorizer.authorize(&compiled, &client.connection, &call, Some(&head), &mut trace);
+            assert!(passed.is_ok());
+            assert_eq!(trace.0, 1);
+            assert!(client.ask(&compiled, WEB, "GET", "/").is_ok());
+        }
+    }
+}
+
+/// Open requests are reviewed by what new policies say.
+#[test]
+fn a_review_refuses_what_new_policies_deny() {
+    let client = Client::new(&[]);
+    let head = Get { method: "GET", path: "/", query: "", headers: &[] };
+    let review = |snapshot: &Snapshot| {
+        let compiled = compile(snapshot);
+        let refusal = client.authorizer.review(&compiled, &call(&compiled, WEB), &head);
+        refusal.map(|refusal| refusal.decision.to_string())
+    };
+    assert_eq!(review(&snapshot()), None, "no policies");
+    assert_eq!(review(&with_policy(&allow(""))), None);
+    let deny = r#"{"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}"#;
+    assert_eq!(review(&with_policy(deny)), Some("shop/orders.yaml:10".into()));
 }
 
 #[test]

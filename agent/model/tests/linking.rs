@@ -73,7 +73,7 @@ fn ids_do_not_depend_on_what_else_there_is() {
 }
 
 #[test]
-fn an_association_without_grant_fails_and_harms_nobody() {
+fn an_association_without_grant_fails_and_others_stay() {
     let text = carts("carts.shop.internal", "platform/private, platform/retail, platform/retial");
     let linked = good(&[("accounts/shop/x.yaml", &text)]);
     assert_eq!(code(status(&linked.model, "shop/carts", "platform/private")), failure::ACCESS_DENIED);

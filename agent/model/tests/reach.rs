@@ -525,7 +525,7 @@ fn another_place_is_told_once() {
 }
 
 #[test]
-fn a_trust_that_selects_nobody_is_told() {
+fn a_trust_that_selects_no_workload_is_warned_about() {
     let role = |trust: &str| {
         let more =
             format!("---\nkind: Role\nmetadata: {{name: other}}\nspec: {{account: platform, trust: [{trust}]}}\n");

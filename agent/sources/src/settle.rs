@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_tells_who_writes_they_wait_longer() {
+    fn without_notice_of_writers_files_wait_longer() {
         let mut scene = Scene::new();
         assert_eq!(scene.judge(1000, 1, 0, false, true), again(3000));
         assert_eq!(scene.judge(3999, 1, 0, false, true), again(1));

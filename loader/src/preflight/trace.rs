@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn accepted_packets_name_nobody() {
+    fn accepted_packets_name_no_culprit() {
         let lines = ["trace id 1 inet filter in rule ct state established accept (verdict accept)".to_owned()];
         assert!(read(&lines, &[chain("in", "input")]).is_empty());
     }

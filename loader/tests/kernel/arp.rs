@@ -30,7 +30,7 @@ fn answer(netns: &str, address: &str) -> Option<String> {
 /// packets.md vip 75: ARP question for a VIP by a bridge, of a workload that is not attached | dropped by the nftables table `arp brattice`:
 ///   not answered until the workload is attached; it then gets an announcement | the rule's own
 #[test]
-fn the_host_does_not_answer_for_vips_where_nobody_is_attached() {
+fn the_host_does_not_answer_for_vips_where_no_workload_is_attached() {
     testbed(async |testbed| {
         let netns = testbed.workload("v0", "10.0.0.10/24");
         let other = testbed.workload("v1", "10.0.0.11/24");

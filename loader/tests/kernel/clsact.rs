@@ -139,7 +139,7 @@ fn what_others_take_away_is_noticed_and_put_back() {
 }
 
 #[test]
-fn clsact_goes_only_if_it_was_made_here_and_nobody_uses_it() {
+fn clsact_goes_only_if_it_was_made_here_and_is_unused() {
     testbed(async |testbed: Testbed| {
         let _workloads = ["v0", "v1", "v2"].map(|name| testbed.workload(name, "10.0.0.10/24"));
         sh("tc qdisc add dev v0 clsact");
@@ -165,7 +165,7 @@ fn clsact_goes_only_if_it_was_made_here_and_nobody_uses_it() {
 }
 
 #[test]
-fn a_place_that_somebody_has_is_refused_and_left_alone() {
+fn a_taken_place_is_refused_and_left_alone() {
     testbed(async |testbed: Testbed| {
         let _workload = testbed.workload("v0", "10.0.0.10/24");
         sh("tc qdisc add dev v0 clsact");

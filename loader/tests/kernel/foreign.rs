@@ -148,7 +148,7 @@ fn foreign_programs_before_and_after_ours_go_on() {
 }
 
 #[test]
-fn the_inventory_names_everybody_elses_programs_tcx_and_tc() {
+fn the_inventory_names_foreign_programs_of_tcx_and_tc() {
     use aya::programs::tc::NlOptions;
     use brattice_loader::interfaces::{Hook, Program, inventory};
     testbed(async |testbed: Testbed| {

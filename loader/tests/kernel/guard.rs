@@ -106,7 +106,7 @@ fn opened(from: Ipv4Addr) -> (Errno, Duration) {
 /// packets.md egress 110: … of another user, from a VIP that is no engine source | reset by the nftables table before:
 ///   else its socket would wait, and get the SYN of a workload that calls that VIP | the rule's own
 #[test]
-fn nobody_waits_at_the_address_of_a_service() {
+fn a_socket_waiting_at_the_address_of_a_service_is_reset() {
     testbed(async |testbed| {
         let datapath = testbed.start().await;
         let (why, after) = opened(VIP.0);

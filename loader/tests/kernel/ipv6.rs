@@ -151,7 +151,7 @@ fn a_small_mtu_leaves_ipv6_its_least() {
 }
 
 #[test]
-fn addresses_that_do_not_last_are_nobodys() {
+fn deprecated_addresses_belong_to_no_workload() {
     testbed(async |testbed: Testbed| {
         let netns = testbed.workload("v0", "10.0.0.10/24");
         inside(&netns, "ip address add fd10::10/64 dev eth0 nodad");
@@ -269,7 +269,7 @@ fn packets_from_elsewhere_reach_no_connection() {
 }
 
 #[test]
-fn nobody_waits_at_the_address_of_a_service() {
+fn a_socket_waiting_at_the_address_of_a_service_is_reset() {
     testbed(async |testbed| {
         let opened = |from: Ipv6Addr| {
             let stream = free(SockType::Stream, (from, 8080));

@@ -136,7 +136,7 @@ fn as_stranger(command: &str) -> bool {
 }
 
 #[test]
-fn where_everybody_may_write_nobody_else_takes_the_lock_or_makes_the_folder() {
+fn in_a_folder_open_to_all_users_others_take_no_lock_and_make_no_folder() {
     testbed(async |mut testbed: Testbed| {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("bpf").display().to_string();

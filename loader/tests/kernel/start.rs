@@ -320,7 +320,7 @@ fn other_ranges_than_the_running_ones_are_refused() {
 }
 
 #[test]
-fn a_device_of_somebody_else_is_left_alone() {
+fn a_foreign_device_is_left_alone() {
     testbed(async |testbed: Testbed| {
         sh("ip link add brattice0 type veth peer name brattice1");
         let error = Datapath::start(testbed.options()).await.unwrap_err();

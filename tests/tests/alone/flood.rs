@@ -68,7 +68,7 @@ fn a_syn_flood_is_bounded_and_others_do_not_notice() {
 }
 
 #[test]
-fn spoofed_and_garbled_packets_are_counted_and_harm_nobody() {
+fn spoofed_and_garbled_packets_are_counted_and_calls_go_on() {
     let retail = Retail::start();
     let vip = retail.orders();
     let std::net::IpAddr::V4(to) = vip.ip() else { panic!("an IPv4 VIP") };

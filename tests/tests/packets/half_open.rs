@@ -195,7 +195,7 @@ fn the_window_does_not_end_early() {
 
 /// A count below zero (two CPUs at the end of a window) lets more in, never fewer.
 #[test]
-fn a_count_below_zero_blocks_nobody() {
+fn a_count_below_zero_blocks_no_connection() {
     let mut node = node();
     let now = boot_time().as_nanos() as u64;
     node.set_half_open(WORKLOAD, HalfOpenCount { window_ns: now, count: u32::MAX, pad: u32::MAX });
@@ -237,7 +237,7 @@ fn left_after_a_flood(limit: u32) -> (u32, u32) {
 /// packets.md ingress 670: … of as many as a workload may have at most (1,024) | no other workload's half-open connection is
 ///   forgotten for them | `HalfOpenLimit`
 #[test]
-fn a_flood_by_one_workload_pushes_out_nobody_elses() {
+fn a_flood_by_one_workload_evicts_no_connections_of_others() {
     assert_eq!(left_after_a_flood(MAX_HALF_OPEN_OF_WORKLOAD), (MAX_HALF_OPEN_OF_WORKLOAD, 0));
     assert_eq!(left_after_a_flood(u32::MAX >> 1), (2 * MAX_HALF_OPEN, 1), "control: without a limit they do");
 }

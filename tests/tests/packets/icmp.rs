@@ -157,7 +157,7 @@ fn an_error_with_another_mac_than_the_documented_one_is_dropped() {
 /// packets.md ingress 270: … about a packet to another's address, or that this VIP did not send | dropped |
 ///   `IcmpForeign`
 #[test]
-fn an_error_about_somebody_elses_packet_is_dropped() {
+fn an_error_about_a_packet_of_another_workload_is_dropped() {
     let mut node = node();
     for f in FAMILIES {
         let good = Error::too_big(f.received(TCP));
@@ -348,7 +348,7 @@ fn every_error_of_the_host_is_delivered() {
 
 /// packets.md egress 40: … about another's packet, or not to a VIP | dropped | `IcmpForeign`
 #[test]
-fn an_error_of_the_host_about_somebody_elses_packet_is_dropped() {
+fn an_error_of_the_host_about_a_packet_of_another_workload_is_dropped() {
     let mut node = node();
     for f in FAMILIES {
         let good = Error::too_big(f.sent(TCP));

@@ -426,7 +426,7 @@ fn limits_that_an_account_exhausts_are_its_own() {
 }
 
 #[test]
-fn an_account_that_writes_without_end_holds_nobody_up() {
+fn an_account_that_writes_without_end_does_not_delay_others() {
     let market = Market::open();
     let rival = market.retail.lab.policies().join("accounts/rival");
     let stop = AtomicBool::new(false);

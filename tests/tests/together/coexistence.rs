@@ -392,7 +392,7 @@ fn beside_tailscale_aliases_are_chosen_from_another_range_and_kept() {
 }
 
 #[test]
-fn dns_is_answered_behind_somebodys_port_53_rules() {
+fn dns_is_answered_behind_foreign_port_53_rules() {
     let retail = Retail::start();
     let node = &retail.lab.node;
     node.sh("nft add table ip resolver");

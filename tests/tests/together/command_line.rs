@@ -83,7 +83,7 @@ fn who_may_ask_what() {
 }
 
 #[test]
-fn junk_on_the_socket_is_answered_or_closed_and_harms_nobody() {
+fn junk_on_the_socket_is_answered_or_closed_and_other_callers_are_served() {
     let retail = Retail::start();
     let lab = &retail.lab;
     for junk in [

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 const FAILURES: u64 = 5;
 
 #[test]
-fn an_engine_killed_five_times_stays_down_until_somebody_asks_for_it() {
+fn an_engine_killed_five_times_stays_down_until_it_is_asked_for() {
     let retail = Retail::start();
     let vip = retail.orders();
     retail.blue.http(vip).unwrap().nonce("before").unwrap();

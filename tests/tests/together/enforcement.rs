@@ -225,7 +225,7 @@ fn grpc_is_told_permission_denied() {
 }
 
 #[test]
-fn without_a_policy_nobody_passes_and_with_none_everybody() {
+fn without_a_policy_all_requests_are_denied_and_with_auth_type_none_all_pass() {
     let guarded = Guarded::start();
     let policy = ORDERS.find("---\nkind: AuthPolicy").unwrap();
     let status = |from: &Workload| guarded.call(from, ORDERS_HOST, "GET", "/public/a", "").status;

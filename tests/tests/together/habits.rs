@@ -144,7 +144,7 @@ fn a_filter_that_fits_nothing_says_so_and_what_was_meant() {
 }
 
 #[test]
-fn views_are_watched_until_nobody_reads() {
+fn a_watched_view_ends_when_its_reader_is_gone() {
     let retail = Retail::prepare(&service(&forward(1, 0)));
     let mut retail = retail;
     retail.lab.start_agent();

@@ -124,7 +124,7 @@ fn a_process_of_the_host_calls_as_the_workload_of_its_cgroup_and_user() {
 /// packets.md host 90: connect to a host process' alias; bind to any alias, not by the engine | refused | `NotEngine`;
 ///   `HostBind`
 #[test]
-fn nobody_gets_an_alias_by_other_means() {
+fn an_alias_is_not_obtained_by_other_means() {
     let (cgroup, retail) = with_till();
     let (lab, vip) = (&retail.lab, retail.orders());
     let (alias, port) = (alias(lab).unwrap(), vip.port());

@@ -11,7 +11,7 @@ const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
 /// packets.md host 20: … of the DNS socket to a workload's alias (an answer) | goes on | –
 #[test]
-fn names_resolve_for_those_who_may_see_the_service_and_for_nobody_else() {
+fn names_resolve_only_for_vpcs_that_may_see_the_service() {
     let retail = Retail::start();
     let vip = retail.orders().ip().to_string();
     let names = retail.lab.service("shop/orders").names;

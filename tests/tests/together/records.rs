@@ -392,7 +392,7 @@ fn the_log_goes_on_without_and_with_the_next_agent() {
 }
 
 #[test]
-fn a_log_that_nobody_can_write_stops_no_request() {
+fn a_log_that_cannot_be_written_stops_no_request() {
     // A small pipe without a reader.
     let mut retail = Retail::prepare(&service(&forward(1, 0)));
     let pipe = retail.lab.folder.join("access.log");

@@ -232,7 +232,7 @@ fn another_file_system_over_the_pins_is_noticed_and_taken_back() {
 }
 
 #[test]
-fn programs_that_somebody_detaches_are_attached_again() {
+fn programs_that_others_detach_are_attached_again() {
     let retail = Retail::start();
     let (lab, vip) = (&retail.lab, retail.orders());
     // New addresses of IPv6 become usable a second or two later; that is told, and would make the agent look.

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_of_somebody_else_is_not_adopted() {
+    async fn a_process_of_another_user_is_not_adopted() {
         let mut process = Process::start(Path::new("/bin/sleep"), &["60".into()], Stdio::null()).unwrap();
         assert!(Process::adopt(process.pid, 4_242).is_err());
         process.kill();

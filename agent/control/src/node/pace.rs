@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_longer_than_the_longest_pause() {
+    fn no_owner_waits_longer_than_the_longest_pause() {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
         for took in [20 * MS, 20 * MS, 20 * MS, 500 * MS] {

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_answers_all_are_asked_longest_rested_first() {
+    fn without_an_answering_resolver_all_are_asked_in_order_of_last_use() {
         let start = Instant::now();
         let mut health = Health::default();
         for (n, place) in [1, 2, 0].into_iter().enumerate() {

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever() {
+    fn every_question_ends_within_its_deadline() {
         assert_eq!(result(&[Dead, Dead], 1), (None, PATIENCE));
         assert_eq!(result(&[Dead, Fails(5)], 1), (None, ms(205) + AFTER_FAILURE));
         assert_eq!(result(&[], 1), (None, ms(0)));

@@ -30,7 +30,7 @@ const OURS: [&str; 7] = [
 ];
 
 #[tokio::test]
-async fn nobody_but_us_says_these() {
+async fn callers_cannot_set_the_fields_of_brattice() {
     for to in [ProtocolVersion::Http1, ProtocolVersion::Http2] {
         let server = Server::echo(to == ProtocolVersion::Http2).await;
         let engine = Engine::serving(Limits::default(), to, &[server.address]).await;

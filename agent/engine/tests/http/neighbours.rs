@@ -131,7 +131,7 @@ async fn the_victim_is_served_alone() {
 }
 
 #[tokio::test]
-async fn unread_downloads_stall_nobody_else() {
+async fn unread_downloads_do_not_delay_other_callers() {
     let world = Neighbours::start().await;
     let mut attacker = world.unreading().await;
     let mut held = Vec::new();
@@ -143,7 +143,7 @@ async fn unread_downloads_stall_nobody_else() {
 }
 
 #[tokio::test]
-async fn small_frames_unread_end_nobody_elses_calls() {
+async fn unread_small_frames_do_not_end_calls_of_others() {
     for (count, size) in [(2_100, 1), (2_300, 20)] {
         let world = Neighbours::start().await;
         let mut attacker = world.unreading().await;
@@ -161,7 +161,7 @@ async fn small_frames_unread_end_nobody_elses_calls() {
 }
 
 #[tokio::test]
-async fn uploads_to_a_slow_handler_stall_nobody_else() {
+async fn uploads_to_a_slow_handler_do_not_delay_other_callers() {
     let world = Neighbours::start().await;
     let stream = world.engine.connect(CALLER).await;
     let (mut attacker, connection) = h2::client::handshake(stream).await.unwrap();

@@ -251,7 +251,7 @@ async fn http_1_0_is_kept_where_it_asks_and_never_chunked() {
 }
 
 #[tokio::test]
-async fn nobody_is_meant_where_nothing_is_visible() {
+async fn requests_without_host_reach_only_visible_services() {
     let server = Server::echo(false).await;
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[server.address]).await;
     let mut client = engine.connect(STRANGER).await;

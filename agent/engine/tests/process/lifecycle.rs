@@ -27,7 +27,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("lifecycle::wrong_descriptors_do_not_start_it", wrong_descriptors_do_not_start_it),
     ("lifecycle::obeys_root_only", obeys_root_only),
     ("lifecycle::the_agent_that_calls_last_is_obeyed", the_agent_that_calls_last_is_obeyed),
-    ("lifecycle::nobody_starts_it_twice_or_without_a_connection", nobody_starts_it_twice_or_without_a_connection),
+    (
+        "lifecycle::a_start_without_a_connection_of_the_agent_is_refused",
+        a_start_without_a_connection_of_the_agent_is_refused,
+    ),
 ];
 
 fn snapshot(revision: u64) -> Snapshot {
@@ -225,7 +228,7 @@ fn the_agent_that_calls_last_is_obeyed() {
     });
 }
 
-fn nobody_starts_it_twice_or_without_a_connection() {
+fn a_start_without_a_connection_of_the_agent_is_refused() {
     // Whatever is not a socket.
     let output = crate::sandbox::start("engine").wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3));

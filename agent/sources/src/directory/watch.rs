@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_uses_up_the_watches_of_others() {
+    async fn an_account_does_not_use_up_the_watches_of_others() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("accounts/pay/sub")).unwrap();
         for n in 0..MAX_FOLDERS + 100 {

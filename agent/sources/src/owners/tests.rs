@@ -315,7 +315,7 @@ fn young(text: &str, stamp: u64, open: &[&str]) -> Found {
 }
 
 #[test]
-fn what_is_being_written_waits_for_its_writer_and_keeps_nobody_else_waiting() {
+fn files_being_written_wait_and_do_not_delay_other_owners() {
     let mut node = Node::new();
     let all = ["shop/cart", "shop/orders", "shop/stock"];
     let half = service("orders", "") + &service("cart", "");
@@ -387,7 +387,7 @@ fn a_file_that_shrank_to_nothing_is_held_back() {
 }
 
 #[test]
-fn who_has_large_documents_or_changes_them_again_and_again_keeps_nobody_waiting() {
+fn large_or_often_changed_documents_do_not_delay_other_owners() {
     let mut node = Node::new();
     let names: Vec<String> = (0..4).map(|n| format!("big{n}")).collect();
     let accounts: String = (names.iter().enumerate())

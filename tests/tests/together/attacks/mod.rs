@@ -45,7 +45,7 @@ macro_rules! attacks {
 
 /// The last one leaves the attacker locked out.
 const ATTACKS: &[Attack] = attacks! {
-    sources::nobodys_address: "sends from an address that no workload has" => "`SpoofedSource`";
+    sources::address_of_no_workload: "sends from an address that no workload has" => "`SpoofedSource`";
     sources::a_neighbours_address: "sends from its neighbour's address" => "`SpoofedSource`";
     sources::a_neighbours_address_on_its_own_interface: "gives its interface its neighbour's address" => "`SpoofedSource`; `brattice workloads` says `AddressConflict`";
     sources::an_alias: "sends from an alias, another's or its own" => "`FromReserved`";
@@ -82,7 +82,7 @@ fn reasons(outcome: &str) -> BTreeSet<&str> {
 /// packets.md vip 80: ICMP error or redirect to the host, by another interface than `brattice0`, about a packet to an
 ///   alias | dropped by the nftables table: no router sees such packets | the rule's own
 #[test]
-fn each_is_counted_for_what_it_is_and_reaches_nobody() {
+fn each_attack_is_counted_by_its_reason_and_reaches_no_target() {
     let scene = Scene::start();
     let mut failed = Vec::new();
     for attack in ATTACKS {

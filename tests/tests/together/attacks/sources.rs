@@ -30,7 +30,7 @@ fn from_each(scene: &Scene, sources: [&[IpAddr]; 2]) {
 }
 
 /// An address of its VPC that no workload has, and one of no VPC.
-pub(super) fn nobodys_address(scene: &Scene) {
+pub(super) fn address_of_no_workload(scene: &Scene) {
     let nobody = [[parse("10.0.0.99"), parse("203.0.113.9")], [parse("fd10::99"), parse("2001:db8::9")]];
     scene.refused(&[(SpoofedSource, 12)], || from_each(scene, [&nobody[0], &nobody[1]]));
 }

@@ -105,13 +105,13 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "icmp-foreign",
         "a workload sends ICMP errors about others' packets",
         Never,
-        &[packets("icmp::an_error_about_somebody_elses_packet_is_dropped")],
+        &[packets("icmp::an_error_about_a_packet_of_another_workload_is_dropped")],
     ),
     guard(
         "icmp-foreign-back",
         "a workload is told of ICMP errors about others' packets",
         Never,
-        &[packets("icmp::an_error_of_the_host_about_somebody_elses_packet_is_dropped")],
+        &[packets("icmp::an_error_of_the_host_about_a_packet_of_another_workload_is_dropped")],
     ),
     guard(
         "unanswered-limit",
@@ -119,7 +119,7 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         Never,
         &[
             packets("half_open::one_syn_too_many_is_dropped"),
-            packets("half_open::a_flood_by_one_workload_pushes_out_nobody_elses"),
+            packets("half_open::a_flood_by_one_workload_evicts_no_connections_of_others"),
         ],
     ),
     guard(
@@ -249,19 +249,19 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "host-alias",
         "any process of the host reaches another by its alias",
         True,
-        &[together("hosts::nobody_gets_an_alias_by_other_means")],
+        &[together("hosts::an_alias_is_not_obtained_by_other_means")],
     ),
     guard(
         "host-datagram",
         "a process that is no workload sends datagrams to a VIP from an alias that it names",
         Never,
-        &[together("hosts::nobody_gets_an_alias_by_other_means")],
+        &[together("hosts::an_alias_is_not_obtained_by_other_means")],
     ),
     guard(
         "host-bind",
         "a host process that binds an alias is taken for its workload",
         True,
-        &[together("hosts::nobody_gets_an_alias_by_other_means")],
+        &[together("hosts::an_alias_is_not_obtained_by_other_means")],
     ),
     guard(
         "host-alias-from-outside",
@@ -285,7 +285,7 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "icmp-about-aliases",
         "ICMP errors from anywhere teach the stack the MTU of an alias",
         Dropped,
-        &[together("attacks::each_is_counted_for_what_it_is_and_reaches_nobody")],
+        &[together("attacks::each_attack_is_counted_by_its_reason_and_reaches_no_target")],
     ),
     guard(
         "icmp-in-fragments",
@@ -297,13 +297,13 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "waiting-poser",
         "a user of the host waits at the address of a service",
         Dropped,
-        &[kernel("guard::nobody_waits_at_the_address_of_a_service")],
+        &[kernel("guard::a_socket_waiting_at_the_address_of_a_service_is_reset")],
     ),
     guard(
         "pins-of-root",
         "pins lie in a folder that others can change",
         Never,
-        &[kernel("pins::where_everybody_may_write_nobody_else_takes_the_lock_or_makes_the_folder")],
+        &[kernel("pins::in_a_folder_open_to_all_users_others_take_no_lock_and_make_no_folder")],
     ),
     guard(
         "bounding-set",
@@ -376,7 +376,7 @@ pub(in crate::sabotage) const GUARDS: &[Guard] = &[
         "fields-of-brattice",
         "callers write the fields that tell a target who calls",
         Dropped,
-        &[http("fields::nobody_but_us_says_these")],
+        &[http("fields::callers_cannot_set_the_fields_of_brattice")],
     ),
     guard(
         "trailers-of-brattice",

@@ -235,7 +235,7 @@ fn what_differs_is_told_with_its_reasons() {
 }
 
 #[test]
-fn a_remedy_for_a_vpc_names_its_role_and_no_session_that_nobody_has() {
+fn a_remedy_for_a_vpc_names_its_role_and_no_made_up_session() {
     let (lines, _) = printed(
         SERVICE,
         "cases.yaml",

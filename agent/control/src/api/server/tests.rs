@@ -317,7 +317,7 @@ async fn asks(mut stream: Client) -> Option<Answer> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_callers_take_nobodys_place() {
+async fn refused_callers_take_no_place() {
     let (_root, socket) = server().await;
     std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();

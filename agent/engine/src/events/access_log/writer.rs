@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_nobody_reads_keeps_nobody_waiting() {
+    fn a_pipe_that_is_not_read_delays_no_request() {
         let (output, _thread) = started();
         let (reader, writer) = nix::unistd::pipe().unwrap();
         output.set_log(Some((STREAM, writer)));
