@@ -19,7 +19,7 @@ use crate::{
 /// Service networks that a call may come through without an allocation; nearly always it is one.
 const FEW: usize = 16;
 
-/// What could refuse a request of a connection that is not read, so that the connection must not pass unread.
+/// What could refuse a request of a connection that is treated as TCP, so that the connection must not be relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// Caller and service share no service network.
@@ -219,7 +219,7 @@ impl Policies {
         role.into_iter().chain(networks).chain(self.guarded(call.service).map(|service| &service.guard))
     }
 
-    /// Whether a connection may pass unread: where a policy could refuse a request, it could not be asked. None: it may.
+    /// Whether a connection may be relayed as TCP: a policy that could refuse a request could not be asked. None: it may.
     pub fn unreadable(&self, call: &Call<'_>) -> Option<Unreadable> {
         if !self.enforced() {
             return None;

@@ -1,4 +1,4 @@
-//! Bypass: whether connections may pass unread. Where a policy could refuse a request, it could not be asked.
+//! Bypass: whether connections may be relayed as TCP. A policy that could refuse a request could not be asked.
 
 use brattice_decide::Unreadable;
 use brattice_wire::snapshot;

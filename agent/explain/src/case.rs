@@ -12,6 +12,6 @@ pub(crate) struct Case<'w> {
     pub(crate) gone: Option<String>,
     pub(crate) service: &'w Service,
     pub(crate) asked: Asked,
-    /// An earlier connection that was relayed: nothing of it was read.
+    /// An earlier connection that was relayed as TCP.
     pub(crate) unread: bool,
 }

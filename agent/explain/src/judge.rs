@@ -429,7 +429,7 @@ impl<'w> Judge<'_, 'w> {
             }
             None if bypassed => {
                 explanation.reason = Reason::Bypass;
-                explanation.summary = "it is relayed without being read: bypass is in force".to_owned();
+                explanation.summary = "it is relayed as TCP: bypass is in force".to_owned();
             }
             None => explanation.summary = allowed(explanation, policies),
         }

@@ -84,7 +84,7 @@ fn then(past: &Past) -> String {
     }
     let mut text = match (past.status, past.method.is_empty()) {
         (Some(status), _) => format!("answered with {status}"),
-        (None, true) => "relayed without being read".to_owned(),
+        (None, true) => "relayed as TCP".to_owned(),
         (None, false) => "not answered".to_owned(),
     };
     if let Some(rule) = &past.rule {

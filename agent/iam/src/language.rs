@@ -11,7 +11,7 @@ pub enum Attachment {
     Service {
         /// Some listener reads HTTP.
         http: bool,
-        /// Some listener passes connections on unread.
+        /// Some listener relays connections as TCP.
         tcp: bool,
     },
     /// A resource configuration: connections only.

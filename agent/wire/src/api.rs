@@ -99,7 +99,7 @@ impl Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Relay without L7.
+    /// Relay as TCP, without L7.
     Bypass,
     /// Out of Brattice.
     Detach,

@@ -80,7 +80,7 @@ pub enum PolicyAttachment {
     Service {
         /// Some listener reads HTTP.
         http: bool,
-        /// Some listener passes connections on unread.
+        /// Some listener relays connections as TCP.
         tcp: bool,
     },
 }

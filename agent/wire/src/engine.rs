@@ -251,7 +251,7 @@ pub struct Stats {
     pub connections_accepted: u64,
     /// Client connections open now.
     pub connections_open: u64,
-    /// Connections relayed without L7 because of a bypass.
+    /// Connections relayed as TCP because of a bypass.
     pub connections_relayed: u64,
     /// Requests whose head was read.
     pub requests: u64,

@@ -76,7 +76,7 @@ pub enum FlowProtocol {
     /// An HTTP/1.1 connection that changed its protocol: both sides are copied.
     #[serde(rename = "upgraded")]
     Upgraded,
-    /// Relayed unread because of a bypass.
+    /// Relayed as TCP because of a bypass.
     #[serde(rename = "TCP")]
     Relayed,
 }

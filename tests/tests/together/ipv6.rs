@@ -180,7 +180,7 @@ fn the_families_of_caller_and_target_are_their_own() {
     let (orders, prices) = (six.lab.vip("shop/orders", 80), six.lab.vip6("shop/prices", 80));
     assert_eq!(open(&six.old, orders, HOST).nonce("up").unwrap().server(), "orders", "IPv4 calls IPv6");
     assert_eq!(open(&six.blue, prices, PRICES).nonce("down").unwrap().server(), "prices", "IPv6 calls IPv4");
-    // Relayed unread as well.
+    // Relayed as TCP as well.
     for (switch, word) in [("on", "relayed"), ("off", "read")] {
         let mut line = vec!["bypass", "--all"];
         if switch == "off" {

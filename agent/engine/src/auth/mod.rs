@@ -34,9 +34,9 @@ pub(crate) fn call<'s>(state: &'s State, caller: &Caller<'_>, service: ServiceIn
     })
 }
 
-/// Whether connections of a caller to a service may pass without being read: no policy could refuse a request.
+/// Whether connections of a caller to a service may be relayed as TCP: no policy could refuse a request.
 pub(crate) fn may_pass_unread(state: &State, caller: &Caller<'_>, service: ServiceIndex) -> bool {
-    // No policy that asks for the port lets a connection pass unread.
+    // A connection is not relayed as TCP where a policy asks for the port.
     call(state, caller, service, 0).is_some_and(|call| state.policies.unreadable(&call).is_none())
 }
 

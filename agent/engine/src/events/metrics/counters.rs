@@ -33,7 +33,7 @@ pub struct Counts {
     pub targets_open: Count,
     /// Large bodies on their way now.
     pub transfers_open: Count,
-    /// Connections relayed without L7.
+    /// Connections relayed as TCP.
     pub connections_relayed: Count,
     /// Requests whose head was read.
     pub requests: Count,
