@@ -12,7 +12,6 @@ mod repairs;
 mod sequence;
 
 use std::collections::BTreeMap;
-use std::future::ready;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -204,7 +203,7 @@ impl Actuator {
                     Err(_) => break,
                 },
                 // After the workloads, and after what waits for the engine: a new workload's first call waits for those.
-                () = ready(()), if self.repairs.due.is_some() && self.unfinished.is_none() => self.look_after_ours().await,
+                () = at(self.repairs.at()), if self.unfinished.is_none() => self.look_after_ours().await,
                 _ = second.tick() => self.every_second().await,
             }
         }
@@ -217,7 +216,7 @@ impl Actuator {
         let now = &self.observed;
         if now.disturbed != before.disturbed {
             let table = now.table_disturbed != before.table_disturbed;
-            self.repairs.due = Some(self.repairs.due.unwrap_or_default() || table);
+            self.repairs.disturbed(table, Instant::now());
         }
         let documents = !Arc::ptr_eq(&now.inputs.model, &before.inputs.model);
         let host = !Arc::ptr_eq(&now.inputs.interfaces, &before.inputs.interfaces)

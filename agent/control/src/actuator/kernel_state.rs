@@ -227,11 +227,11 @@ impl KernelState {
         }
     }
 
-    /// Attaches the interfaces that are wanted. Returns those that were not attached before.
-    pub async fn attach(&mut self) -> Vec<u32> {
+    /// Attaches the interfaces that are wanted. `attached` is told of each one that was not attached before, as soon as it is: the next
+    /// takes the kernel a grace period of RCU.
+    pub async fn attach(&mut self, mut attached: impl FnMut(u32)) {
         self.refresh_attached();
         self.attach_errors.clear();
-        let mut new = Vec::new();
         for ifindex in self.desired.interfaces.keys() {
             if self.attached.contains(ifindex) {
                 continue;
@@ -240,7 +240,7 @@ impl KernelState {
                 Ok(()) => {
                     debug!(ifindex, "attached");
                     Arc::make_mut(&mut self.attached).insert(*ifindex);
-                    new.push(*ifindex);
+                    attached(*ifindex);
                 }
                 Err(e) => {
                     rarely!(warn, ifindex, error = %e, "an interface cannot be attached");
@@ -248,7 +248,6 @@ impl KernelState {
                 }
             }
         }
-        new
     }
 
     /// Which aliases are addresses of this host.

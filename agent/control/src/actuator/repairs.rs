@@ -2,18 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use brattice_wire::rarely;
 use tracing::{error, info};
 
 use super::Actuator;
 
+/// A new workload comes with a burst of changes. What others may have removed is looked for when none came for this long ...
+const QUIET: Duration = Duration::from_millis(5);
+/// ... or this long after the first.
+const AT_MOST: Duration = Duration::from_millis(50);
+
+/// Something may have been changed.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    first: Instant,
+    latest: Instant,
+    /// Firewall rules, too.
+    table: bool,
+}
+
 /// What was put back, and what could not be.
 #[derive(Default)]
 pub(super) struct Repairs {
-    /// Something may have been changed; with the firewall's table?
-    pub(super) due: Option<bool>,
+    due: Option<Due>,
     /// What was put back, and how often.
     pub(super) counts: Arc<BTreeMap<String, u64>>,
     /// Why something that vanished could not be put back last time.
@@ -22,10 +35,24 @@ pub(super) struct Repairs {
     detours: Vec<String>,
 }
 
+impl Repairs {
+    /// Something changed; with `table`, firewall rules, too.
+    pub(super) fn disturbed(&mut self, table: bool, now: Instant) {
+        let due = self.due.get_or_insert(Due { first: now, latest: now, table });
+        due.latest = now;
+        due.table |= table;
+    }
+
+    /// When to look; none: there is no need.
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.due.map(|due| (due.latest + QUIET).min(due.first + AT_MOST))
+    }
+}
+
 impl Actuator {
     /// Finds what others removed or changed, and puts it back.
     pub(super) async fn look_after_ours(&mut self) {
-        let table = self.repairs.due.take().unwrap_or_default();
+        let table = self.repairs.due.take().is_some_and(|due| due.table);
         // The table is asked for by a process, `nft`, which takes longer than all else: not for each new interface.
         let repaired = if table || self.repairs.failed.is_some() {
             self.datapath.repair().await
@@ -71,5 +98,24 @@ impl Actuator {
             info!("the kernel finds our routes again");
         }
         self.repairs.detours = found;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_is_looked_after_when_a_burst_is_over_and_soon_in_one_without_end() {
+        let start = Instant::now();
+        let mut repairs = Repairs::default();
+        assert_eq!(repairs.at(), None, "nothing changed");
+        repairs.disturbed(false, start);
+        assert_eq!(repairs.at(), Some(start + QUIET));
+        for ms in 1..200 {
+            repairs.disturbed(ms == 7, start + Duration::from_millis(ms));
+            assert!(repairs.at() <= Some(start + AT_MOST), "put off after {ms} ms");
+        }
+        assert!(repairs.due.is_some_and(|due| due.table), "the table is remembered");
     }
 }

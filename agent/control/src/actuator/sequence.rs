@@ -17,12 +17,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use brattice_loader::announce::Announcer;
+use brattice_model::Model;
 use brattice_wire::rarely;
 use tracing::{debug, warn};
 
 use super::Actuator;
 use crate::clock::unix_seconds;
-use crate::planner::{Changes, Now};
+use crate::planner::{Changes, Now, Planner};
 
 /// The second half of a plan waits for the engine this long at most: a change of the documents is live within a second.
 const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
@@ -99,7 +101,10 @@ impl Actuator {
         self.unfinished = None;
         let began = Instant::now();
         self.kernel.put_callers();
-        let new = self.kernel.attach().await;
+        let announcing =
+            Announcing { planner: &self.planner, model: &self.observed.inputs.model, announcer: &self.announcer };
+        let mut left = MAX_ANNOUNCED;
+        self.kernel.attach(|ifindex| left = left.saturating_sub(announcing.announce(ifindex, left))).await;
 
         self.kernel.remove_unwanted();
         self.kernel.remove_host_aliases().await;
@@ -107,10 +112,6 @@ impl Actuator {
 
         if !self.kernel.attach_errors().is_empty() {
             Arc::make_mut(&mut self.planner).not_attached(self.kernel.attach_errors());
-        }
-        let mut left = MAX_ANNOUNCED;
-        for ifindex in new {
-            left = left.saturating_sub(self.announce(ifindex, left));
         }
         debug!(took = ?began.elapsed(), "written after the engine");
     }
@@ -145,11 +146,20 @@ impl Actuator {
             unfinished.revision = self.planner.snapshot.revision;
         }
     }
+}
 
+/// What an announcement needs to know.
+struct Announcing<'a> {
+    planner: &'a Planner,
+    model: &'a Model,
+    announcer: &'a Announcer,
+}
+
+impl Announcing<'_> {
     /// Announces to a workload that was just attached the MACs that it may have asked for before, when there was no
     /// answer.
     fn announce(&self, ifindex: u32, most: usize) -> usize {
-        let (planner, model) = (&self.planner, &self.observed.inputs.model);
+        let (planner, model) = (self.planner, self.model);
         let Some(decision) = planner.decisions.iter().find(|decision| decision.ifindex == ifindex) else { return 0 };
         let mut vips = vec![model.dns_vip()];
         vips.extend(model.dns_vip6());
