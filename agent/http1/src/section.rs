@@ -111,6 +111,7 @@ impl Section {
     fn logical_end(&mut self, input: &[u8], bounds: Bounds) -> Result<Option<usize>, Refusal> {
         while let Some(end) = self.line_end(input, bounds)? {
             match input.get(end + 1) {
+                _ if input[..end].last() != Some(&b'\r') => return Ok(Some(end)),
                 None => return Ok(None),
                 Some(next) if is_blank(*next) && end > self.line + 1 => {
                     self.searched = end + 1;

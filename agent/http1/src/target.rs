@@ -54,8 +54,8 @@ impl Target {
         let first = *input.get(at)?;
         if connect {
             let end = run(input, at, is_target);
-            return (end > at)
-                .then(|| (Self { form: Form::Authority, whole: Span::new(at..end), ..Self::default() }, end));
+            let target = Self { form: Form::Authority, whole: Span::new(at..end), ..Self::default() };
+            return (end > at && std::str::from_utf8(&input[at..end]).is_ok()).then_some((target, end));
         }
         match first {
             b'/' => Self::path(input, at, at, Self::default()),

@@ -4,5 +4,7 @@
 
 mod corpus;
 mod cuts;
+mod edits;
 mod harness;
+mod order;
 mod outcomes;

@@ -1,0 +1,12 @@
+//! Any bytes of a client: no panic, and the naive reader's verdict however they are cut.
+//! `cargo +nightly fuzz run requests fuzz/corpus/requests fuzz/seeds/requests` in `agent/http1`.
+
+#![no_main]
+
+#[path = "../../tests/compare/mod.rs"]
+#[allow(dead_code)]
+mod compare;
+#[path = "../../tests/naive/mod.rs"]
+mod naive;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| compare::request(input));
