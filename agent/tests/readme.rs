@@ -37,9 +37,9 @@ fn the_first_service_works_as_it_is_written() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let ["brattice", arguments @ ..] = words.as_slice() else { panic!("{line:?} is no command of Brattice") };
         let output = Command::new(binary()).args(arguments).current_dir(folder.path()).output().expect("it runs");
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{line}: {said}");
-        assert!(!said.contains("warning:"), "{line}: {said}");
+        let message = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{line}: {message}");
+        assert!(!message.contains("warning:"), "{line}: {message}");
         ran += 1;
     }
     assert!(ran >= 3, "commands are tried");

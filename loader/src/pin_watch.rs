@@ -70,7 +70,7 @@ impl PinWatch {
     /// When the runtime shuts down or the kernel refuses a watch.
     pub async fn changed(&mut self) -> Result<()> {
         loop {
-            let told = tokio::select! {
+            let changed = tokio::select! {
                 ready = self.inotify.readable() => {
                     ready.map_err(Error::io("waiting for changes of the pins"))?.clear_ready();
                     self.drain()?
@@ -85,7 +85,7 @@ impl PinWatch {
                 }
             };
             // A directory that is watched only now may have lost something before.
-            if self.rewatch()? | told {
+            if self.rewatch()? | changed {
                 return Ok(());
             }
         }
@@ -93,20 +93,20 @@ impl PinWatch {
 
     /// Takes what is there now; whether any of it counts.
     fn drain(&mut self) -> Result<bool> {
-        let mut told = false;
+        let mut changed = false;
         loop {
             match self.inotify.get_ref().0.read_events() {
-                Ok(events) if events.is_empty() => return Ok(told),
+                Ok(events) if events.is_empty() => return Ok(changed),
                 Ok(events) => {
                     for event in events {
                         let only = self.watched.get(&event.wd).cloned().flatten();
                         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                             self.watched.remove(&event.wd);
                         }
-                        told |= only.is_none() || only == event.name;
+                        changed |= only.is_none() || only == event.name;
                     }
                 }
-                Err(nix::errno::Errno::EAGAIN) => return Ok(told),
+                Err(nix::errno::Errno::EAGAIN) => return Ok(changed),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(Error::io("reading changes of the pins")(error.into())),
             }

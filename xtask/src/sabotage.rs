@@ -156,10 +156,10 @@ impl Runner {
             bail!("no test has this name: {test}\n{text}{}", String::from_utf8_lossy(&output.stderr));
         }
         // Why, in a line, so that what was broken can be told from what broke by the way.
-        let said = lines.iter().skip_while(|line| !line.contains("panicked at")).nth(1);
-        let said = said.map(|line| format!(": {}", line.chars().take(160).collect::<String>()));
+        let message = lines.iter().skip_while(|line| !line.contains("panicked at")).nth(1);
+        let message = message.map(|line| format!(": {}", line.chars().take(160).collect::<String>()));
         let verdict = if output.status.success() { "passes" } else { "fails" };
-        println!("    {test} {verdict} ({}){}", run::human(start.elapsed()), said.unwrap_or_default());
+        println!("    {test} {verdict} ({}){}", run::human(start.elapsed()), message.unwrap_or_default());
         Ok(output.status.success())
     }
 }

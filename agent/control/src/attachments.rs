@@ -375,11 +375,11 @@ fn give_addresses(
     let mut claims: BTreeMap<(String, IpAddr), Vec<(Rank, usize)>> = BTreeMap::new();
     for (index, decision) in decisions.iter_mut().enumerate() {
         let Some(identity) = decision.identity else { continue };
-        let said = match &decision.host {
+        let listed = match &decision.host {
             Some(host) => Some(&host.addresses),
             None => documents.get(&decision.ifindex).map(|wish| &wish.addresses),
         };
-        let documented = said.filter(|list| !list.is_empty()).cloned();
+        let documented = listed.filter(|list| !list.is_empty()).cloned();
         let discovered = || {
             let interface = interfaces.iter().find(|interface| interface.ifindex == decision.ifindex)?;
             Some(interface.peer.as_ref()?.addresses.clone())

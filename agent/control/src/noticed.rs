@@ -249,9 +249,9 @@ mod tests {
         let before = [decision(5, "blue1"), decision(6, "blue2"), decision(7, "blue3")];
         // One is renamed, one gone, one as it was.
         noticed.decided(&before, &before[2..], &[interface(5, "x1"), interface(7, "blue3")]);
-        let told: Vec<String> = noticed.renamed().map(Renamed::text).collect();
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("blue1 was renamed to x1") && told[0].contains("ip link set x1 name blue1"));
+        let messages: Vec<String> = noticed.renamed().map(Renamed::text).collect();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(messages[0].contains("blue1 was renamed to x1") && messages[0].contains("ip link set x1 name blue1"));
         // Not selected any more, though its name is the same: that is the documents' will.
         noticed.decided(&before[2..], &[], &[interface(5, "x1"), interface(7, "blue3")]);
         assert_eq!(noticed.renamed().count(), 1);

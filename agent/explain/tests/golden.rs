@@ -73,8 +73,8 @@ fn past(text: &str) -> Past {
         "rule": "default", "targetGroup": "shop/orders-v1", "target": "10.0.0.10:8080", "status": 200, "failure": null,
         "decisionId": null, "deniedBy": null,
     });
-    let said: serde_json::Value = serde_json::from_str(text).unwrap();
-    for (key, value) in said.as_object().unwrap() {
+    let object: serde_json::Value = serde_json::from_str(text).unwrap();
+    for (key, value) in object.as_object().unwrap() {
         past[key] = value.clone();
     }
     serde_json::from_value(past).unwrap()
@@ -150,7 +150,7 @@ fn says_what_becomes_of_requests_and_why() {
 /// Every reason there is has its situation.
 #[test]
 fn every_reason_is_shown() {
-    let said: Vec<&str> = cases()
+    let reasons: Vec<&str> = cases()
         .iter()
         .filter_map(|case| case.expected.lines().next()?.split_once(", ").map(|(_, reason)| reason))
         .collect();
@@ -177,6 +177,6 @@ fn every_reason_is_shown() {
         "rewrite-refused",
         "unremembered",
     ] {
-        assert!(said.contains(&reason), "{reason}");
+        assert!(reasons.contains(&reason), "{reason}");
     }
 }

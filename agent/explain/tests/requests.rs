@@ -64,9 +64,9 @@ fn what_is_decided_on_otherwise_than_it_was_given_is_told() {
         };
         explain(&node.world(), &Subject::MadeUp(question)).unwrap().notes.join("\n")
     };
-    let told = notes(&[("X-Team", " red"), ("x-forwarded-for", "1.2.3.4"), ("x-amzn-requestid", "mine")]);
-    assert!(told.contains("refused with 400 in HTTP/2: x-team"), "{told}");
-    assert!(told.contains("as Brattice writes them, not as the caller does: x-forwarded-for"), "{told}");
+    let shown = notes(&[("X-Team", " red"), ("x-forwarded-for", "1.2.3.4"), ("x-amzn-requestid", "mine")]);
+    assert!(shown.contains("refused with 400 in HTTP/2: x-team"), "{shown}");
+    assert!(shown.contains("as Brattice writes them, not as the caller does: x-forwarded-for"), "{shown}");
     let control = notes(&[("x-team", "red"), ("x-amzn-requestid", "mine")]);
     assert!(!control.contains("x-team") && !control.contains("as Brattice writes"), "{control}");
 }

@@ -77,18 +77,18 @@ pub(crate) fn conditions(matches: &Match, vpc: impl Fn(u32) -> String, secrets: 
 fn header_condition(header: &HeaderMatch, secrets: Secrets) -> String {
     let not = if header.invert { "not " } else { "" };
     let case = if header.case_sensitive { " in this case" } else { "" };
-    let told = value(&header.value, |text| secrets.value(&header.name, text));
-    format!("header {} {not}{told}{case}", header.name)
+    let shown = value(&header.value, |text| secrets.value(&header.name, text));
+    format!("header {} {not}{shown}{case}", header.name)
 }
 
-fn value(value: &ValueMatch, told: impl Fn(&str) -> String) -> String {
+fn value(value: &ValueMatch, shown: impl Fn(&str) -> String) -> String {
     match value {
         ValueMatch::Present => "present".into(),
-        ValueMatch::Exact(text) => format!("exact {}", told(text)),
-        ValueMatch::Prefix(text) => format!("prefix {}", told(text)),
-        ValueMatch::Suffix(text) => format!("suffix {}", told(text)),
-        ValueMatch::Contains(text) => format!("contains {}", told(text)),
-        ValueMatch::Regex(text) => format!("regex {}", told(text)),
+        ValueMatch::Exact(text) => format!("exact {}", shown(text)),
+        ValueMatch::Prefix(text) => format!("prefix {}", shown(text)),
+        ValueMatch::Suffix(text) => format!("suffix {}", shown(text)),
+        ValueMatch::Contains(text) => format!("contains {}", shown(text)),
+        ValueMatch::Regex(text) => format!("regex {}", shown(text)),
         ValueMatch::Range { start, end } => format!("from {start} to below {end}"),
     }
 }

@@ -251,8 +251,8 @@ fn listener_fields(fields: &mut Fields, listener: &Listener, model: &Model) {
     for rule in &listener.rules {
         let path = format!("{path}.rules.{}", rule.name);
         put(fields, &format!("{path}.priority"), &rule.priority.to_string());
-        let told = |secrets| describe::conditions(&rule.matches, vpc, secrets);
-        put_secret(fields, &format!("{path}.match"), told);
+        let render = |secrets| describe::conditions(&rule.matches, vpc, secrets);
+        put_secret(fields, &format!("{path}.match"), render);
         put(fields, &format!("{path}.action"), &describe::action(&rule.action));
         filter_fields(fields, &format!("{path}.action"), &rule.filters);
     }
@@ -308,6 +308,6 @@ fn put(fields: &mut Fields, name: &str, value: &str) {
     }
 }
 
-fn put_secret(fields: &mut Fields, name: &str, told: impl Fn(Secrets) -> String) {
-    fields.insert(name.to_owned(), Text { exact: told(Secrets::Kept), shown: told(Secrets::Hidden) });
+fn put_secret(fields: &mut Fields, name: &str, render: impl Fn(Secrets) -> String) {
+    fields.insert(name.to_owned(), Text { exact: render(Secrets::Kept), shown: render(Secrets::Hidden) });
 }

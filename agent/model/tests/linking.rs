@@ -262,18 +262,18 @@ fn vpcs_that_select_by_the_same_pattern_are_told() {
              kind: Vpc\nmetadata: {{name: two}}\nspec: {{cidrBlocks: [10.9.0.0/16], attachments: [{{{pattern}}}]}}\n"
         )
     };
-    let told = |pattern: &str| -> Vec<String> {
+    let reported = |pattern: &str| -> Vec<String> {
         let linked = good(&[("more.yaml", &vpcs(pattern))]);
         let warnings = linked.warnings.get(&Owner::Operator).cloned().unwrap_or_default();
         warnings.iter().map(ToString::to_string).filter(|text| text.contains("same pattern")).collect()
     };
-    let same = told("interface: \"x*\"");
+    let same = reported("interface: \"x*\"");
     assert_eq!(same.len(), 1, "{same:?}");
     assert!(
         same[0].starts_with("more.yaml:")
             && same[0].contains("two selects by the same pattern (interface: \"x*\") as one")
     );
     for other in ["interface: \"y*\"", "namespace: \"x*\"", "interface: \"x*\", namespace: \"x*\""] {
-        assert_eq!(told(other), [""; 0], "{other}");
+        assert_eq!(reported(other), [""; 0], "{other}");
     }
 }

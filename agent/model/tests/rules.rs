@@ -189,8 +189,8 @@ fn changes_of_rules_are_told_without_secrets() {
             "down.action: answer 503 with text/plain; charset=utf-8: \"back soon\" -> answer 503 with text/plain; charset=utf-8: \"wait\"",
         ),
     ];
-    for (from, to, told) in table {
-        assert_eq!(changes(from, to), format!("{rule}{told}"));
+    for (from, to, expected) in table {
+        assert_eq!(changes(from, to), format!("{rule}{expected}"));
     }
     let match_before = "method GET and path prefix /v1 in any case and host suffix shop.internal and header x-user not prefix a and \
                         header x-size from -1 to below 10 and query parameter q exact b c and port 80 and from platform/blue or platform/green";
@@ -199,9 +199,9 @@ fn changes_of_rules_are_told_without_secrets() {
         changes("[platform/green, platform/blue]", "[platform/green]"),
         format!("{rule}canary.match: {match_before} -> {match_after}")
     );
-    let told = changes("rewrite: {hostname: old.example:8080}", "rewrite: {hostname: new.example}");
+    let expected = changes("rewrite: {hostname: old.example:8080}", "rewrite: {hostname: new.example}");
     assert_eq!(
-        told,
+        expected,
         "~ Service shop/carts\n    listeners.http-80.defaultAction.rewrite: host old.example:8080 -> host new.example"
     );
 }

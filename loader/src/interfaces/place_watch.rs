@@ -165,11 +165,11 @@ impl PlaceWatch {
 
     /// Takes what is there now; whether any of it counts.
     fn drain(&mut self) -> bool {
-        let mut told = false;
+        let mut changed = false;
         // An error other than "nothing there" is a lost watch: looking again renews it.
         loop {
             match self.inotify.get_ref().0.read_events() {
-                Ok(events) if events.is_empty() => return told,
+                Ok(events) if events.is_empty() => return changed,
                 Ok(events) => {
                     for event in events {
                         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
@@ -178,11 +178,11 @@ impl PlaceWatch {
                         let file = event.mask.contains(AddWatchFlags::IN_MODIFY);
                         // Without a name: of a file that is watched itself.
                         let telling = event.name.as_deref().is_none_or(|name| name.to_str() == Some(TELLING));
-                        told |= !file || telling;
+                        changed |= !file || telling;
                     }
                 }
                 Err(nix::errno::Errno::EINTR) => {}
-                Err(_) => return told,
+                Err(_) => return changed,
             }
         }
     }

@@ -91,9 +91,9 @@ fn what_comes_before_our_routes_all_the_same_is_named() {
             // The first with this priority goes: the kernel's own.
             sh(&format!("ip {family} rule del pref 0 lookup local"));
             datapath.repair().await.unwrap();
-            let told = datapath.detours().unwrap();
-            assert_eq!(told.len(), 2, "{told:?}");
-            for line in &told {
+            let detours = datapath.detours().unwrap();
+            assert_eq!(detours.len(), 2, "{detours:?}");
+            for line in &detours {
                 assert!(line.contains("by tun9") && line.contains("table 52, by rule 0"), "{line}");
             }
             sh(&format!("ip {family} rule del pref 0 lookup 52 && ip {family} rule add pref 0 lookup local"));
@@ -106,10 +106,10 @@ fn what_comes_before_our_routes_all_the_same_is_named() {
                 for kind in ["", "blackhole "] {
                     let device = if kind.is_empty() { "dev tun9" } else { "" };
                     sh(&format!("ip {family} route add {kind}{part} {device} table local"));
-                    let told = datapath.detours().unwrap();
-                    assert_eq!(told.len(), 1, "{kind}{part}: {told:?}");
-                    assert!(told[0].contains(part) && told[0].contains(what), "{told:?}");
-                    assert_eq!(told[0].contains("by tun9"), kind.is_empty(), "{told:?}");
+                    let detours = datapath.detours().unwrap();
+                    assert_eq!(detours.len(), 1, "{kind}{part}: {detours:?}");
+                    assert!(detours[0].contains(part) && detours[0].contains(what), "{detours:?}");
+                    assert_eq!(detours[0].contains("by tun9"), kind.is_empty(), "{detours:?}");
                     sh(&format!("ip {family} route del {kind}{part} {device} table local"));
                 }
             }

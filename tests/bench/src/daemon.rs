@@ -49,10 +49,10 @@ impl Daemon {
             }
             let ended = daemon.child.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                let log_text = std::fs::read_to_string(&log).unwrap_or_default();
                 let _ = std::fs::remove_file(&log);
                 bail!(
-                    "{name} does not listen on port {port}{}:\n{said}",
+                    "{name} does not listen on port {port}{}:\n{log_text}",
                     if ended.is_some() { ": it ended" } else { "" }
                 );
             }

@@ -164,10 +164,10 @@ impl Guest {
         }
         writeln!(self.stdin, "{line}").and_then(|()| self.stdin.flush()).context("the guest is gone")?;
         let mut text = String::new();
-        while let Some(told) = self.line(self.within.saturating_sub(self.start.elapsed())) {
-            match told.strip_prefix("= ").and_then(|code| code.parse().ok()) {
+        while let Some(line) = self.line(self.within.saturating_sub(self.start.elapsed())) {
+            match line.strip_prefix("= ").and_then(|code| code.parse().ok()) {
                 Some(code) => return Ok(Ran { code, text: text.trim_end().to_owned() }),
-                None => text.extend([told.as_str(), "\n"]),
+                None => text.extend([line.as_str(), "\n"]),
             }
         }
         bail!(
@@ -212,9 +212,9 @@ impl Guest {
                 },
                 Err(_) => {
                     if let Some(status) = ended {
-                        let said = fs::read_to_string(self.folder.join("qemu")).unwrap_or_default();
+                        let log = fs::read_to_string(self.folder.join("qemu")).unwrap_or_default();
                         bail!(
-                            "the guest ended early ({status}): {said}\nthe kernel's last words:\n{}",
+                            "the guest ended early ({status}): {log}\nthe kernel's last words:\n{}",
                             self.last_words()
                         );
                     }

@@ -48,8 +48,8 @@ fn a_guest_that_hangs_or_dies_is_an_error_with_the_kernels_last_words() {
     assert!(text.contains("ended early") && text.contains("sysrq"), "{text}");
     files.script("echo here\nsleep 60\n");
     let options = Options { within: Duration::from_secs(8), ..Options::default() };
-    let mut told = Vec::new();
-    let hangs = Guest::start(&kernel, &files, &options).expect("qemu").wait(|line| told.push(line.to_owned()));
+    let mut output = Vec::new();
+    let hangs = Guest::start(&kernel, &files, &options).expect("qemu").wait(|line| output.push(line.to_owned()));
     assert!(format!("{:#}", hangs.expect_err("it sleeps")).contains("has not ended"));
-    assert_eq!(told, ["here"]);
+    assert_eq!(output, ["here"]);
 }

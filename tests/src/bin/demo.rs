@@ -186,11 +186,11 @@ fn explain(lab: &Lab, blue: &Workload, url: &str) {
     println!("  {status} {}", body.trim());
     let id = head.lines().find_map(|line| line.strip_prefix("x-amzn-requestid: ")).expect("each answer has one").trim();
     prompt("node", &format!("brattice explain {id}"));
-    let told = eventually("the request is remembered", Duration::from_secs(5), || {
-        let told = lab.brattice(&["explain", id]);
-        if told.code == 1 { Ok(told.stdout) } else { Err(told.text()) }
+    let output = eventually("the request is remembered", Duration::from_secs(5), || {
+        let output = lab.brattice(&["explain", id]);
+        if output.code == 1 { Ok(output.stdout) } else { Err(output.text()) }
     });
-    print!("{told}");
+    print!("{output}");
 }
 
 fn shift(lab: &Lab, blue: &Workload) {

@@ -121,7 +121,7 @@ fn bridged() -> Retail {
 /// `workload` gives each round a number, which is in interface name and address: the same again is a restart.
 fn first_calls(retail: &Retail, wiring: Wiring<'_>, workload: impl Fn(u8) -> u8) {
     let vip = retail.orders();
-    let mut told = Vec::new();
+    let mut measured = Vec::new();
     for set in 0..SETS {
         let numbers = set * ROUNDS..(set + 1) * ROUNDS;
         let mut rounds: Vec<First> =
@@ -134,9 +134,9 @@ fn first_calls(retail: &Retail, wiring: Wiring<'_>, workload: impl Fn(u8) -> u8)
         if rounds[usize::from(ROUNDS / 2)].waited <= AT_MOST {
             return;
         }
-        told.push(rounds);
+        measured.push(rounds);
     }
-    panic!("{wiring:?}: half of the first calls of each set took over {AT_MOST:?}: {told:?}");
+    panic!("{wiring:?}: half of the first calls of each set took over {AT_MOST:?}: {measured:?}");
 }
 
 /// Makes a workload as a container runtime does, all in a burst, while its process calls already.

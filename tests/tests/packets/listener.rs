@@ -425,7 +425,7 @@ fn only_the_engine_reaches_a_target<F: Family>() {
         let (target, other) = world.workload(|| {
             (
                 TcpListener::bind(at(F::REAL, TARGET_PORT)).expect("own address"),
-                TcpListener::bind(at(F::REAL, 81)).unwrap(),
+                TcpListener::bind(at(F::REAL, 81)).expect("own address"),
             )
         });
         target.set_nonblocking(true).expect("a socket can");

@@ -80,7 +80,7 @@ fn in_both(test: impl FnOnce(&mut World) + Send + 'static) {
 #[test]
 fn an_unreachable_port_is_told_to_the_workload() {
     in_both(|world| {
-        for (told, real, vip) in [(1, IpAddr::from(REAL), IpAddr::from(VIP)), (2, REAL6.into(), VIP6.into())] {
+        for (count, real, vip) in [(1, IpAddr::from(REAL), IpAddr::from(VIP)), (2, REAL6.into(), VIP6.into())] {
             let heard = world.workload(move || {
                 let socket = UdpSocket::bind(at(real, 0)).expect("free");
                 socket.connect(at(vip, 4000)).expect("there is a route");
@@ -89,8 +89,8 @@ fn an_unreachable_port_is_told_to_the_workload() {
                 socket.recv(&mut [0; 16]).map_err(|e| e.kind())
             });
             assert_eq!(heard, Err(ErrorKind::ConnectionRefused), "{:?}", world.node.all_counted());
-            assert_eq!(world.node.counted(Counter::IcmpToWorkload), told);
-            assert_eq!(world.node.dropped(DropReason::NoListener), told);
+            assert_eq!(world.node.counted(Counter::IcmpToWorkload), count);
+            assert_eq!(world.node.dropped(DropReason::NoListener), count);
         }
     });
 }
@@ -103,7 +103,7 @@ fn an_unreachable_port_of_a_target_is_told_to_the_engine() {
     in_both(|world| {
         world.node.add_target(ALIAS, 4000, UDP);
         world.node.add_target(ALIAS6, 4000, UDP);
-        for (told, from, alias) in [(1, IpAddr::from(ENGINE), IpAddr::from(ALIAS)), (2, ENGINE6.into(), ALIAS6.into())]
+        for (count, from, alias) in [(1, IpAddr::from(ENGINE), IpAddr::from(ALIAS)), (2, ENGINE6.into(), ALIAS6.into())]
         {
             let socket = UdpSocket::from(engine(Type::DGRAM, from));
             socket.connect(at(alias, 4000)).expect("there is a route");
@@ -111,7 +111,7 @@ fn an_unreachable_port_of_a_target_is_told_to_the_engine() {
             socket.send(b"anybody?").expect("sent");
             let heard = socket.recv(&mut [0; 16]).map_err(|e| e.kind());
             assert_eq!(heard, Err(ErrorKind::ConnectionRefused), "{alias}: {:?}", world.node.all_counted());
-            assert_eq!(world.node.counted(Counter::IcmpFromWorkload), told);
+            assert_eq!(world.node.counted(Counter::IcmpFromWorkload), count);
         }
     });
 }
@@ -204,13 +204,13 @@ fn server(world: &World, real: impl Into<IpAddr> + Send + 'static) -> TcpListene
 
 /// Runs something in another namespace.
 fn inside<T: Send + 'static>(namespace: &Sender<Job>, job: impl FnOnce() -> T + Send + 'static) -> T {
-    let (tell, told) = channel();
+    let (send_result, result) = channel();
     let job: Job = Box::new(move || {
         // There is no receiver when the test has failed.
-        let _ = tell.send(job());
+        let _ = send_result.send(job());
     });
     namespace.send(job).expect("the namespace's thread runs");
-    told.recv().expect("the job ends without a panic")
+    result.recv().expect("the job ends without a panic")
 }
 
 /// node - router - client, with 1280 bytes between the last two. The client announces segments of 1460 bytes, so that

@@ -277,8 +277,8 @@ fn files_outside_of_an_accounts_folder_are_not_read() {
     }
     lab.remove(BAD);
     market.rival_is_well_again();
-    let told = format!("{}{}", lab.log(), serde_json::to_string(&lab.status()).unwrap());
-    assert!(!told.contains("the-secret"), "what lies outside is not told");
+    let output = format!("{}{}", lab.log(), serde_json::to_string(&lab.status()).unwrap());
+    assert!(!output.contains("the-secret"), "what lies outside is not told");
     // Links inside its own folder work.
     fs::create_dir(rival.join("files")).unwrap();
     fs::write(rival.join("files/more.txt"), fixed("more", "rival")).unwrap();

@@ -142,9 +142,9 @@ fn commands_with_other_directories_leave_a_serving_node_alone() {
         assert!(before.contains("brattice0"), "{before}");
         let mut command = retail.lab.brattice_command(&[verb, "--run-dir"]);
         command.arg(folder.join("run")).arg("--state-dir").arg(folder.join("state")).arg("--bpffs").arg(&pins);
-        let said = output(&mut command);
+        let message = output(&mut command);
         let named = format!("--bpffs {}", retail.lab.bpffs().display());
-        assert!(said.code == 1 && said.stderr.contains(&named), "{verb}: {}", said.text());
+        assert!(message.code == 1 && message.stderr.contains(&named), "{verb}: {}", message.text());
         assert!(!pins.exists() && works(retail), "{verb}");
         assert_eq!(shared(&retail.lab), before, "{verb}");
     };

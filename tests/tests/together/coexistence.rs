@@ -40,9 +40,10 @@ fn preflight(lab: &Lab, more: &[&str]) -> Output {
 
 /// What preflight says as JSON, and its exit code.
 pub(crate) fn report(lab: &Lab, more: &[&str]) -> (i32, Value) {
-    let said = preflight(lab, &[&["--output", "json"], more].concat());
-    let value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {}", said.text()));
-    (said.code, value)
+    let answer = preflight(lab, &[&["--output", "json"], more].concat());
+    let value =
+        serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {}", answer.text()));
+    (answer.code, value)
 }
 
 /// A neighbour's verdict in a report.
@@ -81,12 +82,12 @@ fn an_input_policy_of_drop_needs_the_accept_that_preflight_prints() {
     node.sh("nft add rule inet host input ct state established,related accept");
     node.sh("nft add rule inet host input iif lo accept");
     assert!(!connects(&retail), "the policy eats the path");
-    let (code, said) = report(&retail.lab, &[]);
-    assert_ne!(code, 0, "{said}");
-    assert_eq!(fix(&retail.lab, &said).len(), 1, "{said}");
+    let (code, answer) = report(&retail.lab, &[]);
+    assert_ne!(code, 0, "{answer}");
+    assert_eq!(fix(&retail.lab, &answer).len(), 1, "{answer}");
     serves(&retail, 20);
-    let (code, said) = report(&retail.lab, &[]);
-    assert_eq!((code, &said["fits"]), (0, &Value::Bool(true)), "{said}");
+    let (code, answer) = report(&retail.lab, &[]);
+    assert_eq!((code, &answer["fits"]), (0, &Value::Bool(true)), "{answer}");
 }
 
 #[test]
@@ -98,9 +99,9 @@ fn an_output_policy_of_drop_likewise() {
     node.sh("nft add chain inet host output { type filter hook output priority 0 ; policy drop ; }");
     node.sh("nft add rule inet host output oif lo accept");
     assert!(!connects(&retail), "the answers are eaten");
-    let (code, said) = report(&retail.lab, &[]);
-    assert_ne!(code, 0, "{said}");
-    assert_eq!(fix(&retail.lab, &said).len(), 1, "{said}");
+    let (code, answer) = report(&retail.lab, &[]);
+    assert_ne!(code, 0, "{answer}");
+    assert_eq!(fix(&retail.lab, &answer).len(), 1, "{answer}");
     serves(&retail, 20);
     assert_eq!(report(&retail.lab, &[]).0, 0);
 }
@@ -213,8 +214,8 @@ fn a_bridge_with_masquerading_like_dockers() {
     let container = retail.lab.workload("blue7", "10.0.0.70", Wiring::Bridged("docker0"));
     retail.lab.alias("blue7", container.address);
     assert_eq!(container.http(retail.orders()).unwrap().nonce("n").unwrap().server(), "v1");
-    let (code, said) = report(&retail.lab, &[]);
-    assert_eq!((code, verdict(&said, "Docker")), (0, Some("works")), "{said}");
+    let (code, answer) = report(&retail.lab, &[]);
+    assert_eq!((code, verdict(&answer, "Docker")), (0, Some("works")), "{answer}");
 }
 
 #[test]
@@ -246,8 +247,8 @@ fn kube_proxys_chains_translate_what_is_theirs_and_nothing_of_ours() {
     }
     assert!(retail.blue.connect("10.96.0.1:443".parse().unwrap()).is_ok(), "the ClusterIP is translated");
     serves(&retail, 20);
-    let (code, said) = report(&retail.lab, &[]);
-    assert_eq!((code, verdict(&said, "kube-proxy (iptables)")), (0, Some("works")), "{said}");
+    let (code, answer) = report(&retail.lab, &[]);
+    assert_eq!((code, verdict(&answer, "kube-proxy (iptables)")), (0, Some("works")), "{answer}");
     drop(listener);
 }
 
@@ -286,9 +287,9 @@ fn foreign_programs_before_and_after_ours_keep_their_verdicts() {
         let foreign = ForeignProgram::named(&retail.lab.node, "blue1", "monitor", place);
         assert_eq!(ports.arrive(), [false, true], "{place:?}");
         serves(&retail, 20);
-        let (code, said) = report(&retail.lab, &[]);
-        assert_eq!((code, verdict(&said, "other eBPF programs")), (0, Some("works-but")), "{said}");
-        assert!(said["neighbours"].to_string().contains("monitor on blue1"), "{said}");
+        let (code, answer) = report(&retail.lab, &[]);
+        assert_eq!((code, verdict(&answer, "other eBPF programs")), (0, Some("works-but")), "{answer}");
+        assert!(answer["neighbours"].to_string().contains("monitor on blue1"), "{answer}");
         drop(foreign);
     }
 }
@@ -307,11 +308,11 @@ fn an_interface_of_another_cni_is_left_to_it_unless_a_document_allows_otherwise(
     assert!(!connects(&retail), "it is not attached");
     let table = retail.lab.brattice(&["workloads"]);
     assert!(table.stdout.contains("CarriesCni"), "{}", table.text());
-    let (_, said) = report(&retail.lab, &[]);
-    assert_eq!(verdict(&said, "Cilium"), Some("refused"), "{said}");
-    let interfaces = said["interfaces"].as_array().unwrap();
+    let (_, answer) = report(&retail.lab, &[]);
+    assert_eq!(verdict(&answer, "Cilium"), Some("refused"), "{answer}");
+    let interfaces = answer["interfaces"].as_array().unwrap();
     let blue = interfaces.iter().find(|found| found["interface"] == "blue1").unwrap();
-    assert_eq!((&blue["state"], &blue["refused"][0]["code"]), (&"refuse".into(), &"CarriesCni".into()), "{said}");
+    assert_eq!((&blue["state"], &blue["refused"][0]["code"]), (&"refuse".into(), &"CarriesCni".into()), "{answer}");
     let explained = retail.lab.brattice(&["explain", "--from", "blue1", "--to", "orders.shop.internal"]);
     assert_eq!(explained.code, 1, "{}", explained.text());
     assert!(
@@ -367,14 +368,14 @@ fn beside_tailscale_aliases_are_chosen_from_another_range_and_kept() {
         node.ip("rule add pref 5270 lookup 52");
     }
     // Before the first start: the range that will be chosen, and that the usual one collides.
-    let (code, said) = report(&retail.lab, &[]);
-    assert_eq!((code, &said["ranges"]["alias"]), (0, &"198.18.0.0/16".into()), "{said}");
-    assert_eq!(verdict(&said, "Tailscale"), Some("works"), "{said}");
-    let (code, said) = report(&retail.lab, &["--no-probe", "--alias-range", "100.127.0.0/16"]);
-    assert_eq!(code, 1, "{said}");
-    let overlap = &said["ranges"]["overlaps"][0];
-    assert_eq!((&overlap["net"], &overlap["serious"]), (&"100.64.0.0/10".into(), &true.into()), "{said}");
-    assert!(overlap["with"].as_str().unwrap().contains("table 52"), "{said}");
+    let (code, answer) = report(&retail.lab, &[]);
+    assert_eq!((code, &answer["ranges"]["alias"]), (0, &"198.18.0.0/16".into()), "{answer}");
+    assert_eq!(verdict(&answer, "Tailscale"), Some("works"), "{answer}");
+    let (code, answer) = report(&retail.lab, &["--no-probe", "--alias-range", "100.127.0.0/16"]);
+    assert_eq!(code, 1, "{answer}");
+    let overlap = &answer["ranges"]["overlaps"][0];
+    assert_eq!((&overlap["net"], &overlap["serious"]), (&"100.64.0.0/10".into(), &true.into()), "{answer}");
+    assert!(overlap["with"].as_str().unwrap().contains("table 52"), "{answer}");
 
     retail.lab.start_agent_with(&choosing);
     retail.lab.alias("blue1", retail.blue.address);
@@ -423,8 +424,8 @@ fn a_vpn_that_takes_every_route_takes_nothing_of_ours() {
     node.ip("-6 rule add pref 5270 lookup 52");
     assert!(node.ip("route get 203.0.113.9").contains("dev tailscale0"), "control: it takes everything else");
     serves(&retail, 20);
-    let (code, said) = report(lab, &[]);
-    assert_eq!((code, verdict(&said, "Tailscale")), (0, Some("works")), "{said}");
+    let (code, answer) = report(lab, &[]);
+    assert_eq!((code, verdict(&answer, "Tailscale")), (0, Some("works")), "{answer}");
     // Other software moves the table `local` behind it.
     node.ip("rule add pref 32765 lookup local");
     node.ip("rule del pref 0");
@@ -442,8 +443,8 @@ fn a_vpn_that_takes_every_route_takes_nothing_of_ours() {
         !retail.blue.http(retail.orders()).and_then(|mut c| c.nonce("n")).is_ok_and(|a| a.server() == "v1"),
         "control"
     );
-    let told = lab.brattice(&["status"]);
-    assert_eq!(told.code, 1, "{}", told.text());
+    let message = lab.brattice(&["status"]);
+    assert_eq!(message.code, 1, "{}", message.text());
     let named = |problem: &String| {
         ["goes out by tailscale0", "table local", &alias.to_string()].iter().all(|word| problem.contains(word))
     };

@@ -150,8 +150,8 @@ fn bypass_relays_without_reading() {
     wait_until("it ends by itself", Duration::from_secs(6), through_l7);
     wait_until("and is no longer shown", SETTLE, || lab.status().switches.is_empty());
     assert!(!lab.brattice(&["bypass", "--workload", "nobody"]).ok());
-    let told = lab.brattice(&["bypass", "shop/ordesr"]);
-    assert!(!told.ok() && told.stderr.contains("did you mean shop/orders?"), "{}", told.text());
+    let message = lab.brattice(&["bypass", "shop/ordesr"]);
+    assert!(!message.ok() && message.stderr.contains("did you mean shop/orders?"), "{}", message.text());
 }
 
 #[test]
@@ -295,9 +295,9 @@ fn preflight_says_that_a_host_fits_only_where_user_and_documents_are_ready() {
         (&user, &there, "1 error in the documents"),
         (&user, &lab.folder.join("nowhere"), "no documents can be read"),
     ] {
-        let said = preflight(user, policies);
-        assert!(said.code == 1 && said.text().contains(why), "{why}: {}", said.text());
-        assert!(said.stdout.lines().all(|line| line != "this host fits"), "{}", said.text());
+        let report = preflight(user, policies);
+        assert!(report.code == 1 && report.text().contains(why), "{why}: {}", report.text());
+        assert!(report.stdout.lines().all(|line| line != "this host fits"), "{}", report.text());
     }
 }
 

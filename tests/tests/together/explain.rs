@@ -36,28 +36,28 @@ fn what_is_explained_is_what_happens() {
     let guarded = Guarded::start();
     for row @ (name, host, method, path, more, verdict) in CALLS {
         let headers: &[&str] = if more.is_empty() { &[] } else { &["x-debug:1"] };
-        let (code, said) = made_up(&guarded, name, host, method, path, headers);
+        let (code, report) = made_up(&guarded, name, host, method, path, headers);
         let answer = guarded.call(caller(&guarded, name), host, method, path, more);
         let passes = *verdict == Verdict::Passes;
-        assert_eq!((answer.status == 200, code == 0), (passes, passes), "{row:?}: {said}");
-        assert_eq!(said["outcome"], if passes { "allowed" } else { "denied" }, "{row:?}: {said}");
+        assert_eq!((answer.status == 200, code == 0), (passes, passes), "{row:?}: {report}");
+        assert_eq!(report["outcome"], if passes { "allowed" } else { "denied" }, "{row:?}: {report}");
         let id = answer.header("x-amzn-requestid").unwrap();
         let (then_code, then) = past(&guarded, id);
         assert_eq!(then_code, code, "{row:?}: {then}");
         assert_eq!(then["then"]["status"], answer.status, "{row:?}: {then}");
         assert_eq!(then["then"]["differences"], Value::Array(Vec::new()), "{row:?}: {then}");
-        assert_eq!(said["caller"]["workload"], *name, "{said}");
+        assert_eq!(report["caller"]["workload"], *name, "{report}");
         if let Verdict::Denied(level) | Verdict::NotAllowed(level) = verdict {
-            for said in [&said, &then] {
-                assert_eq!(said["decision"]["deniedAt"], *level, "{row:?}: {said}");
-                assert_eq!(said["reason"], "policy", "{row:?}: {said}");
-                assert!(!said["remedy"].as_array().unwrap().is_empty(), "{row:?}: {said}");
+            for report in [&report, &then] {
+                assert_eq!(report["decision"]["deniedAt"], *level, "{row:?}: {report}");
+                assert_eq!(report["reason"], "policy", "{row:?}: {report}");
+                assert!(!report["remedy"].as_array().unwrap().is_empty(), "{row:?}: {report}");
             }
             let logged = guarded.lab.record(id);
-            assert_eq!(said["decision"]["id"], logged["decisionId"], "{row:?}: explanation and log");
+            assert_eq!(report["decision"]["id"], logged["decisionId"], "{row:?}: explanation and log");
             assert_eq!(then["decision"]["id"], logged["decisionId"], "{row:?}: explanation and log");
             if *method != "HEAD" {
-                let message = said["decision"]["message"].as_str().unwrap();
+                let message = report["decision"]["message"].as_str().unwrap();
                 assert!(answer.text().starts_with(message), "{message} in {}", answer.text());
             }
         }
@@ -107,14 +107,14 @@ fn a_past_request_is_told_as_it_was_and_as_it_would_be_now() {
     let allowed = guarded.call(&guarded.batch, ORDERS_HOST, "GET", "/reports/1", "");
     assert_eq!(allowed.status, 200);
     let id = allowed.header("x-amzn-requestid").unwrap();
-    let (code, said) = past(&guarded, id);
-    assert_eq!((code, &said["then"]["differences"]), (0, &Value::Array(Vec::new())), "{said}");
+    let (code, report) = past(&guarded, id);
+    assert_eq!((code, &report["then"]["differences"]), (0, &Value::Array(Vec::new())), "{report}");
     let without = ORDERS.replace("Principal: {AWS: [\"111111111111\", ", "Principal: {AWS: [");
     assert_ne!(without, ORDERS);
     guarded.lab.apply("accounts/shop/orders.yaml", &without);
-    let (code, said) = past(&guarded, id);
-    assert_eq!((code, &said["then"]["status"]), (1, &Value::from(200)), "denied now, served then: {said}");
-    assert!(!said["then"]["differences"].as_array().unwrap().is_empty(), "{said}");
+    let (code, report) = past(&guarded, id);
+    assert_eq!((code, &report["then"]["status"]), (1, &Value::from(200)), "denied now, served then: {report}");
+    assert!(!report["then"]["differences"].as_array().unwrap().is_empty(), "{report}");
     let unknown = guarded.lab.brattice(&["explain", "00000000-0000-4000-8000-000000000000"]);
     assert_eq!(unknown.code, 2, "{}", unknown.text());
     assert!(unknown.stderr.contains("remember"), "{}", unknown.text());
@@ -131,8 +131,8 @@ fn a_past_request_is_told_as_it_was_and_as_it_would_be_now() {
 fn what_is_no_policys_doing_is_told_as_well() {
     let mut guarded = Guarded::start();
     let explained = |guarded: &Guarded, from: &str, host: &str, path: &str| {
-        let (code, said) = made_up(guarded, from, host, "GET", path, &[]);
-        (code, said["reason"].as_str().unwrap().to_owned(), said)
+        let (code, report) = made_up(guarded, from, host, "GET", path, &[]);
+        (code, report["reason"].as_str().unwrap().to_owned(), report)
     };
     let served = |guarded: &Guarded, from: &Workload, host: &str, path: &str| {
         let answer = from.http(guarded.vip(host)).and_then(|open| open.with_host(host).get(path, ""));
@@ -141,8 +141,8 @@ fn what_is_no_policys_doing_is_told_as_well() {
     assert_eq!(explained(&guarded, "web", ORDERS_HOST, "/").1, "allowed");
     assert_eq!(served(&guarded, &guarded.web, ORDERS_HOST, "/"), 200);
     // A path that is refused.
-    let (code, reason, said) = explained(&guarded, "web", ORDERS_HOST, "/a%00b");
-    assert_eq!((code, reason.as_str()), (1, "path-refused"), "{said}");
+    let (code, reason, report) = explained(&guarded, "web", ORDERS_HOST, "/a%00b");
+    assert_eq!((code, reason.as_str()), (1, "path-refused"), "{report}");
     assert_eq!(served(&guarded, &guarded.web, ORDERS_HOST, "/a%00b"), 400);
     // A port without a listener.
     let line = ["explain", "--from", "web", "--to", "shop/orders", "--port", "81", "--output", "json"];
@@ -174,8 +174,8 @@ fn what_is_no_policys_doing_is_told_as_well() {
     );
     assert_ne!(apart, operator);
     guarded.lab.apply("node.yaml", &apart);
-    let (code, reason, said) = explained(&guarded, "visitor", ORDERS_HOST, "/public/a");
-    assert_eq!((code, reason.as_str()), (1, "no-association"), "{said}");
+    let (code, reason, report) = explained(&guarded, "visitor", ORDERS_HOST, "/public/a");
+    assert_eq!((code, reason.as_str()), (1, "no-association"), "{report}");
     assert_eq!(served(&guarded, &guarded.visitor, ORDERS_HOST, "/public/a"), 404);
     guarded.lab.apply("node.yaml", operator);
     assert_eq!(explained(&guarded, "visitor", ORDERS_HOST, "/public/a").1, "allowed");
@@ -184,8 +184,8 @@ fn what_is_no_policys_doing_is_told_as_well() {
         "accounts/shop/orders.yaml",
         &ORDERS.replace("targets: [{id: 10.0.0.10}]", "targets: [{id: 10.0.0.99}]"),
     );
-    let (code, reason, said) = explained(&guarded, "web", ORDERS_HOST, "/");
-    assert_eq!((code, reason.as_str()), (1, "no-target"), "{said}");
+    let (code, reason, report) = explained(&guarded, "web", ORDERS_HOST, "/");
+    assert_eq!((code, reason.as_str()), (1, "no-target"), "{report}");
     assert_eq!(served(&guarded, &guarded.web, ORDERS_HOST, "/"), 503);
     guarded.lab.apply("accounts/shop/orders.yaml", ORDERS);
     assert_eq!(explained(&guarded, "web", ORDERS_HOST, "/").1, "allowed");
@@ -260,12 +260,12 @@ fn live_connections_are_listed_and_explained() {
         assert!(table.stdout.contains(word), "{word} in {}", table.stdout);
     }
     let id = of("web")["id"].as_u64().unwrap().to_string();
-    let said = guarded.lab.brattice(&["explain", "--flow", &id, "--output", "json"]);
-    let said = json(&said);
+    let report = guarded.lab.brattice(&["explain", "--flow", &id, "--output", "json"]);
+    let report = json(&report);
     assert_eq!(
-        (&said["outcome"], &said["caller"]["workload"]),
+        (&report["outcome"], &report["caller"]["workload"]),
         (&Value::from("allowed"), &Value::from("web")),
-        "{said}"
+        "{report}"
     );
     drop((kept, socket, drip, streams));
     wait_until("they are gone", SETTLE, || flows(&guarded, &[]).is_empty());

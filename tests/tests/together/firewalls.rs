@@ -57,11 +57,11 @@ fn run(lab: &Lab, line: &str) -> Output {
 /// The firewall drops service traffic, preflight knows it by name and prints its own command, and that command repairs it.
 fn is_repaired_by_its_own_command(retail: &Retail, name: &str, command: &str) {
     wait_until("the firewall eats service traffic", Duration::from_secs(5), || !connects(retail));
-    let (code, said) = report(&retail.lab, &[]);
-    assert_eq!((code, verdict(&said, name)), (1, Some("works-but")), "{said}");
+    let (code, message) = report(&retail.lab, &[]);
+    assert_eq!((code, verdict(&message, name)), (1, Some("works-but")), "{message}");
     let fixes: Vec<&str> =
-        said["probe"]["culprits"].as_array().unwrap().iter().map(|c| c["fix"].as_str().unwrap()).collect();
-    assert!(!fixes.is_empty() && fixes.iter().all(|fix| fix.starts_with(command)), "{said}");
+        message["probe"]["culprits"].as_array().unwrap().iter().map(|c| c["fix"].as_str().unwrap()).collect();
+    assert!(!fixes.is_empty() && fixes.iter().all(|fix| fix.starts_with(command)), "{message}");
     for fix in &fixes {
         let done = run(&retail.lab, fix);
         assert!(done.ok(), "{fix}: {}", done.text());

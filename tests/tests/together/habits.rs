@@ -104,8 +104,8 @@ fn one_is_got_by_name_and_printed_as_wanted() {
     assert!(fine(&["status", "-o", "yaml"]).lines().any(|line| line == "health: ok"));
 
     let missing = |words: &[&str], code: i32, hint: &str| {
-        let Output { code: told, stderr, .. } = ask(words);
-        assert_eq!(told, code, "{words:?}: {stderr}");
+        let Output { code: exit, stderr, .. } = ask(words);
+        assert_eq!(exit, code, "{words:?}: {stderr}");
         assert!(stderr.contains(hint), "{words:?}: {stderr}");
     };
     missing(&["services", "ordesr"], 1, "no service is named ordesr; did you mean shop/orders?");
@@ -122,7 +122,7 @@ fn a_filter_that_fits_nothing_says_so_and_what_was_meant() {
     let lab = &retail.lab;
     let mut kept = Connection::new(retail.blue.connect(retail.orders()).unwrap());
     assert_eq!(kept.get("/", "").unwrap().status, 200);
-    let said = |words: &[&str]| {
+    let stderr_of = |words: &[&str]| {
         let shown = lab.brattice(words);
         assert!(shown.ok(), "{words:?}: {}", shown.text());
         shown.stderr
@@ -135,9 +135,9 @@ fn a_filter_that_fits_nothing_says_so_and_what_was_meant() {
         (&["logs", "--service", "ordesr"], "no service is named ordesr; did you mean shop/orders?"),
         (&["logs", "--denied"], "is like that"),
     ] {
-        assert!(said(words).contains(hint), "{words:?}: {}", said(words));
+        assert!(stderr_of(words).contains(hint), "{words:?}: {}", stderr_of(words));
     }
-    assert_eq!(said(&["flows", "--service", "orders", "--since", "1h"]), "", "the positive control");
+    assert_eq!(stderr_of(&["flows", "--service", "orders", "--since", "1h"]), "", "the positive control");
     let logged = || lab.brattice(&["logs", "--service", "orders", "--since", "1h", "-n", "shop"]);
     wait_until("its line is there", Duration::from_secs(5), || logged().stdout.contains("GET /"));
     assert_eq!(logged().stderr, "");

@@ -108,8 +108,8 @@ fn a_process_of_the_host_calls_as_the_workload_of_its_cgroup_and_user() {
     let record = lab.records_at_least(2).pop().unwrap();
     assert_eq!(record["sourceWorkload"], "till", "{record}");
     assert!(record["sourceIpPort"].as_str().unwrap().starts_with(&format!("{ADDRESS}:")), "{record}");
-    let told = lab.brattice(&["explain", "--from", "till", "--to", "shop/orders"]).stdout;
-    assert!(told.contains(&format!("processes of the host, cgroup {}, user {TILL}", cgroup.name)), "{told}");
+    let message = lab.brattice(&["explain", "--from", "till", "--to", "shop/orders"]).stdout;
+    assert!(message.contains(&format!("processes of the host, cgroup {}, user {TILL}", cgroup.name)), "{message}");
     let listed = lab.brattice(&["workloads", "--wide"]).stdout;
     assert!(listed.contains("(host)") && listed.contains(&cgroup.name), "{listed}");
     let explained = lab.brattice(&["explain", "--from", "till", "--to", "shop/orders", "--output", "json"]);
@@ -241,17 +241,17 @@ fn a_service_that_ends_is_let_go_and_one_that_starts_is_taken_up() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = BufReader::new(caller.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(caller.stdout.take().unwrap()).lines();
     let mut ask = caller.stdin.take().unwrap();
     let first = alias(&retail.lab).unwrap();
-    assert_eq!(said.next().unwrap().unwrap(), format!("{first} 200"));
+    assert_eq!(lines.next().unwrap().unwrap(), format!("{first} 200"));
     retail.lab.agent().stop();
     assert!(cgroup.run(&retail.lab.node, TILL, &words(&line)).stdout.starts_with("200"), "without an agent");
     retail.lab.start_agent_with(&AgentOptions::recording());
     wait_until("till is attached", SETTLE, || state(&retail.lab).0 == "attached");
     assert_eq!(alias(&retail.lab), Some(first));
     std::io::Write::write_all(&mut ask, b"\n").unwrap();
-    assert_eq!(said.next().unwrap().unwrap(), format!("{first} 200"));
+    assert_eq!(lines.next().unwrap().unwrap(), format!("{first} 200"));
     // Another process removes the address: it is put back.
     let lab = &retail.lab;
     lab.node.ip(&format!("addr del {first}/32 dev brattice0"));

@@ -152,21 +152,21 @@ fn the_page_route_and_traffic_agree() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let line = ["route", "--from", "platform/blue", "--service", "shop/orders", "--method", case.method];
-        let said =
+        let message =
             retail.lab.brattice(&[&line[..], &["--path", &target, "--host", &host, "--output", "json"]].concat());
-        let said: serde_json::Value =
-            serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{request:?}: {error}: {}", said.text()));
+        let message: serde_json::Value = serde_json::from_str(&message.stdout)
+            .unwrap_or_else(|error| panic!("{request:?}: {error}: {}", message.text()));
         match case.path {
             Some(path) => {
                 assert!(answer.starts_with("HTTP/1.1 200 "), "{request:?}: {answer}");
-                assert_eq!(said["request"]["normalPath"], *path, "{request:?}: {said}");
-                assert_eq!(said["outcome"], "allowed", "{request:?}: {said}");
+                assert_eq!(message["request"]["normalPath"], *path, "{request:?}: {message}");
+                assert_eq!(message["outcome"], "allowed", "{request:?}: {message}");
                 served += 1;
             }
             None => {
                 assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
-                let reason = said["reason"].as_str().unwrap();
-                assert!(["path-refused", "request-refused"].contains(&reason), "{request:?}: {said}");
+                let reason = message["reason"].as_str().unwrap();
+                assert!(["path-refused", "request-refused"].contains(&reason), "{request:?}: {message}");
                 refused += 1;
             }
         }

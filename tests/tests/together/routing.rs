@@ -96,10 +96,10 @@ fn documents() -> String {
     let forward = |group: &str| format!("forward: {{targetGroups: [{{targetGroupIdentifier: {group}, weight: 1}}]}}");
     let mut rules = String::from("responseHeaders: {set: [{name: x-rule, value: default}]}}\n    rules:\n");
     for (number, (name, matches, action)) in RULES.iter().enumerate() {
-        let said = format!("set: [{{name: x-rule, value: {name}}}]");
+        let fields = format!("set: [{{name: x-rule, value: {name}}}]");
         let action = match action.split_once("RESPONSE: {") {
-            Some((before, after)) => format!("{before}responseHeaders: {{{said}, {after}"),
-            None => format!("{action}, responseHeaders: {{{said}}}"),
+            Some((before, after)) => format!("{before}responseHeaders: {{{fields}, {after}"),
+            None => format!("{action}, responseHeaders: {{{fields}}}"),
         };
         let action = action.replace("V1", &forward("orders-v1")).replace("V2", &forward("orders-v2"));
         let priority = number * 10 + 10;
@@ -326,9 +326,9 @@ fn route_says_what_really_happens() {
         line.extend(["--path", case.path, "--host", host, "--output", "json"]);
         let headers: Vec<String> = case.headers.iter().map(|(name, value)| format!("{name}:{value}")).collect();
         line.extend(headers.iter().flat_map(|header| ["--header", header]));
-        let said = retail.lab.brattice(&line);
+        let output = retail.lab.brattice(&line);
         let answer: Value =
-            serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{line:?}: {error}: {}", said.text()));
+            serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{line:?}: {error}: {}", output.text()));
         let route = &answer["route"];
         let rule = route["rule"]["name"].as_str().unwrap_or("default");
         assert_eq!(rule, case.rule, "{line:?}: {route}");

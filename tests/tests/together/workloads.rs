@@ -134,8 +134,9 @@ fn uplinks_bridges_and_our_own_devices_are_never_attached() {
         ("brattice0", "Own"),
         ("green1", "ClaimedByTwoVpcs"),
     ] {
-        let said = text.lines().any(|line| line.split_whitespace().next() == Some(interface) && line.contains(verdict));
-        assert!(said, "preflight prints the exact list; {interface} should be {verdict}: {text}");
+        let listed =
+            text.lines().any(|line| line.split_whitespace().next() == Some(interface) && line.contains(verdict));
+        assert!(listed, "preflight prints the exact list; {interface} should be {verdict}: {text}");
     }
     drop((neighbour, green));
 }

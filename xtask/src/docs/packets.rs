@@ -161,17 +161,17 @@ fn module(file: &Path) -> String {
 
 /// Adds what the tests of a file say.
 fn collect(source: &str, module: &str, mark: &str, rows: &mut Rows) -> Result<()> {
-    let mut said: Vec<String> = Vec::new();
+    let mut given: Vec<String> = Vec::new();
     for line in source.lines() {
         let line = line.trim_start();
         if let Some(text) = line.strip_prefix("/// ") {
-            match (text.strip_prefix(ROW), said.last_mut()) {
-                (Some(row), _) => said.push(row.to_owned()),
+            match (text.strip_prefix(ROW), given.last_mut()) {
+                (Some(row), _) => given.push(row.to_owned()),
                 (None, Some(row)) if text.starts_with("  ") => *row += &text[1..],
                 _ => {}
             }
         } else if let Some((name, generic)) = function(line) {
-            for row in said.drain(..) {
+            for row in given.drain(..) {
                 let (place, cells) = row.split_once(": ").unwrap_or((&row, ""));
                 let place = place.split_once(' ').and_then(|(section, number)| Some((section, number.parse().ok()?)));
                 let (section, number) = place.with_context(|| format!("`{row}` is no row"))?;
@@ -192,8 +192,8 @@ fn collect(source: &str, module: &str, mark: &str, rows: &mut Rows) -> Result<()
                     row.cells = cells.to_owned();
                 }
             }
-        } else if !line.starts_with("#[") && !line.starts_with("//") && !said.is_empty() {
-            bail!("row {} stands above no test", said[0]);
+        } else if !line.starts_with("#[") && !line.starts_with("//") && !given.is_empty() {
+            bail!("row {} stands above no test", given[0]);
         }
     }
     Ok(())

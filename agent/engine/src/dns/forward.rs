@@ -155,13 +155,13 @@ impl Inquiry {
             let Ok((number, result)) = timeout_at(until, first(&mut attempts)).await else { continue };
             let address = asked[number].address;
             match result {
-                Ok(said) => {
+                Ok(response) => {
                     self.health.borrow_mut().answered(address);
-                    if !is_failure(said.metadata.response_code) {
-                        break Some(said);
+                    if !is_failure(response.metadata.response_code) {
+                        break Some(response);
                     }
                     // Broken or unwilling: perhaps the next one is not.
-                    code = said.metadata.response_code;
+                    code = response.metadata.response_code;
                 }
                 Err(error) => {
                     self.health.borrow_mut().silent(address, Instant::now());

@@ -246,14 +246,14 @@ fn dig_understands_us() {
         };
         for transport in ["+notcp", "+tcp"] {
             let args: &'static [&str] = if transport == "+tcp" { &["+tcp", GENERATED] } else { &["+notcp", GENERATED] };
-            let said = dig(BLUE, args).await.unwrap();
-            assert!(said.contains("status: NOERROR") && said.contains("169.254.64.32"), "{said}");
-            assert!(said.contains("udp: 1232") && !said.contains("WARNING"), "{said}");
-            let said = dig(RED, args).await.unwrap();
-            assert!(said.contains("status: NXDOMAIN") && !said.contains("169.254.64.32"), "{said}");
+            let output = dig(BLUE, args).await.unwrap();
+            assert!(output.contains("status: NOERROR") && output.contains("169.254.64.32"), "{output}");
+            assert!(output.contains("udp: 1232") && !output.contains("WARNING"), "{output}");
+            let output = dig(RED, args).await.unwrap();
+            assert!(output.contains("status: NXDOMAIN") && !output.contains("169.254.64.32"), "{output}");
         }
-        let said = dig(BLUE, &["example.com"]).await.unwrap();
-        assert!(said.contains("status: NXDOMAIN"), "{said}");
+        let output = dig(BLUE, &["example.com"]).await.unwrap();
+        assert!(output.contains("status: NXDOMAIN"), "{output}");
     });
 }
 

@@ -250,7 +250,7 @@ mod tests {
     }
 
     /// The finding about conditions, if they contradict each other.
-    fn told(effect: &str, conditions: &str) -> Option<String> {
+    fn warning_of(effect: &str, conditions: &str) -> Option<String> {
         let policy = policy(effect, conditions);
         let mut sink = Sink::default();
         let found = look(&policy, &mut sink);
@@ -302,18 +302,18 @@ mod tests {
                 &["Allow", "Deny"]
             };
             for effect in effects {
-                let told = told(effect, &conditions).unwrap_or_else(|| panic!("{effect} {conditions}"));
-                assert!(told.contains("contradict each other") && told.contains(key), "{told}");
+                let warning = warning_of(effect, &conditions).unwrap_or_else(|| panic!("{effect} {conditions}"));
+                assert!(warning.contains("contradict each other") && warning.contains(key), "{warning}");
             }
         }
-        let told = told(
+        let warning = warning_of(
             "Allow",
             &format!(r#""NumericLessThan": {{"{PORT}": "80"}}, "NumericGreaterThan": {{"{PORT}": "79"}}"#),
         );
         let first = "`NumericGreaterThan vpc-lattice-svcs:Port` with `79`";
         let second = "`NumericLessThan vpc-lattice-svcs:Port` with `80`";
-        let told = told.unwrap_or_default();
-        assert!(told.contains(first) && told.contains(second), "{told}");
+        let warning = warning.unwrap_or_default();
+        assert!(warning.contains(first) && warning.contains(second), "{warning}");
     }
 
     #[test]
@@ -339,12 +339,12 @@ mod tests {
         ] {
             let conditions = conditions.replace('K', key);
             for effect in ["Allow", "Deny"] {
-                assert_eq!(told(effect, &conditions), None, "{effect} {conditions}");
+                assert_eq!(warning_of(effect, &conditions), None, "{effect} {conditions}");
             }
         }
         // A Deny is about a request of which one of two lines is `a`, and the other is not.
         let lines = format!(r#""StringEquals": {{"{FIELD}": "a"}}, "StringNotEquals": {{"{FIELD}": "a"}}"#);
-        assert!(told("Deny", &lines).is_none() && told("Allow", &lines).is_some());
+        assert!(warning_of("Deny", &lines).is_none() && warning_of("Allow", &lines).is_some());
     }
 
     /// An operator, and whether a value fulfils it.
@@ -382,7 +382,7 @@ mod tests {
             let fulfils = |own: u8| named.iter().all(|(which, named)| NUMERIC[*which].1(own, *named));
             let none = !(0..20).any(fulfils);
             let needed = named.keys().any(|which| NUMERIC[*which].0 != "NumericNotEquals");
-            prop_assert_eq!(told("Allow", &conditions.join(", ")).is_some(), none && needed, "{:?}", conditions);
+            prop_assert_eq!(warning_of("Allow", &conditions.join(", ")).is_some(), none && needed, "{:?}", conditions);
         }
 
         #[test]
@@ -392,9 +392,9 @@ mod tests {
         ) {
             let conditions: Vec<String> =
                 named.iter().map(|(which, named)| format!(r#""{}": {{"{METHOD}": "{named}"}}"#, TEXTS[*which].0)).collect();
-            let told = told("Allow", &conditions.join(", ")).is_some();
+            let warning = warning_of("Allow", &conditions.join(", ")).is_some();
             let fulfilled = named.iter().all(|(which, named)| TEXTS[*which].1(&own, named));
-            prop_assert!(!told || !fulfilled, "{own:?}: {conditions:?}");
+            prop_assert!(!warning || !fulfilled, "{own:?}: {conditions:?}");
         }
     }
 }

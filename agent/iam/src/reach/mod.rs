@@ -103,8 +103,8 @@ impl Policy {
         let ports: Vec<String> = scope.called.iter().map(|called| called.port.to_string()).collect();
         let called = names::called(scope, &ports);
         let contradictory = contradictions::look(self, &mut sink);
-        let mut told = names::Names::new(self, world, scope, &called, &mut own, &mut sink).look(&contradictory);
-        search::search(self, world, scope, &mut own, &mut told, &mut sink);
+        let mut reported = names::Names::new(self, world, scope, &called, &mut own, &mut sink).look(&contradictory);
+        search::search(self, world, scope, &mut own, &mut reported, &mut sink);
         *budget -= before - own;
         sink.finish()
     }

@@ -60,7 +60,7 @@ pub(super) struct Names<'n, 'w> {
     /// What the keys about services hold.
     called: &'n Values<'n>,
     /// Positions of statements with a finding.
-    told: HashSet<usize>,
+    reported: HashSet<usize>,
 }
 
 impl<'n, 'w> Names<'n, 'w> {
@@ -72,7 +72,7 @@ impl<'n, 'w> Names<'n, 'w> {
         budget: &'n mut u32,
         sink: &'n mut Sink,
     ) -> Self {
-        Self { policy, world, scope, called, budget, sink, places: Places::default(), told: HashSet::new() }
+        Self { policy, world, scope, called, budget, sink, places: Places::default(), reported: HashSet::new() }
     }
 
     /// Looks at all statements; returns those with findings. What is `contradictory` was reported already, and hides what
@@ -84,12 +84,12 @@ impl<'n, 'w> Names<'n, 'w> {
             self.principals(statement, &mut found);
             self.resources(statement, &mut found);
             let against = contradictory.get(&position);
-            let told = |key: &Key| against.is_some_and(|keys| keys.contains(key));
-            for condition in statement.conditions.iter().filter(|condition| !told(&condition.key)) {
+            let is_reported = |key: &Key| against.is_some_and(|keys| keys.contains(key));
+            for condition in statement.conditions.iter().filter(|condition| !is_reported(&condition.key)) {
                 self.condition(statement, condition, &mut found);
             }
             if against.is_some() || !found.is_empty() || self.places.names() > before {
-                self.told.insert(position);
+                self.reported.insert(position);
             }
             let crowded = self.policy.place(position).contains('.');
             for finding in found {
@@ -99,7 +99,7 @@ impl<'n, 'w> Names<'n, 'w> {
         if let Some(finding) = std::mem::take(&mut self.places).finding(self.world) {
             self.sink.push(finding);
         }
-        self.told
+        self.reported
     }
 
     fn principals(&mut self, statement: &Statement, found: &mut Vec<Finding>) {

@@ -38,7 +38,7 @@ pub(super) fn search(
     world: &World<'_>,
     scope: &Scope<'_>,
     budget: &mut u32,
-    told: &mut HashSet<usize>,
+    reported: &mut HashSet<usize>,
     sink: &mut Sink,
 ) {
     let Some(first) = policy.statements.first() else { return };
@@ -77,7 +77,7 @@ pub(super) fn search(
             passes
         });
         sure &= found != Found::Unknown;
-        if !met && found == Found::No && told.insert(position) {
+        if !met && found == Found::No && reported.insert(position) {
             let why = search.why_never(statement);
             sink.push(if policy.place(position).contains('.') { why.of_statement(position + 1) } else { why });
         }

@@ -195,14 +195,14 @@ impl Linker<'_> {
         let names: HashSet<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
         for (own, trusted) in doc.trust.iter().zip(&role.trust) {
             let warning = |message: String| Diagnostic::warning(&own.at, message);
-            let mut told = own.workloads.iter().any(|workload| !names.contains(workload.value.as_str()));
-            told |= own.vpc.is_some()
+            let mut warned = own.workloads.iter().any(|workload| !names.contains(workload.value.as_str()));
+            warned |= own.vpc.is_some()
                 && trusted.vpc.as_ref().is_none_or(|vpc| self.vpcs.iter().all(|own| own.name != *vpc));
             for (key, value) in &own.labels {
                 if workloads.iter().any(|workload| workload.labels.get(key) == Some(value)) {
                     continue;
                 }
-                told = true;
+                warned = true;
                 let label = format!("{key}: {value}");
                 let finding =
                     warning(format!("no Workload has the label {}, so none can be the role by it", quote(&label)));
@@ -214,7 +214,7 @@ impl Linker<'_> {
                     if self.hints(&Owner::Operator) { nearest(&label, there.iter().map(String::as_str)) } else { None };
                 self.warning(&Owner::Operator, finding.nearest(near));
             }
-            if !told && !selects(trusted, workloads) {
+            if !warned && !selects(trusted, workloads) {
                 let message = "the trust selects no workload: none has all that it asks for".to_owned();
                 self.warning(
                     &Owner::Operator,

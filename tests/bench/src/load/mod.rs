@@ -33,9 +33,9 @@ pub(crate) struct Seen {
 fn run(command: &mut Command) -> Result<String> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
     let output = child.with_context(|| format!("cannot start {command:?}"))?.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(said)
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(text)
 }
 
 /// `250us`, `1.20ms`, `3.4s`, `2m` as µs.

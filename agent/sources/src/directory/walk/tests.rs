@@ -285,8 +285,9 @@ fn files_that_look_as_if_they_were_meant_are_named() {
         ("c.yml~", "does not end with .yaml"),
         ("empty.yaml", "it is empty"),
     ] {
-        let told = |note: &String| note.starts_with(&format!("accounts/shop/{name}:1:1: ")) && note.contains(why);
-        assert!(notes.iter().any(told), "{name}: {all}");
+        let is_reported =
+            |note: &String| note.starts_with(&format!("accounts/shop/{name}:1:1: ")) && note.contains(why);
+        assert!(notes.iter().any(is_reported), "{name}: {all}");
     }
     assert!(tree.owners[&Owner::Operator].notes.is_empty(), "README.md and swap files are nobody's business");
 }
