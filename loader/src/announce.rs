@@ -67,7 +67,7 @@ impl Announcer {
     #[allow(unsafe_code)]
     fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
         let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
+            sll_family: u16::try_from(libc::AF_PACKET).expect("it is 17"),
             sll_protocol: 0,
             sll_ifindex: ifindex.cast_signed(),
             sll_hatype: 0,
@@ -84,7 +84,7 @@ impl Announcer {
                 frame.len(),
                 0,
                 std::ptr::from_ref(&address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
+                libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).expect("it is 20"),
             )
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -117,12 +117,13 @@ fn advertisement(vip: Ipv6Addr, own: Ipv6Addr, to: [u8; 6]) -> Vec<u8> {
     // The target's link address.
     message.extend([2, 1]);
     message.extend(abi::VIRTUAL_MAC);
+    let length = u8::try_from(message.len()).expect("an advertisement has 32 bytes");
     let mut pseudo = [vip.octets(), own.octets()].concat();
-    pseudo.extend([0, 0, 0, message.len() as u8, 0, 0, 0, 58]);
+    pseudo.extend([0, 0, 0, length, 0, 0, 0, 58]);
     let sum = checksum(&[pseudo, message.clone()].concat());
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     let mut frame = ethernet(to, 0x86dd);
-    frame.extend([0x60, 0, 0, 0, 0, message.len() as u8, 58, 255]);
+    frame.extend([0x60, 0, 0, 0, 0, length, 58, 255]);
     frame.extend(vip.octets());
     frame.extend(own.octets());
     frame.extend(message);
@@ -133,7 +134,7 @@ fn advertisement(vip: Ipv6Addr, own: Ipv6Addr, to: [u8; 6]) -> Vec<u8> {
 fn checksum(bytes: &[u8]) -> u16 {
     let sum: u32 = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
+    !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("the second sum carries nothing")
 }
 
 #[cfg(test)]

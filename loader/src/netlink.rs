@@ -199,7 +199,7 @@ fn option(fd: BorrowedFd<'_>, name: libc::c_int, value: u32) -> io::Result<()> {
             libc::SOL_NETLINK,
             name,
             std::ptr::from_ref(&value).cast(),
-            size_of::<u32>() as u32,
+            libc::socklen_t::try_from(size_of::<u32>()).expect("it is 4"),
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

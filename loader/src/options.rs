@@ -152,7 +152,7 @@ impl Options {
             vip_net6: network(self.ipv6.map(|ipv6| ipv6.vip)),
             alias_net6: network(self.ipv6.map(|ipv6| ipv6.alias)),
             // Lower and upper half.
-            netns: [netns as u32, (netns >> 32) as u32],
+            netns: [netns & u64::from(u32::MAX), netns >> 32].map(|half| u32::try_from(half).expect("32 bits of 64")),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Format, clippy with warnings as errors, scripts, licences and advisories, import cycles, sockets, lengths of files and
-//! functions.
+//! Format, clippy with warnings as errors, scripts, licences and advisories, import cycles, sockets, conversions, lengths of
+//! files and functions.
 
 mod cycles;
 mod exceptions;
 mod modules;
+mod saturations;
 mod structure;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
         ("function lengths", structure::functions),
         ("import cycles", structure::cycles),
         ("sockets of the engine", structure::sockets),
+        ("saturations", saturations::saturations),
         ("scripts and units", scripts),
         ("paths of the build", paths_of_the_build),
         ("clippy", clippy),

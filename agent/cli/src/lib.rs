@@ -5,6 +5,9 @@
 //! `explain`: nothing can be said). Tables are for people, `--output json` for programs; colours appear on terminals only. What
 //! comes from documents, interfaces or the network is escaped in every output.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod arguments;
 mod client;
 mod commands;
@@ -39,7 +42,7 @@ pub fn main() -> ExitCode {
         Err(defaults::NotParsed::File(failure)) => return fail(&failure),
         Err(defaults::NotParsed::Usage(e)) => {
             // clap's own texts; what the user typed is in them.
-            let code = u8::try_from(e.exit_code()).unwrap_or(2);
+            let code = u8::try_from(e.exit_code()).expect("clap exits with 0 or 2");
             let _ = e.print();
             return ExitCode::from(code);
         }

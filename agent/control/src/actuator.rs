@@ -181,9 +181,12 @@ impl Actuator {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.plan().await;
+        // What is finished in parts leaves a turn to what was seen meanwhile, and the other way round.
+        let mut finished_last = false;
         loop {
             published.send_replace(Arc::new(self.picture()));
             let deadline = self.unfinished.as_ref().map(|unfinished| unfinished.deadline);
+            let was_finished = std::mem::take(&mut finished_last);
             tokio::select! {
                 biased; // What the engine did comes before anything that is planned anew.
                 event = events.recv() => match event {
@@ -193,7 +196,10 @@ impl Actuator {
                         break;
                     }
                 },
-                () = at(deadline) => self.finish().await,
+                () = at(deadline), if !was_finished => {
+                    self.finish().await;
+                    finished_last = true;
+                }
                 seen = observed.changed() => match seen {
                     Ok(()) => {
                         let seen = observed.borrow_and_update().clone();
@@ -202,6 +208,10 @@ impl Actuator {
                     // The agent ends.
                     Err(_) => break,
                 },
+                () = at(deadline), if was_finished => {
+                    self.finish().await;
+                    finished_last = true;
+                }
                 // After the workloads, and after what waits for the engine: a new workload's first call waits for those.
                 () = at(self.repairs.at()), if self.unfinished.is_none() => self.look_after_ours().await,
                 _ = second.tick() => self.every_second().await,

@@ -265,6 +265,7 @@ impl Aliases {
 
     /// Usable addresses: without the network's and the broadcast address, if there are others.
     fn size(&self) -> u32 {
+        // saturates: no address less matters of a range that is all of IPv4, which none is.
         let all = u32::try_from(1u64 << (32 - self.range.prefix_len())).unwrap_or(u32::MAX);
         if all > 2 { all - 2 } else { all }
     }

@@ -11,6 +11,9 @@
 //! - [`api`], [`switches`], [`drops`]: the API for operators, its switches, and sampled drops.
 //! - [`state`]: what is kept on disk; `notify`: messages to the service manager.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 pub mod actuator;
 pub mod aliases;
 pub mod api;

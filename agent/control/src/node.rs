@@ -9,6 +9,7 @@ mod starting;
 use std::sync::Arc;
 use std::time::Instant;
 
+use brattice_loader::interfaces::inventory;
 use brattice_sources::worker::{Accepted, Update};
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
@@ -48,6 +49,8 @@ impl Node {
         let mut ready = Some(ready);
         let mut notifier = Notifier::default();
         let (mut pace, mut look) = (pace::Pace::new(Instant::now()), None);
+        // A list of the interfaces that is being made, on a thread of its own.
+        let mut looking = None;
         // An operator's order that waits until a picture shows it in force. Further documents wait meanwhile.
         let mut waiting: Option<(u64, Accepted)> = None;
         let mut longest = Turns::default();
@@ -78,16 +81,21 @@ impl Node {
                     let Some(update) = update else { break Err(AgentError::Ended("documents are not read")) };
                     waiting = self.seen.follow(update);
                 }
-                () = heard.changed(), if look.is_none() => {
+                () = heard.changed(), if look.is_none() && looking.is_none() => {
                     look = Some(pace.next(Instant::now()));
                     continue;
                 }
                 () = at(look) => {
-                    woken = Instant::now();
-                    let began = pace::Began::now();
                     look = None;
-                    self.seen.look_at_host(heard.take_table()).await;
-                    pace.looked(began);
+                    looking = Some((Box::pin(inventory()), pace::Began::now(), heard.take_table()));
+                    continue;
+                }
+                interfaces = made(&mut looking) => {
+                    woken = Instant::now();
+                    if let Some((_, began, table)) = looking.take() {
+                        self.seen.take_host(interfaces, table).await;
+                        pace.looked(began);
+                    }
                 }
                 changed = self.seen.places_change() => {
                     woken = Instant::now();
@@ -124,6 +132,14 @@ impl Node {
         if picture.settings.stop_engine_on_exit {
             picture.engine.stop(STOP_GRACE).await;
         }
+    }
+}
+
+/// The list that is being made.
+async fn made<F: Future + Unpin, A, B>(looking: &mut Option<(F, A, B)>) -> F::Output {
+    match looking {
+        Some((list, ..)) => list.await,
+        None => std::future::pending().await,
     }
 }
 

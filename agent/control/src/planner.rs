@@ -115,7 +115,10 @@ impl Planner {
     /// The kernel refused to attach these interfaces.
     pub fn not_attached(&mut self, errors: &BTreeMap<u32, String>) {
         for decision in &mut self.decisions {
-            if let Some(text) = errors.get(&decision.ifindex) {
+            let known = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
+            if let Some(text) = errors.get(&decision.ifindex)
+                && !known
+            {
                 decision.refused.push(Refusal { address: None, code: Code::AttachFailed, text: text.clone() });
             }
         }

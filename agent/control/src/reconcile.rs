@@ -75,7 +75,7 @@ impl Desired {
                     ifindex: workload.ifindex,
                     workload_id: workload.number,
                     mac: workload.mac,
-                    // More is as good as none.
+                    // saturates: 0 stands for no limit, and a larger MTU than a packet can have is as good as none.
                     mtu: u16::try_from(workload.mtu).unwrap_or(0),
                 },
             );

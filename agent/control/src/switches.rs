@@ -129,8 +129,9 @@ pub fn switch(
     let key = names.key(scope)?;
     let about = about(&names.scope(key));
     if on {
-        let until_ns =
-            lasts.map_or(0, |lasts| boottime_ns().saturating_add(u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX)));
+        // saturates: an operator's number of seconds may be any, and 585 years are for ever.
+        let ns = |lasts: Duration| u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX);
+        let until_ns = lasts.map_or(0, |lasts| boottime_ns().saturating_add(ns(lasts)));
         let mode_number = match mode {
             Mode::Bypass => MODE_BYPASS,
             Mode::Detach => MODE_DETACH,

@@ -16,6 +16,9 @@
 //! - [`decide`], and its two halves [`Authorizer::authorize`] and [`route`].
 //! - [`Trace`]: observes each step of a decision; [`Untraced`] costs nothing.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod authorize;
 mod call;
 mod compiled;

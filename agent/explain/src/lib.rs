@@ -9,6 +9,9 @@
 //! - [`World`], [`Facts`]: the input of a decision; [`Documents`] where there are only documents.
 //! - [`explain`], [`route`]: the answers; [`render`]: as text for people.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod bypass;
 mod caller;
 mod case;

@@ -3,6 +3,9 @@
 //! Either side is hostile until checked: a frame is bounded before it is read, memory grows only with what has arrived, and
 //! a frame's descriptors are those that came with its own bytes, as nothing is read beyond its end.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::ops::Deref;

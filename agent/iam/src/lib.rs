@@ -1,6 +1,9 @@
 //! AWS's policy language as VPC Lattice uses it: policies, requests, and decisions with their reasons. Pure: no file,
 //! socket or clock is touched here.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod chain;
 mod compiled;
 mod condition;

@@ -7,6 +7,9 @@
 //!
 //! [`diff()`] compares two models, [`removed_services`] guards against losing most of them by accident.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod describe;
 mod diagnostic;
 mod diff;

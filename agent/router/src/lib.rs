@@ -11,6 +11,9 @@
 //! - [`fields`]: header fields that do not pass.
 //! - [`hash`]: the hasher of the tables, for keys that only the operator writes.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 pub mod authority;
 mod condition;
 mod explain;

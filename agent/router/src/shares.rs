@@ -34,7 +34,8 @@ impl Shares {
             .map(|(index, weight)| Member { index, weight: i64::from(*weight), owed: 0 })
             .collect();
         let total = members.iter().map(|member| member.weight).sum();
-        let scale = i64::try_from(members.len()).map_or(i64::MAX, |k| (2 * k - 2).max(1));
+        let count = i64::try_from(members.len()).expect("a list in memory has fewer than 2^63 members");
+        let scale = (2 * count - 2).max(1);
         Self { members, total, scale }
     }
 

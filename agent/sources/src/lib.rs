@@ -6,6 +6,9 @@
 //! - [`owners`]: per owner, all or nothing. Pure.
 //! - [`linking`]: all owners' documents to one model.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 pub mod directory;
 pub mod linking;
 pub mod owners;

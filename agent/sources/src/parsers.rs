@@ -166,6 +166,7 @@ impl State {
     fn next(&mut self, small: bool) -> Option<Job> {
         let may = |job: &Job| !self.running.contains_key(&job.owner) && (!small || job.bytes <= SMALL);
         let cost = |job: &Job| {
+            // saturates: it is for the order of jobs alone, and such documents are refused unread.
             let bytes = u32::try_from(job.bytes).unwrap_or(u32::MAX);
             (!job.first, self.spent.get(&job.owner).copied().unwrap_or_default() + bytes * PER_BYTE)
         };

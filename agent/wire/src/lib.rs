@@ -10,6 +10,9 @@
 //!
 //! Types only, but for these: no I/O, so that every side can be tested without the other.
 
+// Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 pub mod api;
 pub mod auth;
 pub mod engine;

@@ -76,7 +76,7 @@ impl Link {
 
     fn read(&mut self, attribute: &NlaBuffer<&[u8]>) {
         match LinkAttribute::parse_with_param(attribute, AddressFamily::Unspec) {
-            // Of other lengths: not Ethernet.
+            // saturates: of other lengths, it is no link address of Ethernet, and 0 stands for none.
             Ok(LinkAttribute::Address(address)) => self.mac = address.try_into().unwrap_or_default(),
             Ok(LinkAttribute::IfName(name)) => self.name = name,
             Ok(LinkAttribute::Mtu(mtu)) => self.mtu = mtu,

@@ -66,7 +66,7 @@ impl<W: Write> Archive<W> {
     }
 
     fn pad(&mut self) -> io::Result<()> {
-        let over = usize::try_from(self.written % 4).unwrap_or(0);
+        let over = usize::try_from(self.written % 4).expect("it is smaller than 4");
         if over == 0 { Ok(()) } else { self.put(&[0; 4][over..]) }
     }
 }

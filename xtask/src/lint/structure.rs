@@ -92,11 +92,11 @@ pub(super) fn sockets() -> Result<()> {
     bail!("use the streams and listeners of {TRANSPORT}.rs instead: {}", found.join(", "))
 }
 
-fn list() -> Result<String> {
+pub(super) fn list() -> Result<String> {
     fs::read_to_string(paths::root().join(EXCEPTIONS)).with_context(|| format!("cannot read {EXCEPTIONS}"))
 }
 
-fn end(judged: &Judged, what: &str) -> Result<()> {
+pub(super) fn end(judged: &Judged, what: &str) -> Result<()> {
     let mut problems = Vec::new();
     if !judged.new.is_empty() {
         problems.push(format!("{what}: {}", judged.new.join(", ")));

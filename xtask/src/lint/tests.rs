@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{cycles, exceptions, modules::Modules};
+use super::{cycles, exceptions, modules::Modules, saturations};
 
 /// The cycles of a crate of these files: `a.rs b.rs` each.
 fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
@@ -161,4 +161,48 @@ fn exceptions_only_get_fewer() {
     let judged = exceptions::judge(list, "cycle", &found(&["b.rs", "c.rs"]));
     assert_eq!((judged.new, judged.unneeded), (vec!["c.rs".to_owned()], vec!["a.rs".to_owned()]));
     assert_eq!(exceptions::judge(list, "long", &found(&["a.rs f"])), exceptions::Judged::default());
+}
+
+/// Lines of a function with this body that convert in silence.
+fn saturating(body: &str) -> Vec<usize> {
+    saturations::of(&format!("fn f(n: usize) {{\n{body}\n}}\n")).expect("Rust")
+}
+
+#[test]
+fn a_conversion_that_gives_another_number_in_silence_is_found() {
+    for planted in [
+        "u32::try_from(n).unwrap_or(0);",
+        "let a = u32::try_from(n).unwrap_or(u32::MAX);",
+        "std::primitive::u16::try_from(n).ok().unwrap_or_default();",
+        "g((u8::try_from(n)).unwrap_or(255), 1);",
+        "let a: u32 = n.try_into().unwrap_or(0);",
+        "let a: u32 = h(n).try_into().unwrap_or_default() + 1;",
+        "usize::try_from(n).map_or(0, |n| n + 1);",
+        "println!(\"{}\", u32::try_from(n).unwrap_or(0));",
+        "// saturates:\u{20}\u{20}",
+    ] {
+        let (body, line) = match planted.starts_with("//") {
+            true => (format!("{planted}\nu32::try_from(n).unwrap_or(0);"), 3),
+            false => (planted.to_owned(), 2),
+        };
+        assert_eq!(saturating(&body), [line], "{body}");
+    }
+}
+
+#[test]
+fn a_conversion_that_says_why_or_fails_is_left_alone() {
+    for body in [
+        "u32::try_from(n).expect(\"n is small\");",
+        "u32::try_from(n)?;",
+        "let a = u32::try_from(n).ok();",
+        "Some(1).unwrap_or(0);",
+        "Name::try_from(n).unwrap_or(Name::NONE);",
+        "// saturates: more is as good as all.\nu32::try_from(n).unwrap_or(u32::MAX);",
+        "u32::try_from(n).unwrap_or(0); // saturates: 0 is none.",
+        "u32::try_from(n)\n    // saturates: 0 is none.\n    .unwrap_or(0);",
+        "}\n#[cfg(test)] mod tests { fn f() { u32::try_from(1).unwrap_or(0); }",
+        "}\n#[test] fn g() { u32::try_from(1).unwrap_or(0);",
+    ] {
+        assert_eq!(saturating(body), [0; 0], "{body}");
+    }
 }

@@ -34,7 +34,8 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
             "the group may not be root's: its members may ask the agent, and the engine runs in it; name another with --group",
         ));
     }
-    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cores = std::thread::available_parallelism()
+        .map_or(1, |cores| u32::try_from(cores.get()).expect("the kernel has fewer than 2^32"));
     let workers = arguments.workers.unwrap_or_else(|| cores.min(brattice_abi::MAX_WORKERS));
     Ok(Settings {
         policies: or(arguments.policies, settings::POLICIES)?,

@@ -114,7 +114,9 @@ impl<'a> Filter<'a> {
         let since = arguments.since.as_deref().map(duration::seconds).transpose();
         let since = since.map_err(|why| Failure::new(format!("--since: {why}")).code(2))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let since = since.map(|seconds| i64::try_from(now.saturating_sub(seconds)).unwrap_or(i64::MAX));
+        let since = since.map(|seconds| {
+            i64::try_from(now.saturating_sub(seconds)).expect("64 bits of seconds last 292 billion years")
+        });
         Ok(Self { arguments, status, since, callers: Vec::new() })
     }
 

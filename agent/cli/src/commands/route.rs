@@ -96,7 +96,7 @@ pub(super) fn by_documents(
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let documents = Documents::new(&checked.linked.model);
-    let world = documents.world(i64::try_from(now).unwrap_or(i64::MAX));
+    let world = documents.world(i64::try_from(now).expect("64 bits of seconds last 292 billion years"));
     decide(&world).map_err(|e| Failure::new(e).code(UNKNOWN))
 }
 

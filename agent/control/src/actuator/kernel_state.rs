@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
 use brattice_loader::Datapath;
@@ -227,15 +228,23 @@ impl KernelState {
         }
     }
 
-    /// Attaches the interfaces that are wanted. `attached` is told of each one that was not attached before, as soon as it is: the next
-    /// takes the kernel a grace period of RCU.
-    pub async fn attach(&mut self, mut attached: impl FnMut(u32)) {
+    /// Attaches the interfaces that are wanted, at least one, and no further one after the time `within`. With `again`, those that the
+    /// kernel refused before are tried again. `attached` is told of each one that was not attached before, as soon as it is: the
+    /// next takes the kernel a grace period of RCU. Returns whether some are left.
+    pub async fn attach(&mut self, again: bool, within: Duration, mut attached: impl FnMut(u32)) -> bool {
         self.refresh_attached();
-        self.attach_errors.clear();
+        if again {
+            self.attach_errors.clear();
+        }
+        let (began, mut tried) = (Instant::now(), false);
         for ifindex in self.desired.interfaces.keys() {
-            if self.attached.contains(ifindex) {
+            if self.attached.contains(ifindex) || self.attach_errors.contains_key(ifindex) {
                 continue;
             }
+            if tried && began.elapsed() >= within {
+                return true;
+            }
+            tried = true;
             match self.datapath.attach(*ifindex).await {
                 Ok(()) => {
                     debug!(ifindex, "attached");
@@ -248,6 +257,7 @@ impl KernelState {
                 }
             }
         }
+        false
     }
 
     /// Which aliases are addresses of this host.

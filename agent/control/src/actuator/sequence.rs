@@ -28,6 +28,9 @@ use crate::planner::{Changes, Now, Planner};
 
 /// The second half of a plan waits for the engine this long at most: a change of the documents is live within a second.
 const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
+/// Many new workloads are attached in parts of this length. Between two, what was seen meanwhile is planned: the removal of a workload
+/// that is gone does not wait until a thousand others are attached.
+const ATTACHING: Duration = Duration::from_millis(250);
 /// Most VIPs of services that are announced to workloads that are attached at once; they ask for others again after a second.
 const MAX_ANNOUNCED: usize = 16_384;
 
@@ -35,6 +38,8 @@ const MAX_ANNOUNCED: usize = 16_384;
 pub(super) struct Unfinished {
     revision: u64,
     pub(super) deadline: Instant,
+    /// It was begun, and only interfaces are left to attach.
+    attaching: bool,
 }
 
 impl Actuator {
@@ -89,8 +94,9 @@ impl Actuator {
         };
         let deadline = Instant::now() + ENGINE_PATIENCE;
         // One change after the other must not put the first off for good.
-        let deadline = self.unfinished.as_ref().map_or(deadline, |unfinished| unfinished.deadline.min(deadline));
-        self.unfinished = Some(Unfinished { revision, deadline });
+        let before = self.unfinished.as_ref().filter(|unfinished| !unfinished.attaching);
+        let deadline = before.map_or(deadline, |unfinished| unfinished.deadline.min(deadline));
+        self.unfinished = Some(Unfinished { revision, deadline, attaching: false });
         if applied || down {
             self.finish().await;
         }
@@ -98,13 +104,14 @@ impl Actuator {
 
     /// Steps 5 to 7.
     pub(super) async fn finish(&mut self) {
-        self.unfinished = None;
+        let going_on = self.unfinished.take().is_some_and(|unfinished| unfinished.attaching);
         let began = Instant::now();
         self.kernel.put_callers();
         let announcing =
             Announcing { planner: &self.planner, model: &self.observed.inputs.model, announcer: &self.announcer };
         let mut left = MAX_ANNOUNCED;
-        self.kernel.attach(|ifindex| left = left.saturating_sub(announcing.announce(ifindex, left))).await;
+        let announce = |ifindex| left = left.saturating_sub(announcing.announce(ifindex, left));
+        let more = self.kernel.attach(!going_on, ATTACHING, announce).await;
 
         self.kernel.remove_unwanted();
         self.kernel.remove_host_aliases().await;
@@ -114,6 +121,10 @@ impl Actuator {
             Arc::make_mut(&mut self.planner).not_attached(self.kernel.attach_errors());
         }
         debug!(took = ?began.elapsed(), "written after the engine");
+        if more {
+            let revision = self.planner.snapshot.revision;
+            self.unfinished = Some(Unfinished { revision, deadline: Instant::now(), attaching: true });
+        }
     }
 
     /// The engine serves `revision`: what waits for it is carried out.

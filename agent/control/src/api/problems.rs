@@ -136,7 +136,7 @@ impl Problems {
             );
             self.add("engine", text);
         }
-        let late = engine.heartbeat_age_ms.is_some_and(|age| age > OLD_HEARTBEAT.as_millis() as u64);
+        let late = engine.heartbeat_age_ms.is_some_and(|age| u128::from(age) > OLD_HEARTBEAT.as_millis());
         if late && engine.state == "running" {
             self.add("engine", "a worker of the engine is late with its heartbeat");
         }

@@ -283,7 +283,8 @@ fn caller(stream: &UnixStream) -> io::Result<Caller> {
 
 fn supplementary_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups = vec![0u32; MAX_GROUPS];
-    let mut length = (MAX_GROUPS * size_of::<u32>()) as libc::socklen_t;
+    let mut length =
+        libc::socklen_t::try_from(MAX_GROUPS * size_of::<u32>()).expect("it is a constant of some kilobytes");
     #[allow(unsafe_code, reason = "no crate in the tree wraps SO_PEERGROUPS")]
     // SAFETY: `groups` has `length` writable bytes, and the kernel writes at most `length` and says how many.
     let result = unsafe {

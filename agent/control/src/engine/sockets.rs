@@ -122,8 +122,7 @@ pub fn addresses(sources: &[IpAddr], workers: u32) -> (Vec<[SocketAddr; 2]>, Soc
     let listeners = (0..workers)
         .zip(sources.iter().cycle())
         .map(|(w, source)| {
-            // Workers are at most 64.
-            let w = w as u16;
+            let w = u16::try_from(w).expect("workers are at most 64");
             [SocketAddr::new(*source, HTTP_PORT + w), SocketAddr::new(*source, RELAY_PORT + w)]
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brattice_loader::interfaces::{Interface, PlaceWatch, inventory};
+use brattice_loader::interfaces::{Interface, PlaceWatch};
 use brattice_loader::{Ipv6, ipv6};
 use brattice_sources::worker::{self, Accepted, Update};
 use tracing::{error, warn};
@@ -68,8 +68,8 @@ impl Seen {
     }
 
     /// Workloads that came, went or changed. With `table`, firewall rules may have changed, too.
-    pub(super) async fn look_at_host(&mut self, table: bool) {
-        match inventory().await {
+    pub(super) async fn take_host(&mut self, interfaces: brattice_loader::Result<Vec<Interface>>, table: bool) {
+        match interfaces {
             Ok(interfaces) => {
                 if interfaces != *self.observed.inputs.interfaces {
                     self.observed.inputs.interfaces = interfaces.into();

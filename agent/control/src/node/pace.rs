@@ -42,7 +42,9 @@ impl Began {
 /// What this process has used of processors.
 fn used() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    let reason = "the kernel counts up from 0, with less than 10^9 nanoseconds";
+    Duration::new(seconds.expect(reason), nanoseconds.expect(reason))
 }
 
 impl Pace {

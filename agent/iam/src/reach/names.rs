@@ -403,7 +403,7 @@ impl<'n, 'w> Names<'n, 'w> {
 
     /// Takes from the budget; false: it is used up.
     fn spend(&mut self, decisions: usize) -> bool {
-        let left = self.budget.checked_sub(u32::try_from(decisions).unwrap_or(u32::MAX));
+        let left = u32::try_from(decisions).ok().and_then(|decisions| self.budget.checked_sub(decisions));
         *self.budget = left.unwrap_or(0);
         left.is_some()
     }

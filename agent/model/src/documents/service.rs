@@ -90,7 +90,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut spec: 
         }
     }
     let idle = spec.take(d, "idleTimeoutSeconds").and_then(|node| d.number(node, 60..=600, "seconds"));
-    let idle_timeout_seconds = idle.and_then(|n| u32::try_from(n).ok()).unwrap_or(IDLE_TIMEOUT_SECONDS);
+    let idle_timeout_seconds = idle.map_or(IDLE_TIMEOUT_SECONDS, |n| u32::try_from(n).expect("at most 600"));
     let shared_with = d.shared_with(&mut spec);
     let auth_type = d.auth_type(&mut spec);
     let tags = d.spec_tags(&mut spec);

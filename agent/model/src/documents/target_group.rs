@@ -131,7 +131,7 @@ fn config(d: &mut Decoder<'_>, node: &Node) -> Option<Config> {
     fields.finish(d);
     Some(Config {
         vpc,
-        port: port.and_then(|n| u16::try_from(n).ok()).unwrap_or(80),
+        port: port.map_or(80, |n| u16::try_from(n).expect("d.number() bounds a port")),
         protocol_version: version.unwrap_or(ProtocolVersion::Http1),
         only_ipv4,
     })

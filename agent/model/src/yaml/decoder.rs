@@ -367,7 +367,7 @@ fn decimal(text: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    // Too large for u64 is too large for any bound.
+    // saturates: what is too large for u64 is too large for any bound.
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 

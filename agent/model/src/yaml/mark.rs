@@ -21,12 +21,17 @@ impl Mark {
     }
 
     pub(super) fn of(span: Span) -> Self {
-        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let length = if span.start.line() == span.end.line() { span.len().max(1) } else { 1 };
-        Self {
-            line: small(span.start.line()).max(1),
-            column: small(span.start.col()).saturating_add(1),
-            length: small(length),
-        }
+        Self { line: counted(span.start.line()).max(1), column: counted(span.start.col()) + 1, length: counted(length) }
     }
+}
+
+/// Lines or characters of a text that was read whole, as places have them.
+pub(super) fn counted(n: usize) -> u32 {
+    u32::try_from(n).expect("whoever reads a text refuses it from a few megabytes on (limits.rs)")
+}
+
+/// A line or column as an index of what lies in memory.
+pub(super) fn index(n: u32) -> usize {
+    usize::try_from(n).expect("targets have 64 bits")
 }

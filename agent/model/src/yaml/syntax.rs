@@ -1,7 +1,7 @@
 //! Errors of texts that are no YAML, for authors of documents: what is wrong, where it begins, and what to do. The
 //! parser's own messages are about its internals, and their place is often behind the mistake; none of them is shown.
 
-use super::mark::Mark;
+use super::mark::{Mark, counted, index};
 use crate::diagnostic::nth_line;
 
 /// The error of a text that is no YAML.
@@ -310,7 +310,7 @@ impl Broken<'_> {
 
     /// What stands between documents.
     fn outside(&self) -> Saying {
-        let up_to = usize::try_from(self.mark.line).unwrap_or(usize::MAX);
+        let up_to = index(self.mark.line);
         let directive = self.text.lines().take(up_to).any(|line| line.starts_with('%'));
         if directive { DIRECTIVE } else { NO_DOCUMENT }
     }
@@ -334,7 +334,7 @@ impl Broken<'_> {
 
     /// Where the mark is within its line, in bytes.
     fn offset(&self, line: &str) -> usize {
-        let characters = usize::try_from(self.mark.column.saturating_sub(1)).unwrap_or(usize::MAX);
+        let characters = index(self.mark.column.saturating_sub(1));
         line.char_indices().nth(characters).map_or(line.len(), |(index, _)| index)
     }
 
@@ -348,7 +348,7 @@ impl Broken<'_> {
     fn begin_of_word(&self) -> Mark {
         let back = (1..i64::from(self.mark.column))
             .take_while(|back| self.at(-back).is_some_and(|c| !c.is_whitespace() && !matches!(c, ',' | '{' | '[')));
-        let length = u32::try_from(back.count()).unwrap_or(0);
+        let length = counted(back.count());
         Mark { column: self.mark.column - length, length: length.max(1), ..self.mark }
     }
 }
@@ -363,7 +363,7 @@ fn is_item(line: &str) -> bool {
 }
 
 fn width(text: &str) -> u32 {
-    u32::try_from(text.chars().count()).unwrap_or(u32::MAX)
+    counted(text.chars().count())
 }
 
 /// Whether it looks like a blank, or like nothing, and is a letter for YAML.
@@ -413,7 +413,7 @@ fn tab(text: &str, line: u32) -> Option<Mark> {
         let indent: Vec<char> = content.chars().take_while(|c| matches!(c, ' ' | '\t')).collect();
         let column = indent.iter().position(|c| *c == '\t')?;
         let something = content.chars().nth(indent.len()).is_some_and(|c| c != '#');
-        something.then_some(Mark { line, column: u32::try_from(column).ok()?.saturating_add(1), length: 1 })
+        something.then_some(Mark { line, column: counted(column) + 1, length: 1 })
     };
     // The parser may have stopped before or behind it.
     of(line).or_else(|| of(line.saturating_add(1))).or_else(|| of(line.checked_sub(1).filter(|line| *line > 0)?))

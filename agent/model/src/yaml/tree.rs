@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
-use super::mark::Mark;
+use super::mark::{Mark, counted, index};
 use super::syntax;
 use crate::limits::{MAX_DEPTH, MAX_NODES_PER_OWNER};
 
@@ -112,7 +112,7 @@ fn end_of(text: &str) -> Mark {
         }
     }
     let width = text.get(start..).map_or(0, |rest| rest.chars().count());
-    Mark { line, column: u32::try_from(width).unwrap_or(u32::MAX).saturating_add(1), length: 1 }
+    Mark { line, column: counted(width) + 1, length: 1 }
 }
 
 /// The place, or the end of its line if it lies beyond: where the parser stops, it may have counted a character twice.
@@ -124,7 +124,7 @@ fn on_its_line(text: &str, mark: Mark) -> Mark {
         rest = rest.strip_prefix("\r\n").unwrap_or_else(|| &rest[1..]);
     }
     let width = rest.split(['\n', '\r']).next().map_or(0, |line| line.chars().count());
-    let last = u32::try_from(width).unwrap_or(u32::MAX).saturating_add(1);
+    let last = counted(width) + 1;
     Mark { column: mark.column.min(last), ..mark }
 }
 
@@ -191,7 +191,7 @@ impl<'t> Reader<'t> {
     /// Refuses the name of a field that has an unusual blank where an ordinary one was meant. Whether it did.
     fn unusual_blank(&mut self, name: &str, mark: Mark) -> bool {
         let Some((before, blank)) = syntax::misplaced_blank(name) else { return false };
-        let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX).saturating_add(mark.column);
+        let column = counted(before.chars().count()) + mark.column;
         let message = format!("not YAML: {}", syntax::unusual(blank));
         self.refuse(Mark { column, length: 1, ..mark }, message, syntax::UNUSUAL_HELP);
         true
@@ -256,14 +256,11 @@ impl<'t> Reader<'t> {
             }
             let Some(line) = self.line(at.line) else { return Inside::Unknown };
             let indent = line.chars().count() - first.chars().count().min(line.chars().count());
-            at.line = at.line.saturating_sub(u32::try_from(empty).unwrap_or(u32::MAX));
-            return Inside::Lines {
-                line: at.line,
-                column: u32::try_from(indent).unwrap_or(u32::MAX).saturating_add(1),
-            };
+            at.line = at.line.saturating_sub(counted(empty));
+            return Inside::Lines { line: at.line, column: counted(indent) + 1 };
         }
         let quote = u32::from(style != ScalarStyle::Plain);
-        let skip = usize::try_from(at.column - 1 + quote).unwrap_or(usize::MAX);
+        let skip = index(at.column - 1 + quote);
         let as_written = self.line(at.line).is_some_and(|line| {
             let mut rest = line.chars().skip(skip);
             content.chars().all(|c| rest.next() == Some(c))
