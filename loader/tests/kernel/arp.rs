@@ -61,9 +61,28 @@ fn the_host_does_not_answer_for_vips_where_no_workload_is_attached() {
         let table = sh("nft list table arp brattice");
         assert!(table.contains("counter packets") && !table.contains("counter packets 0 "), "counted: {table}");
 
+        // A call to a VIP ends when the neighbour was asked three times in vain, a second each.
+        let call = |seconds: u32| {
+            let since = Instant::now();
+            inside(&netns, "ip neigh flush dev eth0");
+            // "timeout" ends with 124 if it has to end the call.
+            let code = inside(
+                &netns,
+                &format!("bash -c 'timeout {seconds} bash -c \"echo > /dev/tcp/{VIP}/9\" 2>&1; echo $?'"),
+            );
+            (code.lines().last().map(str::to_owned), since.elapsed())
+        };
+        let (code, took) = call(10);
+        assert!(
+            code.as_deref() == Some("1") && took < Duration::from_secs(8),
+            "unreachable soon: {code:?} after {took:?}"
+        );
+
         // It is the table that keeps the stack from answering.
         sh("nft delete table arp brattice");
         assert_eq!(answer(&netns, VIP).as_ref(), Some(&bridge), "without the table");
+        // The host has no route back by the bridge: neither an answer nor a refusal arrives.
+        assert_eq!(call(5).0.as_deref(), Some("124"), "without the table, a call hangs");
         assert_eq!(datapath.repair().await.unwrap(), ["nft"]);
         assert_eq!(answer(&netns, VIP), None, "with the table again");
         untouched();
