@@ -4,14 +4,14 @@ use brattice_decide::{Asked as PoliciesAsked, Authorizer, Connection, Untraced};
 use brattice_iam::{
     Cause, Chain, Change, Compiled, Denial, Explanation, Failed, Guard, Key, Level, LevelReport, Request, State,
 };
-use brattice_model::{Model, PolicyResource};
+use brattice_model::{Evidence, Model, PolicyResource, session_arn};
 use brattice_wire::auth::AuthType;
 use brattice_wire::explain::{DecisionView, LevelView, MismatchView, NearMissView};
 use brattice_wire::{auth, snapshot};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, as_role};
 use crate::request::Asked;
-use crate::roles;
+use crate::roles::{Roleless, put_first, roles_that_may};
 use crate::scope::{self, Scope};
 use crate::world::World;
 
@@ -60,19 +60,24 @@ impl Decided {
         if self.view.allowed || caller.role.is_some() {
             return;
         }
+        let Some(name) = &caller.view.workload else { return };
+        let (model, vpc) = (world.model, caller.view.vpc.as_str());
+        let document = model.workloads.iter().find(|workload| workload.name == *name && workload.vpc == vpc);
+        let known = |evidence: &Evidence| caller.evidence.iter().any(|word| word == evidence.word());
+        let evidence: Vec<Evidence> = Evidence::ALL.into_iter().filter(known).collect();
         let authorizer = Authorizer::default();
-        let roles = roles::that_may(world, caller, |caller| {
-            let own = scope::identity(world.model, caller);
+        let roles = roles_that_may(model, Roleless { vpc, document, evidence: &evidence }, |role| {
+            let caller = &Caller {
+                role: Some(as_role(model, role)),
+                attested: Some(session_arn(role, model, name)),
+                ..caller.clone()
+            };
+            let own = scope::identity(model, caller);
             let call = scope.call(world, caller, &own, asked.port);
             let connection = Connection::default();
             authorizer.authorize(&scope.compiled, &connection, &call, Some(asked), &mut Untraced).is_ok()
         });
-        if !roles.is_empty()
-            && let Some(first) = self.remedy.first_mut()
-        {
-            *first = format!("or, for this workload alone and without a role: {first}");
-        }
-        self.remedy.splice(0..0, roles);
+        put_first(roles, &mut self.remedy);
     }
 }
 

@@ -343,7 +343,11 @@ impl<'w> Judge<'_, 'w> {
     fn request(&mut self, case: &Case<'_>, scope: &Scope, service: &snapshot::Service) -> bool {
         let asked = &case.asked;
         let malformed = asked.malformed();
-        let sound = malformed.is_none() && asked.path.is_ok();
+        let over = asked.over_bound(&self.world.limits());
+        let sound = malformed.is_none() && over.is_none() && asked.path.is_ok();
+        if let Some(why) = over {
+            self.unreachable(Reason::RequestRefused, why, "send fewer or shorter header fields, or a shorter target");
+        }
         if let Some(why) = malformed {
             self.unreachable(Reason::RequestRefused, why, "send another request");
         }

@@ -35,6 +35,7 @@ mod world;
 pub use documents::Documents;
 pub use explain::{explain, route};
 pub use find::Error;
+pub use roles::{Roleless, put_first, roles_that_may};
 pub use scope::compile;
 pub use text::{render, render_route};
 pub use world::{Attached, AttachedState, Dropped, Engine, EngineState, Facts, Refused, World};

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use brattice_router::fields::{self, Message};
 use brattice_router::{authority, path};
+use brattice_wire::engine::Limits;
 use brattice_wire::explain::{Question, RequestView};
 use brattice_wire::records::Past;
 use brattice_wire::snapshot::ForwardedHeaders;
@@ -32,8 +33,19 @@ pub(crate) struct Asked {
     own: Vec<(&'static str, String)>,
     /// The host as it was sent, port and all: the value of the field `host`.
     authority: Option<String>,
+    /// The header section as it was given; none: it was sent, and so was within all bounds.
+    section: Option<Section>,
     /// It was sent: its fields are as rules and policies saw them.
     sent: bool,
+}
+
+/// A header section as HTTP/1.1 counts it: with the request line and the field `host`.
+#[derive(Clone, Copy, Debug)]
+struct Section {
+    fields: usize,
+    bytes: usize,
+    /// The field `host` is among them.
+    has_host: bool,
 }
 
 /// The path as rules, policies and targets see it.
@@ -64,6 +76,15 @@ impl Asked {
             }
         }
         let host = host.map(|host| String::from_utf8_lossy(&host).into_owned());
+        let section = Section {
+            has_host: question.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")),
+            fields: question.headers.len(),
+            // `: ` and CRLF around each value, blanks and HTTP/1.1 in the request line.
+            bytes: question.method.len()
+                + question.path.len()
+                + "  HTTP/1.1\r\n\r\n".len()
+                + question.headers.iter().map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum::<usize>(),
+        };
         let (headers, dropped) = passing(headers);
         Self {
             method: question.method.clone(),
@@ -74,6 +95,7 @@ impl Asked {
             trimmed,
             own: Vec::new(),
             authority: host,
+            section: Some(section),
             sent: false,
             port: question.port.unwrap_or_default(),
             headers,
@@ -101,6 +123,7 @@ impl Asked {
             trimmed: Vec::new(),
             own: Vec::new(),
             authority: None,
+            section: None,
             sent: true,
             port: past.port,
             headers,
@@ -108,6 +131,27 @@ impl Asked {
             // Only what passed was remembered.
             dropped: Vec::new(),
         }
+    }
+
+    /// The bound of a header section that it is over: such a request is refused before anything else is looked at. What
+    /// clients add of their own (`user-agent`, `accept`) is not counted.
+    pub(crate) fn over_bound(&self, limits: &Limits) -> Option<String> {
+        let Section { mut fields, mut bytes, has_host } = self.section?;
+        if !has_host {
+            fields += 1;
+            bytes += "host: \r\n".len() + self.authority.as_ref().unwrap_or(&self.host).len();
+        }
+        let (most_fields, most_bytes) = (limits.headers as usize, limits.header_bytes as usize);
+        if fields > most_fields {
+            return Some(format!(
+                "it has {fields} header fields, the host included, and {most_fields} are allowed: it is answered with 431"
+            ));
+        }
+        (bytes > most_bytes).then(|| {
+            format!(
+                "its request line and header fields have {bytes} bytes, and {most_bytes} are allowed: it is answered with 431"
+            )
+        })
     }
 
     /// What is wrong with it, before anything is looked up.

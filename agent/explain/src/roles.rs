@@ -1,37 +1,36 @@
 //! Roles that would allow the request of a workload that is anonymous now.
 
-use brattice_model::{Evidence, Role, Workload, session_arn};
+use brattice_model::{Evidence, Model, Role, Workload};
 
-use crate::caller::{Caller, as_role};
 use crate::networks::place;
-use crate::world::World;
 
 /// Most roles that are tried.
 const MAX_TRIED: usize = 50;
 /// Most roles that are named.
 const MAX_NAMED: usize = 3;
 
-/// What to do so that the workload is a role that may call: those that trust it already come first.
-pub(crate) fn that_may(world: &World<'_>, caller: &Caller<'_>, may: impl Fn(&Caller<'_>) -> bool) -> Vec<String> {
-    let Some(name) = &caller.view.workload else { return Vec::new() };
-    let document =
-        world.model.workloads.iter().find(|workload| workload.name == *name && workload.vpc == caller.view.vpc);
-    let evidence: Vec<Evidence> = Evidence::ALL
-        .into_iter()
-        .filter(|evidence| caller.evidence.iter().any(|word| word == evidence.word()))
-        .collect();
-    let trusts = |role: &Role| role.trusts(&caller.view.vpc, document, &evidence);
-    let mut roles: Vec<&Role> = world.model.roles.iter().filter(|role| role.status.is_active()).collect();
+/// A workload without a role.
+#[derive(Clone, Copy, Debug)]
+pub struct Roleless<'w> {
+    /// Qualified name of its VPC.
+    pub vpc: &'w str,
+    /// Its document, where it has one.
+    pub document: Option<&'w Workload>,
+    /// What its identity was learnt from.
+    pub evidence: &'w [Evidence],
+}
+
+/// What to do so that the workload is a role that may call: those that trust it already come first. `may`: whether a role
+/// may.
+pub fn roles_that_may(model: &Model, workload: Roleless<'_>, may: impl Fn(&Role) -> bool) -> Vec<String> {
+    let Roleless { vpc, document, evidence } = workload;
+    let trusts = |role: &Role| role.trusts(vpc, document, evidence);
+    let mut roles: Vec<&Role> = model.roles.iter().filter(|role| role.status.is_active()).collect();
     roles.sort_by_key(|role| !trusts(role));
-    let as_one = |role: &Role| Caller {
-        role: Some(as_role(world.model, role)),
-        attested: Some(session_arn(role, world.model, name)),
-        ..caller.clone()
-    };
     roles
         .into_iter()
         .take(MAX_TRIED)
-        .filter(|role| may(&as_one(role)))
+        .filter(|role| may(role))
         .take(MAX_NAMED)
         .enumerate()
         .map(|(number, role)| {
@@ -39,6 +38,16 @@ pub(crate) fn that_may(world: &World<'_>, caller: &Caller<'_>, may: impl Fn(&Cal
             format!("{or}{}", be(role, document, trusts(role)))
         })
         .collect()
+}
+
+/// Puts roles before the changes of policies: then no policy needs to be touched.
+pub fn put_first(roles: Vec<String>, remedy: &mut Vec<String>) {
+    if !roles.is_empty()
+        && let Some(first) = remedy.first_mut()
+    {
+        *first = format!("or, for this workload alone and without a role: {first}");
+    }
+    remedy.splice(0..0, roles);
 }
 
 /// How the workload becomes the role.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use brattice_model::Model;
 use brattice_wire::api::{OwnerView, SwitchView};
+use brattice_wire::engine::Limits;
 use brattice_wire::snapshot::Snapshot;
 
 /// The input of an explanation.
@@ -37,6 +38,8 @@ pub struct Facts {
     pub half_open: BTreeMap<u32, u32>,
     /// How many it may have.
     pub half_open_limit: u32,
+    /// Bounds of the engine.
+    pub limits: Limits,
     /// What the busiest workload has of each bound of the engine: name, used, limit.
     pub busiest: Vec<(String, u32, u32)>,
 }
@@ -148,5 +151,10 @@ impl World<'_> {
     /// Whether there are only documents.
     pub const fn documents_only(&self) -> bool {
         self.facts.is_none()
+    }
+
+    /// Bounds of the engine; of documents alone, those that every engine has by default.
+    pub(crate) fn limits(&self) -> Limits {
+        self.facts.map_or_else(Limits::default, |facts| facts.limits)
     }
 }

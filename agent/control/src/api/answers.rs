@@ -117,6 +117,7 @@ fn facts(picture: &Picture) -> Result<Facts, String> {
         dropped: picture.drops.tallies(),
         half_open: half_open(picture)?,
         half_open_limit: picture.datapath.options().half_open_limit,
+        limits: picture.settings.limits,
         busiest: Vec::new(),
     })
 }
