@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
 use nix::fcntl::{Flock, FlockArg};
@@ -47,6 +48,10 @@ const WRITABLE: u32 = 0o022;
 
 /// Held while an agent uses the directory; the kernel lets it go when the process ends, however it ends.
 pub(crate) type Lock = Flock<File>;
+/// How long a process that was killed may take to let go of the lock.
+const LET_GO: Duration = Duration::from_secs(1);
+/// Time between two tries to take the lock.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Paths below the pin directory.
 #[derive(Clone, Debug)]
@@ -191,15 +196,21 @@ impl Pins {
     /// Takes the directory for this process. `None`: there is no directory, or none that an agent ever took.
     pub(crate) fn lock(&self) -> Result<Option<Lock>> {
         self.check_owners()?;
-        let file = match File::open(self.root.join(LOCK)) {
+        let mut file = match File::open(self.root.join(LOCK)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(format!("opening {}", self.root.display()))(error)),
         };
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::InUse { path: self.root.clone() }),
-            Err((_, error)) => Err(Error::io(format!("locking {}", self.root.display()))(error.into())),
+        // A process that was killed just now lets go of its lock when its end comes to that.
+        let until = Instant::now() + LET_GO;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < until => file = unlocked,
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(Error::InUse { path: self.root.clone() }),
+                Err((_, error)) => return Err(Error::io(format!("locking {}", self.root.display()))(error.into())),
+            }
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -288,6 +299,8 @@ pub(crate) fn unlink(path: &Path) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -297,6 +310,26 @@ mod tests {
         assert_eq!(workload_link_ifindex("workload_ingress"), None);
         assert_eq!(workload_link_ifindex("workload_egress"), None);
         assert_eq!(workload_link_ifindex("workload_ingress-1x"), None);
+    }
+
+    #[test]
+    fn a_lock_that_is_let_go_within_the_second_is_waited_for() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).expect("its mode can be set");
+        let pins = Pins::new(place.path(), Hook::Tcx);
+        pins.make(&place.path().join(LOCK)).expect("a folder");
+        let Ok(Some(held)) = pins.lock() else { panic!("it is free") };
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(150));
+            drop(held);
+        });
+        let begun = Instant::now();
+        let Ok(Some(held)) = pins.lock() else { panic!("it was let go") };
+        assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
+        ends.join().expect("it ends");
+        // Control: one that is kept is in use.
+        assert!(matches!(pins.lock(), Err(Error::InUse { .. })));
+        drop(held);
     }
 
     #[test]

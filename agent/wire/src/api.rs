@@ -155,6 +155,8 @@ pub enum ErrorCode {
     Forbidden,
     /// No such service, workload or owner.
     NotFound,
+    /// As many callers are connected as may be.
+    Busy,
     /// Something failed on the agent's side.
     Failed,
 }

@@ -18,6 +18,7 @@ mod exposed;
 mod firewalls;
 mod full_disk;
 mod habits;
+mod handover;
 mod hosts;
 mod http;
 mod ipv6;

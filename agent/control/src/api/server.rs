@@ -7,8 +7,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,38 +106,6 @@ impl Access {
     }
 }
 
-/// Makes the directory of the sockets: the group may enter, no others.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn prepare_directory(directory: &Path, group: u32) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    std::os::unix::fs::chown(directory, Some(0), Some(group))?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o750))
-}
-
-/// Makes the API socket.
-///
-/// # Errors
-/// When another agent listens on it, or it cannot be made.
-pub fn bind(socket: &Path, group: u32) -> io::Result<std::os::unix::net::UnixListener> {
-    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
-        return Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another agent answers on it; stop that one, or give this one directories of its own",
-        ));
-    }
-    match std::fs::remove_file(socket) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let listener = std::os::unix::net::UnixListener::bind(socket)?;
-    listener.set_nonblocking(true)?;
-    std::os::unix::fs::chown(socket, Some(0), Some(group))?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
-}
-
 /// Answers for as long as it runs.
 pub async fn serve(listener: std::os::unix::net::UnixListener, access: Access, calls: mpsc::Sender<Call>) {
     let listener = match UnixListener::from_std(listener) {
@@ -172,6 +138,7 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, access: Access, c
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             rarely!(warn, uid = caller.uid, "too many callers of the API at once");
+            busy(&stream, &caller);
             continue;
         };
         let calls = calls.clone();
@@ -179,6 +146,20 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, access: Access, c
             converse(stream, access, &caller, calls).await;
             drop(place);
         });
+    }
+}
+
+/// Tells a caller for which there is no place. It is not waited for: it fits into an empty socket.
+fn busy(stream: &UnixStream, caller: &Caller) {
+    let whose = if caller.uid == 0 { "root's" } else { "other users'" };
+    let message = format!(
+        "{MAX_CONNECTIONS} connections to the agent's socket are open, as many as may be {whose} at once: close idle ones \
+         (`ss -xp | grep agent.sock` lists them), or try again"
+    );
+    if let Ok(mut bytes) = serde_json::to_vec(&Answer::Error { code: ErrorCode::Busy, message }) {
+        bytes.push(b'\n');
+        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        let _ = rustix::net::send(stream, &bytes, flags);
     }
 }
 

@@ -28,6 +28,7 @@ use crate::actuator::{self, Keeper, KernelState, Parts};
 use crate::aliases::Aliases;
 use crate::api::calls::Calls;
 use crate::api::server::{self, Access, Call};
+use crate::api::socket;
 use crate::api::thread::Thread;
 use crate::drops::{self, Drops};
 use crate::engine::{Handle, Supervision, outputs, supervisor};
@@ -112,6 +113,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     for known in kernel_state.aliases() {
         closing.extend(aliases.reserve(known));
     }
+    // Before an engine is started or taken over: with --stop-engine-on-exit none may be left when the agent is stopped.
+    let stop = Box::pin(stop_signal()?);
     let engine = start_engine(&settings, &kernel)?;
     if !closing.is_empty() {
         engine.close(closing).await;
@@ -146,7 +149,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     tokio::spawn(node_metrics::report(actuator.picture.clone()));
     heard::listen(heard.clone(), network, pins);
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
-    let wakes = Wakes { documents: updates, heard, hangups, stop: Box::pin(stop_signal()?) };
+    let wakes = Wakes { documents: updates, heard, hangups, stop };
     Node { seen, actuator }.serve(wakes, ready).await
 }
 
@@ -155,8 +158,8 @@ fn open_socket(settings: &Settings) -> Result<(Thread, mpsc::Receiver<Call>), Ag
     // Supervision opens it for itself.
     outputs::open_log(&settings.access_log, settings.access_log_sample).map_err(AgentError::AccessLog)?;
     let failed = |path: PathBuf| move |source| AgentError::Socket { path, source };
-    server::prepare_directory(&settings.run_dir, settings.group).map_err(failed(settings.run_dir.clone()))?;
-    let listener = server::bind(&settings.agent_socket(), settings.group).map_err(failed(settings.agent_socket()))?;
+    socket::prepare_directory(&settings.run_dir, settings.group).map_err(failed(settings.run_dir.clone()))?;
+    let listener = socket::bind(&settings.agent_socket(), settings.group).map_err(failed(settings.agent_socket()))?;
     let (calls_in, calls) = mpsc::channel(server::MAX_CONNECTIONS * 2);
     let thread = Thread::start().map_err(failed(settings.agent_socket()))?;
     let access = Access { engine_uid: settings.engine_uid, group: settings.group };

@@ -1,7 +1,8 @@
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as Client;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use std::time::Instant;
 use brattice_wire::api::{Mode, Scope};
 
 use super::*;
+use crate::api::socket::{bind, prepare_directory};
 
 const ENGINE: u32 = 61_001;
 const GROUP: u32 = 61_002;
@@ -331,7 +333,8 @@ async fn refused_callers_take_no_place() {
     }
     // The control: users with permission do share places.
     let idle: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect_as(&socket, STRANGER, GROUP)).collect();
-    assert!(asks(connect_as(&socket, STRANGER, GROUP)).await.is_none());
+    let without = asks(connect_as(&socket, STRANGER, GROUP)).await;
+    assert!(matches!(without, Some(Answer::Error { code: ErrorCode::Busy, .. })), "{without:?}");
     assert!(matches!(asks(Client::connect(&socket).unwrap()).await, Some(Answer::Done { .. })), "but not root's");
     drop(idle);
 }
@@ -371,4 +374,31 @@ async fn refused_callers_do_not_fill_the_log() {
     let written = lines.load(Ordering::Relaxed);
     // Of two places that log, for the time that this takes.
     assert!((1..=40).contains(&written), "{written} lines of 200 callers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_a_place_is_told_so() {
+    let (_root, socket) = server().await;
+    let idle: Vec<Client> = (0..MAX_CONNECTIONS).map(|_| Client::connect(&socket).unwrap()).collect();
+    let request = "{\"verb\":\"workloads\"}\n";
+    // Whether the request was read or not: the answer comes before a reset.
+    let answered = |bytes: &'static str| {
+        let socket = socket.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut stream = Client::connect(socket).unwrap();
+            let _ = stream.write_all(bytes.as_bytes());
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            serde_json::from_slice::<Answer>(&answer).unwrap()
+        })
+    };
+    for request in [request, ""] {
+        is_error(&answered(request).await.unwrap(), ErrorCode::Busy, "as many as may be root's at once");
+    }
+    drop(idle);
+    // Control: with a place again it gets its answer.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !matches!(answered(request).await.unwrap(), Answer::Done { .. }) {
+        assert!(Instant::now() < deadline, "no place is free again");
+    }
 }

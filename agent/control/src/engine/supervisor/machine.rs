@@ -22,6 +22,8 @@ pub(super) enum State {
         until: Instant,
         /// The next call.
         call_at: Instant,
+        /// The agent ends, and the engine with it: requests in flight have this time. None: the agent does not end.
+        stop: Option<Duration>,
     },
     /// No engine runs; the next one is started then.
     Stopped { until: Instant },
@@ -210,6 +212,8 @@ pub(super) struct Machine {
     calling: bool,
     /// Revision of the latest snapshot; none: there is none yet.
     latest: Option<u64>,
+    /// When the first snapshot came: before, no engine can apply one.
+    first: Option<Instant>,
     failures: Failures,
     budget: Budget,
     restarts: u64,
@@ -231,7 +235,7 @@ impl Machine {
     /// `adoption`: until when an engine of an earlier agent is called, if there may be one.
     pub(super) fn new(adoption: Option<Instant>, settings: Settings, now: Instant) -> Self {
         let state = match adoption {
-            Some(until) => State::Adopting { until, call_at: now },
+            Some(until) => State::Adopting { until, call_at: now, stop: None },
             None => State::Stopped { until: now },
         };
         Self {
@@ -239,6 +243,7 @@ impl Machine {
             clients: Clients::Served,
             calling: false,
             latest: None,
+            first: None,
             failures: Failures::default(),
             budget: Budget::default(),
             restarts: 0,
@@ -269,6 +274,7 @@ impl Machine {
             Input::Exited { how, for_memory } => self.exited(&how, for_memory, now),
             Input::Snapshot { revision } => {
                 self.latest = Some(revision);
+                self.first.get_or_insert(now);
                 self.send_snapshot();
             }
             Input::Revive => self.revive("the documents changed", now),
@@ -282,9 +288,9 @@ impl Machine {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let call = |at: Instant| (!self.calling).then_some(at);
         let state = match &self.state {
-            State::Adopting { until, call_at } => [Some(*until), call(*call_at)],
+            State::Adopting { until, call_at, .. } => [Some(*until), call(*call_at)],
             State::Stopped { until } => [Some(*until), None],
-            State::Starting(engine) => [self.latest.map(|_| engine.since + START), None],
+            State::Starting(engine) => [self.apply_by(engine), None],
             State::HandingOver { kill_at, .. } | State::Draining { kill_at, .. } => [*kill_at, None],
             State::Running(_) | State::Failing(_) | State::GivenUp { .. } | State::Ended => [None, None],
         };
@@ -299,6 +305,11 @@ impl Machine {
             Clients::Reset { next } => Some(next),
         };
         state.into_iter().chain(link).chain([clients]).flatten().min()
+    }
+
+    /// Until when an engine that starts must have applied a snapshot; none: there is none yet to apply.
+    fn apply_by(&self, engine: &Engine) -> Option<Instant> {
+        Some(self.first?.max(engine.since) + START)
     }
 
     /// The state.
@@ -392,10 +403,10 @@ impl Machine {
         match &self.state {
             State::Adopting { until, .. } if now >= *until => {
                 self.act(Action::KillRecorded);
-                self.spawn(now);
+                self.not_adopted(now, now);
             }
             State::Stopped { until } if now >= *until => self.spawn(now),
-            State::Starting(engine) if self.latest.is_some() && now >= engine.since + START => {
+            State::Starting(engine) if self.apply_by(engine).is_some_and(|by| now >= by) => {
                 self.kill("it did not apply a snapshot in time".to_owned());
             }
             State::HandingOver { kill_at: Some(at), .. } if now >= *at => {
@@ -530,46 +541,6 @@ impl Machine {
             self.failures.forget();
             self.spawn(now);
         }
-    }
-
-    /// Replaces the engine: it finishes what is in flight, new connections wait for its successor.
-    fn restart(&mut self, grace: Duration, now: Instant) {
-        match std::mem::replace(&mut self.state, State::Ended) {
-            State::Starting(old) | State::Running(old) => {
-                info!("an operator restarts the engine");
-                self.failures.forget();
-                let connected = matches!(old.link, Link::Up { .. });
-                self.state = State::HandingOver { old, kill_at: Some(now + grace + LATE) };
-                if connected {
-                    self.act(Action::Shutdown(grace));
-                } else {
-                    self.kill("it is restarted while it is not connected".to_owned());
-                }
-            }
-            // Its end is no failure now, but what was asked for.
-            State::Failing(old) => {
-                self.failures.forget();
-                self.state = State::HandingOver { old, kill_at: None };
-            }
-            // Between two tries: the next one is now.
-            State::Stopped { .. } => {
-                self.failures.forget();
-                self.spawn(now);
-            }
-            other => {
-                self.state = other;
-                self.revive("an operator restarts it", now);
-            }
-        }
-    }
-
-    fn stop(&mut self, grace: Duration, now: Instant) {
-        let Some(engine) = self.engine().cloned() else {
-            self.state = State::Ended;
-            return;
-        };
-        self.state = State::Draining { engine, kill_at: Some(now + grace + LATE) };
-        self.act(Action::Shutdown(grace));
     }
 }
 

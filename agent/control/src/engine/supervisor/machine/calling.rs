@@ -56,7 +56,7 @@ impl Machine {
             // An answer that is not needed any more.
             (_, Some((_, Link::Up { .. }))) => {}
             (Answer::NoListener { running: false }, _) if matches!(self.state, State::Adopting { .. }) => {
-                self.spawn(now);
+                self.not_adopted(now, now);
             }
             (Answer::NoListener { .. } | Answer::Unclear, _) => {}
             (Answer::Engine { pid, shown }, Some((own, Link::Lost { .. }))) if pid == own => match shown {
@@ -69,7 +69,7 @@ impl Machine {
                 Err(why) => {
                     warn!(pid, "the running engine is replaced: {why}");
                     self.act(Action::KillStray(pid));
-                    self.state = State::Stopped { until: now + STRAY_PAUSE };
+                    self.not_adopted(now + STRAY_PAUSE, now);
                 }
             },
             // Of an earlier agent, and too late; or of an unknown process.
@@ -80,12 +80,28 @@ impl Machine {
         }
     }
 
+    /// No engine of an earlier agent is taken over: one of this agent is started then, unless the agent ends.
+    pub(super) fn not_adopted(&mut self, start_at: Instant, now: Instant) {
+        match self.state {
+            State::Adopting { stop: Some(_), .. } => self.state = State::Ended,
+            _ if start_at > now => self.state = State::Stopped { until: start_at },
+            _ => self.spawn(now),
+        }
+    }
+
     pub(super) fn taken_over(&mut self, pid: u32, shown: Shown, now: Instant) {
         info!(pid, revision = shown.revision, "the running engine is taken over");
+        let stop = match self.state {
+            State::Adopting { stop, .. } => stop,
+            _ => None,
+        };
         let engine = Engine { applied: shown.revision, adopted: shown.revision, ..Engine::new(pid, now) };
         self.state = State::Starting(engine);
         self.relinked(shown, now);
         self.act(Action::Report(Event::Adopted(shown.revision)));
+        if let Some(grace) = stop {
+            self.stop(grace, now);
+        }
     }
 
     /// The link to an engine that runs.
@@ -103,6 +119,11 @@ impl Machine {
             self.act(Action::Report(Event::Applied(shown.revision)));
         }
         self.act(Action::Feed);
+        if let State::Draining { kill_at: Some(kill_at), .. } = self.state {
+            // It could not be told before; what is left of the time is.
+            self.act(Action::Shutdown(kill_at.saturating_duration_since(now).saturating_sub(LATE)));
+            return;
+        }
         self.send_snapshot();
     }
 

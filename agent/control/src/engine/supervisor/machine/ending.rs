@@ -34,6 +34,59 @@ impl Machine {
         }
     }
 
+    /// Replaces the engine: it finishes what is in flight, new connections wait for its successor.
+    pub(super) fn restart(&mut self, grace: Duration, now: Instant) {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Starting(old) | State::Running(old) => {
+                info!("an operator restarts the engine");
+                self.failures.forget();
+                let connected = matches!(old.link, Link::Up { .. });
+                self.state = State::HandingOver { old, kill_at: Some(now + grace + LATE) };
+                if connected {
+                    self.act(Action::Shutdown(grace));
+                } else {
+                    self.kill("it is restarted while it is not connected".to_owned());
+                }
+            }
+            // Its end is no failure now, but what was asked for.
+            State::Failing(old) => {
+                self.failures.forget();
+                self.state = State::HandingOver { old, kill_at: None };
+            }
+            // Between two tries: the next one is now.
+            State::Stopped { .. } => {
+                self.failures.forget();
+                self.spawn(now);
+            }
+            other => {
+                self.state = other;
+                self.revive("an operator restarts it", now);
+            }
+        }
+    }
+
+    /// The agent ends, and the engine with it.
+    pub(super) fn stop(&mut self, grace: Duration, now: Instant) {
+        // An engine of an earlier agent may run: it is ended when it is found, or when it is replaced otherwise.
+        if let State::Adopting { stop, .. } = &mut self.state {
+            *stop = Some(grace);
+            return;
+        }
+        let Some(engine) = self.engine().cloned() else {
+            self.state = State::Ended;
+            return;
+        };
+        let greeting = matches!(engine.link, Link::Greeting | Link::Waiting { .. });
+        let connected = matches!(engine.link, Link::Up { .. });
+        self.state = State::Draining { engine, kill_at: Some(now + grace + LATE) };
+        if connected {
+            self.act(Action::Shutdown(grace));
+        } else if greeting {
+            // It has no client yet, and cannot be told.
+            self.kill("it is stopped before it was started".to_owned());
+        }
+    }
+
     pub(super) fn exited(&mut self, how: &str, for_memory: bool, now: Instant) {
         let Some(engine) = self.engine() else { return };
         let (pid, stable) = (engine.pid, engine.applied > 0 && now.duration_since(engine.since) >= STABLE);

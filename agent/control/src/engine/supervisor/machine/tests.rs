@@ -300,6 +300,87 @@ fn a_stop_drains_and_nothing_follows() {
 }
 
 #[test]
+fn a_stop_ends_the_engine_of_an_earlier_agent_too() {
+    let grace = Duration::from_secs(2);
+    let adopting = || {
+        let mut bench = Bench::new(true);
+        assert_eq!(bench.wait(), (Duration::ZERO, vec![Action::Call]));
+        assert_eq!(bench.on(Input::Stop { grace }), []);
+        assert!(matches!(bench.machine.state(), State::Adopting { .. }), "{:?}", bench.machine.state());
+        bench
+    };
+    // It answers: it finishes what is in flight.
+    let mut bench = adopting();
+    let answer = Answer::Engine { pid: 7, shown: Ok(shown(5)) };
+    assert_eq!(bench.on(Input::Called(answer)), [Action::TakeOver(7)]);
+    let actions = bench.on(Input::TakenOver { pid: 7, shown: shown(5) });
+    assert_eq!(actions.last(), Some(&Action::Shutdown(grace)));
+    assert!(!bench.exit(false).contains(&Action::Spawn));
+    assert_eq!(*bench.machine.state(), State::Ended);
+    // It cannot be used.
+    let mut bench = adopting();
+    let answer = Answer::Engine { pid: 7, shown: Err("it was started with other settings".to_owned()) };
+    assert_eq!(bench.on(Input::Called(answer)), [Action::KillStray(7)]);
+    assert_eq!(*bench.machine.state(), State::Ended);
+    // It does not answer.
+    let mut bench = adopting();
+    let begun = bench.now;
+    bench.on(Input::Called(Answer::Unclear));
+    loop {
+        match bench.wait().1.as_slice() {
+            [Action::Call] => assert_eq!(bench.on(Input::Called(Answer::NoListener { running: true })), []),
+            actions => break assert_eq!(actions, [Action::KillRecorded]),
+        }
+    }
+    assert_eq!((bench.now - begun, bench.machine.state()), (ADOPTION, &State::Ended));
+    // There is none.
+    let mut bench = adopting();
+    assert_eq!(bench.on(Input::Called(Answer::NoListener { running: false })), []);
+    assert_eq!(*bench.machine.state(), State::Ended);
+}
+
+#[test]
+fn a_stop_reaches_an_engine_that_is_not_connected() {
+    let grace = Duration::from_secs(2);
+    // It has not said hello: it has no client.
+    let mut bench = Bench::new(false);
+    bench.on(Input::Due);
+    bench.on(Input::Started { pid: 10 });
+    assert_eq!(bench.on(Input::Stop { grace }), [Action::Kill]);
+    bench.exit(false);
+    assert_eq!(*bench.machine.state(), State::Ended);
+    // Its link is made again: it is told then, with what is left of the time.
+    let mut bench = Bench::running();
+    bench.on(Input::LinkLost);
+    assert_eq!(bench.on(Input::Stop { grace }), []);
+    bench.wait();
+    bench.now += 500 * MS;
+    assert_eq!(bench.on(Input::Called(Answer::Engine { pid: 10, shown: Ok(shown(1)) })), [Action::Relink]);
+    let told = bench.on(Input::Relinked(shown(1)));
+    assert_eq!(told.last(), Some(&Action::Shutdown(grace - 500 * MS)));
+    assert!(!told.contains(&Action::SendSnapshot));
+}
+
+#[test]
+fn an_engine_has_the_whole_time_to_start_from_the_first_snapshot_on() {
+    let now = Instant::now();
+    let machine = Machine::new(None, Settings { stuck: STUCK, silent: UNANSWERED }, now);
+    let mut bench = Bench { machine, now };
+    assert_eq!(bench.on(Input::Due), [Action::Spawn]);
+    bench.on(Input::Started { pid: 10 });
+    bench.on(Input::Hello);
+    bench.on(Input::Begun);
+    assert_eq!(bench.machine.deadline(), None, "there is nothing to apply");
+    bench.now += START;
+    assert_eq!(bench.on(Input::Snapshot { revision: 1 }), [Action::SendSnapshot]);
+    assert_eq!(bench.on(Input::Due), [], "it has just got its first snapshot");
+    // Later ones give it no more time.
+    bench.now += 100 * MS;
+    bench.on(Input::Snapshot { revision: 2 });
+    assert_eq!(bench.wait(), (START - 100 * MS, vec![Action::Kill]));
+}
+
+#[test]
 fn claims_of_an_engine_are_checked() {
     let refused = |revision| Input::Refused { revision, reason: "no".to_owned() };
     for claim in [Input::Applied { revision: 2 }, Input::Applied { revision: 0 }, Input::Pong, refused(2), refused(0)] {
