@@ -321,7 +321,19 @@ pub(crate) struct BasisArguments {
     /// With --policies: suffix of generated names
     #[arg(long, value_name = "NAME", value_parser = brattice_model::domain, default_value = DNS_SUFFIX)]
     pub(crate) dns_suffix: String,
-    /// With --policies: directory of what must survive, for ranges and VIPs
+    /// With --policies: VIP range
+    #[arg(long, value_name = "CIDR", value_parser = ranges::vip, requires = "policies")]
+    pub(crate) vip_range: Option<Ipv4Net>,
+    /// With --policies: alias range
+    #[arg(long, value_name = "CIDR", value_parser = ranges::alias, requires = "policies")]
+    pub(crate) alias_range: Option<Ipv4Net>,
+    /// IPv6 VIP range
+    #[arg(long, value_name = "CIDR|off", value_parser = ranges::vip6, requires = "policies", help = format!("With --policies: IPv6 VIP range; off: no IPv6 [default: {VIP6_RANGE}]"))]
+    pub(crate) vip6_range: Option<Vip6Range>,
+    /// With --policies: IPv6 alias range
+    #[arg(long, value_name = "CIDR", value_parser = ranges::alias6, requires = "policies", help = format!("With --policies: IPv6 alias range [default: {ALIAS6_RANGE}]"))]
+    pub(crate) alias6_range: Option<Ipv6Net>,
+    /// With --policies: directory of what must survive, for VIPs, and ranges that are not given
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub(crate) state_dir: PathBuf,
     /// Directory of the agent's socket
@@ -352,10 +364,10 @@ pub(crate) struct RouteArguments {
 #[command(group = clap::ArgGroup::new("which").required(true).args(["request_id", "flow", "from"]))]
 pub(crate) struct ExplainArguments {
     /// Id of a request that was sent, as in x-amzn-requestid and the access log
-    #[arg(value_name = "REQUEST-ID", conflicts_with_all = ["policies", "method", "path", "headers", "host", "port"])]
+    #[arg(value_name = "REQUEST-ID", conflicts_with_all = ["method", "path", "headers", "host", "port"])]
     pub(crate) request_id: Option<String>,
     /// A live connection, by its id in brattice flows: its latest request
-    #[arg(long, value_name = "ID", conflicts_with_all = ["policies", "method", "path", "headers", "host", "port"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["method", "path", "headers", "host", "port"])]
     pub(crate) flow: Option<String>,
     /// A made-up request: who calls; a VPC, or a workload by name, VPC/name, interface, address, VPC/address, alias or ARN
     #[arg(long, value_name = "CALLER", requires = "service")]
@@ -518,7 +530,10 @@ mod tests {
         assert!(parse(&["r-1", "--flow", "7"]).is_err());
         assert!(parse(&["r-1", "--from", "web", "--to", "orders"]).is_err());
         assert!(parse(&["r-1", "--path", "/x"]).is_err());
-        assert!(parse(&["--flow", "7", "--policies", "/tmp"]).is_err());
+        // The command refuses these, and says what to do.
+        assert!(parse(&["--flow", "7", "--policies", "/tmp"]).is_ok());
+        assert!(parse(&["r-1", "--policies", "/tmp"]).is_ok());
+        assert!(parse(&["--from", "web", "--to", "orders", "--vip-range", "169.254.64.0/20"]).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use brattice_wire::api::{Answer, Recalled, Request};
+use brattice_wire::api::{Answer, ErrorCode, Recalled, Request};
 use brattice_wire::records::{Notice, Past};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -37,7 +37,11 @@ pub(crate) fn ask(run_dir: &Path, request: &Request) -> Result<Answer, Failure> 
     let mut bytes = Vec::new();
     let read = stream.take(MAX_ANSWER).read_to_end(&mut bytes);
     if bytes.is_empty() {
-        read.and(written.map(|()| 0)).map_err(lost)?;
+        // It was closed, with or without a reset: as is done where there is no place for the caller.
+        let closed = |e: &std::io::Error| matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        if let Some(e) = read.and(written.map(|()| 0)).err().filter(|e| !closed(e)) {
+            return Err(lost(e));
+        }
         return Err(Failure::new(format!(
             "the agent at {} closed the connection; it may be busy with too many callers, so try again",
             socket.display()
@@ -49,6 +53,7 @@ pub(crate) fn ask(run_dir: &Path, request: &Request) -> Result<Answer, Failure> 
             .code(2)
     })?;
     match answer {
+        Answer::Error { code: ErrorCode::Busy, message } => Err(Failure::new(message).code(2)),
         Answer::Error { message, .. } => Err(Failure::new(message)),
         answer => Ok(answer),
     }

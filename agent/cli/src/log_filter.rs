@@ -20,6 +20,9 @@ const CRATES: [&str; 14] = [
     "tokio",
 ];
 
+// The modules of our crates that log, and those that they are in: `MODULES`.
+include!(concat!(env!("OUT_DIR"), "/log_modules.rs"));
+
 /// A filter as `EnvFilter` reads it, checked for what that takes in silence: a word that is no level is a target to it, of
 /// which it logs all, and nothing else; and a target that nothing has fits nothing.
 pub(crate) fn parse(text: &str) -> Result<String, String> {
@@ -53,6 +56,7 @@ pub(crate) fn parse(text: &str) -> Result<String, String> {
 fn known(target: &str) -> Result<(), String> {
     let path = target.split('[').next().unwrap_or_default();
     let fits = match path.split_once("::") {
+        Some((name, _)) if MODULES.contains(&name) => return known_module(path),
         Some((name, _)) => CRATES.contains(&name),
         None => CRATES.iter().any(|known| known.starts_with(path)),
     };
@@ -68,6 +72,21 @@ fn known(target: &str) -> Result<(), String> {
     Err(format!("nothing logs as {name:?}; {help}"))
 }
 
+/// A module of ours: those of other crates are not known.
+fn known_module(path: &str) -> Result<(), String> {
+    if MODULES.contains(&path) {
+        return Ok(());
+    }
+    let parent = path.rsplit_once("::").map_or(path, |(parent, _)| parent);
+    let below = || MODULES.into_iter().filter(|module| module.rsplit_once("::").is_some_and(|(own, _)| own == parent));
+    let help = match brattice_model::nearest(path, MODULES) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None if below().next().is_some() => format!("in {parent} there are {}", below().collect::<Vec<_>>().join(", ")),
+        None => format!("name the crate: {}", path.split("::").next().unwrap_or_default()),
+    };
+    Err(format!("nothing logs as {path:?}; {help}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +98,9 @@ mod tests {
             ("brattice-engine=debug", "brattice_engine"),
             ("info,brattice_loadr::datapath=trace", "brattice_loader"),
             ("hypr=off", "hyper"),
+            ("brattice_control::engin=debug", "brattice_control::engine"),
+            ("brattice_control::engine::supervisr=debug", "brattice_control::engine::supervisor"),
+            ("info,brattice_loader::nftt=trace", "brattice_loader::nft"),
         ] {
             let error = parse(filter).unwrap_err();
             assert!(
@@ -91,6 +113,9 @@ mod tests {
             "brattice_control=debug",
             "brattice=debug",
             "brattice_engine::http=trace,info",
+            "brattice_control::engine=debug",
+            "brattice_control::api::server=debug",
+            "hyper::proto=debug",
             "brattice_control[turn]=debug",
             "[turn]=debug",
             "debug",
@@ -98,6 +123,17 @@ mod tests {
             assert_eq!(parse(good).as_deref(), Ok(good));
         }
         assert_eq!(parse("info, h2=warn").as_deref(), Ok("info,h2=warn"));
+    }
+
+    /// What is in the list is there, and what is there and logs is in the list.
+    #[test]
+    fn the_list_of_modules_is_that_of_the_sources() {
+        for there in ["brattice_control::engine::supervisor::machine", "brattice_loader::nft", "brattice_engine"] {
+            assert!(MODULES.contains(&there), "{there}");
+        }
+        let tests: Vec<&str> = MODULES.into_iter().filter(|module| module.contains("tests")).collect();
+        assert!(tests.is_empty(), "{tests:?}");
+        assert!(parse("brattice_control::something_else=debug").unwrap_err().contains("in brattice_control there are"));
     }
 
     #[test]

@@ -16,6 +16,11 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Outcome {
                 None => by_agent(basis, &Request::Explain { about: Box::new(about) })?,
             }
         }
+        (.., Some(_)) => {
+            let text = "--policies is for a made-up request: say --from and --to. What was sent is remembered by the engine, \
+                        so leave --policies out to ask about it";
+            return Err(Failure::new(text).code(2));
+        }
         _ => {
             let (what, missing) = match (&arguments.request_id, &arguments.flow) {
                 (Some(id), _) => (
@@ -38,4 +43,27 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Outcome {
         }
     };
     show(&explanation, basis.output, brattice_explain::render)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::{Arguments, Verb};
+
+    #[test]
+    fn a_request_that_was_sent_is_not_explained_by_other_documents() {
+        let text = |words: &[&str]| {
+            let words = [&["brattice", "explain", "--run-dir", "/nowhere"], words].concat();
+            let Verb::Explain(arguments) = Arguments::try_parse_from(words).unwrap().verb else { panic!() };
+            run(&arguments).unwrap_err().text
+        };
+        for words in [["r-1"].as_slice(), &["--flow", "7"]] {
+            let refused = text(&[words, &["--policies", "/tmp"]].concat());
+            assert!(refused.contains("--policies is for a made-up request"), "{refused}");
+            let control = text(words);
+            assert!(!control.contains("--policies"), "{control}");
+        }
+    }
 }

@@ -77,10 +77,10 @@ pub(super) fn by_documents(
 ) -> Result<Explanation, Failure> {
     let state = StateDirectory::existing(&basis.state_dir).peek();
     let node = NodeArguments {
-        vip_range: None,
-        alias_range: None,
-        vip6_range: None,
-        alias6_range: None,
+        vip_range: basis.vip_range,
+        alias_range: basis.alias_range,
+        vip6_range: basis.vip6_range,
+        alias6_range: basis.alias6_range,
         dns_suffix: basis.dns_suffix.clone(),
         state_dir: basis.state_dir.clone(),
     };

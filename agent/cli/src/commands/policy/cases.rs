@@ -204,6 +204,7 @@ fn from(fields: &Fields<'_>, world: &World<'_>, call: &mut Call) -> Result<(), S
     };
     if role.is_none() {
         call.attested = workload.map(|workload| workload_arn(vpc, world.model, &workload.name));
+        call.roleless = workload.map(|workload| workload.name.clone());
     }
     call.who = role.map_or(Who::Anonymous, |role| Who::Role(role.name.clone(), session));
     Ok(())

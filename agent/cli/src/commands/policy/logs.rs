@@ -118,6 +118,8 @@ fn call(record: &Record, world: &World<'_>) -> Result<Call, String> {
         http: http(record),
         tls: record.text("tlsVersion").is_some(),
         now: now.ok_or("the line has no startTime")?,
+        // A line tells no name.
+        roleless: None,
     })
 }
 

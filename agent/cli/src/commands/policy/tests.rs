@@ -252,6 +252,28 @@ fn a_remedy_for_a_vpc_names_its_role_and_no_made_up_session() {
     assert!(!lines.iter().any(|line| line.contains("/test")), "{lines:?}");
 }
 
+#[test]
+fn a_workload_without_a_role_is_offered_one_first_as_explain_does() {
+    let batch = "- {from: {workload: batch}, to: {service: orders}, request: {}, expect: allow}\n";
+    let (lines, _) = printed(SERVICE, "cases.yaml", batch);
+    let remedies: Vec<&String> = lines.iter().filter(|line| line.contains("to allow it")).collect();
+    assert!(
+        remedies[0].contains("to allow it: let it be the role platform/reader, which may call this")
+            && remedies[0].contains("`roleIdentifier: platform/reader` in its document (node.yaml:"),
+        "{lines:?}"
+    );
+    assert!(remedies[1].contains("or, for this workload alone and without a role: "), "{lines:?}");
+    // Control: a role that may not call either is not offered; nor is one where there is a role, or no workload.
+    for other in [
+        "- {from: {workload: batch}, to: {service: orders}, request: {method: PUT}, expect: allow}\n",
+        "- {from: {workload: web}, to: {service: orders}, request: {method: PUT}, expect: allow}\n",
+        "- {from: {vpc: green}, to: {service: orders}, request: {}, expect: allow}\n",
+    ] {
+        let (lines, _) = printed(SERVICE, "cases.yaml", other);
+        assert!(lines[0].starts_with("DIFFERS") && !lines.iter().any(|line| line.contains("be the role")), "{lines:?}");
+    }
+}
+
 /// A log line with the fields given over the usual ones.
 fn log(fields: &str) -> String {
     let mut record: serde_json::Value = serde_json::from_str(

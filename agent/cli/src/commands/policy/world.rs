@@ -7,6 +7,7 @@ use std::sync::Arc;
 use brattice_decide::{
     Asked, Authorizer, Compiled, Connection, Guard, Head, Identity, Principal, ServiceIndex, Tags, Trace,
 };
+use brattice_explain::{Roleless, put_first, roles_that_may};
 use brattice_iam::{self as iam, CallerKind, Key, Level, Mode, Policy};
 use brattice_model::{Evidence, Model, NoRole, Numbers, Role, Roles, Service, Vpc, Workload, plan, session_arn};
 use brattice_wire::snapshot::Snapshot;
@@ -27,7 +28,7 @@ pub(super) struct World<'m> {
 }
 
 /// A call to decide about.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Call {
     /// Qualified name of the service.
     pub(super) service: String,
@@ -38,6 +39,8 @@ pub(super) struct Call {
     pub(super) evidence: Vec<Evidence>,
     /// The attested identity of a workload without a role.
     pub(super) attested: Option<String>,
+    /// The name of a workload without a role.
+    pub(super) roleless: Option<String>,
     /// Without one, the service's only listener's.
     pub(super) port: Option<u16>,
     pub(super) http: Option<HttpCall>,
@@ -47,7 +50,7 @@ pub(super) struct Call {
 }
 
 /// Who calls.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) enum Who {
     #[default]
     Anonymous,
@@ -67,7 +70,7 @@ pub(super) enum Kind {
 }
 
 /// The part that only HTTP has.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HttpCall {
     pub(super) method: String,
     /// Without the query.
@@ -181,6 +184,23 @@ impl<'m> World<'m> {
 
     /// Decides about a call.
     pub(super) fn decide(&self, call: &Call) -> Result<Verdict, String> {
+        let (mut verdict, mut remedy) = self.authorize(call)?;
+        if let Some(name) = call.roleless.as_ref().filter(|_| verdict.denial.is_some()) {
+            let document = self.model.workloads.iter().find(|own| own.name == *name && own.vpc == call.vpc);
+            let workload = Roleless { vpc: &call.vpc, document, evidence: &call.evidence };
+            let roles = roles_that_may(self.model, workload, |role| {
+                let who = Who::Role(role.name.clone(), Some(name.clone()));
+                let as_role = Call { who, attested: None, roleless: None, ..call.clone() };
+                self.authorize(&as_role).is_ok_and(|(verdict, _)| verdict.denial.is_none())
+            });
+            put_first(roles, &mut remedy);
+        }
+        verdict.why.extend(remedy.into_iter().map(|change| format!("to allow it: {change}")));
+        Ok(verdict)
+    }
+
+    /// The verdict with near misses alone, and what would let a refused call pass.
+    fn authorize(&self, call: &Call) -> Result<(Verdict, Vec<String>), String> {
         let model = self.model;
         let service = model.service(&call.service).ok_or_else(|| format!("there is no service {}", call.service))?;
         let index = self.services.get(&service.name);
@@ -283,7 +303,7 @@ impl Head for HttpCall {
 
 /// Notes what policies decided, and why.
 #[derive(Default)]
-struct Noted(Option<Verdict>);
+struct Noted(Option<(Verdict, Vec<String>)>);
 
 impl Trace for Noted {
     const POLICIES: bool = true;
@@ -295,15 +315,16 @@ impl Trace for Noted {
         };
         let decision = asked.decision;
         let (denial, audited) = (decision.denial.as_ref().map(refusal), decision.audited.as_ref().map(refusal));
-        self.0 = Some(Verdict { denial, audited, why: why(asked) });
+        let (why, remedy) = why(asked);
+        self.0 = Some((Verdict { denial, audited, why }, remedy));
     }
 }
 
 /// Near misses and what would let a refused call pass.
-fn why(asked: &Asked<'_>) -> Vec<String> {
+fn why(asked: &Asked<'_>) -> (Vec<String>, Vec<String>) {
     let mut why = Vec::new();
     if asked.decision.is_allowed() {
-        return why;
+        return (why, Vec::new());
     }
     let explanation = asked.chain.explain(asked.request);
     for report in &explanation.levels {
@@ -321,8 +342,7 @@ fn why(asked: &Asked<'_>) -> Vec<String> {
             }
         }
     }
-    why.extend(explanation.remedy.iter().map(|change| format!("to allow it: {change}")));
-    why
+    (why, explanation.remedy.iter().map(ToString::to_string).collect())
 }
 
 /// The entity that a text names: by one of its names in full, or by its short name where only one has it.
