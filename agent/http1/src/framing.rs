@@ -126,8 +126,13 @@ impl Facts {
     fn of_connection(&mut self, name: Known, value: &[u8]) {
         match name {
             Known::Connection => {
+                let options = &mut self.connection;
+                // As nearly every client has it.
+                if same(value, b"keep-alive") {
+                    options.keep_alive = true;
+                    return;
+                }
                 for option in members(value) {
-                    let options = &mut self.connection;
                     match option.len() {
                         5 if same(option, b"close") => options.close = true,
                         10 if same(option, b"keep-alive") => options.keep_alive = true,

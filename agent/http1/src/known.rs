@@ -137,13 +137,40 @@ impl Known {
         }
         let number = TABLE[place(name)].checked_sub(1)?;
         let known = Self::ALL[usize::from(number)];
-        same(name, known.name().as_bytes()).then_some(known)
+        is(name, known.name().as_bytes()).then_some(known)
     }
 }
 
-/// Whether a name is `lower`, which is in lower case, in any case.
-pub(crate) fn same(name: &[u8], lower: &[u8]) -> bool {
-    name.len() == lower.len() && name.eq_ignore_ascii_case(lower)
+/// Whether two names are the same but for the case of letters.
+pub(crate) fn same(name: &[u8], other: &[u8]) -> bool {
+    name.len() == other.len() && name.eq_ignore_ascii_case(other)
+}
+
+/// As [`same`], for a known name, eight bytes at a time: it is of small letters, digits and `-`.
+fn is(name: &[u8], lower: &[u8]) -> bool {
+    if name.len() != lower.len() {
+        return false;
+    }
+    let (Some(last), Some(last_lower)) = (name.last_chunk(), lower.last_chunk()) else {
+        return name.eq_ignore_ascii_case(lower);
+    };
+    let (mut names, mut lowers) = (name.chunks_exact(8), lower.chunks_exact(8));
+    let words = names.by_ref().zip(lowers.by_ref());
+    let mut differ = differences(*last, *last_lower);
+    for (name, lower) in words {
+        if let (Some(name), Some(lower)) = (name.first_chunk(), lower.first_chunk()) {
+            differ |= differences(*name, *lower);
+        }
+    }
+    differ == 0
+}
+
+/// The bits in which eight bytes differ from others in lower case, but for the case of letters.
+fn differences(bytes: [u8; 8], lower: [u8; 8]) -> u64 {
+    let (bytes, lower) = (u64::from_le_bytes(bytes), u64::from_le_bytes(lower));
+    // 0x40 is set in letters, and in nothing else that a known name has.
+    let letters = (lower & u64::from_le_bytes([0x40; 8])) >> 1;
+    (bytes ^ lower) & !letters
 }
 
 /// A set of known names.
@@ -220,7 +247,8 @@ mod tests {
         for (number, known) in Known::ALL.into_iter().enumerate() {
             assert_eq!(known as usize, number);
             let name = known.name();
-            assert_eq!(name, name.to_ascii_lowercase(), "the table is in lower case");
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            assert!(name.bytes().all(plain), "{name}");
             assert!((SHORTEST..=LONGEST).contains(&name.len()), "{name}");
             assert_eq!(Known::of(name.as_bytes()), Some(known), "{name}");
             assert_eq!(Known::of(name.to_ascii_uppercase().as_bytes()), Some(known), "{name}");

@@ -18,6 +18,7 @@ pub(crate) enum Line {
 }
 
 /// Reads the line that begins at `at`: one pass over it where it is as usual.
+#[inline]
 pub(crate) fn read(input: &[u8], at: usize) -> Line {
     if input.get(at) == Some(&b'\r') {
         return if input.get(at + 1) == Some(&b'\n') { Line::End(at + 2) } else { Line::Odd };

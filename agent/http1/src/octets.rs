@@ -85,11 +85,13 @@ pub(crate) fn value(bytes: &[u8]) -> bool {
 }
 
 /// The byte repeated.
+#[inline]
 const fn each(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
 /// The high bit of the lowest byte that is a control character is the lowest bit that is set; above it there may be others.
+#[inline]
 fn controls(word: u64) -> u64 {
     let below_space = word.wrapping_sub(each(b' ')) & !word;
     let delete = word ^ each(0x7f);
@@ -97,35 +99,53 @@ fn controls(word: u64) -> u64 {
     (below_space | is_delete) & each(0x80)
 }
 
+#[inline]
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|chunk| u64::from_le_bytes(*chunk))
 }
 
+#[inline]
 fn lowest(bits: u64) -> usize {
     bits.trailing_zeros() as usize / 8
 }
 
+/// Bytes that are looked at at once: compilers make vector instructions of it.
+const BLOCK: usize = 16;
+
+fn has_control(block: &[u8; BLOCK]) -> bool {
+    block.iter().fold(false, |found, byte| found | (*byte < b' ') | (*byte == 0x7f))
+}
+
 /// Where the first byte from `at` on is that no value may have, or the end.
+#[inline]
 pub(crate) fn value_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(word) = word(bytes, at) {
-        let found = controls(word);
-        if found == 0 {
-            at += 8;
-            continue;
+    loop {
+        while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk)
+            && !has_control(block)
+        {
+            at += BLOCK;
         }
-        at += lowest(found);
-        if bytes[at] != b'\t' {
+        // It is in the next two words, or the end is near.
+        while let Some(word) = word(bytes, at) {
+            let found = controls(word);
+            if found != 0 {
+                at += lowest(found);
+                break;
+            }
+            at += 8;
+        }
+        while at < bytes.len() && is_value(bytes[at]) && bytes[at] != b'\t' {
+            at += 1;
+        }
+        if bytes.get(at) != Some(&b'\t') {
             return at;
         }
         at += 1;
     }
-    while at < bytes.len() && is_value(bytes[at]) {
-        at += 1;
-    }
-    at
 }
 
 /// Where the first colon from `at` on is.
+#[inline]
 pub(crate) fn colon(bytes: &[u8], mut at: usize) -> Option<usize> {
     while let Some(word) = word(bytes, at) {
         let same = word ^ each(b':');

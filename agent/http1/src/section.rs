@@ -36,6 +36,7 @@ pub(crate) enum Found {
 }
 
 impl Section {
+    #[inline]
     pub(crate) fn at(line: usize) -> Self {
         Self { line, searched: line, folded: false }
     }
@@ -51,6 +52,7 @@ impl Section {
         if end >= bounds.bytes { Err(Refusal::HeaderBytes) } else { Ok(Some(end)) }
     }
 
+    #[inline]
     fn accept(&mut self, line: &Line, bounds: Bounds) -> Result<Option<Found>, Refusal> {
         let (found, next) = match *line {
             Line::Odd => return Ok(None),
@@ -65,6 +67,7 @@ impl Section {
     }
 
     /// The next line of a request's head, or of trailers.
+    #[inline]
     pub(crate) fn next(&mut self, input: &[u8], bounds: Bounds) -> Result<Found, Refusal> {
         // A line that was incomplete is read again only when its end is there.
         if self.searched > self.line && self.line_end(input, bounds)?.is_none() {
@@ -80,6 +83,7 @@ impl Section {
     }
 
     /// The next line of a response's head: what RFC 9112 has a proxy repair is repaired in the buffer (5.1 and 5.2).
+    #[inline]
     pub(crate) fn next_repaired(&mut self, input: &mut [u8], bounds: Bounds) -> Result<Found, Refusal> {
         if self.searched > self.line && self.line_end(input, bounds)?.is_none() {
             return Ok(Found::Incomplete);

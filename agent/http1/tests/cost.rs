@@ -63,9 +63,9 @@ fn hostile(name: &str, begin: &str, repeat: &[u8], piece: usize, response: bool)
     let most_interim = RESPONSES.interim_bytes;
     loop {
         let read = if response {
-            responses.read(&mut held, &mut answer).map_err(|bad| bad.text())
+            responses.read(&mut held, &mut answer).map_err(brattice_http1::BadResponse::text)
         } else {
-            reader.read(&held, &mut head).map_err(|refusal| refusal.text())
+            reader.read(&held, &mut head).map_err(brattice_http1::Refusal::text)
         };
         match read {
             Err(_) => break,

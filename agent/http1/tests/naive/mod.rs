@@ -322,12 +322,15 @@ fn response_length(fields: &[Field], version: &[u8], status: u16, to_head: bool)
     }
 }
 
-/// A chunked body: its data and trailers.
-pub(crate) fn chunked(input: &[u8], limits: &Limits) -> Verdict<(Vec<u8>, Vec<Field>)> {
+/// A body's data, and its trailers.
+pub(crate) type Body = (Vec<u8>, Vec<Field>);
+
+/// A chunked body.
+pub(crate) fn chunked(input: &[u8], limits: &Limits) -> Verdict<Body> {
     verdict(read_chunked(input, limits))
 }
 
-fn read_chunked(input: &[u8], limits: &Limits) -> Result<((Vec<u8>, Vec<Field>), usize), Stop> {
+fn read_chunked(input: &[u8], limits: &Limits) -> Result<(Body, usize), Stop> {
     let (mut at, mut data) = (0, Vec::new());
     loop {
         // chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
