@@ -35,7 +35,7 @@ const CRATES: [Crate; 3] = [
             "rules",
             "sticky",
         ],
-        tests: &["--lib", "--test", "authorize", "--test", "route"],
+        tests: &["--lib", "--test", "authorize", "--test", "compiled", "--test", "route"],
     },
     Crate {
         name: "brattice-iam",
