@@ -8,3 +8,4 @@ mod edits;
 mod harness;
 mod order;
 mod outcomes;
+mod views;
