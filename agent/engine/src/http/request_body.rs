@@ -108,6 +108,7 @@ impl RequestBody {
     /// Once more from its beginning: what is kept, then the rest.
     pub(crate) fn again(sent: BodyBuffer, rest: UnsentBody, active: Rc<ActiveRequest>, local: Rc<Local>) -> Self {
         sent.restart();
+        active.sent.set(false);
         Self { inner: rest.inner, active, local, gate: None, left: rest.left, peer: None, kept: Some(sent), passed: 0 }
     }
 
@@ -195,6 +196,7 @@ impl Body for RequestBody {
         }
         if let Some(frame) = this.kept.as_ref().and_then(BodyBuffer::next) {
             this.progress(Waits::Answer);
+            this.active.sent.set(this.is_end_stream());
             return Poll::Ready(Some(Ok(frame)));
         }
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };

@@ -144,12 +144,13 @@ pub(crate) async fn attempt(
         };
         active.span.emit(RequestEvent::AttemptFailed);
         attempts.ended(took);
-        match retry(outcome, &Sent { broken: active.fault.get().is_some(), ..sent }, &attempts) {
+        let sent = Sent { broken: active.fault.get().is_some(), ..sent };
+        match retry(outcome, &sent, &attempts, candidates.clone().next().is_some()) {
             Retry::No => return Err(failure),
             Retry::SameEndpoint => {}
             Retry::NextEndpoint => {
                 let Some(next) = candidates.next() else { return Err(failure) };
-                tracing::debug!(target = %endpoint.real_address(), "a target cannot be reached; the next one is tried");
+                tracing::debug!(target = %endpoint.real_address(), ?outcome, "a target did not take the request; the next one is tried");
                 endpoint = next;
                 attempts.elsewhere();
                 active.span.emit(RequestEvent::TargetChosen {

@@ -2,9 +2,11 @@
 
 /// Attempts that a request has in all, whatever becomes of them.
 const ATTEMPTS: u32 = 128;
-/// Times that a request is sent, if the endpoint says each time that it did nothing with it, nor with others on the same
+/// Times that a request is sent in all, if endpoints say each time that they did nothing with it, nor with others on the same
 /// connection.
 const REFUSALS: u32 = 8;
+/// Times that it is sent so to the same endpoint while its group has another one that was not tried.
+const REFUSALS_HERE: u32 = 2;
 
 /// What became of an attempt that brought no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub(super) struct Attempts {
     pub(super) here: u32,
     /// Those of which the endpoint carried out no request of their connection.
     refused: u32,
+    /// Of these, those at the present endpoint.
+    refused_here: u32,
     /// Requests that the endpoint took on a connection before it closed it, where it took some; the next connection is
     /// left before that.
     pub(super) places: Option<u32>,
@@ -68,13 +72,16 @@ impl Attempts {
         self.here += 1;
         match took {
             Some(took) if took > 0 => self.places = Some(took),
-            _ => self.refused += 1,
+            _ => {
+                self.refused += 1;
+                self.refused_here += 1;
+            }
         }
     }
 
     /// The next one is at another endpoint.
     pub(super) fn elsewhere(&mut self) {
-        (self.here, self.places) = (0, None);
+        (self.here, self.refused_here, self.places) = (0, 0, None);
     }
 }
 
@@ -85,18 +92,20 @@ pub(super) enum Retry {
     No,
     /// Another attempt at the same endpoint, over another connection.
     SameEndpoint,
-    /// An attempt at the next endpoint, if there is one.
+    /// An attempt at the next endpoint.
     NextEndpoint,
 }
 
-/// What to do after an attempt. `attempts` counts it already.
-pub(super) fn retry(outcome: Outcome, sent: &Sent, attempts: &Attempts) -> Retry {
+/// What to do after an attempt. `attempts` counts it already; `others`: there is an endpoint that was not tried.
+pub(super) fn retry(outcome: Outcome, sent: &Sent, attempts: &Attempts, others: bool) -> Retry {
     if sent.broken || attempts.all >= ATTEMPTS {
         return Retry::No;
     }
     match outcome {
-        Outcome::NotConnected => Retry::NextEndpoint,
-        Outcome::Unsent | Outcome::Unprocessed if attempts.refused < REFUSALS => Retry::SameEndpoint,
+        Outcome::NotConnected if others => Retry::NextEndpoint,
+        Outcome::Unsent | Outcome::Unprocessed if attempts.refused < REFUSALS => {
+            if others && attempts.refused_here >= REFUSALS_HERE { Retry::NextEndpoint } else { Retry::SameEndpoint }
+        }
         Outcome::Closed { reused: true } if sent.is_repeatable() && attempts.refused < REFUSALS => Retry::SameEndpoint,
         _ => Retry::No,
     }
@@ -118,16 +127,16 @@ mod tests {
         Outcome::Failed,
     ];
 
-    fn after(outcome: Outcome, sent: &Sent, took: &[Option<u32>]) -> Retry {
+    fn after(outcome: Outcome, sent: &Sent, took: &[Option<u32>], others: bool) -> Retry {
         let mut attempts = Attempts::default();
         took.iter().for_each(|took| attempts.ended(*took));
-        retry(outcome, sent, &attempts)
+        retry(outcome, sent, &attempts, others)
     }
 
     #[test]
     fn a_request_is_sent_again_only_if_that_does_no_harm() {
         use Retry::{NextEndpoint, No, SameEndpoint};
-        let decided = |sent: &Sent| ALL.map(|outcome| after(outcome, sent, &[None]));
+        let decided = |sent: &Sent| ALL.map(|outcome| after(outcome, sent, &[None], true));
         assert_eq!(decided(&GET), [NextEndpoint, No, SameEndpoint, SameEndpoint, SameEndpoint, No, No], "GET");
         for (sent, name) in [
             (POST, "POST with a body"),
@@ -141,7 +150,7 @@ mod tests {
     #[test]
     fn a_body_that_broke_is_sent_nowhere() {
         for outcome in ALL {
-            assert_eq!(after(outcome, &Sent { broken: true, ..GET }, &[None]), Retry::No, "{outcome:?}");
+            assert_eq!(after(outcome, &Sent { broken: true, ..GET }, &[None], true), Retry::No, "{outcome:?}");
         }
     }
 
@@ -149,20 +158,44 @@ mod tests {
     fn who_refuses_everything_is_not_asked_for_ever() {
         let refusals = REFUSALS as usize;
         for outcome in [Outcome::Unsent, Outcome::Unprocessed, Outcome::Closed { reused: true }] {
-            assert_eq!(after(outcome, &GET, &vec![None; refusals - 1]), Retry::SameEndpoint, "{outcome:?}");
-            assert_eq!(after(outcome, &GET, &vec![None; refusals]), Retry::No, "{outcome:?}");
-            assert_eq!(after(outcome, &GET, &vec![Some(0); refusals]), Retry::No, "{outcome:?}");
-            assert_eq!(after(outcome, &GET, &vec![Some(3); refusals]), Retry::SameEndpoint, "others got through");
+            assert_eq!(after(outcome, &GET, &vec![None; refusals - 1], false), Retry::SameEndpoint, "{outcome:?}");
+            assert_eq!(after(outcome, &GET, &vec![None; refusals], false), Retry::No, "{outcome:?}");
+            assert_eq!(after(outcome, &GET, &vec![Some(0); refusals], false), Retry::No, "{outcome:?}");
+            assert_eq!(
+                after(outcome, &GET, &vec![Some(3); refusals], false),
+                Retry::SameEndpoint,
+                "others got through"
+            );
         }
-        assert_eq!(after(Outcome::Unprocessed, &GET, &vec![Some(1); ATTEMPTS as usize]), Retry::No);
+        assert_eq!(after(Outcome::Unprocessed, &GET, &vec![Some(1); ATTEMPTS as usize], false), Retry::No);
+    }
+
+    #[test]
+    fn an_endpoint_that_refuses_twice_is_left_for_another_one() {
+        use Retry::{NextEndpoint, No, SameEndpoint};
+        for outcome in [Outcome::Unsent, Outcome::Unprocessed] {
+            assert_eq!(
+                after(outcome, &POST, &[None], true),
+                SameEndpoint,
+                "{outcome:?}: once may be the connection's fault"
+            );
+            assert_eq!(after(outcome, &POST, &[None; 2], true), NextEndpoint, "{outcome:?}");
+            assert_eq!(after(outcome, &POST, &[None; 2], false), SameEndpoint, "{outcome:?}: there is no other one");
+            assert_eq!(after(outcome, &POST, &[Some(3); 2], true), SameEndpoint, "{outcome:?}: it takes others");
+            let all = vec![None; REFUSALS as usize];
+            assert_eq!(after(outcome, &POST, &all, true), No, "{outcome:?}: the bound is for all endpoints together");
+        }
+        assert_eq!(after(Outcome::NotConnected, &GET, &[None], false), No);
     }
 
     #[test]
     fn another_endpoint_is_begun_with_anew() {
         let mut attempts = Attempts::default();
         attempts.ended(Some(7));
-        assert_eq!((attempts.here, attempts.places), (1, Some(7)));
+        attempts.ended(None);
+        assert_eq!((attempts.here, attempts.refused_here, attempts.places), (2, 1, Some(7)));
         attempts.elsewhere();
-        assert_eq!((attempts.here, attempts.places, attempts.all), (0, None, 1));
+        assert_eq!((attempts.here, attempts.refused_here, attempts.places), (0, 0, None));
+        assert_eq!((attempts.all, attempts.refused), (2, 1));
     }
 }

@@ -307,6 +307,29 @@ async fn a_target_that_never_takes_a_request_is_not_asked_for_ever() {
     assert_eq!(connections, 16, "8 for each request");
 }
 
+/// A target that refuses every stream costs each request two tries at most; the group's other target serves all of them, also
+/// those whose body was begun.
+#[tokio::test]
+async fn the_other_target_serves_what_one_refuses() {
+    for refuses in [(|_, _| Fate::Reset(REFUSED_STREAM)) as Fates, |_, _| Fate::Goaway(0)] {
+        let (refusing, serving) = (Target::start(refuses).await, Target::start(|_, _| Fate::Serve).await);
+        let addresses = [refusing.address, serving.address];
+        let engine = Engine::serving(Limits::default(), ProtocolVersion::Http2, &addresses).await;
+        let mut all = Vec::new();
+        for (method, size) in [(Method::POST, 0), (Method::POST, 20_000), (Method::GET, 0)] {
+            let asked = bodies(6, size);
+            for (asked, (status, body)) in asked.iter().zip(ask(&engine, method.clone(), &asked).await) {
+                assert_eq!((status, &body), (StatusCode::OK, asked), "{method}, {size} bytes");
+            }
+            all.extend(asked);
+        }
+        all.sort();
+        assert_eq!(serving.processed(), all, "each once");
+        assert!(refusing.processed().is_empty());
+        assert!(refusing.connections.load(Relaxed) > 0, "the control: it was asked");
+    }
+}
+
 /// What may have been processed is not sent again, unless that does no harm.
 #[tokio::test]
 async fn only_idempotent_requests_are_repeated_when_a_kept_connection_breaks() {
