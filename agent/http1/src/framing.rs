@@ -148,6 +148,7 @@ impl Facts {
 
     /// The body of a request (RFC 9112, 6.3), at the end of its head.
     pub(crate) fn request_body(&self, version: Version) -> Result<BodyLength, Refusal> {
+        // guard: length-and-chunked
         if self.coding == Coding::Chunked && self.length != Length::Absent {
             return Err(Refusal::Malformed("there are a transfer encoding and a content length"));
         }

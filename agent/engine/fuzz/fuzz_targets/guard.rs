@@ -3,8 +3,10 @@
 
 #![no_main]
 
+use std::rc::Rc;
+
 use brattice_engine::http::{
-    guard::{Bounds, Guard},
+    guard::{Bounds, Guard, SpareHead},
     refusal::Refusal,
 };
 use libfuzzer_sys::fuzz_target;
@@ -21,7 +23,7 @@ struct Seen {
 }
 
 fn feed(input: &[u8], piece: usize) -> Seen {
-    let mut guard = Guard::new(BOUNDS);
+    let mut guard = Guard::new(BOUNDS, &Rc::<SpareHead>::default());
     let mut seen = Seen { accepted: 0, refused: None, heads: 0, starts: Vec::new() };
     let mut end = 0;
     while end < input.len() {

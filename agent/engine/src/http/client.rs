@@ -137,7 +137,7 @@ async fn greet(session: &Session, stream: Stream) -> Option<ClientIo> {
         if control.verdict() > Verdict::Serve {
             return Poll::Ready(None);
         }
-        io.poll_version(cx, bounds, limits.http2_control_frames).map(Result::ok)
+        io.poll_version(cx, (bounds, &session.server.spare_head), limits.http2_control_frames).map(Result::ok)
     })
     .await;
     let Some(http2) = version else {

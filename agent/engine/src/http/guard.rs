@@ -2,22 +2,18 @@
 //!
 //! hyper and httparse forgive what RFC 9112 lets a recipient forgive: bare LF, `Transfer-Encoding` next to
 //! `Content-Length`, white space in odd places. Two parsers in a row that forgive different things are how requests are
-//! smuggled, so the guard refuses all of it before a parser sees it. It follows the framing of every message (head,
-//! body by length, chunks, trailers), passes heads on only when they are complete, and everything else as it comes.
+//! smuggled, so the guard refuses all of it before a parser sees it. It follows the framing of every message as
+//! [`brattice_http1`] reads it (its README says what is refused), and passes on what is complete: heads, lines with a chunk's
+//! size, trailer sections; data as they come.
 
-use super::{
-    fields::{self, Fields},
-    refusal::Refusal,
-};
+use std::{cell::RefCell, rc::Rc};
 
-/// Longest line with a chunk's size and extensions, bytes.
-const CHUNK_LINE: usize = 256;
-/// Digits of a chunk's size: 15 hold any length below 2^60, far from the end of u64.
-const CHUNK_DIGITS: usize = 15;
+use brattice_http1::{BodyReader, Index, Limits, Part, RequestHead, RequestReader};
+
+use super::refusal::Refusal;
+
 /// Heads passed on at once: a parser deals with all that it is given before others have their turn.
 const HEADS: u64 = 8;
-/// Empty lines before a request line that are skipped (RFC 9112, 2.2 asks for at least one).
-const EMPTY_LINES: usize = 2;
 
 /// How long and how many the header fields of a request, and its trailers, may be.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +24,35 @@ pub struct Bounds {
     pub fields: usize,
 }
 
+impl Bounds {
+    fn limits(self) -> Limits {
+        Limits::requests(self.bytes, self.fields)
+    }
+}
+
+/// The room for a head that no connection of the worker is reading now: an idle connection keeps none.
+#[derive(Debug, Default)]
+pub struct SpareHead(RefCell<Option<Box<Reading>>>);
+
+/// A head that is being read.
+#[derive(Debug)]
+struct Reading {
+    reader: RequestReader,
+    head: RequestHead,
+}
+
+/// A body that is being read.
+#[derive(Debug)]
+struct Body {
+    reader: BodyReader,
+    trailers: Index,
+}
+
 /// Follows one connection.
 #[derive(Debug)]
 pub struct Guard {
     bounds: Bounds,
+    spare: Rc<SpareHead>,
     phase: Phase,
     /// Heads passed on.
     heads: u64,
@@ -41,59 +62,12 @@ pub struct Guard {
 
 #[derive(Debug)]
 enum Phase {
-    Head(Head),
-    /// Bytes left of a body with a length.
-    Length(u64),
-    /// In the line before a chunk: bytes of it so far, digits so far, the size so far.
-    Size {
-        line: usize,
-        digits: usize,
-        size: u64,
-        part: SizePart,
-    },
-    /// Bytes left of a chunk.
-    Chunk(u64),
-    /// After a chunk: CR, then LF.
-    ChunkCr,
-    ChunkLf,
-    Trailers(Trailers),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SizePart {
-    Digits,
-    Extension,
-    Lf,
-}
-
-/// A head that is not complete yet. Offsets count from its first byte.
-#[derive(Debug, Default)]
-struct Head {
-    /// Where the first line begins that was not read yet.
-    line: usize,
-    /// From here on there may be an LF.
-    searched: usize,
-    /// Lines skipped before the request line.
-    skipped: usize,
-    begun: bool,
-    fields: Fields,
-}
-
-#[derive(Debug, Default)]
-struct Trailers {
-    bytes: usize,
-    fields: usize,
-    part: TrailerPart,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum TrailerPart {
-    #[default]
-    Start,
-    Name,
-    Value,
-    Lf,
-    LastLf,
+    /// Nothing of the next head has come.
+    Between,
+    /// A head that is not complete.
+    Head(Box<Reading>),
+    /// A body.
+    Body(Box<Body>),
 }
 
 /// What became of the bytes given to [`Guard::scan`].
@@ -108,9 +82,9 @@ pub struct Scan {
 }
 
 impl Guard {
-    /// For a new connection.
-    pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, phase: Phase::Head(Head::default()), heads: 0, offered: false }
+    /// For a new connection of a worker with this room.
+    pub fn new(bounds: Bounds, spare: &Rc<SpareHead>) -> Self {
+        Self { bounds, spare: Rc::clone(spare), phase: Phase::Between, heads: 0, offered: false }
     }
 
     /// Heads that were passed on.
@@ -120,7 +94,7 @@ impl Guard {
 
     /// Whether the next byte belongs to a head (also when some of it was seen already).
     pub fn in_head(&self) -> bool {
-        matches!(self.phase, Phase::Head(_))
+        !matches!(self.phase, Phase::Body(_))
     }
 
     /// Whether the latest head offers another protocol (`Upgrade`). Nothing behind it is read until
@@ -145,176 +119,46 @@ impl Guard {
             match self.step(&input[at..]) {
                 Ok(0) => break,
                 Ok(count) => at += count,
-                Err((count, refusal)) => return Scan { accepted: at + count, more: false, refused: Some(refusal) },
+                Err(refusal) => return Scan { accepted: at, more: false, refused: Some(refusal) },
             }
         }
         Scan { accepted: at, more: false, refused: None }
     }
 
     /// Some of the input, which is not empty; 0: more is needed.
-    fn step(&mut self, input: &[u8]) -> Result<usize, (usize, Refusal)> {
-        match &mut self.phase {
-            Phase::Head(head) => {
-                let Some(length) = head.read(input, self.bounds).map_err(|refusal| (0, refusal))? else { return Ok(0) };
-                self.heads += 1;
-                self.offered = head.fields.offers();
-                self.phase = match head.fields.length() {
-                    _ if head.fields.chunked() => Phase::size(),
-                    Some(length) if length > 0 => Phase::Length(length),
-                    _ => Phase::Head(Head::default()),
-                };
-                Ok(length)
-            }
-            Phase::Length(left) => {
-                let count = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= count as u64;
-                if *left == 0 {
-                    self.phase = Phase::Head(Head::default());
-                }
-                Ok(count)
-            }
-            Phase::Chunk(left) => {
-                let count = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= count as u64;
-                if *left == 0 {
-                    self.phase = Phase::ChunkCr;
-                }
-                Ok(count)
-            }
-            _ => self.byte(input[0]).map(|()| 1).map_err(|what| (0, what)),
-        }
-    }
-
-    /// One byte of what frames chunks.
-    fn byte(&mut self, byte: u8) -> Result<(), Refusal> {
-        match &mut self.phase {
-            Phase::Size { line, digits, size, part } => {
-                *line += 1;
-                if *line > CHUNK_LINE {
-                    return Err(Refusal::Malformed("a chunk's extensions are too long"));
-                }
-                match (*part, byte) {
-                    (SizePart::Digits, byte) if byte.is_ascii_hexdigit() => {
-                        *digits += 1;
-                        if *digits > CHUNK_DIGITS {
-                            return Err(Refusal::Malformed("a chunk's size has too many digits"));
-                        }
-                        let value = char::from(byte).to_digit(16).unwrap_or_default();
-                        *size = *size << 4 | u64::from(value);
-                    }
-                    (SizePart::Digits, b';') if *digits > 0 => *part = SizePart::Extension,
-                    (SizePart::Digits | SizePart::Extension, b'\r') if *digits > 0 => *part = SizePart::Lf,
-                    (SizePart::Extension, byte) if fields::is_value(byte) => {}
-                    (SizePart::Lf, b'\n') => {
-                        self.phase = match *size {
-                            0 => Phase::Trailers(Trailers::default()),
-                            size => Phase::Chunk(size),
-                        };
-                    }
-                    _ => return Err(Refusal::Malformed("a chunk's size is malformed")),
-                }
-                Ok(())
-            }
-            Phase::ChunkCr if byte == b'\r' => {
-                self.phase = Phase::ChunkLf;
-                Ok(())
-            }
-            Phase::ChunkLf if byte == b'\n' => {
-                self.phase = Phase::size();
-                Ok(())
-            }
-            Phase::Trailers(trailers) => {
-                if trailers.byte(byte, self.bounds)? {
-                    self.phase = Phase::Head(Head::default());
-                }
-                Ok(())
-            }
-            _ => Err(Refusal::Malformed("a chunk does not end where its size says")),
-        }
-    }
-}
-
-impl Phase {
-    fn size() -> Self {
-        Self::Size { line: 0, digits: 0, size: 0, part: SizePart::Digits }
-    }
-}
-
-impl Head {
-    /// The length of the head once `input`, which begins with it, holds all of it.
-    fn read(&mut self, input: &[u8], bounds: Bounds) -> Result<Option<usize>, Refusal> {
-        loop {
-            let Some(found) = memchr::memchr(b'\n', &input[self.searched..]) else {
-                self.searched = input.len();
-                if input.len() > bounds.bytes {
-                    return Err(Refusal::HeaderBytes);
-                }
-                // What is no HTTP/1 at all (a TLS hello, say) need not wait for an end of line.
-                if !self.begun && self.line < input.len() && !fields::is_start(input[self.line]) {
-                    return Err(Refusal::Malformed("this is not an HTTP request"));
-                }
-                return Ok(None);
-            };
-            let end = self.searched + found;
-            if end >= bounds.bytes {
-                return Err(Refusal::HeaderBytes);
-            }
-            let line = &input[self.line..end];
-            let Some(line) = line.strip_suffix(b"\r") else {
-                return Err(Refusal::Malformed("a line ends with LF alone"));
-            };
-            self.line = end + 1;
-            self.searched = self.line;
-            match (line.is_empty(), self.begun) {
-                (true, false) => {
-                    self.skipped += 1;
-                    if self.skipped > EMPTY_LINES {
-                        return Err(Refusal::Malformed("there is no request line"));
-                    }
-                }
-                (true, true) => {
-                    self.fields.finish()?;
-                    return Ok(Some(self.line));
-                }
-                (false, false) => {
-                    self.fields.request_line(line)?;
-                    self.begun = true;
-                }
-                (false, true) => {
-                    self.fields.field(line)?;
-                    if self.fields.count() > bounds.fields {
-                        return Err(Refusal::Headers);
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Trailers {
-    /// One byte; true: that was the last one of the message.
-    fn byte(&mut self, byte: u8, bounds: Bounds) -> Result<bool, Refusal> {
-        self.bytes += 1;
-        if self.bytes > bounds.bytes {
-            return Err(Refusal::HeaderBytes);
-        }
-        self.part = match (self.part, byte) {
-            (TrailerPart::Start, b'\r') => TrailerPart::LastLf,
-            (TrailerPart::LastLf, b'\n') => return Ok(true),
-            (TrailerPart::Start, byte) if fields::is_token(byte) => {
-                self.fields += 1;
-                if self.fields > bounds.fields {
-                    return Err(Refusal::Headers);
-                }
-                TrailerPart::Name
-            }
-            (TrailerPart::Name, byte) if fields::is_token(byte) => TrailerPart::Name,
-            (TrailerPart::Name, b':') => TrailerPart::Value,
-            (TrailerPart::Value, b'\r') => TrailerPart::Lf,
-            (TrailerPart::Value, byte) if fields::is_value(byte) => TrailerPart::Value,
-            (TrailerPart::Lf, b'\n') => TrailerPart::Start,
-            _ => return Err(Refusal::Malformed("a trailer field is malformed")),
+    fn step(&mut self, input: &[u8]) -> Result<usize, Refusal> {
+        let reading = match std::mem::replace(&mut self.phase, Phase::Between) {
+            Phase::Body(body) => return self.body(body, input),
+            Phase::Head(reading) => Some(reading),
+            Phase::Between => self.spare.0.take(),
         };
-        Ok(false)
+        let limits = self.bounds.limits();
+        let mut reading = reading
+            .unwrap_or_else(|| Box::new(Reading { reader: RequestReader::new(&limits), head: RequestHead::default() }));
+        let Some(length) = reading.reader.read(input, &mut reading.head)? else {
+            self.phase = Phase::Head(reading);
+            return Ok(0);
+        };
+        self.heads += 1;
+        self.offered = reading.head.offers_upgrade();
+        let body = reading.head.body;
+        if !body.is_empty() {
+            let reader = BodyReader::new(body, &limits);
+            self.phase = Phase::Body(Box::new(Body { reader, trailers: Index::default() }));
+        }
+        self.spare.0.replace(Some(reading));
+        Ok(length)
+    }
+
+    /// As [`Guard::step`], of a body. After a refusal it is still that body which is read.
+    fn body(&mut self, mut body: Box<Body>, input: &[u8]) -> Result<usize, Refusal> {
+        let part = body.reader.next(input, &mut body.trailers);
+        if !body.reader.has_ended() {
+            self.phase = Phase::Body(body);
+        }
+        Ok(match part? {
+            Part::Data(length) | Part::Framing { length, .. } | Part::End(length) => length,
+            Part::More => 0,
+        })
     }
 }

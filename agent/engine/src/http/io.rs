@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     control::{Control, Refused, Verdict},
     frames::{Allowance, Frames},
-    guard::{Bounds, Guard, Scan},
+    guard::{Bounds, Guard, Scan, SpareHead},
     refusal::Refusal,
     sections::{self, Malformed, Sections},
 };
@@ -116,13 +116,13 @@ impl ClientIo {
     pub(crate) fn poll_version(
         &mut self,
         cx: &mut Context<'_>,
-        bounds: Bounds,
+        (bounds, spare): (Bounds, &Rc<SpareHead>),
         control_frames: u32,
     ) -> Poll<io::Result<bool>> {
         loop {
             let known = self.held.len().min(PREFACE.len());
             if self.held[..known] != PREFACE[..known] {
-                let mut guard = Guard::new(bounds);
+                let mut guard = Guard::new(bounds, spare);
                 self.rescan(&mut guard);
                 self.reader = Reader::Http1(guard);
                 return Poll::Ready(Ok(false));
@@ -289,7 +289,7 @@ impl ClientIo {
                 self.head(false);
                 self.control.offer_upgrade(guard.heads() - 1);
             }
-            None => self.head(self.held.len() > self.ready && !scan.more),
+            None => self.head(guard.in_head() && self.held.len() > self.ready && !scan.more),
         }
     }
 

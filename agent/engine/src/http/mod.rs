@@ -10,7 +10,6 @@ pub mod canonical;
 mod client;
 pub(crate) mod control;
 mod failure;
-mod fields;
 mod filters;
 pub(crate) mod frames;
 mod framing;

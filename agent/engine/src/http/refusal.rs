@@ -56,3 +56,13 @@ impl Refusal {
         }
     }
 }
+
+impl From<brattice_http1::Refusal> for Refusal {
+    fn from(refusal: brattice_http1::Refusal) -> Self {
+        match refusal {
+            brattice_http1::Refusal::Malformed(what) => Self::Malformed(what),
+            brattice_http1::Refusal::HeaderBytes => Self::HeaderBytes,
+            brattice_http1::Refusal::Headers => Self::Headers,
+        }
+    }
+}

@@ -6,7 +6,10 @@ use brattice_decide::Authorizer;
 use futures_util::future::AbortHandle;
 use slab::Slab;
 
-use super::control::{Control, Verdict};
+use super::{
+    control::{Control, Verdict},
+    guard::SpareHead,
+};
 use crate::{
     active_requests::ActiveRequests, auth::TargetFields, copy::Copier, events::ConnectionEvent, limits::Limit,
     local::Local, random::Random, tasks::Tasks, upstream::Upstream, views::Views,
@@ -17,6 +20,8 @@ pub(crate) struct Server {
     pub(crate) local: Rc<Local>,
     pub(crate) views: Rc<Views>,
     pub(crate) clients: Clients,
+    /// Where heads of HTTP/1 are read.
+    pub(crate) spare_head: Rc<SpareHead>,
     pub(crate) active_requests: Rc<ActiveRequests>,
     pub(crate) authorizer: Authorizer,
     /// The fields about the route for targets.
@@ -38,6 +43,7 @@ impl Server {
             local: Rc::clone(local),
             views: Rc::clone(views),
             clients: Clients::default(),
+            spare_head: Rc::default(),
             active_requests: ActiveRequests::new(local),
             authorizer: Authorizer::default(),
             target_fields: TargetFields::default(),
