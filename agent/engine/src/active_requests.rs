@@ -10,6 +10,7 @@ use std::{
     task::{Context, Waker},
 };
 
+use brattice_wire::records::FailureReason;
 use futures_util::future::AbortHandle;
 use slab::Slab;
 
@@ -135,11 +136,12 @@ impl ActiveRequest {
         true
     }
 
-    /// Ends it from outside: its stream (HTTP/2), or its connection.
-    fn end(&self) {
+    /// Ends it from outside, for this reason: its stream (HTTP/2), or its connection.
+    fn end(&self, reason: FailureReason) {
+        self.span.emit(RequestEvent::Failed(reason));
         match &self.stream {
             Some(stream) => stream.abort(),
-            None => self.control.reset(),
+            None => self.control.reset(reason),
         }
     }
 
@@ -185,7 +187,7 @@ impl ActiveRequest {
             return false;
         }
         self.control.revoked.set(self.control.revoked.get() + 1);
-        self.end();
+        self.end(FailureReason::ClientAccessDenied);
         true
     }
 
@@ -251,7 +253,14 @@ impl Drop for Registration {
             };
             self.active.span.emit(RequestEvent::Revoked { refusal, why: revoked.why() });
             self.control.revoked.set(self.control.revoked.get() - 1);
-        } else if !self.complete && self.active.is_stream() && self.active.span.failure().is_none() {
+        }
+        if !self.complete
+            && let Some(reason) = self.control.ended_for()
+        {
+            // A reason of its own counts.
+            self.active.span.emit(RequestEvent::Failed(reason));
+        }
+        if !self.complete && self.active.is_stream() && self.active.span.failure().is_none() {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
             if let Some(taken) = &taken {
                 // guard: requests-taken-back
@@ -341,7 +350,7 @@ impl ActiveRequests {
                 Waits::ClientBody | Waits::TargetBody | Waits::Nothing => false,
             };
             if waiting && clock.over(active.touched.get(), 1) && !active.transfers(shared) {
-                active.end();
+                active.end(FailureReason::ClientRateLimited);
             }
         }
     }
@@ -368,20 +377,15 @@ impl ActiveRequests {
                     swept.bodies += 1;
                     active.expire(Expired::TargetBody);
                 }
-                Waits::ClientReading if clock.over(since, body_ticks) => match &active.stream {
-                    Some(stream) => {
-                        swept.bodies += 1;
-                        active.expired.set(Some(Expired::ClientBody));
-                        stream.abort();
-                    }
-                    // A slow reader takes long between two frames and still makes progress.
-                    None if clock.over(active.control.wrote.get(), body_ticks) => {
-                        swept.bodies += 1;
-                        active.expired.set(Some(Expired::ClientBody));
-                        active.control.reset();
-                    }
-                    None => {}
-                },
+                // A slow reader of HTTP/1 takes long between two frames and still makes progress.
+                Waits::ClientReading
+                    if clock.over(since, body_ticks)
+                        && (active.is_stream() || clock.over(active.control.wrote.get(), body_ticks)) =>
+                {
+                    swept.bodies += 1;
+                    active.expired.set(Some(Expired::ClientBody));
+                    active.end(FailureReason::ConnectionDurationExceeded);
+                }
                 _ => {}
             }
         }

@@ -9,30 +9,64 @@ use std::{
     time::Duration,
 };
 
+use brattice_wire::records::FailureReason;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
+/// Why a task was aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aborted {
+    /// The alias at place 0 was closed: the caller's.
+    Caller,
+    /// Another alias was closed: the target's.
+    Target,
+    /// The worker ends.
+    Stopped,
+}
+
+impl Aborted {
+    /// What the task's requests fail for.
+    pub(crate) fn failure(self) -> FailureReason {
+        match self {
+            Self::Caller => FailureReason::ClientAccessDenied,
+            Self::Target => FailureReason::TargetConnectionClosed,
+            Self::Stopped => FailureReason::EngineStopped,
+        }
+    }
+}
+
 /// The aliases, with generations, that a task talks with. A clone is the same.
 #[derive(Clone, Debug, Default)]
-pub struct Parties(Rc<RefCell<Vec<(IpAddr, u32)>>>);
+pub struct Parties(Rc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    aliases: RefCell<Vec<(IpAddr, u32)>>,
+    aborted: Cell<Option<Aborted>>,
+}
 
 impl Parties {
     /// The task talks with this alias from now on, until another one replaces it at the same place: 0 is the caller,
     /// 1 the present target.
     pub fn set(&self, place: usize, alias: IpAddr, generation: u32) {
-        let mut parties = self.0.borrow_mut();
+        let mut parties = self.0.aliases.borrow_mut();
         parties.truncate(place);
         parties.push((alias, generation));
     }
 
     /// The task talks with this alias as well from now on.
     pub fn add(&self, alias: IpAddr, generation: u32) {
-        self.0.borrow_mut().push((alias, generation));
+        self.0.aliases.borrow_mut().push((alias, generation));
     }
 
-    /// Whether one of them is named, with this generation or a later one.
-    fn any_of(&self, aliases: &[(IpAddr, u32)]) -> bool {
-        self.0.borrow().iter().any(|(alias, generation)| {
+    /// Why tasks of these parties were aborted, if they were.
+    pub fn aborted(&self) -> Option<Aborted> {
+        self.0.aborted.get()
+    }
+
+    /// The place of the first one that is named, with this generation or a later one.
+    fn place_of(&self, aliases: &[(IpAddr, u32)]) -> Option<usize> {
+        self.0.aliases.borrow().iter().position(|(alias, generation)| {
             aliases.iter().any(|(closed, closed_generation)| alias == closed && generation <= closed_generation)
         })
     }
@@ -86,7 +120,10 @@ impl Tasks {
 
     /// Aborts every task that talks with one of these aliases and returns when they, and their sockets, are gone.
     pub async fn close(&self, aliases: &[(IpAddr, u32)]) {
-        self.abort(|parties| parties.any_of(aliases)).await;
+        let reason = |parties: &Parties| {
+            parties.place_of(aliases).map(|place| if place == 0 { Aborted::Caller } else { Aborted::Target })
+        };
+        self.abort(reason).await;
     }
 
     /// Waits until all have ended, at most this long, and aborts what is left.
@@ -95,14 +132,20 @@ impl Tasks {
         while !self.is_empty() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10).min(grace)).await;
         }
-        self.abort(|_| true).await;
+        self.abort(|_| Some(Aborted::Stopped)).await;
     }
 
-    async fn abort(&self, which: impl Fn(&Parties) -> bool) {
+    /// Aborts the tasks for which there is a reason.
+    async fn abort(&self, reason: impl Fn(&Parties) -> Option<Aborted>) {
         let aborted: Vec<Task> = {
             let mut open = self.open.borrow_mut();
+            let noted = |parties: &Parties| {
+                let reason = reason(parties);
+                parties.0.aborted.set(parties.aborted().or(reason));
+                reason.is_some()
+            };
             let numbers: Vec<u64> =
-                open.iter().filter(|(_, task)| which(&task.parties)).map(|(number, _)| *number).collect();
+                open.iter().filter(|(_, task)| noted(&task.parties)).map(|(number, _)| *number).collect();
             numbers.iter().filter_map(|number| open.remove(number)).collect()
         };
         for task in &aborted {
@@ -134,18 +177,20 @@ mod tests {
                 let with_target = Parties::default();
                 with_target.set(0, "100.127.0.9".parse().unwrap(), 1);
                 with_target.set(1, target, 1);
-                for parties in [old, new, with_target] {
-                    tasks.spawn(parties, std::future::pending());
+                for parties in [&old, &new, &with_target] {
+                    tasks.spawn(parties.clone(), std::future::pending());
                 }
+                let aborted = || [&old, &new, &with_target].map(Parties::aborted);
                 tasks.close(&[(alias, 1)]).await;
-                assert_eq!(tasks.len(), 2);
+                assert_eq!((tasks.len(), aborted()), (2, [Some(Aborted::Caller), None, None]));
                 tasks.close(&[(target, 7)]).await;
-                assert_eq!(tasks.len(), 1);
+                assert_eq!((tasks.len(), aborted()), (1, [Some(Aborted::Caller), None, Some(Aborted::Target)]));
                 tasks.spawn(Parties::default(), async {});
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 assert_eq!(tasks.len(), 1, "ended tasks leave the table");
                 tasks.finish(Duration::from_millis(20)).await;
                 assert!(tasks.is_empty());
+                assert_eq!(aborted()[..2], [Some(Aborted::Caller), Some(Aborted::Stopped)]);
             })
             .await;
     }

@@ -13,7 +13,7 @@ use crate::{
     downstream::{accept::Acceptor, tcp::TcpProxy},
     events::access_log::output::CHUNK_TIME,
     heartbeat::{self, Slot},
-    http::{Server, control::Verdict},
+    http::Server,
     limits::Limit,
     local::Local,
     orders::{Gate, Order, Orders},
@@ -140,11 +140,11 @@ async fn sweep(http: Rc<Server>, ticker: Ticker) {
 /// Lets requests in flight end by themselves for this long, then ends them.
 async fn finish(http: &Server, grace: Duration) {
     let deadline = Instant::now() + grace;
-    http.clients.decide(Verdict::Drain);
+    http.clients.drain();
     while http.clients.len() > 0 && Instant::now() < deadline {
         tokio::time::sleep(LOOK.min(grace)).await;
     }
-    http.clients.decide(Verdict::Close);
+    http.clients.stop();
     http.upstream.retain(|_| false, |_| false);
     http.tasks.finish(Duration::ZERO).await;
 }

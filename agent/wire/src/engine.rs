@@ -32,7 +32,7 @@ use crate::records::{NodeMetrics, Query};
 use crate::snapshot::Snapshot;
 
 /// Raised when a message changes; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 /// Time between two [`ToEngine::Ping`]s.
 pub const PING: Duration = Duration::from_secs(2);
 /// An engine that gets nothing from its agent for so long gives the link up and waits for the next call.

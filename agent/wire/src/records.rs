@@ -151,25 +151,27 @@ pub enum FailureReason {
     TargetProtocolError,
     /// The target took too long to begin or to go on with its answer.
     TargetDataTimeout,
-    /// The target closed before its answer was complete.
+    /// The target closed, or was removed, before its answer was complete.
     TargetConnectionClosed,
     /// The client closed, or took its request back, before the answer was complete.
     ClientConnectionClosed,
-    /// A bound of the workload's requests was hit.
+    /// The workload has reached a limit: requests in flight, memory of its large bodies, requests taken back.
     ClientRateLimited,
-    /// A policy denied the request.
+    /// A policy denied the request, or its caller was removed.
     ClientAccessDenied,
     /// What the client sent is no HTTP, or more than the bounds allow.
     ClientProtocolError,
     /// The client stopped in the middle of its request, or did not take its answer, for longer than allowed.
     ConnectionDurationExceeded,
+    /// The engine stopped, and the request was not complete when the grace period was over.
+    EngineStopped,
     /// Anything else.
     InternalError,
 }
 
 impl FailureReason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::TargetConnectionError,
         Self::TargetProtocolError,
         Self::TargetDataTimeout,
@@ -179,6 +181,7 @@ impl FailureReason {
         Self::ClientAccessDenied,
         Self::ClientProtocolError,
         Self::ConnectionDurationExceeded,
+        Self::EngineStopped,
         Self::InternalError,
     ];
 
@@ -194,6 +197,7 @@ impl FailureReason {
             Self::ClientAccessDenied => "ClientAccessDenied",
             Self::ClientProtocolError => "ClientProtocolError",
             Self::ConnectionDurationExceeded => "ConnectionDurationExceeded",
+            Self::EngineStopped => "EngineStopped",
             Self::InternalError => "InternalError",
         }
     }

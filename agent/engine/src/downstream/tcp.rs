@@ -69,21 +69,26 @@ struct Open {
     proxy: Rc<TcpProxy>,
     key: usize,
     span: RequestSpan,
+    /// The peers of its task.
+    parties: Parties,
     /// Both sides have ended as they wanted.
     complete: bool,
     _taken: Taken,
 }
 
 impl Open {
-    fn new(proxy: Rc<TcpProxy>, connection: Connection, span: RequestSpan, taken: Taken) -> Self {
+    fn new(proxy: Rc<TcpProxy>, connection: Connection, span: RequestSpan, parties: Parties, taken: Taken) -> Self {
         let key = proxy.open.borrow_mut().insert(connection);
-        Self { proxy, key, span, complete: false, _taken: taken }
+        Self { proxy, key, span, parties, complete: false, _taken: taken }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.proxy.open.borrow_mut().try_remove(self.key);
+        if let Some(aborted) = self.parties.aborted().filter(|_| !self.complete) {
+            self.span.emit(RequestEvent::Failed(aborted.failure()));
+        }
         self.span.end(self.complete);
         self.span.connection.emit(ConnectionEvent::Closed);
     }
@@ -153,7 +158,7 @@ impl TcpProxy {
         span.emit(RequestEvent::ServiceFound { service: service.number });
         span.emit(RequestEvent::GroupChosen { group: route.group });
         let connection = Connection { origin, service: service.number, ends };
-        let open = Open::new(Rc::clone(self), connection, span, taken);
+        let open = Open::new(Rc::clone(self), connection, span, parties.clone(), taken);
         let state = Arc::clone(state);
         self.tasks.spawn(parties.clone(), async move {
             let (mut open, _transfer) = (open, transfer);

@@ -8,7 +8,10 @@ use std::{
     task::Poll,
 };
 
-use brattice_wire::{engine::Limits, records::FlowProtocol};
+use brattice_wire::{
+    engine::Limits,
+    records::{FailureReason, FlowProtocol},
+};
 use futures_util::future::abortable;
 use http::{Request, Response, StatusCode};
 use hyper::{
@@ -65,10 +68,10 @@ pub(crate) fn begin(server: &Rc<Server>, accepted: Accepted<'_>) {
     let idle_ticks = local.clock.ticks(idle);
     let (to, names) = ((service.map(|service| service.number), None), &view.state.names);
     let connection = local.events.open_connection(names, caller.id(), Called { source_port, vip, port }, to);
-    let control = Rc::new(Control::new(connection, local.clock.tick(), idle_ticks));
-    let open = Open::new(Rc::clone(server), Rc::clone(&control), taken);
     let parties = Parties::default();
     parties.set(0, caller.alias, caller.generation);
+    let control = Rc::new(Control::new(connection, parties.clone(), local.clock.tick(), idle_ticks));
+    let open = Open::new(Rc::clone(server), Rc::clone(&control), taken);
     let session = Rc::new(Session {
         server: Rc::clone(server),
         control,
@@ -227,6 +230,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                 return Poll::Ready(false);
             }
             Verdict::HeaderTimeout if http2 => {
+                control.ends_for(FailureReason::ConnectionDurationExceeded);
                 connected.emit(ConnectionEvent::LimitReached(Limit::HeaderTimeout));
                 return Poll::Ready(false);
             }
@@ -244,6 +248,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             if let Some(error) = ended.as_ref().err().filter(|error| malformed(error)) {
                 connected.emit(ConnectionEvent::Malformed);
+                control.ends_for(FailureReason::ClientProtocolError);
                 if error.is_parse() && !http2 {
                     // hyper has answered this one by itself.
                     let (status, state) = (StatusCode::BAD_REQUEST, &server.views.latest().state);

@@ -15,8 +15,15 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 
+use brattice_wire::records::FailureReason;
+
 use super::{refusal::Refusal, write_stall::WriteStall};
-use crate::{auth::Latest, clock::Clock, events::connection::ConnectionSpan};
+use crate::{
+    auth::Latest,
+    clock::Clock,
+    events::connection::ConnectionSpan,
+    tasks::{Aborted, Parties},
+};
 
 /// Interim answers of a target that may wait for a client that does not read.
 const MOST_INTERIM: usize = 16;
@@ -93,6 +100,10 @@ pub(crate) enum Refused {
 #[derive(Debug)]
 pub(crate) struct Control {
     verdict: Cell<Verdict>,
+    /// Why the engine ends the connection, whatever is in flight on it.
+    ended_for: Cell<Option<FailureReason>>,
+    /// The peers of the connection's task: the caller and, after a change of the protocol, the target.
+    pub(crate) parties: Parties,
     input: Cell<Input>,
     barrier: Cell<Barrier>,
     waker: RefCell<Option<Waker>>,
@@ -121,9 +132,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(connection: Rc<ConnectionSpan>, tick: u32, idle_ticks: u32) -> Self {
+    pub(crate) fn new(connection: Rc<ConnectionSpan>, parties: Parties, tick: u32, idle_ticks: u32) -> Self {
         Self {
             verdict: Cell::new(Verdict::Serve),
+            ended_for: Cell::new(None),
+            parties,
             input: Cell::new(Input::Open),
             barrier: Cell::new(Barrier::None),
             waker: RefCell::default(),
@@ -190,9 +203,26 @@ impl Control {
         }
     }
 
-    /// Closes with a reset.
-    pub(crate) fn reset(&self) {
-        self.decide(Verdict::Reset);
+    /// Ends the connection with this verdict. Requests in flight that have no reason of their own fail for this one; the
+    /// first counts.
+    pub(crate) fn end(&self, verdict: Verdict, reason: FailureReason) {
+        self.ends_for(reason);
+        self.decide(verdict);
+    }
+
+    /// Closes with a reset, for this reason.
+    pub(crate) fn reset(&self, reason: FailureReason) {
+        self.end(Verdict::Reset, reason);
+    }
+
+    /// The connection ends for this reason, unless there is one already.
+    pub(crate) fn ends_for(&self, reason: FailureReason) {
+        self.ended_for.set(self.ended_for.get().or(Some(reason)));
+    }
+
+    /// Why the engine ended the connection; `None`: it did not.
+    pub(crate) fn ended_for(&self) -> Option<FailureReason> {
+        self.ended_for.get().or_else(|| self.parties.aborted().map(Aborted::failure))
     }
 
     /// The latest request would not be let through now: closes the connection unless it carries another one that is.

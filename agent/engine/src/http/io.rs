@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use brattice_wire::records::FailureReason;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
@@ -200,7 +201,7 @@ impl ClientIo {
         http2.allowance.earn(http2.written.seen());
         // guard: control-frames
         if !http2.allowance.spend(seen, &self.clock) {
-            self.control.decide(Verdict::Flooded);
+            self.control.end(Verdict::Flooded, FailureReason::ClientProtocolError);
         }
     }
 

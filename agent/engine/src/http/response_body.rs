@@ -40,6 +40,8 @@ pub(crate) struct Forwarded {
     registration: Registration,
     /// Bytes that came.
     passed: u64,
+    /// Why it ends before its end: told when what came before it had its turn.
+    failed: Option<BodyError>,
 }
 
 impl ResponseBody {
@@ -56,7 +58,8 @@ impl ResponseBody {
     pub(crate) fn forwarded(inner: Incoming, lease: Lease, registration: Registration) -> Self {
         // Until it is asked for, the client's window is closed.
         registration.active.touch(Waits::ClientReading, &registration.local().clock);
-        let mut body = Forwarded { inner: Coalesced::new(inner), lease: Some(lease), registration, passed: 0 };
+        let mut body =
+            Forwarded { inner: Coalesced::new(inner), lease: Some(lease), registration, passed: 0, failed: None };
         if body.inner.is_end_stream() {
             body.completed();
         }
@@ -77,7 +80,20 @@ impl Forwarded {
         }
     }
 
+    /// The HTTP library throws away what it has not written when a body fails: the head, and data. So it is told one turn later,
+    /// when it has written what the socket takes.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let next = self.poll_next(cx);
+        let Poll::Ready(Some(Err(error))) = next else { return next };
+        self.failed = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let active = &self.registration.active;
         let stall = active.is_stream().then_some(&self.registration.control.write_stall);
         match self.inner.poll_frame(stall, cx) {

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, ops::Range, rc::Rc};
 
 use brattice_decide::Authorizer;
+use brattice_wire::records::FailureReason;
 use futures_util::future::AbortHandle;
 use slab::Slab;
 
@@ -66,10 +67,17 @@ impl Clients {
         self.0.borrow().len()
     }
 
-    /// Decides the same for all.
-    pub(crate) fn decide(&self, verdict: Verdict) {
+    /// They take no new requests, and end when those in flight are done.
+    pub(crate) fn drain(&self) {
         for (_, control) in self.0.borrow().iter() {
-            control.decide(verdict);
+            control.decide(Verdict::Drain);
+        }
+    }
+
+    /// The engine stops: they end now, whatever is in flight.
+    pub(crate) fn stop(&self) {
+        for (_, control) in self.0.borrow().iter() {
+            control.end(Verdict::Close, FailureReason::EngineStopped);
         }
     }
 
@@ -93,7 +101,7 @@ impl Clients {
             if control.write_stall.since().is_some_and(|since| clock.over(since, write_ticks)) {
                 control.write_stall.progress();
                 control.connection.emit(ConnectionEvent::LimitReached(Limit::WriteTimeout));
-                control.reset();
+                control.reset(FailureReason::ConnectionDurationExceeded);
             } else if let Some(since) = control.header_section_since() {
                 if clock.over(since, header_ticks) {
                     control.decide(Verdict::HeaderTimeout);
@@ -103,7 +111,7 @@ impl Clients {
                 let idle = control.idle_ticks.get();
                 if since(idle.saturating_add(header_ticks)) {
                     // It was asked to end, and did not: its client takes nothing any more.
-                    control.reset();
+                    control.reset(FailureReason::ConnectionDurationExceeded);
                 } else if since(idle) {
                     control.decide(Verdict::Drain);
                 }

@@ -124,6 +124,43 @@ async fn what_a_target_says_twice_is_decided_once() {
     }
 }
 
+/// Heads and data that come with what breaks the response, in one segment, and the data that reaches the client before the cut.
+#[tokio::test]
+async fn what_came_before_a_response_broke_reaches_the_client() {
+    for (body, text, whole) in [
+        ("3~abc~0~~", "abc", true),
+        ("3~abc~zz~", "abc", false),
+        ("zz~", "", false),
+        ("3~abc~0~no colon~~", "abc", false),
+        ("3~abc~3~de", "abcde", false),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK~transfer-encoding: chunked~~{body}").replace('~', "\r\n");
+        let target = raw_server(move |mut stream| {
+            let answer = answer.clone();
+            async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        })
+        .await;
+        let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
+        for http2 in [false, true] {
+            let mut client = Client::new(&engine, http2).await;
+            let request = client.request(Method::GET, "/").body(full("")).unwrap();
+            let (parts, mut response) = client.send(request).await.into_parts();
+            assert_eq!(parts.status, StatusCode::OK, "{body} over HTTP/2 {http2}");
+            let (mut came, mut ended) = (Vec::new(), true);
+            while let Some(frame) = response.frame().await {
+                match frame.map(|frame| frame.into_data().unwrap_or_default()) {
+                    Ok(data) => came.extend_from_slice(&data),
+                    Err(_) => ended = false,
+                }
+            }
+            assert_eq!((&came[..], ended), (text.as_bytes(), whole), "{body} over HTTP/2 {http2}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_http2_target_says_its_length_once() {
     let server = Server::start(true, TARGET, |_| async {

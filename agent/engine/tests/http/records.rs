@@ -202,8 +202,12 @@ async fn failures_of_targets_are_named() {
         let text = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
         let mut client = engine.connect(CALLER).await;
         client.write_all(text.as_bytes()).await.unwrap();
-        let _ = client.read_to_end(&mut Vec::new()).await;
+        let mut came = Vec::new();
+        let _ = client.read_to_end(&mut came).await;
         let answer = String::from_utf8_lossy(answer);
+        // The line says what the client got.
+        assert_eq!(crate::support::status(&came), status, "{answer:?}, closes: {closes}");
+        assert_eq!(came.ends_with(b"abc") || came.ends_with(b"3\r\nabc\r\n"), answer.contains("abc"), "{answer:?}");
         assert_eq!(log.only().await, (reason.to_owned(), status.into()), "{answer:?}, closes: {closes}");
     }
     // Nothing listens; no such address.
@@ -248,6 +252,57 @@ async fn failures_of_callers_are_named() {
     engine.until("the first", |stats| stats.requests == 1).await;
     assert_eq!(engine.get("/").await.0, 503);
     assert_eq!(log.only().await, ("ClientRateLimited".to_owned(), 503.into()));
+}
+
+/// What ends a response in the middle of its body.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    ClientCloses,
+    CallerIsRemoved,
+    TargetIsRemoved,
+    EngineStops,
+    ClientDoesNotRead,
+}
+
+/// The client is blamed for what it did, and for nothing that the engine did.
+#[tokio::test]
+async fn an_end_by_the_engine_has_its_own_reason() {
+    for (end, reason) in [
+        (End::ClientCloses, "ClientConnectionClosed"),
+        (End::CallerIsRemoved, "ClientAccessDenied"),
+        (End::TargetIsRemoved, "TargetConnectionClosed"),
+        (End::EngineStops, "EngineStopped"),
+        (End::ClientDoesNotRead, "ConnectionDurationExceeded"),
+    ] {
+        for http2 in [false, true] {
+            let many = matches!(end, End::ClientDoesNotRead);
+            let target = raw_server(move |mut stream| async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\nabc").await;
+                while many && stream.write_all(&[7; 64 * 1024]).await.is_ok() {}
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            })
+            .await;
+            let limits = Limits { body_idle_timeout_ms: if many { SHORT } else { 60_000 }, ..Limits::default() };
+            let engine = Engine::serving(limits, ProtocolVersion::Http1, &[target]).await;
+            let log = Log::of(&engine, 1);
+            let mut client = Client::new(&engine, http2).await;
+            let request = client.request(Method::GET, "/").body(full("")).unwrap();
+            let answer = client.send(request).await;
+            assert_eq!(answer.status(), 200);
+            match end {
+                End::ClientCloses => drop((client, answer)),
+                End::CallerIsRemoved => engine.close(&[(CALLER.into(), 1)]).await,
+                End::TargetIsRemoved => engine.close(&[(TARGET.into(), 1)]).await,
+                End::EngineStops => {
+                    let stop = Order::Shutdown(Duration::from_millis(50));
+                    engine.workers.all(&stop, Duration::from_secs(5)).await.unwrap();
+                }
+                End::ClientDoesNotRead => {}
+            }
+            assert_eq!(log.only().await, (reason.to_owned(), 200.into()), "{end:?} over HTTP/2 {http2}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The response for the client: a target's, or one of our own.
 
+use brattice_wire::records::FailureReason;
 use http::{
     HeaderValue, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, SET_COOKIE, UPGRADE},
@@ -31,7 +32,7 @@ pub(super) fn respond(
         Err(LocalReply::Denied(denied)) => local_reply::denied(*denied, id, head, registration),
         Err(LocalReply::Own(own)) => local_reply::own(*own, id, head, registration),
         Err(LocalReply::Reset) => {
-            session.control.reset();
+            session.control.reset(FailureReason::ClientAccessDenied);
             return Err(Closed);
         }
     };
@@ -77,13 +78,13 @@ fn switch(exchange: &Exchange, lease: Lease, mut registration: Registration) {
         session.parties.set(1, key.alias, key.generation);
     } else {
         // The target's alias was taken away just now.
-        session.control.reset();
+        session.control.reset(FailureReason::TargetConnectionClosed);
     }
     registration.active.touch(Waits::Nothing, &local.clock);
     registration.active.span.emit(RequestEvent::Upgraded);
     registration.complete = true;
     if !registration.active.transfers(&local.shared) {
-        session.control.reset();
+        session.control.reset(FailureReason::ClientRateLimited);
     }
     registration.active.taken.borrow_mut().take();
     *session.switched.borrow_mut() = lease.switch().map(|target| Box::new(Upgrade { target, registration }));

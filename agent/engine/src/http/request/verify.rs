@@ -1,5 +1,6 @@
 //! What is wrong with the request itself: what the guard found in HTTP/1, and the bounds of an HTTP/2 header section.
 
+use brattice_wire::records::FailureReason;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
@@ -33,7 +34,7 @@ pub(super) fn verify(exchange: &Exchange, request: &Request<Incoming>) -> Result
         if takes_back_too_much(session) {
             span.emit(RequestEvent::Refused(RefusedRequest::TooManyCancelled));
             span.emit(RequestEvent::LimitReached(Limit::Http2CancelledPerWorkload));
-            session.control.reset();
+            session.control.reset(FailureReason::ClientRateLimited);
         }
         return Ok(());
     };

@@ -2,8 +2,10 @@
 
 use std::{future::poll_fn, task::Poll};
 
+use brattice_wire::records::FailureReason;
+
 use super::{Exchange, no_response::expired};
-use crate::http::local_reply::Problem;
+use crate::{active_requests::Expired, http::local_reply::Problem};
 
 /// Waits until the informational responses of an HTTP/1 target are written. They precede the final response,
 /// whether the target or the engine sends that. The connection wakes this task when it has written them.
@@ -20,7 +22,10 @@ pub(super) async fn wait_for_interim(exchange: &Exchange) -> Result<(), Problem>
     });
     written.await.map_err(|why| {
         // One of them may be written in part.
-        control.reset();
+        control.reset(match why {
+            Expired::Answer | Expired::TargetBody => FailureReason::TargetDataTimeout,
+            Expired::ClientBody => FailureReason::ConnectionDurationExceeded,
+        });
         expired(why)
     })
 }
