@@ -153,7 +153,10 @@ async fn what_came_before_a_response_broke_reaches_the_client() {
             while let Some(frame) = response.frame().await {
                 match frame.map(|frame| frame.into_data().unwrap_or_default()) {
                     Ok(data) => came.extend_from_slice(&data),
-                    Err(_) => ended = false,
+                    Err(_) => {
+                        ended = false;
+                        break;
+                    }
                 }
             }
             assert_eq!((&came[..], ended), (text.as_bytes(), whole), "{body} over HTTP/2 {http2}");

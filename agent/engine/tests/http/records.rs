@@ -9,9 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brattice_engine::events::{
-    access_log::writer,
-    metrics::{count::Count, series::Row},
+use brattice_engine::{
+    events::{
+        access_log::writer,
+        metrics::{count::Count, series::Row},
+    },
+    orders::Order,
 };
 use brattice_wire::{
     engine::{AccessLog, Limits},
@@ -286,6 +289,16 @@ async fn an_end_by_the_engine_has_its_own_reason() {
             let limits = Limits { body_idle_timeout_ms: if many { SHORT } else { 60_000 }, ..Limits::default() };
             let engine = Engine::serving(limits, ProtocolVersion::Http1, &[target]).await;
             let log = Log::of(&engine, 1);
+            if matches!(end, End::ClientCloses) && !http2 {
+                // Only a reset: who has closed one direction may still wait for the rest (RFC 9112, 9.6).
+                let mut client = engine.connect(CALLER).await;
+                client.write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+                read_until(&mut client, "abc").await;
+                client.set_zero_linger().unwrap();
+                drop(client);
+                assert_eq!(log.only().await, (reason.to_owned(), 200.into()), "{end:?}");
+                continue;
+            }
             let mut client = Client::new(&engine, http2).await;
             let request = client.request(Method::GET, "/").body(full("")).unwrap();
             let answer = client.send(request).await;
