@@ -44,6 +44,7 @@ impl Clock {
     /// This many ticks after a moment, at least `ms` have passed since it.
     pub(crate) fn ticks(&self, ms: u32) -> u32 {
         let ticks = u128::from(ms).div_ceil(self.period.as_millis().max(1)) + 1;
+        // saturates: more ticks than a u32 counts are years, which nothing waits for.
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 

@@ -13,6 +13,7 @@ const PROCESS: u32 = 32;
 /// Descriptors in use, and how many may be before the reserve is touched; 0: without a bound.
 pub(crate) fn in_use(workers: u32, limits: &Limits, counters: &Counters) -> [u32; 2] {
     let own = workers.saturating_mul(WORKERS).saturating_add(PROCESS);
+    // saturates: no process has 2^32 descriptors; more are too many in any case.
     let open = u32::try_from(counters.descriptors()).unwrap_or(u32::MAX);
     let most = limits.descriptors;
     [own.saturating_add(open), most - reserve(most)]

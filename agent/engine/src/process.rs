@@ -147,7 +147,7 @@ fn raise_file_limit() {
 /// Descriptors that the process may have; 0: not known.
 fn file_limit() -> u32 {
     use nix::sys::resource::{Resource, getrlimit};
-    // `RLIM_INFINITY` is the largest u64.
+    // saturates: `RLIM_INFINITY` is the largest u64, and stands for as many as there can be.
     getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| u32::try_from(soft).unwrap_or(u32::MAX))
 }
 

@@ -132,6 +132,7 @@ impl BodyReader {
 
 /// The bytes of `input` that are of what is left.
 fn take(left: &mut u64, input: &[u8]) -> usize {
+    // saturates: what is longer than memory is longer than the input.
     let count = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
     *left -= count as u64;
     count

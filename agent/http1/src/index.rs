@@ -19,6 +19,7 @@ pub struct Span {
 
 /// Offsets are below 2^32: limits are, and nothing is indexed beyond them.
 fn offset(at: usize) -> u32 {
+    // saturates: such an offset is behind every buffer, so it shows nothing.
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 

@@ -54,7 +54,7 @@ impl Out<'_> {
     }
 
     fn status_line(&mut self, version: Version, status: u16, phrase: &[u8]) -> Result<(), TooLong> {
-        let digit = |place: u16| b'0' + u8::try_from(status / place % 10).unwrap_or_default();
+        let digit = |place: u16| b'0' + u8::try_from(status / place % 10).expect("a digit");
         let code = [b' ', digit(100), digit(10), digit(1), b' '];
         for part in [version.text().as_bytes(), &code, phrase, b"\r\n"] {
             self.put(part)?;

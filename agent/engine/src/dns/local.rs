@@ -108,7 +108,7 @@ fn authority(state: &State, question: &Question, ttl: u32) -> Option<Record> {
     let mailbox = zone.prepend_label("hostmaster").unwrap_or_else(|_| zone.clone());
     #[allow(clippy::cast_possible_truncation, reason = "serial numbers wrap (RFC 1982)")]
     let serial = state.revision as u32;
-    let retry = i32::try_from(MAX_TTL).unwrap_or(i32::MAX);
+    let retry = i32::try_from(MAX_TTL).expect("a TTL of seconds or minutes");
     let soa = SOA::new(server, mailbox, serial, retry, retry, retry, ttl);
     Some(Record::from_rdata(zone, ttl, RData::SOA(soa)))
 }

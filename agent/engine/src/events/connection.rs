@@ -163,5 +163,6 @@ impl ConnectionSpan {
 
 /// Whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
+    // saturates: 2^64 milliseconds are longer than any uptime.
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

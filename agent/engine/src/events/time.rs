@@ -56,6 +56,7 @@ fn wall() -> Duration {
 
 /// `YYYY-MM-DDTHH:MM:SSZ` of seconds since 1970; beyond the year 9999 its last second.
 pub(crate) fn iso(seconds: u64) -> [u8; 20] {
+    // saturates: what is later than the calendar is shown as its end.
     let since = SignedDuration::from_secs(seconds.try_into().unwrap_or(i64::MAX));
     let time = date(1970, 1, 1).at(0, 0, 0, 0).saturating_add(since);
     let mut text = *b"0000-00-00T00:00:00Z";

@@ -97,6 +97,7 @@ impl Allowance {
             let passed = u128::from(ticks) * clock.period().as_millis();
             let more = u128::from(self.per_second) * passed / 1_000;
             let full = self.per_second.saturating_mul(BURST).max(self.left);
+            // saturates: `full` is the bound.
             self.left = self.left.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)).min(full);
         }
         let left = self.left.checked_sub(seen.control);
@@ -167,6 +168,7 @@ impl Frames {
         *number = number.saturating_add(1);
         seen.headers = seen.headers.saturating_add((kind == HEADERS).into());
         if kind == DATA && message {
+            // saturates: a payload has less than 2^24 bytes (RFC 9113, 4.1).
             let bytes = u32::try_from(self.payload.saturating_sub(padding)).unwrap_or(u32::MAX);
             seen.bytes = seen.bytes.saturating_add(bytes);
         }

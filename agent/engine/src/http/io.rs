@@ -281,6 +281,7 @@ impl ClientIo {
 
     /// What the guard found, after what it accepted was taken out of `held` or is `ready`.
     fn scanned(&mut self, guard: &Guard, heads_before: u64, scan: &Scan) {
+        // saturates: a scan passes on a few heads; too many cost the turn.
         let heads = usize::try_from(guard.heads() - heads_before).unwrap_or(usize::MAX);
         self.turn.spend(0, heads.saturating_mul(turn::REQUEST));
         self.input = if scan.more { Input::Unscanned } else { Input::Open };

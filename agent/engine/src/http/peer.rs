@@ -156,6 +156,7 @@ impl PeerReader {
                 let [high, low, value @ ..] = self.field;
                 if u16::from_be_bytes([high, low]) == MAX_HEADER_LIST_SIZE {
                     let value = u32::from_be_bytes(value);
+                    // saturates: no header section is that long.
                     self.state.header_list.set(usize::try_from(value).unwrap_or(usize::MAX));
                 }
             }

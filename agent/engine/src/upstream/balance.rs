@@ -56,6 +56,7 @@ impl Balance {
                 // Workers begin at different targets, or the first one would get the first request of each.
                 None => Group {
                     endpoints: GroupEndpoints::new(all, None),
+                    // saturates: never; 32 bits fit. Any place will do to begin with.
                     turn: usize::try_from(random.next() >> 32).unwrap_or_default(),
                 },
             }

@@ -52,8 +52,8 @@ fn table(rows: &[Row]) -> String {
 /// To write the tables again: `BRATTICE_WRITE=1 cargo test -p brattice-http1 readme`.
 #[test]
 fn the_readme_shows_the_tables() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
+    let path = format!("{}/README.md", std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let readme = std::fs::read_to_string(&path).unwrap();
     let mut wanted = readme.clone();
     for (mark, rows) in [("requests", requests()), ("responses", responses())] {
         let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- end of {mark} -->\n"));
@@ -62,7 +62,7 @@ fn the_readme_shows_the_tables() {
         wanted.replace_range(from..to, &table(&rows));
     }
     if std::env::var_os("BRATTICE_WRITE").is_some() {
-        std::fs::write(path, &wanted).unwrap();
+        std::fs::write(&path, &wanted).unwrap();
     }
     assert!(readme == wanted, "the README's tables are old: see this test's comment");
 }
