@@ -254,7 +254,9 @@ impl Drop for Registration {
             self.active.span.emit(RequestEvent::Revoked { refusal, why: revoked.why() });
             self.control.revoked.set(self.control.revoked.get() - 1);
         }
-        if !self.complete
+        // The response that changed the protocol was complete, what followed it was not.
+        let upgraded = self.active.waits() == Waits::Nothing;
+        if (!self.complete || upgraded)
             && let Some(reason) = self.control.ended_for()
         {
             // A reason of its own counts.

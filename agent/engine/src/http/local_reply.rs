@@ -43,7 +43,7 @@ pub(crate) enum LocalReply {
     Denied(Box<Denied>),
     /// A rule has the response.
     Own(Box<Own>),
-    /// None: the caller is no caller any more, and its connection is reset.
+    /// None: the caller is no caller any more, or takes no informational response; its connection is reset.
     Reset,
 }
 

@@ -145,7 +145,8 @@ fn plan_by(view: &View, exchange: &Exchange, request: &mut Request<Incoming>) ->
 /// The steps that wait for a target.
 async fn forward(exchange: &Exchange, mut plan: Plan, request: Request<Incoming>) -> Result<Forwarded, LocalReply> {
     let answered = exchange_with_target(exchange, &mut plan, request).await;
-    let (response, lease) = wait_for_interim(exchange).await.and(answered).map_err(LocalReply::Problem)?;
+    wait_for_interim(exchange).await?;
+    let (response, lease) = answered.map_err(LocalReply::Problem)?;
     Ok(Forwarded { plan, response, lease })
 }
 

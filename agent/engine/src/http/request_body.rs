@@ -108,8 +108,11 @@ impl RequestBody {
     /// Once more from its beginning: what is kept, then the rest.
     pub(crate) fn again(sent: BodyBuffer, rest: UnsentBody, active: Rc<ActiveRequest>, local: Rc<Local>) -> Self {
         sent.restart();
-        active.sent.set(false);
-        Self { inner: rest.inner, active, local, gate: None, left: rest.left, peer: None, kept: Some(sent), passed: 0 }
+        let (inner, left) = (rest.inner, rest.left);
+        let body = Self { inner, active, local, gate: None, left, peer: None, kept: Some(sent), passed: 0 };
+        // Where nothing came of it, it has ended, and is not asked.
+        body.active.sent.set(body.is_end_stream());
+        body
     }
 
     /// From now on what is sent is kept; `None`: there is nothing to send.

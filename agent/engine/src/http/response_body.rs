@@ -17,7 +17,7 @@ use super::{
     write_stall::Coalesced,
 };
 use crate::{
-    active_requests::{Expired, Registration, Waits},
+    active_requests::{Expired, Fault, Registration, Waits},
     events::RequestEvent,
     memory::LARGE,
     upstream::lease::Lease,
@@ -141,7 +141,14 @@ impl Forwarded {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                active.span.emit(RequestEvent::Failed(target_failure(&error)));
+                // A target whose request was cut short, for its length or the client's end, is not to blame for what it makes of it.
+                let reason = match active.fault.get() {
+                    Some(Fault::TooLarge) => FailureReason::ClientProtocolError,
+                    Some(Fault::NoRoom) => FailureReason::ClientRateLimited,
+                    Some(Fault::Client) => FailureReason::ClientConnectionClosed,
+                    None => target_failure(&error),
+                };
+                active.span.emit(RequestEvent::Failed(reason));
                 self.lease = None;
                 Poll::Ready(Some(Err(error.into())))
             }

@@ -318,6 +318,33 @@ async fn an_end_by_the_engine_has_its_own_reason() {
     }
 }
 
+/// After a change of the protocol, too.
+#[tokio::test]
+async fn an_end_of_an_upgraded_connection_by_the_engine_has_its_own_reason() {
+    for (stops, reason) in [(false, "-"), (true, "EngineStopped")] {
+        let target = raw_server(|mut stream| async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            let answer = b"HTTP/1.1 101 Go\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
+            stream.write_all(answer).await.unwrap();
+            // Until the client has finished.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        })
+        .await;
+        let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
+        let log = Log::of(&engine, 1);
+        let mut client = engine.connect(CALLER).await;
+        let offer = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+        client.write_all(offer.as_bytes()).await.unwrap();
+        read_until(&mut client, "hello").await;
+        if stops {
+            engine.workers.all(&Order::Shutdown(Duration::from_millis(50)), Duration::from_secs(5)).await.unwrap();
+        } else {
+            client.shutdown().await.unwrap();
+        }
+        assert_eq!(log.only().await, (reason.to_owned(), 101.into()), "stops: {stops}");
+    }
+}
+
 #[tokio::test]
 async fn grpc_statuses_are_logged() {
     let server = Server::start(true, TARGET, |request| async move {
