@@ -254,20 +254,21 @@ impl Drop for Registration {
             self.active.span.emit(RequestEvent::Revoked { refusal, why: revoked.why() });
             self.control.revoked.set(self.control.revoked.get() - 1);
         }
-        // The response that changed the protocol was complete, what followed it was not.
-        let upgraded = self.active.waits() == Waits::Nothing;
-        if (!self.complete || upgraded)
-            && let Some(reason) = self.control.ended_for()
-        {
-            // A reason of its own counts.
-            self.active.span.emit(RequestEvent::Failed(reason));
-        }
-        if !self.complete && self.active.is_stream() && self.active.span.failure().is_none() {
+        let ended_for = self.control.ended_for();
+        // A connection that a client's bytes end takes its requests back as well.
+        let by_client = ended_for.is_none_or(|reason| reason == FailureReason::ClientProtocolError);
+        if !self.complete && self.active.is_stream() && self.active.span.failure().is_none() && by_client {
             self.control.cancelled.set(self.control.cancelled.get() + 1);
             if let Some(taken) = &taken {
                 // guard: requests-taken-back
                 taken.usage().cancelled();
             }
+        }
+        // The response that changed the protocol was complete, what followed it was not.
+        let upgraded = self.active.waits() == Waits::Nothing;
+        if let Some(reason) = ended_for.filter(|_| !self.complete || upgraded) {
+            // A reason of its own counts.
+            self.active.span.emit(RequestEvent::Failed(reason));
         }
         self.active.span.end(self.complete);
     }

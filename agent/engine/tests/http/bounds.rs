@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
 use http::{Request, Response, StatusCode};
+use tokio::io::AsyncWriteExt;
 
-use crate::support::*;
+use crate::{
+    frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SETTINGS, block, frame},
+    support::*,
+};
 
 async fn slow_server() -> Server {
     Server::start(false, TARGET, |_| async {
@@ -237,5 +241,51 @@ async fn paced_resets_are_counted_over_all_connections() {
     let mut new = engine.http2(CALLER).await;
     for _ in 0..5 {
         assert_eq!(new.send_request(get2("/")).await.unwrap().status(), StatusCode::OK, "it is not locked out");
+    }
+}
+
+/// A client that breaks its connection takes back what is in flight on it, as with resets; the engine's own end does not count.
+#[tokio::test]
+async fn requests_on_a_connection_that_its_client_breaks_are_taken_back() {
+    const EACH: u32 = 100;
+    let silent = raw_server(|stream| async move {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        drop(stream);
+    })
+    .await;
+    let fields = [(":method", &b"GET"[..]), (":scheme", b"http"), (":path", b"/"), (":authority", HOST.as_bytes())];
+    let get = |number: u32| frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block(&fields));
+    let begun = async |engine: &Engine, count: u32| {
+        let before = engine.stats().requests;
+        let requests: Vec<u8> = (0..count).flat_map(get).collect();
+        let stream = frames::begun(engine, &[frame(SETTINGS, 0, 0, &[]), requests].concat()).await;
+        engine.until("begun", |stats| stats.requests == before + u64::from(count)).await;
+        stream
+    };
+    for broken in [false, true] {
+        let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[silent]).await;
+        for generation in 1..4 {
+            let mut stream = begun(&engine, EACH).await;
+            if broken {
+                // No stream has this number.
+                stream.write_all(&frame(DATA, 0, 0, b"x")).await.unwrap();
+            } else {
+                engine.close(&[(CALLER.into(), generation)]).await;
+                let mut world = engine.world(ProtocolVersion::Http1, &[silent]);
+                world.revision += u64::from(generation);
+                world.workloads[0].generation = generation + 1;
+                engine.apply(world).await;
+            }
+            engine.until("ended", |stats| stats.requests_open == 0).await;
+        }
+        // Two that are taken back, and the next one: more than half of its connection's.
+        let mut stream = begun(&engine, 2).await;
+        for id in [1, 3] {
+            stream.write_all(&frame(RST_STREAM, 0, id, &8_u32.to_be_bytes())).await.unwrap();
+        }
+        engine.until("taken back", |stats| stats.requests_open == 0).await;
+        stream.write_all(&get(2)).await.unwrap();
+        engine.until("begun or reset", |stats| stats.requests_open == 1 || stats.connections_open == 0).await;
+        assert_eq!(engine.hits("http2_cancelled_per_workload") > 0, broken, "broken by its client: {broken}");
     }
 }
