@@ -1,8 +1,11 @@
-//! Why a target's response failed.
+//! Why a request or a response failed in the middle of its body.
 
 use std::io;
 
 use brattice_wire::records::FailureReason;
+
+use super::control::{Control, Refused};
+use crate::active_requests::Fault;
 
 /// Whether what a target sent is no HTTP; else it has ended its connection, or the stream.
 pub(crate) fn target_failure(error: &hyper::Error) -> FailureReason {
@@ -19,5 +22,15 @@ pub(crate) fn target_failure(error: &hyper::Error) -> FailureReason {
         FailureReason::TargetProtocolError
     } else {
         FailureReason::TargetConnectionClosed
+    }
+}
+
+/// What a request fails for whose body ended before its end, whatever the target makes of that.
+pub(crate) fn body_failure(fault: Fault, control: &Control) -> FailureReason {
+    match fault {
+        Fault::TooLarge => FailureReason::ClientProtocolError,
+        Fault::NoRoom => FailureReason::ClientRateLimited,
+        Fault::Client if control.refused(Refused::Body).is_some() => FailureReason::ClientProtocolError,
+        Fault::Client => FailureReason::ClientConnectionClosed,
     }
 }

@@ -149,6 +149,9 @@ impl RequestBody {
     fn fail(&mut self, fault: Fault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.inner = None;
         self.active.fault.set(Some(fault));
+        if let Some(limit) = limit_of(fault) {
+            self.active.span.emit(RequestEvent::LimitReached(limit));
+        }
         Poll::Ready(Some(Err(error)))
     }
 
@@ -271,7 +274,7 @@ impl Body for RequestBody {
 }
 
 /// The bound that a fault or a stop hit, if it is one.
-pub(crate) fn limit_of(fault: Fault) -> Option<Limit> {
+fn limit_of(fault: Fault) -> Option<Limit> {
     match fault {
         Fault::TooLarge => Some(Limit::BodyBytes),
         // Counted where there was no room.

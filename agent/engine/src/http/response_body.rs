@@ -11,13 +11,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
-    failure::target_failure,
+    failure::{body_failure, target_failure},
     headers,
     request_body::{BodyError, unshared},
     write_stall::Coalesced,
 };
 use crate::{
-    active_requests::{Expired, Fault, Registration, Waits},
+    active_requests::{Expired, Registration, Waits},
     events::RequestEvent,
     memory::LARGE,
     upstream::lease::Lease,
@@ -141,13 +141,8 @@ impl Forwarded {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                // A target whose request was cut short, for its length or the client's end, is not to blame for what it makes of it.
-                let reason = match active.fault.get() {
-                    Some(Fault::TooLarge) => FailureReason::ClientProtocolError,
-                    Some(Fault::NoRoom) => FailureReason::ClientRateLimited,
-                    Some(Fault::Client) => FailureReason::ClientConnectionClosed,
-                    None => target_failure(&error),
-                };
+                let by_request = active.fault.get().map(|fault| body_failure(fault, &self.registration.control));
+                let reason = by_request.unwrap_or_else(|| target_failure(&error));
                 active.span.emit(RequestEvent::Failed(reason));
                 self.lease = None;
                 Poll::Ready(Some(Err(error.into())))

@@ -318,6 +318,48 @@ async fn an_end_by_the_engine_has_its_own_reason() {
     }
 }
 
+/// The target responds at once; then the request's body goes wrong, or does not.
+#[tokio::test]
+async fn a_request_body_that_breaks_during_the_response_is_not_the_targets_fault() {
+    let hundred = "x".repeat(100);
+    for (rest, reason, limit) in [
+        ("0\r\n\r\n".to_owned(), "-", 0),
+        (format!("64\r\n{hundred}\r\n0\r\n\r\n"), "ClientProtocolError", 1),
+        ("no size\r\n".to_owned(), "ClientProtocolError", 0),
+        (String::new(), "ClientConnectionClosed", 0),
+    ] {
+        let target = raw_server(|mut stream| async move {
+            read_until(&mut stream, "a\r\n").await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc").await.unwrap();
+            // The whole request, or its end.
+            let mut request = Vec::new();
+            while !request.ends_with(b"0\r\n\r\n") {
+                match stream.read_buf(&mut request).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) => {}
+                }
+            }
+            let _ = stream.write_all(b"def").await;
+        })
+        .await;
+        let limits = Limits { body_bytes: 100, ..Limits::default() };
+        let engine = Engine::serving(limits, ProtocolVersion::Http1, &[target]).await;
+        let log = Log::of(&engine, 1);
+        let mut client = engine.connect(CALLER).await;
+        let head = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        read_until(&mut client, "abc").await;
+        if rest.is_empty() {
+            client.set_zero_linger().unwrap();
+            drop(client);
+        } else {
+            client.write_all(rest.as_bytes()).await.unwrap();
+        }
+        assert_eq!(log.only().await, (reason.to_owned(), 200.into()), "{rest:?}");
+        assert_eq!(engine.hits("body_bytes"), limit, "{rest:?}");
+    }
+}
+
 /// After a change of the protocol, too.
 #[tokio::test]
 async fn an_end_of_an_upgraded_connection_by_the_engine_has_its_own_reason() {

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use brattice_wire::records::FailureReason;
 use http::StatusCode;
 
 use super::{Exchange, check_response::TOO_MANY_FIELDS};
@@ -11,9 +10,8 @@ use crate::{
     events::RequestEvent,
     http::{
         control::Refused,
-        failure::target_failure,
+        failure::{body_failure, target_failure},
         local_reply::{NO_ROOM, Problem, TOO_LARGE},
-        request_body::limit_of,
     },
     upstream::{attempt::Failure, connector::ConnectError},
 };
@@ -51,21 +49,15 @@ pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
 
 fn body_broke(exchange: &Exchange, fault: Fault) -> Problem {
     let (session, span) = (&exchange.session, &exchange.active.span);
-    if let Some(limit) = limit_of(fault) {
-        span.emit(RequestEvent::LimitReached(limit));
-    }
+    span.emit(RequestEvent::Failed(body_failure(fault, &session.control)));
     match (fault, session.control.refused(Refused::Body)) {
         (Fault::TooLarge, _) => TOO_LARGE,
-        (Fault::NoRoom, _) => {
-            span.emit(RequestEvent::Failed(FailureReason::ClientRateLimited));
-            NO_ROOM
-        }
+        (Fault::NoRoom, _) => NO_ROOM,
         (Fault::Client, Some(refusal)) => {
             span.emit(refusal.event());
             Problem::closing(refusal.status(), refusal.text())
         }
         (Fault::Client, None) => {
-            span.emit(RequestEvent::Failed(FailureReason::ClientConnectionClosed));
             Problem::closing(StatusCode::BAD_REQUEST, "the request ended before its body was complete")
         }
     }
