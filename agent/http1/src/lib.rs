@@ -26,7 +26,7 @@ pub mod known;
 pub mod limits;
 mod line;
 pub mod list;
-mod octets;
+pub mod octets;
 pub mod persistence;
 pub mod reason;
 pub mod refusal;

@@ -75,7 +75,7 @@ pub(crate) fn is_blank(byte: u8) -> bool {
 }
 
 /// Whether these bytes are a token, and not empty.
-pub(crate) fn token(bytes: &[u8]) -> bool {
+pub fn token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_token(*byte))
 }
 
@@ -160,7 +160,7 @@ pub(crate) fn colon(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Without the spaces and tabs around it, which are no part of a field's value (RFC 9110, 5.5).
-pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
+pub fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
     }
@@ -174,7 +174,7 @@ pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
 const DIGITS: usize = 18;
 
 /// A `Content-Length`: digits only, no sign, no list, no other base.
-pub(crate) fn length(value: &[u8]) -> Option<u64> {
+pub fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > DIGITS || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }

@@ -1,6 +1,12 @@
 //! Header fields that callers' requests and targets' responses lose on their way: what belongs to one connection only
 //! (RFC 9110, 7.6.1), and what only Brattice may say. Names are in lower case.
 
+use brattice_http1::octets::token;
+pub use brattice_http1::{
+    list::members as list,
+    octets::{length, trim},
+};
+
 /// What loses fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -57,11 +63,6 @@ pub fn named(connection: &[u8]) -> impl Iterator<Item = &[u8]> {
     list(connection).filter(|option| !KEPT.iter().any(|kept| option.eq_ignore_ascii_case(kept)))
 }
 
-/// The members of a list (RFC 9110, 5.6.1).
-pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
-}
-
 /// The protocols of a value of `Upgrade` that a target may be offered: not HTTP itself in another version or inside TLS,
 /// whose requests would pass unread.
 pub fn offered(upgrade: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -70,27 +71,12 @@ pub fn offered(upgrade: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// A name and perhaps a version, each a token (RFC 9110, 7.8).
 fn is_protocol(protocol: &[u8]) -> bool {
-    let token = |part: &[u8]| {
-        let special = |byte: &u8| b"!#$%&'*+-.^_`|~".contains(byte);
-        !part.is_empty() && part.iter().all(|byte| byte.is_ascii_alphanumeric() || special(byte))
-    };
     let mut parts = protocol.split(|byte| *byte == b'/');
     parts.next().is_some_and(token) && parts.next().is_none_or(token) && parts.next().is_none()
 }
 
 fn is_http(protocol: &[u8]) -> bool {
     HTTP.iter().any(|name| protocol.get(..name.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(name)))
-}
-
-/// Digits of a length: 18 hold any below 2^59.
-const DIGITS: usize = 18;
-
-/// A `Content-Length`: digits only, no sign, no list, no other base.
-pub fn length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > DIGITS || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
 /// Whether a request of this method without a body says so (RFC 9110, 8.6).
@@ -100,17 +86,6 @@ pub fn says_no_body(method: &str) -> bool {
 
 /// Between the parts of a cookie that came in several fields, once they are one (RFC 9113, 8.2.3).
 pub const BETWEEN_COOKIES: &[u8] = b"; ";
-
-/// Without the spaces and tabs around it, which are no part of a field's value (RFC 9110, 5.5).
-pub fn trim(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = value {
-        value = rest;
-    }
-    while let [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
-}
 
 /// A cookie's fields as the one that the target gets, if there are several: HTTP/2 may cut it, HTTP/1 may not.
 pub fn cookie<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
