@@ -127,3 +127,46 @@ impl Section {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { bytes: 4096, fields: 100 };
+
+    /// However slowly a line comes, each look at it begins where the last one ended: the cost is linear.
+    #[test]
+    fn no_byte_of_an_incomplete_line_is_searched_twice() {
+        let long = "c".repeat(500);
+        for (repaired, section) in [
+            (false, format!("a: {long}\r\nb: c\r\n\r\n")),
+            (true, format!("a: {long}\r\nb: c\r\n\r\n")),
+            (true, format!("a: b\r\n {long}\r\n\t{long}\r\nb : c\r\n\r\n")),
+        ] {
+            let (mut bytes, mut reader) = (section.into_bytes(), Section::default());
+            let (mut fields, mut ended) = (0, false);
+            for end in 1..=bytes.len() {
+                loop {
+                    let found = match repaired {
+                        true => reader.next_repaired(&mut bytes[..end], BOUNDS),
+                        false => reader.next(&bytes[..end], BOUNDS),
+                    };
+                    match found.unwrap() {
+                        Found::Field(_) => fields += 1,
+                        Found::End(length) => {
+                            assert_eq!(length, end);
+                            ended = true;
+                            break;
+                        }
+                        Found::Incomplete => {
+                            // An LF is looked at once more, with what follows it.
+                            assert!(end - reader.searched <= 1, "{} of {end} were searched", reader.searched);
+                            break;
+                        }
+                    }
+                }
+            }
+            assert_eq!((fields, ended), (2, true));
+        }
+    }
+}

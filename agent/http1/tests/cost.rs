@@ -128,31 +128,3 @@ fn hostile_chunks_are_bounded() {
         }
     }
 }
-
-/// A head that comes byte by byte costs little more than one that is there at once: work is counted by time, roughly, as nothing
-/// else shows it; a quadratic one takes a thousand times as long.
-#[test]
-fn a_head_in_single_bytes_costs_linear_time() {
-    let time = |count: usize, repeat: &str, response: bool| {
-        let first = if response { "HTTP/1.1 200 OK\r\na: b" } else { "GET / HTTP/1.1\r\nHost: h\r\na: b" };
-        let bytes = format!("{first}{}\r\n\r\n", repeat.repeat(count)).into_bytes();
-        let began = std::time::Instant::now();
-        let (mut reader, mut head) = (RequestReader::new(&REQUESTS), RequestHead::default());
-        let (mut responses, mut answer) = (ResponseReader::new(&RESPONSES, false), ResponseHead::default());
-        let mut held = bytes.clone();
-        for end in 1..=bytes.len() {
-            let read = if response {
-                responses.read(&mut held[..end], &mut answer).unwrap()
-            } else {
-                reader.read(&bytes[..end], &mut head).unwrap()
-            };
-            assert_eq!(read.is_some(), end == bytes.len());
-        }
-        began.elapsed()
-    };
-    for (repeat, response, long) in [("c", false, 50_000), ("c", true, 100_000), ("\r\n d", true, 25_000)] {
-        let bound = std::time::Duration::from_secs(2);
-        let took = time(long, repeat, response);
-        assert!(took < bound, "{repeat:?} took {took:?}");
-    }
-}
