@@ -93,15 +93,7 @@ const ANSWERS: &[(&str, &str, u16, &str)] = &[
 async fn what_a_target_says_twice_is_decided_once() {
     for (head, body, status, text) in ANSWERS {
         let answer = format!("HTTP/1.1 {head}~~{body}").replace('~', "\r\n");
-        let target = raw_server(move |mut stream| {
-            let answer = answer.clone();
-            async move {
-                read_until(&mut stream, "\r\n\r\n").await;
-                // The engine may close before it has read all that it refuses.
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        })
-        .await;
+        let target = answering(answer).await;
         let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
         for http2 in [false, true] {
             let mut client = Client::new(&engine, http2).await;
@@ -135,14 +127,7 @@ async fn what_came_before_a_response_broke_reaches_the_client() {
         ("3~abc~3~de", "abcde", false),
     ] {
         let answer = format!("HTTP/1.1 200 OK~transfer-encoding: chunked~~{body}").replace('~', "\r\n");
-        let target = raw_server(move |mut stream| {
-            let answer = answer.clone();
-            async move {
-                read_until(&mut stream, "\r\n\r\n").await;
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        })
-        .await;
+        let target = answering(answer).await;
         let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
         for http2 in [false, true] {
             let mut client = Client::new(&engine, http2).await;
@@ -181,21 +166,27 @@ async fn an_http2_target_says_its_length_once() {
     }
 }
 
-/// A target that answers with these lines.
-async fn answering(lines: String) -> std::net::SocketAddr {
+/// A target that answers with these bytes.
+async fn answering(answer: String) -> std::net::SocketAddr {
     raw_server(move |mut stream| {
-        let answer = format!("HTTP/1.1 200 OK\r\n{lines}content-length: 2\r\n\r\nok");
+        let answer = answer.clone();
         async move {
             read_until(&mut stream, "\r\n\r\n").await;
+            // The engine may close before it has read all that it refuses.
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     })
     .await
 }
 
+/// A target whose response has these fields.
+async fn with_fields(lines: &str) -> std::net::SocketAddr {
+    answering(format!("HTTP/1.1 200 OK\r\n{lines}content-length: 2\r\n\r\nok")).await
+}
+
 #[tokio::test]
 async fn blanks_and_folds_in_a_targets_fields_are_repaired() {
-    let target = answering("X-Space : a\r\nX-Tab\t: b\r\nX-Folded: a\r\n  b\r\n\tc\r\nX-End: d \t\r\n".into()).await;
+    let target = with_fields("X-Space : a\r\nX-Tab\t: b\r\nX-Folded: a\r\n  b\r\n\tc\r\nX-End: d \t\r\n").await;
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
     for http2 in [false, true] {
         let mut client = Client::new(&engine, http2).await;
@@ -225,7 +216,7 @@ async fn one_bound_of_fields_holds_in_both_directions() {
                     .await;
                     server.address
                 } else {
-                    answering((0..fields - 1).map(|n| format!("x-{n}: 1\r\n")).collect()).await
+                    with_fields(&(0..fields - 1).map(|n| format!("x-{n}: 1\r\n")).collect::<String>()).await
                 };
                 let engine = Engine::serving(limits, version(to), &[target]).await;
                 // hyper's client of HTTP/1 has a bound of its own.
