@@ -30,7 +30,7 @@ use self::repairs::Repairs;
 use self::sequence::Unfinished;
 use crate::drops::Drops;
 use crate::engine::handle::{Client, Event};
-use crate::heard::Heard;
+use crate::host_changes::HostChanges;
 use crate::noticed::Noticed;
 use crate::picture::Picture;
 use crate::planner::{Inputs, Planner};
@@ -75,7 +75,7 @@ pub(crate) struct Parts {
     pub(crate) keeper: Keeper,
     pub(crate) noticed: Noticed,
     /// Asks the loop to look at everything on the host again.
-    pub(crate) heard: Arc<Heard>,
+    pub(crate) host_changes: Arc<HostChanges>,
 }
 
 /// What the thread owns.
@@ -90,7 +90,7 @@ struct Actuator {
     kernel: KernelState,
     keeper: Keeper,
     noticed: Arc<Noticed>,
-    heard: Arc<Heard>,
+    host_changes: Arc<HostChanges>,
     /// What the latest plan was made from.
     observed: Observed,
     /// When the latest plan was made.
@@ -160,7 +160,7 @@ impl Actuator {
             kernel: parts.kernel,
             keeper: parts.keeper,
             noticed: Arc::new(parts.noticed),
-            heard: parts.heard,
+            host_changes: parts.host_changes,
             observed,
             planned: Instant::now(),
             unfinished: None,

@@ -6,7 +6,7 @@
 //! - [`node`]: the loop that sees what goes in.
 //! - [`actuator`], [`reconcile`]: the thread that has plans made and carries them out, by the smallest change of the kernel's maps.
 //! - `picture`: what is known, published by the actuator after each change, for all readers.
-//! - [`heard`], `noticed`, `node_metrics`: changes on the host; what no event reports; the agent's own numbers.
+//! - [`host_changes`], `noticed`, `node_metrics`: changes on the host; what no event reports; the agent's own numbers.
 //! - [`engine`], [`kernel`]: the engine's process, its sockets and the link to it.
 //! - [`api`], [`switches`], [`drops`]: the API for operators, its switches, and sampled drops.
 //! - [`state`]: what is kept on disk; `notify`: messages to the service manager.
@@ -23,7 +23,7 @@ pub mod drops;
 pub mod engine;
 #[cfg(test)]
 mod fixtures;
-pub mod heard;
+pub mod host_changes;
 pub mod kernel;
 pub mod node;
 mod node_metrics;

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use self::inputs::Seen;
 use crate::actuator;
 use crate::api::calls::STOP_GRACE;
-use crate::heard::Heard;
+use crate::host_changes::HostChanges;
 use crate::notify::Notifier;
 use crate::picture::Picture;
 
@@ -33,7 +33,7 @@ struct Node {
 /// What the loop is woken by, besides the actuator.
 struct Wakes<S> {
     documents: mpsc::Receiver<Update>,
-    heard: Arc<Heard>,
+    host_changes: Arc<HostChanges>,
     hangups: Signal,
     stop: S,
 }
@@ -45,7 +45,7 @@ impl Node {
         wakes: Wakes<S>,
         ready: impl FnOnce(),
     ) -> Result<(), AgentError> {
-        let Wakes { mut documents, heard, mut hangups, mut stop } = wakes;
+        let Wakes { mut documents, host_changes, mut hangups, mut stop } = wakes;
         let mut ready = Some(ready);
         let mut notifier = Notifier::default();
         let (mut pace, mut look) = (pace::Pace::new(Instant::now()), None);
@@ -81,13 +81,13 @@ impl Node {
                     let Some(update) = update else { break Err(AgentError::Ended("documents are not read")) };
                     waiting = self.seen.follow(update);
                 }
-                () = heard.changed(), if look.is_none() && looking.is_none() => {
+                () = host_changes.changed(), if look.is_none() && looking.is_none() => {
                     look = Some(pace.next(Instant::now()));
                     continue;
                 }
                 () = at(look) => {
                     look = None;
-                    looking = Some((Box::pin(inventory()), pace::Began::now(), heard.take_table()));
+                    looking = Some((Box::pin(inventory()), pace::Began::now(), host_changes.take_table()));
                     continue;
                 }
                 interfaces = made(&mut looking) => {

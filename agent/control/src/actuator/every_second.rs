@@ -21,7 +21,7 @@ impl Actuator {
         match self.datapath.whole() {
             Ok(true) if self.repairs.failed.is_none() => {}
             // An interface may be another one: the loop looks at them first, and then has this repaired.
-            Ok(_) => self.heard.tell(true),
+            Ok(_) => self.host_changes.notify(true),
             Err(e) => warn!(error = %e, "cannot check whether all programs are attached"),
         }
         self.notice(now);

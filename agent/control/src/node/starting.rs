@@ -32,7 +32,7 @@ use crate::api::socket;
 use crate::api::thread::Thread;
 use crate::drops::{self, Drops};
 use crate::engine::{Handle, Supervision, outputs, supervisor};
-use crate::heard::{self, Heard};
+use crate::host_changes::{self, HostChanges};
 use crate::kernel::KernelSlots;
 use crate::node_metrics;
 use crate::noticed::{self, Noticed};
@@ -129,7 +129,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let ipv6 = (kernel.ipv6, kernel.ranges6.is_some());
     let seen = Seen::new(update, interfaces, documents.clone(), PlaceWatch::open()?, ipv6);
     let Handle { client: engine, events } = engine;
-    let (heard, noticed) = (Arc::new(Heard::default()), Noticed::default());
+    let (host_changes, noticed) = (Arc::new(HostChanges::default()), Noticed::default());
     tokio::spawn(noticed::ask_engine(engine.asker(), noticed.stats_cell()));
     let parts = Parts {
         settings: Arc::new(settings),
@@ -142,14 +142,14 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         kernel: kernel_state,
         keeper: Keeper::new(directory, saved),
         noticed,
-        heard: heard.clone(),
+        host_changes: host_changes.clone(),
     };
     let actuator = actuator::start(parts, events, seen.observed().clone()).await.map_err(AgentError::Actuator)?;
     socket.spawn(Calls::new(actuator.picture.clone(), documents).serve(calls));
     tokio::spawn(node_metrics::report(actuator.picture.clone()));
-    heard::listen(heard.clone(), network, pins);
+    host_changes::listen(host_changes.clone(), network, pins);
     let hangups = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
-    let wakes = Wakes { documents: updates, heard, hangups, stop };
+    let wakes = Wakes { documents: updates, host_changes, hangups, stop };
     Node { seen, actuator }.serve(wakes, ready).await
 }
 

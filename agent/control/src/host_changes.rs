@@ -1,4 +1,4 @@
-//! What was heard of changes on the host since the agent's loop looked last.
+//! Whether something changed on the host since the agent's loop looked last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use tracing::warn;
 
 /// It holds one change, however many there were.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct HostChanges {
     changed: Notify,
     table: AtomicBool,
 }
 
-impl Heard {
+impl HostChanges {
     /// Something changed; with `table`, firewall rules may have, ours perhaps.
-    pub fn tell(&self, table: bool) {
+    pub fn notify(&self, table: bool) {
         self.table.fetch_or(table, Ordering::Relaxed);
         self.changed.notify_one();
     }
@@ -35,7 +35,7 @@ impl Heard {
 }
 
 /// Listens in a task of its own, so that no change is lost while the loop is busy with something else.
-pub fn listen(heard: Arc<Heard>, mut network: NetworkWatch, mut pins: PinWatch) {
+pub fn listen(host_changes: Arc<HostChanges>, mut network: NetworkWatch, mut pins: PinWatch) {
     tokio::spawn(async move {
         loop {
             let table = tokio::select! {
@@ -47,7 +47,7 @@ pub fn listen(heard: Arc<Heard>, mut network: NetworkWatch, mut pins: PinWatch) 
                 warn!(error = %e, "cannot watch changes of interfaces and pins");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            heard.tell(table.unwrap_or(true));
+            host_changes.notify(table.unwrap_or(true));
         }
     });
 }
