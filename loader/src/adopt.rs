@@ -16,7 +16,7 @@ use crate::object::{self, Programs};
 use crate::options::{Ipv6Ranges, Options};
 use crate::pins::{self, Pins};
 use crate::sys::{self, Side, Target};
-use crate::{Error, Hook, Result, device, filters, instances, namespace};
+use crate::{Error, Hook, Result, device, filters, instances, namespace, pin_owner};
 
 /// What stands for a range where there is no IPv6.
 const OFF: &str = "off";
@@ -29,20 +29,15 @@ const GOING: Duration = Duration::from_millis(30);
 /// The programs of the data path that is pinned, if it is whole; `None`: start afresh.
 pub(crate) fn running(pins: &Pins, namespace: &Namespace) -> Result<Option<Programs>> {
     let found = pins.found()?;
-    if let Some(link) = Link::open(&pins.link(pins::LISTENER_LINK))? {
-        match link.info()?.target {
-            // Its network namespace is gone, and every device with it.
-            Target::Netns { inode: 0 } => {
-                for pin in &found.links {
-                    pins::unlink(pin)?;
-                }
-                return Ok(None);
-            }
-            Target::Netns { inode } if u64::from(inode) != namespace.inode => {
-                return Err(Error::OtherNamespace { path: pins.root().to_owned() });
-            }
-            _ => {}
+    pin_owner::refuse_other_namespace(pins, namespace)?;
+    // Its network namespace is gone, and every device with it.
+    if let Some(link) = Link::open(&pins.link(pins::LISTENER_LINK))?
+        && link.info()?.target == (Target::Netns { inode: 0 })
+    {
+        for pin in &found.links {
+            pins::unlink(pin)?;
         }
+        return Ok(None);
     }
     match (found.missing.first(), found.links.is_empty()) {
         (None, _) => object::adopt(pins).map(Some),
@@ -58,10 +53,12 @@ pub(crate) fn alone(pins: &Pins, namespace: &Namespace, socket: &mut Socket, our
     staying(|| other_instance(pins, namespace, socket, ours))
 }
 
-/// Refuses to touch a network namespace in which a data path works whose pins are elsewhere, whether or not its agent runs.
-/// What a data path leaves that no longer works (no pins, so no `vip_listener` either) is no hindrance.
+/// Refuses to touch a network namespace in which a data path works whose pins are elsewhere, and pins of a data path that works
+/// in another one, whether or not its agent runs. What a data path leaves that no longer works (no pins, so no `vip_listener`
+/// either) is no hindrance.
 pub(crate) fn no_other(pins: &Pins) -> Result<()> {
     let namespace = namespace::own()?;
+    pin_owner::refuse_other_namespace(pins, &namespace)?;
     let mut own = Vec::new();
     for schema in pins.schemas()? {
         own.extend(instances::program_ids(&pins.root().join(schema), abi::VIP_LISTENER));

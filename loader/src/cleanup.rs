@@ -19,8 +19,9 @@ use crate::{Error, Hook, Result, adopt, device, filters, interfaces, nft, routes
 /// lie in the same directory and go, too: this is the way out of [`Error::UnknownSchema`].
 ///
 /// # Errors
-/// [`Error::InUse`] while an agent runs; [`Error::OtherInstance`], with nothing touched, where a data path works in this
-/// network namespace that is pinned elsewhere; whatever the kernel refuses. It may be run again after any error.
+/// [`Error::InUse`] while an agent runs. With nothing touched: [`Error::OtherInstance`] where a data path works in this
+/// network namespace that is pinned elsewhere, [`Error::OtherNamespace`] where the pins are of one that works in another.
+/// Whatever the kernel refuses. It may be run again after any error.
 pub async fn run(bpffs: &Path) -> Result<Vec<String>> {
     let bpffs = bpffs.to_owned();
     on_own_thread("cleanup", move || all(&bpffs)).await
@@ -30,7 +31,7 @@ pub async fn run(bpffs: &Path) -> Result<Vec<String>> {
 pub(crate) fn all(bpffs: &Path) -> Result<Vec<String>> {
     let pins = Pins::new(bpffs, Hook::of_this_kernel());
     let lock = pins.lock()?;
-    // Device, routes and tables have the same names for all instances.
+    // Device, routes and tables have the same names for all instances; pins are seen from all network namespaces.
     adopt::no_other(&pins)?;
     let mut removed = Vec::new();
     let mut socket = Socket::open(Family::Route).map_err(Error::netlink("opening a routing socket"))?;

@@ -125,11 +125,16 @@ pub enum Error {
     LoopbackDown,
     /// The pins belong to another network namespace.
     #[error(
-        "{path} holds the data path of another network namespace that is alive: give each node a --bpffs directory of its own"
+        "{path} holds the data path of another network namespace, which is alive ({found}). Nothing was touched. An agent here \
+         needs a --bpffs directory of its own. To remove that data path, run cleanup in its namespace, with its agent's \
+         directories: {}",
+        found.cleanup()
     )]
     OtherNamespace {
         /// The pin directory.
         path: PathBuf,
+        /// How to enter the namespace.
+        found: NamespaceFound,
     },
     /// A route of other software has the very range.
     #[error(
@@ -271,6 +276,28 @@ impl std::fmt::Display for PinsFound {
         match &self.0 {
             Some(path) => write!(f, "its pins are under {}", path.display()),
             None => f.write_str("its pins were not found on any bpffs"),
+        }
+    }
+}
+
+/// A path by which another network namespace can be entered, where one was found.
+#[derive(Debug)]
+pub struct NamespaceFound(pub Option<PathBuf>);
+
+impl NamespaceFound {
+    fn cleanup(&self) -> String {
+        match &self.0 {
+            Some(path) => format!("nsenter --net={} brattice cleanup", path.display()),
+            None => "nsenter --net=<a process' /proc/PID/ns/net> brattice cleanup".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for NamespaceFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(path) => write!(f, "it is {}", path.display()),
+            None => f.write_str("no mount and no process leads to it"),
         }
     }
 }

@@ -384,3 +384,8 @@ pub fn open_pinned_switches(bpffs: &Path) -> Result<Table<abi::SwitchKey, abi::S
     pins.check()?;
     Table::open(&pins, abi::SWITCHES)
 }
+
+/// The configuration that is pinned, of the known schema; `None` where there is none that can be read.
+pub(crate) fn pinned_config(pins: &Pins) -> Option<abi::Config> {
+    Table::open(pins, abi::CONFIG).ok()?.get(&0).ok()?
+}

@@ -151,10 +151,14 @@ impl Options {
             pad: [0; 2],
             vip_net6: network(self.ipv6.map(|ipv6| ipv6.vip)),
             alias_net6: network(self.ipv6.map(|ipv6| ipv6.alias)),
-            // Lower and upper half.
-            netns: [netns & u64::from(u32::MAX), netns >> 32].map(|half| u32::try_from(half).expect("32 bits of 64")),
+            netns: cookie_halves(netns),
         }
     }
+}
+
+/// As [`abi::Config::netns`] has it: lower and upper half.
+pub(crate) fn cookie_halves(cookie: u64) -> [u32; 2] {
+    [cookie & u64::from(u32::MAX), cookie >> 32].map(|half| u32::try_from(half).expect("32 bits of 64"))
 }
 
 /// Refuses users that the engine cannot have.

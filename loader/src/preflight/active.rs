@@ -77,10 +77,11 @@ pub async fn probe(datapath: &Datapath) -> Result<Report> {
     on_own_thread("probe", move || run(&datapath)).await
 }
 
-/// Refuses a network namespace in which a data path works that is not pinned under `bpffs`; changes nothing.
+/// Refuses a network namespace in which a data path works that is not pinned under `bpffs`, and pins of a data path that works in
+/// another namespace; changes nothing.
 ///
 /// # Errors
-/// [`Error::OtherInstance`], with its pin directory where that is found.
+/// [`Error::OtherInstance`], with its pin directory where that is found; [`Error::OtherNamespace`].
 pub async fn no_other_instance(bpffs: &Path) -> Result<()> {
     let pins = Pins::new(bpffs, Hook::of_this_kernel());
     on_own_thread("other", move || adopt::no_other(&pins)).await

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use aya::programs::LinkOrder;
 use brattice_loader::{Datapath, Error, Options, cleanup, preflight};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::gettid;
 
 use crate::foreign::{Foreign, attached};
 use crate::testbed::{Testbed, ifindex, sh, testbed, tree, try_sh};
@@ -206,5 +208,84 @@ fn another_instance_is_not_touched_by_cleanup_or_preflight() {
         let removed = cleanup::run(&other).await.unwrap();
         assert!(removed.iter().any(|line| line.starts_with("device brattice0")), "{removed:#?}");
         assert!(preflight::no_other_instance(&other).await.is_ok());
+    });
+}
+
+/// Runs this on a thread in a network namespace of its own.
+fn elsewhere<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work())
+    });
+    thread.join().unwrap()
+}
+
+#[test]
+fn a_data_path_of_another_network_namespace_is_not_touched() {
+    testbed(async |testbed: Testbed| {
+        testbed.workload("v0", "10.0.0.10/24");
+        let name = format!("{}-own", testbed.name);
+        sh(&format!("ip netns attach {name} {}", gettid()));
+        let datapath = testbed.start().await;
+        datapath.attach(ifindex("v0")).await.unwrap();
+        drop(datapath);
+        settled();
+        // Whole, and after its listener's pin was lost.
+        let listener = testbed.bpffs.join("v5/links/vip_listener");
+        for damage in ["true".to_owned(), format!("rm {}", listener.display())] {
+            sh(&damage);
+            let before = state(&testbed);
+            let options = testbed.options();
+            let outcomes = elsewhere(async move || {
+                sh("ip link set lo up");
+                [
+                    ("cleanup", cleanup::run(&options.bpffs).await.map(drop)),
+                    ("preflight", preflight::no_other_instance(&options.bpffs).await),
+                    ("probe", preflight::probe_alone(options.clone()).await.map(drop)),
+                    ("start", Datapath::start(options).await.map(drop)),
+                ]
+            });
+            for (what, outcome) in outcomes {
+                let error = outcome.expect_err(what);
+                assert!(matches!(error, Error::OtherNamespace { .. }), "{what}: {error}");
+                let text = error.to_string();
+                assert!(text.contains(&testbed.bpffs.display().to_string()), "{text}");
+                if listener.exists() {
+                    assert!(text.contains(&format!("nsenter --net=/run/netns/{name} brattice cleanup")), "{text}");
+                }
+            }
+            same(&before, &state(&testbed));
+        }
+        // In its own namespace it is whole again, and goes.
+        let datapath = testbed.start().await;
+        assert!(datapath.adopted());
+        assert_eq!(datapath.steps(), ["vip_listener"]);
+        drop(datapath);
+        assert!(!cleanup::run(&testbed.bpffs).await.unwrap().is_empty());
+        assert!(!testbed.bpffs.exists());
+    });
+}
+
+#[test]
+fn what_a_gone_network_namespace_left_is_removed_from_anywhere() {
+    testbed(async |testbed: Testbed| {
+        for damage in ["true".to_owned(), format!("rm {}/v5/links/vip_listener", testbed.bpffs.display())] {
+            let options = testbed.options();
+            let pins = testbed.bpffs.clone();
+            elsewhere(async move || {
+                sh("ip link set lo up");
+                drop(Datapath::start(options).await.unwrap());
+            });
+            sh(&damage);
+            // The kernel takes a namespace down a moment after its last process has left.
+            let since = Instant::now();
+            while let Err(error) = cleanup::run(&pins).await {
+                assert!(matches!(error, Error::OtherNamespace { .. }), "{error}");
+                assert!(since.elapsed() < Duration::from_secs(10), "{error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(!pins.exists());
+        }
     });
 }

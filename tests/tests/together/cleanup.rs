@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use brattice_tests::{
     foreign::ForeignProgram,
-    lab::{AgentOptions, Lab, Retail, SETTLE, forward, output, service, wait_until},
+    lab::{AgentOptions, ENGINE_UID, Lab, Retail, SETTLE, forward, output, service, wait_until},
 };
 
 /// Everything a host shows of addresses, routes, rules, links, firewall, sysctls and pins, without counters.
@@ -165,6 +166,58 @@ fn commands_with_other_directories_leave_a_serving_node_alone() {
     let cleaned = output(retail.lab.brattice_command(&["cleanup", "--config"]).arg(&config));
     assert!(cleaned.ok() && cleaned.stdout.contains("device brattice0"), "{}", cleaned.text());
     assert_eq!(retail.lab.node.run(&["ip", "-o", "link", "show", "group", "187"]).stdout, "");
+}
+
+/// Pins, sockets and state are files that all network namespaces of a host see: those of another one's node are left alone, also
+/// while its agent is dead and only kernel and engine serve.
+#[test]
+fn commands_in_another_network_namespace_leave_a_serving_node_alone() {
+    let mut retail = Retail::start();
+    let orders = retail.orders();
+    let engine = retail.lab.engine_pid();
+    retail.lab.agent().kill();
+    let before = shared(&retail.lab);
+    let elsewhere = retail.lab.neighbour();
+    let other = |name: &str| retail.lab.folder.join("others").join(name);
+    let pins = PathBuf::from(format!("{}-others", retail.lab.bpffs().display()));
+    let directories = |bpffs: &Path, run: &Path, state: &Path| -> Vec<String> {
+        [("--bpffs", bpffs), ("--run-dir", run), ("--state-dir", state)]
+            .iter()
+            .flat_map(|(flag, path)| [(*flag).to_owned(), path.display().to_string()])
+            .collect()
+    };
+    let node = &retail.lab.node.name;
+    let (by_pins, by_engine) =
+        (format!("nsenter --net=/run/netns/{node} "), format!("nsenter --net=/proc/{engine}/ns/net "));
+    let lab = &retail.lab;
+    let user = ["--engine-user".to_owned(), ENGINE_UID.to_string()];
+    // The words of a command in a namespace: its entrance, the program, the verb.
+    let plain = lab.brattice_command(&[]);
+    let program = plain.get_args().nth(1).and_then(OsStr::to_str).unwrap();
+    for (what, directories, named) in [
+        ("cleanup", directories(&lab.bpffs(), &other("run"), &other("state")), &by_pins),
+        ("preflight", directories(&lab.bpffs(), &other("run"), &other("state")), &by_pins),
+        ("cleanup", directories(&pins, &lab.run_dir(), &other("state")), &by_engine),
+        ("agent", [&user[..], &directories(&pins, &lab.run_dir(), &other("state"))].concat(), &by_engine),
+    ] {
+        let message = output(elsewhere.command(program).arg(what).args(&directories));
+        assert!(
+            message.code == 1 && message.stderr.contains(named.as_str()),
+            "{what} {directories:?}: {}",
+            message.text()
+        );
+        assert!(!pins.exists(), "{what}");
+        assert_eq!(shared(&retail.lab), before, "{what}");
+        let answer = retail.blue.http(orders).unwrap().nonce("n").unwrap();
+        assert!(answer.server().starts_with('v'), "{what}");
+    }
+    assert!(Path::new(&format!("/proc/{engine}/exe")).exists());
+    // Control: in its own namespace it is taken up, and removed.
+    retail.lab.start_agent();
+    assert_eq!(retail.lab.engine_pid(), engine);
+    retail.lab.agent().stop();
+    let cleaned = retail.lab.cleanup();
+    assert!(cleaned.ok() && cleaned.stdout.contains("device brattice0"), "{}", cleaned.text());
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: &CleanupArguments) -> Outcome {
         return Err(Failure::new(format!("an agent runs here; stop it first, {stop} (it would put everything back)")));
     }
     let removed = super::runtime()?.block_on(async {
+        Record::refuse_other_namespace(&run_dir.join("engine.json")).map_err(Failure::new)?;
         // The data path first: nothing reaches the engine any more when it ends.
         let mut removed = brattice_loader::cleanup::run(&bpffs).await.map_err(Failure::new)?;
         removed.extend(stop_engine(&run_dir.join("engine.json")).await?);

@@ -38,7 +38,10 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
     // What keeps Brattice from serving, though the host is fine.
     let mut obstacles: Vec<String> = Vec::new();
     // What else can go wrong here, the checks of the host explain.
-    if !running && let Err(other @ Error::OtherInstance { .. }) = no_other_instance(&arguments.bpffs).await {
+    if !running
+        && let Err(other @ (Error::OtherInstance { .. } | Error::OtherNamespace { .. })) =
+            no_other_instance(&arguments.bpffs).await
+    {
         if !arguments.no_probe {
             return Err(Failure::new(other));
         }

@@ -5,13 +5,25 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
+
+/// An engine in another network namespace: it belongs to another node, whose agent may be dead while it serves on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the engine that {} names (process {pid}) works in another network namespace, which is another node. Nothing was touched. An \
+     agent here needs a --run-dir of its own. To remove that node, run cleanup in its namespace, with its agent's directories: \
+     nsenter --net=/proc/{pid}/ns/net brattice cleanup", record.display()
+)]
+pub struct EngineOfOtherNamespace {
+    record: PathBuf,
+    pid: u32,
+}
 
 /// What is written next to the sockets, so that a later agent or `brattice cleanup` finds the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +49,22 @@ impl Record {
     /// The recorded process if it still runs, under any user.
     pub fn running_as_any_user(self) -> Option<Process> {
         self.find(|_| true)
+    }
+
+    /// Refuses the process that this file records if it works in another network namespace than the calling thread.
+    ///
+    /// # Errors
+    /// [`EngineOfOtherNamespace`].
+    pub fn refuse_other_namespace(path: &Path) -> Result<(), EngineOfOtherNamespace> {
+        let Some(process) = Self::read(path).and_then(Self::running_as_any_user) else { return Ok(()) };
+        let inode = |path: String| fs::metadata(path).map(|found| found.ino());
+        match (inode(format!("/proc/{}/ns/net", process.pid)), inode("/proc/thread-self/ns/net".to_owned())) {
+            (Ok(theirs), Ok(own)) if theirs != own => {
+                Err(EngineOfOtherNamespace { record: path.to_owned(), pid: process.pid })
+            }
+            // One that is just ending has none.
+            _ => Ok(()),
+        }
     }
 
     fn find(self, fits: impl Fn(u32) -> bool) -> Option<Process> {

@@ -31,6 +31,7 @@ use crate::api::server::{self, Access, Call};
 use crate::api::socket;
 use crate::api::thread::Thread;
 use crate::drops::{self, Drops};
+use crate::engine::process::{EngineOfOtherNamespace, Record};
 use crate::engine::{Handle, Supervision, outputs, supervisor};
 use crate::host_changes::{self, HostChanges};
 use crate::kernel::KernelSlots;
@@ -49,6 +50,9 @@ pub enum AgentError {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] brattice_loader::Error),
+    /// The directory of the sockets.
+    #[error(transparent)]
+    OtherNamespace(#[from] EngineOfOtherNamespace),
     /// A socket or its directory.
     #[error("{path} cannot be made: {source}")]
     Socket {
@@ -96,6 +100,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let directory = StateDirectory::open(&settings.state_dir)?;
     let saved = directory.load()?;
     let mut state = saved.clone();
+    Record::refuse_other_namespace(&settings.engine_record())?;
     let (socket, calls) = open_socket(&settings)?;
 
     // Listening before looking: no change in between is lost.
