@@ -73,7 +73,7 @@ pub enum Code {
     AliasPoolExhausted,
     /// The interface has as many aliases as one may have.
     AliasLimit,
-    /// The kernel refused the attachment.
+    /// The kernel refused the attachment, or an entry that it needs.
     AttachFailed,
 }
 
@@ -129,6 +129,11 @@ impl Decision {
     /// Whether the interface is to be attached.
     pub fn attached(&self) -> bool {
         self.identity.is_some() && !self.addresses.is_empty()
+    }
+
+    /// Whether the kernel refused to attach it. (Not: one of the addresses of a workload that is attached.)
+    pub fn attach_failed(&self) -> bool {
+        self.refused.iter().any(|refusal| refusal.code == Code::AttachFailed && refusal.address.is_none())
     }
 
     /// The evidence of the workload's identity: its interface always, its namespace where that has a name; or cgroup

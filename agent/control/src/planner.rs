@@ -13,8 +13,8 @@ use brattice_wire::rarely;
 use brattice_wire::snapshot::Snapshot;
 
 use crate::aliases::{Aliases, Assigned, Claim, Identity, MAX_PER_INTERFACE};
-use crate::attachments::{Code, Decision, Refusal, Rests, Wishes, aliases, decide, identity_of};
-use crate::reconcile::{Desired, Placed};
+use crate::attachments::{Code, Decision, HostProcesses, Refusal, Rests, Wishes, aliases, decide, identity_of};
+use crate::reconcile::{Desired, Placed, Unattached};
 use crate::since::Since;
 use crate::state::State;
 
@@ -112,14 +112,19 @@ impl Planner {
         true
     }
 
-    /// The kernel refused to attach these interfaces.
-    pub fn not_attached(&mut self, errors: &BTreeMap<u32, String>) {
+    /// The kernel refused to attach these, or to take their entries.
+    pub fn not_attached(&mut self, unattached: &Unattached) {
         for decision in &mut self.decisions {
-            let known = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
-            if let Some(text) = errors.get(&decision.ifindex)
-                && !known
-            {
-                decision.refused.push(Refusal { address: None, code: Code::AttachFailed, text: text.clone() });
+            let host = decision.host.iter().flat_map(HostProcesses::keys).find_map(|key| unattached.hosts.get(&key));
+            let whole = host.or_else(|| unattached.interfaces.get(&decision.ifindex)).map(|text| (None, text));
+            let ifindex = decision.ifindex;
+            let single = |address: &IpAddr| Some((Some(*address), unattached.addresses.get(&(ifindex, *address))?));
+            let found: Vec<_> = whole.into_iter().chain(decision.addresses.iter().filter_map(single)).collect();
+            for (address, text) in found {
+                let known = |own: &Refusal| own.code == Code::AttachFailed && own.address == address;
+                if !decision.refused.iter().any(known) {
+                    decision.refused.push(Refusal { address, code: Code::AttachFailed, text: text.clone() });
+                }
             }
         }
     }

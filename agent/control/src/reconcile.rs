@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use brattice_abi::{
     Address, Alias, Host, HostKey, Listener, ListenerKey, TargetKey, WORKLOAD_INTERCEPT_DNS, WORKLOAD_MAC_DOCUMENTED,
     Workload, WorkloadKey,
 };
-use brattice_loader::Table;
 use brattice_model::Plan;
+
+pub use self::mirror::{Entries, Mirror};
+pub use self::unattached::{Unattached, Written, WrittenAliases};
+
+mod mirror;
+mod unattached;
 
 /// A workload address with its alias, ready for the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,80 +113,6 @@ pub fn difference<K: Eq + Hash + Copy, V: PartialEq + Copy>(
     let put = desired.iter().filter(|(key, value)| actual.get(key) != Some(value)).map(|(key, value)| (*key, *value));
     let remove = actual.keys().filter(|key| !desired.contains_key(key)).copied();
     Difference { put: put.collect(), remove: remove.collect() }
-}
-
-/// A kernel map and what is known to be in it.
-#[derive(Debug)]
-pub struct Mirror<K, V> {
-    name: &'static str,
-    table: Table<K, V>,
-    known: Arc<HashMap<K, V>>,
-}
-
-impl<K: brattice_loader::Pod + Eq + Hash, V: brattice_loader::Pod + PartialEq> Mirror<K, V> {
-    /// Reads the map.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn read(name: &'static str, table: Table<K, V>) -> Result<Self, brattice_loader::Error> {
-        let known = Arc::new(table.entries()?.into_iter().collect());
-        Ok(Self { name, table, known })
-    }
-
-    /// Reads the map again, in case another process wrote to it.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn refresh(&mut self) -> Result<(), brattice_loader::Error> {
-        self.known = Arc::new(self.table.entries()?.into_iter().collect());
-        Ok(())
-    }
-
-    /// Writes what is new or different; says what failed.
-    pub fn put(&mut self, desired: &HashMap<K, V>) -> Vec<String> {
-        let mut failed = Vec::new();
-        for (key, value) in difference(&self.known, desired).put {
-            match self.table.insert(&key, &value) {
-                Ok(()) => drop(Arc::make_mut(&mut self.known).insert(key, value)),
-                Err(e) => {
-                    failed.push(format!("{}: {e}", self.name));
-                    // A full table refuses all the others, too.
-                    if matches!(e, brattice_loader::Error::Full { .. }) {
-                        break;
-                    }
-                }
-            }
-        }
-        failed
-    }
-
-    /// Removes what is not wanted any more; says what failed.
-    pub fn remove(&mut self, desired: &HashMap<K, V>) -> Vec<String> {
-        self.remove_if(|key, _| !desired.contains_key(key))
-    }
-
-    /// Removes what `unwanted` says; says what failed.
-    pub fn remove_if(&mut self, unwanted: impl Fn(&K, &V) -> bool) -> Vec<String> {
-        let keys: Vec<K> = self.known.iter().filter(|(key, value)| unwanted(key, value)).map(|(key, _)| *key).collect();
-        let mut failed = Vec::new();
-        for key in keys {
-            match self.table.remove(&key) {
-                Ok(()) => drop(Arc::make_mut(&mut self.known).remove(&key)),
-                Err(e) => failed.push(format!("{}: {e}", self.name)),
-            }
-        }
-        failed
-    }
-
-    /// (used, limit).
-    pub fn fill(&self) -> (u64, u64) {
-        (self.known.len() as u64, u64::from(self.table.capacity()))
-    }
-
-    /// The known content. A clone of the `Arc` shows no later change.
-    pub fn known(&self) -> &Arc<HashMap<K, V>> {
-        &self.known
-    }
 }
 
 #[cfg(test)]

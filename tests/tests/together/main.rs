@@ -17,6 +17,7 @@ mod explain;
 mod exposed;
 mod firewalls;
 mod full_disk;
+mod full_maps;
 mod habits;
 mod handover;
 mod hosts;

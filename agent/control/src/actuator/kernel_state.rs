@@ -11,7 +11,8 @@ use brattice_loader::Datapath;
 use brattice_wire::rarely;
 use tracing::{debug, error};
 
-use crate::reconcile::{Desired, Mirror, difference};
+use super::RETRY;
+use crate::reconcile::{Desired, Mirror, Unattached, Written, WrittenAliases, difference};
 
 /// Most failures remembered.
 const MAX_FAILURES: usize = 64;
@@ -51,7 +52,8 @@ pub struct KernelState {
     maps: Maps,
     /// Interfaces with `workload_ingress`, as the kernel says.
     attached: Arc<BTreeSet<u32>>,
-    attach_errors: BTreeMap<u32, String>,
+    /// What could not be attached at the last try, and why.
+    unattached: Unattached,
     /// Aliases of processes of the host that are addresses of `brattice0`.
     host_aliases: Arc<BTreeSet<IpAddr>>,
     /// MTU of the alias route, once it was set.
@@ -79,7 +81,7 @@ impl KernelState {
             datapath,
             maps,
             attached: Arc::default(),
-            attach_errors: BTreeMap::new(),
+            unattached: Unattached::default(),
             host_aliases,
             mtu: None,
             failures: Arc::default(),
@@ -125,14 +127,14 @@ impl KernelState {
         }
     }
 
-    /// Why interfaces could not be attached at the last try, by index.
-    pub fn attach_errors(&self) -> &BTreeMap<u32, String> {
-        &self.attach_errors
+    /// What could not be attached at the last try, and why.
+    pub fn unattached(&self) -> &Unattached {
+        &self.unattached
     }
 
     /// Whether something was refused, and is worth another try.
     pub fn has_failed(&self) -> bool {
-        !self.failures.is_empty() || !self.attach_errors.is_empty()
+        !self.failures.is_empty() || self.unattached != Unattached::default()
     }
 
     /// Takes another plan as what is wanted; nothing is written yet.
@@ -176,7 +178,7 @@ impl KernelState {
 
     /// Makes new aliases of processes of the host addresses of `brattice0`; none is removed yet.
     pub async fn add_host_aliases(&mut self) {
-        self.set_host_aliases(self.host_aliases.union(&self.desired.host_aliases).copied().collect()).await;
+        self.set_host_aliases(self.host_aliases.union(&self.wanted_host_aliases()).copied().collect()).await;
     }
 
     /// Sets the MTU of the alias route: the largest, as what is too large for one workload, `workload_egress` answers with that
@@ -192,10 +194,14 @@ impl KernelState {
         }
     }
 
-    /// Writes new and changed workloads, and processes of the host that are any: from here on they may call.
+    /// Writes new and changed workloads, and processes of the host that are any: from here on they may call. One whose alias could
+    /// not be written is left out, as no response would reach it.
     pub fn put_callers(&mut self) {
-        let mut failed = self.maps.workloads.put(&self.desired.workloads);
-        failed.extend(self.maps.hosts.put(&self.desired.hosts));
+        let desired = &self.desired;
+        let Maps { workloads, aliases, hosts, .. } = &mut self.maps;
+        let written = WrittenAliases { aliases: aliases.known(), host_aliases: &self.host_aliases };
+        let mut failed = workloads.put_if(&desired.workloads, |own| written.has(desired, own.alias));
+        failed.extend(hosts.put_if(&desired.hosts, |own| written.may_call(desired, own)));
         self.report(failed);
     }
 
@@ -212,7 +218,7 @@ impl KernelState {
 
     /// Takes aliases of processes of the host from `brattice0` that are not wanted any more.
     pub async fn remove_host_aliases(&mut self) {
-        self.set_host_aliases(self.desired.host_aliases.clone()).await;
+        self.set_host_aliases(self.wanted_host_aliases()).await;
     }
 
     /// Detaches interfaces that are not wanted any more.
@@ -228,17 +234,18 @@ impl KernelState {
         }
     }
 
-    /// Attaches the interfaces that are wanted, at least one, and no further one after the time `within`. With `again`, those that the
-    /// kernel refused before are tried again. `attached` is told of each one that was not attached before, as soon as it is: the
-    /// next takes the kernel a grace period of RCU. Returns whether some are left.
+    /// Attaches the interfaces that are wanted and have all of their entries, at least one, and no further one after the time `within`.
+    /// With `again`, those that were refused before are tried again. `attached` is told of each one that was not attached before, as
+    /// soon as it is: the next takes the kernel a grace period of RCU. Returns whether some are left.
     pub async fn attach(&mut self, again: bool, within: Duration, mut attached: impl FnMut(u32)) -> bool {
         self.refresh_attached();
         if again {
-            self.attach_errors.clear();
+            self.unattached = Unattached::default();
         }
+        self.find_lacking();
         let (began, mut tried) = (Instant::now(), false);
         for ifindex in self.desired.interfaces.keys() {
-            if self.attached.contains(ifindex) || self.attach_errors.contains_key(ifindex) {
+            if self.attached.contains(ifindex) || self.unattached.interfaces.contains_key(ifindex) {
                 continue;
             }
             if tried && began.elapsed() >= within {
@@ -253,11 +260,49 @@ impl KernelState {
                 }
                 Err(e) => {
                     rarely!(warn, ifindex, error = %e, "an interface cannot be attached");
-                    self.attach_errors.insert(*ifindex, e.to_string());
+                    self.unattached.interfaces.insert(*ifindex, tried_again(&e.to_string()));
                 }
             }
         }
         false
+    }
+
+    /// Notes which workloads lack an entry.
+    fn find_lacking(&mut self) {
+        let (maps, written) = (&self.maps, self.written());
+        let reason = |map: &str| {
+            tried_again(&match map {
+                abi::WORKLOADS => maps.workloads.refusal(),
+                abi::HOSTS => maps.hosts.refusal(),
+                _ => maps.aliases.refusal(),
+            })
+        };
+        let (addresses, hosts) = (written.lacking_addresses(&self.desired), written.lacking_hosts(&self.desired));
+        for ((ifindex, address), map) in addresses {
+            let text = format!("the kernel has no entry for {address}: {}", reason(map));
+            if self.attached.contains(&ifindex) {
+                self.unattached.addresses.insert((ifindex, address), text);
+            } else {
+                self.unattached.interfaces.entry(ifindex).or_insert(text);
+            }
+        }
+        for (key, map) in hosts {
+            let text = format!("the kernel has no entry for cgroup {}: {}", key.cgroup, reason(map));
+            self.unattached.hosts.insert(key, text);
+        }
+    }
+
+    /// What was written of workloads.
+    fn written(&self) -> Written<'_> {
+        let aliases = WrittenAliases { aliases: self.maps.aliases.known(), host_aliases: &self.host_aliases };
+        Written { workloads: self.maps.workloads.known(), hosts: self.maps.hosts.known(), aliases }
+    }
+
+    /// Aliases that processes of the host shall have. Without its entry in `ALIASES`, any process could connect to one.
+    fn wanted_host_aliases(&self) -> BTreeSet<IpAddr> {
+        let (written, desired) = (self.written(), &self.desired);
+        let wanted = desired.host_aliases.iter().copied();
+        wanted.filter(|alias| written.aliases.has(desired, abi::Address::from(*alias))).collect()
     }
 
     /// Which aliases are addresses of this host.
@@ -319,9 +364,14 @@ impl KernelState {
     fn report(&mut self, failed: Vec<String>) {
         for text in failed {
             if self.failures.len() < MAX_FAILURES && !self.failures.contains(&text) {
-                error!("the kernel refused a change: {text}");
+                rarely!(error, "the kernel refused a change: {text}");
                 Arc::make_mut(&mut self.failures).insert(text);
             }
         }
     }
+}
+
+/// Why something is not attached, for people.
+fn tried_again(why: &str) -> String {
+    format!("{why}. It is tried again every {} s", RETRY.as_secs())
 }

@@ -7,9 +7,9 @@
 //! | 3 aliases, numbers and the revision are saved | no alias or revision is ever given twice | plans the same again |
 //! | 4 the engine gets the snapshot, and closes connections of lost aliases | | gives a higher revision to what it plans; asks again to close what was not given |
 //! | – the engine says that it serves the plan, or is down, or [`ENGINE_PATIENCE`] is over | no request is decided by older documents | |
-//! | 5 new callers are written, then attached | the first packet finds its workload, and an engine that knows it | attaches what lacks |
+//! | 5 new callers are written, then attached: those alone whose entries were all written | the first packet finds its workload, and an engine that knows it | attaches what lacks |
 //! | 6 what is not wanted any more is removed | | removes it |
-//! | 7 VIPs are announced to new workloads | a workload that asked too early need not wait | (it asks again after a second) |
+//! | 7 VIPs are announced to each workload that was attached | a workload that asked too early need not wait | (it asks again after a second) |
 //!
 //! So the engine never calls whom the kernel does not know, and never hears of a caller that it does not know itself. Each start reads the
 //! kernel's maps and plans anew, so that it writes what lacks and removes what is too much, wherever the last one stopped.
@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 use super::Actuator;
 use crate::clock::unix_seconds;
 use crate::planner::{Changes, Now, Planner};
+use crate::reconcile::Unattached;
 
 /// The second half of a plan waits for the engine this long at most: a change of the documents is live within a second.
 const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
@@ -117,8 +118,8 @@ impl Actuator {
         self.kernel.remove_host_aliases().await;
         self.kernel.detach().await;
 
-        if !self.kernel.attach_errors().is_empty() {
-            Arc::make_mut(&mut self.planner).not_attached(self.kernel.attach_errors());
+        if *self.kernel.unattached() != Unattached::default() {
+            Arc::make_mut(&mut self.planner).not_attached(self.kernel.unattached());
         }
         debug!(took = ?began.elapsed(), "written after the engine");
         if more {

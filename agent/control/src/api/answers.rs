@@ -13,7 +13,7 @@ use brattice_wire::explain::Question;
 use brattice_wire::snapshot::Snapshot;
 
 use crate::api::views::dead;
-use crate::attachments::{Code, Decision};
+use crate::attachments::Decision;
 use crate::clock::{boottime_ns, unix_seconds};
 use crate::picture::Picture;
 use crate::switches;
@@ -135,7 +135,6 @@ fn attached(picture: &Picture, decision: &Decision) -> Attached {
     let mut addresses: Vec<(IpAddr, Option<IpAddr>)> =
         decision.claims().map(|claim| (claim.address, picture.alias(decision, &claim))).collect();
     addresses.extend(decision.refused.iter().filter_map(|refusal| Some((refusal.address?, None))));
-    let failed = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
     let live = picture.is_attached(decision) && addresses.iter().any(|(_, alias)| alias.is_some());
     Attached {
         name: decision.name.clone(),
@@ -145,7 +144,7 @@ fn attached(picture: &Picture, decision: &Decision) -> Attached {
         ifindex: decision.ifindex,
         namespace: decision.namespace.clone(),
         addresses,
-        state: match (decision.attached() && !failed, live) {
+        state: match (decision.attached() && !decision.attach_failed(), live) {
             (false, _) => AttachedState::Refused,
             (true, false) => AttachedState::Attaching,
             (true, true) => AttachedState::Attached,

@@ -15,7 +15,7 @@ use brattice_wire::engine::Stats;
 
 use super::problems::{Problems, places};
 use super::unserved::unserved;
-use crate::attachments::{Code, Decision};
+use crate::attachments::Decision;
 use crate::clock::boottime_ns;
 use crate::engine::supervisor::oldest_heartbeat;
 use crate::picture::Picture;
@@ -388,8 +388,10 @@ fn workload(picture: &Picture, decision: &Decision) -> WorkloadView {
         .claims()
         .filter_map(|claim| Some((claim.address.to_string(), picture.alias(decision, &claim)?.to_string())))
         .collect();
-    let failed = decision.refused.iter().any(|refusal| refusal.code == Code::AttachFailed);
-    let state = match (decision.attached() && !failed, picture.is_attached(decision) && !addresses.is_empty()) {
+    let state = match (
+        decision.attached() && !decision.attach_failed(),
+        picture.is_attached(decision) && !addresses.is_empty(),
+    ) {
         (false, _) => "refused",
         (true, false) => "attaching",
         (true, true) => "attached",

@@ -151,9 +151,23 @@ fn numbers_go_on_above_those_of_an_earlier_agent() {
 fn an_interface_that_the_kernel_refuses_is_shown_so() {
     let mut planner = planner();
     planner.plan(&inputs(model(NODE, SHOP), both()), now());
-    planner.not_attached(&BTreeMap::from([(7, "busy".to_owned())]));
+    let refused = Unattached { interfaces: BTreeMap::from([(7, "busy".to_owned())]), ..Unattached::default() };
+    planner.not_attached(&refused);
+    // Said once, however often it is refused until the next plan.
+    planner.not_attached(&refused);
     let reasons: Vec<_> = planner.decisions.iter().map(Decision::reason).collect();
     assert_eq!(reasons, [Some("AttachFailed: busy".to_owned()), None]);
+    assert!(planner.decisions[0].attach_failed());
+    // One address of an interface that is attached.
+    let address = IpAddr::from([10, 0, 0, 11]);
+    let refused =
+        Unattached { addresses: BTreeMap::from([((8, address), "full".to_owned())]), ..Unattached::default() };
+    planner.not_attached(&refused);
+    assert_eq!(planner.decisions[1].reason(), Some("AttachFailed: full".to_owned()));
+    assert!(!planner.decisions[1].attach_failed(), "the others are served");
+    // The next plan is a new try.
+    planner.plan(&inputs(model(NODE, SHOP), both()), now());
+    assert!(planner.decisions.iter().all(|decision| decision.refused.is_empty()));
 }
 
 #[test]
