@@ -1,6 +1,6 @@
 //! Connections of others.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use brattice_abi::DropReason::{FromReserved, SpoofedSource};
 use brattice_tests::{
@@ -11,7 +11,7 @@ use brattice_tests::{
 use super::{
     link::{PRIORITY, tagged},
     scene::Scene,
-    sender::{ACK, PSH, RST, Segment, Sender, host},
+    sender::{ACK, PATIENCE, PSH, RST, Segment, Sender, host},
 };
 
 /// RST, ACK and data into a connection of its neighbour, with its exact numbers: as the neighbour, as the service, and from
@@ -77,6 +77,6 @@ pub(super) fn segments_into_them(scene: &Scene) {
         };
         let neighbour = Sender::of(&scene.neighbour);
         neighbour.send_segment(&rst, |_| {});
-        wait_until("its own RST is taken", Duration::from_secs(3), || open.nonce("ended").is_err());
+        wait_until("its own RST is taken", PATIENCE, || open.nonce("ended").is_err());
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     io::Read,
     net::{IpAddr, SocketAddr},
-    time::Duration,
 };
 
 use brattice_abi::DropReason::{NoListener, ToAlias, UnsupportedProtocol};
@@ -15,7 +14,7 @@ use brattice_tests::{
 
 use super::{
     scene::{GATEWAY, Scene},
-    sender::{ACK, SYN, tcp, udp},
+    sender::{ACK, PATIENCE, SYN, tcp, udp},
 };
 
 /// ICMP or ICMPv6 echo request; its checksum is not looked at.
@@ -81,7 +80,7 @@ pub(super) fn daemons_of_the_host(scene: &Scene) {
     });
     assert_eq!(daemons.hits(), 0);
     let mut open = scene.attacker.connect(SocketAddr::from((GATEWAY, 22))).unwrap();
-    open.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    open.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut text = [0; BANNER.len()];
     open.read_exact(&mut text).unwrap();
     assert_eq!(text, BANNER, "by the host's own address it is there");

@@ -1,15 +1,12 @@
 //! Too much of what is allowed.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use brattice_abi::DropReason::{HalfOpenLimit, NoListener};
 
 use super::{
     scene::{OWN, Scene},
-    sender::{ACK, SYN, host, tcp, udp},
+    sender::{ACK, PATIENCE, SHORT, SYN, host, tcp, udp},
 };
 
 /// Sends while the neighbour calls the service again and again.
@@ -44,7 +41,7 @@ pub(super) fn datagrams(scene: &Scene) {
             }
         }
         scene.sender.fence(OWN);
-        brattice_tests::lab::wait_until("all are counted", Duration::from_secs(3), || {
+        brattice_tests::lab::wait_until("all are counted", PATIENCE, || {
             scene.lab.drops(NoListener.name()) == before + 2 * EACH
         });
     });
@@ -55,23 +52,33 @@ pub(super) fn datagrams(scene: &Scene) {
 /// out until its window ends.
 pub(super) fn half_open_connections(scene: &Scene) {
     const MORE: u64 = 500;
-    // What earlier attacks left half open.
-    let (used, limit) = scene.lab.status().limits["half-open (busiest workload)"];
     let vip = scene.vips[0];
     let mut kept = scene.attacker.http(vip).unwrap();
     kept.nonce("before").unwrap();
-    let before = scene.lab.drops(HalfOpenLimit.name());
-    beside_calls(scene, || {
-        for number in 0..limit + MORE {
-            for flags in [SYN, ACK] {
-                let payload = tcp(1_024 + number as u16, 80, flags);
-                scene.sender.send(&scene.sender.frame(OWN.into(), vip.ip(), payload));
+    let windows = || scene.lab.status().counters.get("HalfOpenExpired").copied().unwrap_or(0);
+    // The count starts again when a window ends, which a slow machine may meet in the middle. It does not meet three.
+    let exact = (0..3).any(|round| {
+        let ended = windows();
+        // What earlier attacks left half open.
+        let (used, limit) = scene.lab.status().limits["half-open (busiest workload)"];
+        let before = scene.lab.drops(HalfOpenLimit.name());
+        beside_calls(scene, || {
+            for number in 0..limit + MORE {
+                for flags in [SYN, ACK] {
+                    let payload = tcp(1_024 + number as u16, 80, flags);
+                    scene.sender.send(&scene.sender.frame(OWN.into(), vip.ip(), payload));
+                }
             }
-        }
-        scene.sender.fence(OWN);
+            scene.sender.fence(OWN);
+        });
+        let dropped = scene.lab.drops(HalfOpenLimit.name()) - before;
+        let within_a_window = windows() == ended;
+        println!("round {round}: {used} of {limit} were used, {dropped} were dropped, one window: {within_a_window}");
+        assert!(!within_a_window || dropped == used + MORE, "{used} used, {dropped} dropped");
+        within_a_window
     });
-    assert_eq!(scene.lab.drops(HalfOpenLimit.name()), before + used + MORE);
-    assert_eq!(scene.sender.call(OWN.into(), vip, host(vip), |_| {}).unwrap_err(), "no SYN-ACK");
+    assert!(exact, "each of three floods met the end of a window of 30 s");
+    assert!(scene.sender.handshake(SHORT, OWN.into(), vip, |_| {}).is_none(), "locked out");
     kept.nonce("after").unwrap();
     scene.neighbour_calls(vip);
 }

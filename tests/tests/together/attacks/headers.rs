@@ -1,6 +1,6 @@
 //! Headers that hide what follows them, or name a way of their own.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use brattice_abi::DropReason::{Malformed, SourceRouted, TooManyHeaders, Truncated};
 use brattice_tests::{
@@ -13,7 +13,7 @@ use brattice_tests::{
 
 use super::{
     scene::{OWN, OWN6, Scene},
-    sender::{SHORT, SYN, Segment, VIRTUAL_MAC, tcp, udp},
+    sender::{PATIENCE, SHORT, SYN, Segment, VIRTUAL_MAC, tcp, udp},
 };
 
 /// A SYN to the service over IPv6 behind extension headers.
@@ -25,10 +25,10 @@ fn behind(scene: &Scene, port: u16, extensions: &[Extension]) -> Vec<u8> {
         .build()
 }
 
-/// Whether the service answers to a port.
-fn answered(scene: &Scene, port: u16) -> bool {
+/// Whether the service answers to a port within `limit`.
+fn answered(scene: &Scene, limit: Duration, port: u16) -> bool {
     let answer = |s: &Segment| scene.vips.contains(&s.from) && s.to.port() == port;
-    scene.sender.receive(SHORT, |frame| Segment::of(frame).filter(answer)).is_some()
+    scene.sender.receive(limit, |frame| Segment::of(frame).filter(answer)).is_some()
 }
 
 /// IPv6 routing headers of type 0, and of type 4 with segments left: the next one would be the server's alias.
@@ -44,7 +44,7 @@ pub(super) fn routing_headers(scene: &Scene) {
         for header in [way(0), way(4), Extension::routing(0, 0)] {
             scene.sender.send(&behind(scene, port, &[header]));
         }
-        assert!(!answered(scene, port));
+        assert!(!answered(scene, SHORT, port));
     });
     // Carried, and nothing is left to go: the node's stack has the last word.
     scene.refused(&[], || scene.sender.send(&behind(scene, port, &[Extension::routing(4, 0)])));
@@ -61,14 +61,14 @@ pub(super) fn too_many_headers(scene: &Scene) {
         let mut beyond = options();
         beyond.bytes[0] = 200;
         scene.sender.send(&behind(scene, port, &[beyond]));
-        assert!(!answered(scene, port));
+        assert!(!answered(scene, SHORT, port));
     });
     let port = scene.sender.port();
     scene.sender.send(&behind(scene, port, &[Extension::options(0, 1), options()]));
-    assert!(answered(scene, port), "fewer of them, in their order, are carried along");
+    assert!(answered(scene, PATIENCE, port), "fewer of them, in their order, are carried along");
     let port = scene.sender.port();
     scene.sender.send(&behind(scene, port, &[Extension::fragment(0, false)]));
-    assert!(answered(scene, port), "and a fragment header without fragments");
+    assert!(answered(scene, PATIENCE, port), "and a fragment header without fragments");
 }
 
 /// A DNS question for `orders.shop.internal`.
@@ -100,22 +100,22 @@ pub(super) fn fragments(scene: &Scene) {
                 scene.sender.send(&piece);
             }
         }
-        assert!(!answered(scene, port));
+        assert!(!answered(scene, SHORT, port));
     });
     let dns: [IpAddr; 2] = [DNS_VIP.into(), DNS_VIP6.into()];
-    let told = |dns: IpAddr| {
+    let resolved = |limit: Duration, dns: IpAddr| {
         let from = |frame: &[u8]| match dns {
             IpAddr::V4(ip) => frame[12..14] == [0x08, 0] && frame[23] == 17 && frame[26..30] == ip.octets(),
             IpAddr::V6(ip) => frame[12..14] == [0x86, 0xdd] && frame[20] == 17 && frame[22..38] == ip.octets(),
         };
-        scene.sender.receive(SHORT * 4, |frame| from(frame).then_some(())).is_some()
+        scene.sender.receive(limit, |frame| from(frame).then_some(())).is_some()
     };
     for dns in dns {
         let whole = pieces(dns, udp(scene.sender.port(), 53, &question()), 16);
         for piece in &whole {
             scene.sender.send(piece);
         }
-        assert!(told(dns), "what fits together is answered");
+        assert!(resolved(PATIENCE, dns), "what fits together is answered");
     }
     scene.refused(&[], || {
         for dns in dns {
@@ -139,7 +139,7 @@ pub(super) fn fragments(scene: &Scene) {
             for piece in &whole[1..] {
                 scene.sender.send(piece);
             }
-            assert!(!told(dns), "{dns}: fragments overlap");
+            assert!(!resolved(SHORT * 4, dns), "{dns}: fragments overlap");
         }
     });
 }
@@ -168,10 +168,10 @@ pub(super) fn source_routes(scene: &Scene) {
         for (kind, pointer) in [(131, 4), (137, 4), (131, 8), (137, 8)] {
             scene.sender.send(&frame(port, route(kind, pointer)));
         }
-        assert!(!answered(scene, port));
+        assert!(!answered(scene, SHORT, port));
     });
     let port = scene.sender.port();
     scene.sender.send(&frame(port, record));
-    assert!(answered(scene, port), "an option that only asks for the way is carried along");
+    assert!(answered(scene, PATIENCE, port), "an option that only asks for the way is carried along");
     taking(0);
 }

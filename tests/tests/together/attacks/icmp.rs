@@ -9,7 +9,7 @@ use brattice_tests::{
 };
 
 use super::{
-    scene::{BRIDGE, Family, GATEWAY, GATEWAY6, Scene},
+    scene::{BRIDGE, ENGINE, Family, GATEWAY, GATEWAY6, Scene},
     sender::VIRTUAL_MAC,
 };
 
@@ -114,8 +114,7 @@ pub(super) fn errors_to_the_host(scene: &Scene) {
         }
         scene.sender.fence(super::scene::OWN);
     };
-    let engine: [IpAddr; 2] = ["169.254.64.1".parse().unwrap(), "fd8b:2a77:1c51::1".parse().unwrap()];
-    for (family, engine) in scene.families().into_iter().zip(engine) {
+    for (family, engine) in scene.families().into_iter().zip(ENGINE) {
         let host: IpAddr = if family.own.is_ipv4() { GATEWAY.into() } else { GATEWAY6.into() };
         // In fragments of which the first shows what it is about, and whole.
         for (mtu, size) in [(1380, 48), (1280, 1_500)] {

@@ -1,10 +1,7 @@
 //! Below IP: ARP, neighbour discovery and VLAN tags on a bridge that attacker and neighbour share. What a workload does to its
 //! neighbours by them is the bridge's affair, but service traffic does not ask it.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::net::{IpAddr, Ipv6Addr};
 
 use brattice_abi::DropReason::{FromReserved, SpoofedSource, ToAlias, TooManyTags};
 use brattice_tests::{
@@ -13,15 +10,13 @@ use brattice_tests::{
         frame::Arp,
         frame6::{Frame6, Neighbour, link_address},
     },
-    raw::mac,
+    raw::{PacketSocket, mac},
 };
 
 use super::{
-    scene::{BRIDGE, NEIGHBOUR, NEIGHBOUR6, OWN, OWN6, Scene},
-    sender::{SHORT, Segment, VIRTUAL_MAC, host, udp},
+    scene::{BRIDGE, GATEWAY, NEIGHBOUR, NEIGHBOUR6, OWN, OWN6, Scene},
+    sender::{PATIENCE, SHORT, Segment, VIRTUAL_MAC, host, udp},
 };
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `02:00:...`, as `ip` and `bridge` write it.
 fn shown(mac: [u8; 6]) -> String {
@@ -41,7 +36,10 @@ fn poison(scene: &Scene, address: IpAddr, lie: &[u8]) {
 fn called_past_the_attacker(scene: &Scene, vip: std::net::SocketAddr) {
     let watch = super::scene::Watch::of(&scene.attacker);
     scene.neighbour_calls(vip);
-    let seen: Vec<Segment> = watch.all().iter().filter_map(|frame| Segment::of(frame)).collect();
+    // The attacker's own connections of earlier go on: half-open ones are answered again and again.
+    let neighbour = [IpAddr::from(NEIGHBOUR), IpAddr::from(NEIGHBOUR6)];
+    let of_neighbour = |s: &Segment| neighbour.contains(&s.from.ip()) || neighbour.contains(&s.to.ip());
+    let seen: Vec<Segment> = watch.all().iter().filter_map(|frame| Segment::of(frame)).filter(of_neighbour).collect();
     assert!(seen.is_empty(), "the attacker saw {seen:?}");
 }
 
@@ -84,17 +82,26 @@ pub(super) fn arp_for_a_neighbour(scene: &Scene) {
             scene.sender.send(&announcement.build());
             scene.lab.node.ip(&format!("neigh show {NEIGHBOUR}")).contains(&shown(scene.sender.mac))
         });
-        let stolen = scene.neighbour_watch.mac;
-        wait_until("the bridge believes it", PATIENCE, || {
-            let frame = Arp::request(OWN, OWN).with(|arp| arp.sender.0 = stolen).build();
-            scene.sender.send(&frame);
-            let entries = scene.lab.node.sh(&format!("bridge fdb show br {BRIDGE}"));
-            entries.lines().any(|line| line.starts_with(&shown(stolen)) && line.contains("blue1"))
-        });
+        let stolen = Arp::request(OWN, OWN).with(|arp| arp.sender.0 = scene.neighbour_watch.mac);
+        bridge_learns(scene, "blue1", || scene.sender.send(&stolen.build()));
     });
     scene.neighbour_serves();
     scene.neighbour_calls(scene.vips[0]);
     scene.lab.node.ip(&format!("neigh flush dev {BRIDGE}"));
+    // The bridge sees none of the neighbour's service traffic: it learns the right port again from its other frames.
+    let socket = PacketSocket::open(&scene.neighbour.namespace, "eth0");
+    let own = Arp::request(NEIGHBOUR, GATEWAY).with(|arp| arp.sender.0 = scene.neighbour_watch.mac);
+    bridge_learns(scene, "blue2", || socket.send(&own.build()).unwrap());
+}
+
+/// Repeats a frame with the neighbour's MAC until the bridge believes that it is behind this port.
+fn bridge_learns(scene: &Scene, port: &str, send: impl Fn()) {
+    let mac = shown(scene.neighbour_watch.mac);
+    wait_until(&format!("the bridge believes that {mac} is behind {port}"), PATIENCE, || {
+        send();
+        let entries = scene.lab.node.sh(&format!("bridge fdb show br {BRIDGE}"));
+        entries.lines().any(|line| line.starts_with(&mac) && line.contains(port))
+    });
 }
 
 /// An unsolicited advertisement to the neighbour.
@@ -196,7 +203,7 @@ pub(super) fn vlan_tags(scene: &Scene) {
             let frames: [(Tags, [u8; 6]); 4] =
                 [(&[(Q, 7)], VIRTUAL_MAC), (&[(Q, 7)], bridge), (&[(AD, 7)], bridge), (&[(Q, 0), (Q, 7)], bridge)];
             for (tags, to) in frames {
-                let answer = scene.sender.handshake(family.own, family.vip, |frame| {
+                let answer = scene.sender.handshake(SHORT, family.own, family.vip, |frame| {
                     frame[..6].copy_from_slice(&to);
                     tagged(frame, tags);
                 });
@@ -236,20 +243,22 @@ pub(super) fn vlan_tags(scene: &Scene) {
     let forged = seen.iter().filter(|frame| frame.windows(MARK.len()).any(|part| part == MARK)).count();
     assert_eq!(forged, 0, "the neighbour saw what came from a VIP");
     // What is honest is served; and to the neighbour itself it goes on.
+    let mut honest = Vec::new();
     for family in scene.families() {
         for tags in PRIORITY {
             scene.sender.call(family.own, family.vip, host(family.vip), |frame| tagged(frame, tags)).unwrap();
-            let mut frame = scene.sender.frame(family.own, family.neighbour, udp(9, 9, MARK));
+            let mark = [MARK, &[b'0' + honest.len() as u8]].concat();
+            let mut frame = scene.sender.frame(family.own, family.neighbour, udp(9, 9, &mark));
             frame[..6].copy_from_slice(&neighbour);
             tagged(&mut frame, tags);
-            scene.sender.send(&frame);
+            honest.push((mark, frame));
         }
     }
-    let mut forged = 0;
     wait_until("the neighbour sees what is its own", PATIENCE, || {
+        honest.iter().for_each(|(_, frame)| scene.sender.send(frame));
+        scene.sender.fence(OWN);
         let seen = scene.neighbour_watch.everything();
-        forged += seen.iter().filter(|frame| frame.windows(MARK.len()).any(|part| part == MARK)).count() as u64;
-        // Its stack tells of closed ports, and quotes them.
-        forged >= each
+        honest.retain(|(mark, _)| !seen.iter().any(|frame| frame.windows(mark.len()).any(|part| part == mark)));
+        honest.is_empty()
     });
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::{
     scene::{BRIDGE, Scene},
-    sender::{SYN, Sender, host, tcp, udp},
+    sender::{SHORT, SYN, Sender, host, tcp, udp},
 };
 
 /// A new interface sends while the agent is stopped: its packets belong to no workload, also with another's alias as
@@ -35,7 +35,7 @@ pub(super) fn before_attachment(scene: &Scene) {
                 to_bridge(&mut frame);
                 sender.send(&frame);
             }
-            assert!(sender.handshake(own, family.vip, to_bridge).is_none());
+            assert!(sender.handshake(SHORT, own, family.vip, to_bridge).is_none());
         }
         fresh = Some(sender);
         kill(agent, Signal::SIGCONT).unwrap();

@@ -23,9 +23,9 @@ pub(super) const ACK: u8 = 16;
 
 /// The MAC that answers for VIPs.
 pub(super) const VIRTUAL_MAC: [u8; 6] = [0x02, 0x42, 0x52, 0x41, 0x54, 0x01];
-/// How long an honest packet may wait for its answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a forged one is waited for. What comes at all comes at once.
+/// How long what must come is waited for: a busy machine delays packets and commands by seconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+/// How long what must not come is waited for. What comes at all comes at once.
 pub(super) const SHORT: Duration = Duration::from_millis(50);
 /// Source ports of the made-up client; the kernel's RSTs from them are kept in.
 const PORTS: std::ops::Range<u16> = 50_000..60_000;
@@ -190,12 +190,9 @@ impl Sender {
         }
     }
 
-    /// Whether a SYN is answered by a SYN-ACK; its frame may be changed.
-    pub(super) fn handshake(&self, from: IpAddr, to: SocketAddr, change: impl Fn(&mut Vec<u8>)) -> Option<Segment> {
-        self.handshake_within(SHORT, from, to, change)
-    }
-
-    fn handshake_within(
+    /// The SYN-ACK that answers a SYN within `limit`: [`PATIENCE`] where one must come, [`SHORT`] where none may. The
+    /// SYN's frame may be changed.
+    pub(super) fn handshake(
         &self,
         limit: Duration,
         from: IpAddr,
@@ -221,7 +218,7 @@ impl Sender {
         host: &str,
         change: impl Fn(&mut Vec<u8>),
     ) -> Result<String, String> {
-        let answer = self.handshake_within(PATIENCE, from, to, &change).ok_or("no SYN-ACK")?;
+        let answer = self.handshake(PATIENCE, from, to, &change).ok_or("no SYN-ACK")?;
         let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").into_bytes();
         let mut next = Segment {
             from: answer.to,
