@@ -93,13 +93,13 @@ pub(super) fn a_vip(scene: &Scene) {
     });
     // Its own connections of earlier may still end.
     let unasked = |frame: &Vec<u8>| Segment::of(frame).is_some_and(|s| s.to.port() == 40_000);
-    assert!(!scene.neighbour_watch.arrived().iter().any(|frame| unasked(frame)));
+    assert!(!scene.neighbour_watch.arrived().iter().any(&unasked));
     // The way to the neighbour is open.
     let mut frame = scene.sender.frame(four.own, four.neighbour, tcp(80, 40_000, SYN | ACK));
     frame[..6].copy_from_slice(&scene.neighbour_watch.mac);
     scene.sender.send(&frame);
     wait_until("the neighbour gets it", PATIENCE, || {
-        scene.neighbour_watch.arrived().iter().any(|frame| unasked(frame))
+        scene.neighbour_watch.arrived().iter().any(&unasked)
     });
 }
 
