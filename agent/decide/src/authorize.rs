@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 
 use brattice_iam::{Cause, Decision, Denial, Http, Level, Query, Scratch};
+use brattice_wire::index::{NetworkIndex, ServiceIndex};
 
 use crate::{
     call::Call,
     compiled::Compiled,
     head::{Fields, Head},
-    index::ServiceIndex,
     trace::{Asked, Trace, Untraced},
     verdict::{Passed, Refusal},
 };
@@ -26,7 +26,7 @@ struct Known {
     /// Where the caller's identity lies in that compilation.
     identity: usize,
     service: Option<ServiceIndex>,
-    common: Vec<u32>,
+    common: Vec<NetworkIndex>,
     /// The policies concerned ask for nothing that requests differ in.
     per_connection: bool,
     decision: Option<Decision>,
@@ -36,7 +36,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Authorizer {
     scratch: RefCell<Scratch>,
-    common: RefCell<Vec<u32>>,
+    common: RefCell<Vec<NetworkIndex>>,
 }
 
 impl Authorizer {
@@ -102,7 +102,7 @@ impl Authorizer {
         &self,
         compiled: &Compiled,
         call: &Call<'_>,
-        common: &[u32],
+        common: &[NetworkIndex],
         head: Option<&H>,
         trace: &mut T,
     ) -> Decision {
@@ -138,7 +138,7 @@ fn with_http<H: Head + ?Sized, R>(head: Option<&H>, use_it: impl FnOnce(Option<H
 fn refusal<H: Head + ?Sized>(
     compiled: &Compiled,
     call: &Call<'_>,
-    common: &[u32],
+    common: &[NetworkIndex],
     head: Option<&H>,
     denial: &Denial,
 ) -> Box<Refusal> {

@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 
-use crate::{identity::Identity, index::ServiceIndex};
+use brattice_wire::index::{ServiceIndex, VpcIndex};
+
+use crate::identity::Identity;
 
 /// Who calls which service, from where.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// Who calls.
     pub identity: &'a Identity,
-    /// Index of the caller's VPC.
-    pub vpc: u32,
+    /// The caller's VPC.
+    pub vpc: VpcIndex,
     /// The caller's real address in its VPC, where it is known.
     pub address: Option<IpAddr>,
     /// The service.

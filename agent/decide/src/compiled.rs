@@ -11,12 +11,12 @@ use std::{
 use brattice_router::{RequestHead, Router, hash::FastMap};
 use brattice_wire::{
     auth,
+    index::{ServiceIndex, TargetGroupIndex, VpcIndex, WorkloadIndex},
     snapshot::{self, ForwardedHeaders, Protocol, ProtocolVersion, ServiceNumber, Snapshot, Target},
 };
 
 use crate::{
     error::CompileError,
-    index::{ServiceIndex, WorkloadIndex},
     policies::{self, Policies, Read},
     rules::{Action, Compiler, Forward, Rule},
 };
@@ -49,8 +49,8 @@ pub struct Caller {
     pub address: IpAddr,
     /// Its place in the snapshot.
     pub index: WorkloadIndex,
-    /// Index of its VPC.
-    pub vpc: u32,
+    /// Its VPC.
+    pub vpc: VpcIndex,
     /// Name for people.
     pub name: Arc<str>,
     /// Number of the workload on this node.
@@ -195,8 +195,7 @@ impl Compiled {
         let mut vips: FastMap<IpAddr, Vec<ServiceIndex>> = FastMap::default();
         let mut visible = Vec::with_capacity(vpc.services.len());
         for index in vpc.services {
-            CompileError::check(&format!("VPC {}", vpc.name), "service", index, self.services.len())?;
-            let index = ServiceIndex::of(index);
+            CompileError::check(&format!("VPC {}", vpc.name), "service", index.position(), self.services.len())?;
             let Some(service) = self.services.get(index.position()) else { continue };
             for vip in std::iter::once(service.vip).chain(service.vip6) {
                 vips.entry(vip).or_default().push(index);
@@ -212,7 +211,7 @@ impl Compiled {
     }
 
     fn add_caller(&mut self, index: WorkloadIndex, workload: snapshot::Workload) -> Result<(), CompileError> {
-        CompileError::check(&format!("workload {}", workload.name), "VPC", workload.vpc, self.vpcs.len())?;
+        CompileError::check(&format!("workload {}", workload.name), "VPC", workload.vpc.position(), self.vpcs.len())?;
         let caller = Caller {
             alias: workload.alias,
             address: workload.address,
@@ -239,8 +238,8 @@ impl Compiled {
     }
 
     /// A VPC by its index, which comes from a [`Caller`] of the same state.
-    pub fn vpc(&self, index: u32) -> Option<&Vpc> {
-        self.vpcs.get(index as usize)
+    pub fn vpc(&self, index: VpcIndex) -> Option<&Vpc> {
+        self.vpcs.get(index.position())
     }
 
     /// All VPCs.
@@ -256,8 +255,8 @@ impl Compiled {
     /// The service that a workload of this VPC means by VIP, port and host, its listener, and the name that it used.
     ///
     /// `host` may be in any case, and has no port. A service that the VPC may not see is the same as none.
-    pub fn service(&self, vpc: u32, vip: IpAddr, port: u16, host: &str) -> Option<(&Service, &Listener, &str)> {
-        let services = self.vpcs.get(vpc as usize)?.vips.get(&vip)?;
+    pub fn service(&self, vpc: VpcIndex, vip: IpAddr, port: u16, host: &str) -> Option<(&Service, &Listener, &str)> {
+        let services = self.vpcs.get(vpc.position())?.vips.get(&vip)?;
         let host = host.strip_suffix('.').unwrap_or(host);
         services.iter().find_map(|index| {
             let service = self.services.get(index.position())?;
@@ -268,15 +267,15 @@ impl Compiled {
     }
 
     /// The only service of a VIP that a VPC sees there, for what has no host: relayed connections and idle timeouts.
-    pub fn service_at(&self, vpc: u32, vip: IpAddr, port: u16) -> Option<(&Service, &Listener)> {
-        let [index] = self.vpcs.get(vpc as usize)?.vips.get(&vip)?.as_slice() else { return None };
+    pub fn service_at(&self, vpc: VpcIndex, vip: IpAddr, port: u16) -> Option<(&Service, &Listener)> {
+        let [index] = self.vpcs.get(vpc.position())?.vips.get(&vip)?.as_slice() else { return None };
         let service = self.services.get(index.position())?;
         Some((service, service.listeners.iter().find(|listener| listener.port == port)?))
     }
 
     /// Index of the service with this number, if it still has this VIP and the VPC may still see it.
-    pub fn service_of(&self, vpc: u32, vip: IpAddr, number: ServiceNumber) -> Option<ServiceIndex> {
-        let services = self.vpcs.get(vpc as usize)?.vips.get(&vip)?;
+    pub fn service_of(&self, vpc: VpcIndex, vip: IpAddr, number: ServiceNumber) -> Option<ServiceIndex> {
+        let services = self.vpcs.get(vpc.position())?.vips.get(&vip)?;
         let is_it =
             |index: &ServiceIndex| self.services.get(index.position()).is_some_and(|service| service.number == number);
         services.iter().copied().find(is_it)
@@ -284,8 +283,8 @@ impl Compiled {
 
     /// The VIPs, of IPv4 and IPv6, of the service that has this DNS name (lower case, no trailing dot), if the VPC may
     /// see it; of the families that the VPC has.
-    pub fn resolve(&self, vpc: u32, name: &str) -> Option<(Option<IpAddr>, Option<IpAddr>)> {
-        let Vpc { visible, families, .. } = self.vpcs.get(vpc as usize)?;
+    pub fn resolve(&self, vpc: VpcIndex, name: &str) -> Option<(Option<IpAddr>, Option<IpAddr>)> {
+        let Vpc { visible, families, .. } = self.vpcs.get(vpc.position())?;
         // guard: names-of-vpc
         let index = self.names.get(name)?.iter().find(|index| visible.binary_search(index).is_ok())?;
         let service = self.services.get(index.position())?;
@@ -299,8 +298,8 @@ impl Compiled {
     }
 
     /// A target group by an index from [`Forward::groups`].
-    pub fn group(&self, index: u32) -> Option<&Group> {
-        self.groups.get(index as usize)
+    pub fn group(&self, index: TargetGroupIndex) -> Option<&Group> {
+        self.groups.get(index.position())
     }
 
     /// All target groups.

@@ -13,7 +13,7 @@ pub enum CompileError {
         /// `VPC`, `service`, `target group`, `policy`, `role`, `service network`.
         what: &'static str,
         /// The index.
-        index: u32,
+        index: usize,
         /// How many there are.
         count: usize,
     },
@@ -82,10 +82,7 @@ pub enum CompileError {
 
 impl CompileError {
     /// Checks an index into a list of `count`.
-    pub(crate) fn check(place: &str, what: &'static str, index: u32, count: usize) -> Result<u32, Self> {
-        match usize::try_from(index) {
-            Ok(position) if position < count => Ok(index),
-            _ => Err(Self::Index { place: place.to_owned(), what, index, count }),
-        }
+    pub(crate) fn check(place: &str, what: &'static str, index: usize, count: usize) -> Result<(), Self> {
+        if index < count { Ok(()) } else { Err(Self::Index { place: place.to_owned(), what, index, count }) }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use brattice_iam::Lookup;
 use brattice_router::RequestHead;
+use brattice_wire::index::VpcIndex;
 
 /// The head of a request in the form in which its target gets it. Implemented over whatever holds the bytes: a header map, a
 /// buffer of an HTTP/1 connection, a copy of an earlier request.
@@ -54,8 +55,8 @@ pub(crate) struct Routed<'a, H: ?Sized> {
     pub(crate) host: &'a str,
     /// Port of the VIP.
     pub(crate) port: u16,
-    /// Index of the caller's VPC.
-    pub(crate) vpc: u32,
+    /// The caller's VPC.
+    pub(crate) vpc: VpcIndex,
 }
 
 impl<H: Head + ?Sized> RequestHead for Routed<'_, H> {
@@ -83,7 +84,7 @@ impl<H: Head + ?Sized> RequestHead for Routed<'_, H> {
         self.port
     }
 
-    fn source_vpc(&self) -> u32 {
+    fn source_vpc(&self) -> VpcIndex {
         self.vpc
     }
 }

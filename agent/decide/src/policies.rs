@@ -5,6 +5,7 @@ use std::sync::Arc;
 use brattice_iam::{self as iam, Attachment, Mode};
 use brattice_wire::{
     auth::{self, AuthType, PolicyAttachment},
+    index::{NetworkIndex, PolicyIndex, ServiceIndex, WorkloadIndex},
     snapshot::{self, Snapshot},
 };
 
@@ -13,7 +14,6 @@ use crate::{
     error::CompileError,
     guard::Guard,
     identity::{Identity, Principal, Tags},
-    index::{ServiceIndex, WorkloadIndex},
 };
 
 /// Service networks that a call may come through without an allocation; nearly always it is one.
@@ -24,8 +24,8 @@ const FEW: usize = 16;
 pub enum Unreadable {
     /// Caller and service share no service network.
     NoNetwork,
-    /// The policy of this service network (index), or that it lacks one.
-    Network(u32),
+    /// The policy of this service network, or that it lacks one.
+    Network(NetworkIndex),
     /// The policy of the caller's role.
     Identity,
     /// The policy of the service, or that it lacks one.
@@ -43,7 +43,7 @@ struct Network {
 struct Vpc {
     id: Box<str>,
     account: Option<Box<str>>,
-    networks: Box<[u32]>,
+    networks: Box<[NetworkIndex]>,
 }
 
 #[derive(Debug)]
@@ -52,11 +52,11 @@ struct Service {
     name: Box<str>,
     account: Box<str>,
     tags: Tags,
-    networks: Box<[u32]>,
+    networks: Box<[NetworkIndex]>,
     guard: Guard,
 }
 
-/// Networks, identities and policies of a snapshot; all indices are the snapshot's.
+/// Networks, identities and policies of a snapshot, in its order.
 #[derive(Debug, Default)]
 pub struct Policies {
     enforced: bool,
@@ -98,22 +98,24 @@ struct Compiler<'s> {
 }
 
 impl Compiler<'_> {
-    fn policy(&self, place: &str, policy: Option<u32>) -> Result<Guard, CompileError> {
-        let Some(number) = policy else { return Ok(Guard::Missing) };
-        CompileError::check(place, "policy", number, self.policies.len())?;
-        Ok(self.policies.get(number as usize).map_or(Guard::Missing, |policy| Guard::Policy(Arc::clone(policy))))
+    fn policy(&self, place: &str, policy: Option<PolicyIndex>) -> Result<Guard, CompileError> {
+        let Some(index) = policy else { return Ok(Guard::Missing) };
+        CompileError::check(place, "policy", index.position(), self.policies.len())?;
+        Ok(self.policies.get(index.position()).map_or(Guard::Missing, |policy| Guard::Policy(Arc::clone(policy))))
     }
 
-    fn guard(&self, place: &str, auth_type: AuthType, policy: Option<u32>) -> Result<Guard, CompileError> {
+    fn guard(&self, place: &str, auth_type: AuthType, policy: Option<PolicyIndex>) -> Result<Guard, CompileError> {
         let guard = self.policy(place, policy)?;
         Ok(if auth_type == AuthType::AwsIam { guard } else { Guard::Open })
     }
 
     /// A list of service networks, ascending.
-    fn members(&self, place: &str, list: &[u32]) -> Result<Box<[u32]>, CompileError> {
+    fn members(&self, place: &str, list: &[NetworkIndex]) -> Result<Box<[NetworkIndex]>, CompileError> {
         let count = self.snapshot.networks.len();
-        let checked = list.iter().map(|number| CompileError::check(place, "service network", *number, count));
-        let mut list = checked.collect::<Result<Vec<_>, _>>()?;
+        for index in list {
+            CompileError::check(place, "service network", index.position(), count)?;
+        }
+        let mut list = list.to_vec();
         list.sort_unstable();
         list.dedup();
         Ok(list.into())
@@ -153,9 +155,10 @@ impl Compiler<'_> {
     }
 
     fn identity(&self, workload: &snapshot::Workload, roles: &[Arc<Principal>]) -> Result<Identity, CompileError> {
-        let Some(number) = workload.role else { return Ok(Identity::new(workload, None)) };
-        CompileError::check(&format!("workload {}", workload.name), "role", number, roles.len())?;
-        let role = self.snapshot.roles.get(number as usize).zip(roles.get(number as usize));
+        let Some(index) = workload.role else { return Ok(Identity::new(workload, None)) };
+        let position = index.position();
+        CompileError::check(&format!("workload {}", workload.name), "role", position, roles.len())?;
+        let role = self.snapshot.roles.get(position).zip(roles.get(position));
         Ok(Identity::new(workload, role))
     }
 }
@@ -172,8 +175,8 @@ impl Policies {
     }
 
     /// ARN of a service network.
-    pub fn network_arn(&self, network: u32) -> Option<&str> {
-        self.networks.get(network as usize).map(|network| &*network.arn)
+    pub fn network_arn(&self, network: NetworkIndex) -> Option<&str> {
+        self.networks.get(network.position()).map(|network| &*network.arn)
     }
 
     /// ARN of a service.
@@ -187,9 +190,9 @@ impl Policies {
 
     /// The service networks that the caller's VPC and the service are both in, ascending, into `common`. Not made in
     /// advance: that would be a list for each pair of VPC and service.
-    pub fn common(&self, call: &Call<'_>, common: &mut Vec<u32>) {
+    pub fn common(&self, call: &Call<'_>, common: &mut Vec<NetworkIndex>) {
         common.clear();
-        let vpc = self.vpcs.get(call.vpc as usize);
+        let vpc = self.vpcs.get(call.vpc.position());
         let (Some(vpc), Some(service)) = (vpc, self.guarded(call.service)) else { return };
         let (short, long) = if vpc.networks.len() <= service.networks.len() {
             (&vpc.networks, &service.networks)
@@ -207,14 +210,14 @@ impl Policies {
     }
 
     /// Whether the decision is the same for all requests of a connection, see [`iam::Compiled::per_connection`].
-    pub(crate) fn per_connection(&self, call: &Call<'_>, common: &[u32]) -> bool {
+    pub(crate) fn per_connection(&self, call: &Call<'_>, common: &[NetworkIndex]) -> bool {
         self.guards(call, common).all(Guard::per_connection)
     }
 
     /// What stands between a call and its service, at all levels.
-    fn guards<'p>(&'p self, call: &Call<'p>, common: &[u32]) -> impl Iterator<Item = &'p Guard> {
+    fn guards<'p>(&'p self, call: &Call<'p>, common: &[NetworkIndex]) -> impl Iterator<Item = &'p Guard> {
         let role = call.identity.principal.as_ref().map(|principal| &principal.guard);
-        let networks = common.iter().filter_map(|number| self.networks.get(*number as usize));
+        let networks = common.iter().filter_map(|index| self.networks.get(index.position()));
         let networks = networks.map(|network| &network.guard);
         role.into_iter().chain(networks).chain(self.guarded(call.service).map(|service| &service.guard))
     }
@@ -233,9 +236,9 @@ impl Policies {
             return Some(Unreadable::NoNetwork);
         }
         let refuses =
-            |number: &&u32| self.networks.get(**number as usize).is_none_or(|network| network.guard.refuses());
-        if let Some(number) = common.iter().find(refuses) {
-            return Some(Unreadable::Network(*number));
+            |index: &&NetworkIndex| self.networks.get(index.position()).is_none_or(|network| network.guard.refuses());
+        if let Some(index) = common.iter().find(refuses) {
+            return Some(Unreadable::Network(*index));
         }
         self.guarded(call.service).is_none_or(|service| service.guard.refuses()).then_some(Unreadable::Service)
     }
@@ -244,12 +247,12 @@ impl Policies {
     pub(crate) fn with_chain<R>(
         &self,
         call: &Call<'_>,
-        common: &[u32],
+        common: &[NetworkIndex],
         use_it: impl FnOnce(&iam::Chain<'_>) -> R,
     ) -> Option<R> {
         let service = self.guarded(call.service)?;
-        let network = |number: u32| {
-            let network = self.networks.get(number as usize)?;
+        let network = |index: NetworkIndex| {
+            let network = self.networks.get(index.position())?;
             Some(iam::Network { arn: &network.arn, guard: network.guard.named(&network.name) })
         };
         let principal = call.identity.principal.as_ref();
@@ -262,11 +265,11 @@ impl Policies {
         };
         let mut few = [iam::Network { arn: "", guard: iam::Guard::Missing("") }; FEW];
         let Some(few) = few.get_mut(..common.len()) else {
-            let many = common.iter().map(|number| network(*number)).collect::<Option<Vec<_>>>()?;
+            let many = common.iter().map(|index| network(*index)).collect::<Option<Vec<_>>>()?;
             return Some(with(&many));
         };
-        for (place, number) in few.iter_mut().zip(common) {
-            *place = network(*number)?;
+        for (place, index) in few.iter_mut().zip(common) {
+            *place = network(*index)?;
         }
         Some(with(few))
     }
@@ -278,7 +281,7 @@ impl Policies {
         http: Option<iam::Http<'_>>,
         use_it: impl FnOnce(&iam::Request<'_>) -> R,
     ) -> Option<R> {
-        let (vpc, service) = (self.vpcs.get(call.vpc as usize)?, self.guarded(call.service)?);
+        let (vpc, service) = (self.vpcs.get(call.vpc.position())?, self.guarded(call.service)?);
         Some(call.identity.with(|who| {
             use_it(&iam::Request {
                 caller: who.caller,

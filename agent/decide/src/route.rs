@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use brattice_router::rewrite::{RewriteError, Target};
+use brattice_wire::index::{NetworkIndex, TargetGroupIndex};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
@@ -48,10 +49,10 @@ pub struct OwnResponse<'s> {
 /// Where a request goes.
 #[derive(Debug)]
 pub struct Route<'s> {
-    /// Index of the service network it comes through.
-    pub network: Option<u32>,
-    /// Index of the target group.
-    pub number: u32,
+    /// The service network it comes through.
+    pub network: Option<NetworkIndex>,
+    /// The position of the target group.
+    pub index: TargetGroupIndex,
     /// The target group; it has a target.
     pub group: &'s Group,
     /// What is changed on the way.
@@ -92,7 +93,7 @@ impl Route<'_> {
 pub fn route<'a, H: Head + ?Sized>(
     compiled: &'a Compiled,
     request: &Request<'a, H>,
-    network: Option<u32>,
+    network: Option<NetworkIndex>,
     share: impl FnOnce(&Forward) -> Option<usize>,
     trace: &mut impl Trace,
 ) -> Decision<'a> {
@@ -120,12 +121,12 @@ pub fn route<'a, H: Head + ?Sized>(
             Err(why) => Decision::Refused(why),
         },
         Action::Forward(forward) => {
-            let Some((number, cookie)) = sticky::group(compiled, forward, call, request.head, share) else {
+            let Some((index, cookie)) = sticky::group(compiled, forward, call, request.head, share) else {
                 return Decision::Refused(Refused::NoTarget);
             };
-            trace.group(number);
-            match compiled.group(number).filter(|group| !group.targets.is_empty()) {
-                Some(group) => Decision::Forward(Route { network, number, group, filters, cookie }),
+            trace.group(index);
+            match compiled.group(index).filter(|group| !group.targets.is_empty()) {
+                Some(group) => Decision::Forward(Route { network, index, group, filters, cookie }),
                 None => Decision::Refused(Refused::NoTarget),
             }
         }
@@ -138,12 +139,12 @@ pub fn route_connection<'a>(
     compiled: &'a Compiled,
     listener: &Listener,
     share: impl FnOnce(&Forward) -> Option<usize>,
-) -> Option<(u32, &'a Group)> {
+) -> Option<(TargetGroupIndex, &'a Group)> {
     // The other actions are HTTP, which is not read here.
     let Action::Forward(forward) = listener.default_action() else { return None };
-    let number = *forward.groups.get(share(forward)?)?;
-    let group = compiled.group(number).filter(|group| !group.targets.is_empty())?;
-    Some((number, group))
+    let index = *forward.groups.get(share(forward)?)?;
+    let group = compiled.group(index).filter(|group| !group.targets.is_empty())?;
+    Some((index, group))
 }
 
 fn location<H: Head + ?Sized>(redirect: &Redirect, request: &Request<'_, H>) -> Result<HeaderValue, Refused> {

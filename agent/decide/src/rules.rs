@@ -3,7 +3,10 @@
 use std::{hash::Hasher, sync::Arc};
 
 use brattice_router::{hash::FastHasher, rewrite::Redirector};
-use brattice_wire::snapshot::{self, PathMatch, TargetGroup};
+use brattice_wire::{
+    index::TargetGroupIndex,
+    snapshot::{self, PathMatch, TargetGroup},
+};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -38,16 +41,27 @@ pub enum Action {
 /// To one of several target groups, by weight.
 #[derive(Debug)]
 pub struct Forward {
-    /// Dense number within the state, for each worker's own counters.
-    pub index: u32,
+    /// Its position among all forwards of the state, for each worker's own counters.
+    pub index: ForwardIndex,
     /// Service, listener, rule: the same in every revision.
     pub key: String,
-    /// Indices of target groups, see [`crate::Compiled::group`].
-    pub groups: Vec<u32>,
+    /// Its target groups, see [`crate::Compiled::group`].
+    pub groups: Vec<TargetGroupIndex>,
     /// Their weights.
     pub weights: Vec<u16>,
     /// How a caller gets the same group again.
     pub stickiness: Option<Stickiness>,
+}
+
+/// The position of a forward in [`crate::Compiled::forwards`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardIndex(usize);
+
+impl ForwardIndex {
+    /// The position, from 0.
+    pub const fn position(self) -> usize {
+        self.0
+    }
 }
 
 /// What keeps a caller at a target group.
@@ -93,7 +107,7 @@ pub struct Redirect {
 pub(crate) struct Compiler<'a> {
     pub(crate) groups: &'a [TargetGroup],
     /// Forwards so far.
-    pub(crate) forwards: u32,
+    pub(crate) forwards: usize,
 }
 
 impl Compiler<'_> {
@@ -150,8 +164,9 @@ impl Compiler<'_> {
         let count = self.groups.len();
         let mut shares = Shares::with_capacity(forward.groups.len());
         for share in &forward.groups {
-            let index = CompileError::check(&key, "target group", share.target_group, count)?;
-            let group = self.groups.get(index as usize);
+            let position = share.target_group.position();
+            CompileError::check(&key, "target group", position, count)?;
+            let group = self.groups.get(position);
             shares.push((group.map_or_else(String::new, |group| group.id.clone()), share.weight));
         }
         let stickiness = match &forward.stickiness {
@@ -169,7 +184,7 @@ impl Compiler<'_> {
                 Some(Stickiness::Cookie { name: name.as_str().into(), marks })
             }
         };
-        let index = self.forwards;
+        let index = ForwardIndex(self.forwards);
         self.forwards += 1;
         Ok(Forward {
             index,

@@ -1,5 +1,6 @@
 //! Which target group gets a request of a weighted forward.
 
+use brattice_wire::index::TargetGroupIndex;
 use http::HeaderValue;
 
 use crate::{
@@ -17,7 +18,7 @@ pub(crate) fn group<'s, H: Head + ?Sized>(
     call: &Call<'_>,
     head: &H,
     share: impl FnOnce(&Forward) -> Option<usize>,
-) -> Option<(u32, Option<&'s HeaderValue>)> {
+) -> Option<(TargetGroupIndex, Option<&'s HeaderValue>)> {
     let sticky = match &forward.stickiness {
         None => None,
         Some(Stickiness::Cookie { name, marks }) => {

@@ -3,6 +3,7 @@
 
 use brattice_iam::{Chain, Decision, Request};
 use brattice_router::RequestHead;
+use brattice_wire::index::{NetworkIndex, TargetGroupIndex};
 
 use crate::{
     rules::Rule,
@@ -14,8 +15,8 @@ use crate::{
 pub struct Asked<'a> {
     /// The policies.
     pub chain: &'a Chain<'a>,
-    /// Indices of the chain's service networks.
-    pub networks: &'a [u32],
+    /// The chain's service networks.
+    pub networks: &'a [NetworkIndex],
     /// The call.
     pub request: &'a Request<'a>,
     /// The decision.
@@ -41,8 +42,8 @@ pub trait Trace {
     /// The rule was found; `position` in the listener's list, none: the default action.
     fn rule<R: RequestHead + ?Sized>(&mut self, _request: &R, _position: Option<usize>, _rule: &Rule) {}
 
-    /// The target group was found: its index.
-    fn group(&mut self, _: u32) {}
+    /// The target group was found.
+    fn group(&mut self, _: TargetGroupIndex) {}
 }
 
 /// No trace.

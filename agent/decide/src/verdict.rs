@@ -1,12 +1,13 @@
 //! The verdict of policies.
 
 use brattice_iam::Level;
+use brattice_wire::index::NetworkIndex;
 
 /// A request may pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
-    /// Index of the service network it comes through.
-    pub network: Option<u32>,
+    /// The service network it comes through.
+    pub network: Option<NetworkIndex>,
     /// Id of what would have refused it, had that policy not been in audit mode.
     pub audited: Option<Box<str>>,
 }

@@ -5,21 +5,25 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_allocations::{Counting, counted};
 use brattice_decide::{
-    Asked, Authorizer, Call, CompileError, Compiled, Connection, Head, Passed, Refusal, ServiceIndex, Trace, Untraced,
-    WorkloadIndex,
+    Asked, Authorizer, Call, CompileError, Compiled, Connection, Head, Passed, Refusal, Trace, Untraced,
 };
 use brattice_iam::Level;
 use brattice_wire::{
     auth::{AuthType, Network, Policy, PolicyAttachment, Role},
+    index::{NetworkIndex, PolicyIndex, RoleIndex, ServiceIndex, VpcIndex, WorkloadIndex},
     snapshot::{Origin, Service, ServiceNumber, Snapshot, Vpc, Workload},
 };
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const SERVICE: &str = "arn:aws:vpc-lattice:us-west-2:111111111111:service/svc-1";
+const SERVICE_ARN: &str = "arn:aws:vpc-lattice:us-west-2:111111111111:service/svc-1";
 
-fn network(name: &str, auth_type: AuthType, policy: Option<u32>) -> Network {
+const SERVICE: ServiceIndex = ServiceIndex::new(0);
+const NEAR: VpcIndex = VpcIndex::new(0);
+const AWAY: VpcIndex = VpcIndex::new(1);
+
+fn network(name: &str, auth_type: AuthType, policy: Option<PolicyIndex>) -> Network {
     Network {
         name: name.into(),
         id: name.into(),
@@ -38,19 +42,19 @@ fn policy(name: &str, attachment: PolicyAttachment, json: &str) -> Policy {
 
 const HTTP_SERVICE: PolicyAttachment = PolicyAttachment::Service { http: true, tcp: false };
 
-/// VPC 0 in networks 0 and 1, VPC 1 in none; workload 0 has a role, workload 1 none, workload 2 is in VPC 1.
+/// NEAR is in networks 0 and 1, AWAY in none; workload 0 has a role, workload 1 none, workload 2 is in AWAY.
 fn snapshot() -> Snapshot {
-    let vpc = |id: &str, networks: &[u32]| Vpc {
+    let vpc = |id: &str, networks: &[usize]| Vpc {
         name: id.into(),
         id: id.into(),
         arn: format!("arn:aws:ec2:us-west-2:222222222222:vpc/{id}"),
-        services: vec![0],
+        services: vec![SERVICE],
         account: "222222222222".into(),
-        networks: networks.to_vec(),
+        networks: networks.iter().copied().map(NetworkIndex::new).collect(),
         dns_upstreams: Vec::new(),
         families: (true, false),
     };
-    let workload = |name: &str, number: u32, vpc: u32, role: Option<u32>| Workload {
+    let workload = |name: &str, number: u32, vpc: VpcIndex, role: Option<RoleIndex>| Workload {
         alias: Ipv4Addr::from_bits(0x647f_0000 + number).into(),
         address: Ipv4Addr::new(10, 0, 0, 10).into(),
         vpc,
@@ -65,11 +69,15 @@ fn snapshot() -> Snapshot {
     Snapshot {
         revision: 1,
         vpcs: vec![vpc("vpc-1", &[0, 1]), vpc("vpc-2", &[])],
-        workloads: vec![workload("web", 1, 0, Some(0)), workload("job", 2, 0, None), workload("far", 3, 1, None)],
+        workloads: vec![
+            workload("web", 1, NEAR, Some(RoleIndex::new(0))),
+            workload("job", 2, NEAR, None),
+            workload("far", 3, AWAY, None),
+        ],
         services: vec![Service {
             name: "shop/orders".into(),
             id: "svc-1".into(),
-            arn: SERVICE.into(),
+            arn: SERVICE_ARN.into(),
             number: ServiceNumber::new(1),
             vip: Ipv4Addr::new(169, 254, 64, 32).into(),
             vip6: None,
@@ -79,7 +87,7 @@ fn snapshot() -> Snapshot {
             tags: vec![("Tier".into(), "gold".into())],
             auth_type: AuthType::None,
             policy: None,
-            networks: vec![0, 1, 2],
+            networks: (0..3).map(NetworkIndex::new).collect(),
             listeners: Vec::new(),
             idle_timeout_ms: 60_000,
             origin: Origin::default(),
@@ -109,7 +117,7 @@ fn with_policy(statements: &str) -> Snapshot {
     let json = format!(r#"{{"Version": "2012-10-17", "Statement": [{statements}]}}"#);
     snapshot.policies = vec![policy("shop/orders", HTTP_SERVICE, &json)];
     snapshot.services[0].auth_type = AuthType::AwsIam;
-    snapshot.services[0].policy = Some(0);
+    snapshot.services[0].policy = Some(PolicyIndex::new(0));
     snapshot
 }
 
@@ -118,11 +126,11 @@ fn allow(rest: &str) -> String {
 }
 
 /// A workload and its VPC.
-type Caller = (usize, u32);
+type Caller = (WorkloadIndex, VpcIndex);
 
-const WEB: Caller = (0, 0);
-const JOB: Caller = (1, 0);
-const FAR: Caller = (2, 1);
+const WEB: Caller = (WorkloadIndex::new(0), NEAR);
+const JOB: Caller = (WorkloadIndex::new(1), NEAR);
+const FAR: Caller = (WorkloadIndex::new(2), AWAY);
 
 /// A connection of a caller that sends these fields.
 struct Client {
@@ -159,10 +167,10 @@ impl Head for Get<'_> {
 
 fn call(compiled: &Compiled, (workload, vpc): Caller) -> Call<'_> {
     Call {
-        identity: compiled.policies.identity(WorkloadIndex::new(workload)).unwrap(),
+        identity: compiled.policies.identity(workload).unwrap(),
         vpc,
         address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 10))),
-        service: ServiceIndex::of(0),
+        service: SERVICE,
         port: 80,
         tls: false,
         // 2026-02-01.
@@ -188,7 +196,7 @@ impl Client {
 }
 
 /// The id of the refusal, or which network it passes by.
-fn decided(snapshot: &Snapshot, caller: Caller, target: &str) -> Result<Option<u32>, String> {
+fn decided(snapshot: &Snapshot, caller: Caller, target: &str) -> Result<Option<NetworkIndex>, String> {
     let compiled = compile(snapshot);
     let answer = Client::new(&[("x-team", "red")]).ask(&compiled, caller, "GET", target);
     answer.map(|passed| passed.network).map_err(|refusal| refusal.decision.into())
@@ -199,14 +207,14 @@ fn where_nothing_stands_nothing_is_asked() {
     let open = snapshot();
     assert!(!compile(&open).policies.enforced());
     for caller in [WEB, JOB] {
-        assert_eq!(decided(&open, caller, "/"), Ok(Some(0)));
+        assert_eq!(decided(&open, caller, "/"), Ok(Some(NetworkIndex::new(0))));
     }
     // A policy that is attached where authType is NONE does not decide.
     let mut inactive = with_policy(r#"{"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}"#);
     assert_eq!(decided(&inactive, WEB, "/"), Err("shop/orders.yaml:10".into()));
     inactive.services[0].auth_type = AuthType::None;
     assert!(!compile(&inactive).policies.enforced());
-    assert_eq!(decided(&inactive, WEB, "/"), Ok(Some(0)));
+    assert_eq!(decided(&inactive, WEB, "/"), Ok(Some(NetworkIndex::new(0))));
 }
 
 #[test]
@@ -222,18 +230,18 @@ fn every_level_is_asked() {
         missing(&|snapshot| snapshot.networks.iter_mut().for_each(|network| network.auth_type = AuthType::AwsIam));
     assert_eq!(decided(&both, WEB, "/"), Err("no-policy:network:retail".into()));
     let one = missing(&|snapshot| snapshot.networks[0].auth_type = AuthType::AwsIam);
-    assert_eq!(decided(&one, WEB, "/"), Ok(Some(1)), "through the other network");
+    assert_eq!(decided(&one, WEB, "/"), Ok(Some(NetworkIndex::new(1))), "through the other network");
     let third = missing(&|snapshot| snapshot.networks[2].auth_type = AuthType::AwsIam);
-    assert_eq!(decided(&third, WEB, "/"), Ok(Some(0)), "only networks in common count");
+    assert_eq!(decided(&third, WEB, "/"), Ok(Some(NetworkIndex::new(0))), "only networks in common count");
     assert_eq!(decided(&third, FAR, "/"), Err("no-network".into()));
 
     let mut identity = snapshot();
     let json = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*/orders"}}"#;
     identity.policies = vec![policy("shop/reader", PolicyAttachment::Role, json)];
-    identity.roles[0].policy = Some(0);
-    assert_eq!(decided(&identity, WEB, "/orders"), Ok(Some(0)));
+    identity.roles[0].policy = Some(PolicyIndex::new(0));
+    assert_eq!(decided(&identity, WEB, "/orders"), Ok(Some(NetworkIndex::new(0))));
     assert_eq!(decided(&identity, WEB, "/other"), Err("default-deny:identity:shop/reader".into()));
-    assert_eq!(decided(&identity, JOB, "/other"), Ok(Some(0)), "anonymous callers have no role");
+    assert_eq!(decided(&identity, JOB, "/other"), Ok(Some(NetworkIndex::new(0))), "anonymous callers have no role");
 }
 
 #[test]
@@ -294,14 +302,14 @@ fn refusals_name_level_and_statement_and_tell_callers_neither() {
     ];
     let compiled = compile(&with_policy(&statements.join(",")));
     let client = Client::new(&[]);
-    assert_eq!(client.ask(&compiled, WEB, "GET", "/").unwrap().network, Some(0), "control");
+    assert_eq!(client.ask(&compiled, WEB, "GET", "/").unwrap().network, Some(NetworkIndex::new(0)), "control");
     let refusal = client.ask(&compiled, WEB, "GET", "/admin").unwrap_err();
     assert_eq!((refusal.level, &*refusal.decision), (Level::Service, "shop/orders.yaml:20#NoAdmin"));
     assert_eq!(
         refusal.text,
         format!(
             "AccessDeniedException: User: arn:aws:sts::333333333333:assumed-role/reader/web is not authorized to perform: \
-             vpc-lattice-svcs:Invoke on resource: {SERVICE}/admin with an explicit deny in a service-based policy"
+             vpc-lattice-svcs:Invoke on resource: {SERVICE_ARN}/admin with an explicit deny in a service-based policy"
         )
     );
     assert!(client.ask(&compiled, JOB, "GET", "/admin").unwrap_err().text.contains("User: anonymous is not"));
@@ -392,7 +400,7 @@ fn passing_allocates_nothing() {
             "ForAnyValue:StringEquals": {"vpc-lattice-svcs:RequestQueryString/x": "a b", "brattice:Evidence": "interface"}}"#,
     ));
     per_request.networks[0].auth_type = AuthType::AwsIam;
-    per_request.networks[0].policy = Some(1);
+    per_request.networks[0].policy = Some(PolicyIndex::new(1));
     per_request.policies.push(policy(
         "retail",
         PolicyAttachment::ServiceNetwork,
@@ -420,12 +428,12 @@ fn what_contradicts_itself_is_refused() {
     let good = with_policy(&allow(""));
     compile(&good);
     let faults: [(Fault, &str); 9] = [
-        (|snapshot| snapshot.services[0].policy = Some(9), "policy number 9"),
-        (|snapshot| snapshot.networks[0].policy = Some(9), "policy number 9"),
-        (|snapshot| snapshot.roles[0].policy = Some(9), "policy number 9"),
-        (|snapshot| snapshot.vpcs[0].networks = vec![9], "service network number 9"),
-        (|snapshot| snapshot.services[0].networks = vec![9], "service network number 9"),
-        (|snapshot| snapshot.workloads[0].role = Some(9), "role number 9"),
+        (|snapshot| snapshot.services[0].policy = Some(PolicyIndex::new(9)), "policy number 9"),
+        (|snapshot| snapshot.networks[0].policy = Some(PolicyIndex::new(9)), "policy number 9"),
+        (|snapshot| snapshot.roles[0].policy = Some(PolicyIndex::new(9)), "policy number 9"),
+        (|snapshot| snapshot.vpcs[0].networks = vec![NetworkIndex::new(9)], "service network number 9"),
+        (|snapshot| snapshot.services[0].networks = vec![NetworkIndex::new(9)], "service network number 9"),
+        (|snapshot| snapshot.workloads[0].role = Some(RoleIndex::new(9)), "role number 9"),
         (|snapshot| snapshot.policies[0].json = "{}".into(), "cannot be read"),
         (|snapshot| snapshot.policies[0].lines.push(1), "1 statements and 2 lines"),
         (|snapshot| snapshot.policies[0].attachment = PolicyAttachment::Role, "cannot be read"),
@@ -462,7 +470,7 @@ fn only_what_no_policy_could_refuse_is_relayed() {
         PolicyAttachment::Role,
         r#"{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#,
     )];
-    role.roles[0].policy = Some(0);
+    role.roles[0].policy = Some(PolicyIndex::new(0));
     assert!(!relayable(&role, WEB));
     assert!(relayable(&role, JOB));
 }

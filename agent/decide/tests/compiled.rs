@@ -3,9 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use brattice_decide::{CompileError, Compiled, ServiceIndex};
+use brattice_decide::{CompileError, Compiled};
 use brattice_wire::{
     auth::AuthType,
+    index::{ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
         Action, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Origin, Precedence, Protocol,
         ProtocolVersion, Service, ServiceNumber, Snapshot, TargetGroup, Vpc, WeightedTargetGroup, Workload,
@@ -14,6 +15,8 @@ use brattice_wire::{
 
 const SHARED_VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 64, 32));
 const OWN_VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 64, 33));
+const BLUE: VpcIndex = VpcIndex::new(0);
+const RED: VpcIndex = VpcIndex::new(1);
 const ALIAS: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 127, 0, 1));
 
 fn service(name: &str, number: u32, vip: IpAddr, default_action: Action) -> Service {
@@ -49,19 +52,20 @@ fn service(name: &str, number: u32, vip: IpAddr, default_action: Action) -> Serv
     }
 }
 
-/// Services 0 and 1 share a VIP, service 2 has its own. VPC 0 sees all of them, VPC 1 (IPv4 and IPv6) only 1 and 2.
+/// Services 0 and 1 share a VIP, service 2 has its own. BLUE sees all of them, RED (IPv4 and IPv6) only 1 and 2.
 fn snapshot() -> Snapshot {
-    let vpc = |id: &str, services: &[u32], families| Vpc {
+    let vpc = |id: &str, services: &[usize], families| Vpc {
         name: id.into(),
         id: id.into(),
         arn: String::new(),
-        services: services.to_vec(),
+        services: services.iter().copied().map(ServiceIndex::new).collect(),
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: Vec::new(),
         families,
     };
-    let to_group = Forward { groups: vec![WeightedTargetGroup { target_group: 0, weight: 1 }], stickiness: None };
+    let share = WeightedTargetGroup { target_group: TargetGroupIndex::new(0), weight: 1 };
+    let to_group = Forward { groups: vec![share], stickiness: None };
     let fixed = || Action::FixedResponse(FixedResponse { status: 404, content_type: None, body: String::new() });
     Snapshot {
         revision: 7,
@@ -69,7 +73,7 @@ fn snapshot() -> Snapshot {
         workloads: vec![Workload {
             alias: ALIAS,
             address: Ipv4Addr::new(10, 0, 0, 10).into(),
-            vpc: 1,
+            vpc: RED,
             name: "web".into(),
             number: 3,
             generation: 4,
@@ -87,7 +91,7 @@ fn snapshot() -> Snapshot {
             name: "one".into(),
             id: "tg-1".into(),
             arn: String::new(),
-            vpc: Some(0),
+            vpc: Some(BLUE),
             protocol_version: ProtocolVersion::Http1,
             targets: Vec::new(),
             configured: 0,
@@ -107,10 +111,10 @@ fn compiled() -> Compiled {
 fn an_alias_stands_for_one_workload() {
     let compiled = compiled();
     let caller = compiled.caller(ALIAS).unwrap();
-    assert_eq!((&*caller.name, caller.vpc, caller.number, caller.generation), ("web", 1, 3, 4));
+    assert_eq!((&*caller.name, caller.vpc, caller.number, caller.generation), ("web", RED, 3, 4));
     assert!(compiled.caller(OWN_VIP).is_none());
     assert_eq!(compiled.vpc(caller.vpc).unwrap().id, "vpc-2");
-    assert!(compiled.vpc(2).is_none());
+    assert!(compiled.vpc(VpcIndex::new(2)).is_none());
     assert_eq!(compiled.vpcs().len(), 2);
 
     let mut twice = snapshot();
@@ -134,38 +138,38 @@ fn a_service_is_found_by_vip_port_and_host() {
         Some((service.id.to_string(), name.to_owned()))
     };
     let orders = Some(("svc-1".to_owned(), "orders.internal".to_owned()));
-    assert_eq!(find(0, SHARED_VIP, 80, "orders.internal"), orders);
-    assert_eq!(find(0, SHARED_VIP, 80, "ORDERS.internal."), orders);
-    assert_eq!(find(0, SHARED_VIP, 80, "billing.generated").unwrap().0, "svc-2");
-    assert_eq!(find(0, SHARED_VIP, 81, "orders.internal"), None, "no listener");
-    assert_eq!(find(0, OWN_VIP, 80, "orders.internal"), None, "another service's VIP");
-    assert_eq!(find(1, SHARED_VIP, 80, "orders.internal"), None, "not visible");
-    assert_eq!(find(2, SHARED_VIP, 80, "orders.internal"), None, "no such VPC");
-    assert_eq!(find(1, "fd00::1".parse().unwrap(), 80, "[fd00:0::1]").unwrap().0, "svc-3");
-    assert_eq!(find(1, "fd00::1".parse().unwrap(), 80, "[fd00::2]"), None);
+    assert_eq!(find(BLUE, SHARED_VIP, 80, "orders.internal"), orders);
+    assert_eq!(find(BLUE, SHARED_VIP, 80, "ORDERS.internal."), orders);
+    assert_eq!(find(BLUE, SHARED_VIP, 80, "billing.generated").unwrap().0, "svc-2");
+    assert_eq!(find(BLUE, SHARED_VIP, 81, "orders.internal"), None, "no listener");
+    assert_eq!(find(BLUE, OWN_VIP, 80, "orders.internal"), None, "another service's VIP");
+    assert_eq!(find(RED, SHARED_VIP, 80, "orders.internal"), None, "not visible");
+    assert_eq!(find(VpcIndex::new(2), SHARED_VIP, 80, "orders.internal"), None, "no such VPC");
+    assert_eq!(find(RED, "fd00::1".parse().unwrap(), 80, "[fd00:0::1]").unwrap().0, "svc-3");
+    assert_eq!(find(RED, "fd00::1".parse().unwrap(), 80, "[fd00::2]"), None);
 }
 
 #[test]
 fn without_a_host_a_vip_means_its_only_visible_service() {
     let compiled = compiled();
     let at = |vpc, vip, port| compiled.service_at(vpc, vip, port).map(|(service, _)| service.id.to_string());
-    assert_eq!(at(0, SHARED_VIP, 80), None, "two services");
-    assert_eq!(at(1, SHARED_VIP, 80).unwrap(), "svc-2");
-    assert_eq!(at(1, SHARED_VIP, 81), None);
+    assert_eq!(at(BLUE, SHARED_VIP, 80), None, "two services");
+    assert_eq!(at(RED, SHARED_VIP, 80).unwrap(), "svc-2");
+    assert_eq!(at(RED, SHARED_VIP, 81), None);
     let of = |vpc, number| compiled.service_of(vpc, SHARED_VIP, ServiceNumber::new(number));
-    assert_eq!(of(0, 1), Some(ServiceIndex::of(0)));
-    assert_eq!(of(0, 2), Some(ServiceIndex::of(1)));
-    assert_eq!(of(1, 1), None, "not visible");
-    assert_eq!(of(0, 3), None, "another VIP");
+    assert_eq!(of(BLUE, 1), Some(ServiceIndex::new(0)));
+    assert_eq!(of(BLUE, 2), Some(ServiceIndex::new(1)));
+    assert_eq!(of(RED, 1), None, "not visible");
+    assert_eq!(of(BLUE, 3), None, "another VIP");
 }
 
 #[test]
 fn names_resolve_for_vpcs_that_see_the_service() {
     let compiled = compiled();
-    assert_eq!(compiled.resolve(0, "orders.internal"), Some((Some(SHARED_VIP), None)));
-    assert_eq!(compiled.resolve(1, "orders.internal"), None);
-    assert_eq!(compiled.resolve(0, "stock.internal"), Some((Some(OWN_VIP), None)), "a VPC of IPv4 alone");
-    assert_eq!(compiled.resolve(1, "stock.internal"), Some((Some(OWN_VIP), Some("fd00::1".parse().unwrap()))));
+    assert_eq!(compiled.resolve(BLUE, "orders.internal"), Some((Some(SHARED_VIP), None)));
+    assert_eq!(compiled.resolve(RED, "orders.internal"), None);
+    assert_eq!(compiled.resolve(BLUE, "stock.internal"), Some((Some(OWN_VIP), None)), "a VPC of IPv4 alone");
+    assert_eq!(compiled.resolve(RED, "stock.internal"), Some((Some(OWN_VIP), Some("fd00::1".parse().unwrap()))));
     assert!(compiled.is_claimed("orders.internal") && compiled.is_claimed("orders.generated"));
     assert!(!compiled.is_claimed("example.com") && !compiled.is_claimed("169.254.64.32"));
 }
@@ -173,15 +177,15 @@ fn names_resolve_for_vpcs_that_see_the_service() {
 #[test]
 fn services_and_groups_are_found_by_index() {
     let compiled = compiled();
-    let orders = compiled.service_by_index(ServiceIndex::of(0)).unwrap();
+    let orders = compiled.service_by_index(ServiceIndex::new(0)).unwrap();
     assert_eq!(orders.names().collect::<Vec<_>>(), ["orders.generated", "orders.internal", "169.254.64.32"]);
     assert_eq!(orders.usual_name(), "orders.internal");
     assert!(orders.listener(80).is_some() && orders.listener(81).is_none());
-    assert!(compiled.service_by_index(ServiceIndex::of(3)).is_none());
-    assert_eq!(compiled.group(0).unwrap().id, "tg-1");
-    assert!(compiled.group(1).is_none());
+    assert!(compiled.service_by_index(ServiceIndex::new(3)).is_none());
+    assert_eq!(compiled.group(TargetGroupIndex::new(0)).unwrap().id, "tg-1");
+    assert!(compiled.group(TargetGroupIndex::new(1)).is_none());
     assert_eq!(compiled.groups().len(), 1);
     assert_eq!(compiled.forwards().count(), 1);
-    let denied = compiled.service_by_index(ServiceIndex::of(1)).unwrap().listener(80).unwrap();
+    let denied = compiled.service_by_index(ServiceIndex::new(1)).unwrap().listener(80).unwrap();
     assert!(!matches!(denied.default_action(), brattice_decide::Action::Forward(_)));
 }

@@ -5,12 +5,13 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_decide::{
-    Authorizer, Call, Compiled, Connection, Decision, Head, Identity, Refused, Request, Rule, ServiceIndex, Trace,
-    Untraced, decide, route, route_connection,
+    Authorizer, Call, Compiled, Connection, Decision, Head, Identity, Refused, Request, Rule, Trace, Untraced, decide,
+    route, route_connection,
 };
 use brattice_router::RequestHead;
 use brattice_wire::{
     auth::{AuthType, Network},
+    index::{NetworkIndex, ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
         Action, Filters, FixedResponse, Forward, ForwardedHeaders, HeaderEdits, Listener, Match, Origin, PathMatch,
         PathMatchKind, PathRewrite, Precedence, Protocol, ProtocolVersion, Redirect, Rewrite, Service, ServiceNumber,
@@ -18,6 +19,9 @@ use brattice_wire::{
     },
 };
 
+const SERVICE: ServiceIndex = ServiceIndex::new(0);
+const VPC: VpcIndex = VpcIndex::new(0);
+const NETWORK: NetworkIndex = NetworkIndex::new(0);
 const HOST: &str = "orders.shop.internal";
 
 fn group(name: &str, targets: u8) -> TargetGroup {
@@ -31,7 +35,7 @@ fn group(name: &str, targets: u8) -> TargetGroup {
         name: name.into(),
         id: format!("tg-{name}"),
         arn: String::new(),
-        vpc: Some(0),
+        vpc: Some(VPC),
         protocol_version: ProtocolVersion::Http1,
         targets: (1..=targets).map(target).collect(),
         configured: targets.into(),
@@ -43,8 +47,8 @@ fn group(name: &str, targets: u8) -> TargetGroup {
 
 /// To the groups of [`snapshot`] with these weights: `one`, `two`, and `empty`, which has no target.
 fn forward(weights: [u16; 3], stickiness: Option<Stickiness>) -> Action {
-    let share = |(target_group, weight)| WeightedTargetGroup { target_group, weight };
-    Action::Forward(Forward { groups: (0..).zip(weights).map(share).collect(), stickiness })
+    let share = |(position, weight)| WeightedTargetGroup { target_group: TargetGroupIndex::new(position), weight };
+    Action::Forward(Forward { groups: weights.into_iter().enumerate().map(share).collect(), stickiness })
 }
 
 fn redirect(path: Option<PathRewrite>) -> Action {
@@ -100,7 +104,7 @@ fn snapshot(mut rules: Vec<brattice_wire::snapshot::Rule>, default_action: Actio
         tags: Vec::new(),
         auth_type: AuthType::None,
         policy: None,
-        networks: vec![0],
+        networks: vec![NETWORK],
         listeners: vec![listener],
         idle_timeout_ms: 60_000,
         origin: Origin::default(),
@@ -109,9 +113,9 @@ fn snapshot(mut rules: Vec<brattice_wire::snapshot::Rule>, default_action: Actio
         name: "shop/blue".into(),
         id: "vpc-1".into(),
         arn: String::new(),
-        services: vec![0],
+        services: vec![SERVICE],
         account: String::new(),
-        networks: vec![0],
+        networks: vec![NETWORK],
         dns_upstreams: Vec::new(),
         families: (true, false),
     };
@@ -185,12 +189,12 @@ impl Scene {
     }
 
     fn request<'a>(&'a self, head: &'a Get) -> Request<'a, Get> {
-        let service = self.compiled.service_by_index(ServiceIndex::of(0)).unwrap();
+        let service = self.compiled.service_by_index(SERVICE).unwrap();
         let call = Call {
             identity: &self.identity,
-            vpc: 0,
+            vpc: VPC,
             address: self.address,
-            service: ServiceIndex::of(0),
+            service: SERVICE,
             port: 80,
             tls: false,
             now: 0,
@@ -212,7 +216,7 @@ impl Scene {
     fn group(&self, head: &Get) -> Result<(String, bool, Option<String>), Refused> {
         match self.ask(head, &mut Untraced) {
             Decision::Forward(route) => {
-                assert_eq!(self.compiled.group(route.number).unwrap().id, route.group.id);
+                assert_eq!(self.compiled.group(route.index).unwrap().id, route.group.id);
                 let cookie = route.cookie.map(|cookie| cookie.to_str().unwrap().to_owned());
                 Ok((route.group.id.clone(), self.by_weight.get(), cookie))
             }
@@ -241,12 +245,12 @@ fn the_first_rule_that_matches_is_taken_else_the_default_action() {
     struct Taken(Vec<String>);
     impl Trace for Taken {
         fn rule<R: RequestHead + ?Sized>(&mut self, request: &R, position: Option<usize>, rule: &Rule) {
-            assert_eq!((request.host(), request.port(), request.source_vpc()), (HOST, 80, 0));
+            assert_eq!((request.host(), request.port(), request.source_vpc()), (HOST, 80, VPC));
             self.0.push(format!("rule {position:?} {}", rule.id));
         }
 
-        fn group(&mut self, number: u32) {
-            self.0.push(format!("group {number}"));
+        fn group(&mut self, index: TargetGroupIndex) {
+            self.0.push(format!("group {index}"));
         }
     }
     let rules = vec![
@@ -426,8 +430,9 @@ fn a_connection_gets_a_target_group_of_the_default_action() {
     let scene = Scene::new(snapshot(vec![rule("/", Filters::default(), fixed(404, ""))], forward([1, 1, 1], None)));
     let head = get("/", &[]);
     let listener = scene.request(&head).listener;
-    let found = |place: Option<usize>| route_connection(&scene.compiled, listener, |_| place).map(|(number, _)| number);
-    assert_eq!([found(Some(0)), found(Some(1)), found(Some(2)), found(None)], [Some(0), Some(1), None, None]);
+    let found = |place: Option<usize>| route_connection(&scene.compiled, listener, |_| place).map(|(index, _)| index);
+    let [one, two] = [0, 1].map(|position| Some(TargetGroupIndex::new(position)));
+    assert_eq!([found(Some(0)), found(Some(1)), found(Some(2)), found(None)], [one, two, None, None]);
     let fixed = Scene::new(snapshot(Vec::new(), fixed(200, "")));
     assert!(route_connection(&fixed.compiled, fixed.request(&head).listener, |_| Some(0)).is_none());
 }
@@ -437,7 +442,7 @@ fn the_network_that_policies_let_a_request_through_is_in_its_route() {
     let scene = Scene::new(snapshot(Vec::new(), forward([1, 0, 0], None)));
     let head = get("/", &[]);
     let Decision::Forward(found) = scene.ask(&head, &mut Untraced) else { panic!("it is not forwarded") };
-    assert_eq!(found.network, Some(0));
+    assert_eq!(found.network, Some(NETWORK));
     let request = scene.request(&head);
     let Decision::Forward(found) = route(&scene.compiled, &request, None, |_| Some(0), &mut Untraced) else {
         panic!("it is not forwarded")

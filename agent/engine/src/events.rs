@@ -29,6 +29,7 @@ use std::{
 };
 
 use brattice_decide::{Passed, Refusal};
+use brattice_wire::index::TargetGroupIndex;
 use brattice_wire::records::{FailureReason, FlowProtocol, Query};
 use brattice_wire::snapshot::ServiceNumber;
 use http::{HeaderMap, Request};
@@ -163,7 +164,7 @@ pub(crate) enum RequestEvent<'a> {
     /// The rule that matches.
     RuleMatched { id: &'a str },
     /// The target group of the rule's action, by index.
-    GroupChosen { group: u32 },
+    GroupChosen { group: TargetGroupIndex },
     /// The next target of the group.
     TargetChosen { address: SocketAddr, alias: IpAddr },
     /// It is known who answers it; the names are those of the snapshot that said so.
@@ -365,7 +366,7 @@ impl Events {
         names: &Names,
         caller: CallerId,
         called: Called,
-        (service, group): (Option<ServiceNumber>, Option<u32>),
+        (service, group): (Option<ServiceNumber>, Option<TargetGroupIndex>),
     ) -> Rc<ConnectionSpan> {
         let id = self.next_connection.get();
         self.next_connection.set(id + 1);

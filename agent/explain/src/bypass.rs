@@ -1,7 +1,7 @@
 //! Bypass: whether connections may be relayed as TCP. A policy that could refuse a request could not be asked.
 
 use brattice_decide::Unreadable;
-use brattice_wire::snapshot;
+use brattice_wire::{index::NetworkIndex, snapshot};
 
 use crate::caller::Caller;
 use crate::scope::{self, Scope};
@@ -15,8 +15,8 @@ pub(crate) fn refused(
     service: &snapshot::Service,
 ) -> Option<String> {
     let identity = scope::identity(world.model, caller);
-    let name = |index: u32| {
-        let network = usize::try_from(index).ok().and_then(|index| world.snapshot.networks.get(index));
+    let name = |index: NetworkIndex| {
+        let network = world.snapshot.networks.get(index.position());
         network.map_or("", |network| network.name.as_str())
     };
     Some(match scope.compiled.policies.unreadable(&scope.call(world, caller, &identity, 0))? {

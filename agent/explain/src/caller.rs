@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use brattice_model::{Evidence, Model, NoRole, Role, Roles};
 use brattice_wire::explain::CallerView;
+use brattice_wire::index::VpcIndex;
 use brattice_wire::{auth, snapshot};
 
 use crate::find::Found;
@@ -24,8 +25,8 @@ pub(crate) struct As {
 /// Who calls, as policies ask about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller<'w> {
-    /// Number of its VPC.
-    pub(crate) vpc: u32,
+    /// Its VPC.
+    pub(crate) vpc: VpcIndex,
     pub(crate) from: &'w snapshot::Vpc,
     pub(crate) address: Option<IpAddr>,
     pub(crate) attested: Option<String>,
@@ -40,7 +41,7 @@ impl<'w> Caller<'w> {
     /// The caller that was found, as planned. None: its VPC is not known at all.
     pub(crate) fn new(world: &World<'w>, found: &Found<'w>) -> Option<Self> {
         let position = world.snapshot.vpcs.iter().position(|vpc| vpc.name == found.vpc_name)?;
-        let (vpc, from) = (u32::try_from(position).ok()?, &world.snapshot.vpcs[position]);
+        let (vpc, from) = (VpcIndex::new(position), &world.snapshot.vpcs[position]);
         let name = found.attached.map(|own| &own.name).or(found.document.map(|own| &own.name));
         let known = world.snapshot.workloads.iter().find(|workload| {
             workload.vpc == vpc
@@ -89,7 +90,7 @@ impl<'w> Caller<'w> {
             .into_iter()
             .filter(|evidence| workload.evidence.iter().any(|word| word == evidence.word()))
             .collect();
-        let role = workload.role.and_then(|index| world.snapshot.roles.get(usize::try_from(index).ok()?));
+        let role = workload.role.and_then(|index| world.snapshot.roles.get(index.position()));
         let document = found.document.filter(|document| document.status.is_active());
         view.workload = Some(workload.name.clone());
         view.alias = (!world.documents_only()).then(|| workload.alias.to_string());

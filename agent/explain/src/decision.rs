@@ -7,6 +7,7 @@ use brattice_iam::{
 use brattice_model::{Evidence, Model, PolicyResource, session_arn};
 use brattice_wire::auth::AuthType;
 use brattice_wire::explain::{DecisionView, LevelView, MismatchView, NearMissView};
+use brattice_wire::index::NetworkIndex;
 use brattice_wire::{auth, snapshot};
 
 use crate::caller::{Caller, as_role};
@@ -32,7 +33,7 @@ pub(crate) fn common<'w>(
     service: &snapshot::Service,
 ) -> Vec<&'w auth::Network> {
     let both = vpc.networks.iter().filter(|index| service.networks.contains(index));
-    both.filter_map(|index| world.snapshot.networks.get(usize::try_from(*index).ok()?)).collect()
+    both.filter_map(|index| world.snapshot.networks.get(index.position())).collect()
 }
 
 impl Decided {
@@ -41,8 +42,8 @@ impl Decided {
         let explanation = asked.chain.explain(asked.request);
         // What is shown is what is enforced.
         debug_assert_eq!(explanation.decision, *asked.decision);
-        let name = |index: &u32| {
-            let network = usize::try_from(*index).ok().and_then(|index| world.snapshot.networks.get(index));
+        let name = |index: &NetworkIndex| {
+            let network = world.snapshot.networks.get(index.position());
             network.map_or("", |network| network.name.as_str())
         };
         let names: Vec<&str> = asked.networks.iter().map(name).collect();

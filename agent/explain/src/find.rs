@@ -159,7 +159,7 @@ pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Er
 /// The workload (`vpc/name`) that is attested by this ARN.
 fn by_arn(world: &World<'_>, arn: &str) -> Option<String> {
     let own = world.snapshot.workloads.iter().find(|workload| workload.attested == arn)?;
-    let vpc = world.snapshot.vpcs.get(usize::try_from(own.vpc).ok()?)?;
+    let vpc = world.snapshot.vpcs.get(own.vpc.position())?;
     Some(format!("{}/{}", vpc.name, own.name))
 }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use brattice_decide::{Decision, Forward as Weighted, Refused, route_connection};
 use brattice_wire::explain::{ActionView, GroupView, RouteView};
+use brattice_wire::index::TargetGroupIndex;
 use brattice_wire::snapshot::{Action, Filters, Forward, HeaderEdits, Listener, Precedence, Snapshot, Stickiness};
 
 use crate::MAX_TARGETS;
@@ -49,7 +50,7 @@ impl<'s> Turn<'s> {
         let Some(second) = weighted.next() else { return Some(first) };
         self.undetermined.set(true);
         let has_target = |place: &usize| {
-            let group = forward.groups.get(*place).and_then(|number| self.scope.compiled.group(*number));
+            let group = forward.groups.get(*place).and_then(|index| self.scope.compiled.group(*index));
             group.is_some_and(|group| !group.targets.is_empty())
         };
         [first, second].into_iter().chain(weighted).find(has_target).or(Some(first))
@@ -120,7 +121,7 @@ pub(crate) fn relayed(snapshot: &Snapshot, scope: &Scope, listener: &Listener, a
     let own = scope.service()?.listener(listener.port)?;
     let turn = Turn::new(scope);
     let found = route_connection(&scope.compiled, own, |forward| turn.share(forward));
-    let chosen = found.map(|(number, _)| number).filter(|_| !turn.is_undetermined());
+    let chosen = found.map(|(index, _)| index).filter(|_| !turn.is_undetermined());
     let (mut problem, mut notes) = (None, Vec::new());
     let action = match &listener.default_action {
         Action::Forward(forward) => {
@@ -150,7 +151,7 @@ struct Target {
     path: String,
     host: String,
     /// Index of the target group; none: that depends on the requests before.
-    chosen: Option<u32>,
+    chosen: Option<TargetGroupIndex>,
     /// No target can get it.
     refused: bool,
 }
@@ -213,7 +214,7 @@ const fn precedence(precedence: Precedence) -> &'static str {
 fn groups(snapshot: &Snapshot, forward: &Forward) -> Vec<GroupView> {
     let total: u32 = forward.groups.iter().map(|share| u32::from(share.weight)).sum();
     let group = |share: &brattice_wire::snapshot::WeightedTargetGroup| {
-        let group = snapshot.target_groups.get(usize::try_from(share.target_group).ok()?)?;
+        let group = snapshot.target_groups.get(share.target_group.position())?;
         let targets = group.targets.iter().take(MAX_TARGETS);
         Some(GroupView {
             name: group.name.clone(),

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use brattice_decide::{Call, CompileError, Compiled, Guard, Head, Identity, Principal, ServiceIndex, Tags};
+use brattice_decide::{Call, CompileError, Compiled, Guard, Head, Identity, Principal, Tags};
 use brattice_iam as iam;
 use brattice_model::{Model, PolicyResource};
 use brattice_wire::auth::{self, AuthType, PolicyAttachment};
+use brattice_wire::index::{NetworkIndex, PolicyIndex, ServiceIndex, TargetGroupIndex};
 use brattice_wire::snapshot::{self, Snapshot};
 
 use crate::caller::Caller;
@@ -14,7 +15,7 @@ use crate::request::Asked;
 use crate::world::World;
 
 /// The only service.
-const SERVICE: ServiceIndex = ServiceIndex::of(0);
+const SERVICE: ServiceIndex = ServiceIndex::new(0);
 
 /// One service, with its policies and target groups. Indices of VPCs, networks and target groups are the snapshot's; the service
 /// is the only one.
@@ -27,20 +28,20 @@ impl Scope {
     pub(crate) fn new(world: &World<'_>, service: &snapshot::Service) -> Result<Self, CompileError> {
         let all = world.snapshot;
         let mut policies = Vec::new();
-        let mut keep = |policy: Option<u32>| {
-            let own = usize::try_from(policy?).ok().and_then(|index| all.policies.get(index))?;
+        let mut keep = |policy: Option<PolicyIndex>| {
+            let own = all.policies.get(policy?.position())?;
             policies.push(own.clone());
-            u32::try_from(policies.len() - 1).ok()
+            Some(PolicyIndex::new(policies.len() - 1))
         };
         let own = snapshot::Service { policy: keep(service.policy), ..service.clone() };
-        let network = |(index, network): (u32, &auth::Network)| {
+        let network = |(position, network): (usize, &auth::Network)| {
             let mut network = network.clone();
-            let concerned = service.networks.contains(&index);
+            let concerned = service.networks.contains(&NetworkIndex::new(position));
             network.policy = network.policy.filter(|_| concerned).and_then(|policy| keep(Some(policy)));
             network.auth_type = if concerned { network.auth_type } else { AuthType::None };
             network
         };
-        let networks = (0u32..).zip(&all.networks).map(network).collect();
+        let networks = all.networks.iter().enumerate().map(network).collect();
         let vpc = |vpc: &snapshot::Vpc| snapshot::Vpc { services: Vec::new(), ..vpc.clone() };
         let snapshot = Snapshot {
             revision: all.revision,
@@ -81,16 +82,17 @@ fn target_groups(all: &Snapshot, service: &snapshot::Service) -> Vec<snapshot::T
         snapshot::Action::Forward(forward) => Some(forward),
         _ => None,
     });
-    let used: BTreeSet<u32> = forwards.flat_map(|forward| &forward.groups).map(|share| share.target_group).collect();
-    let group = |(index, group): (u32, &snapshot::TargetGroup)| snapshot::TargetGroup {
+    let used: BTreeSet<TargetGroupIndex> =
+        forwards.flat_map(|forward| &forward.groups).map(|share| share.target_group).collect();
+    let group = |(position, group): (usize, &snapshot::TargetGroup)| snapshot::TargetGroup {
         name: group.name.clone(),
         id: group.id.clone(),
         arn: group.arn.clone(),
-        targets: if used.contains(&index) { group.targets.clone() } else { Vec::new() },
+        targets: if used.contains(&TargetGroupIndex::new(position)) { group.targets.clone() } else { Vec::new() },
         origin: group.origin.clone(),
         ..*group
     };
-    (0u32..).zip(&all.target_groups).map(group).collect()
+    all.target_groups.iter().enumerate().map(group).collect()
 }
 
 /// Compiles a snapshot as the engine does, with the policies of the model, which knows their places in the documents.

@@ -6,6 +6,7 @@ use brattice_decide::{Asked as Policies, Rule, Trace};
 use brattice_router::rewrite::RewriteError;
 use brattice_router::{Failed, RequestHead, Subject};
 use brattice_wire::explain::{MismatchView, PassedView, RuleView};
+use brattice_wire::index::TargetGroupIndex;
 use brattice_wire::snapshot::{self, Listener, Snapshot};
 
 use crate::MAX_PASSED;
@@ -26,8 +27,8 @@ pub(crate) struct Noted<'n, 'w> {
     pub(crate) policies: Option<Decided>,
     /// The rule, where one was looked for.
     pub(crate) rules: Option<RulesNoted>,
-    /// Index of the target group that was chosen.
-    pub(crate) group: Option<u32>,
+    /// The target group that was chosen.
+    pub(crate) group: Option<TargetGroupIndex>,
 }
 
 /// The rule that is taken, and those before it.
@@ -84,8 +85,8 @@ impl Trace for Noted<'_, '_> {
         self.rules = Some(RulesNoted { position, path, passed: passed.collect(), passed_more, asks: asks.collect() });
     }
 
-    fn group(&mut self, number: u32) {
-        self.group = Some(number);
+    fn group(&mut self, index: TargetGroupIndex) {
+        self.group = Some(index);
     }
 }
 

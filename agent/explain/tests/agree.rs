@@ -9,15 +9,14 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::hash::Hasher as _;
 
-use brattice_decide::{
-    Authorizer, Call, Compiled, Connection, Decision, Head, Refused, ServiceIndex, Trace, WorkloadIndex,
-};
+use brattice_decide::{Authorizer, Call, Compiled, Connection, Decision, Head, Refused, Trace};
 use brattice_engine::http::canonical;
 use brattice_explain::{explain, route};
 use brattice_router::hash::FastHasher;
 use brattice_router::{RequestHead, path};
 use brattice_wire::api::Subject;
 use brattice_wire::explain::{ActionView, Explanation, Outcome, Question, Reason};
+use brattice_wire::index::{ServiceIndex, WorkloadIndex};
 use brattice_wire::snapshot::{Listener, Service, Snapshot, TargetGroup};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
@@ -419,7 +418,6 @@ fn canonical(asked: &Asked, caller: std::net::IpAddr, listener: &Listener) -> He
 
 fn enforced(snapshot: &Snapshot, asked: &Asked) -> Enforced {
     let compiled = Compiled::new(snapshot.clone()).unwrap();
-    let position = |found: Option<usize>| u32::try_from(found.unwrap()).unwrap();
     let workload = snapshot.workloads.iter().position(|workload| workload.name == asked.from);
     let own = &snapshot.workloads[workload.unwrap()];
     let service = snapshot.services.iter().position(|service| service.name == "shop/shop");
@@ -435,7 +433,7 @@ fn enforced(snapshot: &Snapshot, asked: &Asked) -> Enforced {
         identity: compiled.policies.identity(WorkloadIndex::new(workload.unwrap())).unwrap(),
         vpc: own.vpc,
         address: Some(own.address),
-        service: ServiceIndex::of(position(service)),
+        service: ServiceIndex::new(service.unwrap()),
         port: listener.port,
         tls: false,
         now: world::NOW,
@@ -491,7 +489,7 @@ fn made(snapshot: &Snapshot, decision: &Decision<'_>, head: &Sent<'_>) -> Result
         Decision::Forward(route) => match route.path(head.path) {
             Ok(path) => {
                 let query = if head.query.is_empty() { String::new() } else { format!("?{}", head.query) };
-                let group = &snapshot.target_groups[usize::try_from(route.number).unwrap()];
+                let group = &snapshot.target_groups[route.index.position()];
                 Made::Forwarded(Some(group.name.clone()), format!("{path}{query}"))
             }
             Err(_) => Made::Refused,

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use brattice_wire::index::VpcIndex;
 use brattice_wire::snapshot::{
     Filters, HeaderEdits, HeaderMatch, HostMatchKind, Match, PathMatchKind, PathRewrite, Redirect, Stickiness,
     ValueMatch,
@@ -33,7 +34,7 @@ impl fmt::Display for Action {
 }
 
 /// Conditions of a rule; `vpc` names a VPC by its position.
-pub(crate) fn conditions(matches: &Match, vpc: impl Fn(u32) -> String, secrets: Secrets) -> String {
+pub(crate) fn conditions(matches: &Match, vpc: impl Fn(VpcIndex) -> String, secrets: Secrets) -> String {
     let mut parts = Vec::new();
     if let Some(method) = &matches.method {
         parts.push(format!("method {method}"));
@@ -68,7 +69,7 @@ pub(crate) fn conditions(matches: &Match, vpc: impl Fn(u32) -> String, secrets: 
         parts.push(format!("port {port}"));
     }
     if let Some(vpcs) = &matches.source_vpcs {
-        let names: Vec<String> = vpcs.iter().map(|number| vpc(*number)).collect();
+        let names: Vec<String> = vpcs.iter().map(|index| vpc(*index)).collect();
         parts.push(format!("from {}", if names.is_empty() { "no VPC".into() } else { names.join(" or ") }));
     }
     parts.join(" and ")

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use brattice_wire::auth::AuthType;
+use brattice_wire::index::VpcIndex;
 use brattice_wire::snapshot::{Filters, Precedence};
 
 use crate::describe::{self, Secrets};
@@ -244,10 +245,8 @@ fn listener_fields(fields: &mut Fields, listener: &Listener, model: &Model) {
     put(fields, &format!("{path}.rulePrecedence"), precedence);
     put(fields, &format!("{path}.defaultAction"), &describe::action(&listener.default_action));
     filter_fields(fields, &format!("{path}.defaultAction"), &listener.default_filters);
-    let vpc = |number: u32| {
-        let vpc = usize::try_from(number).ok().and_then(|number| model.vpcs.get(number));
-        vpc.map_or_else(|| number.to_string(), |vpc| vpc.name.clone())
-    };
+    let vpc =
+        |index: VpcIndex| model.vpcs.get(index.position()).map_or_else(|| index.to_string(), |vpc| vpc.name.clone());
     for rule in &listener.rules {
         let path = format!("{path}.rules.{}", rule.name);
         put(fields, &format!("{path}.priority"), &rule.priority.to_string());

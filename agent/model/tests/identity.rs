@@ -6,6 +6,7 @@ mod world;
 
 use brattice_model::{Binding, Evidence, Model, NoRole, Numbers, Plan, Roles, plan};
 use brattice_wire::auth::{AuthType, PolicyAttachment};
+use brattice_wire::index::NetworkIndex;
 use brattice_wire::snapshot::Workload;
 use world::good;
 
@@ -63,7 +64,7 @@ fn only(model: &Model, binding: Binding) -> (Workload, Option<String>) {
     let [workload] = &snapshot.workloads[..] else { panic!("one workload") };
     // A role without a workload is left out.
     assert_eq!(snapshot.roles.len(), usize::from(workload.role.is_some()));
-    (workload.clone(), workload.role.map(|role| snapshot.roles[role as usize].name.clone()))
+    (workload.clone(), workload.role.map(|role| snapshot.roles[role.position()].name.clone()))
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn a_role_says_all_that_policies_may_ask() {
     assert_eq!(front.organization_paths, ["o-a/r-b/ou-c/"]);
     assert_eq!(front.tags, [("team".to_owned(), "red".to_owned())]);
     assert_eq!((front.origin.file(), front.origin.line()), ("roles.yaml", 10));
-    let policy = &snapshot.policies[front.policy.unwrap() as usize];
+    let policy = &snapshot.policies[front.policy.unwrap().position()];
     assert_eq!((policy.attachment, policy.name.as_str(), policy.audit), (PolicyAttachment::Role, "shop/front", false));
     assert_eq!((policy.file.as_str(), &policy.lines[..]), ("roles.yaml", &[15][..]));
     assert_eq!((green.organization.as_deref(), green.policy), (None, None));
@@ -179,17 +180,18 @@ fn policies_are_there_where_they_decide() {
     let snapshot = planned(&good(&files).model, &[]).snapshot;
     // The network `private` has no members.
     let [retail] = &snapshot.networks[..] else { panic!("one network") };
+    let retail_index = NetworkIndex::new(0);
     assert_eq!((retail.name.as_str(), retail.auth_type), ("platform/retail", AuthType::AwsIam));
     assert_eq!(retail.origin.file(), "accounts/platform/networks.yaml");
-    let policy = &snapshot.policies[retail.policy.unwrap() as usize];
+    let policy = &snapshot.policies[retail.policy.unwrap().position()];
     assert_eq!((policy.attachment, policy.audit), (PolicyAttachment::ServiceNetwork, true));
     assert_eq!(policy.lines, [15, 16]);
     // The service's authType is NONE, so its policy decides nothing.
     let orders = &snapshot.services[0];
-    assert_eq!((orders.auth_type, orders.policy, &orders.networks[..]), (AuthType::None, None, &[0][..]));
+    assert_eq!((orders.auth_type, orders.policy, &orders.networks[..]), (AuthType::None, None, &[retail_index][..]));
     assert_eq!((snapshot.policies.len(), orders.account.as_str()), (1, "222222222222"));
     let networks = |name: &str| snapshot.vpcs.iter().find(|vpc| vpc.name == name).unwrap().networks.clone();
-    assert_eq!((networks("platform/blue"), networks("bank/vault")), (vec![0], vec![]));
+    assert_eq!((networks("platform/blue"), networks("bank/vault")), (vec![retail_index], vec![]));
 
     let service = world::sources()[2]
         .text
@@ -202,7 +204,7 @@ fn policies_are_there_where_they_decide() {
     let orders = &snapshot.services[0];
     assert_eq!(orders.auth_type, AuthType::AwsIam);
     assert_eq!(orders.tags, [("stage".to_owned(), "live".to_owned())]);
-    let policy = &snapshot.policies[orders.policy.unwrap() as usize];
+    let policy = &snapshot.policies[orders.policy.unwrap().position()];
     assert_eq!(policy.attachment, PolicyAttachment::Service { http: true, tcp: false });
     assert_eq!((snapshot.networks[0].auth_type, snapshot.networks[0].policy), (AuthType::None, None));
 }

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_model::{Binding, Evidence, Linked, Model, Numbers, Plan, VipState, plan};
+use brattice_wire::index::ServiceIndex;
 use brattice_wire::snapshot::{Action, Target};
 use proptest::prelude::*;
 use world::{good, read, source};
@@ -84,10 +85,10 @@ fn a_target_is_the_alias_in_its_own_vpc() {
     let own: Vec<String> = snapshot.dns.own_ranges.iter().map(|(net, prefix)| format!("{net}/{prefix}")).collect();
     assert_eq!(own, ["169.254.64.0/20", "100.127.0.0/16", "fd00:a9fe::/64", "fd00:64::/48"]);
     assert_eq!(snapshot.dns.own_ranges[0], ("169.254.64.0".parse().unwrap(), 20));
-    let sees: BTreeMap<&str, &[u32]> =
+    let sees: BTreeMap<&str, &[ServiceIndex]> =
         snapshot.vpcs.iter().map(|vpc| (vpc.name.as_str(), vpc.services.as_slice())).collect();
-    assert_eq!(sees["platform/blue"], [0]);
-    assert_eq!(sees["bank/vault"], [0; 0]);
+    assert_eq!(sees["platform/blue"], [ServiceIndex::new(0)]);
+    assert_eq!(sees["bank/vault"], []);
 }
 
 #[test]
@@ -317,7 +318,7 @@ proptest! {
             .iter()
             .map(|vpc| {
                 prop_assert!(vpc.services.is_sorted());
-                let names = vpc.services.iter().map(|n| snapshot.services[*n as usize].name.clone()).collect();
+                let names = vpc.services.iter().map(|n| snapshot.services[n.position()].name.clone()).collect();
                 Ok((vpc.name.clone(), names))
             })
             .collect::<Result<_, TestCaseError>>()?;
@@ -328,7 +329,7 @@ proptest! {
             let n: usize = service.name.rsplit("service").next().unwrap().parse().unwrap();
             let vpc = small.services[n].3 % small.vpcs.len();
             let Action::Forward(forward) = &service.listeners[0].default_action else { panic!("a forward") };
-            let targets = &snapshot.target_groups[forward.groups[0].target_group as usize].targets;
+            let targets = &snapshot.target_groups[forward.groups[0].target_group.position()].targets;
             let expected: Vec<IpAddr> =
                 small.live.contains(&vpc).then(|| format!("100.127.0.{vpc}").parse().unwrap()).into_iter().collect();
             prop_assert_eq!(targets.iter().map(|target| target.alias).collect::<Vec<_>>(), expected);

@@ -5,6 +5,7 @@
 mod world;
 
 use brattice_model::{Model, Numbers, diff, limits, parse, plan};
+use brattice_wire::index::VpcIndex;
 use brattice_wire::snapshot::*;
 use world::{good, source};
 
@@ -73,7 +74,7 @@ fn rules_come_to_the_engine_as_they_were_written() {
     let [call, canary, moved, down] = &listener.rules[..] else { panic!("four rules") };
     assert_eq!((canary.priority, canary.origin.line()), (20, 12));
     assert_eq!(canary.origin.file(), "accounts/shop/carts.yaml");
-    let vpc = |name: &str| u32::try_from(snapshot.vpcs.iter().position(|vpc| vpc.name == name).unwrap()).unwrap();
+    let vpc = |name: &str| VpcIndex::new(snapshot.vpcs.iter().position(|vpc| vpc.name == name).unwrap());
     let mut vpcs = vec![vpc("platform/green"), vpc("platform/blue")];
     vpcs.sort_unstable();
     let expected = Match {
@@ -112,7 +113,7 @@ fn rules_come_to_the_engine_as_they_were_written() {
     let groups: Vec<(&str, u16)> = forward
         .groups
         .iter()
-        .map(|share| (snapshot.target_groups[share.target_group as usize].name.as_str(), share.weight))
+        .map(|share| (snapshot.target_groups[share.target_group.position()].name.as_str(), share.weight))
         .collect();
     assert_eq!(groups, [("shop/orders-v1", 9), ("shop/carts-v2", 1)]);
     let cookie = Stickiness::Cookie { name: "canary".into(), max_age_seconds: Some(3600) };

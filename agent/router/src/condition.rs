@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use brattice_wire::rules::{
-    GrpcMatch, HeaderMatch, HostMatch, HostMatchKind, Match, PathMatch, PathMatchKind, ValueMatch,
+use brattice_wire::{
+    index::VpcIndex,
+    rules::{GrpcMatch, HeaderMatch, HostMatch, HostMatchKind, Match, PathMatch, PathMatchKind, ValueMatch},
 };
 
 use crate::{
@@ -59,7 +60,7 @@ pub(crate) enum Source<'a> {
     Query(&'a str, &'a ValueMatch),
     Grpc(&'a GrpcMatch),
     Port(u16),
-    Vpcs(&'a [u32]),
+    Vpcs(&'a [VpcIndex]),
 }
 
 /// The members of a match, in the order in which they are looked at.
@@ -112,7 +113,7 @@ pub(crate) enum Condition {
     Grpc(GrpcMatch),
     Port(u16),
     /// Ascending.
-    Vpcs(Box<[u32]>),
+    Vpcs(Box<[VpcIndex]>),
 }
 
 impl Condition {

@@ -1,6 +1,9 @@
 //! Why a rule was taken, and those before it were not.
 
-use brattice_wire::rules::{HostMatchKind, PathMatchKind, Precedence, Rule, ValueMatch};
+use brattice_wire::{
+    index::VpcIndex,
+    rules::{HostMatchKind, PathMatchKind, Precedence, Rule, ValueMatch},
+};
 
 use crate::{
     RequestHead,
@@ -89,7 +92,7 @@ fn wanted(source: Source<'_>) -> String {
         },
         Source::Port(port) => port.to_string(),
         Source::Vpcs([]) => "none".into(),
-        Source::Vpcs(vpcs) => vpcs.iter().map(u32::to_string).collect::<Vec<_>>().join(" or "),
+        Source::Vpcs(vpcs) => vpcs.iter().map(VpcIndex::to_string).collect::<Vec<_>>().join(" or "),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a rule may ask of a request.
 
+use brattice_wire::index::VpcIndex;
+
 /// A request's head, as the rules see it.
 pub trait RequestHead {
     /// Method, as it was sent.
@@ -14,6 +16,6 @@ pub trait RequestHead {
     fn header(&self, name: &str, each: &mut dyn FnMut(&[u8]));
     /// Port of the VIP that was called.
     fn port(&self) -> u16;
-    /// Number of the caller's VPC.
-    fn source_vpc(&self) -> u32;
+    /// The caller's VPC.
+    fn source_vpc(&self) -> VpcIndex;
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use brattice_router::{CompileError, RegexError, Router, Shares, Subject, check_regex, limits, sticky};
+use brattice_wire::index::VpcIndex;
 use brattice_wire::rules::{Match, Precedence, Rule};
 use common::{asked, matches, rule, rules};
 use proptest::prelude::*;
@@ -124,7 +125,7 @@ fn conditions_are_all_asked() {
         ("host", request.clone().host("g")),
         ("path", common::Asked { path: "/p.S/N".into(), ..request.clone() }),
         ("port", common::Asked { port: 81, ..request.clone() }),
-        ("vpc", common::Asked { vpc: 1, ..request.clone() }),
+        ("vpc", common::Asked { vpc: VpcIndex::new(1), ..request.clone() }),
         ("content-type", without("content-type")),
         ("a", without("a")),
         ("b", without("b")),
@@ -134,14 +135,14 @@ fn conditions_are_all_asked() {
     ] {
         assert_eq!(router.find(&request), None, "{what}");
     }
-    assert_eq!(router.find(&common::Asked { vpc: 7, ..request.clone() }), Some(0));
+    assert_eq!(router.find(&common::Asked { vpc: VpcIndex::new(7), ..request.clone() }), Some(0));
 }
 
 #[test]
 fn vpcs_may_come_in_any_order() {
     let router = Router::compile(Precedence::Priority, &rules(&["vpc=9,1,5,3"])).unwrap();
     for vpc in 0..11 {
-        let request = common::Asked { vpc, ..asked("GET", "/") };
+        let request = common::Asked { vpc: VpcIndex::new(vpc), ..asked("GET", "/") };
         assert_eq!(router.find(&request).is_some(), [1, 3, 5, 9].contains(&vpc), "{vpc}");
     }
     let none = [rule("none", 1, Match { source_vpcs: Some(Vec::new()), ..Match::default() })];

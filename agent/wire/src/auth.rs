@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::origin::Origin;
+use crate::{index::PolicyIndex, origin::Origin};
 
 /// Whether calls are decided by policies (Lattice `authType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -25,8 +25,8 @@ pub struct Network {
     pub arn: String,
     /// Whether its policy decides.
     pub auth_type: AuthType,
-    /// Index into [`crate::snapshot::Snapshot::policies`].
-    pub policy: Option<u32>,
+    /// Its policy.
+    pub policy: Option<PolicyIndex>,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -46,8 +46,8 @@ pub struct Role {
     pub organization_paths: Vec<String>,
     /// `aws:PrincipalTag/…`.
     pub tags: Vec<(String, String)>,
-    /// Index into [`crate::snapshot::Snapshot::policies`]; none: whatever network and service allow.
-    pub policy: Option<u32>,
+    /// Its policy; none: whatever network and service allow.
+    pub policy: Option<PolicyIndex>,
     /// Where it was written.
     pub origin: Origin,
 }

@@ -1,6 +1,6 @@
 //! The protocols between the processes of Brattice.
 //!
-//! - [`snapshot`]: the immutable, indexed state that the agent gives the engine.
+//! - [`snapshot`]: the immutable, indexed state that the agent gives the engine; [`index`]: positions in its lists.
 //! - [`rules`], [`auth`]: parts of it: rules of listeners; networks, roles and policies.
 //! - [`engine`]: the messages between agent and engine, and how they are framed on the Unix socket.
 //! - [`records`]: what the engine reports of its work, to callers that the agent hands over.
@@ -17,6 +17,7 @@ pub mod api;
 pub mod auth;
 pub mod engine;
 pub mod explain;
+pub mod index;
 mod named;
 mod origin;
 pub mod rarely;

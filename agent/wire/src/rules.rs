@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::origin::Origin;
+use crate::{
+    index::{TargetGroupIndex, VpcIndex},
+    origin::Origin,
+};
 
 /// A rule of a listener.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,8 +54,8 @@ pub struct Match {
     pub grpc: Option<GrpcMatch>,
     /// Port of the VIP that was called.
     pub port: Option<u16>,
-    /// Indices into [`crate::snapshot::Snapshot::vpcs`]: the caller's VPC is one of them.
-    pub source_vpcs: Option<Vec<u32>>,
+    /// The caller's VPC is one of these.
+    pub source_vpcs: Option<Vec<VpcIndex>>,
 }
 
 /// Condition on a path.
@@ -223,8 +226,8 @@ pub struct Forward {
 /// A share of a forward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightedTargetGroup {
-    /// Index into [`crate::snapshot::Snapshot::target_groups`].
-    pub target_group: u32,
+    /// Its target group.
+    pub target_group: TargetGroupIndex,
     /// 0 to 999; 0 takes no requests.
     pub weight: u16,
 }

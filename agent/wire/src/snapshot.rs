@@ -1,18 +1,19 @@
 //! The engine's input: one immutable value per revision.
 //!
-//! References between parts are indices into the vectors of the same [`Snapshot`]; the engine checks them once when it
-//! compiles the snapshot and refuses a snapshot with an index out of bounds.
+//! References between parts are positions in the lists of the same [`Snapshot`], see [`crate::index`]; the engine checks
+//! them once when it compiles the snapshot and refuses a snapshot with an index out of bounds.
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{AuthType, Network, Policy, Role};
+use crate::index::{NetworkIndex, PolicyIndex, RoleIndex, ServiceIndex, VpcIndex};
 pub use crate::origin::Origin;
 pub use crate::rules::*;
 
 /// The number of a service on this node: stable for as long as the service exists, never given twice; 0 stands for no
-/// service. The service's place in a snapshot is another number.
+/// service. The service's position in a snapshot is a [`ServiceIndex`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceNumber(u32);
 
@@ -33,11 +34,11 @@ impl ServiceNumber {
 pub struct Snapshot {
     /// Grows by one with every change of any content; unique on a node for as long as its state directory lives.
     pub revision: u64,
-    /// Index = VPC number.
+    /// All VPCs of the model, in its order.
     pub vpcs: Vec<Vpc>,
     /// Workloads with a live alias.
     pub workloads: Vec<Workload>,
-    /// Index = position, not [`Service::number`].
+    /// Services in force.
     pub services: Vec<Service>,
     /// Target groups that some listener refers to.
     pub target_groups: Vec<TargetGroup>,
@@ -60,12 +61,12 @@ pub struct Vpc {
     pub id: String,
     /// ARN.
     pub arn: String,
-    /// Indices into [`Snapshot::services`] of the services its workloads may see, ascending.
-    pub services: Vec<u32>,
+    /// The services that its workloads may see, ascending.
+    pub services: Vec<ServiceIndex>,
     /// Account it belongs to, 12 digits; empty where it belongs to none.
     pub account: String,
-    /// Indices into [`Snapshot::networks`] of the networks it is in, ascending.
-    pub networks: Vec<u32>,
+    /// The networks it is in, ascending.
+    pub networks: Vec<NetworkIndex>,
     /// Resolvers for names that are not ours, in order; a target alias where the resolver is a workload of the VPC.
     pub dns_upstreams: Vec<SocketAddr>,
     /// Whether its workloads have addresses of IPv4, and of IPv6: which addresses of services DNS gives them.
@@ -79,8 +80,8 @@ pub struct Workload {
     pub alias: IpAddr,
     /// The real address inside the VPC.
     pub address: IpAddr,
-    /// Index into [`Snapshot::vpcs`].
-    pub vpc: u32,
+    /// Its VPC.
+    pub vpc: VpcIndex,
     /// Name for people: the `Workload` document's, else the interface's.
     pub name: String,
     /// Number on this node, for limits: shared by all addresses of the workload.
@@ -91,8 +92,8 @@ pub struct Workload {
     pub attested: String,
     /// The evidence of its identity: words of `brattice:Evidence`.
     pub evidence: Vec<String>,
-    /// Index into [`Snapshot::roles`] of the role it calls as; none: anonymous.
-    pub role: Option<u32>,
+    /// The role it calls as; none: anonymous.
+    pub role: Option<RoleIndex>,
     /// Name of its role session; empty without a role.
     pub session: String,
 }
@@ -122,10 +123,10 @@ pub struct Service {
     pub tags: Vec<(String, String)>,
     /// Whether its policy decides.
     pub auth_type: AuthType,
-    /// Index into [`Snapshot::policies`].
-    pub policy: Option<u32>,
-    /// Indices into [`Snapshot::networks`] of the networks it is in, ascending.
-    pub networks: Vec<u32>,
+    /// Its policy.
+    pub policy: Option<PolicyIndex>,
+    /// The networks it is in, ascending.
+    pub networks: Vec<NetworkIndex>,
     /// Its listeners, by port.
     pub listeners: Vec<Listener>,
     /// Lattice `idleTimeoutSeconds`, in ms: so long a kept client connection may have no request, a target may take until it begins
@@ -188,8 +189,8 @@ pub struct TargetGroup {
     pub id: String,
     /// ARN.
     pub arn: String,
-    /// Index into [`Snapshot::vpcs`] of its targets' VPC; none where that is not in force.
-    pub vpc: Option<u32>,
+    /// Its targets' VPC; none where that is not in force.
+    pub vpc: Option<VpcIndex>,
     /// What is spoken to its targets.
     pub protocol_version: ProtocolVersion,
     /// Reachable targets.

@@ -179,7 +179,7 @@ impl Announcing<'_> {
         let services = vpc
             .into_iter()
             .flat_map(|vpc| &vpc.services)
-            .filter_map(|at| planner.snapshot.services.get(usize::try_from(*at).ok()?));
+            .filter_map(|index| planner.snapshot.services.get(index.position()));
         vips.extend(services.flat_map(|service| std::iter::once(service.vip).chain(service.vip6)).take(most));
         match self.announcer.announce(ifindex, decision.mac, &decision.addresses, &vips) {
             Ok(count) => {

@@ -87,7 +87,7 @@ fn without_dead_targets(picture: &Picture, stats: Option<&Stats>) -> Arc<Snapsho
     }
     let mut snapshot = Snapshot::clone(&picture.planner.snapshot);
     for group in &mut snapshot.target_groups {
-        let place = group.vpc.and_then(|vpc| usize::try_from(vpc).ok()).and_then(|vpc| snapshot.vpcs.get(vpc));
+        let place = group.vpc.and_then(|vpc| snapshot.vpcs.get(vpc.position()));
         let Some(vpc) = place else { continue };
         let is_dead = |address, port| dead.contains(&(vpc.name.as_str(), address, port));
         group.targets.retain(|target| !is_dead(target.address, target.port) && !is_dead(target.address, 0));

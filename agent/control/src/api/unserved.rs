@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use brattice_model::Model;
+use brattice_wire::index::{ServiceIndex, TargetGroupIndex};
 use brattice_wire::rules::{Action, Forward};
 use brattice_wire::snapshot::{Snapshot, TargetGroup};
 
@@ -25,8 +26,11 @@ struct Use<'a> {
 /// A line for each such group that some VPC can call.
 pub(crate) fn unserved(snapshot: &Snapshot, model: &Model) -> Vec<String> {
     let uses = uses(snapshot);
-    let mut lines: Vec<String> =
-        uses.iter().take(MAX_GROUPS).map(|(group, uses)| line(&snapshot.target_groups[*group], uses, model)).collect();
+    let mut lines: Vec<String> = uses
+        .iter()
+        .take(MAX_GROUPS)
+        .map(|(group, uses)| line(&snapshot.target_groups[group.position()], uses, model))
+        .collect();
     if let Some(more) = uses.len().checked_sub(MAX_GROUPS).filter(|more| *more > 0) {
         lines.push(format!("{more} more target groups have no target; `brattice services` shows them"));
     }
@@ -34,19 +38,19 @@ pub(crate) fn unserved(snapshot: &Snapshot, model: &Model) -> Vec<String> {
 }
 
 /// Groups without a target by index, with what they should serve.
-fn uses(snapshot: &Snapshot) -> BTreeMap<usize, Vec<Use<'_>>> {
-    let mut uses: BTreeMap<usize, Vec<Use<'_>>> = BTreeMap::new();
+fn uses(snapshot: &Snapshot) -> BTreeMap<TargetGroupIndex, Vec<Use<'_>>> {
+    let mut uses: BTreeMap<TargetGroupIndex, Vec<Use<'_>>> = BTreeMap::new();
     let empty: Vec<bool> = snapshot.target_groups.iter().map(|group| group.targets.is_empty()).collect();
     if !empty.contains(&true) {
         return uses;
     }
-    let called: BTreeSet<u32> = snapshot.vpcs.iter().flat_map(|vpc| vpc.services.iter().copied()).collect();
-    let called = called.into_iter().filter_map(|index| snapshot.services.get(usize::try_from(index).ok()?));
+    let called: BTreeSet<ServiceIndex> = snapshot.vpcs.iter().flat_map(|vpc| vpc.services.iter().copied()).collect();
+    let called = called.into_iter().filter_map(|index| snapshot.services.get(index.position()));
     for (service, listener) in called.flat_map(|service| service.listeners.iter().map(move |own| (service, own))) {
         let rules = listener.rules.iter().map(|rule| (Some(rule.name.as_str()), &rule.action));
         for (rule, action) in rules.chain([(None, &listener.default_action)]) {
             let Action::Forward(forward) = action else { continue };
-            for (group, share) in shares(forward).filter(|(group, _)| empty.get(*group) == Some(&true)) {
+            for (group, share) in shares(forward).filter(|(group, _)| empty.get(group.position()) == Some(&true)) {
                 let (service, port) = (service.name.as_str(), listener.port);
                 uses.entry(group).or_default().push(Use { share, service, port, rule });
             }
@@ -56,12 +60,10 @@ fn uses(snapshot: &Snapshot) -> BTreeMap<usize, Vec<Use<'_>>> {
 }
 
 /// Index and percentage of each group that has a weight.
-fn shares(forward: &Forward) -> impl Iterator<Item = (usize, f64)> {
+fn shares(forward: &Forward) -> impl Iterator<Item = (TargetGroupIndex, f64)> {
     let total: u32 = forward.groups.iter().map(|share| u32::from(share.weight)).sum();
     let weighted = forward.groups.iter().filter(|share| share.weight > 0);
-    weighted.filter_map(move |share| {
-        Some((usize::try_from(share.target_group).ok()?, f64::from(share.weight) * 100.0 / f64::from(total)))
-    })
+    weighted.map(move |share| (share.target_group, f64::from(share.weight) * 100.0 / f64::from(total)))
 }
 
 fn line(group: &TargetGroup, uses: &[Use<'_>], model: &Model) -> String {

@@ -12,6 +12,7 @@ use brattice_wire::api::{
     ProgramView, Ranges, Scope, ServiceView, Status, SwitchView, TargetGroupView, WorkloadView,
 };
 use brattice_wire::engine::Stats;
+use brattice_wire::index::VpcIndex;
 
 use super::problems::{Problems, places};
 use super::unserved::unserved;
@@ -370,10 +371,10 @@ pub(crate) fn workloads(picture: &Picture) -> Vec<WorkloadView> {
 /// The role that a workload calls as, as planned.
 fn role(picture: &Picture, decision: &Decision) -> Option<String> {
     let snapshot = &picture.planner.snapshot;
-    let of_vpc = |vpc: u32| snapshot.vpcs.get(usize::try_from(vpc).ok()?).map(|vpc| vpc.name.as_str());
+    let of_vpc = |vpc: VpcIndex| snapshot.vpcs.get(vpc.position()).map(|vpc| vpc.name.as_str());
     let planned =
         snapshot.workloads.iter().find(|own| own.name == decision.name && of_vpc(own.vpc) == Some(&decision.vpc))?;
-    snapshot.roles.get(usize::try_from(planned.role?).ok()?).map(|role| role.name.clone())
+    snapshot.roles.get(planned.role?.position()).map(|role| role.name.clone())
 }
 
 /// The labels of its document.

@@ -6,9 +6,13 @@
 
 use std::cell::RefCell;
 
-use brattice_decide::{Compiled, ServiceIndex, WorkloadIndex, session_arn};
+use brattice_decide::{Compiled, session_arn};
 use brattice_router::hash::FastMap;
-use brattice_wire::{auth::Role, snapshot::Snapshot};
+use brattice_wire::{
+    auth::Role,
+    index::{NetworkIndex, ServiceIndex, TargetGroupIndex, VpcIndex, WorkloadIndex},
+    snapshot::Snapshot,
+};
 use bytes::Bytes;
 use http::HeaderValue;
 
@@ -28,7 +32,7 @@ impl CallerFields {
     /// Of a snapshot. An index in it that points nowhere says nothing; others refuse such a snapshot.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let workload = |workload: &brattice_wire::snapshot::Workload| {
-            let role = workload.role.and_then(|role| snapshot.roles.get(role as usize))?;
+            let role = workload.role.and_then(|role| snapshot.roles.get(role.position()))?;
             let named = Some(workload.session.as_str()).filter(|session| !session.is_empty());
             let session = named.map(|session| session_arn(role, session));
             let principal = session.as_deref().unwrap_or(&role.arn);
@@ -48,22 +52,22 @@ pub(crate) struct TargetFields(RefCell<Known>);
 #[derive(Debug, Default)]
 struct Known {
     edition: u64,
-    values: FastMap<(ServiceIndex, Option<u32>, u32), HeaderValue>,
+    values: FastMap<(ServiceIndex, Option<NetworkIndex>, TargetGroupIndex), HeaderValue>,
 }
 
 impl TargetFields {
     /// What the target of a request is told, of one state. `workload` and `vpc` are the caller's, `network` the service network by which
-    /// the request comes, `group` the target group: all of them indices.
+    /// the request comes, `group` the target group.
     pub(crate) fn fields(
         &self,
         (caller_fields, compiled): (&CallerFields, &Compiled),
-        (workload, vpc): (WorkloadIndex, u32),
+        (workload, vpc): (WorkloadIndex, VpcIndex),
         service: ServiceIndex,
-        network: Option<u32>,
-        group: u32,
+        network: Option<NetworkIndex>,
+        group: TargetGroupIndex,
     ) -> IdentityFields {
         let [identity, tags] = caller_fields.workloads.get(workload.position()).cloned().unwrap_or_default();
-        let [of_vpc, source_vpc] = caller_fields.vpcs.get(vpc as usize).cloned().unwrap_or_default();
+        let [of_vpc, source_vpc] = caller_fields.vpcs.get(vpc.position()).cloned().unwrap_or_default();
         IdentityFields {
             identity,
             tags,
@@ -77,8 +81,8 @@ impl TargetFields {
         &self,
         compiled: &Compiled,
         service: ServiceIndex,
-        network: Option<u32>,
-        group: u32,
+        network: Option<NetworkIndex>,
+        group: TargetGroupIndex,
     ) -> Option<HeaderValue> {
         let mut known = self.0.borrow_mut();
         if known.edition != compiled.edition() || known.values.len() >= MOST_ROUTES {

@@ -11,7 +11,8 @@ mod latest;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use brattice_decide::{Call, ServiceIndex};
+use brattice_decide::Call;
+use brattice_wire::index::ServiceIndex;
 
 use crate::state::{Caller, State};
 

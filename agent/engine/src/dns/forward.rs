@@ -13,7 +13,7 @@ use std::{
     task::Poll,
 };
 
-use brattice_wire::snapshot::Dns;
+use brattice_wire::{index::VpcIndex, snapshot::Dns};
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
@@ -57,7 +57,7 @@ pub struct Upstream {
 
 /// The resolvers of a VPC, in order. An address in our own ranges that is no workload is left out: it would be
 /// ourselves.
-pub fn upstreams(state: &State, vpc: u32, sources: &RefCell<Sources>) -> Vec<Upstream> {
+pub fn upstreams(state: &State, vpc: VpcIndex, sources: &RefCell<Sources>) -> Vec<Upstream> {
     let configured = state.vpc(vpc).map_or(&[][..], |vpc| vpc.dns_upstreams.as_slice());
     let usable = configured.iter().filter_map(|&address| match state.caller_at(address.ip()) {
         Some(workload) => {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use brattice_wire::index::VpcIndex;
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
@@ -31,7 +32,7 @@ pub enum Kind {
 }
 
 /// What a name (as [`super::question::key`] writes it) is.
-pub fn classify(state: &State, vpc: u32, name: &str) -> Kind {
+pub fn classify(state: &State, vpc: VpcIndex, name: &str) -> Kind {
     if let Some((ipv4, ipv6)) = state.resolve(vpc, name) {
         return Kind::Service(ipv4, ipv6);
     }
@@ -57,7 +58,7 @@ fn below<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
 }
 
 /// The answer to a question about a name of ours; `None` for a foreign one.
-pub fn answer(state: &State, vpc: u32, question: &Question) -> Option<Message> {
+pub fn answer(state: &State, vpc: VpcIndex, question: &Question) -> Option<Message> {
     let kind = classify(state, vpc, &question.name);
     let code = match kind {
         Kind::Foreign => return None,

@@ -16,6 +16,7 @@ use std::{
 };
 
 use brattice_decide::{Listener, Service, route_connection};
+use brattice_wire::index::TargetGroupIndex;
 use brattice_wire::records::FailureReason;
 use brattice_wire::snapshot::ServiceNumber;
 use bytes::Bytes;
@@ -58,7 +59,7 @@ struct Connection {
 /// What a caller is connected to.
 struct Route {
     /// Index of the target group.
-    group: u32,
+    group: TargetGroupIndex,
     candidates: Candidates,
     timeout: Duration,
     idle: Duration,

@@ -11,6 +11,7 @@ use brattice_allocations::{Counting, allocations};
 use brattice_wire::{
     auth::AuthType,
     engine::AccessLog,
+    index::{ServiceIndex, TargetGroupIndex, VpcIndex},
     records::Past,
     snapshot::{
         Action, Filters, Forward, ForwardedHeaders, HeaderMatch, Listener, Match, Origin, Precedence, Protocol,
@@ -43,7 +44,7 @@ fn snapshot() -> Snapshot {
         name: "platform/blue".into(),
         id: "vpc-1".into(),
         arn: "arn:vpc-1".into(),
-        services: vec![0],
+        services: vec![ServiceIndex::new(0)],
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: Vec::new(),
@@ -52,7 +53,7 @@ fn snapshot() -> Snapshot {
     let workload = Workload {
         alias: ALIAS,
         address: IpAddr::from([10, 0, 0, 10]),
-        vpc: 0,
+        vpc: VpcIndex::new(0),
         name: "web".into(),
         number: 1,
         generation: 1,
@@ -111,7 +112,7 @@ fn snapshot() -> Snapshot {
         name: "shop/v1".into(),
         id: "tg-1".into(),
         arn: "arn:tg-1".into(),
-        vpc: Some(0),
+        vpc: Some(VpcIndex::new(0)),
         protocol_version: ProtocolVersion::Http1,
         targets: Vec::new(),
         configured: 0,
@@ -155,7 +156,7 @@ fn serve(events: &Events, connection: &Rc<ConnectionSpan>, names: &Names, reques
     let (host, headers) = ("orders.internal", request.headers());
     span.emit(RequestEvent::HeadRead { service: SERVICE, host, path: "/a%20b", headers, names });
     span.emit(RequestEvent::RuleMatched { id: "rule-1" });
-    span.emit(RequestEvent::GroupChosen { group: 0 });
+    span.emit(RequestEvent::GroupChosen { group: TargetGroupIndex::new(0) });
     span.emit(RequestEvent::TargetChosen { address: ([10, 0, 0, 11], 8080).into(), alias: ALIAS });
     span.emit(RequestEvent::Decided { names });
     span.emit(RequestEvent::BodyReceived { bytes: 10 });

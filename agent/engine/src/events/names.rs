@@ -6,6 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use brattice_router::hash::FastMap;
 use brattice_wire::{
     auth::{self, AuthType, Role},
+    index::{NetworkIndex, PolicyIndex, TargetGroupIndex, VpcIndex},
     snapshot::{self, Listener, ServiceNumber, Snapshot, TargetGroup, Workload},
 };
 
@@ -35,7 +36,7 @@ pub struct Names {
 pub(crate) struct Vpc {
     pub(crate) name: Arc<str>,
     /// Ascending.
-    networks: Box<[u32]>,
+    networks: Box<[NetworkIndex]>,
 }
 
 /// A service network.
@@ -52,7 +53,7 @@ pub(crate) struct Network {
 pub(crate) struct Caller {
     pub(crate) name: Box<str>,
     pub(crate) address: IpAddr,
-    pub(crate) vpc: u32,
+    pub(crate) vpc: VpcIndex,
     pub(crate) generation: u32,
     /// `sourceVpcArn` to `callerPrincipalTags`.
     pub(crate) json: Box<[u8]>,
@@ -66,7 +67,7 @@ pub(crate) struct Service {
     pub(crate) name: Arc<str>,
     /// Its policy decides.
     pub(crate) enforced: bool,
-    networks: Box<[u32]>,
+    networks: Box<[NetworkIndex]>,
     pub(crate) listeners: Vec<Listening>,
 }
 
@@ -85,8 +86,8 @@ pub(crate) struct Listening {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) name: Arc<str>,
-    /// Index of its targets' VPC.
-    pub(crate) vpc: Option<u32>,
+    /// Its targets' VPC.
+    pub(crate) vpc: Option<VpcIndex>,
     /// `targetGroupArn` and `destinationVpcId`.
     pub(crate) json: Box<[u8]>,
 }
@@ -114,8 +115,8 @@ impl Names {
         self.callers.get(&alias)
     }
 
-    pub(crate) fn vpc(&self, index: u32) -> Option<&Vpc> {
-        self.vpcs.get(index as usize)
+    pub(crate) fn vpc(&self, index: VpcIndex) -> Option<&Vpc> {
+        self.vpcs.get(index.position())
     }
 
     /// By the service's number.
@@ -123,16 +124,16 @@ impl Names {
         self.services.get(&number)
     }
 
-    pub(crate) fn group(&self, index: u32) -> Option<&Group> {
-        self.groups.get(index as usize)
+    pub(crate) fn group(&self, index: TargetGroupIndex) -> Option<&Group> {
+        self.groups.get(index.position())
     }
 
-    pub(crate) fn network(&self, index: u32) -> Option<&Network> {
-        self.networks.get(index as usize)
+    pub(crate) fn network(&self, index: NetworkIndex) -> Option<&Network> {
+        self.networks.get(index.position())
     }
 
     /// The first network that a VPC and a service have in common.
-    pub(crate) fn common(&self, vpc: u32, service: &Service) -> Option<u32> {
+    pub(crate) fn common(&self, vpc: VpcIndex, service: &Service) -> Option<NetworkIndex> {
         let networks = &self.vpc(vpc)?.networks;
         service.networks.iter().find(|network| networks.contains(network)).copied()
     }
@@ -145,8 +146,8 @@ impl Names {
 
 impl Caller {
     fn of(snapshot: &Snapshot, workload: &Workload) -> Self {
-        let vpc = snapshot.vpcs.get(workload.vpc as usize);
-        let role = workload.role.and_then(|role| snapshot.roles.get(role as usize));
+        let vpc = snapshot.vpcs.get(workload.vpc.position());
+        let role = workload.role.and_then(|role| snapshot.roles.get(role.position()));
         let mut out = Vec::new();
         field(&mut out, "sourceVpcArn", vpc.map(|vpc| vpc.arn.as_str()));
         field(&mut out, "sourceVpcId", vpc.map(|vpc| vpc.id.as_str()));
@@ -183,7 +184,7 @@ fn tags_of(role: &Role) -> String {
 
 impl Group {
     fn of(snapshot: &Snapshot, group: &TargetGroup) -> Self {
-        let vpc = group.vpc.and_then(|vpc| snapshot.vpcs.get(vpc as usize));
+        let vpc = group.vpc.and_then(|vpc| snapshot.vpcs.get(vpc.position()));
         let mut out = Vec::new();
         field(&mut out, "targetGroupArn", Some(&group.arn));
         field(&mut out, "destinationVpcId", vpc.map(|vpc| vpc.id.as_str()));
@@ -202,8 +203,9 @@ impl Network {
 impl Service {
     /// `policies`: the header fields that each policy of the snapshot asks for.
     fn of(snapshot: &Snapshot, service: &snapshot::Service, policies: &[Vec<&str>]) -> Self {
-        let of_policy = |index: Option<u32>| index.and_then(|index| policies.get(index as usize)).into_iter().flatten();
-        let networks = service.networks.iter().filter_map(|index| snapshot.networks.get(*index as usize));
+        let of_policy =
+            |index: Option<PolicyIndex>| index.and_then(|index| policies.get(index.position())).into_iter().flatten();
+        let networks = service.networks.iter().filter_map(|index| snapshot.networks.get(index.position()));
         let mut fields: Vec<&str> = of_policy(service.policy).copied().collect();
         // Roles may call anything, so what their policies ask for is kept of every request.
         let of_roles = snapshot.roles.iter().flat_map(|role| of_policy(role.policy));

@@ -9,6 +9,7 @@ use std::{
 
 use brattice_decide::Refusal;
 use brattice_iam::Level;
+use brattice_wire::index::{NetworkIndex, TargetGroupIndex};
 use brattice_wire::records::{DeniedBy, FailureReason};
 use brattice_wire::snapshot::ServiceNumber;
 use http::{HeaderMap, Request};
@@ -59,9 +60,9 @@ pub(super) struct Route {
     /// Number of the service.
     service: Option<ServiceNumber>,
     /// Index of the target group.
-    group: Option<u32>,
+    group: Option<TargetGroupIndex>,
     /// Index of the service network.
-    network: Option<u32>,
+    network: Option<NetworkIndex>,
     /// Real address and port of the target, its alias.
     pub(super) target: Option<(SocketAddr, IpAddr)>,
     /// Which policy denied it.

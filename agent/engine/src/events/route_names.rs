@@ -4,7 +4,10 @@
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use brattice_router::hash::FastMap;
-use brattice_wire::snapshot::ServiceNumber;
+use brattice_wire::{
+    index::{NetworkIndex, TargetGroupIndex},
+    snapshot::ServiceNumber,
+};
 
 use super::{
     json,
@@ -27,12 +30,9 @@ pub(crate) struct RouteKey {
     pub(super) alias: IpAddr,
     pub(super) generation: u32,
     pub(super) port: u16,
-    /// Number of the service.
     pub(super) service: Option<ServiceNumber>,
-    /// Index of the target group.
-    pub(super) group: Option<u32>,
-    /// Index of the service network.
-    pub(super) network: Option<u32>,
+    pub(super) group: Option<TargetGroupIndex>,
+    pub(super) network: Option<NetworkIndex>,
 }
 
 /// Its names and series.

@@ -4,6 +4,7 @@ use std::{collections::HashMap, rc::Rc};
 
 use brattice_decide::Forward;
 use brattice_router::Shares;
+use brattice_wire::index::TargetGroupIndex;
 
 use super::endpoint::{Candidates, Endpoint, EndpointKey, GroupEndpoints};
 use crate::{random::Random, state::State};
@@ -31,7 +32,7 @@ impl Balance {
         let mut endpoints: HashMap<EndpointKey, Rc<Endpoint>> = HashMap::new();
         if let Some((old, balance)) = old {
             for forward in old.forwards() {
-                if let Some(shares) = balance.shares.get(forward.index as usize) {
+                if let Some(shares) = balance.shares.get(forward.index.position()) {
                     known.insert((&forward.key, identity(old, forward)), shares);
                 }
             }
@@ -68,12 +69,12 @@ impl Balance {
 
     /// The place among a forward's target groups of the one that comes next; `None` when none has a weight.
     pub(crate) fn share(&mut self, forward: &Forward) -> Option<usize> {
-        self.shares.get_mut(forward.index as usize)?.choose()
+        self.shares.get_mut(forward.index.position())?.choose()
     }
 
     /// The endpoint of a group that comes next, then those that follow it; `None` when it has none.
-    pub(crate) fn pick(&mut self, group: u32) -> Option<Candidates> {
-        let group = self.groups.get_mut(group as usize)?;
+    pub(crate) fn pick(&mut self, group: TargetGroupIndex) -> Option<Candidates> {
+        let group = self.groups.get_mut(group.position())?;
         let first = group.turn.checked_rem(group.endpoints.all().len())?;
         group.turn = group.turn.wrapping_add(1);
         Some(Candidates::new(&group.endpoints, first))
@@ -84,7 +85,7 @@ impl Balance {
 type Identity<'a> = Vec<(&'a str, u16)>;
 
 fn identity<'a>(state: &'a State, forward: &Forward) -> Identity<'a> {
-    let id = |group: &u32| state.group(*group).map_or("", |group| group.id.as_str());
+    let id = |group: &TargetGroupIndex| state.group(*group).map_or("", |group| group.id.as_str());
     forward.groups.iter().zip(&forward.weights).map(|(group, weight)| (id(group), *weight)).collect()
 }
 
@@ -115,8 +116,8 @@ mod tests {
         State::compile(snapshot, &Registry::default()).unwrap()
     }
 
-    fn first(balance: &mut Balance, group: u32) -> Rc<Endpoint> {
-        balance.pick(group).unwrap().next().unwrap()
+    fn first(balance: &mut Balance, group: usize) -> Rc<Endpoint> {
+        balance.pick(TargetGroupIndex::new(group)).unwrap().next().unwrap()
     }
 
     #[test]
@@ -125,7 +126,8 @@ mod tests {
         let [a, b, c] = [1, 2, 3].map(target);
         let old = state(&[("one", &[a.clone(), b.clone()]), ("none", &[])]);
         let mut balance = Balance::new(&old, None, &mut random);
-        assert!(balance.pick(1).is_none() && balance.pick(2).is_none(), "a group without targets, and none");
+        let [empty, absent] = [1, 2].map(TargetGroupIndex::new);
+        assert!(balance.pick(empty).is_none() && balance.pick(absent).is_none());
         let (one, two) = (first(&mut balance, 0), first(&mut balance, 0));
         assert!(!Rc::ptr_eq(&one, &two));
         // Another group comes before it, and has one of its targets, too.
@@ -146,7 +148,7 @@ mod tests {
         let old = state(&[("one", &[a.clone(), b.clone(), c.clone()]), ("gone", &[a.clone(), c.clone()])]);
         let mut balance = Balance::new(&old, None, &mut random);
         let begun = |balance: &mut Balance, group, first: &Target| loop {
-            let mut candidates = balance.pick(group).unwrap();
+            let mut candidates = balance.pick(TargetGroupIndex::new(group)).unwrap();
             if candidates.next().unwrap().target.alias == first.alias {
                 return candidates;
             }

@@ -10,6 +10,7 @@ use brattice_iam::CallerKind;
 use brattice_wire::{
     auth::{AuthType, Network, Policy, PolicyAttachment, Role},
     engine::Limits,
+    index::{NetworkIndex, PolicyIndex, RoleIndex},
     snapshot::{Origin, ProtocolVersion, Snapshot},
 };
 use http::{HeaderName, HeaderValue, Request};
@@ -94,7 +95,12 @@ fn line() -> impl Strategy<Value = Line> {
     })
 }
 
-fn stands(world: &mut Snapshot, stands: &Stands, attachment: PolicyAttachment, name: &str) -> (AuthType, Option<u32>) {
+fn stands(
+    world: &mut Snapshot,
+    stands: &Stands,
+    attachment: PolicyAttachment,
+    name: &str,
+) -> (AuthType, Option<PolicyIndex>) {
     match stands {
         Stands::Open => (AuthType::None, None),
         Stands::Missing => (AuthType::AwsIam, None),
@@ -104,7 +110,7 @@ fn stands(world: &mut Snapshot, stands: &Stands, attachment: PolicyAttachment, n
             let lines = (1..=u32::try_from(count).unwrap()).collect();
             let (name, json, file) = (name.to_owned(), json.clone(), format!("{name}.yaml"));
             world.policies.push(Policy { attachment, name, json, audit: *audit, file, lines });
-            (AuthType::AwsIam, Some(u32::try_from(world.policies.len() - 1).unwrap()))
+            (AuthType::AwsIam, Some(PolicyIndex::new(world.policies.len() - 1)))
         }
     }
 }
@@ -125,7 +131,7 @@ fn world(engine: &Engine, revision: u64, server: &Server, texts: &Texts, lines: 
     let attachment = PolicyAttachment::Service { http: true, tcp: true };
     let (auth_type, policy) = stands(&mut world, &texts.service, attachment, "orders");
     let (_, identity) = stands(&mut world, &texts.identity, PolicyAttachment::Role, "green");
-    let networks: Vec<u32> = (0..u32::try_from(texts.networks.len()).unwrap()).collect();
+    let networks: Vec<NetworkIndex> = (0..texts.networks.len()).map(NetworkIndex::new).collect();
     let service = &mut world.services[0];
     service.arn = SERVICE.into();
     service.account = "123456789012".into();
@@ -134,20 +140,19 @@ fn world(engine: &Engine, revision: u64, server: &Server, texts: &Texts, lines: 
     world.vpcs.clear();
     world.workloads.clear();
     for (number, line) in lines.iter().enumerate() {
-        let index = u32::try_from(number).unwrap();
         // A VPC that shares no network with a service does not see it.
         let mut own = vpc(&format!("{number}"), if networks.is_empty() { &[] } else { &[0] });
         own.id = line.vpc.clone().unwrap();
         own.account = line.vpc_account.clone().unwrap_or_default();
         own.networks = networks.clone();
         world.vpcs.push(own);
-        let mut caller = workload(alias(number), Ipv4Addr::UNSPECIFIED, index, index + 1);
+        let mut caller = workload(alias(number), Ipv4Addr::UNSPECIFIED, number, u32::try_from(number + 1).unwrap());
         caller.address = line.ip.unwrap();
         caller.attested = line.attested.clone().unwrap_or_default();
         caller.evidence = line.evidence.clone();
         (caller.role, caller.session) = (None, String::new());
         if line.kind == CallerKind::Role {
-            caller.role = Some(u32::try_from(world.roles.len()).unwrap());
+            caller.role = Some(RoleIndex::new(world.roles.len()));
             caller.session = line.session.as_ref().unwrap().rsplit('/').next().unwrap().into();
             world.roles.push(Role {
                 name: "green".into(),

@@ -3,6 +3,7 @@
 use brattice_wire::{
     auth::AuthType,
     engine::Limits,
+    index::NetworkIndex,
     snapshot::{ProtocolVersion, Snapshot},
 };
 use tokio::{
@@ -72,7 +73,7 @@ async fn services_with_policies_are_not_relayed_and_open_connections_end() {
     // What stays allowed is not touched.
     let mut kept = relayed(&engine, CALLER).await.unwrap();
     assert!(echoes(&mut kept).await);
-    engine.apply(world(100, &|world| world.vpcs[1].networks = vec![0])).await;
+    engine.apply(world(100, &|world| world.vpcs[1].networks = vec![NetworkIndex::new(0)])).await;
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     assert!(echoes(&mut kept).await);
 }

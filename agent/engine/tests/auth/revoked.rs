@@ -8,6 +8,7 @@ use std::{
 use brattice_wire::{
     auth::AuthType,
     engine::Limits,
+    index::{PolicyIndex, ServiceIndex},
     snapshot::{ProtocolVersion, Snapshot},
 };
 use bytes::Bytes;
@@ -232,12 +233,12 @@ async fn whatever_takes_access_away_ends_what_it_gave() {
             let attachment = brattice_wire::auth::PolicyAttachment::ServiceNetwork;
             world.policies.push(policy(attachment, "platform/retail", &[neighbours]));
             world.networks[0].auth_type = AuthType::AwsIam;
-            world.networks[0].policy = Some(1);
+            world.networks[0].policy = Some(PolicyIndex::new(1));
         }),
         ("the role's policy", &|world| {
             let nothing = r#"{"Effect": "Deny", "Action": "*", "Resource": "*/socket"}"#;
             world.policies.push(policy(brattice_wire::auth::PolicyAttachment::Role, "shop/web", &[nothing]));
-            world.roles[0].policy = Some(1);
+            world.roles[0].policy = Some(PolicyIndex::new(1));
         }),
         ("the caller's generation", &|world| world.workloads[0].generation = 2),
         ("a header that the new policy asks for", &|world| {
@@ -302,7 +303,10 @@ async fn association_and_service_that_go_take_what_is_open_with_them() {
         }),
         ("service", &|world| {
             world.services.remove(0);
-            world.vpcs.iter_mut().for_each(|vpc| vpc.services.iter_mut().for_each(|index| *index = 0));
+            world
+                .vpcs
+                .iter_mut()
+                .for_each(|vpc| vpc.services.iter_mut().for_each(|index| *index = ServiceIndex::new(0)));
             world.vpcs[0].services.clear();
         }),
     ];
@@ -314,7 +318,7 @@ async fn association_and_service_that_go_take_what_is_open_with_them() {
             let mut other = world.services[0].clone();
             (other.id, other.number) = ("svc-other".into(), brattice_wire::snapshot::ServiceNumber::new(999));
             world.services.push(other);
-            world.vpcs[1].services = vec![1];
+            world.vpcs[1].services = visible(&[1]);
             world
         };
         engine.apply(world(1)).await;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use brattice_wire::{
     auth::{AuthType, Network, Policy, PolicyAttachment, Role},
     engine::Limits,
+    index::{NetworkIndex, PolicyIndex, RoleIndex},
     snapshot::{Origin, ProtocolVersion, Snapshot},
 };
 
@@ -56,21 +57,21 @@ pub(crate) fn open(engine: &Engine, revision: u64, protocol: ProtocolVersion, ta
     let mut neighbour = workload(NEIGHBOUR, Ipv4Addr::new(10, 0, 0, 11), 0, 3);
     neighbour.attested = "arn:aws:vpc-lattice:us-west-2:000000000000:workload/blue/job".into();
     world.workloads.push(neighbour);
-    world.workloads[0].role = Some(0);
+    world.workloads[0].role = Some(RoleIndex::new(0));
     world.workloads[0].session = "web-1".into();
     world.workloads[0].attested = SESSION.into();
     for vpc in &mut world.vpcs {
         vpc.id = format!("vpc-{}", vpc.name);
         vpc.arn = format!("arn:aws:ec2:us-west-2:444444444444:vpc/vpc-{}", vpc.name);
     }
-    world.vpcs[0].networks = vec![0];
+    world.vpcs[0].networks = vec![NetworkIndex::new(0)];
     let service = &mut world.services[0];
     // The same in every revision.
     service.number = brattice_wire::snapshot::ServiceNumber::new(7);
     service.name = "shop/orders".into();
     service.arn = SERVICE.into();
     service.account = "111111111111".into();
-    service.networks = vec![0];
+    service.networks = vec![NetworkIndex::new(0)];
     world.target_groups[0].arn = "arn:aws:vpc-lattice:us-west-2:111111111111:targetgroup/tg-orders".into();
     world
 }
@@ -87,7 +88,7 @@ pub(crate) fn guarded(
     let attachment = PolicyAttachment::Service { http: true, tcp: false };
     world.policies = vec![policy(attachment, "shop/orders", statements)];
     world.services[0].auth_type = AuthType::AwsIam;
-    world.services[0].policy = Some(0);
+    world.services[0].policy = Some(PolicyIndex::new(0));
     world
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use brattice_wire::{
     engine::Limits,
+    index::ServiceIndex,
     snapshot::{ProtocolVersion, Snapshot},
 };
 use http::StatusCode;
@@ -32,7 +33,7 @@ async fn with_bystander(protocol: ProtocolVersion, targets: &[SocketAddr]) -> En
     let engine = Engine::start(Limits::default());
     let server = Server::echo(false).await;
     let mut world: Snapshot = engine.world(protocol, targets);
-    world.vpcs[1].services.push(1);
+    world.vpcs[1].services.push(ServiceIndex::new(1));
     let listener = listener(engine.port, forward(&[(1, 1)]));
     world.services.push(service("other", OTHER_VIP, &["other.example"], vec![listener]));
     world.target_groups.push(group("other", ProtocolVersion::Http1, &[server.address]));

@@ -399,7 +399,7 @@ async fn a_target_that_has_enough_of_resets_ends_the_calls_of_who_resets() {
     let target = Target::start(|_, _| Fate::Serve).await;
     let engine = Engine::start(Limits::default());
     let mut world = engine.world(ProtocolVersion::Http2, &[target.address]);
-    world.vpcs[1].services = vec![0];
+    world.vpcs[1].services = visible(&[0]);
     engine.apply(world).await;
     let begin = async |from| {
         let (client, connection) = h2::client::handshake(engine.connect(from).await).await.unwrap();

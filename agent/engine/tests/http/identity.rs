@@ -2,6 +2,7 @@
 
 use brattice_wire::{
     engine::Limits,
+    index::VpcIndex,
     snapshot::{ProtocolVersion, Snapshot},
 };
 use http::StatusCode;
@@ -59,7 +60,7 @@ async fn two_vpcs_with_the_same_vip_and_host_never_meet() {
     let mut world = engine.world(ProtocolVersion::Http1, &[blue.address]);
     world.services.push(service("other", VIP, &[HOST], vec![listener(engine.port, forward(&[(1, 1)]))]));
     world.target_groups.push(group("other", ProtocolVersion::Http1, &[red.address]));
-    world.vpcs[1].services = vec![1];
+    world.vpcs[1].services = visible(&[1]);
     engine.apply(world).await;
     let mut clients = Vec::new();
     for (from, expected) in [(CALLER, "blue"), (STRANGER, "red")] {
@@ -81,7 +82,7 @@ async fn association_decides_also_on_open_connections() {
     let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[server.address]).await;
     let world = |associated: bool| {
         let mut world = engine.world(ProtocolVersion::Http1, &[server.address]);
-        world.vpcs[1].services = if associated { vec![0] } else { Vec::new() };
+        world.vpcs[1].services = if associated { visible(&[0]) } else { Vec::new() };
         world
     };
     let mut client = engine.http1(STRANGER).await;
@@ -145,8 +146,8 @@ async fn a_contradictory_snapshot_is_refused_and_the_old_one_serves() {
     let good = engine.world(ProtocolVersion::Http1, &[server.address]);
     type Fault = Box<dyn Fn(&mut Snapshot)>;
     let mut faults: Vec<Fault> = Vec::new();
-    faults.push(Box::new(|world| world.vpcs[0].services = vec![9]));
-    faults.push(Box::new(|world| world.workloads[0].vpc = 9));
+    faults.push(Box::new(|world| world.vpcs[0].services = visible(&[9])));
+    faults.push(Box::new(|world| world.workloads[0].vpc = VpcIndex::new(9)));
     faults.push(Box::new(|world| world.services[0].listeners[0].default_action = forward(&[(9, 1)])));
     faults.push(Box::new(|world| {
         world.services[0].listeners[0].default_action = fixed(99);

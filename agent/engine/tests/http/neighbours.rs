@@ -71,7 +71,7 @@ impl Neighbours {
         let server = Server::start(true, TARGET, serve).await;
         let engine = Engine::start(Limits::default());
         let mut world = engine.world(ProtocolVersion::Http2, &[server.address]);
-        world.vpcs[1].services = vec![0];
+        world.vpcs[1].services = visible(&[0]);
         engine.apply(world).await;
         Self { engine, server }
     }

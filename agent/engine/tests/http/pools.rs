@@ -57,7 +57,7 @@ async fn services_never_share_a_connection() {
     let engine = Engine::start(Limits::default());
     let mut world = engine.world(ProtocolVersion::Http1, &[server.address]);
     world.services.push(service("other", VIP, &["other.example"], vec![listener(engine.port, forward(&[(0, 1)]))]));
-    world.vpcs[0].services = vec![0, 1];
+    world.vpcs[0].services = visible(&[0, 1]);
     engine.apply(world).await;
     for _ in 0..3 {
         for host in [HOST, "other.example"] {
@@ -121,7 +121,7 @@ async fn a_group_says_how_long_its_connections_idle() {
                 .collect();
             let path = |n| Some((PathMatchKind::Exact, ["/0", "/1", "/2"][n]));
             world.services[0].listeners[0].rules =
-                (0..3).map(|n| rule(n as u16 + 1, path(n), None, forward(&[(n as u32, 1)]))).collect();
+                (0..3).map(|n| rule(n as u16 + 1, path(n), None, forward(&[(n, 1)]))).collect();
             world
         };
         engine.apply(world(1, 1_000)).await;
@@ -315,7 +315,7 @@ async fn closing_an_alias_closes_everything_with_it() {
         engine.apply(world.clone()).await;
         assert_eq!(engine.get("/").await.0, StatusCode::OK, "the new one is served");
         // The caller's alias: its connections go at once, others stay.
-        world.vpcs[1].services = vec![0];
+        world.vpcs[1].services = visible(&[0]);
         engine.apply(world).await;
         let mut idle = engine.connect(CALLER).await;
         let mut two = engine.http2(CALLER).await;
@@ -352,7 +352,7 @@ async fn callers_never_share_an_http2_connection() {
     let server = Server::echo(true).await;
     let engine = Engine::start(Limits::default());
     let mut world = engine.world(ProtocolVersion::Http2, &[server.address]);
-    world.vpcs[1].services = vec![0];
+    world.vpcs[1].services = visible(&[0]);
     engine.apply(world).await;
     for _ in 0..3 {
         for from in [CALLER, STRANGER] {
@@ -379,7 +379,7 @@ async fn http2_connections_of_a_caller_are_bounded() {
     let limits = Limits { http2_connections_per_workload: 2, ..Limits::default() };
     let engine = Engine::start(limits);
     let mut world = engine.world(ProtocolVersion::Http2, &targets);
-    world.vpcs[1].services = vec![0];
+    world.vpcs[1].services = visible(&[0]);
     engine.apply(world).await;
     let accepted = || servers.iter().map(Server::accepted).sum::<u64>();
     // Idle ones go for new ones.

@@ -3,6 +3,7 @@
 
 use brattice_wire::{
     engine::Limits,
+    index::VpcIndex,
     snapshot::{
         GrpcMatch, HeaderMatch, HostMatch, HostMatchKind, Match, PathMatch, PathMatchKind, Precedence, ProtocolVersion,
         QueryMatch, ValueMatch,
@@ -54,7 +55,10 @@ fn ask<'a>(path: &'a str, fields: &'a [(&'a str, &'a str)]) -> Ask<'a> {
 async fn every_match_is_live() {
     let text = |text: &str| text.to_owned();
     let port = |port| Match { port: Some(port), ..Match::default() };
-    let vpcs = |vpcs: &[u32]| Match { source_vpcs: Some(vpcs.to_vec()), ..Match::default() };
+    let vpcs = |vpcs: &[usize]| Match {
+        source_vpcs: Some(vpcs.iter().copied().map(VpcIndex::new).collect()),
+        ..Match::default()
+    };
     let method = |method: &str| Match { method: Some(method.into()), ..Match::default() };
     let post = |path| Ask { method: Method::POST, ..ask(path, &[("content-type", "application/grpc+proto")]) };
     // A match, requests that meet it, requests that do not.
@@ -163,7 +167,7 @@ async fn every_match_is_live() {
         // The port is known only now.
         matches.port = matches.port.map(|port| if port == 0 { engine.port } else { port });
         let mut world = engine.world(ProtocolVersion::Http1, &[]);
-        world.vpcs[1].services = vec![0];
+        world.vpcs[1].services = visible(&[0]);
         world.services[0].domains.push(BELOW.into());
         world.services[0].listeners[0].rules = vec![rule(1, None, None, fixed(210))];
         world.services[0].listeners[0].rules[0].matches = matches.clone();

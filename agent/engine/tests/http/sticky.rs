@@ -4,6 +4,7 @@ use std::{collections::HashSet, net::Ipv4Addr};
 
 use brattice_wire::{
     engine::Limits,
+    index::TargetGroupIndex,
     snapshot::{Action, Forward, ProtocolVersion, Snapshot, Stickiness, WeightedTargetGroup},
 };
 use http::{Method, StatusCode};
@@ -27,12 +28,12 @@ fn world(engine: &Engine, servers: &[Server], weights: &[u16], stickiness: Stick
         .enumerate()
         .map(|(n, server)| group(&format!("g{n}"), version(n % 2 == 1), &[server.address]))
         .collect();
-    world.vpcs[1].services = vec![0];
+    world.vpcs[1].services = visible(&[0]);
     world.services[0].listeners[0].default_action = Action::Forward(Forward {
         groups: weights
             .iter()
-            .zip(0..)
-            .map(|(weight, target_group)| WeightedTargetGroup { target_group, weight: *weight })
+            .enumerate()
+            .map(|(n, weight)| WeightedTargetGroup { target_group: TargetGroupIndex::new(n), weight: *weight })
             .collect(),
         stickiness: Some(stickiness),
     });
@@ -158,9 +159,9 @@ async fn a_source_keeps_its_workload() {
     let mut world = world(&engine, &servers, &[1, 1], Stickiness::Source);
     // Workloads by real address, two of them with the same one in different VPCs.
     let aliases: Vec<Ipv4Addr> = (1..=40).map(|n| Ipv4Addr::new(127, 10, 1, n)).collect();
-    world.workloads = (0..)
+    world.workloads = (0u8..)
         .zip(&aliases)
-        .map(|(n, alias)| workload(*alias, Ipv4Addr::new(10, 0, 1, n / 2), u32::from(n % 2), 100 + u32::from(n)))
+        .map(|(n, alias)| workload(*alias, Ipv4Addr::new(10, 0, 1, n / 2), usize::from(n % 2), 100 + u32::from(n)))
         .collect();
     engine.apply(world.clone()).await;
     let mut homes = Vec::new();

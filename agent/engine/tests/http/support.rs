@@ -18,6 +18,7 @@ use brattice_engine::{
 use brattice_wire::{
     auth::AuthType,
     engine::{Limits, Settings, Stats},
+    index::{ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
         Action, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Match, Origin, PathMatch, PathMatchKind,
         Precedence, Protocol, ProtocolVersion, Rule, Service, ServiceNumber, Snapshot, Target, TargetGroup, Vpc,
@@ -216,12 +217,17 @@ pub(crate) fn get2(path: &str) -> Request<TestBody> {
     Request::get(format!("http://{HOST}{path}")).body(full("")).unwrap()
 }
 
-pub(crate) fn vpc(name: &str, services: &[u32]) -> Vpc {
+/// What a VPC sees: the services at these positions.
+pub(crate) fn visible(positions: &[usize]) -> Vec<ServiceIndex> {
+    positions.iter().copied().map(ServiceIndex::new).collect()
+}
+
+pub(crate) fn vpc(name: &str, services: &[usize]) -> Vpc {
     Vpc {
         name: name.into(),
         id: format!("vpc-{name}"),
         arn: name.into(),
-        services: services.to_vec(),
+        services: visible(services),
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: Vec::new(),
@@ -229,11 +235,11 @@ pub(crate) fn vpc(name: &str, services: &[u32]) -> Vpc {
     }
 }
 
-pub(crate) fn workload(alias: Ipv4Addr, address: Ipv4Addr, vpc: u32, number: u32) -> Workload {
+pub(crate) fn workload(alias: Ipv4Addr, address: Ipv4Addr, vpc: usize, number: u32) -> Workload {
     Workload {
         alias: alias.into(),
         address: address.into(),
-        vpc,
+        vpc: VpcIndex::new(vpc),
         name: format!("w{number}"),
         number,
         generation: 1,
@@ -303,11 +309,11 @@ pub(crate) fn rule(priority: u16, path: Option<(PathMatchKind, &str)>, method: O
     }
 }
 
-pub(crate) fn forward(groups: &[(u32, u16)]) -> Action {
+pub(crate) fn forward(groups: &[(usize, u16)]) -> Action {
     Action::Forward(Forward {
         groups: groups
             .iter()
-            .map(|(target_group, weight)| WeightedTargetGroup { target_group: *target_group, weight: *weight })
+            .map(|(group, weight)| WeightedTargetGroup { target_group: TargetGroupIndex::new(*group), weight: *weight })
             .collect(),
         stickiness: None,
     })

@@ -27,7 +27,7 @@ async fn shares_are_exact_to_one_after_any_number_of_requests() {
     let weights = [90u16, 10, 0, 7];
     let engine = Engine::start(Limits::default());
     let mut world = engine.world(ProtocolVersion::Http1, &[]);
-    let groups: Vec<(u32, u16)> = (0..).zip(weights).collect();
+    let groups: Vec<(usize, u16)> = weights.into_iter().enumerate().collect();
     world.target_groups = servers
         .iter()
         .enumerate()

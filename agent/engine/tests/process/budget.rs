@@ -214,7 +214,7 @@ fn resident(pid: u32) -> u64 {
 async fn serving(cgroup: &Cgroup, kit: &Kit, settings: Settings) -> (Engine, Agent, SocketAddr) {
     let vip = kit.http[0].local_addr().unwrap();
     let mut snapshot = snapshot(1, vip, &[target().await]);
-    snapshot.vpcs[1].services = vec![0];
+    snapshot.vpcs[1].services = vec![brattice_wire::index::ServiceIndex::new(0)];
     let (engine, agent) = cgroup.within(Engine::start).served(settings, kit, snapshot).await;
     (engine, agent, vip)
 }

@@ -12,6 +12,7 @@ use std::{
 use brattice_wire::{
     auth::AuthType,
     engine::{FromEngine, Limits, Settings, Stats, ToEngine},
+    index::{ServiceIndex, VpcIndex},
     snapshot::{Dns, Origin, Service, Snapshot, Vpc, Workload},
 };
 use hickory_proto::{
@@ -65,11 +66,11 @@ const VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 64, 32);
 const GENERATED: &str = "orders-svc-0123456789abcdefg.svc.brattice.internal";
 
 fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
-    let vpc = |name: &str, services| Vpc {
+    let vpc = |name: &str, services: &[usize]| Vpc {
         name: name.into(),
         id: format!("vpc-{name}"),
         arn: String::new(),
-        services,
+        services: services.iter().copied().map(ServiceIndex::new).collect(),
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: upstreams.to_vec(),
@@ -78,7 +79,7 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
     let workload = |alias: &str, vpc, number| Workload {
         alias: alias.parse().unwrap(),
         address: "10.0.0.10".parse().unwrap(),
-        vpc,
+        vpc: VpcIndex::new(vpc),
         name: format!("w{number}"),
         number,
         generation: 1,
@@ -89,7 +90,7 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
     };
     Snapshot {
         revision: 1,
-        vpcs: vec![vpc("blue", vec![0]), vpc("red", Vec::new())],
+        vpcs: vec![vpc("blue", &[0]), vpc("red", &[])],
         workloads: vec![workload(BLUE, 0, 1), workload(RED, 1, 2), workload(RESOLVER, 0, 3)],
         services: vec![Service {
             name: "shop/orders".into(),

@@ -9,6 +9,7 @@ use std::{
 
 use brattice_wire::{
     engine::{FromEngine, MAX_FROM_ENGINE, ToEngine, encode},
+    index::ServiceIndex,
     snapshot::{Snapshot, Vpc},
 };
 
@@ -37,7 +38,7 @@ fn snapshot(revision: u64) -> Snapshot {
     Snapshot { revision, ..Snapshot::default() }
 }
 
-fn vpc(services: Vec<u32>) -> Vpc {
+fn vpc(services: Vec<ServiceIndex>) -> Vpc {
     Vpc {
         name: "blue".into(),
         id: "vpc-1".into(),
@@ -76,7 +77,7 @@ fn bad_snapshots_are_refused() {
     block_on(async {
         let kit = Kit::new();
         let (mut engine, agent) = Engine::serving(&kit, snapshot(1)).await;
-        let bad = Snapshot { vpcs: vec![vpc(vec![5])], ..snapshot(2) };
+        let bad = Snapshot { vpcs: vec![vpc(vec![ServiceIndex::new(5)])], ..snapshot(2) };
         agent.send(&ToEngine::Snapshot(Arc::new(bad))).await;
         let FromEngine::Refused { revision: 2, reason } = agent.answer().await else { panic!("not refused") };
         assert!(reason.contains("blue") && reason.contains('5') && reason.len() <= 1024, "{reason}");

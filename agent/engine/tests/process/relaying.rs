@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use brattice_wire::{
     auth::AuthType,
     engine::{FromEngine, Stats, ToEngine},
+    index::{ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
         Action, Filters, Forward, ForwardedHeaders, Listener, Origin, Precedence, Protocol, ProtocolVersion, Service,
         Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup, Workload,
@@ -36,11 +37,11 @@ pub(crate) const BLIND: &str = "127.88.0.2";
 const STRANGER: &str = "127.88.0.3";
 
 pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -> Snapshot {
-    let vpc = |name: &str, services: Vec<u32>| Vpc {
+    let vpc = |name: &str, services: &[usize]| Vpc {
         name: name.into(),
         id: format!("vpc-{name}"),
         arn: String::new(),
-        services,
+        services: services.iter().copied().map(ServiceIndex::new).collect(),
         account: String::new(),
         networks: Vec::new(),
         dns_upstreams: Vec::new(),
@@ -49,7 +50,7 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
     let workload = |alias: &str, vpc, number| Workload {
         alias: alias.parse().unwrap(),
         address: "10.0.0.10".parse().unwrap(),
-        vpc,
+        vpc: VpcIndex::new(vpc),
         name: format!("w{number}"),
         number,
         generation: 3,
@@ -68,14 +69,14 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
         rules: Vec::new(),
         default_filters: Filters::default(),
         default_action: Action::Forward(Forward {
-            groups: vec![WeightedTargetGroup { target_group: 0, weight: 1 }],
+            groups: vec![WeightedTargetGroup { target_group: TargetGroupIndex::new(0), weight: 1 }],
             stickiness: None,
         }),
         origin: Origin::default(),
     };
     Snapshot {
         revision,
-        vpcs: vec![vpc("blue", vec![0]), vpc("red", Vec::new())],
+        vpcs: vec![vpc("blue", &[0]), vpc("red", &[])],
         workloads: vec![workload(SEEING, 0, 1), workload(BLIND, 1, 2)],
         services: vec![Service {
             name: "shop/orders".into(),

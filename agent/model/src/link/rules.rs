@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use brattice_router as router;
+use brattice_wire::index::VpcIndex;
 use brattice_wire::snapshot::{self, HostMatch, HostMatchKind, ProtocolVersion, Redirect};
 
 use super::Linker;
@@ -111,11 +112,11 @@ impl Linker<'_> {
     }
 
     /// Positions in the model of the VPCs that a rule names. Only the operator gets an error for one that does not exist.
-    fn source_vpcs(&self, parent: &Parent<'_>, vpcs: &[Located<Identifier>], found: &mut Findings) -> Vec<u32> {
+    fn source_vpcs(&self, parent: &Parent<'_>, vpcs: &[Located<Identifier>], found: &mut Findings) -> Vec<VpcIndex> {
         let mut positions = Vec::with_capacity(vpcs.len());
         for vpc in vpcs {
             if let Some(index) = self.vpc(&vpc.value, Some(parent.account)) {
-                positions.push(crate::plan::number(index));
+                positions.push(VpcIndex::new(index));
                 continue;
             }
             let message = format!("there is no VPC {}, so no caller comes from it", quote(&vpc.value.to_string()));

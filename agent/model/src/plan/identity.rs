@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use brattice_wire::auth;
+use brattice_wire::index::{RoleIndex, VpcIndex};
 use brattice_wire::snapshot;
 
-use super::{Binding, number, policies};
+use super::{Binding, policies};
 use crate::ids::OPERATOR_ACCOUNT_ID;
 use crate::model::{Model, Role, Vpc, Workload};
 use crate::roles::Roles;
@@ -95,11 +96,11 @@ pub(super) fn roles(
     model: &Model,
     used: impl Iterator<Item = usize>,
     policies: &mut policies::Policies,
-) -> (Vec<auth::Role>, BTreeMap<usize, u32>) {
-    let mut places: BTreeMap<usize, u32> = used.map(|position| (position, 0)).collect();
+) -> (Vec<auth::Role>, BTreeMap<usize, RoleIndex>) {
+    let mut places: BTreeMap<usize, RoleIndex> = used.map(|position| (position, RoleIndex::new(0))).collect();
     let mut roles = Vec::with_capacity(places.len());
     for (position, place) in &mut places {
-        *place = number(roles.len());
+        *place = RoleIndex::new(roles.len());
         let role = &model.roles[*position];
         let account = model.account(&role.account);
         let path = account.and_then(|account| account.organization_path.as_deref());
@@ -133,7 +134,7 @@ pub(super) fn service_account(model: &Model, account: &str) -> String {
 }
 
 /// A workload of the snapshot.
-pub(super) fn workload(binding: &Binding, vpc: u32, own: Identity, role: Option<u32>) -> snapshot::Workload {
+pub(super) fn workload(binding: &Binding, vpc: VpcIndex, own: Identity, role: Option<RoleIndex>) -> snapshot::Workload {
     snapshot::Workload {
         alias: binding.alias,
         address: binding.address,

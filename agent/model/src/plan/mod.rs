@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, LISTENER_TCP};
+use brattice_wire::index::{ServiceIndex, TargetGroupIndex, VpcIndex};
 use brattice_wire::snapshot::{self, Protocol, Snapshot};
 
 use crate::documents::Evidence;
@@ -95,7 +96,7 @@ pub fn plan(model: &Model, bindings: &[Binding], numbers: &mut Numbers, revision
             .iter()
             .enumerate()
             .filter(|(_, vpc)| vpc.status.is_active())
-            .map(|(index, vpc)| (vpc.name.as_str(), number(index)))
+            .map(|(index, vpc)| (vpc.name.as_str(), VpcIndex::new(index)))
             .collect(),
         live: HashMap::new(),
         listeners: BTreeMap::new(),
@@ -138,22 +139,17 @@ pub fn plan(model: &Model, bindings: &[Binding], numbers: &mut Numbers, revision
 
 struct Planner<'m> {
     model: &'m Model,
-    /// Names of VPCs in force → position.
-    vpcs: HashMap<&'m str, u32>,
+    /// Names of VPCs in force → position, the same in model and snapshot.
+    vpcs: HashMap<&'m str, VpcIndex>,
     /// (VPC, real address) → alias.
-    live: HashMap<(u32, IpAddr), (IpAddr, u32)>,
+    live: HashMap<(VpcIndex, IpAddr), (IpAddr, u32)>,
     listeners: BTreeMap<(IpAddr, u16, u8), ListenerTarget>,
     targets: BTreeSet<(IpAddr, u16, u8)>,
     /// Target group name → position in the snapshot.
-    groups: HashMap<&'m str, u32>,
+    groups: HashMap<&'m str, TargetGroupIndex>,
     target_groups: Vec<snapshot::TargetGroup>,
     /// Position in the model → position in the snapshot.
-    services: HashMap<usize, u32>,
-}
-
-/// Positions are bounded far below this by the number of documents.
-pub(crate) fn number(position: usize) -> u32 {
-    u32::try_from(position).expect("documents are bounded far below (limits.rs)")
+    services: HashMap<usize, ServiceIndex>,
 }
 
 fn milliseconds(seconds: u32) -> u32 {
@@ -198,7 +194,7 @@ impl<'m> Planner<'m> {
                     continue;
                 }
                 // Inside the VPC: by its alias, or not at all. The same address outside the VPC is another host.
-                if let Some(&(alias, _)) = self.live.get(&(number(index), upstream.ip())) {
+                if let Some(&(alias, _)) = self.live.get(&(VpcIndex::new(index), upstream.ip())) {
                     upstreams.push(SocketAddr::new(alias, upstream.port()));
                     self.targets.insert((alias, upstream.port(), IPPROTO_UDP));
                     self.targets.insert((alias, upstream.port(), IPPROTO_TCP));
@@ -230,7 +226,7 @@ impl<'m> Planner<'m> {
             else {
                 continue;
             };
-            self.services.insert(index, number(services.len()));
+            self.services.insert(index, ServiceIndex::new(services.len()));
             for listener in &service.listeners {
                 let kind = match listener.protocol {
                     Protocol::Http => LISTENER_HTTP,
@@ -262,7 +258,7 @@ impl<'m> Planner<'m> {
         services
     }
 
-    fn target_group(&mut self, name: &'m str) -> Option<u32> {
+    fn target_group(&mut self, name: &'m str) -> Option<TargetGroupIndex> {
         if let Some(&index) = self.groups.get(name) {
             return Some(index);
         }
@@ -274,7 +270,7 @@ impl<'m> Planner<'m> {
             targets.push(snapshot::Target { alias, port, address, generation });
             self.targets.insert((alias, port, IPPROTO_TCP));
         }
-        let index = number(self.target_groups.len());
+        let index = TargetGroupIndex::new(self.target_groups.len());
         self.target_groups.push(snapshot::TargetGroup {
             name: group.name.clone(),
             id: group.id.clone(),
@@ -282,7 +278,7 @@ impl<'m> Planner<'m> {
             vpc,
             protocol_version: group.protocol_version,
             targets,
-            configured: number(group.targets.len()),
+            configured: u32::try_from(group.targets.len()).expect("documents are bounded far below (limits.rs)"),
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
             idle_timeout_ms: group.idle_timeout_seconds.map(milliseconds),
             origin: group.origin.clone(),

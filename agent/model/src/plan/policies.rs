@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use brattice_iam as iam;
 use brattice_wire::auth::{self, AuthType, PolicyAttachment};
+use brattice_wire::index::{NetworkIndex, PolicyIndex};
 
-use super::number;
 use crate::model::{AssociationKind, AuthPolicy, Model, PolicyResource, Role};
 
 /// The policies so far.
@@ -15,8 +15,8 @@ pub(super) struct Policies {
 }
 
 impl Policies {
-    fn push(&mut self, policy: &iam::Policy, attachment: PolicyAttachment, name: &str, mode: iam::Mode) -> u32 {
-        let index = number(self.list.len());
+    fn push(&mut self, policy: &iam::Policy, attachment: PolicyAttachment, name: &str, mode: iam::Mode) -> PolicyIndex {
+        let index = PolicyIndex::new(self.list.len());
         self.list.push(auth::Policy {
             attachment,
             name: name.to_owned(),
@@ -29,13 +29,18 @@ impl Policies {
     }
 
     /// The policy of a role.
-    pub(super) fn of_role(&mut self, role: &Role) -> Option<u32> {
+    pub(super) fn of_role(&mut self, role: &Role) -> Option<PolicyIndex> {
         let policy = role.policy.as_ref()?;
         Some(self.push(policy, PolicyAttachment::Role, &role.name, iam::Mode::Enforce))
     }
 
     /// The policy of a service network or service, where it decides.
-    pub(super) fn of_resource(&mut self, model: &Model, resource: &PolicyResource, decides: AuthType) -> Option<u32> {
+    pub(super) fn of_resource(
+        &mut self,
+        model: &Model,
+        resource: &PolicyResource,
+        decides: AuthType,
+    ) -> Option<PolicyIndex> {
         let AuthPolicy { policy, attachment, mode, .. } = match decides {
             AuthType::AwsIam => model.policy(resource)?,
             AuthType::None => return None,
@@ -52,17 +57,17 @@ impl Policies {
 pub(super) struct Networks {
     pub(super) list: Vec<auth::Network>,
     /// Kind and qualified name of the member → positions in the list, ascending.
-    members: BTreeMap<(AssociationKind, String), Vec<u32>>,
+    members: BTreeMap<(AssociationKind, String), Vec<NetworkIndex>>,
 }
 
 impl Networks {
     pub(super) fn new(model: &Model, policies: &mut Policies) -> Self {
         let active = || model.associations.iter().filter(|association| association.status.is_active());
         let used: BTreeSet<&str> = active().map(|association| association.network.as_str()).collect();
-        let mut places: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut places: BTreeMap<&str, NetworkIndex> = BTreeMap::new();
         let mut list = Vec::with_capacity(used.len());
         for network in model.networks.iter().filter(|network| used.contains(network.name.as_str())) {
-            places.insert(&network.name, number(list.len()));
+            places.insert(&network.name, NetworkIndex::new(list.len()));
             let resource = PolicyResource::ServiceNetwork(network.name.clone());
             list.push(auth::Network {
                 name: network.name.clone(),
@@ -73,7 +78,7 @@ impl Networks {
                 origin: network.origin.clone(),
             });
         }
-        let mut members: BTreeMap<(AssociationKind, String), Vec<u32>> = BTreeMap::new();
+        let mut members: BTreeMap<(AssociationKind, String), Vec<NetworkIndex>> = BTreeMap::new();
         // In order of networks, so that each list is ascending.
         for association in active() {
             if let Some(&place) = places.get(association.network.as_str()) {
@@ -83,7 +88,7 @@ impl Networks {
         Self { list, members }
     }
 
-    pub(super) fn of(&self, kind: AssociationKind, member: &str) -> Vec<u32> {
+    pub(super) fn of(&self, kind: AssociationKind, member: &str) -> Vec<NetworkIndex> {
         self.members.get(&(kind, member.to_owned())).cloned().unwrap_or_default()
     }
 }

@@ -12,6 +12,7 @@ use brattice_router::{
     shadowed, sticky,
 };
 use brattice_wire::{
+    index::VpcIndex,
     rules::{
         Action, Filters, FixedResponse, GrpcMatch, HeaderMatch, HostMatch, HostMatchKind, Match, PathMatch,
         PathMatchKind, PathRewrite, Precedence, QueryMatch, Redirect, Rule, ValueMatch,
@@ -53,8 +54,8 @@ impl RequestHead for Head<'_> {
         80
     }
 
-    fn source_vpc(&self) -> u32 {
-        1
+    fn source_vpc(&self) -> VpcIndex {
+        VpcIndex::new(1)
     }
 }
 
@@ -83,7 +84,7 @@ fn values() -> Vec<ValueMatch> {
 
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     let mut all = vec![
-        Match { method: Some("GET".into()), port: Some(80), source_vpcs: Some(vec![2]), ..Match::default() },
+        Match { method: Some("GET".into()), port: Some(80), source_vpcs: Some(vec![VpcIndex::new(2)]), ..Match::default() },
         Match { grpc: Some(GrpcMatch { service: Some("p.S".into()), method: Some("M".into()) }), ..Match::default() },
         Match { grpc: Some(GrpcMatch { service: None, method: None }), ..Match::default() },
     ];

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.
 
 use brattice_router::{RequestHead, path};
+use brattice_wire::index::VpcIndex;
 use brattice_wire::rules::{
     Action, Filters, FixedResponse, GrpcMatch, HeaderMatch, HostMatch, HostMatchKind, Match, PathMatch, PathMatchKind,
     QueryMatch, Rule, ValueMatch,
@@ -19,7 +20,7 @@ pub(crate) struct Asked {
     pub(crate) query: String,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) port: u16,
-    pub(crate) vpc: u32,
+    pub(crate) vpc: VpcIndex,
 }
 
 impl RequestHead for Asked {
@@ -47,7 +48,7 @@ impl RequestHead for Asked {
         self.port
     }
 
-    fn source_vpc(&self) -> u32 {
+    fn source_vpc(&self) -> VpcIndex {
         self.vpc
     }
 }
@@ -62,7 +63,7 @@ pub(crate) fn asked(method: &str, path: &str) -> Asked {
         query: query.into(),
         headers: Vec::new(),
         port: 80,
-        vpc: 0,
+        vpc: VpcIndex::new(0),
     }
 }
 
@@ -87,7 +88,7 @@ impl Asked {
             match key {
                 "host" => asked.host = value.into(),
                 "port" => asked.port = value.parse().unwrap(),
-                "vpc" => asked.vpc = value.parse().unwrap(),
+                "vpc" => asked.vpc = VpcIndex::new(value.parse().unwrap()),
                 _ => {
                     let name = key.strip_prefix("h.").unwrap_or_else(|| panic!("{line}: what is {key}?"));
                     asked.headers.push((name.into(), value.replace('␣', " ").into_bytes()));
@@ -164,7 +165,10 @@ pub(crate) fn matches(line: &str) -> Match {
                 matches.grpc = Some(GrpcMatch { service, method });
             }
             "port" => matches.port = Some(given().parse().unwrap()),
-            "vpc" => matches.source_vpcs = Some(given().split(',').map(|vpc| vpc.parse().unwrap()).collect()),
+            "vpc" => {
+                let vpc = |text: &str| VpcIndex::new(text.parse().unwrap());
+                matches.source_vpcs = Some(given().split(',').map(vpc).collect());
+            }
             _ => panic!("what is {word}?"),
         }
     }

@@ -1,5 +1,6 @@
 //! Random rules and requests over few words, so that they meet.
 
+use brattice_wire::index::VpcIndex;
 use brattice_wire::rules::{
     GrpcMatch, HeaderMatch, HostMatch, HostMatchKind, Match, PathMatch, PathMatchKind, QueryMatch, Rule, ValueMatch,
 };
@@ -92,6 +93,11 @@ fn grpc() -> impl Strategy<Value = GrpcMatch> {
     })
 }
 
+/// One of the first `count` VPCs.
+fn vpc(count: usize) -> impl Strategy<Value = VpcIndex> {
+    (0..count).prop_map(VpcIndex::new)
+}
+
 fn conditions() -> impl Strategy<Value = Match> {
     (
         option::weighted(0.3, select(vec!["GET", "get", "POST"])),
@@ -101,7 +107,7 @@ fn conditions() -> impl Strategy<Value = Match> {
         prop_oneof![2 => vec(query(), 0..1), 1 => vec(query(), 1..3)],
         option::weighted(0.1, grpc()),
         option::weighted(0.1, select(vec![80, 81])),
-        option::weighted(0.2, vec(0_u32..3, 0..3)),
+        option::weighted(0.2, vec(vpc(3), 0..3)),
     )
         .prop_map(|(method, path, host, headers, query, grpc, port, source_vpcs)| Match {
             method: method.map(Into::into),
@@ -145,7 +151,7 @@ pub(crate) fn asked() -> impl Strategy<Value = Asked> {
         vec((select(vec!["x", "y", "z"]), text()), 0..4),
         option::weighted(0.5, kind),
         80_u16..82,
-        0_u32..4,
+        vpc(4),
     )
         .prop_map(|(method, path, pairs, host, headers, kind, port, vpc)| Asked {
             method: method.into(),

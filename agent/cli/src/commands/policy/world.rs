@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use brattice_decide::{
-    Asked, Authorizer, Compiled, Connection, Guard, Head, Identity, Principal, ServiceIndex, Tags, Trace,
-};
+use brattice_decide::{Asked, Authorizer, Compiled, Connection, Guard, Head, Identity, Principal, Tags, Trace};
 use brattice_explain::{Roleless, put_first, roles_that_may};
 use brattice_iam::{self as iam, CallerKind, Key, Level, Mode, Policy};
 use brattice_model::{Evidence, Model, NoRole, Numbers, Role, Roles, Service, Vpc, Workload, plan, session_arn};
+use brattice_wire::index::{ServiceIndex, VpcIndex};
 use brattice_wire::snapshot::Snapshot;
 use brattice_wire::words::is_workload;
 
@@ -19,8 +18,8 @@ use crate::names::guess;
 pub(super) struct World<'m> {
     pub(super) model: &'m Model,
     compiled: Compiled,
-    /// Qualified names of VPCs and services → their indices in the snapshot.
-    vpcs: HashMap<String, u32>,
+    /// By qualified name.
+    vpcs: HashMap<String, VpcIndex>,
     services: HashMap<String, ServiceIndex>,
     /// Of roles with a policy, by qualified name.
     roles: HashMap<&'m str, Guard>,
@@ -103,9 +102,10 @@ impl<'m> World<'m> {
     /// When the engine would refuse them.
     pub(super) fn new(model: &'m Model) -> Result<Self, String> {
         let snapshot: Snapshot = plan(model, &[], &mut Numbers::default(), 0).snapshot;
-        let vpcs = (0u32..).zip(&snapshot.vpcs).map(|(index, vpc)| (vpc.name.clone(), index)).collect();
-        let services = (0u32..).zip(&snapshot.services);
-        let services = services.map(|(index, service)| (service.name.clone(), ServiceIndex::of(index))).collect();
+        let vpcs = snapshot.vpcs.iter().enumerate().map(|(position, vpc)| (vpc.name.clone(), VpcIndex::new(position)));
+        let services = snapshot.services.iter().enumerate();
+        let services = services.map(|(position, service)| (service.name.clone(), ServiceIndex::new(position)));
+        let (vpcs, services) = (vpcs.collect(), services.collect());
         let compiled = brattice_explain::compile(model, snapshot).map_err(|error| error.to_string())?;
         let roles = model.roles.iter().filter_map(|role| {
             let policy = iam::Compiled::new(role.policy.clone()?, role.name.as_str(), Mode::Enforce);

@@ -2,6 +2,7 @@
 
 use brattice_decide::{Decision, OwnResponse, Passed, Refusal, Refused, Route as Chosen, Rule, Trace};
 use brattice_router::{RequestHead, rewrite::RewriteError};
+use brattice_wire::index::TargetGroupIndex;
 
 use super::{Called, Exchange};
 use crate::{
@@ -81,7 +82,7 @@ impl Trace for AsEvents<'_> {
         self.0.emit(RequestEvent::RuleMatched { id: &rule.id });
     }
 
-    fn group(&mut self, group: u32) {
+    fn group(&mut self, group: TargetGroupIndex) {
         self.0.emit(RequestEvent::GroupChosen { group });
     }
 }

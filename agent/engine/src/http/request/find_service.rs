@@ -1,5 +1,6 @@
 //! The service and listener that are called, by VIP, port and host.
 
+use brattice_wire::index::VpcIndex;
 use http::{Request, Uri, Version, header::HOST};
 use hyper::body::Incoming;
 
@@ -35,7 +36,7 @@ pub(super) fn find_service<'v>(
 fn find<'v>(
     exchange: &Exchange,
     view: &'v View,
-    vpc: u32,
+    vpc: VpcIndex,
     request: &mut Request<Incoming>,
     uri: &Uri,
 ) -> Result<Option<Called<'v>>, &'static str> {

@@ -12,7 +12,7 @@ use crate::{
 
 /// Asks the load balancing ([`crate::upstream::balance`]).
 pub(super) fn pick(exchange: &Exchange, view: &View, chosen: &Chosen<'_>) -> Result<Candidates, LocalReply> {
-    let candidates = view.balance.borrow_mut().pick(chosen.number).ok_or_else(|| unavailable(NOWHERE))?;
+    let candidates = view.balance.borrow_mut().pick(chosen.index).ok_or_else(|| unavailable(NOWHERE))?;
     if let Some(first) = candidates.first() {
         exchange
             .active

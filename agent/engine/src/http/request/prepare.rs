@@ -46,7 +46,7 @@ impl Plan {
             who,
             service.index,
             chosen.network,
-            chosen.number,
+            chosen.index,
         );
         let offer = offer.filter(|_| !http2);
         let route = Route {
