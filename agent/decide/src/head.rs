@@ -19,23 +19,6 @@ pub trait Head {
     fn field(&self, name: &str, each: &mut dyn FnMut(&[u8]));
 }
 
-/// No request: a connection that is not read.
-impl Head for () {
-    fn method(&self) -> &str {
-        ""
-    }
-
-    fn path(&self) -> &str {
-        ""
-    }
-
-    fn query(&self) -> &str {
-        ""
-    }
-
-    fn field(&self, _: &str, _: &mut dyn FnMut(&[u8])) {}
-}
-
 /// The header fields as policies see them. Bytes that are no UTF-8 become U+FFFD.
 pub(crate) struct Fields<'a, H: ?Sized>(pub(crate) &'a H);
 

@@ -194,12 +194,7 @@ impl Policies {
         common.clear();
         let vpc = self.vpcs.get(call.vpc.position());
         let (Some(vpc), Some(service)) = (vpc, self.guarded(call.service)) else { return };
-        let (short, long) = if vpc.networks.len() <= service.networks.len() {
-            (&vpc.networks, &service.networks)
-        } else {
-            (&service.networks, &vpc.networks)
-        };
-        common.extend(short.iter().filter(|network| long.binary_search(network).is_ok()));
+        common.extend(vpc.networks.iter().filter(|network| service.networks.binary_search(network).is_ok()));
     }
 
     /// The policies that decide about a call: of the caller's role, the service networks in common, the service.

@@ -1,6 +1,7 @@
 //! Decisions without sockets: what they are, what a connection remembers of them, what they cost.
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test, also in its helpers")]
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_allocations::{Counting, counted};
@@ -357,6 +358,83 @@ impl Trace for Policies {
     fn policies(&mut self, _: &Asked<'_>) {
         self.0 += 1;
     }
+}
+
+/// A head that counts how often it is read.
+#[derive(Default)]
+struct Counted(Cell<u32>);
+
+impl Head for Counted {
+    fn method(&self) -> &str {
+        self.0.set(self.0.get() + 1);
+        "GET"
+    }
+
+    fn path(&self) -> &str {
+        "/"
+    }
+
+    fn query(&self) -> &str {
+        ""
+    }
+
+    fn field(&self, _: &str, _: &mut dyn FnMut(&[u8])) {}
+}
+
+#[test]
+fn policies_that_ask_nothing_of_requests_are_asked_once_for_a_connection() {
+    let by_method = r#", "Condition": {"StringEquals": {"vpc-lattice-svcs:RequestMethod": "GET"}}"#;
+    for (statement, expected) in [(allow(""), 1), (allow(by_method), 3)] {
+        let compiled = compile(&with_policy(&statement));
+        let (client, head) = (Client::new(&[]), Counted::default());
+        let mut asked = 0;
+        for _ in 0..3 {
+            let before = head.0.get();
+            let call = call(&compiled, WEB);
+            client.authorizer.authorize(&compiled, &client.connection, &call, Some(&head), &mut Untraced).unwrap();
+            asked += u32::from(head.0.get() > before);
+        }
+        assert_eq!(asked, expected, "{statement}");
+    }
+}
+
+#[test]
+fn the_policies_that_decide_are_those_of_role_networks_and_service() {
+    let mut snapshot = with_policy(&allow(""));
+    for (place, name, attachment) in [
+        (1, "backup", PolicyAttachment::ServiceNetwork),
+        (2, "other", PolicyAttachment::ServiceNetwork),
+        (3, "shop/reader", PolicyAttachment::Role),
+    ] {
+        let json = match attachment {
+            PolicyAttachment::Role => {
+                r#"{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#.to_owned()
+            }
+            _ => format!(r#"{{"Statement": {}}}"#, allow("")),
+        };
+        snapshot.policies.push(policy(name, attachment, &json));
+        if let Some(network) = snapshot.networks.iter_mut().find(|network| network.name == name) {
+            (network.auth_type, network.policy) = (AuthType::AwsIam, Some(PolicyIndex::new(place)));
+        }
+    }
+    snapshot.roles[0].policy = Some(PolicyIndex::new(3));
+    let compiled = compile(&snapshot);
+    let deciding = |caller| -> Vec<String> {
+        let policies = compiled.policies.deciding(&call(&compiled, caller));
+        policies.iter().map(|policy| policy.file.to_string()).collect()
+    };
+    assert_eq!(deciding(WEB), ["shop/reader.yaml", "backup.yaml", "shop/orders.yaml"]);
+    assert_eq!(deciding(JOB), ["backup.yaml", "shop/orders.yaml"]);
+    assert_eq!(deciding(FAR), ["shop/orders.yaml"]);
+}
+
+#[test]
+fn arns_are_found_by_index() {
+    let policies = compile(&snapshot()).policies;
+    assert_eq!(policies.network_arn(NetworkIndex::new(1)), Some("arn:backup"));
+    assert_eq!(policies.network_arn(NetworkIndex::new(3)), None);
+    assert_eq!(policies.service_arn(SERVICE), Some(SERVICE_ARN));
+    assert_eq!(policies.service_arn(ServiceIndex::new(1)), None);
 }
 
 /// Not where they could refuse nothing, and not what a connection remembers.

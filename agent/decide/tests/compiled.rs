@@ -145,7 +145,8 @@ fn a_service_is_found_by_vip_port_and_host() {
     assert_eq!(find(BLUE, OWN_VIP, 80, "orders.internal"), None, "another service's VIP");
     assert_eq!(find(RED, SHARED_VIP, 80, "orders.internal"), None, "not visible");
     assert_eq!(find(VpcIndex::new(2), SHARED_VIP, 80, "orders.internal"), None, "no such VPC");
-    assert_eq!(find(RED, "fd00::1".parse().unwrap(), 80, "[fd00:0::1]").unwrap().0, "svc-3");
+    let by_literal = Some(("svc-3".to_owned(), "[fd00::1]".to_owned()));
+    assert_eq!(find(RED, "fd00::1".parse().unwrap(), 80, "[fd00:0::1]"), by_literal);
     assert_eq!(find(RED, "fd00::1".parse().unwrap(), 80, "[fd00::2]"), None);
 }
 

@@ -4,20 +4,24 @@
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
+use brattice_allocations::{Counting, counted};
 use brattice_decide::{
-    Authorizer, Call, Compiled, Connection, Decision, Head, Identity, Refused, Request, Rule, Trace, Untraced, decide,
-    route, route_connection,
+    Authorizer, Call, CompileError, Compiled, Connection, Decision, Head, Identity, Refused, Request, Rule, Trace,
+    Untraced, decide, route, route_connection,
 };
 use brattice_router::RequestHead;
 use brattice_wire::{
     auth::{AuthType, Network},
     index::{NetworkIndex, ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
-        Action, Filters, FixedResponse, Forward, ForwardedHeaders, HeaderEdits, Listener, Match, Origin, PathMatch,
-        PathMatchKind, PathRewrite, Precedence, Protocol, ProtocolVersion, Redirect, Rewrite, Service, ServiceNumber,
-        Snapshot, Stickiness, Target, TargetGroup, Vpc, WeightedTargetGroup,
+        Action, Filters, FixedResponse, Forward, ForwardedHeaders, HeaderEdits, HeaderMatch, Listener, Match, Origin,
+        PathMatch, PathMatchKind, PathRewrite, Precedence, Protocol, ProtocolVersion, QueryMatch, Redirect, Rewrite,
+        Service, ServiceNumber, Snapshot, Stickiness, Target, TargetGroup, ValueMatch, Vpc, WeightedTargetGroup,
     },
 };
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 const SERVICE: ServiceIndex = ServiceIndex::new(0);
 const VPC: VpcIndex = VpcIndex::new(0);
@@ -170,6 +174,7 @@ fn get(target: &'static str, fields: &[(&'static str, &str)]) -> Get {
 struct Scene {
     compiled: Compiled,
     identity: Identity,
+    vpc: VpcIndex,
     address: Option<IpAddr>,
     /// Place of the target group that is next by weight.
     next: Option<usize>,
@@ -182,6 +187,7 @@ impl Scene {
         Self {
             compiled: Compiled::new(snapshot).unwrap(),
             identity: Identity::default(),
+            vpc: VPC,
             address: Some(Ipv4Addr::new(10, 0, 0, 10).into()),
             next: Some(0),
             by_weight: Cell::new(false),
@@ -192,7 +198,7 @@ impl Scene {
         let service = self.compiled.service_by_index(SERVICE).unwrap();
         let call = Call {
             identity: &self.identity,
-            vpc: VPC,
+            vpc: self.vpc,
             address: self.address,
             service: SERVICE,
             port: 80,
@@ -269,6 +275,99 @@ fn the_first_rule_that_matches_is_taken_else_the_default_action() {
         let _ = scene.ask(&get(path, &[]), &mut taken);
         assert_eq!(taken.0, noted, "{path}");
     }
+}
+
+#[test]
+fn rules_see_the_whole_request() {
+    let matching = |matches| brattice_wire::snapshot::Rule { matches, ..rule("/", Filters::default(), fixed(418, "")) };
+    let value = |text: &str| ValueMatch::Exact(text.into());
+    let header = |text| HeaderMatch { name: "x-user".into(), value: value(text), case_sensitive: true, invert: false };
+    let query = |text| QueryMatch { name: "q".into(), value: value(text) };
+    let vpc = |position| Some(vec![VpcIndex::new(position)]);
+    for (met, missed) in [
+        (
+            Match { method: Some("GET".into()), ..Match::default() },
+            Match { method: Some("PUT".into()), ..Match::default() },
+        ),
+        (
+            Match { headers: vec![header("ada")], ..Match::default() },
+            Match { headers: vec![header("bob")], ..Match::default() },
+        ),
+        (Match { query: vec![query("1")], ..Match::default() }, Match { query: vec![query("2")], ..Match::default() }),
+        (Match { port: Some(80), ..Match::default() }, Match { port: Some(81), ..Match::default() }),
+        (Match { source_vpcs: vpc(1), ..Match::default() }, Match { source_vpcs: vpc(0), ..Match::default() }),
+    ] {
+        for (matches, status) in [(met, 418), (missed, 404)] {
+            let shown = format!("{matches:?}");
+            let mut snapshot = snapshot(vec![matching(matches)], fixed(404, ""));
+            // The caller is not in the first VPC.
+            snapshot.vpcs.push(snapshot.vpcs[0].clone());
+            let mut scene = Scene::new(snapshot);
+            scene.vpc = VpcIndex::new(1);
+            let head = get("/a?q=1", &[("x-user", "ada")]);
+            let Decision::Respond(response) = scene.ask(&head, &mut Untraced) else { panic!("{shown}") };
+            assert_eq!(response.status.as_u16(), status, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn what_no_message_may_say_is_refused() {
+    let edit = |name: &str| HeaderEdits { set: vec![(name.into(), "1".into())], ..HeaderEdits::default() };
+    let request = |name| Filters { request_headers: edit(name), ..Filters::default() };
+    let response = |name| Filters { response_headers: edit(name), ..Filters::default() };
+    let unusable = |filters: Filters| {
+        let rules = vec![rule("/", filters, forward([1, 0, 0], None))];
+        match Compiled::new(snapshot(rules, fixed(404, ""))) {
+            Ok(_) => false,
+            Err(CompileError::Unusable { .. }) => true,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    // Of the connection, of the message's frame, of Brattice.
+    for name in ["connection", "transfer-encoding", "host", "content-length", "x-forwarded-for"] {
+        assert!(unusable(request(name)) && unusable(response(name)), "{name}");
+    }
+    assert!(!unusable(request("x-team")) && !unusable(response("x-team")), "control");
+
+    let status = |action| match Compiled::new(snapshot(Vec::new(), action)) {
+        Ok(_) => None,
+        Err(CompileError::Status { status, .. }) => Some(status),
+        Err(other) => panic!("{other}"),
+    };
+    let to = |status| Action::Redirect(Redirect { scheme: None, host: None, port: None, path: None, status });
+    assert_eq!(
+        [fixed(199, ""), fixed(200, ""), fixed(599, ""), fixed(600, "")].map(status),
+        [Some(199), None, None, Some(600)]
+    );
+    assert_eq!([to(299), to(300), to(399), to(400)].map(status), [Some(299), None, None, Some(400)]);
+}
+
+#[test]
+fn forwards_are_numbered_through() {
+    let rules = vec![
+        rule("/a", Filters::default(), forward([1, 0, 0], None)),
+        rule("/b", Filters::default(), fixed(404, "")),
+        rule("/c", Filters::default(), forward([0, 1, 0], None)),
+    ];
+    let compiled = Compiled::new(snapshot(rules, forward([0, 0, 1], None))).unwrap();
+    assert_eq!(compiled.forwards().map(|forward| forward.index.position()).collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn a_choice_by_one_header_field_allocates_nothing() {
+    let stickiness = Some(Stickiness::Header("x-user".into()));
+    let scene = Scene::new(snapshot(Vec::new(), forward([1, 1, 0], stickiness)));
+    let buffers = (&Authorizer::default(), &Connection::default());
+    let choose = |head: &Get| {
+        let decision = decide(&scene.compiled, buffers, &scene.request(head), |_| None, &mut Untraced);
+        assert!(matches!(decision, Decision::Forward(_)));
+    };
+    let (one, two) = (get("/", &[("x-user", "ada")]), get("/", &[("x-user", "ada"), ("x-user", "bob")]));
+    // Room is made once.
+    choose(&one);
+    assert_eq!(counted(|| choose(&one)), 0);
+    assert!(counted(|| choose(&two)) > 0, "control: several fields are joined");
 }
 
 #[test]
