@@ -19,6 +19,7 @@ pub mod aliases;
 pub mod api;
 pub mod attachments;
 pub mod clock;
+mod departed;
 pub mod drops;
 pub mod engine;
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! What no event reports and no single look shows: lines that were lost, an engine that is behind, things that are
-//! removed again and again, interfaces that were renamed away. Kept for `brattice status` and the metrics.
+//! removed again and again, workloads that are gone. Kept for `brattice status` and the metrics.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use crate::attachments::Decision;
+use crate::departed::Departures;
 use crate::engine::handle::Asker;
 
 /// Lines of the access log that were lost are spoken of for this long after the latest.
@@ -39,15 +40,6 @@ impl Default for Lost {
     }
 }
 
-/// An attached interface that has another name now, by which nothing selects it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Renamed {
-    pub(crate) workload: String,
-    pub(crate) vpc: String,
-    pub(crate) from: String,
-    pub(crate) to: String,
-}
-
 /// All of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Noticed {
@@ -56,7 +48,7 @@ pub(crate) struct Noticed {
     lost: Lost,
     behind: Option<Instant>,
     repaired: VecDeque<(Instant, String)>,
-    renamed: BTreeMap<u32, Renamed>,
+    departures: Departures,
 }
 
 /// Asks the engine for its counts once a second, in a task of its own: an engine that is slow to answer delays nothing else.
@@ -139,51 +131,22 @@ impl Noticed {
         self.behind.map(|since| now.duration_since(since)).filter(|long| *long >= BEHIND)
     }
 
-    /// Interfaces that were renamed away.
-    pub(crate) fn renamed(&self) -> impl Iterator<Item = &Renamed> {
-        self.renamed.values()
+    /// Workloads that are not there any more.
+    pub(crate) fn departures(&self) -> &Departures {
+        &self.departures
     }
 
-    /// Takes in which interfaces there are and what was decided about them, before and now.
-    pub(crate) fn decided(&mut self, before: &[Decision], now: &[Decision], interfaces: &[Interface]) {
-        let name = |ifindex: u32| interfaces.iter().find(|i| i.ifindex == ifindex).map(|i| i.name.as_str());
-        let selected = |ifindex: u32| now.iter().any(|decision| decision.ifindex == ifindex);
-        for old in before.iter().filter(|old| old.ifindex != 0 && old.attached() && !selected(old.ifindex)) {
-            let Some(to) = name(old.ifindex).filter(|to| *to != old.interface) else { continue };
-            let renamed = Renamed {
-                workload: old.name.clone(),
-                vpc: old.vpc.clone(),
-                from: old.interface.clone(),
-                to: to.to_owned(),
-            };
-            warn!("{}", renamed.text());
-            self.renamed.insert(old.ifindex, renamed);
+    /// Takes in what was decided before and now, and which interfaces there are.
+    pub(crate) fn decided(&mut self, before: &[Decision], now: &[Decision], interfaces: &[Interface], since: Instant) {
+        for renamed in self.departures.decided(before, now, interfaces, since) {
+            warn!("{}; {}", renamed.text(), renamed.remedy());
         }
-        self.renamed.retain(|ifindex, renamed| {
-            let present = name(*ifindex);
-            present.is_some_and(|present| present != renamed.from) && !selected(*ifindex)
-        });
-        for (ifindex, renamed) in &mut self.renamed {
-            renamed.to = name(*ifindex).unwrap_or_default().to_owned();
-        }
-    }
-}
-
-impl Renamed {
-    /// In a sentence.
-    pub(crate) fn text(&self) -> String {
-        let Self { workload, vpc, from, to } = self;
-        format!(
-            "workload {workload} of {vpc} is gone: its interface {from} was renamed to {to}, which nothing selects; rename it \
-             back (`ip link set {to} name {from}`), or select it in the Vpc's attachments or a Workload document"
-        )
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aliases::Identity;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -219,52 +182,5 @@ mod tests {
         }
         assert_eq!(noticed.fights(now + 59 * SECOND), BTreeMap::from([("routes", 5), ("table", 5)]));
         assert!(noticed.fights(now + 60 * SECOND).is_empty());
-    }
-
-    fn decision(ifindex: u32, interface: &str) -> Decision {
-        Decision {
-            name: "web".into(),
-            documented: false,
-            vpc: "blue".into(),
-            interface: interface.into(),
-            ifindex,
-            namespace: None,
-            identity: Some(Identity { ifindex, namespace: 1, mac: [2; 6] }),
-            host: None,
-            addresses: vec![[10, 0, 0, 10].into()],
-            refused: Vec::new(),
-            intercept_dns: false,
-            mtu: 1500,
-            mac: [2; 6],
-        }
-    }
-
-    fn interface(ifindex: u32, name: &str) -> Interface {
-        crate::fixtures::veth(ifindex, name, &[])
-    }
-
-    #[test]
-    fn an_interface_that_was_renamed_away_is_told_until_it_is_back_or_gone() {
-        let mut noticed = Noticed::default();
-        let before = [decision(5, "blue1"), decision(6, "blue2"), decision(7, "blue3")];
-        // One is renamed, one gone, one as it was.
-        noticed.decided(&before, &before[2..], &[interface(5, "x1"), interface(7, "blue3")]);
-        let messages: Vec<String> = noticed.renamed().map(Renamed::text).collect();
-        assert_eq!(messages.len(), 1, "{messages:?}");
-        assert!(messages[0].contains("blue1 was renamed to x1") && messages[0].contains("ip link set x1 name blue1"));
-        // Not selected any more, though its name is the same: that is the documents' will.
-        noticed.decided(&before[2..], &[], &[interface(5, "x1"), interface(7, "blue3")]);
-        assert_eq!(noticed.renamed().count(), 1);
-        noticed.decided(&[], &[], &[interface(5, "x2")]);
-        assert_eq!(noticed.renamed().next().unwrap().to, "x2");
-        for (decisions, interfaces) in [
-            (vec![], vec![]),
-            (vec![], vec![interface(5, "blue1")]),
-            (vec![decision(5, "x2")], vec![interface(5, "x2")]),
-        ] {
-            let mut noticed = Noticed { renamed: noticed.renamed.clone(), ..Noticed::default() };
-            noticed.decided(&[], &decisions, &interfaces);
-            assert_eq!(noticed.renamed().count(), 0);
-        }
     }
 }

@@ -120,7 +120,10 @@ impl Found<'_> {
     pub(crate) fn view(&self) -> CallerView {
         let attached = self.attached;
         CallerView {
-            workload: attached.map(|own| own.name.clone()).or(self.document.map(|own| own.name.clone())),
+            workload: attached
+                .map(|own| own.name.clone())
+                .or(self.document.map(|own| own.name.clone()))
+                .or(self.departed.map(|own| own.name.clone())),
             vpc: self.vpc_name.clone(),
             address: self.address.map(|address| address.to_string()),
             interface: attached.map(|own| own.interface.clone()).filter(|interface| !interface.is_empty()),

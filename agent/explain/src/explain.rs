@@ -3,7 +3,7 @@
 use brattice_wire::api::Subject;
 use brattice_wire::explain::{Explanation, Question};
 
-use crate::case::Case;
+use crate::case::{Case, Gone};
 use crate::find::{self, Error};
 use crate::judge::judge;
 use crate::past;
@@ -42,5 +42,5 @@ fn made_up<'w>(world: &World<'w>, question: &Question) -> Result<Case<'w>, Error
     if asked.host.is_empty() {
         asked.host = service.domains.first().unwrap_or(&service.generated_name).clone();
     }
-    Ok(Case { found, gone: None, service, asked, unread: false })
+    Ok(Case { gone: found.departed.map(Gone::departed), found, service, asked, unread: false })
 }

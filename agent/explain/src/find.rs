@@ -6,7 +6,7 @@ use brattice_model::{Model, Service, Vpc, Workload, nearest};
 
 use brattice_wire::words::{is_address, is_workload};
 
-use crate::world::{Attached, World};
+use crate::world::{Attached, Departed, World};
 
 /// Why nothing can be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,15 @@ pub enum Error {
         asked: String,
         /// What was probably meant.
         near: Option<String>,
+    },
+    /// An interface that nothing selects.
+    #[error(
+        "no document selects the interface {interface:?}, so no workload is behind it: select it in the attachments of a Vpc or by \
+         a Workload document; `brattice workloads` lists workloads with their interfaces"
+    )]
+    Unselected {
+        /// Its name, as asked for.
+        interface: String,
     },
     /// No service is called so.
     #[error("there is no service {asked:?}{}; `brattice services` lists them", meant(near.as_deref()))]
@@ -60,6 +69,8 @@ pub(crate) struct Found<'w> {
     pub(crate) vpc_name: String,
     pub(crate) attached: Option<&'w Attached>,
     pub(crate) document: Option<&'w Workload>,
+    /// It is not there any more.
+    pub(crate) departed: Option<&'w Departed>,
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -68,6 +79,7 @@ pub(crate) struct Found<'w> {
 enum Candidate<'w> {
     Attached(&'w Attached),
     Document(&'w Workload),
+    Departed(&'w Departed),
     Vpc(&'w Vpc),
 }
 
@@ -77,6 +89,7 @@ impl Candidate<'_> {
         match self {
             Self::Attached(own) => (vec![format!("{}/{}", own.vpc, own.name)], &own.name),
             Self::Document(own) => (vec![format!("{}/{}", own.vpc, own.name)], &own.name),
+            Self::Departed(own) => (vec![format!("{}/{}", own.vpc, own.name)], &own.name),
             Self::Vpc(vpc) => (vec![vpc.name.clone(), vpc.id.clone(), vpc.arn.clone()], short(&vpc.name)),
         }
     }
@@ -97,6 +110,11 @@ impl Candidate<'_> {
                 is_workload(asked, &own.vpc, &own.name)
                     || own.addresses.iter().any(|real| is_address(asked, &own.vpc, &real.to_string()))
             }
+            Self::Departed(own) => {
+                is_workload(asked, &own.vpc, &own.name)
+                    || own.interfaces.iter().any(|interface| interface == asked)
+                    || own.addresses.iter().any(|real| address == Some(*real))
+            }
             Self::Vpc(_) => false,
         }
     }
@@ -113,18 +131,14 @@ pub(crate) fn short(qualified: &str) -> &str {
 }
 
 /// Finds a caller by `workload`, `vpc/workload`, a VPC (each with or without `/address`), an interface, an address, an
-/// alias, or the ARN that is attested.
+/// alias, or the ARN that is attested. Where nothing is called so, by what a workload was called that is not there any more.
 pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Error> {
     let (name, address) = match asked.rsplit_once('/').map(|(name, last)| (name, last.parse::<IpAddr>())) {
         Some((name, Ok(address))) => (name, Some(address)),
         _ => (asked, None),
     };
     let candidates = candidates(world);
-    let in_full = candidates.iter().filter(|candidate| candidate.names().0.iter().any(|own| own == name));
-    let mut found: Vec<Candidate<'w>> = in_full.copied().collect();
-    if found.is_empty() {
-        found = candidates.iter().filter(|candidate| candidate.names().1 == name).copied().collect();
-    }
+    let mut found: Vec<Candidate<'w>> = by_name(&candidates, name);
     let mut address = address;
     if found.is_empty() {
         found = candidates.iter().filter(|candidate| candidate.is_also(asked)).copied().collect();
@@ -135,8 +149,14 @@ pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Er
         let last = asked.rsplit_once('/').map_or(asked, |(_, last)| last);
         address = last.parse().ok().map(|given: IpAddr| real(world, given));
     }
+    if found.is_empty() {
+        found = departed(world, asked, name);
+    }
     match found[..] {
         [only] => Ok(with_address(world, only, address)),
+        [] if world.facts.is_some_and(|facts| facts.unselected.iter().any(|interface| interface == asked)) => {
+            Err(Error::Unselected { interface: asked.to_owned() })
+        }
         [] => {
             let names: Vec<(Vec<String>, String)> = candidates
                 .iter()
@@ -154,6 +174,24 @@ pub(crate) fn caller<'w>(world: &World<'w>, asked: &str) -> Result<Found<'w>, Er
             found: found.iter().take(MAX_FOUND).map(Candidate::title).collect(),
         }),
     }
+}
+
+/// Those with this name in full; else those with this short name.
+fn by_name<'w>(candidates: &[Candidate<'w>], name: &str) -> Vec<Candidate<'w>> {
+    let in_full = |candidate: &&Candidate<'w>| candidate.names().0.iter().any(|own| own == name);
+    let found: Vec<Candidate<'w>> = candidates.iter().filter(in_full).copied().collect();
+    if found.is_empty() { candidates.iter().filter(|own| own.names().1 == name).copied().collect() } else { found }
+}
+
+/// Workloads that are not there any more. Of one that came and went several times, the latest.
+fn departed<'w>(world: &World<'w>, asked: &str, name: &str) -> Vec<Candidate<'w>> {
+    let mut candidates: Vec<Candidate<'w>> = Vec::new();
+    for own in world.facts.into_iter().flat_map(|facts| &facts.departed).map(Candidate::Departed) {
+        candidates.retain(|earlier| earlier.names() != own.names());
+        candidates.push(own);
+    }
+    let found = by_name(&candidates, name);
+    if found.is_empty() { candidates.into_iter().filter(|own| own.is_also(asked)).collect() } else { found }
 }
 
 /// The workload (`vpc/name`) that is attested by this ARN.
@@ -183,10 +221,13 @@ fn with_address<'w>(world: &World<'w>, candidate: Candidate<'w>, address: Option
         Candidate::Document(own) => Found {
             vpc: world.model.vpc(&own.vpc),
             vpc_name: own.vpc.clone(),
-            attached: None,
             document: Some(own),
             address: address.or_else(|| own.addresses.first().copied()),
+            ..Found::default()
         },
+        Candidate::Departed(own) => {
+            Found { vpc: world.model.vpc(&own.vpc), vpc_name: own.vpc.clone(), departed: Some(own), ..Found::default() }
+        }
         Candidate::Vpc(vpc) => {
             let holds = |own: &&Attached| {
                 own.vpc == vpc.name && address.is_some_and(|address| own.addresses.iter().any(|(a, _)| *a == address))
@@ -198,7 +239,9 @@ fn with_address<'w>(world: &World<'w>, candidate: Candidate<'w>, address: Option
                 workload.vpc == vpc.name && address.is_some_and(|address| workload.addresses.contains(&address))
             };
             let document = world.model.workloads.iter().find(own).filter(|_| world.documents_only());
-            Found { vpc: Some(vpc), vpc_name: vpc.name.clone(), attached: None, document, address }
+            let had = |own: &&Departed| own.vpc == vpc.name && address.is_some_and(|it| own.addresses.contains(&it));
+            let departed = world.facts.and_then(|facts| facts.departed.iter().rfind(had));
+            Found { vpc: Some(vpc), vpc_name: vpc.name.clone(), document, departed, address, ..Found::default() }
         }
     }
 }
@@ -215,6 +258,7 @@ pub(crate) fn attached<'w>(world: &World<'w>, own: &'w Attached, address: Option
             .workloads
             .iter()
             .find(|workload| own.documented && workload.name == own.name && workload.vpc == own.vpc),
+        departed: None,
         address: address.or(with_alias.map(|(address, _)| *address)),
     }
 }

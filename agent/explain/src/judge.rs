@@ -130,7 +130,7 @@ impl<'w> Judge<'_, 'w> {
     /// Whether the caller's packets are taken, and as whose.
     fn attachment(&mut self, case: &Case<'_>, caller: Option<&Caller<'_>>) {
         if let Some(gone) = &case.gone {
-            self.unreachable(Reason::CallerGone, gone.clone(), "see `brattice workloads` for who is there now");
+            self.unreachable(Reason::CallerGone, gone.text.clone(), gone.remedy.clone());
             return;
         }
         if self.world.documents_only() {

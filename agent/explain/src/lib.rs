@@ -38,7 +38,7 @@ pub use find::Error;
 pub use roles::{Roleless, put_first, roles_that_may};
 pub use scope::compile;
 pub use text::{render, render_route};
-pub use world::{Attached, AttachedState, Dropped, Engine, EngineState, Facts, Refused, World};
+pub use world::{Attached, AttachedState, Departed, Dropped, Engine, EngineState, Facts, Refused, World};
 
 /// Most rules that are shown as passed over; the last ones of more.
 pub const MAX_PASSED: usize = 64;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use brattice_wire::explain::{Explanation, Outcome, ThenView};
 use brattice_wire::records::Past;
 
-use crate::case::Case;
+use crate::case::{Case, Gone};
 use crate::find::{Error, Found, attached};
 use crate::judge::judge;
 use crate::request::Asked;
@@ -43,7 +43,7 @@ pub(crate) fn explain(world: &World<'_>, past: &Past) -> Result<Explanation, Err
 }
 
 /// The caller of a past request: still there, there again, or gone.
-fn caller<'w>(world: &World<'w>, past: &Past) -> (Found<'w>, Option<String>, Option<String>) {
+fn caller<'w>(world: &World<'w>, past: &Past) -> (Found<'w>, Option<Gone>, Option<String>) {
     let workloads = &world.snapshot.workloads;
     let known = workloads.iter().find(|own| own.alias == past.alias && own.generation == past.generation);
     let attachments = || world.facts.map_or(&[][..], |facts| &facts.attached);
@@ -63,17 +63,17 @@ fn caller<'w>(world: &World<'w>, past: &Past) -> (Found<'w>, Option<String>, Opt
         );
         return (attached(world, own, None), None, Some(note));
     }
-    let found = Found {
-        vpc: world.model.vpc(&past.vpc),
-        vpc_name: past.vpc.clone(),
-        attached: None,
-        document: None,
-        address: None,
-    };
+    let departed = world.facts.and_then(|facts| {
+        facts.departed.iter().rfind(|own| own.name == past.workload && own.vpc == past.vpc && !own.name.is_empty())
+    });
+    let found = Found { vpc: world.model.vpc(&past.vpc), vpc_name: past.vpc.clone(), departed, ..Found::default() };
+    if let Some(departed) = departed {
+        return (found, Some(Gone::departed(departed)), None);
+    }
     let who =
         if past.workload.is_empty() { "the caller".to_owned() } else { format!("the workload {}", past.workload) };
     let gone = format!("{who} of VPC {} (alias {}) is not on this node any more", past.vpc, past.alias);
-    (found, Some(gone), None)
+    (found, Some(Gone { text: gone, remedy: "see `brattice workloads` for who is there now".to_owned() }), None)
 }
 
 /// What was decided then, in a sentence.

@@ -28,6 +28,10 @@ pub struct Facts {
     pub engine: Engine,
     /// Interfaces that some document selects, and documents that select none.
     pub attached: Vec<Attached>,
+    /// Workloads that were attached and are not there any more, the latest of them.
+    pub departed: Vec<Departed>,
+    /// Interfaces of the host that no document selects.
+    pub unselected: Vec<String>,
     /// Switches in force.
     pub switches: Vec<SwitchView>,
     /// Owners of documents.
@@ -90,6 +94,25 @@ pub struct Attached {
     pub refused: Vec<Refused>,
     /// Since when it is attached with this identity, seconds since 1970.
     pub since: Option<u64>,
+}
+
+/// A workload that was attached and is not there any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Departed {
+    /// The workload's name.
+    pub name: String,
+    /// Qualified name of its VPC.
+    pub vpc: String,
+    /// Names of its interface, then and now.
+    pub interfaces: Vec<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What became of it, in a sentence.
+    pub text: String,
+    /// What to do.
+    pub remedy: String,
+    /// Age of its departure, seconds.
+    pub seconds_ago: u64,
 }
 
 /// How a workload stands.

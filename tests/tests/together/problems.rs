@@ -101,10 +101,28 @@ fn an_interface_that_is_renamed_away_is_told() {
     retail.lab.node.ip("link set other1 up");
     reported(&retail.lab, "interfaces", &["red1 was renamed to other1", "ip link set other1 name red1"]);
     assert!(retail.lab.log().contains("red1 was renamed to other1"), "and logged");
+    let explain = |from: &str| retail.lab.brattice(&["explain", "--from", from, "--to", "shop/orders", "-o", "json"]);
+    for from in ["red1", "platform/red/red1", "other1"] {
+        let gone = explain(from);
+        assert_eq!(gone.code, 1, "{from}: {}", gone.text());
+        for word in ["caller-gone", "red1 was renamed to other1", "ip link set other1 name red1"] {
+            assert!(gone.stdout.contains(word), "{from}: {}", gone.text());
+        }
+    }
+    // Control: a workload that is there, and what never was one.
+    let there = explain("blue1");
+    assert!(there.ok(), "{}", there.text());
+    let never = explain("other2");
+    assert!(never.code == 2 && never.stderr.contains("there is no workload"), "{}", never.text());
+    retail.lab.node.ip("link add spare1 type veth peer name spare2");
+    wait_until("it says that nothing selects it", SETTLE, || {
+        explain("spare1").stderr.contains("no document selects the interface")
+    });
     retail.lab.node.ip("link set other1 down");
     retail.lab.node.ip("link set other1 name red1");
     retail.lab.node.ip("link set red1 up");
     well(&retail.lab);
+    wait_until("it is there again", SETTLE, || !explain("red1").stdout.contains("caller-gone"));
 }
 
 #[test]

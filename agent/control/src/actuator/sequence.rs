@@ -51,7 +51,7 @@ impl Actuator {
         let before = self.planner.clone();
         let changes = Arc::make_mut(&mut self.planner).plan(&self.observed.inputs, now);
         let (decisions, interfaces) = (&self.planner.decisions, &self.observed.inputs.interfaces);
-        Arc::make_mut(&mut self.noticed).decided(&before.decisions, decisions, interfaces);
+        Arc::make_mut(&mut self.noticed).decided(&before.decisions, decisions, interfaces, now.instant);
         drop(before);
         debug!(took = ?self.planned.elapsed(), revision = self.planner.snapshot.revision, "planned");
         self.begin(changes).await;

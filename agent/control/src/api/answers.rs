@@ -1,6 +1,6 @@
 //! What happens to a request: the node's knowledge, gathered for the explanation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use brattice_wire::snapshot::Snapshot;
 use crate::api::views::dead;
 use crate::attachments::Decision;
 use crate::clock::{boottime_ns, unix_seconds};
+use crate::departed::{Departed, Fate};
 use crate::picture::Picture;
 use crate::switches;
 
@@ -112,6 +113,8 @@ fn facts(picture: &Picture) -> Result<Facts, String> {
             error: refused.or(view.last_error),
         },
         attached: picture.planner.decisions.iter().map(|decision| attached(picture, decision)).collect(),
+        departed: picture.noticed.departures().iter().map(departed).collect(),
+        unselected: unselected(picture),
         switches,
         owners: BTreeMap::clone(&picture.owners),
         dropped: picture.drops.tallies(),
@@ -129,6 +132,29 @@ fn half_open(picture: &Picture) -> Result<BTreeMap<u32, u32>, String> {
         .map_err(|e| format!("could not read how many half-open connections each workload has: {e}"))?;
     let current = counts.into_iter().filter(|(_, window)| window.window_ns >= oldest);
     Ok(current.map(|(number, window)| (number, window.count.cast_signed().max(0).unsigned_abs())).collect())
+}
+
+fn departed(own: &Departed) -> brattice_explain::Departed {
+    let renamed = match &own.fate {
+        Fate::Renamed(to) => Some(to.clone()),
+        Fate::Unselected | Fate::Gone => None,
+    };
+    brattice_explain::Departed {
+        name: own.workload.clone(),
+        vpc: own.vpc.clone(),
+        interfaces: std::iter::once(own.interface.clone()).chain(renamed).collect(),
+        addresses: own.addresses.clone(),
+        text: own.text(),
+        remedy: own.remedy(),
+        seconds_ago: own.since.elapsed().as_secs(),
+    }
+}
+
+/// Interfaces of the host that no document selects.
+fn unselected(picture: &Picture) -> Vec<String> {
+    let selected: HashSet<u32> = picture.planner.decisions.iter().map(|decision| decision.ifindex).collect();
+    let others = picture.inputs.interfaces.iter().filter(|interface| !selected.contains(&interface.ifindex));
+    others.map(|interface| interface.name.clone()).collect()
 }
 
 fn attached(picture: &Picture, decision: &Decision) -> Attached {

@@ -195,8 +195,8 @@ impl Problems {
             );
             self.add("interfaces", text);
         }
-        for renamed in picture.noticed.renamed() {
-            self.add("interfaces", renamed.text());
+        for renamed in picture.noticed.departures().renamed() {
+            self.add("interfaces", format!("{}; {}", renamed.text(), renamed.remedy()));
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use brattice_explain::{Attached, AttachedState, Dropped, Engine, EngineState, Facts, Refused, World};
+use brattice_explain::{Attached, AttachedState, Departed, Dropped, Engine, EngineState, Facts, Refused, World};
 use brattice_model::{
     Binding, Documents, Evidence, Linked, Model, Numbers, Owner, Settings, Source, VipState, link, parse, plan,
 };
@@ -133,7 +133,7 @@ impl Node {
 
 /// `attached VPC NAME INTERFACE NAMESPACE ADDRESS`, `attaching …`, `refused … CODE TEXT`, `engine STATE REVISION TEXT`,
 /// `bypass|detach all|workload NAME|service NAME [SECONDS]`, `owner NAME STATE REVISION ERROR`, `busiest N LIMIT NAME`,
-/// `half-open NUMBER N`, `dropped IFINDEX TOLD REASON SOURCE DESTINATION PORT SECONDS TEXT`.
+/// `departed VPC NAME INTERFACE ADDRESS SECONDS TEXT; REMEDY`, `unselected INTERFACE`, `half-open NUMBER N`, `dropped IFINDEX TOLD REASON SOURCE DESTINATION PORT SECONDS TEXT`.
 fn fact(facts: &mut Facts, line: &str) {
     let words: Vec<&str> = line.split_whitespace().collect();
     let rest = |from: usize| words[from..].join(" ");
@@ -163,6 +163,20 @@ fn fact(facts: &mut Facts, line: &str) {
                 since: (state == "attached").then_some(1_769_850_000),
             });
         }
+        ["departed", vpc, name, interfaces, address, seconds, ..] => {
+            let words = rest(6);
+            let (text, remedy) = words.split_once("; ").unwrap();
+            facts.departed.push(Departed {
+                name: name.into(),
+                vpc: vpc.into(),
+                interfaces: interfaces.split(',').map(str::to_owned).collect(),
+                addresses: address.parse().into_iter().collect(),
+                text: text.into(),
+                remedy: remedy.into(),
+                seconds_ago: seconds.parse().unwrap(),
+            });
+        }
+        ["unselected", interface] => facts.unselected.push(interface.into()),
         ["engine", state, revision, ..] => {
             facts.engine = Engine {
                 state: match state {
