@@ -51,7 +51,7 @@ impl Decided {
         Self {
             view: teller.view(&explanation, asked.request),
             summary: teller.summary(&explanation),
-            remedy: explanation.remedy.iter().map(|change| teller.remedy(world.model, change)).collect(),
+            remedy: explanation.remedy.iter().flat_map(|change| teller.remedy(world.model, change)).collect(),
             asks: asks(asked.chain),
         }
     }
@@ -187,15 +187,15 @@ impl Teller<'_, '_> {
         }
     }
 
-    fn remedy(&self, model: &Model, change: &Change) -> String {
-        let Change::Create { policy, document } = change else { return change.to_string() };
+    fn remedy(&self, model: &Model, change: &Change) -> Vec<String> {
+        let Change::Create { policy, document } = change else { return change.lines() };
         // Where it should be written is known here.
         let origin = match policy.level {
             Level::Network => model.network(&policy.name).map(|network| &network.origin),
             _ => model.service(&policy.name).map(|service| &service.origin),
         };
         let beside = origin.map_or_else(String::new, |origin| format!(" beside {}", origin.file()));
-        format!("write an AuthPolicy for {} {}{beside}: {document}", policy.level.word(), policy.name)
+        vec![format!("write an AuthPolicy for {} {}{beside}: {document}", policy.level.word(), policy.name)]
     }
 }
 

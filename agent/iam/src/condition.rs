@@ -71,9 +71,12 @@ impl Condition {
             (Set::All, _) | (Set::Plain, Effect::Allow) => all,
         }
     }
-}
 
-impl Condition {
+    /// Whether it is fulfilled only by requests without the key.
+    pub(crate) fn wants_no(&self, key: &Key) -> bool {
+        self.key == *key && matches!(&self.test, Test::Null(missing) if missing.iter().all(|missing| *missing))
+    }
+
     /// The key, and those of variables in its values.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         let patterns: &[Pattern] = match &self.test {

@@ -14,3 +14,6 @@ pub const MAX_FINDINGS: usize = 100;
 pub const MAX_NEAR_MISSES: usize = 10;
 /// Most values of a condition, and of a request, that an explanation repeats.
 pub const MAX_SHOWN_VALUES: usize = 5;
+/// Most values of a key that a remedy keeps apart one by one, each with a statement: of a call with more values, one with
+/// fewer of the same passes as well.
+pub const MAX_PINNED_VALUES: usize = 8;

@@ -1,15 +1,15 @@
 //! Remedies: the smallest changes of policies that would let a refused request pass, statement by statement.
 
+mod exemption;
+
 use std::fmt;
 
 use crate::chain::{Chain, Guard, Level};
-use crate::compiled::{Compiled, Mode};
-use crate::key::Key;
+use crate::compiled::Mode;
 use crate::language::{Effect, Version};
-use crate::policy::Statement;
 use crate::principal::{CallerKind, Named, Principals};
 use crate::render::{Draft, literal};
-use crate::request::{Action, Facts, Request};
+use crate::request::Request;
 
 /// One change. All changes of a remedy together let the request pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Change {
         /// JSON, of each.
         statements: Vec<String>,
     },
-    /// Take a statement away that cannot be made to exempt the caller.
+    /// Take a statement away that cannot be made to exempt the call.
     Remove {
         /// Which policy.
         policy: Place,
@@ -66,6 +66,16 @@ pub struct Place {
     pub file: String,
 }
 
+impl Change {
+    /// The change as lines for people: of several statements each has its own, indented by two blanks.
+    pub fn lines(&self) -> Vec<String> {
+        let several = if let Self::Replace { statements, .. } = self { &statements[..] } else { &[] };
+        let statements = if several.len() > 1 { several } else { &[] };
+        std::iter::once(self.to_string()).chain(statements.iter().map(|statement| format!("  {statement}"))).collect()
+    }
+}
+
+/// On one line, and without the statements where there are several; see [`Change::lines`].
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = |place: &Place| format!("the {} policy of {}", place.level.word(), place.name);
@@ -73,13 +83,15 @@ impl fmt::Display for Change {
             Self::Add { policy, statement } => write!(f, "add to {} ({}): {statement}", of(policy), policy.file),
             Self::Replace { policy, line, statements, .. } => {
                 let place = format!("the denial at {}:{line} in {}", policy.file, of(policy));
-                let several = if statements.len() > 1 { ", by these in its place" } else { "" };
-                write!(f, "exempt this call from {place}{several}: {}", statements.join(", "))
+                match &statements[..] {
+                    [statement] => write!(f, "exempt this call from {place}, by this in its place: {statement}"),
+                    _ => write!(f, "exempt this call from {place}, by these {} in its place:", statements.len()),
+                }
             }
             Self::Remove { policy, line, .. } => {
                 write!(
                     f,
-                    "remove the denial at {}:{line} from {}: no condition can exempt the caller",
+                    "remove the denial at {}:{line} from {}: no condition can exempt this call",
                     policy.file,
                     of(policy)
                 )
@@ -115,7 +127,7 @@ pub(crate) fn changes(chain: &Chain<'_>, request: &Request<'_>, needs: &[Needs])
             Some(Guard::Policy(compiled)) if compiled.mode() == Mode::Enforce => {
                 let place = place(compiled.name(), &compiled.policy().file);
                 for position in &need.denying {
-                    changes.extend(exempting(compiled, *position, request, &place));
+                    changes.extend(exemption::exempting(compiled, *position, request, &place));
                 }
                 if !need.allowed {
                     let statement = allowing(request, need.level, compiled.policy().version).json();
@@ -189,117 +201,4 @@ fn allowing(request: &Request<'_>, level: Level, version: Version) -> Draft {
     }
     draft.condition("NumericEquals", PORT, [request.port.to_string()]);
     draft
-}
-
-/// The Deny statement without this call: it stays for all other callers, and for this one's calls from another VPC, of
-/// other services and ports, with other methods, paths, and values of the headers and query parameters that the statement
-/// asks about. Each of these takes a statement of its own, except where the Deny statement is about one value alone.
-fn exempting(compiled: &Compiled, position: u32, request: &Request<'_>, place: &Place) -> Option<Change> {
-    let policy = compiled.policy();
-    let statement: &Statement = policy.statements.get(usize::try_from(position).ok()?)?;
-    let line = policy.place(usize::try_from(position).ok()?);
-    let caller = &request.caller;
-    let (key, who) = match (request.attested, caller.arn()) {
-        (Some(attested), _) => (ATTESTED, attested),
-        (None, Some(arn)) => ("aws:PrincipalArn", arn),
-        (None, None) => return Some(Change::Remove { policy: place.clone(), position, line }),
-    };
-    let others = others(statement, request, place.level, (key, who));
-    let sids: Vec<&str> = policy.statements.iter().filter_map(|other| other.sid.as_deref()).collect();
-    let requests = request.http.is_none() && statement.actions.include(Action::Invoke);
-    let several = others.len() > 1 || requests;
-    let draft = |what: &str| {
-        let mut draft = Draft::of(statement);
-        if several {
-            draft.sid = draft.sid.map(|sid| format!("{sid}-{what}")).filter(|sid| !sids.contains(&sid.as_str()));
-        }
-        draft
-    };
-    let mut statements = Vec::with_capacity(others.len() + 1);
-    for Others { what, operator, key, values } in others {
-        let mut draft = draft(what);
-        draft.condition(operator, &key, values.iter().map(|value| literal(value, false, policy.version)));
-        statements.push(draft.json());
-    }
-    if requests {
-        // A connection has no method that would tell it from requests.
-        let mut draft = draft("requests");
-        draft.actions = (false, vec![Action::Invoke.name().to_owned()]);
-        statements.push(draft.json());
-    }
-    Some(Change::Replace { policy: place.clone(), position, line, statements })
-}
-
-/// Calls that a Deny statement goes on to deny: those that differ from the call in one respect.
-struct Others {
-    /// Ends the `Sid`.
-    what: &'static str,
-    operator: &'static str,
-    key: String,
-    /// The call's.
-    values: Vec<String>,
-}
-
-/// Each respect in which calls can differ and the Deny statement be about both; first the callers, by this key.
-fn others(statement: &Statement, request: &Request<'_>, level: Level, (key, who): (&str, &str)) -> Vec<Others> {
-    let mut found = Vec::new();
-    let mut add = |what, operator, key: &str, values: Vec<String>| {
-        found.push(Others { what, operator, key: key.to_owned(), values });
-    };
-    let differ = "StringNotEquals";
-    add("others", differ, key, vec![who.to_owned()]);
-    if let Some(vpc) = told_by_vpc(request).filter(|_| !only(statement, &Key::SourceVpc, "StringEquals")) {
-        add("other-vpcs", differ, VPC, vec![vpc.to_owned()]);
-    }
-    let resources = &statement.resources;
-    let resource_is_one =
-        !resources.negated && resources.patterns.len() == 1 && resources.patterns[0].literal().is_some();
-    // A service's policy is about that service alone.
-    if level != Level::Service && !resource_is_one && !only(statement, &Key::ServiceArn, "StringEquals") {
-        add("other-services", differ, SERVICE, vec![request.service_arn.to_owned()]);
-    }
-    if !only(statement, &Key::Port, "NumericEquals") {
-        add("other-ports", "NumericNotEquals", PORT, vec![request.port.to_string()]);
-    }
-    let Some(http) = request.http else { return found };
-    if !only(statement, &Key::RequestMethod, "StringEquals") {
-        add("other-methods", differ, METHOD, vec![http.method.to_owned()]);
-    }
-    if !only(statement, &Key::RequestPath, "StringEquals") && !resource_is_one {
-        add("other-paths", differ, PATH, vec![http.path.to_owned()]);
-    }
-    let facts = Facts { request, network: None };
-    let mut asked: Vec<&Key> = statement.conditions.iter().map(|condition| &condition.key).collect();
-    asked.sort_unstable();
-    asked.dedup();
-    for key in asked {
-        let what = match key {
-            Key::RequestHeader(_) | Key::UserAgent => "other-headers",
-            Key::RequestQueryString(_) => "other-queries",
-            _ => continue,
-        };
-        let mut values = Vec::new();
-        facts.each(key, &mut |value| {
-            let mut text = String::new();
-            value.write(key, &mut text);
-            values.push(text);
-        });
-        values.sort_unstable();
-        values.dedup();
-        // What the call lacks has no value to keep apart from others.
-        if !values.is_empty() {
-            add(what, differ, &key.to_string(), values);
-        }
-    }
-    found
-}
-
-/// Whether a statement is about one value of a key alone, which this operator compares.
-fn only(statement: &Statement, key: &Key, operator: &str) -> bool {
-    statement.conditions.iter().any(|condition| {
-        condition.key == *key
-            && condition.operator.to_string() == operator
-            && condition.values.len() == 1
-            && condition.keys().count() == 1
-    })
 }

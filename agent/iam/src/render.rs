@@ -67,6 +67,11 @@ impl Draft {
         entry(lines, key).extend(values);
     }
 
+    /// Puts values into a line of the condition in place of those that it has, or adds the line.
+    pub(crate) fn replace_condition(&mut self, operator: &str, key: &str, values: Vec<String>) {
+        *entry(entry(&mut self.conditions, operator), key) = values;
+    }
+
     pub(crate) fn json(&self) -> String {
         let mut members = Vec::new();
         if let Some(sid) = &self.sid {

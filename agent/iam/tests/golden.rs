@@ -110,7 +110,9 @@ fn answer(chain: &Chain<'_>, request: &Request<'_>, explained: bool, texts: &Tex
             }
         }
         for change in &explanation.remedy {
-            writeln!(out, "  remedy: {change}").unwrap();
+            for (number, line) in change.lines().iter().enumerate() {
+                writeln!(out, "  {}{line}", if number == 0 { "remedy: " } else { "" }).unwrap();
+            }
         }
     }
     // Whatever is printed as a remedy must be one.

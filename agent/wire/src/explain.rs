@@ -135,7 +135,7 @@ pub struct Explanation {
     pub decision: Option<DecisionView>,
     /// Which rule it meets; none where it does not come to that.
     pub route: Option<RouteView>,
-    /// What would let it pass.
+    /// What would let it pass, as lines; one that begins with blanks is a statement of the change above it.
     pub remedy: Vec<String>,
     /// What else may matter.
     pub notes: Vec<String>,

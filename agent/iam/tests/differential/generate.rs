@@ -354,3 +354,82 @@ pub(crate) fn texts() -> impl Strategy<Value = Texts> {
         listeners: None,
     })
 }
+
+/// Operators, keys and values of conditions that many requests fulfil: each about something that differs between calls of
+/// one caller to one path.
+fn condition_on_a_call() -> impl Strategy<Value = (String, String, Value)> {
+    let strings = (
+        text(&[
+            "StringNotEquals",
+            "StringNotEquals",
+            "StringNotEqualsIfExists",
+            "StringNotEqualsIgnoreCase",
+            "StringNotLike",
+            "StringEquals",
+            "StringLike",
+            "ForAnyValue:StringNotEquals",
+            "ForAnyValue:StringEquals",
+            "ForAllValues:StringNotEquals",
+            "ForAllValues:StringEquals",
+            "ForAnyValue:StringNotEqualsIfExists",
+            "StringEqualsIfExists",
+        ]),
+        text(&[
+            "vpc-lattice-svcs:RequestHeader/X-Team",
+            "vpc-lattice-svcs:RequestHeader/X-Team",
+            "vpc-lattice-svcs:RequestQueryString/type",
+            "vpc-lattice-svcs:RequestQueryString/type",
+            "aws:UserAgent",
+            "brattice:Evidence",
+            "aws:PrincipalTag/team",
+            "aws:userid",
+            "aws:PrincipalOrgPaths",
+        ]),
+        some(text(&["red", "blue", "a", "b", "r*", "interface", "${vpc-lattice-svcs:RequestHeader/x-team}", "c d"])),
+    );
+    let null = (
+        Just("Null".to_owned()),
+        text(&["vpc-lattice-svcs:RequestHeader/x-team", "vpc-lattice-svcs:RequestQueryString/n", "aws:UserAgent"]),
+        some(text(&["true", "true", "false"])),
+    );
+    let addresses =
+        (text(&["IpAddress", "NotIpAddress"]), Just("aws:SourceIp".to_owned()), some(text(&["10.0.0.0/16", "::/0"])));
+    let secure =
+        (text(&["Bool", "BoolIfExists"]), Just("aws:SecureTransport".to_owned()), some(text(&["true", "false"])));
+    prop_oneof![8 => strings, 2 => null, 2 => addresses, 1 => secure]
+}
+
+/// A policy of six Deny statements about what calls carry, which allows everything else, at one of the levels.
+pub(crate) fn denials() -> impl Strategy<Value = Texts> {
+    let conditions = proptest::collection::vec(condition_on_a_call(), 1..4);
+    let actions = text(&["*", "*", "vpc-lattice-svcs:Invoke"]);
+    let resources = text(&["*", "*", "*", "*/a", "*/${vpc-lattice-svcs:RequestHeader/x-team}/*"]);
+    let statements = proptest::collection::vec((actions, resources, conditions), 6);
+    (statements, 0..3usize, 0..10u8, proptest::bool::ANY).prop_map(|(statements, level, version, named)| {
+        let mut list = Vec::new();
+        for (number, (actions, resources, conditions)) in statements.into_iter().enumerate() {
+            let mut statement = json!({"Effect": "Deny", "Action": actions, "Resource": resources});
+            if named {
+                statement["Sid"] = json!(format!("no-{number}"));
+            }
+            for (operator, key, values) in conditions {
+                let key = key.to_lowercase();
+                statement["Condition"][operator.as_str()][key.as_str()] = values;
+            }
+            list.push(statement);
+        }
+        list.push(json!({"Effect": "Allow", "Action": "*", "Resource": "*"}));
+        if level > 0 {
+            list.iter_mut().for_each(|statement| statement["Principal"] = json!("*"));
+        }
+        let version = if version == 0 { "2008-10-17" } else { "2012-10-17" };
+        let policy = Stands::Policy(json!({"Version": version, "Statement": list}).to_string(), false);
+        let mut texts = Texts { networks: vec![Stands::Open], ..Texts::default() };
+        match level {
+            0 => texts.identity = policy,
+            1 => texts.networks[0] = policy,
+            _ => texts.service = policy,
+        }
+        texts
+    })
+}

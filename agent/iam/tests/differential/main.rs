@@ -7,6 +7,7 @@ mod common;
 mod generate;
 mod naive;
 mod remedy;
+mod remedy_keys;
 
 use brattice_iam::{Attachment, Change, Policy, Scratch};
 use proptest::prelude::*;

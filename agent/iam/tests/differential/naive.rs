@@ -1,14 +1,15 @@
 //! The language from its definition, by another route than the crate: policies as plain JSON values, everything a
 //! request has as lists of texts under lower-case key names, no compilation, no indexes, recursion instead of automata.
 
+#![allow(dead_code)] // Each test uses its part.
 #![allow(clippy::unwrap_used)] // A panic in a test is the report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::common::{Line, NETWORKS, SERVICE, Stands, Texts};
+use crate::common::{Line, NETWORKS, Stands, Texts};
 use brattice_iam::CallerKind;
 
 type Keys = BTreeMap<String, Vec<String>>;
@@ -68,6 +69,28 @@ fn level(stands: &Stands, line: &Line, keys: &Keys) -> Verdict {
     }
 }
 
+/// The Deny statements that are in force and about a request, and whether they have variables.
+pub(crate) fn denying(texts: &Texts, line: &Line) -> Vec<(Value, bool)> {
+    let places = texts.networks.iter().zip(NETWORKS);
+    let whole = [(&texts.identity, NETWORKS[0]), (&texts.service, NETWORKS[0])];
+    let mut found = Vec::new();
+    for (stands, network) in places.chain(whole) {
+        let Stands::Policy(text, false) = stands else { continue };
+        let policy: Value = serde_json::from_str(text).unwrap();
+        let variables = policy.get("Version").is_some_and(|version| version == "2012-10-17");
+        let keys = keys(line, network);
+        let about = |statement: &&Value| statement["Effect"] == "Deny" && is_about(statement, line, &keys, variables);
+        let statements = list(&policy["Statement"]).into_iter().filter(about);
+        found.extend(statements.map(|statement| (statement.clone(), variables)));
+    }
+    found
+}
+
+/// The values of a key, each once.
+pub(crate) fn values(line: &Line, key: &str) -> BTreeSet<String> {
+    keys(line, NETWORKS[0]).remove(&key.to_lowercase()).unwrap_or_default().into_iter().collect()
+}
+
 fn list(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(items) => items.iter().collect(),
@@ -82,7 +105,7 @@ fn text(value: &Value) -> String {
 
 fn is_about(statement: &Value, line: &Line, keys: &Keys, variables: bool) -> bool {
     let action = if line.method.is_some() { "vpc-lattice-svcs:invoke" } else { "vpc-lattice-svcs:connect" };
-    let resource = format!("{SERVICE}{}", line.path);
+    let resource = format!("{}{}", line.service, line.path);
     let actions =
         |name: &str| list(&statement[name]).iter().any(|own| glob(&plain(&text(own).to_lowercase()), &chars(action)));
     let resources = |name: &str| {
@@ -331,7 +354,7 @@ fn keys(line: &Line, network: &str) -> Keys {
     let mut add = |name: &str, value: &str| keys.entry(name.to_lowercase()).or_default().push(value.to_owned());
     add("vpc-lattice-svcs:Port", &line.port.to_string());
     add("vpc-lattice-svcs:ServiceNetworkArn", network);
-    add("vpc-lattice-svcs:ServiceArn", SERVICE);
+    add("vpc-lattice-svcs:ServiceArn", &line.service);
     let some = [
         ("vpc-lattice-svcs:SourceVpc", &line.vpc),
         ("vpc-lattice-svcs:SourceVpcOwnerAccount", &line.vpc_account),

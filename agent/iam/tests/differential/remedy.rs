@@ -11,7 +11,7 @@ use crate::generate::{self, CALLERS};
 const OTHER_SERVICE: &str = "arn:aws:vpc-lattice:us-west-2:123456789012:service/svc-0123456789abcdef1";
 
 /// With a caller of the table that has an attested identity of its own, as every workload does.
-fn by(line: &Line, number: usize) -> Line {
+pub(crate) fn by(line: &Line, number: usize) -> Line {
     let caller = Line::parse(&format!("GET / {}", CALLERS[number]));
     let attested =
         caller.session.clone().unwrap_or_else(|| format!("arn:aws:vpc-lattice:local:1:workload/v/w{number}"));

@@ -220,13 +220,16 @@ fn what_differs_is_told_with_its_reasons() {
          \"NumericEquals\": {\"vpc-lattice-svcs:Port\": \"80\"}}}",
         "DIFFERS  admin: expected deny (other), is deny (Service, accounts/shop/orders.yaml:22#no-admin)",
         "         to allow it: exempt this call from the denial at accounts/shop/orders.yaml:22 in the service policy \
-         of shop/orders, by these in its place: {\"Sid\": \"no-admin-others\", DENY: {\"StringNotEquals\": \
-         {\"brattice:AttestedPrincipalArn\": \"arn:aws:sts::111111111111:assumed-role/reader/web\"}}}, {\"Sid\": \
-         \"no-admin-other-vpcs\", DENY: {\"StringNotEquals\": {\"vpc-lattice-svcs:SourceVpc\": \
-         \"vpc-ar9vce1tj885tfadm\"}}}, {\"Sid\": \"no-admin-other-ports\", DENY: {\"NumericNotEquals\": \
-         {\"vpc-lattice-svcs:Port\": \"80\"}}}, {\"Sid\": \"no-admin-other-methods\", DENY: {\"StringNotEquals\": \
-         {\"vpc-lattice-svcs:RequestMethod\": \"GET\"}}}, {\"Sid\": \"no-admin-other-paths\", DENY: \
-         {\"StringNotEquals\": {\"vpc-lattice-svcs:RequestPath\": \"/admin\"}}}",
+         of shop/orders, by these 5 in its place:",
+        "           {\"Sid\": \"no-admin-others\", DENY: {\"StringNotEquals\": {\"brattice:AttestedPrincipalArn\": \
+         \"arn:aws:sts::111111111111:assumed-role/reader/web\"}}}",
+        "           {\"Sid\": \"no-admin-other-vpcs\", DENY: {\"StringNotEquals\": {\"vpc-lattice-svcs:SourceVpc\": \
+         \"vpc-ar9vce1tj885tfadm\"}}}",
+        "           {\"Sid\": \"no-admin-other-ports\", DENY: {\"NumericNotEquals\": {\"vpc-lattice-svcs:Port\": \"80\"}}}",
+        "           {\"Sid\": \"no-admin-other-methods\", DENY: {\"StringNotEquals\": \
+         {\"vpc-lattice-svcs:RequestMethod\": \"GET\"}}}",
+        "           {\"Sid\": \"no-admin-other-paths\", DENY: {\"StringNotEquals\": \
+         {\"vpc-lattice-svcs:RequestPath\": \"/admin\"}}}",
         "DIFFERS  all: expected deny, is allow",
         "3 cases: 0 as expected, 3 differ, 0 wrong, 0 skipped",
     ];
@@ -247,7 +250,7 @@ fn a_remedy_for_a_vpc_names_its_role_and_no_made_up_session() {
     let remedies: Vec<&String> = lines.iter().filter(|line| line.contains("to allow it")).collect();
     let role = "\"arn:aws:iam::111111111111:role/reader\"";
     assert!(remedies[0].contains(&format!("\"Principal\": {{\"AWS\": {role}}}")), "{lines:?}");
-    assert!(remedies[1].contains(&format!("\"aws:PrincipalArn\": {role}")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains(&format!("\"aws:PrincipalArn\": {role}"))), "{lines:?}");
     assert!(remedies[2].contains("assumed-role/reader/s1"), "control: {lines:?}");
     assert!(!lines.iter().any(|line| line.contains("/test")), "{lines:?}");
 }

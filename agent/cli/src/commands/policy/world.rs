@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use brattice_decide::{Asked, Authorizer, Compiled, Connection, Guard, Head, Identity, Principal, Tags, Trace};
 use brattice_explain::{Roleless, put_first, roles_that_may};
-use brattice_iam::{self as iam, CallerKind, Key, Level, Mode, Policy};
+use brattice_iam::{self as iam, CallerKind, Change, Key, Level, Mode, Policy};
 use brattice_model::{Evidence, Model, NoRole, Numbers, Role, Roles, Service, Vpc, Workload, plan, session_arn};
 use brattice_wire::index::{ServiceIndex, VpcIndex};
 use brattice_wire::snapshot::Snapshot;
@@ -195,7 +195,9 @@ impl<'m> World<'m> {
             });
             put_first(roles, &mut remedy);
         }
-        verdict.why.extend(remedy.into_iter().map(|change| format!("to allow it: {change}")));
+        // A statement on its own line belongs to the change above it.
+        let line = |line: String| if line.starts_with(' ') { line } else { format!("to allow it: {line}") };
+        verdict.why.extend(remedy.into_iter().map(line));
         Ok(verdict)
     }
 
@@ -342,7 +344,7 @@ fn why(asked: &Asked<'_>) -> (Vec<String>, Vec<String>) {
             }
         }
     }
-    (why, explanation.remedy.iter().map(ToString::to_string).collect())
+    (why, explanation.remedy.iter().flat_map(Change::lines).collect())
 }
 
 /// The entity that a text names: by one of its names in full, or by its short name where only one has it.
