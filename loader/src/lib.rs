@@ -20,6 +20,7 @@ pub mod device;
 mod error;
 mod events;
 mod filters;
+pub mod first_packets;
 mod hook;
 mod instances;
 pub mod interfaces;

@@ -106,9 +106,14 @@ impl Socket {
 
     /// Receives once, without waiting on a listening socket; the type numbers of the messages.
     pub(crate) fn received(&self, kinds: &mut Vec<u16>) -> io::Result<()> {
+        self.receive(|kind, _| kinds.push(kind))
+    }
+
+    /// Receives once, without waiting on a listening socket; calls `each` with every message's type and payload.
+    pub(crate) fn receive(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         let length = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        kinds.extend(message::split(&buffer[..length]).map(|m| m.message_type()));
+        message::split(&buffer[..length]).for_each(|message| each(message.message_type(), message.payload()));
         Ok(())
     }
 

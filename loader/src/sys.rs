@@ -1,5 +1,7 @@
 //! bpf(2), as far as aya does not show it: map elements by bytes, link and program facts, TCX order by ifindex.
 
+mod arrival;
+
 use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -10,6 +12,8 @@ use aya_obj::generated::{
     BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_map_type,
     bpf_prog_info, bpf_prog_type,
 };
+
+pub(crate) use self::arrival::Arrival;
 
 const TCX_INGRESS: u32 = bpf_attach_type::BPF_TCX_INGRESS as u32;
 const TCX_EGRESS: u32 = bpf_attach_type::BPF_TCX_EGRESS as u32;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brattice_loader::announce::Announcer;
+use brattice_loader::first_packets::FirstPackets;
 use brattice_loader::{Datapath, Ipv6};
 use brattice_model::Linked;
 use brattice_wire::api::OwnerView;
@@ -70,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) engine: Client,
     pub(crate) drops: Drops,
     pub(crate) announcer: Announcer,
+    /// `None`: the kernel does not take them.
+    pub(crate) first_packets: Option<FirstPackets>,
     pub(crate) planner: Planner,
     pub(crate) kernel: KernelState,
     pub(crate) keeper: Keeper,
@@ -86,6 +89,7 @@ struct Actuator {
     engine: Client,
     drops: Drops,
     announcer: Announcer,
+    first_packets: Option<FirstPackets>,
     planner: Arc<Planner>,
     kernel: KernelState,
     keeper: Keeper,
@@ -156,6 +160,7 @@ impl Actuator {
             engine,
             drops,
             announcer,
+            first_packets: parts.first_packets,
             planner: Arc::new(parts.planner),
             kernel: parts.kernel,
             keeper: parts.keeper,

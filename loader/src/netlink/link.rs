@@ -130,6 +130,28 @@ pub(crate) fn list(socket: &mut Socket, nsid: Option<u32>) -> io::Result<Vec<Lin
     })
 }
 
+/// What a message says of a link as a whole.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// It came or changed.
+    Is(Link),
+    /// The link with this index went.
+    Gone(u32),
+}
+
+impl Event {
+    /// `None`: it is about something else, as a bridge's view of its port.
+    pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Self> {
+        let header = LinkHeader::parse(payload).ok()?;
+        match kind {
+            _ if header.interface_family != AddressFamily::Unspec => None,
+            libc::RTM_NEWLINK => Link::parse(payload).map(Self::Is),
+            libc::RTM_DELLINK => Some(Self::Gone(header.index)),
+            _ => None,
+        }
+    }
+}
+
 fn missing_as_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

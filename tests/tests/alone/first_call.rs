@@ -2,14 +2,14 @@
 
 use std::{
     io::{ErrorKind, Write as _},
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use brattice_tests::{
     client::Connection,
-    lab::{GATEWAY, Lab, Namespace, Retail, VIP_RANGE, Wiring},
+    lab::{DNS_VIP, GATEWAY, Lab, Namespace, Retail, VIP_RANGE},
 };
 
 /// From the moment at which a workload can send to its first answer.
@@ -20,6 +20,17 @@ const ROUNDS: u8 = 9;
 const LOST: Duration = Duration::from_millis(700);
 /// As often, for a machine that was busy for a while.
 const SETS: u8 = 3;
+
+/// How a workload is wired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wiring {
+    /// A veth with a route, and the host's route back.
+    Routed,
+    /// A veth with a route, and none back: the addresses of its VPC are those of another one, say.
+    OneWay,
+    /// A port of this bridge.
+    Bridged(&'static str),
+}
 
 /// What a client met that calls again and again from the start.
 struct First {
@@ -42,6 +53,21 @@ fn a_routed_workloads_first_call_is_answered_at_once() {
     let retail = Retail::start();
     retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0");
     first_calls(&retail, Wiring::Routed, |number| number);
+}
+
+/// What the host refuses of it goes nowhere, so a call before the attachment would be lost.
+#[test]
+fn a_routed_workload_to_which_the_host_has_no_route_is_answered_at_once() {
+    let retail = Retail::start();
+    retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0");
+    first_calls(&retail, Wiring::OneWay, |number| number);
+}
+
+#[test]
+fn a_question_of_a_routed_workload_to_which_the_host_has_no_route_is_answered_at_once() {
+    let retail = Retail::start();
+    retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0");
+    answered_at_once("questions", |number| first(&retail.lab, number, number, Wiring::OneWay, ask_until_answered));
 }
 
 #[test]
@@ -79,6 +105,13 @@ fn eight_routed_workloads_at_once_are_answered_soon() {
     several_at_once(&retail, Wiring::Routed);
 }
 
+#[test]
+fn eight_routed_workloads_to_which_the_host_has_no_route_are_answered_soon() {
+    let retail = Retail::start();
+    retail.lab.node.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0");
+    several_at_once(&retail, Wiring::OneWay);
+}
+
 const BRIDGE: &str = "brfresh";
 
 /// Workloads that are made at the same time.
@@ -86,7 +119,7 @@ const SEVERAL: u8 = 8;
 /// From the moment at which each can send to its first answer, for half of them. All are made on the same two processors.
 const SEVERAL_AT_MOST: Duration = Duration::from_millis(150);
 
-fn several_at_once(retail: &Retail, wiring: Wiring<'_>) {
+fn several_at_once(retail: &Retail, wiring: Wiring) {
     let vip = retail.orders();
     let mut told = Vec::new();
     for set in 0..SETS {
@@ -119,28 +152,36 @@ fn bridged() -> Retail {
 }
 
 /// `workload` gives each round a number, which is in interface name and address: the same again is a restart.
-fn first_calls(retail: &Retail, wiring: Wiring<'_>, workload: impl Fn(u8) -> u8) {
+fn first_calls(retail: &Retail, wiring: Wiring, workload: impl Fn(u8) -> u8) {
     let vip = retail.orders();
+    let call = |round| first_call(&retail.lab, round, workload(round), wiring, vip);
+    answered_at_once(&format!("{wiring:?}"), call);
+}
+
+/// Half of the rounds of a set are answered at once, and none is lost. `one` is given a round's number.
+fn answered_at_once(what: &str, one: impl Fn(u8) -> First) {
     let mut measured = Vec::new();
     for set in 0..SETS {
-        let numbers = set * ROUNDS..(set + 1) * ROUNDS;
-        let mut rounds: Vec<First> =
-            numbers.map(|round| first_call(&retail.lab, round, workload(round), wiring, vip)).collect();
+        let mut rounds: Vec<First> = (set * ROUNDS..(set + 1) * ROUNDS).map(&one).collect();
         rounds.sort_by_key(|round| round.waited);
-        println!("{wiring:?}: {rounds:?}");
+        println!("{what}: {rounds:?}");
         if let Some(lost) = rounds.iter().find(|round| round.waited > LOST) {
-            panic!("{wiring:?}: something was lost, and sent again: {lost:?} of {rounds:?}");
+            panic!("{what}: something was lost, and sent again: {lost:?} of {rounds:?}");
         }
         if rounds[usize::from(ROUNDS / 2)].waited <= AT_MOST {
             return;
         }
         measured.push(rounds);
     }
-    panic!("{wiring:?}: half of the first calls of each set took over {AT_MOST:?}: {measured:?}");
+    panic!("{what}: half of the first calls of each set took over {AT_MOST:?}: {measured:?}");
+}
+
+fn first_call(lab: &Lab, round: u8, workload: u8, wiring: Wiring, vip: SocketAddr) -> First {
+    first(lab, round, workload, wiring, || call_until_answered(vip))
 }
 
 /// Makes a workload as a container runtime does, all in a burst, while its process calls already.
-fn first_call(lab: &Lab, round: u8, workload: u8, wiring: Wiring<'_>, vip: SocketAddr) -> First {
+fn first(lab: &Lab, round: u8, workload: u8, wiring: Wiring, client: impl FnOnce() -> First + Send) -> First {
     let interface = format!("bluef{workload}");
     let address = format!("10.0.1.{}", workload + 1);
     // The one before a restart goes, if there is one.
@@ -151,14 +192,17 @@ fn first_call(lab: &Lab, round: u8, workload: u8, wiring: Wiring<'_>, vip: Socke
     let mut inside = format!("link set eth0 up\naddr add {address}/16 dev eth0\n");
     match wiring {
         Wiring::Bridged(bridge) => outside += &format!("link set {interface} master {bridge}\n"),
-        Wiring::Routed => {
-            outside += &format!("addr add {GATEWAY}/32 dev {interface}\nroute add {address}/32 dev {interface}\n");
+        Wiring::Routed | Wiring::OneWay => {
+            outside += &format!("addr add {GATEWAY}/32 dev {interface}\n");
+            if wiring == Wiring::Routed {
+                outside += &format!("route add {address}/32 dev {interface}\n");
+            }
             inside += &format!("route add default via {GATEWAY} dev eth0 onlink\n");
         }
     }
     inside += &format!("route add {VIP_RANGE} dev eth0\n");
     std::thread::scope(|scope| {
-        let client = scope.spawn(|| namespace.enter(|| call_until_answered(vip)));
+        let client = scope.spawn(|| namespace.enter(client));
         batch(&lab.node, &outside);
         batch(&namespace, &inside);
         client.join().expect("the client")
@@ -184,6 +228,40 @@ fn call_until_answered(vip: SocketAddr) -> First {
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
                 left.get_or_insert(began);
                 refused += 1;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Asks for the address of `orders.shop.internal` until there is an answer; a question that got none is not asked again.
+fn ask_until_answered() -> First {
+    let mut question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+    for label in ["orders", "shop", "internal"] {
+        question.push(u8::try_from(label.len()).expect("a short label"));
+        question.extend(label.as_bytes());
+    }
+    // The end of the name; A; IN.
+    question.extend([0, 0, 1, 0, 1]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (mut left, mut refused) = (None, 0);
+    loop {
+        let began = Instant::now();
+        assert!(began < deadline, "no question was answered; {refused} were refused");
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        // A resolver's usual patience.
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+        let asked = socket.connect((DNS_VIP, 53)).and_then(|()| socket.send(&question));
+        match asked.and_then(|_| socket.recv(&mut [0; 512])) {
+            Ok(length) => {
+                assert!(length > question.len(), "an answer");
+                let waited = left.unwrap_or(began).elapsed();
+                return First { waited, answering: began.elapsed(), refused };
+            }
+            Err(error) if error.kind() == ErrorKind::NetworkUnreachable => {}
+            Err(error) => {
+                left.get_or_insert(began);
+                refused += u32::from(error.kind() == ErrorKind::ConnectionRefused);
             }
         }
         std::thread::sleep(Duration::from_millis(1));

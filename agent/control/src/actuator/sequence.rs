@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brattice_loader::announce::Announcer;
+use brattice_loader::first_packets::FirstPackets;
 use brattice_model::Model;
 use brattice_wire::rarely;
 use tracing::{debug, warn};
@@ -108,8 +109,12 @@ impl Actuator {
         let going_on = self.unfinished.take().is_some_and(|unfinished| unfinished.attaching);
         let began = Instant::now();
         self.kernel.put_callers();
-        let announcing =
-            Announcing { planner: &self.planner, model: &self.observed.inputs.model, announcer: &self.announcer };
+        let announcing = Announcing {
+            planner: &self.planner,
+            model: &self.observed.inputs.model,
+            announcer: &self.announcer,
+            first_packets: self.first_packets.as_ref(),
+        };
         let mut left = MAX_ANNOUNCED;
         let announce = |ifindex| left = left.saturating_sub(announcing.announce(ifindex, left));
         let more = self.kernel.attach(!going_on, ATTACHING, announce).await;
@@ -165,11 +170,12 @@ struct Announcing<'a> {
     planner: &'a Planner,
     model: &'a Model,
     announcer: &'a Announcer,
+    first_packets: Option<&'a FirstPackets>,
 }
 
 impl Announcing<'_> {
     /// Announces to a workload that was just attached the MACs that it may have asked for before, when there was no
-    /// answer.
+    /// answer, and lets what it sent before arrive.
     fn announce(&self, ifindex: u32, most: usize) -> usize {
         let (planner, model) = (self.planner, self.model);
         let Some(decision) = planner.decisions.iter().find(|decision| decision.ifindex == ifindex) else { return 0 };
@@ -181,7 +187,14 @@ impl Announcing<'_> {
             .flat_map(|vpc| &vpc.services)
             .filter_map(|index| planner.snapshot.services.get(index.position()));
         vips.extend(services.flat_map(|service| std::iter::once(service.vip).chain(service.vip6)).take(most));
-        match self.announcer.announce(ifindex, decision.mac, &decision.addresses, &vips) {
+        let announced = self.announcer.announce(ifindex, decision.mac, &decision.addresses, &vips);
+        match self.first_packets.map_or(Ok(0), |first| first.release(ifindex, &decision.addresses)) {
+            Ok(0) => {}
+            Ok(count) => debug!(ifindex, count, "packets from before the attachment arrive"),
+            // They are sent again.
+            Err(e) => rarely!(warn, ifindex, error = %e, "what a new workload sent before its attachment is lost"),
+        }
+        match announced {
             Ok(count) => {
                 debug!(ifindex, count, "VIPs announced");
                 count

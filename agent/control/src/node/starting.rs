@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use brattice_abi as abi;
 use brattice_loader::announce::Announcer;
+use brattice_loader::first_packets::FirstPackets;
 use brattice_loader::interfaces::{PlaceWatch, Watch as NetworkWatch, inventory};
 use brattice_loader::preflight::free_range;
 use brattice_loader::sockets::ipv6_supported;
@@ -20,7 +21,7 @@ use brattice_wire::engine;
 use ipnet::{IpNet, Ipv4Net};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::inputs::Seen;
 use super::{Node, Wakes};
@@ -136,6 +137,10 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
     let Handle { client: engine, events } = engine;
     let (host_changes, noticed) = (Arc::new(HostChanges::default()), Noticed::default());
     tokio::spawn(noticed::ask_engine(engine.asker(), noticed.stats_cell()));
+    // Without it, a new workload's stack sends again what came too early.
+    let first_packets = FirstPackets::keep(kernel.datapath.options())
+        .inspect_err(|e| warn!(error = %e, "what new workloads send before they are attached is not kept"))
+        .ok();
     let parts = Parts {
         settings: Arc::new(settings),
         started: Instant::now(),
@@ -143,6 +148,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), AgentEr
         engine,
         drops,
         announcer: Announcer::open()?,
+        first_packets,
         planner: Planner::new(state, aliases),
         kernel: kernel_state,
         keeper: Keeper::new(directory, saved),
