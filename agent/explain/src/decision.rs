@@ -24,6 +24,8 @@ pub(crate) struct Decided {
     pub(crate) remedy: Vec<String>,
     /// Header fields that a policy asks about.
     pub(crate) asks: Vec<String>,
+    /// Where the explanation differs from the decision: nothing but a fault of Brattice.
+    pub(crate) doubt: Option<String>,
 }
 
 /// The networks that VPC and service have in common, in order.
@@ -40,8 +42,10 @@ impl Decided {
     /// What the policies decided when they were asked.
     pub(crate) fn new(world: &World<'_>, caller: &Caller<'_>, service: &str, asked: &PoliciesAsked<'_>) -> Self {
         let explanation = asked.chain.explain(asked.request);
-        // What is shown is what is enforced.
-        debug_assert_eq!(explanation.decision, *asked.decision);
+        let doubt = (explanation.decision != *asked.decision).then(|| {
+            let word = if asked.decision.is_allowed() { "allow" } else { "deny" };
+            format!("the policies {word} it, but not as shown here: this is a fault of Brattice, please report it")
+        });
         let name = |index: &NetworkIndex| {
             let network = world.snapshot.networks.get(index.position());
             network.map_or("", |network| network.name.as_str())
@@ -53,6 +57,7 @@ impl Decided {
             summary: teller.summary(&explanation),
             remedy: explanation.remedy.iter().flat_map(|change| teller.remedy(world.model, change)).collect(),
             asks: asks(asked.chain),
+            doubt,
         }
     }
 

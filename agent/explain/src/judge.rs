@@ -389,6 +389,7 @@ impl<'w> Judge<'_, 'w> {
 
     /// The decision of policies; none where it cannot be known.
     fn policies(&mut self, decided: Decided, asked: &Asked) -> Option<DecisionView> {
+        self.notes.extend(decided.doubt);
         let sure = self.hidden(asked, &decided.asks, "a policy");
         if sure && !decided.view.allowed {
             self.stop(Reason::Policy, Outcome::Denied, decided.summary, decided.remedy);

@@ -18,7 +18,7 @@ pub(crate) struct Routed {
     pub(crate) view: RouteView,
     /// Why no response can be given as the rule says.
     pub(crate) problem: Option<Problem>,
-    /// Target groups without a target that can be reached, where others have some.
+    /// Target groups without a target that can be reached, where others have some; rules that may be wrong.
     pub(crate) notes: Vec<String>,
 }
 
@@ -112,6 +112,7 @@ pub(crate) fn routed(
     };
     let mut view = view(listener, action, filters);
     (view.passed, view.passed_more) = (rules.passed, rules.passed_more);
+    notes.extend(rules.doubts);
     view.rule = rule.map(rule_view);
     Some(Routed { view, problem, notes })
 }

@@ -1,4 +1,4 @@
-//! Why a rule was taken, and those before it were not.
+//! Why rules before the one that was taken were passed over: the one place that words it.
 
 use brattice_wire::{
     index::VpcIndex,
@@ -16,12 +16,13 @@ use crate::{
 /// Header fields whose values are never repeated.
 const SECRET: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "set-cookie", "x-amz-security-token"];
 
-/// What became of a rule.
+/// A rule that was passed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleVerdict {
+pub struct PassedOver {
     /// Index in the slice.
     pub rule: usize,
-    /// The first condition that the request does not fit; `None`: the rule is taken.
+    /// The first condition that the request does not fit. `None`: it fits all of them, so the rule should have been taken,
+    /// and either the router or its conditions are wrong.
     pub failed: Option<Failed>,
 }
 
@@ -30,37 +31,38 @@ pub struct RuleVerdict {
 pub struct Failed {
     /// What it is about.
     pub subject: Subject,
-    /// What the rule asks for, in words. VPCs are numbers here.
+    /// What the rule asks for, in words.
     pub wanted: String,
     /// What the request has, in words.
     pub found: String,
 }
 
-/// All rules in the order in which they are tried, up to the one that is taken; the last verdict is that one, unless none
-/// is. Linear in the rules: for people, not for the request path.
-pub fn explain<R: RequestHead + ?Sized>(precedence: Precedence, rules: &[Rule], request: &R) -> Vec<RuleVerdict> {
-    let mut verdicts = Vec::new();
-    for index in order(precedence, rules) {
-        let failed = sources(&rules[index].matches).find_map(|source| failed(source, request));
-        let taken = failed.is_none();
-        verdicts.push(RuleVerdict { rule: index, failed });
-        if taken {
-            break;
-        }
-    }
-    verdicts
+/// Why the rules before the one that was taken (none: the default action) were passed over, in the order in which they are
+/// tried. VPCs get their names from `vpc`. Linear in the rules: for people, not for the request path.
+pub fn passed_over<R: RequestHead + ?Sized>(
+    precedence: Precedence,
+    rules: &[Rule],
+    taken: Option<usize>,
+    request: &R,
+    vpc: &dyn Fn(VpcIndex) -> String,
+) -> Vec<PassedOver> {
+    let before = order(precedence, rules).into_iter().take_while(|rule| Some(*rule) != taken);
+    before.map(|rule| PassedOver { rule, failed: mismatch(&rules[rule], request, vpc) }).collect()
 }
 
-fn failed<R: RequestHead + ?Sized>(source: Source<'_>, request: &R) -> Option<Failed> {
-    let found = match Condition::new(source) {
-        Ok(condition) if condition.matches(request) => return None,
-        Ok(_) => found(source, request),
-        Err(error) => error.to_string(),
-    };
-    Some(Failed { subject: source.subject(), wanted: wanted(source), found })
+/// The first condition of a rule that a request does not fit; `None`: it fits all of them. VPCs get their names from `vpc`.
+pub fn mismatch<R: RequestHead + ?Sized>(rule: &Rule, request: &R, vpc: &dyn Fn(VpcIndex) -> String) -> Option<Failed> {
+    sources(&rule.matches).find_map(|source| {
+        let found = match Condition::new(source) {
+            Ok(condition) if condition.matches(request) => return None,
+            Ok(_) => found(source, request, vpc),
+            Err(error) => error.to_string(),
+        };
+        Some(Failed { subject: source.subject(), wanted: wanted(source, vpc), found })
+    })
 }
 
-fn wanted(source: Source<'_>) -> String {
+fn wanted(source: Source<'_>, vpc: &dyn Fn(VpcIndex) -> String) -> String {
     match source {
         Source::Method(method) => format!("`{method}`"),
         Source::Host(host) => match host.kind {
@@ -92,7 +94,7 @@ fn wanted(source: Source<'_>) -> String {
         },
         Source::Port(port) => port.to_string(),
         Source::Vpcs([]) => "none".into(),
-        Source::Vpcs(vpcs) => vpcs.iter().map(VpcIndex::to_string).collect::<Vec<_>>().join(" or "),
+        Source::Vpcs(vpcs) => vpcs.iter().copied().map(vpc).collect::<Vec<_>>().join(" or "),
     }
 }
 
@@ -117,7 +119,7 @@ fn value(value: &ValueMatch) -> String {
     }
 }
 
-fn found<R: RequestHead + ?Sized>(source: Source<'_>, request: &R) -> String {
+fn found<R: RequestHead + ?Sized>(source: Source<'_>, request: &R, vpc: &dyn Fn(VpcIndex) -> String) -> String {
     match source {
         Source::Method(_) => shown(request.method().as_bytes()),
         Source::Host(_) => shown(request.host().as_bytes()),
@@ -135,7 +137,7 @@ fn found<R: RequestHead + ?Sized>(source: Source<'_>, request: &R) -> String {
             None => "no gRPC call (that is a POST to `/service/method` with content-type application/grpc)".into(),
         },
         Source::Port(_) => request.port().to_string(),
-        Source::Vpcs(_) => request.source_vpc().to_string(),
+        Source::Vpcs(_) => vpc(request.source_vpc()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! - [`authority`]: the host that a request names.
 //! - [`path`]: the one form in which paths are compared and sent on.
 //! - [`Router`]: the rules of a listener, indexed so that a look-up costs the same with 10 rules as with 10,000.
-//! - [`explain`]: why a rule was taken; [`shadowed`]: which rules never will be.
+//! - [`passed_over`]: why rules were not taken; [`shadowed`]: which ones never will be.
 //! - [`rewrite`]: other paths, and the `location` of redirects.
 //! - [`Shares`]: a weighted choice that is never further than one request from the exact share; [`sticky`]: one that
 //!   keeps a caller where it is; [`SourceKey`]: what a caller is to it.
@@ -36,7 +36,7 @@ mod tree;
 mod value;
 
 pub use condition::Subject;
-pub use explain::{Failed, RuleVerdict, explain};
+pub use explain::{Failed, PassedOver, mismatch, passed_over};
 pub use head::RequestHead;
 pub use pattern::{RegexError, check_regex};
 pub use router::{CompileError, Count, Router};

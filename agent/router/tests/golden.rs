@@ -9,7 +9,8 @@ mod common;
 
 use std::fmt::Write as _;
 
-use brattice_router::{Router, explain, shadowed};
+use brattice_router::{Router, mismatch, passed_over, shadowed};
+use brattice_wire::index::VpcIndex;
 use brattice_wire::rules::{Precedence, Rule};
 use common::{Asked, matches, rule};
 
@@ -77,11 +78,12 @@ fn answers(case: &Case) -> (String, usize) {
         };
         let taken = router.find(&asked);
         writeln!(out, "{line}: {}", taken.map_or("default", |index| &rules[index].name)).unwrap();
-        let verdicts = explain(precedence, &rules, &asked);
-        assert_eq!(verdicts.iter().find(|verdict| verdict.failed.is_none()).map(|verdict| verdict.rule), taken);
-        for verdict in verdicts.iter().filter(|_| *explained) {
-            if let Some(failed) = &verdict.failed {
-                let name = &rules[verdict.rule].name;
+        let number = |vpc: VpcIndex| vpc.to_string();
+        assert!(taken.is_none_or(|taken| mismatch(&rules[taken], &asked, &number).is_none()));
+        for own in passed_over(precedence, &rules, taken, &asked, &number) {
+            let failed = own.failed.expect("a rule that fits is taken");
+            if *explained {
+                let name = &rules[own.rule].name;
                 writeln!(out, "  not {name}: {} wanted {}, found {}", failed.subject, failed.wanted, failed.found)
                     .unwrap();
             }

@@ -8,7 +8,7 @@ mod common;
 mod generate;
 mod naive;
 
-use brattice_router::{Count, Router, check_regex, explain, shadowed};
+use brattice_router::{Count, Router, check_regex, mismatch, passed_over, shadowed};
 use brattice_wire::rules::Precedence;
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -31,22 +31,25 @@ proptest! {
 
     #[test]
     fn explanations_agree(precedence in precedence(), rules in generate::rules(), asked in generate::asked()) {
-        let verdicts = explain(precedence, &rules, &asked);
-        let (last, others) = match verdicts.split_last() {
-            Some((last, others)) if last.failed.is_none() => (Some(last.rule), others),
-            _ => (None, &verdicts[..]),
-        };
-        prop_assert_eq!(last, naive::find(precedence, &rules, &asked));
-        for verdict in others {
-            prop_assert!(verdict.failed.is_some());
-            prop_assert!(!naive::matches(&rules[verdict.rule].matches, &asked));
+        let taken = naive::find(precedence, &rules, &asked);
+        let passed = passed_over(precedence, &rules, taken, &asked, &|vpc| vpc.to_string());
+        for own in &passed {
+            prop_assert!(own.failed.is_some());
+            prop_assert!(!naive::matches(&rules[own.rule].matches, &asked));
         }
-        prop_assert!(last.is_some() || verdicts.len() == rules.len());
-        for pair in verdicts.windows(2) {
-            let [a, b] = [pair[0].rule, pair[1].rule];
-            let (earlier, later) = (a.min(b), a.max(b));
-            prop_assert_eq!(naive::before(precedence, &rules[later], &rules[earlier]), a == later);
+        if let Some(taken) = taken {
+            prop_assert_eq!(mismatch(&rules[taken], &asked, &|vpc| vpc.to_string()), None);
+        } else {
+            prop_assert_eq!(passed.len(), rules.len());
         }
+        let tried: Vec<usize> = passed.iter().map(|own| own.rule).chain(taken).collect();
+        for pair in tried.windows(2) {
+            let (earlier, later) = (pair[0].min(pair[1]), pair[0].max(pair[1]));
+            prop_assert_eq!(naive::before(precedence, &rules[later], &rules[earlier]), pair[0] == later);
+        }
+        // Control: of a rule behind the right one, the right one is said to fit.
+        let wrong = passed_over(precedence, &rules, None, &asked, &|vpc| vpc.to_string());
+        prop_assert_eq!(wrong.iter().find(|own| own.failed.is_none()).map(|own| own.rule), taken);
     }
 
     #[test]
