@@ -1,4 +1,4 @@
-//! What a start finds: a data path of ours to adopt, another agent's to keep away from, or nothing.
+//! What a start finds: a data path of its own to adopt, another agent's to keep away from, or nothing.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! Removes everything of ours from this host, and nothing else.
+//! Removes everything of Brattice from this host, and nothing else.
 
 use std::fs;
 use std::io;

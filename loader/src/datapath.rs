@@ -237,7 +237,7 @@ impl Datapath {
         on_own_thread("repair", move || inner.establish(&mut inner.state(), Purpose::RepairExceptTable)).await
     }
 
-    /// Packets to aliases and VIPs that take another route than ours, the rule or route, and what to do, a line each: the
+    /// Packets to aliases and VIPs that take another route than Brattice's: the rule or route, and what to do, a line each: the
     /// kernel is asked which way packets would take. None: all is well.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! `brattice0`: the one device of ours, end of a veth pair that carries what goes to and comes from workloads. Its addresses
+//! `brattice0`: Brattice's one device, an end of a veth pair that carries what goes to and comes from workloads. Its addresses
 //! are the aliases of processes of the host.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub(crate) const GROUP: u32 = 187;
 /// MTU of both ends until a workload needs more.
 pub(crate) const DEFAULT_MTU: u32 = 1500;
 
-/// The device, if it is there and ours.
+/// The device, if it is there and Brattice's.
 pub(crate) fn find(socket: &mut Socket) -> Result<Option<Link>> {
     let Some(found) = link::by_name(socket, DEVICE).map_err(Error::netlink(format!("looking for {DEVICE}")))? else {
         return Ok(None);
@@ -122,14 +122,14 @@ pub(crate) fn set_addresses(socket: &mut Socket, device: &Link, wanted: &BTreeSe
     Ok(there != *wanted)
 }
 
-/// Removes the device if it is there and ours.
+/// Removes the device if it is there and Brattice's.
 pub(crate) fn remove(socket: &mut Socket) -> Result<bool> {
     match find(socket) {
         Ok(Some(device)) => {
             link::delete(socket, device.ifindex).map_err(Error::netlink(format!("removing {DEVICE}")))?;
             Ok(true)
         }
-        // Not ours, so not to be removed.
+        // Of other software, so not to be removed.
         Ok(None) | Err(Error::ForeignDevice { .. }) => Ok(false),
         Err(error) => Err(error),
     }

@@ -160,7 +160,7 @@ pub enum Error {
         /// What was looked for and not found.
         lacks: String,
     },
-    /// A tc filter of other software is where ours has to be.
+    /// A tc filter of other software is where Brattice's has to be.
     #[error(
         "interface {ifindex} has a tc filter of preference 1 ({kind} {name}) that is not Brattice's, and Brattice's must be the \
          first of all: give the other a higher preference (tc filter show dev <interface> ingress)"
@@ -182,7 +182,7 @@ pub enum Error {
         /// The index.
         ifindex: u32,
     },
-    /// A device with our name that is not ours.
+    /// A device of other software with the name of Brattice's.
     #[error(
         "an interface named {name} exists and is not Brattice's ({found}). Nothing was changed. Rename or remove it: \
          ip link delete {name}"

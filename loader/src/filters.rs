@@ -19,7 +19,7 @@ pub(crate) const PREFERENCE: u16 = 1;
 /// Distinguishes our filters from others at the same preference, together with the name.
 pub(crate) const HANDLE: u32 = 187;
 
-/// A filter of ours.
+/// A filter of Brattice.
 #[derive(Debug)]
 pub(crate) struct Filter {
     program: OwnedFd,

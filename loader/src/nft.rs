@@ -172,7 +172,7 @@ fn arp_chains(options: &Options) -> String {
 
 fn chains(options: &Options) -> String {
     // Workloads appear as aliases, which come by brattice0 only: from elsewhere, a packet from an alias can only end or
-    // disturb another workload's connection. So can ICMP errors, without a source of ours. (What comes by lo is this
+    // disturb another workload's connection. So can ICMP errors, without a source of Brattice's ranges. (What comes by lo is this
     // host's own; also the RST of the last rule.) An error to the host itself about a packet to an alias, as if of a
     // router, would teach the stack a small MTU of that alias, or end a connection: but no router ever sees such
     // packets.
@@ -315,7 +315,7 @@ pub(crate) fn present(table: &str, options: &Options) -> Result<bool> {
     Ok(items.iter().any(is_mark))
 }
 
-/// Rules in a script of ours: a line each.
+/// Rules in a script that Brattice wrote: a line each.
 fn rules(text: &str) -> usize {
     text.lines()
         .filter(|line| line.trim_end().ends_with(';') && !line.trim_start().starts_with("type filter hook"))
@@ -366,11 +366,11 @@ fn load(table: &'static str, options: &Options) -> Result<()> {
     script(table, &format!("add chain {table} {MARK}\nadd rule {table} {MARK} return comment \"{mark}\"\n"))
 }
 
-/// Removes a table of ours; whether it was there.
+/// Removes a table of Brattice; whether it was there.
 pub(crate) fn remove(table: &'static str) -> Result<bool> {
     match loaded(table) {
         Ok(None) => return Ok(false),
-        // Without nft there is no table of ours: it was written by nft.
+        // Without nft there is no table of Brattice: it was written by nft.
         Err(Error::NftMissing) => return Ok(false),
         Err(error) => return Err(error),
         Ok(Some(_)) => {}

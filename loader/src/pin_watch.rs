@@ -31,7 +31,7 @@ pub struct PinWatch {
     pins: Pins,
     inotify: AsyncFd<Owned<Inotify>>,
     mounts: AsyncFd<Owned<File>>,
-    /// Watched directories; with the one name in them that counts, where they are not ours.
+    /// Watched directories; with the one name in them that counts, where the directory is not Brattice's.
     watched: BTreeMap<WatchDescriptor, Option<OsString>>,
     /// Device and inode of what the pin directory's path leads to.
     root: Option<(u64, u64)>,

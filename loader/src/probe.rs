@@ -292,7 +292,7 @@ fn cgroups() -> Check {
     }
 }
 
-/// Whether the network namespace already has an `sk_lookup` program that is not ours, which runs before or after ours.
+/// Whether the network namespace already has an `sk_lookup` program of other software, which runs before or after `vip_listener`.
 #[must_use]
 pub fn other_lookups(own: &[u32]) -> Vec<String> {
     let Ok(here) = namespace::own() else { return Vec::new() };

@@ -15,7 +15,7 @@ use crate::netlink::link;
 use crate::netlink::route::{self, NewRoute, Route, RouteType};
 use crate::{Error, Result};
 
-/// Route protocol number of every route of ours (`ip route show proto 187`). IS-IS of FRR has the same number, so more is compared than this (see `ours`).
+/// Route protocol number of every route of Brattice (`ip route show proto 187`). IS-IS of FRR has the same number, so more is compared than this (see `ours`).
 pub const PROTOCOL: u8 = 187;
 /// Gateway of the alias route, never asked for (`onlink` on a NOARP device): without it the host's neighbour table would
 /// hold an entry for each alias. 192.0.0.8 is IANA's dummy address (RFC 7600).
@@ -78,7 +78,7 @@ fn same(wanted: &NewRoute, found: &Route) -> bool {
         && found.mtu == wanted.mtu
 }
 
-/// Whether a route is one of ours. Those of IPv4 aliases were in the table `main` once.
+/// Whether a route is Brattice's. Those of IPv4 aliases were in the table `main` once.
 pub(crate) fn ours(route: &Route) -> bool {
     route.protocol == PROTOCOL
         && match route.kind {
@@ -127,7 +127,7 @@ pub(crate) fn list(socket: &mut Socket) -> Result<Vec<Route>> {
     Ok(all.into_iter().filter(ours).collect())
 }
 
-/// Removes a route of ours.
+/// Removes a route of Brattice.
 pub(crate) fn remove(socket: &mut Socket, found: &Route) -> Result<()> {
     let destination = found.destination;
     NewRoute {

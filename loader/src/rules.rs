@@ -1,5 +1,5 @@
 //! Our policy rules: none, as long as the table `local`, where our routes are, is asked first. Other software may have
-//! moved its rule (as for VRFs) so that another table is asked before; then a rule of ours for each range leads there.
+//! moved its rule (as for VRFs) so that another table is asked before; then a rule of Brattice for each range leads there.
 
 use ipnet::IpNet;
 
@@ -14,12 +14,12 @@ pub(crate) fn list(socket: &mut Socket, ipv4: bool) -> Result<Vec<Rule>> {
     rule::list(socket, ipv4).map_err(Error::netlink("listing policy rules"))
 }
 
-/// The range that a rule of ours is for.
+/// The range that a rule of Brattice is for.
 fn ours(rule: &Rule) -> Option<IpNet> {
     rule.destination.filter(|_| rule.protocol == PROTOCOL && rule.table == TABLE_LOCAL && rule.priority == 0)
 }
 
-/// Whether a rule is one of ours.
+/// Whether a rule is Brattice's.
 pub(crate) fn is_ours(rule: &Rule) -> bool {
     ours(rule).is_some()
 }
@@ -49,14 +49,14 @@ pub(crate) fn ensure(socket: &mut Socket, ranges: &[IpNet]) -> Result<bool> {
     Ok(changed)
 }
 
-/// The ranges that rules of ours are for.
+/// The ranges that rules of Brattice are for.
 pub(crate) fn present(socket: &mut Socket) -> Result<Vec<IpNet>> {
     let mut all: Vec<IpNet> = list(socket, true)?.iter().filter_map(ours).collect();
     all.extend(list(socket, false)?.iter().filter_map(ours));
     Ok(all)
 }
 
-/// Removes a rule of ours.
+/// Removes a rule of Brattice.
 pub(crate) fn remove(socket: &mut Socket, range: IpNet) -> Result<()> {
     rule::delete(socket, range, PROTOCOL).map_err(Error::netlink(format!("removing the rule for {range}")))
 }

@@ -346,7 +346,7 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
 /// Asks for a link's facts.
 #[allow(unsafe_code)]
 pub(crate) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    // SAFETY: a structure of integers, without a pointer for the types of links that are ours.
+    // SAFETY: a structure of integers, without a pointer for the types of links that Brattice makes.
     let found: bpf_link_info = unsafe {
         let mut found = zeroed();
         info(fd, &mut found)?;

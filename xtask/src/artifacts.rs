@@ -84,7 +84,7 @@ pub(crate) fn binary(built: &[Artifact]) -> Result<PathBuf> {
     Ok(program.context("the build made no binary `brattice`")?.executable.clone())
 }
 
-/// A program of ours in a message of cargo's.
+/// A program of the workspace in a message of cargo.
 fn artifact(line: &str, root: &Path) -> Option<Artifact> {
     let message: Value = serde_json::from_str(line).ok()?;
     let executable = PathBuf::from(message.get("executable")?.as_str()?);

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{ebpf, paths, run, setup};
 
-/// Longest file of ours, lines: a file does one thing.
+/// Longest file of the project, lines: a file does one thing.
 const LONGEST_FILE: usize = 600;
 
 /// Name and function of a check.

@@ -23,7 +23,7 @@ pub(crate) fn object() -> PathBuf {
     root().join("target/bpf/brattice.bpf.o")
 }
 
-/// Tools that are ours alone (bpf-linker, cargo-deny, cargo-mutants, compilers unpacked aside).
+/// Tools that only xtask uses (bpf-linker, cargo-deny, cargo-mutants, compilers unpacked aside).
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
 }

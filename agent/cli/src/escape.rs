@@ -36,7 +36,7 @@ pub(crate) fn cell(text: &str) -> String {
     safe
 }
 
-/// Several lines of our own making, with text from elsewhere in them: newlines stay.
+/// Several lines that Brattice makes, with text from elsewhere in them: newlines stay.
 pub(crate) fn text(text: &str) -> String {
     text.split('\n').map(cell).collect::<Vec<_>>().join("\n")
 }

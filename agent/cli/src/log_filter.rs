@@ -2,7 +2,7 @@
 
 /// Levels.
 const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
-/// Crates of agent and engine that may log; ours first.
+/// Crates of agent and engine that may log; Brattice's first.
 const CRATES: [&str; 14] = [
     "brattice_control",
     "brattice_engine",
@@ -72,7 +72,7 @@ fn known(target: &str) -> Result<(), String> {
     Err(format!("nothing logs as {name:?}; {help}"))
 }
 
-/// A module of ours: those of other crates are not known.
+/// A module of Brattice: those of other crates are not known.
 fn known_module(path: &str) -> Result<(), String> {
     if MODULES.contains(&path) {
         return Ok(());

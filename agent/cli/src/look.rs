@@ -32,9 +32,9 @@ impl Look {
     /// For standard output. As wide as the terminal: `COLUMNS`, else as the kernel says. A file or a pipe has no width.
     pub(crate) fn of_stdout(wide: bool) -> Self {
         let stdout = std::io::stdout();
-        let told = || std::env::var("COLUMNS").ok()?.parse::<usize>().ok();
+        let in_environment = || std::env::var("COLUMNS").ok()?.parse::<usize>().ok();
         let known = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-        let width = stdout.is_terminal().then(|| told().or_else(known)).flatten().filter(|width| *width > 0);
+        let width = stdout.is_terminal().then(|| in_environment().or_else(known)).flatten().filter(|width| *width > 0);
         Self { colours: colours(), width, wide }
     }
 }

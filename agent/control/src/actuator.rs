@@ -57,7 +57,7 @@ pub(crate) struct Observed {
     pub(crate) updates: u64,
     /// How often other documents came into force.
     pub(crate) changes: u64,
-    /// How often what is ours on the host may have been changed by others, so that it must be looked after.
+    /// How often others may have changed parts of Brattice on the host, so that these must be checked.
     pub(crate) disturbed: u64,
     /// How often that may concern the firewall's table.
     pub(crate) table_disturbed: u64,

@@ -64,11 +64,11 @@ impl Drops {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.tallies
             .values()
-            .map(|(told, event)| {
+            .map(|(events, event)| {
                 let reason = DropReason::from_u32(event.reason);
                 Dropped {
                     ifindex: event.ifindex,
-                    told: *told,
+                    events: *events,
                     source: event.source.into(),
                     destination: event.destination.into(),
                     port: event.destination_port,
@@ -196,15 +196,15 @@ mod tests {
         // Of programs that all workloads share, by alias.
         drops.push(on(2, 3, 5));
         drops.push(DropEvent { source: Address::v4([100, 127, 0, 9]), ..on(2, 3, 6) });
-        let told = |drops: &Drops| -> Vec<(u32, u64)> {
-            drops.tallies().iter().map(|dropped| (dropped.ifindex, dropped.told)).collect()
+        let counted = |drops: &Drops| -> Vec<(u32, u64)> {
+            drops.tallies().iter().map(|dropped| (dropped.ifindex, dropped.events)).collect()
         };
-        assert_eq!(told(&drops), [(2, 1), (2, 1), (7, 3), (8, 1)]);
+        assert_eq!(counted(&drops), [(2, 1), (2, 1), (7, 3), (8, 1)]);
         assert_eq!(drops.tallies()[2].source, IpAddr::from([10, 0, 0, 99]), "the latest is shown");
         for ifindex in 0..2_000 {
             drops.push(on(1_000 + ifindex, 1, 10 + u64::from(ifindex)));
         }
-        let all = told(&drops);
+        let all = counted(&drops);
         assert_eq!(all.len(), MAX_TALLIES);
         assert!(!all.contains(&(7, 3)) && all.contains(&(2_999, 1)), "the oldest went");
     }

@@ -17,7 +17,7 @@ pub struct HostChanges {
 }
 
 impl HostChanges {
-    /// Something changed; with `table`, firewall rules may have, ours perhaps.
+    /// Something changed; with `table`, firewall rules may have, perhaps Brattice's.
     pub fn notify(&self, table: bool) {
         self.table.fetch_or(table, Ordering::Relaxed);
         self.changed.notify_one();

@@ -26,7 +26,7 @@ const EVERY: Duration = Duration::from_secs(5);
 pub(crate) async fn report(pictures: watch::Receiver<Arc<Picture>>) {
     let mut second = interval(LOOK);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told: Option<(Instant, NodeMetrics)> = None;
+    let mut reported: Option<(Instant, NodeMetrics)> = None;
     while pictures.has_changed().is_ok() {
         second.tick().await;
         let picture = pictures.borrow().clone();
@@ -34,7 +34,7 @@ pub(crate) async fn report(pictures: watch::Receiver<Arc<Picture>>) {
             return;
         }
         // Both look at the kernel, which blocks for a moment.
-        let (engine, before) = (picture.engine.clone(), told.clone());
+        let (engine, before) = (picture.engine.clone(), reported.clone());
         let looked = spawn_blocking(move || {
             let counted = counted(&picture);
             is_news(before.as_ref(), &counted).then(|| looked(&picture, counted))
@@ -42,7 +42,7 @@ pub(crate) async fn report(pictures: watch::Receiver<Arc<Picture>>) {
         match looked.await {
             Ok(Some(numbers)) => {
                 engine.node_metrics(numbers.clone()).await;
-                told = Some((Instant::now(), numbers));
+                reported = Some((Instant::now(), numbers));
             }
             Ok(None) => {}
             Err(e) => error!(error = %e, "the agent's own numbers cannot be counted, which is a fault of Brattice"),
@@ -50,10 +50,10 @@ pub(crate) async fn report(pictures: watch::Receiver<Arc<Picture>>) {
     }
 }
 
-fn is_news(told: Option<&(Instant, NodeMetrics)>, now: &NodeMetrics) -> bool {
-    told.is_none_or(|(when, told)| {
+fn is_news(reported: Option<&(Instant, NodeMetrics)>, now: &NodeMetrics) -> bool {
+    reported.is_none_or(|(when, reported)| {
         when.elapsed() >= EVERY
-            || (&told.drops, &told.repairs, &told.tables, told.engine_restarts)
+            || (&reported.drops, &reported.repairs, &reported.tables, reported.engine_restarts)
                 != (&now.drops, &now.repairs, &now.tables, now.engine_restarts)
     })
 }

@@ -180,10 +180,10 @@ impl StateDirectory {
         read_json::<State>(&self.state_file()).ok().flatten().filter(|state| state.schema == SCHEMA).unwrap_or_default()
     }
 
-    /// Removes every file of ours, and the directories if nothing else is in them. Says what was removed.
+    /// Removes every file of Brattice, and the directories if nothing else is in them. Says what was removed.
     ///
     /// # Errors
-    /// When a file of ours cannot be removed.
+    /// When such a file cannot be removed.
     pub fn remove(&self) -> io::Result<Vec<String>> {
         let mut removed = Vec::new();
         let mut folders = vec![self.last_good(), self.root.clone()];
@@ -265,7 +265,7 @@ impl StateDirectory {
     fn owner_file(&self, owner: &Owner) -> PathBuf {
         let name = match owner {
             Owner::Operator => "operator.json".to_owned(),
-            // Account names hold lower-case letters, digits and dashes; anything else is not a path of ours.
+            // Account names hold lower-case letters, digits and dashes; anything else is no path of an owner.
             Owner::Account(name) => format!("account-{}.json", name.replace(['/', '.'], "_")),
         };
         self.last_good().join(name)

@@ -68,7 +68,7 @@ pub struct Vpc {
     pub id: String,
     /// ARN.
     pub arn: String,
-    /// Resolvers for names that are not ours.
+    /// Resolvers for names that are no service's.
     pub dns_upstreams: Vec<SocketAddr>,
     /// Whether it has addresses of IPv4, and of IPv6.
     pub families: (bool, bool),

@@ -89,14 +89,14 @@ fn drops(facts: &Facts, case: &Case<'_>, caller: Option<&Caller<'_>>, notes: &mu
     let mut by_reason: BTreeMap<&str, (u64, &Dropped)> = BTreeMap::new();
     for dropped in facts.dropped.iter().filter(is_its) {
         let entry = by_reason.entry(&dropped.reason).or_insert((0, dropped));
-        entry.0 += dropped.told;
+        entry.0 += dropped.events;
         if dropped.seconds_ago < entry.1.seconds_ago {
             entry.1 = dropped;
         }
     }
-    for (reason, (told, latest)) in by_reason {
+    for (reason, (events, latest)) in by_reason {
         notes.push(format!(
-            "packets of this workload were dropped: {reason} ({}); the kernel reported {told} of them, the last {} s ago from {} to {}:{}",
+            "packets of this workload were dropped: {reason} ({}); the kernel reported {events} of them, the last {} s ago from {} to {}:{}",
             latest.text, latest.seconds_ago, latest.source, latest.destination, latest.port
         ));
     }

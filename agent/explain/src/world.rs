@@ -155,7 +155,7 @@ pub struct Dropped {
     /// Interface on which the program ran.
     pub ifindex: u32,
     /// The number of events.
-    pub told: u64,
+    pub events: u64,
     /// The source of the latest, as the program saw it: the real address, or the alias.
     pub source: IpAddr,
     /// Its destination, likewise.

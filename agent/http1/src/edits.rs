@@ -108,7 +108,7 @@ impl Edits {
         let name = name.into();
         let known = match name {
             Name::Known(known) => Some(known),
-            // A known name is known however it is said, so that it is found.
+            // A known name is known in either form, so that it is found.
             Name::Other(name) if !octets::token(name) => return Err(InvalidField),
             Name::Other(name) => Known::of(name),
         };
@@ -165,9 +165,9 @@ impl Edits {
         };
         self.remove(fields, other);
         let (mut count, mut same) = (0, true);
-        fields.edited(self).each(Name::Known(wanted), &mut |said| {
+        fields.edited(self).each(Name::Known(wanted), &mut |found| {
             count += 1;
-            same &= said == value;
+            same &= found == value;
         });
         if count != 1 || !same {
             // Digits and a word can be a value.

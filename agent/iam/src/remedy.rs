@@ -148,8 +148,8 @@ const PORT: &str = "vpc-lattice-svcs:Port";
 const SERVICE: &str = "vpc-lattice-svcs:ServiceArn";
 const VPC: &str = "vpc-lattice-svcs:SourceVpc";
 
-/// The caller's VPC, where its attested identity does not name it: workloads of one name in two VPCs have one session of a role.
-fn told_by_vpc<'r>(request: &Request<'r>) -> Option<&'r str> {
+/// The VPC that a statement about this caller must name, as its attested identity does not: workloads of one name in two VPCs have one session of a role.
+fn vpc_to_pin<'r>(request: &Request<'r>) -> Option<&'r str> {
     let names_vpc = request.attested.is_some_and(|attested| attested.contains(":workload/"));
     request.source_vpc.filter(|_| !names_vpc)
 }
@@ -189,7 +189,7 @@ fn allowing(request: &Request<'_>, level: Level, version: Version) -> Draft {
             equals(ATTESTED, attested);
         }
     }
-    if let Some(vpc) = told_by_vpc(request) {
+    if let Some(vpc) = vpc_to_pin(request) {
         equals(VPC, vpc);
     }
     if let Some(http) = request.http {

@@ -127,7 +127,7 @@ pub struct Ipv6Pools {
     pub vip: Ipv6Net,
     /// Alias range, a /48.
     pub alias: Ipv6Net,
-    /// Whether the host does IPv6 now. While it does not, nothing has an IPv6 VIP, but the ranges stay ours.
+    /// Whether the host does IPv6 now. While it does not, nothing has an IPv6 VIP, but the ranges stay reserved.
     pub on: bool,
 }
 
@@ -341,7 +341,7 @@ pub enum Action {
         /// What keeps a caller at a group.
         stickiness: Option<Stickiness>,
     },
-    /// An answer of our own.
+    /// A fixed response.
     FixedResponse(FixedResponse),
     /// The client is sent elsewhere.
     Redirect(Redirect),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Shortest and longest name of each kind, and the prefix that a name may not begin with because ids do (Lattice's
-/// rules; ours for the kinds Lattice has not).
+/// rules; Brattice's own for kinds that Lattice has not).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NameRule {
     /// With its article.

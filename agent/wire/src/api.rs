@@ -197,7 +197,7 @@ pub struct Status {
     pub ranges: Ranges,
     /// What is attached where, as the kernel says.
     pub programs: Vec<ProgramView>,
-    /// Routes, tables, devices and pins of ours on the host, one line each.
+    /// Routes, tables, devices and pins of Brattice on the host, one line each.
     pub footprint: Vec<String>,
     /// Switches in force.
     pub switches: Vec<SwitchView>,

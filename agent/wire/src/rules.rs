@@ -19,7 +19,7 @@ pub struct Rule {
     pub priority: u16,
     /// All given members must match.
     pub matches: Match,
-    /// What is changed in request and answer.
+    /// Changes of request and response.
     pub filters: Filters,
     /// What to do then.
     pub action: Action,
@@ -155,13 +155,13 @@ pub struct GrpcMatch {
     pub method: Option<String>,
 }
 
-/// What is changed on the way. Order: request headers `remove`, `set`, `add`; rewrite; then the action. Of the answer:
+/// What is changed on the way. Order: request headers `remove`, `set`, `add`; rewrite; then the action. Of the response:
 /// `remove`, `set`, `add`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Filters {
     /// Changes of the request's header fields.
     pub request_headers: HeaderEdits,
-    /// Changes of the answer's header fields.
+    /// Changes of the response's header fields.
     pub response_headers: HeaderEdits,
     /// Changes of the request's target; forwards only.
     pub rewrite: Rewrite,
@@ -208,9 +208,9 @@ pub enum PathRewrite {
 pub enum Action {
     /// To a target.
     Forward(Forward),
-    /// An answer of our own.
+    /// A fixed response.
     FixedResponse(FixedResponse),
-    /// An answer that sends the client elsewhere.
+    /// A redirect.
     Redirect(Redirect),
 }
 
@@ -248,7 +248,7 @@ pub enum Stickiness {
     Source,
 }
 
-/// An answer of our own.
+/// A fixed response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedResponse {
     /// 200 to 599.
@@ -259,7 +259,7 @@ pub struct FixedResponse {
     pub body: String,
 }
 
-/// An answer that sends the client elsewhere; what is absent stays as in the request.
+/// A redirect; what is absent stays as in the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redirect {
     /// `http` or `https`.

@@ -67,7 +67,7 @@ pub struct Vpc {
     pub account: String,
     /// The networks it is in, ascending.
     pub networks: Vec<NetworkIndex>,
-    /// Resolvers for names that are not ours, in order; a target alias where the resolver is a workload of the VPC.
+    /// Resolvers for names that are no service's, in order; a target alias where the resolver is a workload of the VPC.
     pub dns_upstreams: Vec<SocketAddr>,
     /// Whether its workloads have addresses of IPv4, and of IPv6: which addresses of services DNS gives them.
     pub families: (bool, bool),

@@ -108,14 +108,14 @@ const DETECTORS: &[Detector] = &[
             RuleTable(2004),
         ],
         verdict: Refused,
-        means: "its programs on pods' interfaces enforce its policies; ours would run first and redirect service traffic past them",
+        means: "its programs on pods' interfaces enforce its policies; Brattice's would run first and redirect service traffic past them",
         fix: ALLOW,
     },
     Detector {
         name: "Calico (eBPF)",
         signs: &[Program("cali_"), Program("calico_"), Device("bpfin.cali", ""), Device("bpfout.cali", "")],
         verdict: Refused,
-        means: "its programs on pods' interfaces enforce its policies; ours would run first and redirect service traffic past them",
+        means: "its programs on pods' interfaces enforce its policies; Brattice's would run first and redirect service traffic past them",
         fix: ALLOW,
     },
     Detector {
@@ -188,7 +188,7 @@ const DETECTORS: &[Detector] = &[
         name: "kube-proxy (nftables)",
         signs: &[Table("kube-proxy")],
         verdict: Works,
-        means: "it translates ClusterIPs and node ports, none of which are ours; service traffic is not tracked, so its NAT never \
+        means: "it translates ClusterIPs and node ports, which Brattice does not use; service traffic is not tracked, so its NAT never \
                 sees it",
         fix: "",
     },
@@ -196,7 +196,7 @@ const DETECTORS: &[Detector] = &[
         name: "kube-proxy (iptables)",
         signs: &[Chain("KUBE-SERVICES"), Chain("KUBE-NODEPORTS"), Chain("KUBE-SVC-")],
         verdict: Works,
-        means: "it translates ClusterIPs and node ports, none of which are ours; service traffic is not tracked, so its NAT never \
+        means: "it translates ClusterIPs and node ports, which Brattice does not use; service traffic is not tracked, so its NAT never \
                 sees it",
         fix: "",
     },
@@ -204,14 +204,14 @@ const DETECTORS: &[Detector] = &[
         name: "kube-proxy (ipvs)",
         signs: &[Device("kube-ipvs0", "")],
         verdict: Works,
-        means: "it answers for ClusterIPs, none of which are ours",
+        means: "it answers for ClusterIPs, which Brattice does not use",
         fix: "",
     },
     Detector {
         name: "kube-proxy",
         signs: &[Process("kube-proxy")],
         verdict: Works,
-        means: "it answers for ClusterIPs and node ports, none of which are ours",
+        means: "it answers for ClusterIPs and node ports, which Brattice does not use",
         fix: "",
     },
     Detector {
@@ -340,7 +340,7 @@ fn others(facts: &Facts) -> Option<Finding> {
     (!evidence.is_empty()).then_some(Finding {
         name: "other eBPF programs",
         verdict: WorksBut,
-        means: "ours run before them on a workload's interface and leave them all that is not service traffic, which they do not see",
+        means: "Brattice's run before them on a workload's interface and leave them all that is not service traffic, which they do not see",
         fix: "",
         evidence,
     })

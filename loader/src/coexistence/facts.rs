@@ -11,7 +11,7 @@ pub struct Device {
     pub name: String,
     /// `veth`, `bridge`, ...; empty for hardware.
     pub kind: String,
-    /// Names of the TCX programs and tc filters on it that are not ours.
+    /// Names of the TCX programs and tc filters of other software on it.
     pub programs: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ pub struct Chain {
 pub struct Facts {
     /// Devices of this network namespace.
     pub devices: Vec<Device>,
-    /// Chains of the tables that are not ours.
+    /// Chains of other software's tables.
     pub chains: Vec<Chain>,
     /// Names of the tables of `iptables-legacy` that are in use.
     pub legacy_tables: Vec<String>,

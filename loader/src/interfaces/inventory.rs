@@ -38,7 +38,7 @@ pub struct Interface {
     pub ours: bool,
     /// Its own addresses here.
     pub addresses: Vec<IpAddr>,
-    /// eBPF programs on it that are not ours.
+    /// eBPF programs of other software on it.
     pub programs: Vec<Program>,
     /// The other end of a veth pair.
     pub peer: Option<Peer>,

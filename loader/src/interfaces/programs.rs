@@ -1,4 +1,4 @@
-//! eBPF programs on an interface that are not ours: TCX, and tc filters (clsact).
+//! eBPF programs of other software on an interface: TCX, and tc filters (clsact).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,7 +36,7 @@ impl fmt::Display for Hook {
     }
 }
 
-/// A program that is not ours.
+/// A program of other software.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Program {
     /// Where.
@@ -61,7 +61,7 @@ const DATA_PATHS: [(&str, &str); 6] = [
 /// Programs of the AWS network policy agent have common names; the interfaces of the AWS VPC CNI do not.
 const AWS: (&str, [&str; 2], &str) = ("eni", ["handle_ingress", "handle_egress"], "the AWS network policy agent");
 
-/// The CNI whose data path a program is part of. Other programs (of monitors, say) are no CNI's: ours run before them, and
+/// The CNI whose data path a program is part of. Other programs (of monitors, say) are no CNI's: Brattice's run before them, and
 /// leave them all that is not service traffic.
 #[must_use]
 pub fn cni_of(interface: &str, program: &str) -> Option<&'static str> {
@@ -91,7 +91,7 @@ pub(super) fn filtered(socket: &mut Socket) -> Result<BTreeSet<u32>> {
     Ok(listed.into_iter().collect())
 }
 
-/// The programs on an interface of this namespace that are not ours, in the order in which they run.
+/// The programs of other software on an interface of this namespace, in the order in which they run.
 ///
 /// # Errors
 /// When the kernel refuses to list them: a program that we do not see may be the CNI's.

@@ -179,7 +179,7 @@ pub(crate) fn by_name(socket: &mut Socket, name: &str) -> io::Result<Option<Link
 pub(crate) struct VethPair<'a> {
     pub(crate) name: &'a str,
     pub(crate) peer: &'a str,
-    /// Marks both ends, so that a half-made pair is known as ours, too.
+    /// Marks both ends, so that a half-made pair is known as Brattice's, too.
     pub(crate) group: u32,
     pub(crate) mtu: u32,
     pub(crate) noarp: bool,

@@ -26,7 +26,7 @@ pub(crate) struct Filter {
     pub(crate) kind: String,
     /// Lower ones are asked first.
     pub(crate) preference: u16,
-    /// For all protocols, as ours.
+    /// For all protocols, as Brattice's are.
     pub(crate) all_protocols: bool,
     /// 0: the head of a list, which every kind of filter has at its preference.
     pub(crate) handle: u32,

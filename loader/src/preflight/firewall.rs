@@ -68,7 +68,7 @@ pub(super) fn fix(family: &str, table: &str, chain: &str, hook: &str) -> String 
     format!("nft insert rule {family} {table} {chain} {side} '\"{DEVICE}\"' accept")
 }
 
-/// All base chains but ours.
+/// All base chains but Brattice's.
 ///
 /// # Errors
 /// When nft is missing or refuses.

@@ -38,13 +38,13 @@ pub(super) fn cycles() -> Result<()> {
     let judged = exceptions::judge(&list()?, "cycle", &found);
     for (src, cycle) in &all {
         let known = !cycle.files.iter().any(|file| judged.new.contains(&format!("{src}/{file}")));
-        print!("{}", told(src, cycle, known));
+        print!("{}", described(src, cycle, known));
     }
     end(&judged, "in a cycle of imports")
 }
 
 /// A cycle for people.
-fn told(src: &str, cycle: &Cycle, known: bool) -> String {
+fn described(src: &str, cycle: &Cycle, known: bool) -> String {
     use std::fmt::Write as _;
 
     let mut text =

@@ -1,4 +1,4 @@
-//! What the kernel holds of ours, and each single step that brings it closer to a plan. In which order the steps are
+//! The kernel's state that belongs to Brattice, and each single step that brings it closer to a plan. In which order the steps are
 //! taken is not decided here but in [`super::sequence`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -112,7 +112,7 @@ impl KernelState {
         self.maps.aliases.known().keys().map(|alias| IpAddr::from(*alias))
     }
 
-    /// Reads all maps again, after another process changed what is ours.
+    /// Reads all maps again, after another process changed them.
     pub fn refresh(&mut self) {
         let maps = &mut self.maps;
         let results = [

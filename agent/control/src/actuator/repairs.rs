@@ -1,4 +1,4 @@
-//! Finds what others removed or changed of ours, and puts it back.
+//! Finds the parts of Brattice that others removed or changed, and puts them back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -21,7 +21,7 @@ pub enum LinkError {
     /// The kernel refused.
     #[error("the connection to the engine failed: {0}")]
     Io(#[from] io::Error),
-    /// Not a frame of ours.
+    /// Not a frame of this protocol.
     #[error("the engine sent {0}")]
     Frame(#[from] FrameError),
     /// Descriptors where none are due, or too many.

@@ -196,7 +196,7 @@ fn bind_unix(path: &Path, group: u32) -> io::Result<UnixListener> {
     if UnixStream::connect(path).is_ok() {
         return Err(io::ErrorKind::AddrInUse.into());
     }
-    // Left behind by an earlier agent; a file that is no socket is not ours.
+    // Left behind by an earlier agent; a file that is no socket belongs to other software.
     if is_socket(path) {
         std::fs::remove_file(path)?;
     }

@@ -1,4 +1,4 @@
-//! Questions about names that are not ours, to the resolvers of the client's VPC.
+//! Questions about names that are no service's, to the resolvers of the client's VPC.
 //!
 //! [`Race`] says when which one is asked, [`Health`] who is asked first. Every attempt has a socket of its own: a random port (the kernel's) and a random id, connected, so that a forged
 //! answer must guess both. What comes back must repeat the question. Over UDP first; over TCP when the answer is cut, or

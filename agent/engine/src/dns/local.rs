@@ -23,11 +23,11 @@ pub const MAX_TTL: u32 = 30;
 pub enum Kind {
     /// A service that it may see, with its VIPs of the families that the VPC has.
     Service(Option<IpAddr>, Option<IpAddr>),
-    /// A name of ours that does not exist for it: no service has it, or one that the caller may not see.
+    /// A name of a service that does not exist for it: no service has it, or one that the caller may not see.
     Hidden,
-    /// A name of ours without records: the suffix, and `svc.` below it.
+    /// A name of Brattice without records: the suffix, and `svc.` below it.
     Empty,
-    /// Not one of ours: for the VPC's resolvers.
+    /// Another name: for the VPC's resolvers.
     Foreign,
 }
 
@@ -57,7 +57,7 @@ fn below<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
     }
 }
 
-/// The answer to a question about a name of ours; `None` for a foreign one.
+/// The answer to a question about a name of a service; `None` for another name.
 pub fn answer(state: &State, vpc: VpcIndex, question: &Question) -> Option<Message> {
     let kind = classify(state, vpc, &question.name);
     let code = match kind {

@@ -2,7 +2,7 @@
 //! known by the alias that the question comes from.
 //!
 //! - [`question`]: an incoming message; malformed and unwanted messages end there.
-//! - [`local`]: names of ours, as far as the client's VPC may see them.
+//! - [`local`]: names of services, as far as the client's VPC may see them.
 //! - [`forward`]: all other names, to the resolvers of the client's VPC; without any they do not exist (NXDOMAIN), as some
 //!   stub resolvers take any other code for a server that is broken, and give up their list of search domains.
 //! - [`race`], [`health`]: when which resolver is asked, and which one first.

@@ -73,7 +73,7 @@ impl Sources {
     }
 }
 
-/// Lets a socket be bound to a source of ours: a local route makes a range of IPv4 our own, but not one of IPv6.
+/// Lets a socket be bound to an engine source: a local route makes a range of IPv4 local, but not one of IPv6.
 fn free(socket: &impl AsFd, source: IpAddr) -> io::Result<()> {
     if source.is_ipv6() {
         setsockopt(socket, IpFreebind, &true)?;

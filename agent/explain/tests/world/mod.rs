@@ -133,7 +133,7 @@ impl Node {
 
 /// `attached VPC NAME INTERFACE NAMESPACE ADDRESS`, `attaching …`, `refused … CODE TEXT`, `engine STATE REVISION TEXT`,
 /// `bypass|detach all|workload NAME|service NAME [SECONDS]`, `owner NAME STATE REVISION ERROR`, `busiest N LIMIT NAME`,
-/// `departed VPC NAME INTERFACE ADDRESS SECONDS TEXT; REMEDY`, `unselected INTERFACE`, `half-open NUMBER N`, `dropped IFINDEX TOLD REASON SOURCE DESTINATION PORT SECONDS TEXT`.
+/// `departed VPC NAME INTERFACE ADDRESS SECONDS TEXT; REMEDY`, `unselected INTERFACE`, `half-open NUMBER N`, `dropped IFINDEX EVENTS REASON SOURCE DESTINATION PORT SECONDS TEXT`.
 fn fact(facts: &mut Facts, line: &str) {
     let words: Vec<&str> = line.split_whitespace().collect();
     let rest = |from: usize| words[from..].join(" ");
@@ -213,9 +213,9 @@ fn fact(facts: &mut Facts, line: &str) {
         ["half-open", number, count] => {
             facts.half_open.insert(number.parse().unwrap(), count.parse().unwrap());
         }
-        ["dropped", ifindex, told, reason, source, destination, port, seconds, ..] => facts.dropped.push(Dropped {
+        ["dropped", ifindex, events, reason, source, destination, port, seconds, ..] => facts.dropped.push(Dropped {
             ifindex: ifindex.parse().unwrap(),
-            told: told.parse().unwrap(),
+            events: events.parse().unwrap(),
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             port: port.parse().unwrap(),

@@ -1,6 +1,6 @@
 //! A Deny statement without one call: the statements that go on to deny all others.
 
-use super::{ATTESTED, Change, METHOD, PATH, PORT, Place, SERVICE, VPC, told_by_vpc};
+use super::{ATTESTED, Change, METHOD, PATH, PORT, Place, SERVICE, VPC, vpc_to_pin};
 use crate::chain::Level;
 use crate::compiled::Compiled;
 use crate::condition::Condition;
@@ -96,7 +96,7 @@ fn others(statement: &Statement, request: &Request<'_>, level: Level) -> Option<
     };
     let differ = "StringNotEquals";
     add("others", differ, who_key, who);
-    if let Some(vpc) = told_by_vpc(request).filter(|_| !only(statement, &Key::SourceVpc, "StringEquals")) {
+    if let Some(vpc) = vpc_to_pin(request).filter(|_| !only(statement, &Key::SourceVpc, "StringEquals")) {
         add("other-vpcs", differ, VPC, vpc);
     }
     let resources = &statement.resources;

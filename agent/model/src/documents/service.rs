@@ -55,7 +55,7 @@ pub struct ListenerDocument {
 
 pub(super) fn decode(d: &mut Decoder<'_>, metadata: Option<Metadata>, mut spec: Fields<'_>) -> Option<ServiceDocument> {
     let mut domains: Vec<Located<String>> = Vec::new();
-    // What `aws vpc-lattice get-service` prints has the one, several are ours.
+    // What `aws vpc-lattice get-service` prints has one; several are Brattice's extension.
     if let Some(node) = spec.take(d, "customDomainName") {
         if let Content::List(_) = node.content {
             let diagnostic = d.error(node.mark, "found a list").expected("one domain name");

@@ -319,7 +319,7 @@ impl Linker<'_> {
             .targets
             .iter()
             .filter_map(|target| {
-                // Ranges of ours cannot be inside a VPC that is in force, but this one may not be.
+                // Brattice's ranges cannot be inside a VPC that is in force, but this one may not be.
                 if let Some(range) = reserved(target.address.into(), self.settings) {
                     return Some(Diagnostic::error(&target.at, format!("{} lies in {range}", target.address)));
                 }

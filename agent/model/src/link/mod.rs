@@ -215,7 +215,7 @@ fn qualified(account: Option<&str>, name: &str) -> String {
     account.map_or_else(|| name.to_owned(), |account| format!("{account}/{name}"))
 }
 
-/// The range of ours that a net shares addresses with, for a message.
+/// The range of Brattice that a net shares addresses with, for a message.
 fn reserved(net: IpNet, settings: &Settings<'_>) -> Option<String> {
     let ipv6 = settings.ipv6.map(|pools| [("IPv6 VIP", pools.vip.into()), ("IPv6 alias", pools.alias.into())]);
     let ranges = [("VIP", IpNet::V4(settings.vip)), ("alias", IpNet::V4(settings.alias))];

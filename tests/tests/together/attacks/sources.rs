@@ -98,9 +98,7 @@ pub(super) fn a_vip(scene: &Scene) {
     let mut frame = scene.sender.frame(four.own, four.neighbour, tcp(80, 40_000, SYN | ACK));
     frame[..6].copy_from_slice(&scene.neighbour_watch.mac);
     scene.sender.send(&frame);
-    wait_until("the neighbour gets it", PATIENCE, || {
-        scene.neighbour_watch.arrived().iter().any(&unasked)
-    });
+    wait_until("the neighbour gets it", PATIENCE, || scene.neighbour_watch.arrived().iter().any(&unasked));
 }
 
 /// Sends with its neighbour's MAC: it is served under its own identity, and the neighbour gets none of its responses.

@@ -1,4 +1,4 @@
-//! A line of the access log: Lattice's fields and ours, in no particular order. docs/observability.md says what is in each
+//! A line of the access log: Lattice's fields and Brattice's, in no particular order. docs/observability.md says what is in each
 //! and when it is absent.
 
 use std::net::SocketAddr;
@@ -105,7 +105,7 @@ impl Line<'_> {
         }
     }
 
-    /// Text of ours, which needs no escaping.
+    /// Text that the engine makes, which needs no escaping.
     fn word(&mut self, word: &str) {
         if word.is_empty() {
             self.absent();

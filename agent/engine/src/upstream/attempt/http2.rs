@@ -92,12 +92,12 @@ fn header_list(request: &Request<RequestBody>) -> usize {
     size += uri.scheme_str().map_or(0, |scheme| pseudo(":scheme", scheme.len()));
     size += uri.authority().map_or(0, |authority| pseudo(":authority", authority.as_str().len()));
     // hyper says no length where nothing is expected, nor where the request says it.
-    let said = request.headers().contains_key(CONTENT_LENGTH);
+    let has_length = request.headers().contains_key(CONTENT_LENGTH);
     let unasked = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
     match request.body().size_hint().exact() {
         None => size,
         Some(0) if unasked => size,
-        Some(_) if said => size,
+        Some(_) if has_length => size,
         Some(length) => size + pseudo(CONTENT_LENGTH.as_str(), length.max(1).ilog10() as usize + 1),
     }
 }

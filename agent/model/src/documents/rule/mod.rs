@@ -64,7 +64,7 @@ pub enum ActionKind {
         /// What keeps a caller at a group.
         stickiness: Option<Stickiness>,
     },
-    /// An answer of our own.
+    /// A fixed response.
     FixedResponse(FixedResponse),
     /// The client is sent elsewhere.
     Redirect(Redirect),
