@@ -8,6 +8,7 @@ mod world;
 
 use brattice_engine::{limits::Registry, state::State};
 use brattice_model::{Binding, Evidence, Model, Numbers, VipState, plan};
+use brattice_wire::snapshot::{AliasGeneration, WorkloadNumber};
 use proptest::prelude::*;
 use world::{read, source, sources};
 
@@ -28,8 +29,8 @@ fn taken(model: &Model) -> Result<(), String> {
         name: name.into(),
         documented: model.workloads.iter().any(|workload| workload.name == name),
         evidence: vec![Evidence::Interface, Evidence::Namespace],
-        number: u32::from(last),
-        generation: 1,
+        number: WorkloadNumber::new(u32::from(last)),
+        generation: AliasGeneration::new(1),
     };
     let mut bindings = vec![binding("platform/green", "veth-green", 10), binding("platform/blue", "veth-blue", 11)];
     bindings.extend(model.workloads.iter().zip(20..).map(|(own, last)| binding(&own.vpc, &own.name, last)));

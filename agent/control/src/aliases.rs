@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use brattice_wire::snapshot::{AliasGeneration, WorkloadNumber};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -47,14 +48,14 @@ pub struct Given {
     /// The alias.
     pub alias: IpAddr,
     /// Unique per giving: no two holders of an alias share it.
-    pub generation: u32,
+    pub generation: AliasGeneration,
 }
 
 /// What [`Aliases::assign`] changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assigned {
     /// No longer given; to be closed, then reported with [`Aliases::closed`].
-    pub lost: Vec<(IpAddr, u32)>,
+    pub lost: Vec<(IpAddr, AliasGeneration)>,
     /// Newly given.
     pub given: Vec<Claim>,
     /// Claims for which the pool had nothing left.
@@ -70,14 +71,14 @@ pub struct Saved {
     cursor: u32,
     #[serde(default)]
     cursor6: u32,
-    generation: u32,
+    generation: AliasGeneration,
     slots: BTreeMap<IpAddr, SavedSlot>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedSlot {
-    generation: u32,
+    generation: AliasGeneration,
     /// Absent: closing or resting.
     claim: Option<Claim>,
 }
@@ -91,7 +92,7 @@ enum State {
 
 #[derive(Clone, Debug)]
 struct Slot {
-    generation: u32,
+    generation: AliasGeneration,
     state: State,
     /// The previous holder, for messages.
     last: Option<Claim>,
@@ -107,7 +108,7 @@ pub struct Aliases {
     cursor: u32,
     /// Likewise of IPv6.
     cursor6: u32,
-    generation: u32,
+    generation: AliasGeneration,
     slots: BTreeMap<IpAddr, Slot>,
     claims: HashMap<Claim, IpAddr>,
 }
@@ -120,7 +121,7 @@ impl Aliases {
         range6: Option<Ipv6Net>,
         saved: &Saved,
         same_boot: bool,
-    ) -> (Self, Vec<(IpAddr, u32)>) {
+    ) -> (Self, Vec<(IpAddr, AliasGeneration)>) {
         let mut aliases = Self {
             range,
             range6,
@@ -162,7 +163,7 @@ impl Aliases {
     }
 
     /// Marks an alias that the kernel knows and we do not as in use, by an unknown workload, until it is closed.
-    pub fn reserve(&mut self, alias: IpAddr) -> Option<(IpAddr, u32)> {
+    pub fn reserve(&mut self, alias: IpAddr) -> Option<(IpAddr, AliasGeneration)> {
         if self.slots.contains_key(&alias) {
             return None;
         }
@@ -205,7 +206,7 @@ impl Aliases {
                 assigned.exhausted.push(claim.clone());
                 continue;
             };
-            self.generation = self.generation.wrapping_add(1);
+            self.generation = AliasGeneration::new(self.generation.get().wrapping_add(1));
             self.slots
                 .insert(alias, Slot { generation: self.generation, state: State::Given(claim.clone()), last: None });
             self.claims.insert(claim.clone(), alias);
@@ -215,7 +216,7 @@ impl Aliases {
     }
 
     /// The engine has no connection of these left; they rest from `now` on.
-    pub fn closed(&mut self, aliases: &[(IpAddr, u32)], now: Instant) {
+    pub fn closed(&mut self, aliases: &[(IpAddr, AliasGeneration)], now: Instant) {
         for (alias, generation) in aliases {
             if let Some(slot) = self.slots.get_mut(alias)
                 && slot.generation == *generation
@@ -308,32 +309,32 @@ impl Aliases {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadNumbers {
-    last: u32,
-    numbers: BTreeMap<String, u32>,
+    last: WorkloadNumber,
+    numbers: BTreeMap<String, WorkloadNumber>,
 }
 
 impl WorkloadNumbers {
     /// The number of a workload, never 0.
-    pub fn number(&mut self, vpc: &str, name: &str) -> u32 {
+    pub fn number(&mut self, vpc: &str, name: &str) -> WorkloadNumber {
         // A VPC's name holds no blank.
         let key = format!("{vpc} {name}");
         if let Some(number) = self.numbers.get(&key) {
             return *number;
         }
-        self.last = self.last.wrapping_add(1).max(1);
+        self.last = WorkloadNumber::new(self.last.get().wrapping_add(1).max(1));
         self.numbers.insert(key, self.last);
         self.last
     }
 
     /// Forgets numbers that `used` does not name, if there are too many.
-    pub fn prune(&mut self, used: &BTreeSet<u32>) {
+    pub fn prune(&mut self, used: &BTreeSet<WorkloadNumber>) {
         if self.numbers.len() > MAX_NUMBERS {
             self.numbers.retain(|_, number| used.contains(number));
         }
     }
 
     /// (VPC, name, number) of every number given.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &str, u32)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str, WorkloadNumber)> {
         self.numbers.iter().filter_map(|(key, number)| key.split_once(' ').map(|(vpc, name)| (vpc, name, *number)))
     }
 }
@@ -502,10 +503,10 @@ mod tests {
     fn numbers_are_stable_and_never_zero() {
         let mut numbers = WorkloadNumbers::default();
         let one = numbers.number("blue", "a");
-        assert!(one > 0);
+        assert_eq!(one.get(), 1);
         assert_ne!(numbers.number("green", "a"), one);
         assert_eq!(numbers.number("blue", "a"), one);
-        assert_eq!(numbers.entries().collect::<Vec<_>>(), [("blue", "a", one), ("green", "a", one + 1)]);
+        assert_eq!(numbers.entries().collect::<Vec<_>>(), [("blue", "a", one), ("green", "a", WorkloadNumber::new(2))]);
     }
 
     #[derive(Clone, Debug)]
@@ -535,7 +536,7 @@ mod tests {
             aliases.range = range;
             aliases.range6 = RANGE6.parse().ok();
             let mut now = Instant::now();
-            let mut closing: Vec<(IpAddr, u32)> = Vec::new();
+            let mut closing: Vec<(IpAddr, AliasGeneration)> = Vec::new();
             // The naive model: when each alias may be given again.
             let mut free_at: BTreeMap<IpAddr, Option<Instant>> = BTreeMap::new();
             let mut generations = BTreeSet::new();

@@ -10,7 +10,7 @@ use brattice_loader::interfaces::Interface;
 use brattice_loader::interfaces::places::Places;
 use brattice_model::{Binding, Model, plan};
 use brattice_wire::rarely;
-use brattice_wire::snapshot::Snapshot;
+use brattice_wire::snapshot::{AliasGeneration, Snapshot};
 
 use crate::aliases::{Aliases, Assigned, Claim, Identity, MAX_PER_INTERFACE};
 use crate::attachments::{Code, Decision, HostProcesses, Refusal, Rests, Wishes, aliases, decide, identity_of};
@@ -42,7 +42,7 @@ pub struct Now {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The engine has connections of these aliases, which must be closed.
-    pub lost: Vec<(IpAddr, u32)>,
+    pub lost: Vec<(IpAddr, AliasGeneration)>,
     /// Aliases of workloads that are gone: the kernel forgets them before anything else.
     pub gone: BTreeSet<IpAddr>,
     /// Whether the snapshot is another one, with a revision of its own.
@@ -213,7 +213,7 @@ impl Planner {
         self.state.workloads.prune(&used);
         let plan = plan(model, &bindings, &mut self.state.numbers, self.snapshot.revision);
         self.state.services =
-            plan.snapshot.services.iter().map(|service| (service.name.clone(), service.number.get())).collect();
+            plan.snapshot.services.iter().map(|service| (service.name.clone(), service.number)).collect();
         self.desired = Arc::new(Desired::new(&plan, &placed, hosts, interfaces));
         plan.snapshot
     }

@@ -9,6 +9,7 @@ use brattice_abi::{
     Workload, WorkloadKey,
 };
 use brattice_model::Plan;
+use brattice_wire::snapshot::WorkloadNumber;
 
 pub use self::mirror::{Entries, Mirror};
 pub use self::unattached::{Unattached, Written, WrittenAliases};
@@ -26,7 +27,7 @@ pub struct Placed {
     /// Alias.
     pub alias: IpAddr,
     /// Number of the workload.
-    pub number: u32,
+    pub number: WorkloadNumber,
     /// Link address of the workload's side.
     pub mac: [u8; 6],
     /// Only a document can give it: frames with another MAC are not the workload's.
@@ -69,7 +70,7 @@ impl Desired {
             } else {
                 desired.workloads.insert(
                     WorkloadKey { ifindex: workload.ifindex, address },
-                    Workload { alias, workload_id: workload.number, flags },
+                    Workload { alias, workload_id: workload.number.get(), flags },
                 );
             }
             desired.aliases.insert(
@@ -77,7 +78,7 @@ impl Desired {
                 Alias {
                     address,
                     ifindex: workload.ifindex,
-                    workload_id: workload.number,
+                    workload_id: workload.number.get(),
                     mac: workload.mac,
                     // saturates: 0 stands for no limit, and a larger MTU than a packet can have is as good as none.
                     mtu: u16::try_from(workload.mtu).unwrap_or(0),
@@ -88,9 +89,9 @@ impl Desired {
             let key = TargetKey { alias: Address::from(*alias), port: *port, protocol: *protocol, pad: 0 };
             desired.targets.insert(key, 1);
         }
-        for ((vip, port, protocol), (kind, service_id)) in &plan.listeners {
+        for ((vip, port, protocol), (kind, service)) in &plan.listeners {
             let key = ListenerKey { vip: Address::from(*vip), port: *port, protocol: *protocol, pad: 0 };
-            desired.listeners.insert(key, Listener { kind: *kind, service_id: *service_id });
+            desired.listeners.insert(key, Listener { kind: *kind, service_id: service.get() });
         }
         desired
     }
@@ -118,6 +119,7 @@ pub fn difference<K: Eq + Hash + Copy, V: PartialEq + Copy>(
 #[cfg(test)]
 mod tests {
     use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS};
+    use brattice_wire::snapshot::ServiceNumber;
     use proptest::prelude::*;
 
     use super::*;
@@ -128,13 +130,15 @@ mod tests {
             ifindex: 7,
             address: IpAddr::from([10, 0, 0, 10]),
             alias: IpAddr::from([100, 127, 0, 1]),
-            number: 3,
+            number: WorkloadNumber::new(3),
             mac: [2; 6],
             mac_documented: true,
             mtu: 1400,
             intercept_dns: true,
         }];
-        let dns = |vip: IpAddr| [IPPROTO_TCP, IPPROTO_UDP].map(|protocol| ((vip, 53, protocol), (LISTENER_DNS, 0)));
+        let dns = |vip: IpAddr| {
+            [IPPROTO_TCP, IPPROTO_UDP].map(|protocol| ((vip, 53, protocol), (LISTENER_DNS, ServiceNumber::default())))
+        };
         let listeners = dns([169, 254, 64, 17].into()).into_iter().chain(dns([0xfd00, 0, 0, 0, 0, 0, 0, 17].into()));
         let desired = Desired::new(
             &Plan { snapshot: Default::default(), listeners: listeners.collect(), targets: Default::default() },

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use brattice_model::{Numbers, Owner, VipState};
 use brattice_sources::owners::LastGood;
 use brattice_sources::worker::Store;
+use brattice_wire::snapshot::ServiceNumber;
 use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,7 @@ pub struct State {
     /// Numbers of services.
     pub numbers: Numbers,
     /// Service name → number, of the services in force: for `--offline`.
-    pub services: BTreeMap<String, u32>,
+    pub services: BTreeMap<String, ServiceNumber>,
     /// Aliases.
     pub aliases: aliases::Saved,
     /// Numbers of workloads.

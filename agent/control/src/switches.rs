@@ -6,6 +6,7 @@ use std::time::Duration;
 use brattice_abi::{MODE_BYPASS, MODE_DETACH, SWITCH_ALL, SWITCH_SERVICE, SWITCH_WORKLOAD, Switch, SwitchKey};
 use brattice_loader::Table;
 use brattice_wire::api::{Mode, Scope, SwitchView};
+use brattice_wire::snapshot::{ServiceNumber, WorkloadNumber};
 use brattice_wire::words::is_workload;
 
 use crate::clock::boottime_ns;
@@ -18,9 +19,9 @@ pub type Switches = Table<SwitchKey, Switch>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// Service name → number.
-    pub services: BTreeMap<String, u32>,
+    pub services: BTreeMap<String, ServiceNumber>,
     /// (VPC, workload name) → number.
-    pub workloads: BTreeMap<(String, String), u32>,
+    pub workloads: BTreeMap<(String, String), WorkloadNumber>,
 }
 
 /// Why a switch was not set.
@@ -51,27 +52,27 @@ impl Names {
             Scope::All => Ok(SwitchKey { scope: SWITCH_ALL, id: 0 }),
             Scope::Service(name) => {
                 let short = |full: &str| full.rsplit('/').next() == Some(name);
-                let id = pick(
+                let number = pick(
                     "service",
                     name,
                     "`brattice services` lists them",
-                    self.services.iter().filter_map(|(full, id)| {
-                        (full == name || short(full)).then_some((full == name, full.clone(), *id))
+                    self.services.iter().filter_map(|(full, number)| {
+                        (full == name || short(full)).then_some((full == name, full.clone(), *number))
                     }),
                 )?;
-                Ok(SwitchKey { scope: SWITCH_SERVICE, id })
+                Ok(SwitchKey { scope: SWITCH_SERVICE, id: number.get() })
             }
             Scope::Workload(name) => {
-                let id = pick(
+                let number = pick(
                     "workload",
                     name,
                     "`brattice workloads` lists them",
-                    self.workloads.iter().filter_map(|((vpc, short), id)| {
+                    self.workloads.iter().filter_map(|((vpc, short), number)| {
                         let full = format!("{vpc}/{short}");
-                        is_workload(name, vpc, short).then_some((full == *name, full, *id))
+                        is_workload(name, vpc, short).then_some((full == *name, full, *number))
                     }),
                 )?;
-                Ok(SwitchKey { scope: SWITCH_WORKLOAD, id })
+                Ok(SwitchKey { scope: SWITCH_WORKLOAD, id: number.get() })
             }
         }
     }
@@ -80,11 +81,12 @@ impl Names {
         match key.scope {
             SWITCH_ALL => Scope::All,
             SWITCH_SERVICE => {
-                let name = self.services.iter().find(|(_, id)| **id == key.id).map(|(name, _)| name.clone());
+                let name =
+                    self.services.iter().find(|(_, number)| number.get() == key.id).map(|(name, _)| name.clone());
                 Scope::Service(name.unwrap_or_else(|| format!("#{}", key.id)))
             }
             _ => {
-                let found = self.workloads.iter().find(|(_, id)| **id == key.id);
+                let found = self.workloads.iter().find(|(_, number)| number.get() == key.id);
                 Scope::Workload(
                     found.map_or_else(|| format!("#{}", key.id), |((vpc, name), _)| format!("{vpc}/{name}")),
                 )
@@ -94,18 +96,18 @@ impl Names {
 }
 
 /// (is the full name, full name, number)
-fn pick(
+fn pick<N: Copy>(
     what: &str,
     name: &str,
     hint: &str,
-    found: impl Iterator<Item = (bool, String, u32)>,
-) -> Result<u32, SwitchError> {
+    found: impl Iterator<Item = (bool, String, N)>,
+) -> Result<N, SwitchError> {
     let found: Vec<_> = found.collect();
-    if let Some((_, _, id)) = found.iter().find(|(exact, ..)| *exact) {
-        return Ok(*id);
+    if let Some((_, _, number)) = found.iter().find(|(exact, ..)| *exact) {
+        return Ok(*number);
     }
     match &found[..] {
-        [(_, _, id)] => Ok(*id),
+        [(_, _, number)] => Ok(*number),
         [] => Err(SwitchError::NotFound(format!("there is no {what} {name}; {hint}"))),
         several => {
             let names: Vec<&str> = several.iter().map(|(_, full, _)| full.as_str()).collect();
@@ -219,9 +221,10 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        let workload = |vpc: &str, name: &str, number| ((vpc.to_owned(), name.to_owned()), number);
+        let workload = |vpc: &str, name: &str, number| ((vpc.to_owned(), name.to_owned()), WorkloadNumber::new(number));
+        let service = |name: &str, number| (name.to_owned(), ServiceNumber::new(number));
         Names {
-            services: [("shop/orders".into(), 1), ("pay/orders".into(), 2), ("shop/cart".into(), 3)].into(),
+            services: [service("shop/orders", 1), service("pay/orders", 2), service("shop/cart", 3)].into(),
             workloads: [
                 workload("platform/blue", "app", 10),
                 workload("platform/green", "app", 11),

@@ -12,7 +12,10 @@ use brattice_router::{RequestHead, Router, hash::FastMap};
 use brattice_wire::{
     auth,
     index::{ServiceIndex, TargetGroupIndex, VpcIndex, WorkloadIndex},
-    snapshot::{self, ForwardedHeaders, Protocol, ProtocolVersion, ServiceNumber, Snapshot, Target},
+    snapshot::{
+        self, AliasGeneration, ForwardedHeaders, Protocol, ProtocolVersion, ServiceNumber, Snapshot, Target,
+        WorkloadNumber,
+    },
 };
 
 use crate::{
@@ -54,9 +57,9 @@ pub struct Caller {
     /// Name for people.
     pub name: Arc<str>,
     /// Number of the workload on this node.
-    pub number: u32,
+    pub number: WorkloadNumber,
     /// Of the alias.
-    pub generation: u32,
+    pub generation: AliasGeneration,
 }
 
 /// A VPC as a caller.

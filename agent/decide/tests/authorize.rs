@@ -12,7 +12,7 @@ use brattice_iam::Level;
 use brattice_wire::{
     auth::{AuthType, Network, Policy, PolicyAttachment, Role},
     index::{NetworkIndex, PolicyIndex, RoleIndex, ServiceIndex, VpcIndex, WorkloadIndex},
-    snapshot::{Origin, Service, ServiceNumber, Snapshot, Vpc, Workload},
+    snapshot::{AliasGeneration, Origin, Service, ServiceNumber, Snapshot, Vpc, Workload, WorkloadNumber},
 };
 
 #[global_allocator]
@@ -60,8 +60,8 @@ fn snapshot() -> Snapshot {
         address: Ipv4Addr::new(10, 0, 0, 10).into(),
         vpc,
         name: name.into(),
-        number,
-        generation: 1,
+        number: WorkloadNumber::new(number),
+        generation: AliasGeneration::new(1),
         attested: format!("arn:attested/{name}"),
         evidence: vec!["interface".into(), "namespace".into()],
         role,

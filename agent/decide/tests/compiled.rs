@@ -8,8 +8,9 @@ use brattice_wire::{
     auth::AuthType,
     index::{ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
-        Action, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Origin, Precedence, Protocol,
-        ProtocolVersion, Service, ServiceNumber, Snapshot, TargetGroup, Vpc, WeightedTargetGroup, Workload,
+        Action, AliasGeneration, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Origin, Precedence,
+        Protocol, ProtocolVersion, Service, ServiceNumber, Snapshot, TargetGroup, Vpc, WeightedTargetGroup, Workload,
+        WorkloadNumber,
     },
 };
 
@@ -75,8 +76,8 @@ fn snapshot() -> Snapshot {
             address: Ipv4Addr::new(10, 0, 0, 10).into(),
             vpc: RED,
             name: "web".into(),
-            number: 3,
-            generation: 4,
+            number: WorkloadNumber::new(3),
+            generation: AliasGeneration::new(4),
             attested: String::new(),
             evidence: Vec::new(),
             role: None,
@@ -111,7 +112,10 @@ fn compiled() -> Compiled {
 fn an_alias_stands_for_one_workload() {
     let compiled = compiled();
     let caller = compiled.caller(ALIAS).unwrap();
-    assert_eq!((&*caller.name, caller.vpc, caller.number, caller.generation), ("web", RED, 3, 4));
+    assert_eq!(
+        (&*caller.name, caller.vpc, caller.number, caller.generation),
+        ("web", RED, WorkloadNumber::new(3), AliasGeneration::new(4))
+    );
     assert!(compiled.caller(OWN_VIP).is_none());
     assert_eq!(compiled.vpc(caller.vpc).unwrap().id, "vpc-2");
     assert!(compiled.vpc(VpcIndex::new(2)).is_none());

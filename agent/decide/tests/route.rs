@@ -14,9 +14,10 @@ use brattice_wire::{
     auth::{AuthType, Network},
     index::{NetworkIndex, ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
-        Action, Filters, FixedResponse, Forward, ForwardedHeaders, HeaderEdits, HeaderMatch, Listener, Match, Origin,
-        PathMatch, PathMatchKind, PathRewrite, Precedence, Protocol, ProtocolVersion, QueryMatch, Redirect, Rewrite,
-        Service, ServiceNumber, Snapshot, Stickiness, Target, TargetGroup, ValueMatch, Vpc, WeightedTargetGroup,
+        Action, AliasGeneration, Filters, FixedResponse, Forward, ForwardedHeaders, HeaderEdits, HeaderMatch, Listener,
+        Match, Origin, PathMatch, PathMatchKind, PathRewrite, Precedence, Protocol, ProtocolVersion, QueryMatch,
+        Redirect, Rewrite, Service, ServiceNumber, Snapshot, Stickiness, Target, TargetGroup, ValueMatch, Vpc,
+        WeightedTargetGroup,
     },
 };
 
@@ -33,7 +34,7 @@ fn group(name: &str, targets: u8) -> TargetGroup {
         alias: Ipv4Addr::new(100, 127, 0, last).into(),
         port: 8080,
         address: Ipv4Addr::new(10, 0, 0, last).into(),
-        generation: 1,
+        generation: AliasGeneration::new(1),
     };
     TargetGroup {
         name: name.into(),

@@ -15,6 +15,7 @@ use std::{
 };
 
 use brattice_wire::engine::Limits;
+use brattice_wire::snapshot::WorkloadNumber;
 
 /// A bound of [`Limits`], which was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,11 +236,11 @@ impl Drop for Taken {
 
 /// The usage of every workload that is in the state or still has something open.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<HashMap<u32, Weak<Usage>>>);
+pub struct Registry(Mutex<HashMap<WorkloadNumber, Weak<Usage>>>);
 
 impl Registry {
     /// The usage counters of the workload with this number; the same object while any reference to it exists.
-    pub fn usage(&self, workload: u32) -> Arc<Usage> {
+    pub fn usage(&self, workload: WorkloadNumber) -> Arc<Usage> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(usage) = known.get(&workload).and_then(Weak::upgrade) {
             return usage;
@@ -277,9 +278,9 @@ mod tests {
     #[test]
     fn the_last_one_is_refused_and_room_comes_back() {
         let registry = Registry::default();
-        let usage = registry.usage(7);
+        let usage = registry.usage(WorkloadNumber::new(7));
         let first = usage.take(Use::Request, 2).unwrap();
-        let _second = registry.usage(7).take(Use::Request, 2).unwrap();
+        let _second = registry.usage(WorkloadNumber::new(7)).take(Use::Request, 2).unwrap();
         assert!(usage.take(Use::Request, 2).is_none());
         assert!(usage.take(Use::Connection, 1).is_some(), "kinds are counted apart");
         drop(first);
@@ -301,7 +302,7 @@ mod tests {
     #[test]
     fn the_busiest_is_found_for_each_use() {
         let registry = Registry::default();
-        let (one, two) = (registry.usage(1), registry.usage(2));
+        let (one, two) = (registry.usage(WorkloadNumber::new(1)), registry.usage(WorkloadNumber::new(2)));
         let _held = [one.take(Use::Connection, 9), one.take(Use::Connection, 9), two.take(Use::Connection, 9)];
         let _asked = two.take(Use::Dns, 9);
         assert_eq!(registry.busiest(), [2, 0, 1]);
@@ -310,8 +311,8 @@ mod tests {
     #[test]
     fn workloads_are_forgotten() {
         let registry = Registry::default();
-        let kept = registry.usage(1);
-        drop(registry.usage(2));
+        let kept = registry.usage(WorkloadNumber::new(1));
+        drop(registry.usage(WorkloadNumber::new(2)));
         registry.prune();
         assert_eq!(registry.0.lock().unwrap().len(), 1);
         assert_eq!(kept.open(Use::Connection), 0);

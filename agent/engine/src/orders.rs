@@ -6,6 +6,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use brattice_wire::snapshot::AliasGeneration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::queries::question::Question;
@@ -49,7 +50,7 @@ pub enum Order {
     Applied,
     /// Close every connection from or to these aliases up to the given generation (also relayed ones, idle pooled ones
     /// and ones being connected), then confirm. Connections of a newer generation stay.
-    CloseAliases(Arc<[(IpAddr, u32)]>),
+    CloseAliases(Arc<[(IpAddr, AliasGeneration)]>),
     /// Answer a question from outside, then confirm. Questions come from another thread than other orders.
     Ask(Arc<Question>),
     /// Stop accepting now, let what is in flight finish for this long, close the rest, confirm and return.

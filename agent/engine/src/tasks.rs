@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use brattice_wire::records::FailureReason;
+use brattice_wire::{records::FailureReason, snapshot::AliasGeneration};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
@@ -41,21 +41,21 @@ pub struct Parties(Rc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    aliases: RefCell<Vec<(IpAddr, u32)>>,
+    aliases: RefCell<Vec<(IpAddr, AliasGeneration)>>,
     aborted: Cell<Option<Aborted>>,
 }
 
 impl Parties {
     /// The task talks with this alias from now on, until another one replaces it at the same place: 0 is the caller,
     /// 1 the present target.
-    pub fn set(&self, place: usize, alias: IpAddr, generation: u32) {
+    pub fn set(&self, place: usize, alias: IpAddr, generation: AliasGeneration) {
         let mut parties = self.0.aliases.borrow_mut();
         parties.truncate(place);
         parties.push((alias, generation));
     }
 
     /// The task talks with this alias as well from now on.
-    pub fn add(&self, alias: IpAddr, generation: u32) {
+    pub fn add(&self, alias: IpAddr, generation: AliasGeneration) {
         self.0.aliases.borrow_mut().push((alias, generation));
     }
 
@@ -65,7 +65,7 @@ impl Parties {
     }
 
     /// The place of the first one that is named, with this generation or a later one.
-    fn place_of(&self, aliases: &[(IpAddr, u32)]) -> Option<usize> {
+    fn place_of(&self, aliases: &[(IpAddr, AliasGeneration)]) -> Option<usize> {
         self.0.aliases.borrow().iter().position(|(alias, generation)| {
             aliases.iter().any(|(closed, closed_generation)| alias == closed && generation <= closed_generation)
         })
@@ -119,7 +119,7 @@ impl Tasks {
     }
 
     /// Aborts every task that talks with one of these aliases and returns when they, and their sockets, are gone.
-    pub async fn close(&self, aliases: &[(IpAddr, u32)]) {
+    pub async fn close(&self, aliases: &[(IpAddr, AliasGeneration)]) {
         let reason = |parties: &Parties| {
             parties.place_of(aliases).map(|place| if place == 0 { Aborted::Caller } else { Aborted::Target })
         };
@@ -171,19 +171,19 @@ mod tests {
                 let alias: IpAddr = "100.127.0.1".parse().unwrap();
                 let target: IpAddr = "100.127.0.2".parse().unwrap();
                 let old = Parties::default();
-                old.set(0, alias, 1);
+                old.set(0, alias, AliasGeneration::new(1));
                 let new = Parties::default();
-                new.set(0, alias, 2);
+                new.set(0, alias, AliasGeneration::new(2));
                 let with_target = Parties::default();
-                with_target.set(0, "100.127.0.9".parse().unwrap(), 1);
-                with_target.set(1, target, 1);
+                with_target.set(0, "100.127.0.9".parse().unwrap(), AliasGeneration::new(1));
+                with_target.set(1, target, AliasGeneration::new(1));
                 for parties in [&old, &new, &with_target] {
                     tasks.spawn(parties.clone(), std::future::pending());
                 }
                 let aborted = || [&old, &new, &with_target].map(Parties::aborted);
-                tasks.close(&[(alias, 1)]).await;
+                tasks.close(&[(alias, AliasGeneration::new(1))]).await;
                 assert_eq!((tasks.len(), aborted()), (2, [Some(Aborted::Caller), None, None]));
-                tasks.close(&[(target, 7)]).await;
+                tasks.close(&[(target, AliasGeneration::new(7))]).await;
                 assert_eq!((tasks.len(), aborted()), (1, [Some(Aborted::Caller), None, Some(Aborted::Target)]));
                 tasks.spawn(Parties::default(), async {});
                 tokio::time::sleep(Duration::from_millis(1)).await;

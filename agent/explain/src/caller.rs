@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use brattice_model::{Evidence, Model, NoRole, Role, Roles};
 use brattice_wire::explain::CallerView;
 use brattice_wire::index::VpcIndex;
+use brattice_wire::snapshot::WorkloadNumber;
 use brattice_wire::{auth, snapshot};
 
 use crate::find::Found;
@@ -33,7 +34,7 @@ pub(crate) struct Caller<'w> {
     pub(crate) evidence: Vec<String>,
     pub(crate) role: Option<As>,
     /// Its number, for limits.
-    pub(crate) number: Option<u32>,
+    pub(crate) number: Option<WorkloadNumber>,
     pub(crate) view: CallerView,
 }
 

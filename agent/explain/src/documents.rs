@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_model::{Binding, Evidence, Model, Numbers, plan};
-use brattice_wire::snapshot::Snapshot;
+use brattice_wire::snapshot::{AliasGeneration, Snapshot, WorkloadNumber};
 
 use crate::world::World;
 
@@ -34,8 +34,8 @@ impl<'m> Documents<'m> {
                 name: name.to_owned(),
                 documented: evidence.is_some(),
                 evidence: evidence.unwrap_or_else(|| vec![Evidence::Interface]),
-                number,
-                generation: 1,
+                number: WorkloadNumber::new(number),
+                generation: AliasGeneration::new(1),
             });
         };
         for workload in model.workloads.iter().filter(|workload| workload.status.is_active()) {

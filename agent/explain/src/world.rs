@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use brattice_model::Model;
 use brattice_wire::api::{OwnerView, SwitchView};
 use brattice_wire::engine::Limits;
-use brattice_wire::snapshot::Snapshot;
+use brattice_wire::snapshot::{Snapshot, WorkloadNumber};
 
 /// The input of an explanation.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub struct Facts {
     /// Packets that the kernel programs dropped, with an event.
     pub dropped: Vec<Dropped>,
     /// Connections that a workload (by number) began and that are not answered yet.
-    pub half_open: BTreeMap<u32, u32>,
+    pub half_open: BTreeMap<WorkloadNumber, u32>,
     /// How many it may have.
     pub half_open_limit: u32,
     /// Bounds of the engine.

@@ -7,7 +7,7 @@ mod world;
 use brattice_model::{Binding, Evidence, Model, NoRole, Numbers, Plan, Roles, plan};
 use brattice_wire::auth::{AuthType, PolicyAttachment};
 use brattice_wire::index::NetworkIndex;
-use brattice_wire::snapshot::Workload;
+use brattice_wire::snapshot::{AliasGeneration, Workload, WorkloadNumber};
 use world::good;
 
 const ROLES: &str = "kind: Workload
@@ -47,8 +47,8 @@ fn binding(vpc: &str, name: &str, documented: bool, evidence: &[Evidence], alias
         name: name.into(),
         documented,
         evidence: evidence.to_vec(),
-        number: u32::from(alias),
-        generation: 1,
+        number: WorkloadNumber::new(u32::from(alias)),
+        generation: AliasGeneration::new(1),
     }
 }
 

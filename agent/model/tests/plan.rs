@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use brattice_model::{Binding, Evidence, Linked, Model, Numbers, Plan, VipState, plan};
 use brattice_wire::index::ServiceIndex;
-use brattice_wire::snapshot::{Action, Target};
+use brattice_wire::snapshot::{Action, AliasGeneration, ServiceNumber, Target, WorkloadNumber};
 use proptest::prelude::*;
 use world::{good, read, source};
 
@@ -22,8 +22,8 @@ fn binding(vpc: &str, address: &str, alias: &str) -> Binding {
         name: format!("{vpc}-{address}"),
         documented: false,
         evidence: vec![Evidence::Interface],
-        number: 1,
-        generation: 7,
+        number: WorkloadNumber::new(1),
+        generation: AliasGeneration::new(7),
     }
 }
 
@@ -69,7 +69,7 @@ fn a_target_is_the_alias_in_its_own_vpc() {
         alias: "100.127.0.2".parse().unwrap(),
         port: 8080,
         address: "10.0.0.10".parse().unwrap(),
-        generation: 7,
+        generation: AliasGeneration::new(7),
     };
     assert_eq!(snapshot.target_groups[0].targets, [target]);
     assert_eq!(plan.targets.iter().collect::<Vec<_>>(), [&("100.127.0.2".parse().unwrap(), 8080, 6)]);
@@ -79,7 +79,8 @@ fn a_target_is_the_alias_in_its_own_vpc() {
     let vip6 = snapshot.services[0].vip6.unwrap();
     let dns6: IpAddr = "fd00:a9fe::11".parse().unwrap();
     assert!(vip6.to_string().starts_with("fd00:a9fe::") && vip6 != dns6);
-    let of = |vip, dns| [((vip, 80, 6), (1, 1)), ((dns, 53, 6), (2, 0)), ((dns, 53, 17), (2, 0))];
+    let [none, orders] = [0, 1].map(ServiceNumber::new);
+    let of = |vip, dns| [((vip, 80, 6), (1, orders)), ((dns, 53, 6), (2, none)), ((dns, 53, 17), (2, none))];
     let listeners: BTreeMap<_, _> = of(vip, dns).into_iter().chain(of(vip6, dns6)).collect();
     assert_eq!(plan.listeners, listeners);
     let own: Vec<String> = snapshot.dns.own_ranges.iter().map(|(net, prefix)| format!("{net}/{prefix}")).collect();

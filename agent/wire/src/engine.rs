@@ -29,7 +29,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::records::{NodeMetrics, Query};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{AliasGeneration, Snapshot};
 
 /// Raised when a message changes; both sides refuse another version.
 pub const PROTOCOL_VERSION: u32 = 9;
@@ -62,7 +62,7 @@ pub enum ToEngine {
         /// Chosen by the agent, repeated in the answer.
         token: u64,
         /// (alias, generation); connections of a newer generation stay.
-        aliases: Vec<(IpAddr, u32)>,
+        aliases: Vec<(IpAddr, AliasGeneration)>,
     },
     /// Ask for [`FromEngine::Stats`].
     Stats,

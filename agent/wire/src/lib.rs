@@ -1,6 +1,7 @@
 //! The protocols between the processes of Brattice.
 //!
-//! - [`snapshot`]: the immutable, indexed state that the agent gives the engine; [`index`]: positions in its lists.
+//! - [`snapshot`]: the immutable, indexed state that the agent gives the engine; [`index`]: positions in its
+//!   lists; [`numbers`]: what is numbered for longer.
 //! - [`rules`], [`auth`]: parts of it: rules of listeners; networks, roles and policies.
 //! - [`engine`]: the messages between agent and engine, and how they are framed on the Unix socket.
 //! - [`records`]: what the engine reports of its work, to callers that the agent hands over.
@@ -19,6 +20,7 @@ pub mod engine;
 pub mod explain;
 pub mod index;
 mod named;
+pub mod numbers;
 mod origin;
 pub mod rarely;
 pub mod records;

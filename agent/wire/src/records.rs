@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::numbers::AliasGeneration;
+
 /// Most lines that [`Query::Follow`] can ask of the past.
 pub const MAX_BACKLOG: u32 = 4_096;
 /// Longest request id, bytes.
@@ -244,7 +246,7 @@ pub struct Past {
     /// Caller's alias.
     pub alias: IpAddr,
     /// Generation of the alias.
-    pub generation: u32,
+    pub generation: AliasGeneration,
     /// Caller's VPC, `account/name`; empty where the caller was unknown.
     pub vpc: String,
     /// Name of the calling workload; likewise.

@@ -9,25 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{AuthType, Network, Policy, Role};
 use crate::index::{NetworkIndex, PolicyIndex, RoleIndex, ServiceIndex, VpcIndex};
+pub use crate::numbers::{AliasGeneration, ServiceNumber, WorkloadNumber};
 pub use crate::origin::Origin;
 pub use crate::rules::*;
-
-/// The number of a service on this node: stable for as long as the service exists, never given twice; 0 stands for no
-/// service. The service's position in a snapshot is a [`ServiceIndex`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ServiceNumber(u32);
-
-impl ServiceNumber {
-    /// The number that was given to a service.
-    pub const fn new(number: u32) -> Self {
-        Self(number)
-    }
-
-    /// As kernel maps have it.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
 
 /// Everything the engine needs to serve, at one revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
@@ -85,9 +69,9 @@ pub struct Workload {
     /// Name for people: the `Workload` document's, else the interface's.
     pub name: String,
     /// Number on this node, for limits: shared by all addresses of the workload.
-    pub number: u32,
+    pub number: WorkloadNumber,
     /// Raised whenever the alias is given to another workload.
-    pub generation: u32,
+    pub generation: AliasGeneration,
     /// The attested ARN, whatever role it has.
     pub attested: String,
     /// The evidence of its identity: words of `brattice:Evidence`.
@@ -225,7 +209,7 @@ pub struct Target {
     /// Real address, for logs.
     pub address: IpAddr,
     /// Generation of the alias; pooled connections of another generation are closed.
-    pub generation: u32,
+    pub generation: AliasGeneration,
 }
 
 /// Settings of the DNS server.

@@ -138,18 +138,18 @@ fn scope(arguments: &ScopeArguments, names: &impl Names) -> Result<Scope, Failur
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use brattice_wire::snapshot::{ServiceNumber, WorkloadNumber};
 
     use super::*;
 
     fn named(name: Option<&str>, workload: Option<&str>, service: Option<&str>) -> Result<Scope, String> {
         let names = switches::Names {
-            services: BTreeMap::from([("shop/orders".to_owned(), 1), ("shop/web".to_owned(), 2)]),
-            workloads: BTreeMap::from([
-                (("platform/blue".to_owned(), "web".to_owned()), 1),
-                (("platform/blue".to_owned(), "clerk".to_owned()), 2),
-                (("platform/green".to_owned(), "clerk".to_owned()), 3),
-            ]),
+            services: [("shop/orders", 1), ("shop/web", 2)]
+                .map(|(name, number)| (name.to_owned(), ServiceNumber::new(number)))
+                .into(),
+            workloads: [("platform/blue", "web", 1), ("platform/blue", "clerk", 2), ("platform/green", "clerk", 3)]
+                .map(|(vpc, name, number)| ((vpc.to_owned(), name.to_owned()), WorkloadNumber::new(number)))
+                .into(),
         };
         let own = |text: Option<&str>| text.map(str::to_owned);
         let arguments = ScopeArguments { name: own(name), workload: own(workload), service: own(service), all: false };

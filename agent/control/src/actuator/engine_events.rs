@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use brattice_wire::snapshot::AliasGeneration;
 use tracing::{error, info};
 
 use super::Actuator;
@@ -38,7 +39,7 @@ impl Actuator {
     }
 
     /// The engine has no connection of these aliases any more: what the kernel still has is destroyed, and they rest.
-    fn closed(&mut self, aliases: &[(IpAddr, u32)]) {
+    fn closed(&mut self, aliases: &[(IpAddr, AliasGeneration)]) {
         let mut not_destroyed = BTreeSet::new();
         for (alias, _) in aliases {
             if let Err(e) = brattice_loader::sockets::destroy(*alias) {
@@ -47,7 +48,7 @@ impl Actuator {
                 not_destroyed.insert(*alias);
             }
         }
-        let free: Vec<(IpAddr, u32)> =
+        let free: Vec<(IpAddr, AliasGeneration)> =
             aliases.iter().filter(|(alias, _)| !not_destroyed.contains(alias)).copied().collect();
         Arc::make_mut(&mut self.planner).aliases.closed(&free, Instant::now());
         self.keeper.save(&self.planner);

@@ -10,7 +10,7 @@ use brattice_model::Model;
 use brattice_wire::api::{Answer, ErrorCode, Subject};
 use brattice_wire::engine::Stats;
 use brattice_wire::explain::Question;
-use brattice_wire::snapshot::Snapshot;
+use brattice_wire::snapshot::{Snapshot, WorkloadNumber};
 
 use crate::api::views::dead;
 use crate::attachments::Decision;
@@ -126,12 +126,14 @@ fn facts(picture: &Picture) -> Result<Facts, String> {
 }
 
 /// Connections that each workload began recently and that are not answered yet.
-fn half_open(picture: &Picture) -> Result<BTreeMap<u32, u32>, String> {
+fn half_open(picture: &Picture) -> Result<BTreeMap<WorkloadNumber, u32>, String> {
     let oldest = boottime_ns().saturating_sub(HALF_OPEN_WINDOW_NS);
     let counts = (picture.datapath.maps.half_open_counts().entries())
         .map_err(|e| format!("could not read how many half-open connections each workload has: {e}"))?;
     let current = counts.into_iter().filter(|(_, window)| window.window_ns >= oldest);
-    Ok(current.map(|(number, window)| (number, window.count.cast_signed().max(0).unsigned_abs())).collect())
+    Ok(current
+        .map(|(number, window)| (WorkloadNumber::new(number), window.count.cast_signed().max(0).unsigned_abs()))
+        .collect())
 }
 
 fn departed(own: &Departed) -> brattice_explain::Departed {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use brattice_wire::engine::{Settings, Stats};
 use brattice_wire::records::{NodeMetrics, Query};
-use brattice_wire::snapshot::Snapshot;
+use brattice_wire::snapshot::{AliasGeneration, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outputs::{LogDestination, MetricsAddress};
@@ -48,7 +48,7 @@ pub struct Supervision {
 #[derive(Debug)]
 pub(super) enum Order {
     Snapshot(Arc<Snapshot>),
-    Close(Vec<(IpAddr, u32)>),
+    Close(Vec<(IpAddr, AliasGeneration)>),
     Stats(oneshot::Sender<Option<Stats>>),
     /// Hand a caller's connection over; answered with whether there was an engine to take it.
     Attend(Query, OwnedFd, oneshot::Sender<bool>),
@@ -89,7 +89,7 @@ pub enum Event {
         reason: String,
     },
     /// No connection of these aliases is left in the engine.
-    Closed(Vec<(IpAddr, u32)>),
+    Closed(Vec<(IpAddr, AliasGeneration)>),
     /// The engine is gone.
     Down,
 }
@@ -165,7 +165,7 @@ impl Client {
     }
 
     /// Has connections closed; [`Event::Closed`] follows.
-    pub async fn close(&self, aliases: Vec<(IpAddr, u32)>) {
+    pub async fn close(&self, aliases: Vec<(IpAddr, AliasGeneration)>) {
         let _ = self.orders.send(Order::Close(aliases)).await;
     }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brattice_wire::engine::{Stats, ToEngine};
-use brattice_wire::snapshot::Snapshot;
+use brattice_wire::snapshot::{AliasGeneration, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -113,7 +113,7 @@ impl Drop for Link {
 #[derive(Default)]
 struct Closes {
     token: u64,
-    waiting: BTreeMap<u64, Vec<(IpAddr, u32)>>,
+    waiting: BTreeMap<u64, Vec<(IpAddr, AliasGeneration)>>,
 }
 
 /// Carries out the machine's actions: holds the process, its link, its sockets, and the callers that wait for answers.

@@ -1,6 +1,7 @@
 use brattice_abi::LISTENER_HTTP;
 use brattice_model::{Documents, Owner, Source, VipState, parse};
 use brattice_sources::linking::Linking;
+use brattice_wire::snapshot::ServiceNumber;
 use ipnet::Ipv4Net;
 
 use super::*;
@@ -93,7 +94,7 @@ fn documents_and_interfaces_become_what_kernel_and_engine_shall_be() {
     assert_eq!((snapshot.revision, snapshot.workloads.len(), snapshot.services.len()), (1, 2, 1));
     let web = planner.decisions.iter().find(|decision| decision.ifindex == 8).unwrap();
     assert_eq!(planner.since.of(web), Some(1_000_000));
-    assert_eq!(planner.state.services.get("shop/orders"), Some(&1));
+    assert_eq!(planner.state.services.get("shop/orders"), Some(&ServiceNumber::new(1)));
 }
 
 #[test]

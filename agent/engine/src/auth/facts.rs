@@ -122,11 +122,13 @@ impl Head for Facts {
 
 #[cfg(test)]
 mod tests {
+    use brattice_wire::snapshot::AliasGeneration;
+
     use super::*;
 
     fn origin() -> Origin {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
-        Origin { caller: CallerId::new(address, 1), vip: address, port: 80 }
+        Origin { caller: CallerId::new(address, AliasGeneration::new(1)), vip: address, port: 80 }
     }
 
     fn all(of: &Facts, name: &str) -> Vec<String> {

@@ -57,14 +57,15 @@ impl Latest {
 #[cfg(test)]
 mod tests {
     use brattice_decide::Head;
-    use brattice_wire::snapshot::ServiceNumber;
+    use brattice_wire::snapshot::{AliasGeneration, ServiceNumber};
     use http::HeaderMap;
 
     use super::{super::Origin, *};
 
     fn noted(latest: &Latest, path: &str) -> Rc<Facts> {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
-        let origin = Origin { caller: crate::aliases::CallerId::new(address, 1), vip: address, port: 80 };
+        let origin =
+            Origin { caller: crate::aliases::CallerId::new(address, AliasGeneration::new(1)), vip: address, port: 80 };
         latest.note(|facts| facts.set(origin, ServiceNumber::new(1), ("GET", path, ""), &HeaderMap::new()))
     }
 

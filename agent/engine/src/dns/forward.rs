@@ -13,7 +13,10 @@ use std::{
     task::Poll,
 };
 
-use brattice_wire::{index::VpcIndex, snapshot::Dns};
+use brattice_wire::{
+    index::VpcIndex,
+    snapshot::{AliasGeneration, Dns},
+};
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
@@ -52,7 +55,7 @@ const UDP_BUFFER: usize = 2048;
 pub struct Upstream {
     address: SocketAddr,
     /// Present when the resolver is a workload: its generation, and the engine source to ask from.
-    workload: Option<(u32, Option<IpAddr>)>,
+    workload: Option<(AliasGeneration, Option<IpAddr>)>,
 }
 
 /// The resolvers of a VPC, in order. An address in our own ranges that is no workload is left out: it would be

@@ -18,7 +18,7 @@ use std::{
 use brattice_decide::{Listener, Service, route_connection};
 use brattice_wire::index::TargetGroupIndex;
 use brattice_wire::records::FailureReason;
-use brattice_wire::snapshot::ServiceNumber;
+use brattice_wire::snapshot::{AliasGeneration, ServiceNumber};
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable};
 use slab::Slab;
@@ -119,7 +119,7 @@ impl TcpProxy {
     }
 
     /// Resets every connection from or to these aliases, and returns when they are gone.
-    pub(crate) async fn close_aliases(&self, aliases: &[(IpAddr, u32)]) {
+    pub(crate) async fn close_aliases(&self, aliases: &[(IpAddr, AliasGeneration)]) {
         self.tasks.close(aliases).await;
     }
 

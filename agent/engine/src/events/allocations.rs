@@ -14,8 +14,9 @@ use brattice_wire::{
     index::{ServiceIndex, TargetGroupIndex, VpcIndex},
     records::Past,
     snapshot::{
-        Action, Filters, Forward, ForwardedHeaders, HeaderMatch, Listener, Match, Origin, Precedence, Protocol,
-        ProtocolVersion, Rule, Service, ServiceNumber, Snapshot, TargetGroup, ValueMatch, Vpc, Workload,
+        Action, AliasGeneration, Filters, Forward, ForwardedHeaders, HeaderMatch, Listener, Match, Origin, Precedence,
+        Protocol, ProtocolVersion, Rule, Service, ServiceNumber, Snapshot, TargetGroup, ValueMatch, Vpc, Workload,
+        WorkloadNumber,
     },
 };
 use http::Request;
@@ -55,8 +56,8 @@ fn snapshot() -> Snapshot {
         address: IpAddr::from([10, 0, 0, 10]),
         vpc: VpcIndex::new(0),
         name: "web".into(),
-        number: 1,
-        generation: 1,
+        number: WorkloadNumber::new(1),
+        generation: GENERATION,
         attested: "arn:web".into(),
         evidence: Vec::new(),
         role: None,
@@ -141,11 +142,12 @@ fn request() -> Request<()> {
         .unwrap()
 }
 
+const GENERATION: AliasGeneration = AliasGeneration::new(1);
 const SERVICE: ServiceNumber = ServiceNumber::new(7);
 
 fn connect(events: &Rc<Events>, names: &Names) -> Rc<ConnectionSpan> {
     let called = Called { source_port: 4711, vip: VIP, port: 80 };
-    events.open_connection(names, CallerId::new(ALIAS, 1), called, (Some(SERVICE), None))
+    events.open_connection(names, CallerId::new(ALIAS, GENERATION), called, (Some(SERVICE), None))
 }
 
 /// What happens to one request.
@@ -223,7 +225,7 @@ fn what_is_remembered_is_what_was_asked() {
     serve(&events, &connection, &names, &request(), b"r-7");
     let past: Past = events.subscribers.past_requests.recall(b"r-7").unwrap();
     assert_eq!((&*past.request_id, past.flow, past.revision), ("r-7", connection.id, 3));
-    assert_eq!((&*past.vpc, &*past.workload, past.alias, past.generation), ("platform/blue", "web", ALIAS, 1));
+    assert_eq!((&*past.vpc, &*past.workload, past.alias, past.generation), ("platform/blue", "web", ALIAS, GENERATION));
     assert_eq!((past.vip, past.port, past.http2, past.cut), (VIP, 80, false, false));
     let head = (&*past.method, &*past.path, &*past.query, &*past.host);
     assert_eq!(head, ("GET", "/a%20b", "q=1", "orders.internal"));

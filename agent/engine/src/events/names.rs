@@ -7,7 +7,7 @@ use brattice_router::hash::FastMap;
 use brattice_wire::{
     auth::{self, AuthType, Role},
     index::{NetworkIndex, PolicyIndex, TargetGroupIndex, VpcIndex},
-    snapshot::{self, Listener, ServiceNumber, Snapshot, TargetGroup, Workload},
+    snapshot::{self, AliasGeneration, Listener, ServiceNumber, Snapshot, TargetGroup, Workload},
 };
 
 use super::json::{self, ABSENT};
@@ -54,7 +54,7 @@ pub(crate) struct Caller {
     pub(crate) name: Box<str>,
     pub(crate) address: IpAddr,
     pub(crate) vpc: VpcIndex,
-    pub(crate) generation: u32,
+    pub(crate) generation: AliasGeneration,
     /// `sourceVpcArn` to `callerPrincipalTags`.
     pub(crate) json: Box<[u8]>,
     /// `resolvedUser`'s value where policies decide.

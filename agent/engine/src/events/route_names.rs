@@ -6,7 +6,7 @@ use std::{net::IpAddr, rc::Rc, sync::Arc};
 use brattice_router::hash::FastMap;
 use brattice_wire::{
     index::{NetworkIndex, TargetGroupIndex},
-    snapshot::ServiceNumber,
+    snapshot::{AliasGeneration, ServiceNumber},
 };
 
 use super::{
@@ -28,7 +28,7 @@ const NO_GROUP: &[u8] = br#""targetGroupArn":"-","destinationVpcId":"-","#;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RouteKey {
     pub(super) alias: IpAddr,
-    pub(super) generation: u32,
+    pub(super) generation: AliasGeneration,
     pub(super) port: u16,
     pub(super) service: Option<ServiceNumber>,
     pub(super) group: Option<TargetGroupIndex>,

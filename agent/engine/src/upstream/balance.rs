@@ -91,7 +91,7 @@ fn identity<'a>(state: &'a State, forward: &Forward) -> Identity<'a> {
 
 #[cfg(test)]
 mod tests {
-    use brattice_wire::snapshot::{Origin, ProtocolVersion, Snapshot, Target, TargetGroup};
+    use brattice_wire::snapshot::{AliasGeneration, Origin, ProtocolVersion, Snapshot, Target, TargetGroup};
 
     use super::{super::endpoint::tests::target, *};
     use crate::limits::Registry;
@@ -169,7 +169,7 @@ mod tests {
         let balance = Balance::new(&old, None, &mut random);
         let known: Vec<_> = balance.groups[0].endpoints.all().iter().map(Rc::downgrade).collect();
         // One is gone, the other one is another workload's by now.
-        let new = state(&[("one", &[Target { generation: 2, ..target(2) }])]);
+        let new = state(&[("one", &[Target { generation: AliasGeneration::new(2), ..target(2) }])]);
         let next = Balance::new(&new, Some((&old, &balance)), &mut random);
         drop(balance);
         assert!(known.iter().all(|endpoint| endpoint.upgrade().is_none()));

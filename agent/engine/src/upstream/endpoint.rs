@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use brattice_wire::snapshot::Target;
+use brattice_wire::snapshot::{AliasGeneration, Target};
 
 use crate::admission::UpstreamSocket;
 
@@ -15,7 +15,7 @@ use crate::admission::UpstreamSocket;
 pub(crate) const ENDPOINTS: u8 = 3;
 
 /// What makes two targets the same endpoint, in whatever group and revision they are: alias, port, generation of the alias.
-pub(crate) type EndpointKey = (IpAddr, u16, u32);
+pub(crate) type EndpointKey = (IpAddr, u16, AliasGeneration);
 
 /// A target, and what this worker has to do with it now.
 #[derive(Debug)]
@@ -174,7 +174,12 @@ pub(crate) mod tests {
     use crate::events;
 
     pub(crate) fn target(last: u8) -> Target {
-        Target { alias: [100, 127, 0, last].into(), port: 80, address: [10, 0, 0, last].into(), generation: 1 }
+        Target {
+            alias: [100, 127, 0, last].into(),
+            port: 80,
+            address: [10, 0, 0, last].into(),
+            generation: AliasGeneration::new(1),
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use brattice_router::hash::FastMap;
-use brattice_wire::snapshot::ServiceNumber;
+use brattice_wire::snapshot::{AliasGeneration, ServiceNumber};
 
 pub(crate) use self::http2::{Choice, Http2Pool, Multiplexed, Opened, Streams};
 use crate::clock::Clock;
@@ -29,7 +29,7 @@ pub(crate) struct Key {
     pub(crate) service: ServiceNumber,
     pub(crate) alias: IpAddr,
     pub(crate) port: u16,
-    pub(crate) generation: u32,
+    pub(crate) generation: AliasGeneration,
     pub(crate) http2: bool,
     /// How long a connection may idle, ms; with 0 none is kept.
     pub(crate) idle_ms: u32,

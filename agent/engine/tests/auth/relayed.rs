@@ -4,7 +4,7 @@ use brattice_wire::{
     auth::AuthType,
     engine::Limits,
     index::NetworkIndex,
-    snapshot::{ProtocolVersion, Snapshot},
+    snapshot::{AliasGeneration, ProtocolVersion, Snapshot},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -51,7 +51,7 @@ async fn services_with_policies_are_not_relayed_and_open_connections_end() {
             world.vpcs[0].services.clear();
             world.services.clear();
         }),
-        ("the alias is another workload's", &|world| world.workloads[0].generation = 2),
+        ("the alias is another workload's", &|world| world.workloads[0].generation = AliasGeneration::new(2)),
     ];
     for (round, (what, change)) in (0u64..).zip(changes) {
         let mut kept = relayed(&engine, CALLER).await.unwrap();

@@ -9,7 +9,7 @@ use brattice_wire::{
     auth::AuthType,
     engine::Limits,
     index::{PolicyIndex, ServiceIndex},
-    snapshot::{ProtocolVersion, Snapshot},
+    snapshot::{AliasGeneration, ProtocolVersion, Snapshot},
 };
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -240,7 +240,7 @@ async fn whatever_takes_access_away_ends_what_it_gave() {
             world.policies.push(policy(brattice_wire::auth::PolicyAttachment::Role, "shop/web", &[nothing]));
             world.roles[0].policy = Some(PolicyIndex::new(1));
         }),
-        ("the caller's generation", &|world| world.workloads[0].generation = 2),
+        ("the caller's generation", &|world| world.workloads[0].generation = AliasGeneration::new(2)),
         ("a header that the new policy asks for", &|world| {
             let asking = r#"{"Effect": "Deny", "Principal": {"AWS": "222222222222"}, "Action": "*", "Resource": "*",
                 "Condition": {"Null": {"vpc-lattice-svcs:RequestHeader/x-ticket": "true"}}}"#;

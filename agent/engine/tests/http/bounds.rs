@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use brattice_wire::snapshot::AliasGeneration;
 use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
 use http::{Request, Response, StatusCode};
 use tokio::io::AsyncWriteExt;
@@ -273,7 +274,7 @@ async fn requests_on_a_connection_that_its_client_breaks_are_taken_back() {
                 engine.close(&[(CALLER.into(), generation)]).await;
                 let mut world = engine.world(ProtocolVersion::Http1, &[silent]);
                 world.revision += u64::from(generation);
-                world.workloads[0].generation = generation + 1;
+                world.workloads[0].generation = AliasGeneration::new(generation + 1);
                 engine.apply(world).await;
             }
             engine.until("ended", |stats| stats.requests_open == 0).await;

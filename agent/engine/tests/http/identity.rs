@@ -3,7 +3,7 @@
 use brattice_wire::{
     engine::Limits,
     index::VpcIndex,
-    snapshot::{ProtocolVersion, Snapshot},
+    snapshot::{AliasGeneration, ProtocolVersion, Snapshot},
 };
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -119,7 +119,7 @@ async fn a_caller_whose_alias_went_to_another_is_cut_off() {
     let mut client = engine.http1(CALLER).await;
     assert_eq!(client.send_request(get("/")).await.unwrap().status(), StatusCode::OK);
     let mut world = engine.world(ProtocolVersion::Http1, &[server.address]);
-    world.workloads[0].generation = 2;
+    world.workloads[0].generation = AliasGeneration::new(2);
     engine.apply(world).await;
     let _ = client.ready().await;
     assert!(client.send_request(get("/")).await.is_err(), "the old connection is not the new workload's");

@@ -11,7 +11,7 @@ use std::{
 
 use brattice_wire::{
     engine::Limits,
-    snapshot::{PathMatchKind, ProtocolVersion, TargetGroup},
+    snapshot::{AliasGeneration, PathMatchKind, ProtocolVersion, TargetGroup},
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -311,7 +311,7 @@ async fn closing_an_alias_closes_everything_with_it() {
         assert_eq!(engine.get("/").await.0, StatusCode::SERVICE_UNAVAILABLE, "the old generation is gone");
         assert_eq!(server.accepted(), accepted);
         let mut world = engine.world(protocol, &[server.address]);
-        world.target_groups[0].targets[0].generation = 2;
+        world.target_groups[0].targets[0].generation = AliasGeneration::new(2);
         engine.apply(world.clone()).await;
         assert_eq!(engine.get("/").await.0, StatusCode::OK, "the new one is served");
         // The caller's alias: its connections go at once, others stay.

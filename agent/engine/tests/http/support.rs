@@ -20,9 +20,9 @@ use brattice_wire::{
     engine::{Limits, Settings, Stats},
     index::{ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
-        Action, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Match, Origin, PathMatch, PathMatchKind,
-        Precedence, Protocol, ProtocolVersion, Rule, Service, ServiceNumber, Snapshot, Target, TargetGroup, Vpc,
-        WeightedTargetGroup, Workload,
+        Action, AliasGeneration, Filters, FixedResponse, Forward, ForwardedHeaders, Listener, Match, Origin, PathMatch,
+        PathMatchKind, Precedence, Protocol, ProtocolVersion, Rule, Service, ServiceNumber, Snapshot, Target,
+        TargetGroup, Vpc, WeightedTargetGroup, Workload, WorkloadNumber,
     },
 };
 use bytes::Bytes;
@@ -90,6 +90,8 @@ impl Engine {
     }
 
     pub(crate) async fn close(&self, aliases: &[(IpAddr, u32)]) {
+        let aliases: Vec<_> =
+            aliases.iter().map(|(alias, generation)| (*alias, AliasGeneration::new(*generation))).collect();
         self.workers.all(&Order::CloseAliases(aliases.into()), Duration::from_secs(5)).await.unwrap();
     }
 
@@ -241,8 +243,8 @@ pub(crate) fn workload(alias: Ipv4Addr, address: Ipv4Addr, vpc: usize, number: u
         address: address.into(),
         vpc: VpcIndex::new(vpc),
         name: format!("w{number}"),
-        number,
-        generation: 1,
+        number: WorkloadNumber::new(number),
+        generation: AliasGeneration::new(1),
         attested: format!("arn:w{number}"),
         evidence: Vec::new(),
         role: None,
@@ -333,7 +335,12 @@ pub(crate) fn group(name: &str, protocol_version: ProtocolVersion, targets: &[So
         protocol_version,
         targets: targets
             .iter()
-            .map(|target| Target { alias: target.ip(), port: target.port(), address: target.ip(), generation: 1 })
+            .map(|target| Target {
+                alias: target.ip(),
+                port: target.port(),
+                address: target.ip(),
+                generation: AliasGeneration::new(1),
+            })
             .collect(),
         configured: 1,
         connect_timeout_ms: 1_000,

@@ -13,7 +13,7 @@ use brattice_wire::{
     auth::AuthType,
     engine::{FromEngine, Limits, Settings, Stats, ToEngine},
     index::{ServiceIndex, VpcIndex},
-    snapshot::{Dns, Origin, Service, Snapshot, Vpc, Workload},
+    snapshot::{AliasGeneration, Dns, Origin, Service, Snapshot, Vpc, Workload, WorkloadNumber},
 };
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
@@ -81,8 +81,8 @@ fn snapshot(upstreams: &[SocketAddr]) -> Snapshot {
         address: "10.0.0.10".parse().unwrap(),
         vpc: VpcIndex::new(vpc),
         name: format!("w{number}"),
-        number,
-        generation: 1,
+        number: WorkloadNumber::new(number),
+        generation: AliasGeneration::new(1),
         attested: String::new(),
         evidence: Vec::new(),
         role: None,
@@ -350,7 +350,9 @@ fn a_closed_alias_gets_no_answer() {
         let mut stream = connect(BLUE, &kit).await;
         stream.write_all(&framed(&question(2, "orders.shop.internal.", RecordType::A))).await.unwrap();
         read(&mut stream).await;
-        agent.send(&ToEngine::CloseAliases { token: 3, aliases: vec![(BLUE.parse().unwrap(), 1)] }).await;
+        agent
+            .send(&ToEngine::CloseAliases { token: 3, aliases: vec![(BLUE.parse().unwrap(), AliasGeneration::new(1))] })
+            .await;
         assert_eq!(agent.answer().await, FromEngine::AliasesClosed { token: 3 });
         let closed = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 8])).await.expect("it stays open");
         assert!(closed.map_or(true, |length| length == 0));

@@ -10,7 +10,7 @@ use std::{
 use brattice_wire::{
     engine::{FromEngine, MAX_FROM_ENGINE, ToEngine, encode},
     index::ServiceIndex,
-    snapshot::{Snapshot, Vpc},
+    snapshot::{AliasGeneration, Snapshot, Vpc},
 };
 
 use tokio::net::UnixStream;
@@ -66,7 +66,12 @@ fn starts_applies_and_shuts_down() {
             tokio::time::sleep(Duration::from_millis(500)).await;
             assert!(kit.state(worker).0 > before, "worker {worker} does not beat");
         }
-        agent.send(&ToEngine::CloseAliases { token: 99, aliases: vec![("127.0.0.1".parse().unwrap(), 1)] }).await;
+        agent
+            .send(&ToEngine::CloseAliases {
+                token: 99,
+                aliases: vec![("127.0.0.1".parse().unwrap(), AliasGeneration::new(1))],
+            })
+            .await;
         assert_eq!(agent.answer().await, FromEngine::AliasesClosed { token: 99 });
         agent.send(&ToEngine::Shutdown { grace_ms: 100 }).await;
         assert!(engine.exit().await.success());

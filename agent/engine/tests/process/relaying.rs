@@ -7,8 +7,8 @@ use brattice_wire::{
     engine::{FromEngine, Stats, ToEngine},
     index::{ServiceIndex, TargetGroupIndex, VpcIndex},
     snapshot::{
-        Action, Filters, Forward, ForwardedHeaders, Listener, Origin, Precedence, Protocol, ProtocolVersion, Service,
-        Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup, Workload,
+        Action, AliasGeneration, Filters, Forward, ForwardedHeaders, Listener, Origin, Precedence, Protocol,
+        ProtocolVersion, Service, Snapshot, Target, TargetGroup, Vpc, WeightedTargetGroup, Workload, WorkloadNumber,
     },
 };
 use tokio::{
@@ -52,8 +52,8 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
         address: "10.0.0.10".parse().unwrap(),
         vpc: VpcIndex::new(vpc),
         name: format!("w{number}"),
-        number,
-        generation: 3,
+        number: WorkloadNumber::new(number),
+        generation: AliasGeneration::new(3),
         attested: String::new(),
         evidence: Vec::new(),
         role: None,
@@ -104,7 +104,12 @@ pub(crate) fn snapshot(revision: u64, vip: SocketAddr, targets: &[SocketAddr]) -
             protocol_version: ProtocolVersion::Http1,
             targets: targets
                 .iter()
-                .map(|target| Target { alias: target.ip(), port: target.port(), address: target.ip(), generation: 5 })
+                .map(|target| Target {
+                    alias: target.ip(),
+                    port: target.port(),
+                    address: target.ip(),
+                    generation: AliasGeneration::new(5),
+                })
                 .collect(),
             configured: u32::try_from(targets.len()).unwrap(),
             connect_timeout_ms: 1000,
@@ -207,6 +212,7 @@ fn who_may_not_see_is_reset() {
 fn aliases_are_closed() {
     block_on(async {
         for (callers, old, now) in [(true, 2, 3), (false, 4, 5)] {
+            let [old, now] = [old, now].map(AliasGeneration::new);
             let (kit, target, _engine, agent) = lab().await;
             let alias = if callers { SEEING.parse().unwrap() } else { target.local_addr().unwrap().ip() };
             let mut client = connect(SEEING, kit.relay_address()).await;

@@ -11,7 +11,7 @@ use brattice_model::{
     Binding, Documents, Evidence, Linked, Model, Numbers, Owner, Settings, Source, VipState, link, parse, plan,
 };
 use brattice_wire::api::{Mode, OwnerView, Scope, SwitchView};
-use brattice_wire::snapshot::Snapshot;
+use brattice_wire::snapshot::{AliasGeneration, Snapshot, WorkloadNumber};
 
 /// 2026-01-31T10:00:00Z.
 pub const NOW: i64 = 1_769_853_600;
@@ -115,8 +115,8 @@ impl Node {
                         name: own.name.clone(),
                         documented: own.documented,
                         evidence: std::iter::once(Evidence::Interface).chain(namespace).collect(),
-                        number,
-                        generation: 1,
+                        number: WorkloadNumber::new(number),
+                        generation: AliasGeneration::new(1),
                     })
                 })
             })
@@ -211,7 +211,7 @@ fn fact(facts: &mut Facts, line: &str) {
             facts.busiest.push((rest(3), used.parse().unwrap(), limit.parse().unwrap()));
         }
         ["half-open", number, count] => {
-            facts.half_open.insert(number.parse().unwrap(), count.parse().unwrap());
+            facts.half_open.insert(WorkloadNumber::new(number.parse().unwrap()), count.parse().unwrap());
         }
         ["dropped", ifindex, events, reason, source, destination, port, seconds, ..] => facts.dropped.push(Dropped {
             ifindex: ifindex.parse().unwrap(),

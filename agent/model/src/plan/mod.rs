@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, LISTENER_TCP};
 use brattice_wire::index::{ServiceIndex, TargetGroupIndex, VpcIndex};
-use brattice_wire::snapshot::{self, Protocol, Snapshot};
+use brattice_wire::snapshot::{self, AliasGeneration, Protocol, ServiceNumber, Snapshot, WorkloadNumber};
 
 use crate::documents::Evidence;
 use crate::limits::{CONNECT_TIMEOUT_MS, DNS_TTL_SECONDS};
@@ -35,13 +35,13 @@ pub struct Binding {
     /// The evidence of its identity.
     pub evidence: Vec<Evidence>,
     /// Number of the workload on this node.
-    pub number: u32,
+    pub number: WorkloadNumber,
     /// Raised whenever the alias is given to another workload.
-    pub generation: u32,
+    pub generation: AliasGeneration,
 }
 
-/// What answers at a VIP and port: `LISTENER_*` of `brattice_abi`, and the service's number (0 for DNS).
-pub type ListenerTarget = (u32, u32);
+/// What answers at a VIP and port: `LISTENER_*` of `brattice_abi`, and the service (the default number for DNS).
+pub type ListenerTarget = (u32, ServiceNumber);
 
 /// The wanted state of engine and kernel.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +112,7 @@ pub fn plan(model: &Model, bindings: &[Binding], numbers: &mut Numbers, revision
     let vpcs = planner.vpcs(&networks);
     for dns_vip in std::iter::once(model.dns_vip()).chain(model.dns_vip6()) {
         for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
-            planner.listeners.insert((dns_vip, 53, protocol), (LISTENER_DNS, 0));
+            planner.listeners.insert((dns_vip, 53, protocol), (LISTENER_DNS, ServiceNumber::default()));
         }
     }
     let dns = snapshot::Dns {
@@ -142,7 +142,7 @@ struct Planner<'m> {
     /// Names of VPCs in force → position, the same in model and snapshot.
     vpcs: HashMap<&'m str, VpcIndex>,
     /// (VPC, real address) → alias.
-    live: HashMap<(VpcIndex, IpAddr), (IpAddr, u32)>,
+    live: HashMap<(VpcIndex, IpAddr), (IpAddr, AliasGeneration)>,
     listeners: BTreeMap<(IpAddr, u16, u8), ListenerTarget>,
     targets: BTreeSet<(IpAddr, u16, u8)>,
     /// Target group name → position in the snapshot.
@@ -233,7 +233,7 @@ impl<'m> Planner<'m> {
                     Protocol::Tcp => LISTENER_TCP,
                 };
                 for vip in std::iter::once(vip).chain(service.vip6) {
-                    self.listeners.insert((vip, listener.port, IPPROTO_TCP), (kind, stable.get()));
+                    self.listeners.insert((vip, listener.port, IPPROTO_TCP), (kind, stable));
                 }
             }
             services.push(snapshot::Service {

@@ -13,6 +13,7 @@ use brattice_wire::engine::{
     descriptor_count, encode,
 };
 use brattice_wire::records::Query;
+use brattice_wire::snapshot::AliasGeneration;
 use rustix::net::sockopt::socket_cookie;
 
 use tokio::net::UnixStream;
@@ -178,7 +179,7 @@ async fn an_engine_is_started_fed_and_stopped() {
     assert!(bench.filled());
     bench.handle.snapshot(Arc::new(Snapshot { revision: 2, ..Snapshot::default() })).await;
     assert_eq!(bench.event().await, Event::Applied(2));
-    let aliases = vec![(IpAddr::from([100, 127, 0, 1]), 7)];
+    let aliases = vec![(IpAddr::from([100, 127, 0, 1]), AliasGeneration::new(7))];
     bench.handle.close(aliases.clone()).await;
     assert_eq!(bench.event().await, Event::Closed(aliases));
     assert_eq!(bench.handle.asker().stats().await.unwrap().requests, 42);
@@ -199,7 +200,7 @@ async fn a_killed_engine_is_replaced_with_the_same_sockets() {
     assert_eq!(*bench.slots.table.lock().unwrap(), cookies, "the same sockets in the same slots");
     assert_eq!(*bench.slots.made.lock().unwrap(), 1);
     bench.until(&Event::Applied(1)).await;
-    let aliases = vec![(IpAddr::from([100, 127, 0, 9]), 1)];
+    let aliases = vec![(IpAddr::from([100, 127, 0, 9]), AliasGeneration::new(1))];
     bench.handle.close(aliases.clone()).await;
     bench.behave("good");
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -402,7 +403,7 @@ async fn an_engine_that_cannot_be_told_anything_is_replaced() {
         let began = std::time::Instant::now();
         bench.behave("good");
         // Asked of an engine that never answers: its end is the answer.
-        let aliases = vec![(IpAddr::from([100, 127, 0, 9]), 1)];
+        let aliases = vec![(IpAddr::from([100, 127, 0, 9]), AliasGeneration::new(1))];
         bench.handle.close(aliases.clone()).await;
         bench.until(&Event::Closed(aliases)).await;
         bench.running(first).await;
@@ -421,7 +422,7 @@ async fn an_engine_that_loses_its_link_and_answers_a_call_stays() {
     assert_eq!(bench.event().await, Event::Applied(1));
     let first = bench.pid();
     // Sent on the second link, as the first one is closed by now or soon.
-    let aliases = vec![(IpAddr::from([100, 127, 0, 9]), 1)];
+    let aliases = vec![(IpAddr::from([100, 127, 0, 9]), AliasGeneration::new(1))];
     bench.handle.close(aliases.clone()).await;
     bench.until(&Event::Closed(aliases)).await;
     // It is asked for signs of life, and gives them.

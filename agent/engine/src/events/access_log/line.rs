@@ -133,6 +133,8 @@ impl Line<'_> {
 mod tests {
     use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
+    use brattice_wire::snapshot::AliasGeneration;
+
     use crate::{
         aliases::CallerId,
         events::{connection::Called, names::Names, tests::for_tests},
@@ -148,7 +150,8 @@ mod tests {
         assert_eq!(rows.len(), documented.len(), "each once");
         let events = for_tests(&Arc::default());
         let address = Ipv4Addr::LOCALHOST.into();
-        let (caller, called) = (CallerId::new(address, 0), Called { source_port: 1, vip: address, port: 80 });
+        let (caller, called) =
+            (CallerId::new(address, AliasGeneration::new(0)), Called { source_port: 1, vip: address, port: 80 });
         let connection = events.open_connection(&Names::default(), caller, called, (None, None));
         events.unreadable_request(&connection, 400, &Names::default());
         let line = events.subscribers.past_requests.last_line();

@@ -24,7 +24,7 @@ pub(super) fn write(out: &mut Vec<u8>, request: &RequestSpan, time: Duration, du
     past.maybe(duration, |past, duration| past.number(millis(duration)));
     past.number(names.map_or(0, |names| names.revision));
     past.address(connection.caller.alias());
-    past.number(connection.caller.generation().into());
+    past.number(connection.caller.generation().get().into());
     past.text(names.map_or("", |names| &names.caller_vpc));
     past.text(names.map_or("", |names| &names.caller));
     past.address(connection.called.vip);
@@ -119,6 +119,7 @@ mod tests {
     use brattice_decide::Refusal;
     use brattice_iam::Level;
     use brattice_wire::records::{DeniedBy, FailureReason};
+    use brattice_wire::snapshot::AliasGeneration;
     use http::{HeaderMap, Request};
 
     use super::*;
@@ -142,8 +143,9 @@ mod tests {
         let names = Names::default();
         let events = for_tests(&Arc::default());
         let v6: IpAddr = Ipv6Addr::LOCALHOST.into();
+        let latest = AliasGeneration::new(u32::MAX);
         let called = Called { source_port: 1, vip: [169, 254, 64, 32].into(), port: 65_535 };
-        let connection = events.open_connection(&names, CallerId::new(v6, u32::MAX), called, (None, None));
+        let connection = events.open_connection(&names, CallerId::new(v6, latest), called, (None, None));
         let head = Request::get(format!("/{}?a", "p".repeat(300))).header("host", "grüße").body(()).unwrap();
         let begin = || {
             let request = events.begin_request(&connection, &head);
@@ -153,7 +155,7 @@ mod tests {
         let request = begin();
         let bare = written(&request, None);
         assert_eq!((bare.status, bare.failure, bare.target, bare.duration_ms), (None, None, None, None));
-        assert_eq!((bare.alias, bare.generation, bare.port), (v6, u32::MAX, 65_535));
+        assert_eq!((bare.alias, bare.generation, bare.port), (v6, latest, 65_535));
         request.end(true);
         drop(request);
         for (target, level) in [("10.0.0.1:80", Level::Service), ("[::1]:65535", Level::Identity)] {
