@@ -217,6 +217,21 @@ pub(crate) struct NodeArguments {
     pub(crate) state_dir: PathBuf,
 }
 
+#[cfg(test)]
+impl NodeArguments {
+    /// Default ranges, and names below `svc.test`.
+    pub(crate) fn for_tests(state_dir: PathBuf) -> Self {
+        Self {
+            vip_range: None,
+            alias_range: None,
+            vip6_range: None,
+            alias6_range: None,
+            dns_suffix: "svc.test".into(),
+            state_dir,
+        }
+    }
+}
+
 /// `brattice init`.
 #[derive(Debug, Args)]
 pub(crate) struct InitArguments {

@@ -34,6 +34,18 @@ impl From<Result<Vec<Source>, Vec<String>>> for Found {
     }
 }
 
+#[cfg(test)]
+impl Found {
+    /// One file with this text, where an owner's documents are.
+    pub(crate) fn one_file(owner: &Owner, text: &str) -> Self {
+        let path = match owner {
+            Owner::Operator => "node.yaml".to_owned(),
+            Owner::Account(name) => format!("accounts/{name}/x.yaml"),
+        };
+        Ok(vec![Source { path, text: text.to_owned() }]).into()
+    }
+}
+
 impl Tree {
     /// Whether there is no document at all and nothing wrong: most likely a directory that is not mounted yet.
     pub fn is_empty(&self) -> bool {

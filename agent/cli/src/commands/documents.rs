@@ -300,14 +300,7 @@ mod tests {
         let shop = directory.path().join("accounts/shop");
         std::fs::create_dir_all(&shop).expect("a folder");
         std::fs::write(shop.join("orders.yaml"), b"# caf\xe9\n").expect("a file");
-        let node = NodeArguments {
-            vip_range: None,
-            alias_range: None,
-            vip6_range: None,
-            alias6_range: None,
-            dns_suffix: "svc.test".into(),
-            state_dir: directory.path().join("state"),
-        };
+        let node = NodeArguments::for_tests(directory.path().join("state"));
         let checked = check(directory.path(), &node, &State::default(), &BTreeMap::new()).map_err(|e| e.text);
         let checked = checked.expect("it is read");
         let text = findings_text(&checked, false);
@@ -327,14 +320,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let run = |text: &str, strict| {
             std::fs::write(directory.path().join("node.yaml"), text).expect("a file");
-            let node = NodeArguments {
-                vip_range: None,
-                alias_range: None,
-                vip6_range: None,
-                alias6_range: None,
-                dns_suffix: "svc.test".into(),
-                state_dir: directory.path().join("state"),
-            };
+            let node = NodeArguments::for_tests(directory.path().join("state"));
             let directory = directory.path().to_owned();
             let outcome = validate(&ValidateArguments { directory, strict, node, output: Format::Json });
             outcome.map_or_else(|failure| panic!("{}", failure.text), |code| format!("{code:?}"))

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use brattice_model::{Linked, VipState};
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 use crate::linking::Linking;
@@ -59,11 +60,8 @@ impl Node {
     }
 
     fn write(&mut self, owner: Owner, text: &str) {
-        let path = match &owner {
-            Owner::Operator => "node.yaml".to_owned(),
-            Owner::Account(name) => format!("accounts/{name}/x.yaml"),
-        };
-        self.disk.insert(owner, Ok(vec![Source { path, text: text.to_owned() }]).into());
+        let found = Found::one_file(&owner, text);
+        self.disk.insert(owner, found);
     }
 
     fn read(&mut self, accepted: Option<&Owner>) -> Outcome {
@@ -304,14 +302,13 @@ fn documents_that_are_refused_are_read_once() {
 
 /// Files that were changed just now, and look like `stamp`.
 fn young(text: &str, stamp: u64, open: &[&str]) -> Found {
-    let path = "accounts/shop/x.yaml".to_owned();
     let look = Look {
         stamp,
         changed: Some(SystemTime::now()),
         open: open.iter().map(|file| (*file).to_owned()).collect(),
         unasked: false,
     };
-    Found { look, ..Ok(vec![Source { path, text: text.to_owned() }]).into() }
+    Found { look, ..Found::one_file(&account("shop"), text) }
 }
 
 #[test]
@@ -456,20 +453,8 @@ fn what_did_not_change_is_linked_once() {
 #[derive(Clone, Default)]
 struct Warnings(Arc<std::sync::Mutex<BTreeMap<String, usize>>>);
 
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         struct OwnerOf(Option<String>);
         impl tracing::field::Visit for OwnerOf {
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
@@ -478,20 +463,20 @@ impl tracing::Subscriber for Warnings {
                 }
             }
         }
+        if *event.metadata().level() != tracing::Level::WARN {
+            return;
+        }
         let mut owner = OwnerOf(None);
         event.record(&mut owner);
         *self.0.lock().unwrap().entry(owner.0.unwrap_or_default()).or_default() += 1;
     }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 #[test]
 fn an_owner_who_writes_nonsense_all_the_time_neither_fills_the_log_nor_drowns_others() {
     let warnings = Warnings::default();
-    tracing::subscriber::with_default(warnings.clone(), || {
+    let subscriber = tracing_subscriber::registry().with(warnings.clone());
+    tracing::subscriber::with_default(subscriber, || {
         let mut node = Node::new();
         for round in 0..60 {
             node.write(account("rival"), &format!("kind: Nonsense{round}\n"));

@@ -1,8 +1,6 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use brattice_model::Source;
-
 use super::*;
 use crate::source::Changes;
 use crate::tree::{Found, ReadError, Tree};
@@ -46,13 +44,7 @@ impl DocumentSource for Memory {
     }
 
     fn read(&self) -> Result<Tree, ReadError> {
-        let found = |(owner, text): (&Owner, &String)| {
-            let path = match owner {
-                Owner::Operator => "node.yaml".to_owned(),
-                Owner::Account(name) => format!("accounts/{name}/x.yaml"),
-            };
-            (owner.clone(), Found::from(Ok(vec![Source { path, text: text.clone() }])))
-        };
+        let found = |(owner, text): (&Owner, &String)| (owner.clone(), Found::one_file(owner, text));
         let owners = self.0.texts.lock().unwrap().iter().map(found).collect();
         Ok(Tree { owners, accounts_unknown: false })
     }

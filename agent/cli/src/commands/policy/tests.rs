@@ -110,14 +110,7 @@ fn printed(service: &str, file: &str, text: &str) -> (Vec<String>, bool) {
 fn printed_on([node, network, service]: [&str; 3], file: &str, text: &str) -> (Vec<String>, bool) {
     let (directory, policies) = directory(node, network, service);
     let state = directory.path().join("state");
-    let node = NodeArguments {
-        vip_range: None,
-        alias_range: None,
-        vip6_range: None,
-        alias6_range: None,
-        dns_suffix: "svc.test".into(),
-        state_dir: state.clone(),
-    };
+    let node = NodeArguments::for_tests(state.clone());
     let state = StateDirectory::existing(&state).peek();
     let checked = check(&policies, &node, &state, &BTreeMap::new()).unwrap_or_else(|e| panic!("{}", e.text));
     assert_eq!(checked.errors(), 0);
@@ -334,14 +327,7 @@ fn what_documents_refuse_is_refused_in_cases() {
         let path = directory.path().join("cases.yaml");
         fs::write(&path, text).expect("a file");
         let state = StateDirectory::existing(&directory.path().join("state")).peek();
-        let node = NodeArguments {
-            vip_range: None,
-            alias_range: None,
-            vip6_range: None,
-            alias6_range: None,
-            dns_suffix: "svc.test".into(),
-            state_dir: directory.path().join("state"),
-        };
+        let node = NodeArguments::for_tests(directory.path().join("state"));
         let checked = check(&policies, &node, &state, &BTreeMap::new()).unwrap_or_else(|e| panic!("{}", e.text));
         match cases::read(&path, &World::new(&checked.linked.model).expect("policies that the engine takes")) {
             Ok(cases) => format!("{} cases", cases.len()),
@@ -561,14 +547,7 @@ fn the_attested_identity_is_the_engines() {
 fn files_that_cannot_be_read_are_wrong_usage() {
     let (directory, policies) = directory(NODE, NETWORK, SERVICE);
     let run = |directory: &Path, cases: PathBuf| {
-        let node = NodeArguments {
-            vip_range: None,
-            alias_range: None,
-            vip6_range: None,
-            alias6_range: None,
-            dns_suffix: "svc.test".into(),
-            state_dir: directory.join("state"),
-        };
+        let node = NodeArguments::for_tests(directory.join("state"));
         test(&PolicyTestArguments { directory: directory.to_owned(), cases: vec![cases], node, output: Format::Table })
     };
     let code = |outcome: Outcome| outcome.err().map(|failure| failure.code);

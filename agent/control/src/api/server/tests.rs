@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use brattice_wire::api::{Mode, Scope};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 use crate::api::socket::{bind, prepare_directory};
@@ -342,27 +343,19 @@ async fn refused_callers_take_no_place() {
 /// Counts the lines that are logged.
 struct Lines(Arc<std::sync::atomic::AtomicUsize>);
 
-impl tracing::Subscriber for Lines {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("brattice")
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if event.metadata().target().starts_with("brattice") {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 /// On one thread, as the lines are counted there.
 #[tokio::test]
 async fn refused_callers_do_not_fill_the_log() {
     let lines = Arc::<std::sync::atomic::AtomicUsize>::default();
-    let _counted = tracing::subscriber::set_default(Lines(lines.clone()));
+    let _counted = tracing::subscriber::set_default(tracing_subscriber::registry().with(Lines(lines.clone())));
     let (_root, socket) = server().await;
     std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
