@@ -145,8 +145,7 @@ fn role<'m>(
     evidence: &[Evidence],
 ) -> (Option<&'m Role>, String) {
     match Roles::new(model).of(vpc, document, evidence) {
-        Ok(Some(position)) => {
-            let role = &model.roles[position];
+        Ok(Some(role)) => {
             let why = match document.and_then(|document| document.role.as_ref()) {
                 Some(_) => format!("its document names it, and the role ({}) trusts it", place(&role.origin)),
                 None => format!("the only role that trusts it ({})", place(&role.origin)),

@@ -10,6 +10,7 @@
 // Outside of tests: a number that is cut in silence is a bug that nothing reports (`cargo xtask lint saturations` has the rest).
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+mod at;
 mod describe;
 mod diagnostic;
 mod diff;

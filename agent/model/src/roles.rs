@@ -67,7 +67,7 @@ impl<'m> Roles<'m> {
         found
     }
 
-    /// The role, as position in [`Model::roles`], that a workload of a VPC (by qualified name) calls as: the one its
+    /// The role that a workload of a VPC (by qualified name) calls as: the one its
     /// document names, else the only one that trusts it. `None`: none was meant for it, and it calls as anonymous.
     ///
     /// # Errors
@@ -77,21 +77,17 @@ impl<'m> Roles<'m> {
         vpc: &str,
         workload: Option<&'w Workload>,
         evidence: &[Evidence],
-    ) -> Result<Option<usize>, NoRole<'m>> {
+    ) -> Result<Option<&'m Role>, NoRole<'m>> {
         if let Some(name) = workload.and_then(|workload| workload.role.as_deref()) {
             let found = self.roles.binary_search_by(|role| role.name.as_str().cmp(name));
             let position = found.ok().filter(|position| self.roles[*position].status.is_active());
             let position = position.ok_or(NoRole::Missing(name))?;
             let role = &self.roles[position];
-            return if role.trusts(vpc, workload, evidence) {
-                Ok(Some(position))
-            } else {
-                Err(NoRole::NotTrusted(role))
-            };
+            return if role.trusts(vpc, workload, evidence) { Ok(Some(role)) } else { Err(NoRole::NotTrusted(role)) };
         }
         match self.trusting(vpc, workload, evidence)[..] {
             [] => Ok(None),
-            [only] => Ok(Some(only)),
+            [only] => Ok(Some(&self.roles[only])),
             ref several => Err(NoRole::Several(several.iter().map(|position| &self.roles[*position]).collect())),
         }
     }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::index::{Index, suggestion};
 use super::{Linker, sink};
+use crate::at::At;
 use crate::diagnostic::{Diagnostic, Located, Position, Sink, quote};
 use crate::documents::Owner;
 use crate::ids::{IdKind, Identifier, arn, derive};
-use crate::model::{Association, AssociationKind, Model, Service, Status, failure};
+use crate::model::{Association, AssociationKind, Model, Service, ServiceNetwork, Status, Vpc, failure};
 
 /// An association that a document asks for.
 struct Request<'d> {
@@ -19,10 +20,17 @@ struct Request<'d> {
 }
 
 enum Member<'d> {
-    /// Written inside the member's own document: its position in the list.
-    Inline(Option<usize>),
+    /// Written inside the member's own document.
+    Inline(Option<Found>),
     /// Named by a document of its own.
     Named(&'d Located<Identifier>),
+}
+
+/// Where a member is in the model.
+#[derive(Clone, Copy)]
+enum Found {
+    Service(At<Service>),
+    Vpc(At<Vpc>),
 }
 
 /// A side of an association that could not be found.
@@ -77,7 +85,7 @@ impl<'a> Linker<'a> {
     }
 
     /// All that is asked for: by owner, inline ones first.
-    fn requests(&self, services: &Index) -> Vec<Request<'a>> {
+    fn requests(&self, services: &Index<Service>) -> Vec<Request<'a>> {
         let (service, vpc) = (AssociationKind::Service, AssociationKind::Vpc);
         let documents = self.documents;
         let mut requests = Vec::new();
@@ -91,7 +99,7 @@ impl<'a> Linker<'a> {
                     account.unwrap_or(crate::documents::OPERATOR).to_owned(),
                     doc.metadata.name.value.clone(),
                 );
-                let member = self.vpc(&name, None);
+                let member = self.vpc(&name, None).map(Found::Vpc);
                 for network in &doc.networks {
                     requests.push(Request {
                         kind: vpc,
@@ -104,7 +112,7 @@ impl<'a> Linker<'a> {
             }
             for doc in &documents.services {
                 let name = Identifier::Name(doc.metadata.name.value.clone());
-                let member = services.resolve(&name, owner.account(), |_| None);
+                let member = services.resolve(&name, owner.account(), |_| None).map(Found::Service);
                 for network in &doc.networks {
                     let member = Member::Inline(member);
                     requests.push(Request { kind: service, owner, network, member, at: &network.at });
@@ -126,16 +134,16 @@ impl<'a> Linker<'a> {
         &self,
         request: &Request<'_>,
         services: &[Service],
-        service_index: &Index,
+        service_index: &Index<Service>,
     ) -> (Association, Vec<Diagnostic>) {
         let home = request.owner.account();
         let network = self.network_index.resolve(&request.network.value, home, |id| self.account_name(id));
         let member = match (&request.member, request.kind) {
-            (Member::Inline(index), _) => *index,
+            (Member::Inline(found), _) => *found,
             (Member::Named(name), AssociationKind::Service) => {
-                service_index.resolve(&name.value, home, |id| self.account_name(id))
+                service_index.resolve(&name.value, home, |id| self.account_name(id)).map(Found::Service)
             }
-            (Member::Named(name), AssociationKind::Vpc) => self.vpc(&name.value, home),
+            (Member::Named(name), AssociationKind::Vpc) => self.vpc(&name.value, home).map(Found::Vpc),
         };
         let mut missing = Vec::new();
         if network.is_none() {
@@ -145,26 +153,26 @@ impl<'a> Linker<'a> {
             missing.push(self.missing_member(request, name, services));
         }
         // Account, name and whether it is in force.
-        let described = member.map(|index| match request.kind {
-            AssociationKind::Service => {
-                let service = &services[index];
+        let described = member.map(|found| match found {
+            Found::Service(at) => {
+                let service = at.of(services);
                 (Some(service.account.as_str()), service.name.as_str(), &service.status)
             }
-            AssociationKind::Vpc => {
-                let vpc = &self.vpcs[index];
+            Found::Vpc(at) => {
+                let vpc = at.of(&self.vpcs);
                 (vpc.account.as_deref(), vpc.name.as_str(), &vpc.status)
             }
         });
         let network_name =
-            network.map_or_else(|| request.network.value.to_string(), |index| self.networks[index].name.clone());
+            network.map_or_else(|| request.network.value.to_string(), |at| at.of(&self.networks).name.clone());
         let member_name = match (&described, &request.member) {
             (Some((_, name, _)), _) => (*name).to_owned(),
             (None, Member::Named(name)) => name.value.to_string(),
             (None, Member::Inline(_)) => String::new(),
         };
-        let (status, findings) = match (missing.first(), network, described) {
+        let (status, findings) = match (missing.first(), network, member.zip(described)) {
             (Some(first), ..) => (first.status.clone(), missing.into_iter().map(|missing| missing.finding).collect()),
-            (None, Some(network), Some((_, name, status))) => {
+            (None, Some(network), Some((member, (_, name, status)))) => {
                 let refusal = self.refusal(request, network, member, services).map(|(message, help)| {
                     let finding = Diagnostic::warning(request.at, format!("not associated: {message}")).help(help);
                     (Status::failed(failure::ACCESS_DENIED, message), vec![finding])
@@ -272,17 +280,17 @@ impl<'a> Linker<'a> {
     fn refusal(
         &self,
         request: &Request<'_>,
-        network: usize,
-        member: Option<usize>,
+        network: At<ServiceNetwork>,
+        member: Found,
         services: &[Service],
     ) -> Option<(String, String)> {
-        let network = &self.networks[network];
+        let network = network.of(&self.networks);
         let granted =
             |account: &str, shared: &[String], to: &str| account == to || shared.iter().any(|name| name == to);
         let owner = request.owner.account();
-        match request.kind {
-            AssociationKind::Service => {
-                let service = &services[member?];
+        match member {
+            Found::Service(at) => {
+                let service = at.of(services);
                 // One side is the owner's, the other is shared with it.
                 if owner == Some(service.account.as_str()) {
                     return (!granted(&network.account, &network.shared_with, &service.account)).then(|| {
@@ -311,8 +319,8 @@ impl<'a> Linker<'a> {
                     "the owner of one of them associates them".into(),
                 ))
             }
-            AssociationKind::Vpc => {
-                let vpc = &self.vpcs[member?];
+            Found::Vpc(at) => {
+                let vpc = at.of(&self.vpcs);
                 let account = vpc.account.as_deref();
                 if let Some(owner) = owner
                     && account != Some(owner)
@@ -339,8 +347,13 @@ impl<'a> Linker<'a> {
 
     /// Of services of one network that claim the same domain, the first by (account, name) has it; the associations of
     /// the others fail.
-    fn domain_conflicts(&mut self, associations: &mut [(Association, &Position)], services: &[Service], index: &Index) {
-        let mut members: Vec<(&str, usize, usize)> = Vec::new();
+    fn domain_conflicts(
+        &mut self,
+        associations: &mut [(Association, &Position)],
+        services: &[Service],
+        index: &Index<Service>,
+    ) {
+        let mut members: Vec<(&str, At<Service>, usize)> = Vec::new();
         for (position, (association, _)) in associations.iter().enumerate() {
             if association.kind != AssociationKind::Service || !association.status.is_active() {
                 continue;
@@ -352,14 +365,14 @@ impl<'a> Linker<'a> {
         }
         // `services` is in order of (account, name).
         members.sort_unstable();
-        let mut holders: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut holders: HashMap<(&str, &str), At<Service>> = HashMap::new();
         let mut conflicts: Vec<(usize, String, Diagnostic, Owner)> = Vec::new();
         for (network, service, position) in members {
-            let domains = &services[service].domains;
+            let domains = &service.of(services).domains;
             let taken = domains.iter().find_map(|domain| Some((domain, *holders.get(&(network, domain.as_str()))?)));
             if let Some((domain, holder)) = taken {
                 let (association, at) = &associations[position];
-                let holder = &services[holder];
+                let holder = holder.of(services);
                 let message = format!(
                     "{} is already claimed in {network} by {} at {}",
                     quote(domain),
@@ -386,8 +399,8 @@ impl<'a> Linker<'a> {
 pub(super) fn name_conflicts(model: &Model, warnings: &mut BTreeMap<Owner, Sink>) {
     for (vpc, services) in model.vpcs.iter().zip(crate::plan::visible(model)) {
         let mut holders: HashMap<&str, &Service> = HashMap::new();
-        for index in services {
-            let service = &model.services[index];
+        for at in services {
+            let service = at.of(&model.services);
             for domain in &service.domains {
                 let Some(first) = holders.get(domain.as_str()) else {
                     holders.insert(domain, service);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::index::suggestion;
 use super::{Linker, qualified, reserved};
+use crate::at::At;
 use crate::diagnostic::{Diagnostic, Located, Position, quote};
 use crate::documents::{Attachment, Owner, TargetGroupDocument, VpcDocument};
 use crate::ids::{IdKind, Identifier, arn, derive};
@@ -135,7 +136,7 @@ impl Linker<'_> {
             let mut names = Vec::with_capacity(doc.vpcs.len());
             for vpc in &doc.vpcs {
                 match self.operators_vpc(vpc) {
-                    Ok(index) => names.push(self.vpcs[index].name.clone()),
+                    Ok(at) => names.push(at.of(&self.vpcs).name.clone()),
                     Err(diagnostic) => self.error(&Owner::Operator, *diagnostic),
                 }
             }
@@ -148,14 +149,14 @@ impl Linker<'_> {
     }
 
     /// A VPC that a document of the operator names.
-    pub(super) fn operators_vpc(&self, vpc: &Located<Identifier>) -> Result<usize, Box<Diagnostic>> {
+    pub(super) fn operators_vpc(&self, vpc: &Located<Identifier>) -> Result<At<Vpc>, Box<Diagnostic>> {
         if let Some(index) = self.vpc(&vpc.value, None) {
             return Ok(index);
         }
         let diagnostic = Diagnostic::error(&vpc.at, format!("there is no VPC {}", quote(&vpc.value.to_string())));
         if let Identifier::Name(name) = &vpc.value {
             let several: Vec<String> =
-                self.vpc_index.namesakes(name).iter().map(|&index| quote(&self.vpcs[index].name)).collect();
+                self.vpc_index.namesakes(name).iter().map(|at| quote(&at.of(&self.vpcs).name)).collect();
             if several.len() > 1 {
                 let message = format!("{} could be one of several VPCs", quote(name));
                 let diagnostic = Diagnostic { message, ..diagnostic };
@@ -171,12 +172,12 @@ impl Linker<'_> {
     }
 
     /// A VPC as an account (`None`: the operator) names it.
-    pub(super) fn vpc(&self, identifier: &Identifier, home: Option<&str>) -> Option<usize> {
+    pub(super) fn vpc(&self, identifier: &Identifier, home: Option<&str>) -> Option<At<Vpc>> {
         self.vpc_index.resolve(identifier, home, |id| self.account_name(id))
     }
 
     pub(super) fn workloads(&mut self) -> Vec<Workload> {
-        let mut seen: HashMap<(usize, IpAddr), &Position> = HashMap::new();
+        let mut seen: HashMap<(At<Vpc>, IpAddr), &Position> = HashMap::new();
         let mut workloads = Vec::new();
         for doc in self.operator().map_or(&[][..], |documents| &documents.workloads) {
             let mut status = Status::Active;
@@ -184,13 +185,13 @@ impl Linker<'_> {
             let mut errors = Vec::new();
             match &found {
                 Err(diagnostic) => errors.push((**diagnostic).clone()),
-                Ok(index) => {
-                    let vpc = &self.vpcs[*index];
+                Ok(at) => {
+                    let vpc = at.of(&self.vpcs);
                     for address in &doc.addresses {
                         if !vpc.contains(address.value) {
                             errors.push(outside(&address.at, address.value, vpc));
                         }
-                        if let Some(first) = seen.insert((*index, address.value), &address.at) {
+                        if let Some(first) = seen.insert((*at, address.value), &address.at) {
                             let message =
                                 format!("{} in {} is already given at {}", address.value, vpc.name, first.place());
                             errors.push(Diagnostic::error(&address.at, message).expected("one workload per address"));
@@ -202,7 +203,7 @@ impl Linker<'_> {
                     }
                 }
             }
-            let vpc = found.map_or_else(|_| doc.vpc.value.to_string(), |index| self.vpcs[index].name.clone());
+            let vpc = found.map_or_else(|_| doc.vpc.value.to_string(), |at| at.of(&self.vpcs).name.clone());
             for diagnostic in errors {
                 status = invalid(&diagnostic);
                 self.error(&Owner::Operator, diagnostic);
@@ -287,7 +288,7 @@ impl Linker<'_> {
         let written = doc.vpc.value.to_string();
         let granted: &[String] = self.accounts.get(account).map_or(&[], |account| &account.vpcs);
         let may = |vpc: &Vpc| vpc.account.as_deref() == Some(account) || granted.binary_search(&vpc.name).is_ok();
-        let Some(index) = self.vpc(&doc.vpc.value, Some(account)) else {
+        let Some(at) = self.vpc(&doc.vpc.value, Some(account)) else {
             // VPCs are the operator's: that one is missing is no error of the account.
             let message = format!("there is no VPC {}", quote(&written));
             let near = if self.hints(owner) {
@@ -300,7 +301,7 @@ impl Linker<'_> {
             self.warning(owner, Diagnostic::warning(&doc.vpc.at, text).nearest(near.as_deref()));
             return (written, Status::failed(failure::VPC_NOT_FOUND, message));
         };
-        let vpc = &self.vpcs[index];
+        let vpc = at.of(&self.vpcs);
         let name = vpc.name.clone();
         if !may(vpc) {
             let message = format!("the account {account} may not have targets in the VPC {name}");

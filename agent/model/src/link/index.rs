@@ -2,22 +2,28 @@
 
 use std::collections::HashMap;
 
+use crate::at::At;
 use crate::documents::OPERATOR;
 use crate::ids::Identifier;
 
 /// Positions of entities of one kind in their list.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    by_name: HashMap<String, usize>,
-    by_id: HashMap<String, usize>,
-    by_arn: HashMap<String, usize>,
+pub(super) struct Index<T> {
+    by_name: HashMap<String, At<T>>,
+    by_id: HashMap<String, At<T>>,
+    by_arn: HashMap<String, At<T>>,
     /// Name without account → positions.
-    by_short: HashMap<String, Vec<usize>>,
+    by_short: HashMap<String, Vec<At<T>>>,
 }
 
-impl Index {
+impl<T> Default for Index<T> {
+    fn default() -> Self {
+        Self { by_name: HashMap::new(), by_id: HashMap::new(), by_arn: HashMap::new(), by_short: HashMap::new() }
+    }
+}
+
+impl<T> Index<T> {
     pub(super) fn insert(&mut self, position: usize, qualified: &str, id: &str, arn: &str) {
-        let short = short(qualified);
+        let (short, position) = (short(qualified), At::new(position));
         self.by_name.insert(qualified.to_owned(), position);
         self.by_id.insert(id.to_owned(), position);
         self.by_arn.insert(arn.to_owned(), position);
@@ -31,7 +37,7 @@ impl Index {
         identifier: &Identifier,
         home: Option<&str>,
         account_name: impl Fn(&str) -> Option<&'n str>,
-    ) -> Option<usize> {
+    ) -> Option<At<T>> {
         let by_name = |name: &str| self.by_name.get(name).copied();
         match identifier {
             Identifier::Id(id) => self.by_id.get(id).copied(),
@@ -53,7 +59,7 @@ impl Index {
     }
 
     /// All entities of a name, in whatever account.
-    pub(super) fn namesakes(&self, short: &str) -> &[usize] {
+    pub(super) fn namesakes(&self, short: &str) -> &[At<T>] {
         self.by_short.get(short).map_or(&[], Vec::as_slice)
     }
 }

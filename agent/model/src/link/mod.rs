@@ -132,11 +132,11 @@ struct Linker<'a> {
     /// Id → name.
     account_ids: HashMap<String, String>,
     vpcs: Vec<Vpc>,
-    vpc_index: Index,
+    vpc_index: Index<Vpc>,
     networks: Vec<ServiceNetwork>,
-    network_index: Index,
+    network_index: Index<ServiceNetwork>,
     target_groups: Vec<TargetGroup>,
-    target_group_index: Index,
+    target_group_index: Index<TargetGroup>,
 }
 
 impl<'a> Linker<'a> {

@@ -107,14 +107,14 @@ impl Linker<'_> {
         owner: &Owner,
         resource: &Located<PolicyResourceIdentifier>,
         services: &[Service],
-        index: &Index,
+        index: &Index<Service>,
     ) -> Result<PolicyResource, Box<Diagnostic>> {
         let name = |id: &str| self.account_name(id);
         let network = resource.network.as_ref().and_then(|own| self.network_index.resolve(own, Some(account), name));
         let service = resource.service.as_ref().and_then(|own| index.resolve(own, Some(account), name));
         // Another account's is as good as none: whether it exists is not this one's to know.
-        let network = network.map(|index| &self.networks[index]).filter(|network| network.account == account);
-        let service = service.map(|index| &services[index]).filter(|service| service.account == account);
+        let network = network.map(|at| at.of(&self.networks)).filter(|network| network.account == account);
+        let service = service.map(|at| at.of(services)).filter(|service| service.account == account);
         let text = quote(&resource.text);
         let error = |message: String| Box::new(Diagnostic::error(&resource.at, message));
         match (network, service) {
@@ -149,13 +149,13 @@ impl Linker<'_> {
         doc: &AuthPolicyDocument,
         resource: &PolicyResource,
         services: &[Service],
-        index: &Index,
+        index: &Index<Service>,
     ) -> Option<(iam::Policy, iam::Attachment)> {
         let attachment = match resource {
             PolicyResource::ServiceNetwork(_) => iam::Attachment::ServiceNetwork,
             PolicyResource::Service(name) => {
                 let identifier = Identifier::Name(name.clone());
-                let service = index.resolve(&identifier, None, |_| None).map(|index| &services[index]);
+                let service = index.resolve(&identifier, None, |_| None).map(|at| at.of(services));
                 // Listeners of this version read HTTP; a service without any may get one that does not.
                 let none = service.is_none_or(|service| service.listeners.is_empty());
                 iam::Attachment::Service { http: true, tcp: none }
@@ -239,16 +239,14 @@ impl Linker<'_> {
         for workload in workloads {
             let Some(&wish) = wished.get(workload.name.as_str()) else { continue };
             if let Some(found) = index.resolve(&wish.value, None, |id| self.account_name(id)) {
-                workload.role = Some(roles[found].name.clone());
+                workload.role = Some(found.of(roles).name.clone());
                 continue;
             }
             // As written, which names none: the workload is not to be another role than it says.
             workload.role = Some(wish.value.to_string());
             let text = quote(&wish.value.to_string());
             let several: Vec<String> = match &wish.value {
-                Identifier::Name(name) => {
-                    index.namesakes(name).iter().map(|position| quote(&roles[*position].name)).collect()
-                }
+                Identifier::Name(name) => index.namesakes(name).iter().map(|at| quote(&at.of(roles).name)).collect(),
                 _ => Vec::new(),
             };
             let diagnostic = if several.len() > 1 {
@@ -275,7 +273,7 @@ impl Linker<'_> {
         let mut trust = Vec::with_capacity(doc.trust.len());
         for own in &doc.trust {
             let vpc = own.vpc.as_ref().map(|vpc| match self.operators_vpc(vpc) {
-                Ok(index) => self.vpcs[index].name.clone(),
+                Ok(at) => at.of(&self.vpcs).name.clone(),
                 Err(diagnostic) => {
                     status = super::entities::invalid(&diagnostic);
                     self.error(&Owner::Operator, *diagnostic);

@@ -111,7 +111,6 @@ fn profiles(model: &Model) -> Vec<Profile<'_>> {
             found.push((None, vec![vec![Evidence::Interface.word()]]));
         }
         for (role, evidence) in found {
-            let role = role.map(|position| &model.roles[position]);
             profiles.push(Profile {
                 role,
                 vpc,
@@ -127,7 +126,6 @@ fn profiles(model: &Model) -> Vec<Profile<'_>> {
         let of_host = [&of_host[..]];
         let sets: &[&[Evidence]] = if workload.cgroup.is_some() { &of_host } else { &BY_INTERFACE };
         for (role, evidence) in by_role(&roles, vpc, Some(workload), sets) {
-            let role = role.map(|position| &model.roles[position]);
             let attested = attested(role, vpc, model, &workload.name);
             profiles.push(Profile { role, vpc, attested, unnamed: false, evidence });
         }
@@ -141,12 +139,12 @@ fn by_role<'m>(
     vpc: &Vpc,
     workload: Option<&'m Workload>,
     sets: &[&[Evidence]],
-) -> Vec<(Option<usize>, Vec<Vec<&'static str>>)> {
-    let mut found: Vec<(Option<usize>, Vec<Vec<&'static str>>)> = Vec::new();
+) -> Vec<(Option<&'m Role>, Vec<Vec<&'static str>>)> {
+    let mut found: Vec<(Option<&'m Role>, Vec<Vec<&'static str>>)> = Vec::new();
     for evidence in sets {
         let role = roles.of(&vpc.name, workload, evidence).unwrap_or_default();
         let words = evidence.iter().map(|own| own.word()).collect();
-        match found.iter_mut().find(|(own, _)| *own == role) {
+        match found.iter_mut().find(|(own, _)| own.map(|own| &own.name) == role.map(|role| &role.name)) {
             Some((_, all)) => all.push(words),
             None => found.push((role, vec![words])),
         }

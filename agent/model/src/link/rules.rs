@@ -8,10 +8,11 @@ use brattice_wire::snapshot::{self, HostMatch, HostMatchKind, ProtocolVersion, R
 
 use super::Linker;
 use super::index::suggestion;
+use crate::at::At;
 use crate::diagnostic::{Diagnostic, Located, quote};
 use crate::documents::{ActionDocument, ActionKind, ListenerDocument, Owner, RuleDocument};
 use crate::ids::{IdKind, Identifier, child_arn, derive};
-use crate::model::{Action, Listener, Rule};
+use crate::model::{Action, Listener, Rule, TargetGroup};
 
 /// What is found about a service: errors keep it out of force.
 #[derive(Default)]
@@ -115,8 +116,8 @@ impl Linker<'_> {
     fn source_vpcs(&self, parent: &Parent<'_>, vpcs: &[Located<Identifier>], found: &mut Findings) -> Vec<VpcIndex> {
         let mut positions = Vec::with_capacity(vpcs.len());
         for vpc in vpcs {
-            if let Some(index) = self.vpc(&vpc.value, Some(parent.account)) {
-                positions.push(VpcIndex::new(index));
+            if let Some(at) = self.vpc(&vpc.value, Some(parent.account)) {
+                positions.push(VpcIndex::new(at.position()));
                 continue;
             }
             let message = format!("there is no VPC {}, so no caller comes from it", quote(&vpc.value.to_string()));
@@ -160,8 +161,8 @@ impl Linker<'_> {
         let mut forward: Vec<(String, u16)> = Vec::with_capacity(groups.len());
         for group in groups {
             match self.target_group(parent, &group.target_group) {
-                Ok(index) => {
-                    let target_group = &self.target_groups[index];
+                Ok(at) => {
+                    let target_group = at.of(&self.target_groups);
                     let name = &target_group.name;
                     if forward.iter().any(|(other, _)| other == name) {
                         let message = format!("the target group {name} is named twice, in different ways");
@@ -184,14 +185,18 @@ impl Linker<'_> {
     }
 
     /// A target group that a service names: of its own account only, as with Lattice.
-    fn target_group(&self, parent: &Parent<'_>, group: &Located<Identifier>) -> Result<usize, Box<Diagnostic>> {
+    fn target_group(
+        &self,
+        parent: &Parent<'_>,
+        group: &Located<Identifier>,
+    ) -> Result<At<TargetGroup>, Box<Diagnostic>> {
         let text = quote(&group.value.to_string());
         let own = |account: &str| account == parent.account;
-        if let Some(index) =
+        if let Some(at) =
             self.target_group_index.resolve(&group.value, Some(parent.account), |id| self.account_name(id))
-            && own(&self.target_groups[index].account)
+            && own(&at.of(&self.target_groups).account)
         {
-            return Ok(index);
+            return Ok(at);
         }
         let diagnostic = match &group.value {
             Identifier::Qualified(account, _) if !own(self.account_name(account).unwrap_or(account)) => {

@@ -12,11 +12,10 @@ use crate::model::{Model, Role, Vpc, Workload};
 use crate::roles::Roles;
 
 /// What is known of a workload beyond its addresses.
-pub(super) struct Identity {
+pub(super) struct Identity<'m> {
     pub(super) attested: String,
     pub(super) evidence: Vec<String>,
-    /// Position in the model.
-    pub(super) role: Option<usize>,
+    pub(super) role: Option<&'m Role>,
     pub(super) session: String,
 }
 
@@ -33,7 +32,7 @@ impl<'m> Identities<'m> {
         Self { model, roles: Roles::new(model), documents }
     }
 
-    pub(super) fn of(&self, vpc: &Vpc, binding: &Binding) -> Identity {
+    pub(super) fn of(&self, vpc: &Vpc, binding: &Binding) -> Identity<'m> {
         let document = self.documents.get(binding.name.as_str()).copied();
         let document = document.filter(|own| own.status.is_active() && own.vpc == vpc.name);
         let role = match (binding.documented, document) {
@@ -48,7 +47,7 @@ impl<'m> Identities<'m> {
             // Documents have names of their own; interfaces of two VPCs, or an interface and a document, may share one.
             name = format!("{name}@{}", vpc.id);
         }
-        let (attested, session) = match role.map(|role| &self.model.roles[role]) {
+        let (attested, session) = match role {
             Some(role) => (session_arn(role, self.model, &name), name),
             None => (workload_arn(vpc, self.model, &name), String::new()),
         };
@@ -91,17 +90,17 @@ pub fn workload_arn(vpc: &Vpc, model: &Model, name: &str) -> String {
     format!("arn:aws:vpc-lattice:{}:{account}:workload/{}/{name}", model.region, short(&vpc.name))
 }
 
-/// The roles that some workload has, and where they are in the snapshot by their position in the model.
-pub(super) fn roles(
+/// The roles that some workload has, and by name where they are in the snapshot.
+pub(super) fn roles<'m>(
     model: &Model,
-    used: impl Iterator<Item = usize>,
+    used: impl Iterator<Item = &'m Role>,
     policies: &mut policies::Policies,
-) -> (Vec<auth::Role>, BTreeMap<usize, RoleIndex>) {
-    let mut places: BTreeMap<usize, RoleIndex> = used.map(|position| (position, RoleIndex::new(0))).collect();
-    let mut roles = Vec::with_capacity(places.len());
-    for (position, place) in &mut places {
-        *place = RoleIndex::new(roles.len());
-        let role = &model.roles[*position];
+) -> (Vec<auth::Role>, BTreeMap<&'m str, RoleIndex>) {
+    let used: BTreeMap<&str, &Role> = used.map(|role| (role.name.as_str(), role)).collect();
+    let mut places = BTreeMap::new();
+    let mut roles = Vec::with_capacity(used.len());
+    for (name, role) in used {
+        places.insert(name, RoleIndex::new(roles.len()));
         let account = model.account(&role.account);
         let path = account.and_then(|account| account.organization_path.as_deref());
         roles.push(auth::Role {
@@ -134,7 +133,12 @@ pub(super) fn service_account(model: &Model, account: &str) -> String {
 }
 
 /// A workload of the snapshot.
-pub(super) fn workload(binding: &Binding, vpc: VpcIndex, own: Identity, role: Option<RoleIndex>) -> snapshot::Workload {
+pub(super) fn workload(
+    binding: &Binding,
+    vpc: VpcIndex,
+    own: Identity<'_>,
+    role: Option<RoleIndex>,
+) -> snapshot::Workload {
     snapshot::Workload {
         alias: binding.alias,
         address: binding.address,

@@ -12,9 +12,10 @@ use brattice_abi::{IPPROTO_TCP, IPPROTO_UDP, LISTENER_DNS, LISTENER_HTTP, LISTEN
 use brattice_wire::index::{ServiceIndex, TargetGroupIndex, VpcIndex};
 use brattice_wire::snapshot::{self, AliasGeneration, Protocol, ServiceNumber, Snapshot, WorkloadNumber};
 
+use crate::at::At;
 use crate::documents::Evidence;
 use crate::limits::{CONNECT_TIMEOUT_MS, DNS_TTL_SECONDS};
-use crate::model::{AssociationKind, Model, PolicyResource};
+use crate::model::{AssociationKind, Model, PolicyResource, Service};
 pub use identity::{session_arn, workload_arn};
 pub use numbers::Numbers;
 use policies::{Networks, Policies};
@@ -55,20 +56,20 @@ pub struct Plan {
     pub targets: BTreeSet<(IpAddr, u16, u8)>,
 }
 
-/// For each VPC of the model, in order: positions of the services it sees, ascending. A VPC sees a service if both are in
+/// For each VPC of the model, in order: the services it sees, ascending. A VPC sees a service if both are in
 /// force and both have active associations with one network.
-pub(crate) fn visible(model: &Model) -> Vec<Vec<usize>> {
-    let mut by_network: HashMap<&str, Vec<usize>> = HashMap::new();
+pub(crate) fn visible(model: &Model) -> Vec<Vec<At<Service>>> {
+    let mut by_network: HashMap<&str, Vec<At<Service>>> = HashMap::new();
     let mut by_vpc: HashMap<&str, Vec<&str>> = HashMap::new();
     // guard: associations
     for association in model.associations.iter().filter(|association| association.status.is_active()) {
         match association.kind {
             AssociationKind::Service => {
                 let found = model.services.binary_search_by(|service| service.name.cmp(&association.member));
-                if let Ok(index) = found
-                    && model.services[index].status.is_active()
+                if let Ok(position) = found
+                    && model.services[position].status.is_active()
                 {
-                    by_network.entry(&association.network).or_default().push(index);
+                    by_network.entry(&association.network).or_default().push(At::new(position));
                 }
             }
             AssociationKind::Vpc => by_vpc.entry(&association.member).or_default().push(&association.network),
@@ -79,7 +80,7 @@ pub(crate) fn visible(model: &Model) -> Vec<Vec<usize>> {
             return Vec::new();
         }
         let networks = by_vpc.get(vpc.name.as_str()).map_or(&[][..], Vec::as_slice);
-        let services: BTreeSet<usize> =
+        let services: BTreeSet<At<Service>> =
             networks.iter().filter_map(|network| by_network.get(network)).flatten().copied().collect();
         services.into_iter().collect()
     };
@@ -96,7 +97,7 @@ pub fn plan(model: &Model, bindings: &[Binding], numbers: &mut Numbers, revision
             .iter()
             .enumerate()
             .filter(|(_, vpc)| vpc.status.is_active())
-            .map(|(index, vpc)| (vpc.name.as_str(), VpcIndex::new(index)))
+            .map(|(position, vpc)| (vpc.name.as_str(), VpcIndex::new(position)))
             .collect(),
         live: HashMap::new(),
         listeners: BTreeMap::new(),
@@ -149,7 +150,7 @@ struct Planner<'m> {
     groups: HashMap<&'m str, TargetGroupIndex>,
     target_groups: Vec<snapshot::TargetGroup>,
     /// Position in the model → position in the snapshot.
-    services: HashMap<usize, ServiceIndex>,
+    services: HashMap<At<Service>, ServiceIndex>,
 }
 
 fn milliseconds(seconds: u32) -> u32 {
@@ -175,7 +176,7 @@ impl<'m> Planner<'m> {
         let used = known.iter().filter_map(|(.., identity)| identity.role);
         let (roles, places) = identity::roles(self.model, used, policies);
         let workloads = known.into_iter().map(|(binding, vpc, own)| {
-            let role = own.role.and_then(|role| places.get(&role).copied());
+            let role = own.role.and_then(|role| places.get(role.name.as_str()).copied());
             identity::workload(binding, vpc, own, role)
         });
         (workloads.collect(), roles)
@@ -184,7 +185,7 @@ impl<'m> Planner<'m> {
     fn vpcs(&mut self, networks: &Networks) -> Vec<snapshot::Vpc> {
         let model = self.model;
         let mut vpcs = Vec::with_capacity(model.vpcs.len());
-        for (index, (vpc, visible)) in model.vpcs.iter().zip(visible(model)).enumerate() {
+        for (position, (vpc, visible)) in model.vpcs.iter().zip(visible(model)).enumerate() {
             let mut upstreams = Vec::with_capacity(vpc.dns_upstreams.len());
             for upstream in vpc.dns_upstreams.iter().filter(|_| vpc.status.is_active()) {
                 if !vpc.contains(upstream.ip()) {
@@ -194,7 +195,7 @@ impl<'m> Planner<'m> {
                     continue;
                 }
                 // Inside the VPC: by its alias, or not at all. The same address outside the VPC is another host.
-                if let Some(&(alias, _)) = self.live.get(&(VpcIndex::new(index), upstream.ip())) {
+                if let Some(&(alias, _)) = self.live.get(&(VpcIndex::new(position), upstream.ip())) {
                     upstreams.push(SocketAddr::new(alias, upstream.port()));
                     self.targets.insert((alias, upstream.port(), IPPROTO_UDP));
                     self.targets.insert((alias, upstream.port(), IPPROTO_TCP));
@@ -204,7 +205,7 @@ impl<'m> Planner<'m> {
                 name: vpc.name.clone(),
                 id: vpc.id.clone(),
                 arn: vpc.arn.clone(),
-                services: visible.iter().filter_map(|index| self.services.get(index).copied()).collect(),
+                services: visible.iter().filter_map(|at| self.services.get(at).copied()).collect(),
                 account: identity::vpc_account(model, vpc),
                 networks: if vpc.status.is_active() {
                     networks.of(AssociationKind::Vpc, &vpc.name)
@@ -221,12 +222,12 @@ impl<'m> Planner<'m> {
     fn services(&mut self, numbers: &Numbers, networks: &Networks, policies: &mut Policies) -> Vec<snapshot::Service> {
         let model = self.model;
         let mut services = Vec::with_capacity(model.services.len());
-        for (index, service) in model.services.iter().enumerate() {
+        for (position, service) in model.services.iter().enumerate() {
             let (true, Some(vip), Some(stable)) = (service.status.is_active(), service.vip, numbers.get(&service.id))
             else {
                 continue;
             };
-            self.services.insert(index, ServiceIndex::new(services.len()));
+            self.services.insert(At::new(position), ServiceIndex::new(services.len()));
             for listener in &service.listeners {
                 let kind = match listener.protocol {
                     Protocol::Http => LISTENER_HTTP,

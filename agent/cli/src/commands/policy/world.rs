@@ -136,7 +136,7 @@ impl<'m> World<'m> {
     /// The role that a workload without a document calls as in a VPC.
     pub(super) fn role_in(&self, vpc: &Vpc, evidence: &[Evidence]) -> Result<Option<&'m Role>, String> {
         match Roles::new(self.model).of(&vpc.name, None, evidence) {
-            Ok(position) => Ok(position.map(|position| &self.model.roles[position])),
+            Ok(role) => Ok(role),
             Err(NoRole::Several(roles)) => {
                 let roles: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
                 Err(format!("a workload in {} may be {}; say which with `role`", vpc.name, roles.join(" and ")))
@@ -150,15 +150,14 @@ impl<'m> World<'m> {
     pub(super) fn role_of(&self, workload: &'m Workload, evidence: &[Evidence]) -> Result<Option<&'m Role>, String> {
         let name = &workload.name;
         let found = Roles::new(self.model).of(&workload.vpc, Some(workload), evidence);
-        let position = found.map_err(|why| match why {
+        found.map_err(|why| match why {
             NoRole::Missing(role) => format!("the workload {name} names the role {role}, which is not in force"),
             NoRole::NotTrusted(role) => format!("the workload {name} names {}, which does not trust it", role.name),
             NoRole::Several(roles) => {
                 let roles: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
                 format!("the workload {name} may be {}; say which with `role`", roles.join(" and "))
             }
-        })?;
-        Ok(position.map(|position| &self.model.roles[position]))
+        })
     }
 
     /// The policies that decide about calls from a VPC to a service; by a role, its own, too.
