@@ -8,7 +8,7 @@ pub enum CompileError {
     /// An index points nowhere.
     #[error("{place}: {what} number {index} does not exist (there are {count}); the agent that sent it has a defect")]
     Index {
-        /// What refers to it.
+        /// The place that refers to it.
         place: String,
         /// `VPC`, `service`, `target group`, `policy`, `role`, `service network`.
         what: &'static str,
@@ -28,14 +28,14 @@ pub enum CompileError {
         /// The status.
         status: u16,
     },
-    /// What a rule would write into a request or a response cannot be written there.
+    /// A rule would write a text into a request or a response that cannot be there.
     #[error("{place}: {text:?} cannot be a {what}; the agent that sent it has a defect")]
     Unusable {
         /// Service and rule.
         place: String,
         /// `field name`, `field value`, `host`.
         what: &'static str,
-        /// What it says.
+        /// The text.
         text: String,
     },
     /// A regular expression of a rewrite or a redirect is refused.

@@ -31,10 +31,10 @@ impl Lookup for Tags {
     }
 }
 
-/// What a workload calls as: nearly always a role.
+/// The principal that a workload calls as: nearly always a role.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    /// What kind of principal it is.
+    /// The kind of principal.
     pub kind: CallerKind,
     /// Qualified name of the role: part of the ids of denials.
     pub name: Box<str>,
@@ -81,7 +81,7 @@ pub struct Identity {
     pub attested: Option<Box<str>>,
     /// The evidence of that identity.
     pub evidence: Box<[Box<str>]>,
-    /// What it calls as; none: anonymous.
+    /// The principal that it calls as; none: anonymous.
     pub principal: Option<Arc<Principal>>,
     /// ARN of its session.
     pub session: Option<Box<str>>,

@@ -19,7 +19,7 @@ use crate::{
 /// Service networks that a call may come through without an allocation; nearly always it is one.
 const FEW: usize = 16;
 
-/// What could refuse a request of a connection that is treated as TCP, so that the connection must not be relayed.
+/// The policies that could deny a request of a connection that is treated as TCP, so that the connection must not be relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// Caller and service share no service network.
@@ -209,7 +209,7 @@ impl Policies {
         self.guards(call, common).all(Guard::per_connection)
     }
 
-    /// What stands between a call and its service, at all levels.
+    /// The policies between a call and its service, at all levels.
     fn guards<'p>(&'p self, call: &Call<'p>, common: &[NetworkIndex]) -> impl Iterator<Item = &'p Guard> {
         let role = call.identity.principal.as_ref().map(|principal| &principal.guard);
         let networks = common.iter().filter_map(|index| self.networks.get(index.position()));

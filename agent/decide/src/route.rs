@@ -42,7 +42,7 @@ pub struct OwnResponse<'s> {
     pub location: Option<HeaderValue>,
     /// Empty for a status that has none.
     pub body: Bytes,
-    /// What is changed in it.
+    /// Changes of the request and response.
     pub filters: Option<&'s Arc<Filters>>,
 }
 

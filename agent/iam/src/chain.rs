@@ -35,7 +35,7 @@ impl Level {
     }
 }
 
-/// What stands at a level.
+/// The policy at a level, or its absence.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Guard<'p> {
     /// Nothing: `authType` is `NONE`; a role without a policy; a caller without a role.
@@ -52,7 +52,7 @@ pub enum Guard<'p> {
 pub struct Network<'p> {
     /// ARN.
     pub arn: &'p str,
-    /// What stands at it.
+    /// Its policy, or the absence of one.
     pub guard: Guard<'p>,
 }
 
@@ -92,7 +92,7 @@ pub struct Denial {
     pub cause: Cause,
 }
 
-/// What was decided. Small, and made without an allocation.
+/// The decision. Small, and made without an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Why it was refused; none: it is allowed.
@@ -101,7 +101,7 @@ pub struct Decision {
     pub network: Option<u32>,
     /// The statements that allow it at identity, network and service level; none where the level is open or audited.
     pub statements: [Option<u32>; 3],
-    /// What would have refused it, had it not been a policy in audit mode: the first one.
+    /// The denial that would have refused it, had it not been a policy in audit mode: the first one.
     pub audited: Option<Denial>,
 }
 
@@ -117,7 +117,7 @@ impl Decision {
     }
 }
 
-/// What a level does with a request.
+/// The outcome of a level for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Pass(Option<u32>),
@@ -151,7 +151,7 @@ impl Chain<'_> {
         state.finish()
     }
 
-    /// What stands at a level.
+    /// The policy at a level, or its absence.
     pub fn guard(&self, level: Level, network: Option<u32>) -> Option<Guard<'_>> {
         match level {
             Level::Identity => Some(self.identity),

@@ -15,7 +15,7 @@ use crate::value::{self, Block, Number, Time};
 pub struct Condition {
     /// How it compares.
     pub operator: Operator,
-    /// What it asks about.
+    /// The key that it compares.
     pub key: Key,
     /// The values as written.
     pub values: Vec<Box<str>>,

@@ -21,18 +21,18 @@ pub struct Explanation {
     pub decision: Decision,
     /// Identity, each network in turn, service; the first and last as seen through the network of the decision.
     pub levels: Vec<LevelReport>,
-    /// What would let the request pass; empty if it does.
+    /// Changes that would let the request pass; empty if it passes.
     pub remedy: Vec<Change>,
 }
 
-/// What a level says of a request.
+/// The result of a level for a request.
 #[derive(Clone, Debug)]
 pub struct LevelReport {
     /// Which.
     pub level: Level,
     /// Of a network: its place in the chain.
     pub network: Option<u32>,
-    /// What stands there.
+    /// The level's state.
     pub state: State,
     /// Positions of the statements that deny.
     pub denying: Vec<u32>,
@@ -42,7 +42,7 @@ pub struct LevelReport {
     pub near: Vec<NearMiss>,
 }
 
-/// What stands at a level.
+/// The state of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Nothing.
@@ -70,7 +70,7 @@ pub struct NearMiss {
     pub failed: Vec<Failed>,
 }
 
-/// What a statement wanted and the request has not.
+/// A part of a statement that the request does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// Another caller.
@@ -152,7 +152,7 @@ impl fmt::Display for Failed {
     }
 }
 
-/// What one level says through one network.
+/// The result of one level through one network.
 struct Heard {
     state: State,
     denying: Vec<u32>,
@@ -252,8 +252,8 @@ impl Chain<'_> {
     }
 }
 
-/// What the levels need so that the request passes through a network. Denials count through every network, permissions
-/// only through this one.
+/// The changes that the levels need so that the request passes through a network. Denials count through every network,
+/// permissions only through this one.
 fn needs(heard: &[[Heard; 3]], through: u32) -> Vec<Needs> {
     let mut needs: Vec<Needs> = Vec::new();
     for (number, heard) in (0u32..).zip(heard) {

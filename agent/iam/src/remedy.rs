@@ -102,7 +102,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What a level needs so that the request passes it.
+/// A level that the request does not pass yet: denials to lift, and whether a permission is lacking.
 pub(crate) struct Needs {
     pub(crate) level: Level,
     pub(crate) network: Option<u32>,

@@ -71,9 +71,9 @@ pub struct Diagnostic {
     pub column: u32,
     /// Characters to underline, at least 1.
     pub length: u32,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What was expected.
+    /// The expected text or value.
     pub expected: Option<String>,
     /// The nearest name, or what to do.
     pub help: Option<String>,

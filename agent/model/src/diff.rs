@@ -18,11 +18,11 @@ pub struct Change {
     pub kind: &'static str,
     /// Qualified name; of associations `<member> in <network>`.
     pub name: String,
-    /// What happened to it.
+    /// How it changed.
     pub what: What,
 }
 
-/// What happened to an entity.
+/// How an entity changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// It is new.
@@ -65,9 +65,9 @@ impl fmt::Display for Change {
 /// A field's value.
 #[derive(Clone, PartialEq)]
 struct Text {
-    /// What is compared.
+    /// The text that is compared.
     exact: String,
-    /// What is shown: secrets hidden.
+    /// The text that is shown: secrets are hidden.
     shown: String,
 }
 

@@ -294,7 +294,7 @@ pub struct Listener {
     pub arn: String,
     /// VIP port.
     pub port: u16,
-    /// What is spoken on its connections.
+    /// Protocol of its connections.
     pub protocol: Protocol,
     /// How `x-forwarded-*` headers are written.
     pub forwarded_headers: ForwardedHeaders,
@@ -302,7 +302,7 @@ pub struct Listener {
     pub precedence: Precedence,
     /// By priority.
     pub rules: Vec<Rule>,
-    /// What is changed when no rule matches.
+    /// Changes of request and response when no rule matches.
     pub default_filters: Filters,
     /// When no rule matches.
     pub default_action: Action,
@@ -323,22 +323,22 @@ pub struct Rule {
     pub priority: u16,
     /// Conditions; VPCs by their position in [`Model::vpcs`].
     pub matches: Match,
-    /// What is changed on the way.
+    /// Changes of request and response.
     pub filters: Filters,
-    /// What to do.
+    /// The action.
     pub action: Action,
     /// Where it was written.
     pub origin: Origin,
 }
 
-/// What is done with a request.
+/// The action for a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// To a target.
     Forward {
         /// Qualified target group names with their weights.
         groups: Vec<(String, u16)>,
-        /// What keeps a caller at a group.
+        /// Stickiness: keeps a caller at a group.
         stickiness: Option<Stickiness>,
     },
     /// A fixed response.
@@ -347,7 +347,7 @@ pub enum Action {
     Redirect(Redirect),
 }
 
-/// What an [`AuthPolicy`] is for, by qualified name.
+/// The resource that an [`AuthPolicy`] is for, by qualified name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PolicyResource {
     /// A service network.
@@ -398,7 +398,7 @@ impl PolicyState {
 pub struct AuthPolicy {
     /// The resource that it belongs to.
     pub resource: PolicyResource,
-    /// What it was read as.
+    /// The kind of resource that it was read for.
     pub attachment: brattice_iam::Attachment,
     /// What it says.
     pub policy: brattice_iam::Policy,
@@ -410,7 +410,7 @@ pub struct AuthPolicy {
     pub origin: Origin,
 }
 
-/// What workloads call as.
+/// A role: the principal that workloads call as.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Role {
     /// `account/name`.
@@ -423,7 +423,7 @@ pub struct Role {
     pub status: Status,
     /// The trust policy: any of these may call as the role.
     pub trust: Vec<Trusted>,
-    /// What it may call; none = whatever network and service allow.
+    /// The policy of its calls; none = whatever network and service allow.
     pub policy: Option<brattice_iam::Policy>,
     /// For selection.
     pub labels: Tags,
@@ -477,7 +477,7 @@ pub struct TargetGroup {
     pub vpc: String,
     /// Port of targets that name none.
     pub port: u16,
-    /// What is spoken to targets.
+    /// Protocol towards targets.
     pub protocol_version: ProtocolVersion,
     /// How long a kept connection to a target may idle, seconds, where the document says it; 0: none is kept.
     pub idle_timeout_seconds: Option<u32>,
@@ -491,7 +491,7 @@ pub struct TargetGroup {
     pub origin: Origin,
 }
 
-/// What a network is associated with.
+/// The other side of a network's association.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AssociationKind {
     /// `ServiceNetworkServiceAssociation`.
@@ -522,7 +522,7 @@ pub struct Association {
 }
 
 impl Association {
-    /// What went wrong, in Lattice's terms.
+    /// The failure, in Lattice's terms.
     pub fn failure_code(&self) -> Option<&'static str> {
         self.status.failure().map(|(code, _)| code)
     }

@@ -29,11 +29,11 @@ pub struct PassedOver {
 /// A condition that a request does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// What it is about.
+    /// The part of the request that it compares.
     pub subject: Subject,
-    /// What the rule asks for, in words.
+    /// The value that the rule asks for, in words.
     pub wanted: String,
-    /// What the request has, in words.
+    /// The value of the request, in words.
     pub found: String,
 }
 

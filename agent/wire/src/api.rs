@@ -11,7 +11,7 @@ use crate::records::Past;
 /// Longest request, bytes, newline included: room for a remembered request with all its header fields, escaped.
 pub const MAX_REQUEST: usize = 512 * 1024;
 
-/// What a caller may ask.
+/// A request of the CLI to the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
@@ -25,7 +25,7 @@ pub enum Request {
     Switch {
         /// Bypass or detach.
         mode: Mode,
-        /// What it is about.
+        /// The service or workload concerned, or all.
         scope: Scope,
         /// True to switch on, false to end it.
         on: bool,
@@ -105,7 +105,7 @@ pub enum Mode {
     Detach,
 }
 
-/// What a switch is about.
+/// The scope of a switch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
@@ -117,7 +117,7 @@ pub enum Scope {
     Service(String),
 }
 
-/// What the agent answers.
+/// A response of the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", content = "content", rename_all = "kebab-case")]
 pub enum Answer {
@@ -127,20 +127,20 @@ pub enum Answer {
     Services(Vec<ServiceView>),
     /// Its workloads.
     Workloads(Vec<WorkloadView>),
-    /// What became of the probe's packets.
+    /// The result of the probe.
     Probe(ProbeView),
-    /// What happens to a request.
+    /// The explanation of a request.
     Explained(Box<Explanation>),
     /// Done.
     Done {
-        /// What was done, for people.
+        /// The change that was made, for people.
         message: String,
     },
     /// Not done.
     Error {
         /// Which kind.
         code: ErrorCode,
-        /// What happened, likely cause, what to do.
+        /// The failure, its likely cause, and what to do.
         message: String,
     },
 }
@@ -195,7 +195,7 @@ pub struct Status {
     pub engine: EngineView,
     /// VIP range, alias range.
     pub ranges: Ranges,
-    /// What is attached where, as the kernel says.
+    /// Attached programs and where, as the kernel lists them.
     pub programs: Vec<ProgramView>,
     /// Routes, tables, devices and pins of Brattice on the host, one line each.
     pub footprint: Vec<String>,
@@ -223,7 +223,7 @@ pub struct OwnerView {
     pub state: String,
     /// Errors of the documents on disk, rendered, with file, line and column.
     pub errors: Vec<String>,
-    /// What is in force, but not as written: an association without a grant, a policy that does nothing. Rendered likewise.
+    /// Documents that are in force, but not as written: an association without a grant, a policy that does nothing. Rendered likewise.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Documents in force.
@@ -306,7 +306,7 @@ pub struct SwitchView {
     pub seconds_left: Option<u64>,
 }
 
-/// What `brattice preflight` found out with real packets.
+/// The result of `brattice preflight`'s probe with real packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeView {
@@ -316,9 +316,9 @@ pub struct ProbeView {
     pub to_workload: Option<String>,
     /// The same over IPv6; absent: the node does none now.
     pub ipv6: Option<LegsView>,
-    /// What dropped the packets.
+    /// Rules or programs that dropped the packets.
     pub culprits: Vec<CulpritView>,
-    /// What else is known, where no culprit was caught.
+    /// Other facts, where no culprit was found.
     pub hints: Vec<String>,
 }
 

@@ -31,7 +31,7 @@ pub struct Network {
     pub origin: Origin,
 }
 
-/// What workloads call as.
+/// A role: the principal that workloads call as.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Role {
     /// `account/name`.
@@ -55,7 +55,7 @@ pub struct Role {
 /// A policy of a role, service network or service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// What it belongs to; decides what it may say.
+    /// The resource that it belongs to; decides which elements it may have.
     pub attachment: PolicyAttachment,
     /// The name of its role, service network or service: part of the ids of default denials.
     pub name: String,
@@ -69,7 +69,7 @@ pub struct Policy {
     pub lines: Vec<u32>,
 }
 
-/// What a policy belongs to.
+/// The kind of resource that a policy belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PolicyAttachment {
     /// A role.

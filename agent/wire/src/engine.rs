@@ -117,7 +117,7 @@ pub enum FromEngine {
     Pong,
 }
 
-/// What a running engine sends to a new agent.
+/// The message of a running engine to a new agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Running {
     /// Settings it was started with.
@@ -137,7 +137,7 @@ pub struct AccessLog {
     pub file: bool,
 }
 
-/// What an engine is started with.
+/// The settings with which an engine is started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Workers, one per core; 1 to 64.
@@ -282,7 +282,7 @@ pub struct Stats {
     /// Client connections, requests in flight and DNS questions in flight now, each of the workload that has most.
     #[serde(with = "crate::named::busiest")]
     pub busiest: [u32; 3],
-    /// What a workload may have of each.
+    /// The limit of each for a workload.
     #[serde(with = "crate::named::busiest")]
     pub most: [u32; 3],
     /// Descriptors in use, and how many there may be before those that are kept are touched; 0: without a bound.

@@ -23,7 +23,7 @@ pub struct Question {
     pub headers: Vec<(String, String)>,
 }
 
-/// What would happen to the request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -58,7 +58,7 @@ impl Outcome {
     }
 }
 
-/// What decides the outcome; stable words. In the order in which a request meets them.
+/// The reason of the outcome; stable words. In the order in which a request meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -109,13 +109,13 @@ pub enum Reason {
 /// Where something was written: `file:line`.
 pub type Place = String;
 
-/// What happens to a request, and why.
+/// The outcome of a request, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// What happens to it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What decides that.
+    /// The reason of that outcome.
     pub reason: Reason,
     /// The same in a sentence.
     pub summary: String,
@@ -131,13 +131,13 @@ pub struct Explanation {
     pub service: CalledView,
     /// Service networks that the caller's VPC or the service are in, those in common first.
     pub networks: Vec<NetworkView>,
-    /// What the policies decide; none where it does not come to that.
+    /// The decision of the policies; none where they are not asked.
     pub decision: Option<DecisionView>,
     /// Which rule it meets; none where it does not come to that.
     pub route: Option<RouteView>,
-    /// What would let it pass, as lines; one that begins with blanks is a statement of the change above it.
+    /// Changes that would let it pass, as lines; one that begins with blanks is a statement of the change above it.
     pub remedy: Vec<String>,
-    /// What else may matter.
+    /// Other facts that may matter.
     pub notes: Vec<String>,
     /// Of a request that was sent: what was decided then.
     pub then: Option<ThenView>,
@@ -175,7 +175,7 @@ pub struct CallerView {
     pub vpc: String,
     /// Its address in the VPC.
     pub address: Option<String>,
-    /// What stands for it outside the VPC.
+    /// The alias that stands for it outside the VPC.
     pub alias: Option<String>,
     /// Host-side interface.
     pub interface: Option<String>,
@@ -240,7 +240,7 @@ pub struct NetworkView {
     pub common: bool,
 }
 
-/// What the policies decide.
+/// The decision of the policies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionView {
@@ -260,7 +260,7 @@ pub struct DecisionView {
     pub levels: Vec<LevelView>,
 }
 
-/// What a level says.
+/// The result at one level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LevelView {
@@ -286,7 +286,7 @@ pub struct LevelView {
 pub struct NearMissView {
     /// `file:line#Sid`.
     pub statement: String,
-    /// What it wants and the request has not.
+    /// Conditions of the statement that the request does not fit.
     pub failed: Vec<MismatchView>,
 }
 
@@ -296,9 +296,9 @@ pub struct NearMissView {
 pub struct MismatchView {
     /// A condition key with its operator, or a part of the request.
     pub what: String,
-    /// What is wanted.
+    /// The value that is required.
     pub expected: String,
-    /// What the request has.
+    /// The value of the request.
     pub actual: String,
 }
 
@@ -322,7 +322,7 @@ pub struct RouteView {
     pub passed_more: usize,
     /// The rule; none: the default action.
     pub rule: Option<RuleView>,
-    /// What is done.
+    /// The action.
     pub action: ActionView,
     /// Changes of the request's header fields, a line each.
     pub request_headers: Vec<String>,
@@ -354,7 +354,7 @@ pub struct PassedView {
     pub because: MismatchView,
 }
 
-/// What is done with a request.
+/// The action for a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", tag = "kind")]
 pub enum ActionView {
@@ -409,7 +409,7 @@ pub struct GroupView {
     pub origin: Place,
 }
 
-/// What was decided about a request that was sent.
+/// The decision about a request that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ThenView {
@@ -421,8 +421,8 @@ pub struct ThenView {
     pub revision: u64,
     /// Status of the answer; 0: there was none.
     pub status: u16,
-    /// What was decided, in a sentence.
+    /// The decision, in a sentence.
     pub summary: String,
-    /// What would be decided otherwise now, a line each.
+    /// Differences to the decision that would be made now, a line each.
     pub differences: Vec<String>,
 }

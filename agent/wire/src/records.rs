@@ -15,7 +15,7 @@ pub const MAX_BACKLOG: u32 = 4_096;
 /// Longest request id, bytes.
 pub const MAX_REQUEST_ID: usize = 128;
 
-/// What a caller of the agent wants from the engine.
+/// A question of the agent's caller to the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     /// A [`Flow`] per live connection, then [`Notice::End`].
@@ -38,13 +38,13 @@ pub enum Query {
     },
 }
 
-/// What the engine says beside what was asked for.
+/// A message of the engine beside the records that were asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "notice", rename_all = "kebab-case")]
 pub enum Notice {
     /// The answer is complete.
     End,
-    /// What follows happens from now on.
+    /// The records that follow are new ones.
     BacklogEnds,
     /// The caller reads too slowly: this many lines were not sent to it.
     Lost {
@@ -63,7 +63,7 @@ pub enum Notice {
     },
 }
 
-/// What is spoken on a connection.
+/// Protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FlowProtocol {
     /// Nothing came yet.
@@ -102,7 +102,7 @@ impl FlowProtocol {
 pub struct Flow {
     /// Unique on the node; rises with time on each worker.
     pub id: u64,
-    /// What is spoken.
+    /// Its protocol.
     pub protocol: FlowProtocol,
     /// Real address and port of the caller, in its VPC.
     pub source: SocketAddr,
@@ -149,7 +149,7 @@ pub struct Flow {
 pub enum FailureReason {
     /// The target could not be reached: refused, unreachable, too slow to connect, or there is none.
     TargetConnectionError,
-    /// What the target sent is no HTTP.
+    /// The target's bytes are no HTTP.
     TargetProtocolError,
     /// The target took too long to begin or to go on with its answer.
     TargetDataTimeout,
@@ -161,7 +161,7 @@ pub enum FailureReason {
     ClientRateLimited,
     /// A policy denied the request, or its caller was removed.
     ClientAccessDenied,
-    /// What the client sent is no HTTP, or more than the bounds allow.
+    /// The client's bytes are no HTTP, or exceed a limit.
     ClientProtocolError,
     /// The client stopped in the middle of its request, or did not take its answer, for longer than allowed.
     ConnectionDurationExceeded,
@@ -282,7 +282,7 @@ pub struct Past {
     pub target: Option<SocketAddr>,
     /// Status of the answer; none: none was given.
     pub status: Option<u16>,
-    /// What went wrong.
+    /// The failure, if there was one.
     pub failure: Option<FailureReason>,
     /// Id of the decision, where policies decided.
     pub decision_id: Option<String>,

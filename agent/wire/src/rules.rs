@@ -21,7 +21,7 @@ pub struct Rule {
     pub matches: Match,
     /// Changes of request and response.
     pub filters: Filters,
-    /// What to do then.
+    /// The action.
     pub action: Action,
     /// Where it was written.
     pub origin: Origin,
@@ -105,7 +105,7 @@ pub enum HostMatchKind {
 pub struct HeaderMatch {
     /// Field name, lower case.
     pub name: String,
-    /// What its value must be; several fields of the name are compared as their list joined by `, `.
+    /// The condition on its value; several fields of the name are compared as their list joined by `, `.
     pub value: ValueMatch,
     /// Lattice `caseSensitive`, by default false.
     pub case_sensitive: bool,
@@ -118,7 +118,7 @@ pub struct HeaderMatch {
 pub struct QueryMatch {
     /// Name, percent-decoded, case-sensitive.
     pub name: String,
-    /// What its value (percent-decoded; of several, the first) must be.
+    /// The condition on its value (percent-decoded; of several, the first).
     pub value: ValueMatch,
 }
 
@@ -155,7 +155,7 @@ pub struct GrpcMatch {
     pub method: Option<String>,
 }
 
-/// What is changed on the way. Order: request headers `remove`, `set`, `add`; rewrite; then the action. Of the response:
+/// Changes of request and response. Order: request headers `remove`, `set`, `add`; rewrite; then the action. Of the response:
 /// `remove`, `set`, `add`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Filters {
@@ -192,18 +192,18 @@ pub struct Rewrite {
 pub enum PathRewrite {
     /// The whole path becomes this.
     Full(String),
-    /// What the rule's path prefix matched becomes this.
+    /// Replaces the part of the path that the rule's prefix matched.
     Prefix(String),
     /// The first part that the pattern matches becomes this, `$1` or `${name}` standing for groups.
     Regex {
         /// Regular expression.
         pattern: String,
-        /// What is put instead.
+        /// The text that replaces it.
         substitution: String,
     },
 }
 
-/// What is done with a request.
+/// The action for a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// To a target.
@@ -232,7 +232,7 @@ pub struct WeightedTargetGroup {
     pub weight: u16,
 }
 
-/// What keeps a caller at a target group of a weighted forward.
+/// Stickiness: keeps a caller at a target group of a weighted forward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stickiness {
     /// A cookie that the engine sets.

@@ -129,7 +129,7 @@ pub struct Listener {
     pub id: String,
     /// VIP port.
     pub port: u16,
-    /// What is spoken on its connections.
+    /// Protocol of its connections.
     pub protocol: Protocol,
     /// How the `x-forwarded-*` headers are written.
     pub forwarded_headers: ForwardedHeaders,
@@ -137,7 +137,7 @@ pub struct Listener {
     pub precedence: Precedence,
     /// In ascending order of priority.
     pub rules: Vec<Rule>,
-    /// What is changed when no rule matches.
+    /// Changes of request and response when no rule matches.
     pub default_filters: Filters,
     /// When no rule matches.
     pub default_action: Action,
@@ -145,7 +145,7 @@ pub struct Listener {
     pub origin: Origin,
 }
 
-/// What callers speak to a listener (Lattice `CreateListener.protocol`).
+/// Protocol of a listener (Lattice `CreateListener.protocol`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     /// HTTP/1.1, or HTTP/2 by prior knowledge: each request is decided about.
@@ -154,10 +154,10 @@ pub enum Protocol {
     Tcp,
 }
 
-/// What is done with `x-forwarded-for` that a client sent; `-port` and `-proto` are always replaced.
+/// Treatment of `x-forwarded-for` that a client sent; `-port` and `-proto` are always replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub enum ForwardedHeaders {
-    /// What the client sent is replaced.
+    /// The client's value is replaced.
     #[default]
     Replace,
     /// The caller's address is appended to what the client sent.
@@ -175,7 +175,7 @@ pub struct TargetGroup {
     pub arn: String,
     /// Its targets' VPC; none where that is not in force.
     pub vpc: Option<VpcIndex>,
-    /// What is spoken to its targets.
+    /// Protocol towards its targets.
     pub protocol_version: ProtocolVersion,
     /// Reachable targets.
     pub targets: Vec<Target>,

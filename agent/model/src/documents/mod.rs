@@ -37,7 +37,7 @@ pub use vpc::{Attachment, DnsMode, VpcDocument, WorkloadDocument};
 pub struct Source {
     /// Relative to the policies directory, `/` between parts.
     pub path: String,
-    /// What is in it.
+    /// Its content.
     pub text: String,
 }
 
@@ -120,7 +120,7 @@ pub enum Kind {
     Workload,
     /// The boundary in which VPCs and services talk.
     ServiceNetwork,
-    /// What is called.
+    /// A service.
     Service,
     /// Where calls go.
     TargetGroup,
@@ -130,7 +130,7 @@ pub enum Kind {
     ServiceNetworkVpcAssociation,
     /// Who may call.
     AuthPolicy,
-    /// What workloads call as.
+    /// A role: the principal that workloads call as.
     Role,
 }
 

@@ -24,7 +24,7 @@ pub struct AuthPolicyDocument {
     pub at: Position,
 }
 
-/// What a policy is for: a name may be of a service network or of a service.
+/// The resource that a policy is for: a name may be of a service network or of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyResourceIdentifier {
     /// As written.
@@ -41,7 +41,7 @@ impl std::fmt::Display for PolicyResourceIdentifier {
     }
 }
 
-/// What workloads call as.
+/// A role: the principal that workloads call as.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoleDocument {
     /// Name and labels.
@@ -52,7 +52,7 @@ pub struct RoleDocument {
     pub tags: Tags,
     /// The trust policy: any of these may call as the role.
     pub trust: Vec<Trust>,
-    /// What it may call; none = whatever network and service allow.
+    /// The policy of its calls; none = whatever network and service allow.
     pub policy: Option<iam::Policy>,
     /// Warnings about the policy.
     pub warnings: Vec<iam::Finding>,

@@ -11,7 +11,7 @@ use crate::limits::{IDLE_TIMEOUT_SECONDS, MAX_CUSTOM_DOMAINS, MAX_LISTENERS};
 use crate::names;
 use crate::yaml::{Content, Decoder, Fields, Node};
 
-/// What is called.
+/// A service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceDocument {
     /// Name and labels.
@@ -39,7 +39,7 @@ pub struct ListenerDocument {
     pub name: Located<String>,
     /// 1 to 65535.
     pub port: u16,
-    /// What is spoken on its connections.
+    /// Protocol of its connections.
     pub protocol: Protocol,
     /// How `x-forwarded-*` headers are written.
     pub forwarded_headers: ForwardedHeaders,

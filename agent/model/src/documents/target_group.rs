@@ -21,7 +21,7 @@ pub struct TargetGroupDocument {
     pub vpc: Located<Identifier>,
     /// Port of targets that name none.
     pub port: u16,
-    /// What is spoken to targets.
+    /// Protocol towards targets.
     pub protocol_version: ProtocolVersion,
     /// How long a kept connection to a target may idle; 0 to 600.
     pub idle_timeout_seconds: Option<u32>,

@@ -29,7 +29,7 @@ pub(crate) enum Inside {
     Unknown,
 }
 
-/// What a node holds.
+/// The content of a node.
 #[derive(Debug)]
 pub enum Content {
     /// A single value, as it was written: `007` and `1.0` stay what they are.
@@ -61,9 +61,9 @@ pub struct Key {
 pub struct Refusal {
     /// Where.
     pub mark: Mark,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do; may be empty.
+    /// Advice; may be empty.
     pub help: &'static str,
 }
 

@@ -24,7 +24,7 @@ pub struct RuleDocument {
     pub priority: Located<u16>,
     /// Conditions.
     pub matches: MatchDocument,
-    /// What to do.
+    /// The action.
     pub action: ActionDocument,
     /// Where it is.
     pub at: Position,
@@ -43,25 +43,25 @@ pub struct MatchDocument {
     pub source_vpcs: Option<Vec<Located<Identifier>>>,
 }
 
-/// What is done with a request.
+/// The action for a request, with its filters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActionDocument {
-    /// What happens to it.
+    /// The action itself.
     pub kind: ActionKind,
-    /// What is changed on the way.
+    /// Changes of request and response.
     pub filters: Filters,
     /// Where it is.
     pub at: Position,
 }
 
-/// What happens to a request.
+/// The action for a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ActionKind {
     /// To target groups by weight.
     Forward {
         /// The shares.
         groups: Vec<WeightedDocument>,
-        /// What keeps a caller at a group.
+        /// Stickiness: keeps a caller at a group.
         stickiness: Option<Stickiness>,
     },
     /// A fixed response.
