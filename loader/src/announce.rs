@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use brattice_abi as abi;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::{Error, Result};
 
@@ -27,8 +27,8 @@ impl Announcer {
     /// # Errors
     /// When the kernel refuses.
     pub fn open() -> Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
         socket.map(Self).map_err(|e| Error::io("opening a socket to announce VIPs")(e.into()))
     }
 
@@ -75,8 +75,7 @@ impl Announcer {
             sll_halen: 0,
             sll_addr: [0; 8],
         };
-        // SAFETY: frame and address live through the call, and their sizes are given. (nix makes such an address from a raw one
-        // only.)
+        // SAFETY: frame and address live through the call, and their sizes are given. (rustix has no such address.)
         let sent = unsafe {
             libc::sendto(
                 self.0.as_raw_fd(),

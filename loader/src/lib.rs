@@ -22,6 +22,7 @@ mod events;
 mod filters;
 pub mod first_packets;
 mod hook;
+mod inotify;
 mod instances;
 pub mod interfaces;
 mod ipv6;
@@ -43,6 +44,7 @@ mod readiness;
 mod replace;
 pub mod routes;
 mod rules;
+mod socket_option;
 pub mod sockets;
 mod sys;
 

@@ -7,13 +7,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::netlink::{self, Family, Socket};
 use crate::{Error, Result};
 
 /// Where `ip netns` keeps its names.
 pub(crate) const NAMED: &str = "/run/netns";
+/// `NSFS_MAGIC` of linux/magic.h: the type of the file system of namespaces.
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 
 /// A namespace and how to enter it.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Namespace {
         std::thread::Builder::new()
             .name("kernel-netns".into())
             .spawn(move || {
-                setns(&file, CloneFlags::CLONE_NEWNET)?;
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
                 Socket::open(Family::Route)
             })?
             .join()
@@ -104,5 +106,5 @@ pub(crate) fn known(socket: &mut Socket) -> io::Result<BTreeMap<u32, Namespace>>
 }
 
 pub(crate) fn is_namespace(file: &File) -> bool {
-    nix::sys::statfs::fstatfs(file).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+    rustix::fs::fstatfs(file).is_ok_and(|system| system.f_type == NSFS_MAGIC)
 }

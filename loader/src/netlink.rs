@@ -14,26 +14,29 @@ pub(crate) mod sock_diag;
 pub(crate) mod tc;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use netlink_packet_core::{
     DoneBuffer, ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
     NetlinkSerializable,
 };
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-    sockopt,
+use rustix::io::Errno;
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
 };
-use nix::sys::time::TimeVal;
 
 use message::attributes;
+
+use crate::socket_option;
 
 /// Bytes of a receive buffer: the kernel's dumps fill at most 32 KiB a message.
 const BUFFER: usize = 64 * 1024;
 /// How often a dump is repeated that was interrupted by a change (`NLM_F_DUMP_INTR`).
 const DUMP_ATTEMPTS: u32 = 8;
-/// Longest wait for the kernel's answer, in seconds.
-const ANSWER_SECONDS: i64 = 5;
+/// Longest wait for the kernel's answer.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Receive buffer of a listening socket, in bytes: some thousand events.
 const EVENT_BUFFER: usize = 4 * 1024 * 1024;
 
@@ -68,10 +71,10 @@ impl AsFd for Socket {
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub(crate) fn open(family: Family) -> io::Result<Self> {
-        let fd = Self::raw(family, SockFlag::SOCK_CLOEXEC)?;
-        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_SECONDS, 0))?;
+        let fd = Self::raw(family, SocketFlags::CLOEXEC)?;
+        sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(ANSWER))?;
         if matches!(family, Family::Route) {
-            option(fd.as_fd(), GET_STRICT_CHK, 1)?;
+            option(&fd, GET_STRICT_CHK, 1)?;
         }
         Ok(Self { fd, sequence: 0 })
     }
@@ -79,29 +82,30 @@ impl Socket {
     /// Opens a socket that listens to multicast groups, for `AsyncFd`; with `everywhere` also to those of the namespaces
     /// that have an id here.
     pub(crate) fn listen(family: Family, groups: &[u32], everywhere: bool) -> io::Result<Self> {
-        let fd = Self::raw(family, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        let fd = Self::raw(family, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         // Without the privilege for "force" the host's rmem_max limits it; what is lost then shows as ENOBUFS.
-        if setsockopt(&fd, sockopt::RcvBufForce, &EVENT_BUFFER).is_err() {
-            setsockopt(&fd, sockopt::RcvBuf, &EVENT_BUFFER)?;
+        if sockopt::set_socket_recv_buffer_size_force(&fd, EVENT_BUFFER).is_err() {
+            sockopt::set_socket_recv_buffer_size(&fd, EVENT_BUFFER)?;
         }
         if everywhere {
-            option(fd.as_fd(), LISTEN_ALL_NSID, 1)?;
+            option(&fd, LISTEN_ALL_NSID, 1)?;
         }
         // A socket without an address counts as the kernel's own, which gets no messages about the kernel's changes.
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        bind(&fd, &SocketAddrNetlink::new(0, 0))?;
         for group in groups {
-            option(fd.as_fd(), ADD_MEMBERSHIP, *group)?;
+            option(&fd, ADD_MEMBERSHIP, *group)?;
         }
         Ok(Self { fd, sequence: 0 })
     }
 
-    fn raw(family: Family, flags: SockFlag) -> io::Result<OwnedFd> {
+    fn raw(family: Family, flags: SocketFlags) -> io::Result<OwnedFd> {
         let protocol = match family {
-            Family::Route => SockProtocol::NetlinkRoute,
-            Family::SockDiag => SockProtocol::NetlinkSockDiag,
-            Family::Netfilter => SockProtocol::NetlinkNetFilter,
+            // It is protocol 0, which rustix leaves out.
+            Family::Route => None,
+            Family::SockDiag => Some(netlink::SOCK_DIAG),
+            Family::Netfilter => Some(netlink::NETFILTER),
         };
-        Ok(socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?)
+        Ok(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?)
     }
 
     /// Receives once, without waiting on a listening socket; the type numbers of the messages.
@@ -112,7 +116,7 @@ impl Socket {
     /// Receives once, without waiting on a listening socket; calls `each` with every message's type and payload.
     pub(crate) fn receive(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
-        let length = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let (length, _) = recv(&self.fd, &mut buffer, RecvFlags::empty())?;
         message::split(&buffer[..length]).for_each(|message| each(message.message_type(), message.payload()));
         Ok(())
     }
@@ -159,13 +163,13 @@ impl Socket {
 
     /// Sends a request and passes its answers on; `false`: a change interrupted the dump.
     fn transact(&mut self, request: &[u8], sequence: u32, each: &mut dyn FnMut(u16, &[u8])) -> io::Result<bool> {
-        send(self.fd.as_raw_fd(), request, MsgFlags::empty())?;
+        send(&self.fd, request, SendFlags::empty())?;
         let mut complete = true;
         let mut buffer = vec![0; BUFFER];
         loop {
-            let length = match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(nix::errno::Errno::EAGAIN) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+            let (length, _) = match recv(&self.fd, &mut buffer, RecvFlags::empty()) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
                 other => other?,
             };
             for answer in message::split(&buffer[..length]) {
@@ -195,17 +199,6 @@ impl Socket {
     }
 }
 
-#[allow(unsafe_code)]
-fn option(fd: BorrowedFd<'_>, name: libc::c_int, value: u32) -> io::Result<()> {
-    // SAFETY: the option value is a u32 that lives through the call, and its size is given.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_NETLINK,
-            name,
-            std::ptr::from_ref(&value).cast(),
-            libc::socklen_t::try_from(size_of::<u32>()).expect("it is 4"),
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+fn option(socket: &OwnedFd, name: libc::c_int, value: u32) -> io::Result<()> {
+    socket_option::set(socket, libc::SOL_NETLINK, name, value)
 }

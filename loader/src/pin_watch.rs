@@ -5,34 +5,36 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use rustix::fs::inotify::{ReadFlags, WatchFlags, add_watch};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::hook::Hook;
 use crate::pins::{FOLDERS, Pins};
 use crate::readiness::{Owned, readable, urgent};
-use crate::{Error, Result};
+use crate::{Error, Result, inotify};
 
 /// Events that an entry, or the directory itself, is gone.
-const GOING: AddWatchFlags = AddWatchFlags::IN_DELETE
-    .union(AddWatchFlags::IN_MOVED_FROM)
-    .union(AddWatchFlags::IN_DELETE_SELF)
-    .union(AddWatchFlags::IN_MOVE_SELF)
-    .union(AddWatchFlags::IN_ONLYDIR);
+const GOING: WatchFlags = WatchFlags::DELETE
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
 /// Events that one came.
-const COMING: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_MOVED_TO);
+const COMING: WatchFlags = WatchFlags::CREATE.union(WatchFlags::MOVED_TO);
 
 /// Listens to the pin directory and to the mounts it lies on.
 pub struct PinWatch {
     pins: Pins,
-    inotify: AsyncFd<Owned<Inotify>>,
+    inotify: AsyncFd<Owned<OwnedFd>>,
     mounts: AsyncFd<Owned<File>>,
     /// Watched directories; with the one name in them that counts, where the directory is not Brattice's.
-    watched: BTreeMap<WatchDescriptor, Option<OsString>>,
+    watched: BTreeMap<i32, Option<OsString>>,
     /// Device and inode of what the pin directory's path leads to.
     root: Option<(u64, u64)>,
 }
@@ -49,8 +51,7 @@ impl PinWatch {
     /// # Errors
     /// When the kernel refuses a watch; outside a runtime.
     pub fn open(bpffs: &Path) -> Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(|e| Error::io("making an inotify watch")(e.into()))?;
+        let inotify = inotify::open().map_err(|e| Error::io("making an inotify watch")(e.into()))?;
         let mounts = File::open("/proc/self/mountinfo").map_err(Error::io("opening /proc/self/mountinfo"))?;
         let mut watch = Self {
             // All folders are watched, whichever way programs are attached.
@@ -94,23 +95,15 @@ impl PinWatch {
     /// Takes what is there now; whether any of it counts.
     fn drain(&mut self) -> Result<bool> {
         let mut changed = false;
-        loop {
-            match self.inotify.get_ref().0.read_events() {
-                Ok(events) if events.is_empty() => return Ok(changed),
-                Ok(events) => {
-                    for event in events {
-                        let only = self.watched.get(&event.wd).cloned().flatten();
-                        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
-                            self.watched.remove(&event.wd);
-                        }
-                        changed |= only.is_none() || only == event.name;
-                    }
-                }
-                Err(nix::errno::Errno::EAGAIN) => return Ok(changed),
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(Error::io("reading changes of the pins")(error.into())),
+        let events = inotify::events(self.inotify.get_ref());
+        for event in events.map_err(|e| Error::io("reading changes of the pins")(e.into()))? {
+            let only = self.watched.get(&event.watch).cloned().flatten();
+            if event.what.contains(ReadFlags::IGNORED) {
+                self.watched.remove(&event.watch);
             }
+            changed |= only.is_none() || only == event.name;
         }
+        Ok(changed)
     }
 
     /// Watches what is there and not watched yet; whether there was any.
@@ -126,9 +119,9 @@ impl PinWatch {
         places.extend(folders);
         let mut any = false;
         for (path, flags, only) in places {
-            match self.inotify.get_ref().0.add_watch(&path, flags) {
+            match add_watch(self.inotify.get_ref(), &path, flags) {
                 Ok(watch) => any |= self.watched.insert(watch, only).is_none(),
-                Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => {}
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => return Err(Error::io(format!("watching {}", path.display()))(error.into())),
             }
         }

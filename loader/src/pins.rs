@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use brattice_abi as abi;
-use nix::fcntl::{Flock, FlockArg};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use rustix::fs::{FlockOperation, FsWord, flock, statfs};
+use rustix::io::Errno;
 
 use crate::hook::Hook;
 use crate::{Error, Result};
@@ -46,8 +46,27 @@ const ROOT_ONLY: u32 = 0o700;
 const STICKY: u32 = 0o1000;
 const WRITABLE: u32 = 0o022;
 
+/// `BPF_FS_MAGIC` of linux/magic.h: the type of a BPF file system.
+const BPF_FS_MAGIC: FsWord = 0xcafe_4a11;
+
 /// Held while an agent uses the directory; the kernel lets it go when the process ends, however it ends.
-pub(crate) type Lock = Flock<File>;
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close it is not enough: a process that is being started has a copy of the descriptor until it runs its program.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Whether a path is in a BPF file system.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.f_type == BPF_FS_MAGIC)
+}
 /// How long a process that was killed may take to let go of the lock.
 const LET_GO: Duration = Duration::from_secs(1);
 /// Time between two tries to take the lock.
@@ -137,8 +156,7 @@ impl Pins {
     /// Refuses what is no BPF file system and pins of other schemas; changes nothing.
     pub(crate) fn check(&self) -> Result<()> {
         let there = self.root.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-        let system = statfs(there).map_err(|e| Error::io(format!("looking at {}", there.display()))(e.into()))?;
-        if system.filesystem_type() != BPF_FS_MAGIC {
+        if !is_bpffs(there).map_err(Error::io(format!("looking at {}", there.display())))? {
             return Err(Error::NotBpffs { path: there.to_owned() });
         }
         self.check_owners()?;
@@ -196,7 +214,7 @@ impl Pins {
     /// Takes the directory for this process. `None`: there is no directory, or none that an agent ever took.
     pub(crate) fn lock(&self) -> Result<Option<Lock>> {
         self.check_owners()?;
-        let mut file = match File::open(self.root.join(LOCK)) {
+        let file = match File::open(self.root.join(LOCK)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(format!("opening {}", self.root.display()))(error)),
@@ -204,11 +222,11 @@ impl Pins {
         // A process that was killed just now lets go of its lock when its end comes to that.
         let until = Instant::now() + LET_GO;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Some(lock)),
-                Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < until => file = unlocked,
-                Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(Error::InUse { path: self.root.clone() }),
-                Err((_, error)) => return Err(Error::io(format!("locking {}", self.root.display()))(error.into())),
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(Lock(file))),
+                Err(Errno::WOULDBLOCK) if Instant::now() < until => {}
+                Err(Errno::WOULDBLOCK) => return Err(Error::InUse { path: self.root.clone() }),
+                Err(error) => return Err(Error::io(format!("locking {}", self.root.display()))(error.into())),
             }
             std::thread::sleep(LOOK);
         }
@@ -218,7 +236,8 @@ impl Pins {
     pub(crate) fn is_locked_by(&self, lock: &Lock) -> Result<bool> {
         let path = self.root.join(LOCK);
         let what = || format!("looking at {}", path.display());
-        let (held, there) = (lock.metadata().map_err(Error::io(what()))?, path.metadata().map_err(Error::io(what()))?);
+        let (held, there) =
+            (lock.0.metadata().map_err(Error::io(what()))?, path.metadata().map_err(Error::io(what()))?);
         Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
     }
 

@@ -8,9 +8,8 @@ use aya::maps::MapType;
 use aya::programs::ProgramType;
 use aya::sys::{is_map_supported, is_program_supported};
 use brattice_abi as abi;
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use crate::{Error, Hook, Result, cgroups, filters, namespace, nft, object, sockets, sys};
+use crate::{Error, Hook, Result, cgroups, filters, namespace, nft, object, pins, sockets, sys};
 
 /// The oldest kernel that Brattice runs on. Those before lack what [`missing`] names, or were never tried.
 const OLDEST: (u32, u32) = (6, 1);
@@ -234,7 +233,7 @@ fn privileges() -> Check {
 
 fn bpf_fs(bpffs: &Path) -> Check {
     let there: PathBuf = bpffs.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/")).to_owned();
-    let ok = statfs(&there).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC);
+    let ok = pins::is_bpffs(&there).unwrap_or(false);
     let found = if ok { there.display().to_string() } else { format!("{} is another file system", there.display()) };
     Check::new("bpffs", true, ok, found, "mount -t bpf bpf /sys/fs/bpf")
 }

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use brattice_wire::{
     records::{NodeMetrics, Query},
     snapshot::Snapshot,
 };
-use nix::sys::socket::{UnixAddr, getsockname, getsockopt, sockopt};
+use rustix::net::{AddressFamily, getsockname, sockopt};
 use tokio::{
     net::{UnixListener, UnixStream},
     time::timeout,
@@ -325,9 +325,9 @@ async fn shut_down(core: &impl Core, grace: Duration) {
 
 /// The socket on which later agents call.
 fn listening(socket: OwnedFd) -> Result<UnixListener, String> {
-    let listens = getsockopt(&socket, sockopt::AcceptConn).map_err(|error| format!("no socket: {error}"))?;
-    let family = getsockname::<UnixAddr>(socket.as_raw_fd());
-    if !listens || family.is_err() {
+    let listens = sockopt::socket_acceptconn(&socket).map_err(|error| format!("no socket: {error}"))?;
+    let unix = getsockname(&socket).is_ok_and(|address| address.address_family() == AddressFamily::UNIX);
+    if !listens || !unix {
         return Err("what came in the place of the socket for later agents is none".to_owned());
     }
     let made = || -> io::Result<UnixListener> {

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{setsockopt, sockopt};
+use rustix::net::sockopt;
 
 use crate::{
     events::metrics::counters::Counters,
@@ -51,8 +51,8 @@ pub(crate) fn bound_target(socket: &impl AsFd) {
 
 fn bound(socket: &impl AsFd, (receive, send): (usize, usize)) {
     // Without it the kernel's own bounds hold, which are larger.
-    let _ = setsockopt(socket, sockopt::RcvBuf, &receive);
-    let _ = setsockopt(socket, sockopt::SndBuf, &send);
+    let _ = sockopt::set_socket_recv_buffer_size(socket, receive);
+    let _ = sockopt::set_socket_send_buffer_size(socket, send);
 }
 
 /// What the process may have, bytes: the least that its cgroups and the machine allow. Reads files, so before the sandbox.

@@ -10,7 +10,7 @@
 
 use std::{
     net::UdpSocket,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     thread,
     time::SystemTime,
@@ -22,7 +22,11 @@ use brattice_wire::{
     records::{NodeMetrics, Query},
     snapshot::Snapshot,
 };
-use nix::sys::socket::{SockType, UnixAddr, getsockname, getsockopt, sockopt};
+use rustix::{
+    net::{AddressFamily, SocketType, getsockname, sockopt},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    stdio::dup2_stdin,
+};
 use tokio::{net::UnixStream, sync::mpsc};
 
 use crate::{
@@ -124,31 +128,32 @@ fn close_strays() {
 /// The agent's end of a socket pair is what the engine is started with: it cannot make a Unix socket by itself.
 fn link_of_stdin() -> std::io::Result<std::os::unix::net::UnixStream> {
     let stdin = std::io::stdin();
-    getsockname::<UnixAddr>(stdin.as_raw_fd())?;
+    if getsockname(&stdin)?.address_family() != AddressFamily::UNIX {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
     let link = std::os::unix::net::UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
     link.set_nonblocking(true)?;
     // Its only descriptor: it is closed when the link is given up.
-    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    dup2_stdin(std::fs::File::open("/dev/null")?)?;
     Ok(link)
 }
 
 /// As many files as allowed; where root starts us, up to [`MOST_FILES`]. A lower bound shows as refused connections.
 fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    let wanted = hard.max(MOST_FILES);
-    if setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_err()
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    // None: there is no limit.
+    let Some(hard) = getrlimit(Resource::Nofile).maximum else { return };
+    let set = |files| setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) });
+    if set(hard.max(MOST_FILES)).is_err()
+        && let Err(error) = set(hard)
     {
         tracing::warn!(%error, hard, "the limit of open files cannot be raised");
     }
 }
 
-/// Descriptors that the process may have; 0: not known.
+/// Descriptors that the process may have.
 fn file_limit() -> u32 {
-    use nix::sys::resource::{Resource, getrlimit};
-    // saturates: `RLIM_INFINITY` is the largest u64, and stands for as many as there can be.
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| u32::try_from(soft).unwrap_or(u32::MAX))
+    // saturates: without a limit, there can be as many as a number can say.
+    getrlimit(Resource::Nofile).current.map_or(u32::MAX, |soft| u32::try_from(soft).unwrap_or(u32::MAX))
 }
 
 struct Engine {
@@ -233,7 +238,7 @@ impl Core for Engine {
 
     fn metrics(&mut self, given: Option<OwnedFd>) -> Result<(), String> {
         let Some(serving) = &mut self.running else { return Err("the engine was not started yet".into()) };
-        let served = given.as_ref().map(|fd| socket(fd.as_fd(), SockType::Stream, true)).transpose()?;
+        let served = given.as_ref().map(|fd| socket(fd.as_fd(), SocketType::STREAM, true)).transpose()?;
         serving.metrics = given;
         ask(&serving.queries, queries::Request::Metrics(served));
         Ok(())
@@ -325,7 +330,7 @@ impl Sockets {
         let (http, rest) = descriptors.split_at(workers as usize);
         let (tcp, rest) = rest.split_at(workers as usize);
         let [udp, dns_tcp, udp6 @ .., map] = rest else { return Err("the last descriptors are missing".into()) };
-        let datagrams = |fd: &OwnedFd| socket(fd.as_fd(), SockType::Datagram, false).map(UdpSocket::from);
+        let datagrams = |fd: &OwnedFd| socket(fd.as_fd(), SocketType::DGRAM, false).map(UdpSocket::from);
         let heartbeats = Heartbeats::map(map).map_err(|error| format!("the WORKERS map cannot be mapped: {error}"))?;
         Ok(Self {
             http: http.iter().map(listener).collect::<Result<_, _>>()?,
@@ -338,13 +343,13 @@ impl Sockets {
 }
 
 fn listener(descriptor: &OwnedFd) -> Result<ListeningSocket, String> {
-    Ok(socket(descriptor.as_fd(), SockType::Stream, true)?.into())
+    Ok(socket(descriptor.as_fd(), SocketType::STREAM, true)?.into())
 }
 
 /// A duplicate of a socket that is what it should be, non-blocking (a flag that the agent's copy shares).
-fn socket(descriptor: BorrowedFd<'_>, kind: SockType, listening: bool) -> Result<OwnedFd, String> {
-    let found = getsockopt(&descriptor, sockopt::SockType).map_err(|error| format!("no socket: {error}"))?;
-    let listens = getsockopt(&descriptor, sockopt::AcceptConn).map_err(|error| format!("no socket: {error}"))?;
+fn socket(descriptor: BorrowedFd<'_>, kind: SocketType, listening: bool) -> Result<OwnedFd, String> {
+    let found = sockopt::socket_type(descriptor).map_err(|error| format!("no socket: {error}"))?;
+    let listens = sockopt::socket_acceptconn(descriptor).map_err(|error| format!("no socket: {error}"))?;
     if found != kind || listens != listening {
         return Err(format!("a socket of kind {found:?} (listening: {listens}) came in the place of {kind:?}"));
     }

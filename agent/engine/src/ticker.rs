@@ -4,9 +4,9 @@
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
-use nix::sys::{
-    time::TimeSpec,
-    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+use rustix::{
+    io::read,
+    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -20,10 +20,12 @@ impl Ticker {
     /// # Errors
     /// When there is no descriptor left, or no runtime to wait in.
     pub(crate) fn every(period: Duration) -> io::Result<Self> {
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        timer.set(Expiration::Interval(TimeSpec::from_duration(period)), TimerSetTimeFlags::empty())?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let period = Timespec::try_from(period).map_err(io::Error::other)?;
+        let ticks = Itimerspec { it_interval: period, it_value: period };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &ticks)?;
         // SAFETY: the owned descriptor stays open, and the same, for as long as this holds it.
-        let registered = unsafe { AsyncFd::register_with_interest(OwnedFd::from(timer), Interest::READABLE) };
+        let registered = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
         Ok(Self(registered?))
     }
 
@@ -32,7 +34,7 @@ impl Ticker {
         loop {
             // Neither fails while the runtime runs, but for a timer that has not expired.
             let Ok(mut ready) = self.0.readable().await else { return std::future::pending().await };
-            let read = ready.try_io(|timer| Ok(nix::unistd::read(timer.get_ref(), &mut [0; 8])?));
+            let read = ready.try_io(|timer| Ok(read(timer.get_ref(), &mut [0; 8])?));
             if matches!(read, Ok(Ok(_))) {
                 return;
             }

@@ -1,10 +1,12 @@
 //! What an interface receives for VIPs, kept unread in the receive buffer of sockets of its own.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use ipnet::IpNet;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with, sockopt};
+
+use crate::socket_option;
 
 /// Longest frame that is kept, bytes.
 const MAX_FRAME: u32 = 2048;
@@ -62,8 +64,8 @@ fn open(ifindex: u32, range: &IpNet) -> io::Result<OwnedFd> {
     let mut code = filter(range);
     let program =
         libc::sock_fprog { len: u16::try_from(code.len()).expect("a few instructions"), filter: code.as_mut_ptr() };
-    option(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
-    option::<libc::c_int>(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1)?;
+    socket_option::set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)?;
+    socket_option::set(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, 1)?;
     bind(&socket, ifindex, protocol)?;
     // An interface that is down yet is no error; that it goes down later is.
     let _ = sockopt::socket_error(&socket)?;
@@ -84,15 +86,6 @@ fn bind(socket: &OwnedFd, ifindex: u32, protocol: u16) -> io::Result<()> {
     let size = libc::socklen_t::try_from(size_of_val(&address)).expect("it is 20");
     // SAFETY: the address lives through the call, and its size is given. (rustix has no such address.)
     let result = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), size) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-#[allow(unsafe_code)]
-fn option<T>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
-    let size = libc::socklen_t::try_from(size_of::<T>()).expect("some bytes");
-    // SAFETY: the value lives through the call, is only read, and its size is given. (rustix has neither option.)
-    let result =
-        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), size) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

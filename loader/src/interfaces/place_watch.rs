@@ -7,17 +7,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use rustix::fs::inotify::{ReadFlags, WatchFlags, add_watch, remove_watch};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
 use super::places::{self, Asked, Places, Processes};
 use crate::readiness::{Owned, readable, urgent};
-use crate::{Error, Result, cgroups};
+use crate::{Error, Result, cgroups, inotify};
 
 /// How often changes without an event are polled for, where documents ask for it.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -28,9 +30,9 @@ const TELLING: &str = "cgroup.procs";
 
 /// Listens, and looks.
 pub struct PlaceWatch {
-    inotify: AsyncFd<Owned<Inotify>>,
+    inotify: AsyncFd<Owned<OwnedFd>>,
     mounts: AsyncFd<Owned<File>>,
-    watched: BTreeMap<WatchDescriptor, PathBuf>,
+    watched: BTreeMap<i32, PathBuf>,
     paths: BTreeSet<String>,
     fingerprint: Vec<Option<(u64, u64)>>,
     processes: Processes,
@@ -49,7 +51,7 @@ impl PlaceWatch {
     /// # Errors
     /// When the kernel refuses a watch; outside a runtime.
     pub fn open() -> Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(places::watching)?;
+        let inotify = inotify::open().map_err(places::watching)?;
         let mounts = File::open("/proc/self/mountinfo").map_err(Error::io("opening /proc/self/mountinfo"))?;
         Ok(Self {
             inotify: readable(inotify).map_err(Error::io("waiting for changes of cgroups"))?,
@@ -97,32 +99,27 @@ impl PlaceWatch {
 
     /// Watches these folders and no others; whether there was room for all.
     fn watch(&mut self, folders: &[PathBuf]) -> bool {
-        let inotify = &self.inotify.get_ref().0;
-        let folder_flags = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_ONLYDIR;
+        let inotify = self.inotify.get_ref();
+        let folder_flags =
+            WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MODIFY | WatchFlags::MOVE | WatchFlags::ONLYDIR;
         // The kernel reports events of this file to its folder only while its inode is held in memory, as a watch does.
-        let wanted: BTreeMap<PathBuf, AddWatchFlags> = (folders.iter().take(MAX_WATCHED))
-            .flat_map(|folder| {
-                [(folder.clone(), folder_flags), (folder.join("cgroup.events"), AddWatchFlags::IN_MODIFY)]
-            })
+        let wanted: BTreeMap<PathBuf, WatchFlags> = (folders.iter().take(MAX_WATCHED))
+            .flat_map(|folder| [(folder.clone(), folder_flags), (folder.join("cgroup.events"), WatchFlags::MODIFY)])
             .collect();
         self.watched.retain(|watch, path| {
             let keep = wanted.contains_key(path);
             if !keep {
                 // Gone with its folder already, perhaps.
-                let _ = inotify.rm_watch(*watch);
+                let _ = remove_watch(inotify, *watch);
             }
             keep
         });
         let there: BTreeSet<PathBuf> = self.watched.values().cloned().collect();
         let mut room = folders.len() <= MAX_WATCHED;
         for (path, flags) in wanted.into_iter().filter(|(path, _)| !there.contains(path)) {
-            match inotify.add_watch(path.as_path(), flags) {
+            match add_watch(inotify, path.as_path(), flags) {
                 Ok(watch) => drop(self.watched.insert(watch, path)),
-                Err(nix::errno::Errno::ENOENT) => {}
+                Err(Errno::NOENT) => {}
                 Err(_) => room = false,
             }
         }
@@ -166,24 +163,16 @@ impl PlaceWatch {
     /// Takes what is there now; whether any of it counts.
     fn drain(&mut self) -> bool {
         let mut changed = false;
-        // An error other than "nothing there" is a lost watch: looking again renews it.
-        loop {
-            match self.inotify.get_ref().0.read_events() {
-                Ok(events) if events.is_empty() => return changed,
-                Ok(events) => {
-                    for event in events {
-                        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
-                            self.watched.remove(&event.wd);
-                        }
-                        let file = event.mask.contains(AddWatchFlags::IN_MODIFY);
-                        // Without a name: of a file that is watched itself.
-                        let telling = event.name.as_deref().is_none_or(|name| name.to_str() == Some(TELLING));
-                        changed |= !file || telling;
-                    }
-                }
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(_) => return changed,
+        // An error is a lost watch: looking again renews it.
+        for event in inotify::events(self.inotify.get_ref()).unwrap_or_default() {
+            if event.what.contains(ReadFlags::IGNORED) {
+                self.watched.remove(&event.watch);
             }
+            let file = event.what.contains(ReadFlags::MODIFY);
+            // Without a name: of a file that is watched itself.
+            let telling = event.name.as_deref().is_none_or(|name| name.to_str() == Some(TELLING));
+            changed |= !file || telling;
         }
+        changed
     }
 }

@@ -12,8 +12,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::Errno;
 
 use crate::namespace::{Namespace, is_namespace, own};
 use crate::netlink::link;
@@ -133,9 +133,9 @@ fn open_namespace(path: &str, processes: &mut Processes) -> std::result::Result<
                     processes.0.entry(path.to_owned()).or_insert(folder)
                 }
             };
-            let opened = openat(folder, "ns/net", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+            let opened = openat(folder, "ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
             File::from(opened.map_err(|error| match error {
-                nix::errno::Errno::ESRCH | nix::errno::Errno::ENOENT => NoNamespace::ProcessGone,
+                Errno::SRCH | Errno::NOENT => NoNamespace::ProcessGone,
                 error => refused(error.into()),
             })?)
         }
@@ -143,7 +143,7 @@ fn open_namespace(path: &str, processes: &mut Processes) -> std::result::Result<
         Some((_, rest)) if rest.starts_with("root") || rest.starts_with("cwd") => return Err(NoNamespace::Symlink),
         _ => {
             // Without opening it: a device or a pipe may do something.
-            let found = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+            let found = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| refused(error.into()))?;
             let found = File::from(found);
             let kind = found.metadata().map_err(refused)?.file_type();
@@ -260,6 +260,6 @@ pub(super) fn fingerprint(paths: &BTreeSet<String>) -> Vec<Option<(u64, u64)>> {
 }
 
 /// For errors of watches.
-pub(super) fn watching(error: nix::errno::Errno) -> Error {
+pub(super) fn watching(error: Errno) -> Error {
     Error::io("watching cgroups")(error.into())
 }

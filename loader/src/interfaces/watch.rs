@@ -1,16 +1,18 @@
 //! Events of every change, without polling.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use rustix::fs::inotify::{ReadFlags, WatchFlags, add_watch};
+use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::namespace::NAMED;
 use crate::netlink::{Family, Socket};
 use crate::readiness::{Owned, readable};
-use crate::{Error, Result};
+use crate::{Error, Result, inotify};
 
 /// Multicast groups of routing netlink: links, traffic control, IPv4 and IPv6 addresses, routes and rules, namespace ids.
 const ROUTING_GROUPS: [u32; 9] = [1, 4, 5, 7, 8, 9, 11, 19, 28];
@@ -72,7 +74,7 @@ impl Change {
 pub struct Watch {
     routing: AsyncFd<Owned<Socket>>,
     nftables: Option<AsyncFd<Owned<Socket>>>,
-    names: AsyncFd<Owned<Inotify>>,
+    names: AsyncFd<Owned<OwnedFd>>,
     names_directory_watched: bool,
     again: Option<Instant>,
 }
@@ -98,8 +100,7 @@ impl Watch {
                 None
             }
         };
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(|e| Error::io("making an inotify watch")(e.into()))?;
+        let inotify = inotify::open().map_err(|e| Error::io("making an inotify watch")(e.into()))?;
         let mut watch = Self {
             routing: readable(socket).map_err(Error::io("waiting for changes of interfaces and routes"))?,
             nftables,
@@ -113,16 +114,16 @@ impl Watch {
 
     /// Watches `/run/netns`, or `/run` for as long as that does not exist.
     fn watch_names(&mut self) -> Result<()> {
-        let flags = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_ONLYDIR;
-        let inotify = &self.names.get_ref().0;
-        match inotify.add_watch(NAMED, flags) {
+        let flags = WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::ONLYDIR;
+        let inotify = self.names.get_ref();
+        match add_watch(inotify, NAMED, flags) {
             Ok(_) => self.names_directory_watched = true,
-            Err(nix::errno::Errno::ENOENT) => {
-                inotify.add_watch("/run", flags).map_err(|e| Error::io("watching /run")(e.into()))?;
+            Err(Errno::NOENT) => {
+                add_watch(inotify, "/run", flags).map_err(|e| Error::io("watching /run")(e.into()))?;
                 self.names_directory_watched = false;
             }
             Err(error) => return Err(Error::io(format!("watching {NAMED}"))(error.into())),
@@ -188,26 +189,17 @@ impl Watch {
             change.lost |= take(&socket.get_ref().0, &mut kinds)?;
             change.firewall |= !kinds.is_empty();
         }
-        loop {
-            match self.names.get_ref().0.read_events() {
-                Ok(events) if events.is_empty() => break,
-                Ok(events) => {
-                    let ours = self.names_directory_watched
-                        || events.iter().any(|e| e.name.as_deref() == Some("netns".as_ref()));
-                    if ours {
-                        change.namespaces = true;
-                        self.again = Some(Instant::now() + MOUNTED_BY_THEN);
-                    }
-                    if !self.names_directory_watched
-                        || events.iter().any(|e| e.mask.contains(AddWatchFlags::IN_IGNORED))
-                    {
-                        self.watch_names()?;
-                    }
-                }
-                Err(nix::errno::Errno::EAGAIN) => break,
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(Error::io("reading names of network namespaces")(error.into())),
-            }
+        let events = inotify::events(self.names.get_ref());
+        let events = events.map_err(|e| Error::io("reading names of network namespaces")(e.into()))?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        if self.names_directory_watched || events.iter().any(|e| e.name.as_deref() == Some("netns".as_ref())) {
+            change.namespaces = true;
+            self.again = Some(Instant::now() + MOUNTED_BY_THEN);
+        }
+        if !self.names_directory_watched || events.iter().any(|e| e.what.contains(ReadFlags::IGNORED)) {
+            self.watch_names()?;
         }
         Ok(())
     }

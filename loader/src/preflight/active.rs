@@ -5,17 +5,15 @@
 //! sent again under netfilter's trace, which names the chain or rule that ate it.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use brattice_abi as abi;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket, sockopt,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
 use super::addresses::{Addresses, PORT, addresses, addresses6};
 use super::dropping_chains;
@@ -28,7 +26,7 @@ use crate::netlink::route::{NewRoute, RouteType, TABLE_MAIN};
 use crate::netlink::{Family, Socket};
 use crate::own_thread::on_own_thread;
 use crate::pins::Pins;
-use crate::{Datapath, Error, Hook, Ipv6, Options, Result, adopt, cleanup, device, ipv6, sockets};
+use crate::{Datapath, Error, Hook, Ipv6, Options, Result, adopt, cleanup, device, ipv6, socket_option, sockets};
 
 /// How long a connection may take: one retransmission of a SYN (1 s) is allowed for.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -258,28 +256,26 @@ fn furnish(address: IpAddr) -> std::io::Result<[u8; 6]> {
 /// Connects as the engine does: a socket of its user, from one of its source addresses.
 fn as_engine(uid: u32, source: IpAddr, target: SocketAddr) -> Result<()> {
     let failed = |error: Errno| Error::Io { what: "connecting as the engine".into(), source: error.into() };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let socket = socket(family, SockType::Stream, flags, None).map_err(failed)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(failed)?;
     sockets::own(&socket, uid)?;
-    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true).map_err(failed)?;
+    socket_option::set(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+        .map_err(Error::io("connecting as the engine"))?;
     // Of IPv6, a local route alone makes no address one's own.
-    setsockopt(&socket, sockopt::IpFreebind, &true).map_err(failed)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0))).map_err(failed)?;
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(target)) {
+    sockopt::set_ip_freebind(&socket, true).map_err(failed)?;
+    bind(&socket, &SocketAddr::new(source, 0)).map_err(failed)?;
+    match connect(&socket, &target) {
         Ok(()) => return Ok(()),
-        Err(Errno::EINPROGRESS) => {}
+        Err(Errno::INPROGRESS) => {}
         Err(error) => return Err(failed(error)),
     }
-    let timeout = PollTimeout::try_from(PATIENCE).expect("some seconds");
-    let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-    if poll(&mut waiting, timeout).map_err(failed)? == 0 {
-        return Err(failed(Errno::ETIMEDOUT));
+    let timeout = Timespec::try_from(PATIENCE).expect("some seconds");
+    let mut waiting = [PollFd::new(&socket, PollFlags::OUT)];
+    if poll(&mut waiting, Some(&timeout)).map_err(failed)? == 0 {
+        return Err(failed(Errno::TIMEDOUT));
     }
-    match getsockopt(&socket, sockopt::SocketError).map_err(failed)? {
-        0 => Ok(()),
-        code => Err(failed(Errno::from_raw(code))),
-    }
+    sockopt::socket_error(&socket).map_err(failed)?.map_err(failed)
 }
 
 /// What the programs dropped between two readings.

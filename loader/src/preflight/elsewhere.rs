@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use nix::sched::{CloneFlags, unshare};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::{Error, Result};
 
@@ -27,9 +27,7 @@ impl Elsewhere {
         let thread = std::thread::Builder::new()
             .name("probe-workload".into())
             .spawn(move || {
-                let namespace = unshare(CloneFlags::CLONE_NEWNET)
-                    .map_err(io::Error::from)
-                    .and_then(|()| File::open("/proc/thread-self/ns/net"));
+                let namespace = leave().and_then(|()| File::open("/proc/thread-self/ns/net"));
                 let usable = namespace.is_ok();
                 if ready.send(namespace).is_ok() && usable {
                     for order in orders {
@@ -55,6 +53,13 @@ impl Elsewhere {
         }
         receiver.recv().map_err(|_| Error::Thread("probe"))
     }
+}
+
+/// Has the calling thread go on in a new network namespace.
+#[allow(unsafe_code)]
+fn leave() -> io::Result<()> {
+    // SAFETY: descriptors stay shared with the other threads; only the network namespace is another one.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
 }
 
 impl Drop for Elsewhere {

@@ -3,37 +3,35 @@
 mod destroy;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
-};
-use nix::unistd::{Gid, Uid, fchown};
+use rustix::fs::{Uid, fchown};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use crate::{Error, Result};
 
 pub use destroy::{destroy, destroy_supported};
 
-fn bound(address: SocketAddr, kind: SockType, what: &str) -> Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let failed = |error: nix::Error| Error::io(format!("setting up {what}"))(error.into());
-    let socket = socket(family, kind, flags, None).map_err(|e| Error::io(format!("making {what}"))(e.into()))?;
+fn bound(address: SocketAddr, kind: SocketType, what: &str) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let failed = |error: Errno| Error::io(format!("setting up {what}"))(error.into());
+    let socket = socket_with(family, kind, flags, None).map_err(|e| Error::io(format!("making {what}"))(e.into()))?;
     // The address need not be there yet: the VIP route may come later, or go for a moment.
-    setsockopt(&socket, sockopt::IpFreebind, &true).map_err(failed)?;
+    sockopt::set_ip_freebind(&socket, true).map_err(failed)?;
     if let SocketAddr::V6(v6) = address {
         // Another default of the host's must not take one family away.
-        setsockopt(&socket, sockopt::Ipv6V6Only, &v6.ip().to_ipv4_mapped().is_none()).map_err(failed)?;
+        sockopt::set_ipv6_v6only(&socket, v6.ip().to_ipv4_mapped().is_none()).map_err(failed)?;
     }
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
-        .map_err(|e| Error::io(format!("binding {what} to {address}"))(e.into()))?;
+    bind(&socket, &address).map_err(|e| Error::io(format!("binding {what} to {address}"))(e.into()))?;
     Ok(socket)
 }
 
 /// Whether this kernel makes IPv6 sockets; also where IPv6 is turned off on all interfaces.
 #[must_use]
 pub fn ipv6_supported() -> bool {
-    socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).is_ok()
+    socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None).is_ok()
 }
 
 /// A listening TCP socket for a slot: reachable only through `vip_listener`, never with `SO_REUSEPORT` (which would
@@ -43,8 +41,9 @@ pub fn ipv6_supported() -> bool {
 /// # Errors
 /// When the address is in use or the kernel refuses.
 pub fn listener(address: SocketAddr, backlog: u32) -> Result<OwnedFd> {
-    let socket = bound(address, SockType::Stream, "a listening socket")?;
-    let backlog = i32::try_from(backlog).ok().and_then(|b| Backlog::new(b).ok()).unwrap_or(Backlog::MAXCONN);
+    let socket = bound(address, SocketType::STREAM, "a listening socket")?;
+    // saturates: the kernel cuts it in any case.
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     listen(&socket, backlog).map_err(|e| Error::io(format!("listening on {address}"))(e.into()))?;
     Ok(socket)
 }
@@ -55,7 +54,7 @@ pub fn listener(address: SocketAddr, backlog: u32) -> Result<OwnedFd> {
 /// # Errors
 /// When the address is in use (a name server of the host listens on 0.0.0.0:53 or [::]:53), or the kernel refuses.
 pub fn dns_udp(address: SocketAddr, uid: u32) -> Result<OwnedFd> {
-    let socket = bound(address, SockType::Datagram, "the DNS socket")?;
+    let socket = bound(address, SocketType::DGRAM, "the DNS socket")?;
     own(&socket, uid)?;
     Ok(socket)
 }
@@ -65,6 +64,6 @@ pub fn dns_udp(address: SocketAddr, uid: u32) -> Result<OwnedFd> {
 /// # Errors
 /// Without the privilege.
 pub fn own(socket: impl AsFd, uid: u32) -> Result<()> {
-    fchown(socket.as_fd(), Some(Uid::from_raw(uid)), None::<Gid>)
+    fchown(socket.as_fd(), Some(Uid::from_raw(uid)), None)
         .map_err(|e| Error::io(format!("giving a socket to user {uid}"))(e.into()))
 }

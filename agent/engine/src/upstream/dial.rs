@@ -4,15 +4,12 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
 
 use brattice_wire::engine::Settings;
-use nix::sys::socket::{
-    setsockopt,
-    sockopt::{IpBindAddressNoPort, IpFreebind},
-};
+use rustix::net::sockopt::set_ip_freebind;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, UdpSocket};
 
@@ -76,9 +73,20 @@ impl Sources {
 /// Lets a socket be bound to an engine source: a local route makes a range of IPv4 local, but not one of IPv6.
 fn free(socket: &impl AsFd, source: IpAddr) -> io::Result<()> {
     if source.is_ipv6() {
-        setsockopt(socket, IpFreebind, &true)?;
+        set_ip_freebind(socket, true)?;
     }
     Ok(())
+}
+
+/// Has connect(2) choose the port instead of bind(2), so that each target has all of the ports.
+#[allow(unsafe_code, reason = "no crate has this option")]
+fn choose_port_late(socket: &impl AsRawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&on)).expect("it is 4");
+    let (level, name) = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+    // SAFETY: the value lives through the call, is only read, and its size is given.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(&on).cast(), size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Connects to a workload from an engine source of its family, in at most `timeout`.
@@ -90,7 +98,7 @@ pub async fn workload(source: Option<IpAddr>, target: SocketAddr, timeout: Durat
     memory::bound_target(&socket);
     if let Some(source) = source {
         // The port is chosen at connect, per target; choosing it at bind would use up one port per source.
-        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        choose_port_late(&socket)?;
         free(&socket, source)?;
         socket.bind((source, 0).into())?;
     }

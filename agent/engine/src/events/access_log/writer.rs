@@ -3,14 +3,13 @@
 use std::{
     fs::File,
     io::Write,
-    os::fd::AsFd,
     sync::{Arc, atomic::Ordering::Relaxed, mpsc},
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 
 use super::output::{Destination, LogOutput, ToLog};
@@ -18,7 +17,7 @@ use super::output::{Destination, LogOutput, ToLog};
 /// Bytes that a pipe takes whole when poll(2) says that it can be written (`PIPE_BUF`).
 const PIECE: usize = 4_096;
 /// How long a destination that takes nothing is waited for at once; in between, a new one is looked for.
-const LOOK_MS: u8 = 100;
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// The queue is looked at again after this, while lines come: to be woken would cost a worker a system call each time ...
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 /// ... and where there were none, after twice as long, up to this.
@@ -132,8 +131,8 @@ impl Writer<'_> {
     /// Waits until the destination takes something, for a while. True: it does, or says why not.
     fn wait(&self) -> bool {
         let Some((file, _)) = &self.destination else { return true };
-        let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
-        !matches!(poll(&mut polled, PollTimeout::from(LOOK_MS)), Ok(0) | Err(Errno::EINTR))
+        let mut polled = [PollFd::new(file, PollFlags::OUT)];
+        !matches!(poll(&mut polled, Some(&LOOK)), Ok(0) | Err(Errno::INTR))
     }
 }
 
