@@ -25,7 +25,7 @@ use crate::{
     state::Shared,
 };
 
-/// What a request waits for.
+/// The event that a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waits {
     /// The target is to begin its answer.
@@ -40,7 +40,7 @@ pub(crate) enum Waits {
     Nothing,
 }
 
-/// What took too long.
+/// The wait that took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
     /// The target did not begin its answer.
@@ -73,7 +73,7 @@ pub(crate) struct ActiveRequest {
     expired: Cell<Option<Expired>>,
     /// Of the future that waits for the answer, or of the body that waits for the target.
     waker: RefCell<Option<Waker>>,
-    /// What is known of it, and where its events go.
+    /// Its facts, and where its events go.
     pub(crate) span: RequestSpan,
     /// Why the request body ended before its end.
     pub(crate) fault: Cell<Option<Fault>>,
@@ -83,7 +83,7 @@ pub(crate) struct ActiveRequest {
     cut: Cell<bool>,
     /// Of the request body, while it waits for the client.
     body_waker: RefCell<Option<Waker>>,
-    /// What policies may ask about it, once it was let through.
+    /// Facts that policies may ask about it, once it was let through.
     facts: RefCell<Option<Rc<Facts>>>,
     /// Its place among the requests of its workload.
     pub(crate) taken: RefCell<Option<Taken>>,
@@ -113,7 +113,7 @@ impl ActiveRequest {
         self.waits.set(waits);
     }
 
-    /// What it waits for.
+    /// The event that it waits for.
     pub(crate) fn waits(&self) -> Waits {
         self.waits.get()
     }
@@ -150,7 +150,7 @@ impl ActiveRequest {
         matches!(self.waits.get(), Waits::TargetBody | Waits::ClientReading)
     }
 
-    /// What took too long; else the task of `cx` is woken when something does.
+    /// The wait that took too long; else the task of `cx` is woken when something does.
     pub(crate) fn poll_expired(&self, cx: &Context<'_>) -> Option<Expired> {
         let expired = self.expired.get();
         if expired.is_none() {
@@ -274,7 +274,7 @@ impl Drop for Registration {
     }
 }
 
-/// What the sweeper found.
+/// The findings of the sweeper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
     /// Targets that did not answer.

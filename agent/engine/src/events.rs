@@ -134,7 +134,7 @@ pub(crate) enum ConnectionEvent {
     Received { bytes: usize },
     /// Bytes were written to the client.
     Sent { bytes: usize },
-    /// What the client sent is not HTTP.
+    /// The client's bytes are not HTTP.
     Malformed,
     /// A bound was reached.
     LimitReached(Limit),
@@ -281,7 +281,7 @@ impl Subscriber for Subscribers {
     }
 }
 
-/// What the subscribers of all workers share.
+/// The state that the subscribers of all workers share.
 #[derive(Clone, Debug)]
 pub(crate) struct Sinks {
     pub(crate) counters: Arc<Counters>,

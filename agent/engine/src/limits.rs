@@ -124,7 +124,7 @@ const _: fn(Limits) = |limits| {
 /// Requests that were taken back are counted for so long.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What a workload has open now, and did recently, over all its addresses and all workers.
+/// The connections and requests of a workload now, and its recent ones, over all its addresses and all workers.
 #[derive(Debug, Default)]
 pub struct Usage {
     connections: AtomicU32,
@@ -250,13 +250,13 @@ impl Registry {
         usage
     }
 
-    /// What the workload that holds most can come to hold, bytes.
+    /// Most bytes that the workload with the most can hold now.
     pub fn largest(&self) -> u64 {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().filter_map(Weak::upgrade).map(|usage| usage.bytes()).max().unwrap_or(0)
     }
 
-    /// What is open now of connections, requests and DNS questions, of the workload that has most of it.
+    /// Open connections, requests and DNS questions, each of the workload that has the most.
     pub fn busiest(&self) -> [u32; 3] {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().filter_map(Weak::upgrade).fold([0; 3], |most, usage| {

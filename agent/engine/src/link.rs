@@ -40,7 +40,7 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
 /// Longest reason of a [`FromEngine::Refused`], bytes.
 const MAX_REASON: usize = 1024;
 
-/// What the link drives: the process with its workers.
+/// The core that the link drives: the process with its workers.
 pub trait Core {
     /// Starts serving with these settings and descriptors; afterwards [`Core::started`] answers.
     ///
@@ -73,7 +73,7 @@ pub trait Core {
     fn drain(&self);
 }
 
-/// What an engine that serves has.
+/// The parts of an engine that serves.
 pub struct Started<'a> {
     /// As given to [`Core::start`].
     pub settings: &'a Settings,

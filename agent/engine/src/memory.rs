@@ -1,7 +1,7 @@
 //! Memory: what a workload may have of it, and how it is given back.
 //!
-//! What a connection, a request or a transfer can come to hold is known, as the kernel's buffers are bounded here and ours
-//! everywhere: so nothing is measured on the way, but counted.
+//! The most that a connection, a request or a transfer can hold is known, as the kernel's buffers are bounded here and the
+//! engine's everywhere. So memory is counted, not measured.
 //!
 //! ```text
 //! target ─► socket (128 KiB) ─► hyper, body (at most 192 KiB) ─► socket (128 KiB) ─► client that does not read
@@ -21,11 +21,11 @@ use crate::{
     limits::{Usage, Use},
 };
 
-/// What a client connection is counted as, bytes.
+/// Bytes that a client connection counts as.
 pub(crate) const CONNECTION: u64 = 64 * 1024;
-/// What a request in flight is counted as beyond that.
+/// Bytes that a request in flight counts as beyond that.
 pub(crate) const REQUEST: u64 = 32 * 1024;
-/// What a request is counted as that has more in its body, or in that of its answer, than [`LARGE`].
+/// Bytes that a request counts as whose body, or whose response's body, is longer than [`LARGE`].
 pub(crate) const TRANSFER: u64 = 768 * 1024;
 /// A body that is not longer can be held by what is counted for its request.
 pub(crate) const LARGE: u64 = 64 * 1024;
@@ -55,7 +55,7 @@ fn bound(socket: &impl AsFd, (receive, send): (usize, usize)) {
     let _ = sockopt::set_socket_send_buffer_size(socket, send);
 }
 
-/// What the process may have, bytes: the least that its cgroups and the machine allow. Reads files, so before the sandbox.
+/// Bytes that the process may have: the least that its cgroups and the machine allow. Reads files, so before the sandbox.
 pub(crate) fn found() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let meminfo = read("/proc/meminfo");
@@ -81,7 +81,7 @@ pub(crate) fn found() -> u64 {
 }
 
 impl Usage {
-    /// What a workload's connections, requests and transfers can come to hold, bytes.
+    /// Most bytes that a workload's connections, requests and transfers can hold now.
     pub fn bytes(&self) -> u64 {
         let [connections, requests, transfers] =
             [Use::Connection, Use::Request, Use::Transfer].map(|which| u64::from(self.open(which)));
@@ -89,7 +89,7 @@ impl Usage {
     }
 }
 
-/// What all traffic can come to hold, bytes.
+/// Most bytes that all traffic can hold now.
 pub(crate) fn in_use(counters: &Counters) -> u64 {
     counters
         .open()

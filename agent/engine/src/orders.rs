@@ -42,7 +42,7 @@ impl Gate {
     }
 }
 
-/// What a worker must do.
+/// An order to a worker.
 #[derive(Clone, Debug)]
 pub enum Order {
     /// A new state is published in the shared `ArcSwap`: let go of what the old one allowed (pooled connections to

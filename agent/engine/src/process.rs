@@ -66,7 +66,7 @@ pub enum Error {
     /// The process could not be prepared.
     #[error("cannot {what}: {error}")]
     Start {
-        /// What was tried.
+        /// The step that failed.
         what: &'static str,
         /// The error of the system.
         error: std::io::Error,
@@ -158,7 +158,7 @@ fn file_limit() -> u32 {
 
 struct Engine {
     missing: Vec<String>,
-    /// What the process may have.
+    /// Memory that the process may have.
     memory_bytes: u64,
     ended: mpsc::UnboundedSender<String>,
     running: Option<Serving>,

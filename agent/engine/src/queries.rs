@@ -42,7 +42,7 @@ const TRIM_LOOK: Duration = Duration::from_secs(1);
 /// Requests of the link that may wait.
 pub(crate) const WAITING: usize = 64;
 
-/// What the link wants of this thread.
+/// A request of the link to this thread.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Answer this caller.
@@ -216,7 +216,7 @@ impl Server {
             if lost > 0 {
                 notice(&mut stream, &Notice::Lost { lines: lost }).await?;
             }
-            // What was written down before the backlog was taken is in it.
+            // Lines written before the backlog was taken are in it.
             if from.get(&chunk.worker).is_some_and(|from| chunk.from >= *from) {
                 write(&mut stream, &chunk.bytes).await?;
             }

@@ -1,4 +1,4 @@
-//! What all threads of the engine share, and the state in force.
+//! The state that all threads of the engine share, and the one in force.
 
 use std::{net::IpAddr, ops::Deref, sync::Arc};
 
@@ -19,14 +19,14 @@ use crate::{
     upstream::failing::Failing,
 };
 
-/// What all threads of the engine share.
+/// The state that all threads of the engine share.
 #[derive(Debug)]
 pub struct Shared {
     /// The state in force; readers never wait.
     pub state: ArcSwap<State>,
-    /// What is counted.
+    /// Counters.
     pub counters: Arc<Counters>,
-    /// What the engine was started with.
+    /// The settings with which the engine was started.
     pub settings: Settings,
     /// Its bounds, as they fit to what the process may have.
     pub limits: Limits,
@@ -85,7 +85,7 @@ impl Shared {
         }
     }
 
-    /// What all traffic can come to hold, bytes.
+    /// Most memory that all traffic can hold now, bytes.
     pub fn bytes(&self) -> u64 {
         memory::in_use(&self.counters)
     }
@@ -122,7 +122,7 @@ pub struct State {
     pub(crate) caller_fields: CallerFields,
     /// Settings of the DNS server.
     pub dns: snapshot::Dns,
-    /// What each workload has open, by its place in the snapshot.
+    /// The connections and requests of each workload, by its place in the snapshot.
     usages: Vec<Arc<Usage>>,
 }
 
@@ -130,7 +130,7 @@ pub struct State {
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'s> {
     known: &'s brattice_decide::Caller,
-    /// What the workload has open, over all its addresses.
+    /// The workload's connections and requests, over all its addresses.
     pub usage: &'s Arc<Usage>,
 }
 
@@ -176,7 +176,7 @@ impl State {
         Some(Caller { known, usage: self.usages.get(known.index.position())? })
     }
 
-    /// What this state says of a caller; `None` where it has its alias no more.
+    /// The caller in this state; `None` where it has its alias no more.
     pub fn caller(&self, id: CallerId) -> Option<Caller<'_>> {
         self.caller_at(id.alias()).filter(|caller| caller.generation == id.generation())
     }

@@ -25,7 +25,7 @@ pub enum Aborted {
 }
 
 impl Aborted {
-    /// What the task's requests fail for.
+    /// The failure reason of the task's requests.
     pub(crate) fn failure(self) -> FailureReason {
         match self {
             Self::Caller => FailureReason::ClientAccessDenied,

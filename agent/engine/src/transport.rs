@@ -50,7 +50,7 @@ impl Stream {
     /// Connects a TCP socket that the caller has prepared.
     ///
     /// # Errors
-    /// What connect(2) says.
+    /// The error of connect(2).
     pub async fn connect(socket: TcpSocket, target: SocketAddr) -> io::Result<Self> {
         let stream = socket.connect(target).await?;
         stream.set_nodelay(true)?;
@@ -118,7 +118,7 @@ impl Stream {
     /// Why the connection is gone, if it is; returned once.
     ///
     /// # Errors
-    /// What getsockopt(2) says.
+    /// The error of getsockopt(2).
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         match &self.kind {
             Kind::Tcp(stream) => stream.take_error(),

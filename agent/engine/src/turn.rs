@@ -10,9 +10,9 @@ use std::{
     task::{Context, Poll},
 };
 
-/// What a turn may cost. A byte costs 1, and a piece (a frame, a head) [`PIECE`] more: about a millisecond at most.
+/// Most that a turn may cost. A byte costs 1, and a piece (a frame, a head) [`PIECE`] more: about a millisecond at most.
 pub(crate) const TURN: usize = 64 * 1024;
-/// What dealing with a piece costs beyond its bytes.
+/// Cost of handling a piece beyond its bytes.
 pub(crate) const PIECE: usize = 64;
 /// Pieces that a request is worth.
 pub(crate) const REQUEST: usize = 64;

@@ -36,7 +36,7 @@ pub(crate) mod pool;
 mod retry;
 pub(crate) mod retry_buffer;
 
-/// What the requests of one worker share on their way to targets: connections, kept or new, and retry buffers.
+/// The state that the requests of one worker share on their way to targets: connections, kept or new, and retry buffers.
 pub(crate) struct Upstream {
     local: Rc<Local>,
     connector: Connector,

@@ -25,7 +25,7 @@ use crate::{
     views::Views,
 };
 
-/// What a worker is started with.
+/// The input of a worker.
 pub struct Worker {
     /// 0 to `settings.workers` - 1.
     pub index: u32,

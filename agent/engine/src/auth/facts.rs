@@ -1,4 +1,4 @@
-//! What policies may ask about a request: of the request itself, and in a copy that outlives it.
+//! Facts that policies may ask about a request: of the request itself, and in a copy that outlives it.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::aliases::CallerId;
 
 /// Field name and value in a [`Facts`] end with this; neither can hold it.
 const END: char = '\n';
-/// What a connection between two requests may keep of the last one, bytes. More is freed.
+/// Most bytes that a connection between two requests keeps of the last one. More is freed.
 const IDLE_BYTES: usize = 4 * 1024;
 
 /// The origin of a connection's requests.

@@ -18,7 +18,7 @@ use super::question::Question;
 /// Longest TTL of anything we say ourselves, seconds: how long a workload may believe in a service that is gone.
 pub const MAX_TTL: u32 = 30;
 
-/// What a name is to the VPC that asks.
+/// The kind of a name for the VPC that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A service that it may see, with its VIPs of the families that the VPC has.
@@ -31,7 +31,7 @@ pub enum Kind {
     Foreign,
 }
 
-/// What a name (as [`super::question::key`] writes it) is.
+/// The kind of a name (as [`super::question::key`] writes it).
 pub fn classify(state: &State, vpc: VpcIndex, name: &str) -> Kind {
     if let Some((ipv4, ipv6)) = state.resolve(vpc, name) {
         return Kind::Service(ipv4, ipv6);
@@ -46,7 +46,7 @@ pub fn classify(state: &State, vpc: VpcIndex, name: &str) -> Kind {
     }
 }
 
-/// What stands before a suffix, without the dot between; `None` for a name that is not in it.
+/// The part before a suffix, without the dot between; `None` for a name that is not in it.
 fn below<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
     if suffix.is_empty() {
         return None;

@@ -47,7 +47,7 @@ const UDP_BUFFER: usize = 4096;
 /// Pause after a failed receive or accept.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What the DNS thread is started with.
+/// The input of the DNS thread.
 pub struct Server {
     /// Bound to the DNS VIP, port 53; non-blocking. Each of the VIPs has one, as answers come from where was asked.
     pub udp: Vec<UdpSocket>,
@@ -110,7 +110,7 @@ async fn run(server: Server) -> io::Result<()> {
     Err(io::Error::other("the link is gone"))
 }
 
-/// What all questions share.
+/// The state that all questions share.
 struct Resolver {
     shared: Arc<Shared>,
     metrics: Metrics,
@@ -133,7 +133,7 @@ impl Drop for Admitted {
     }
 }
 
-/// What is done with a question.
+/// The way in which a question is answered.
 enum Plan {
     /// It is answered.
     Answer(Option<Vec<u8>>),

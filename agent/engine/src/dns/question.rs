@@ -29,7 +29,7 @@ pub struct Question {
     pub edns: Option<Offer>,
 }
 
-/// What a client says in its OPT record.
+/// The client's OPT record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// Bytes that it takes over UDP.
@@ -38,7 +38,7 @@ pub struct Offer {
     pub dnssec: bool,
 }
 
-/// What to do with bytes from a workload.
+/// The result of reading bytes from a workload.
 #[derive(Debug)]
 pub enum Triage {
     /// No answer: it is no question, or too short to answer.

@@ -41,7 +41,7 @@ enum Resolver {
     Out,
 }
 
-/// What is to be done now.
+/// The step to take now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Ask this one, for the first time.
@@ -66,7 +66,7 @@ impl Race {
         }
     }
 
-    /// What is to be done now; asked again after each step, and when the time of a [`Step::Wait`] is over.
+    /// The step to take now; asked again after each step, and when the time of a [`Step::Wait`] is over.
     pub fn step(&mut self, now: Instant) -> Step {
         if now >= self.end {
             return Step::GiveUp;

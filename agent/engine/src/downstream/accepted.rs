@@ -8,13 +8,13 @@ use crate::{limits::Taken, state::Caller, transport::Stream, views::View};
 
 /// Who calls what, over which stream.
 pub(crate) struct Accepted<'v> {
-    /// What is in force.
+    /// The state in force.
     pub(crate) view: &'v View,
     /// Who calls, by the state in force now; later states are asked by its [`id`](Caller::id).
     pub(crate) caller: Caller<'v>,
     /// The port that it calls from, for records.
     pub(crate) source_port: u16,
-    /// What it called.
+    /// The VIP that it called.
     pub(crate) vip: IpAddr,
     pub(crate) port: u16,
     /// The service that the VIP stands for and its listener; none where the caller sees none there.

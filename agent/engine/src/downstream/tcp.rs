@@ -56,7 +56,7 @@ struct Connection {
     ends: AbortHandle,
 }
 
-/// What a caller is connected to.
+/// The target and service to which a caller is connected.
 struct Route {
     /// Index of the target group.
     group: TargetGroupIndex,
@@ -195,7 +195,7 @@ impl TcpProxy {
         let (number, group) = route_connection(&view.state, listener, |forward| balance.share(forward))?;
         let candidates = balance.pick(number)?;
         let limits = self.local.limits();
-        // What the L7 path would let idle must not end here.
+        // A connection that the L7 path would let idle must not end here.
         let idle = [limits.body_idle_timeout_ms, limits.response_timeout_ms, service.idle_timeout_ms];
         Some(Route {
             group: number,

@@ -13,7 +13,7 @@ use brattice_wire::records::{self, FlowProtocol};
 use super::{ConnectionEvent, Events, Subscriber, metrics::series::Series, names::Names, route_names::RouteNames};
 use crate::aliases::CallerId;
 
-/// What a client called, and from which port.
+/// The VIP and port that a client called, and its own port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Called {
     pub(crate) source_port: u16,
@@ -21,7 +21,7 @@ pub(crate) struct Called {
     pub(crate) port: u16,
 }
 
-/// What is known of a connection while it is open.
+/// The facts of a connection while it is open.
 #[derive(Debug)]
 pub(crate) struct ConnectionSpan {
     pub(super) events: Rc<Events>,

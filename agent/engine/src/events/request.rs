@@ -30,7 +30,7 @@ const REQUEST_LINE: usize = 14;
 /// `HTTP/1.1␠200␠␍␊`, and the empty line.
 const STATUS_LINE: usize = 17;
 
-/// What is known of a request.
+/// The facts of a request.
 #[derive(Debug)]
 pub(crate) struct RequestSpan {
     pub(crate) connection: Rc<ConnectionSpan>,

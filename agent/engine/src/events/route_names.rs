@@ -1,4 +1,4 @@
-//! What the documents call the caller of a request and where it goes: put together once per revision, and shared by all
+//! The names of a request's caller and route in the documents, put together once per revision, and shared by all
 //! requests of the same route.
 
 use std::{net::IpAddr, rc::Rc, sync::Arc};
@@ -100,7 +100,7 @@ impl RouteNames {
     }
 }
 
-/// What a worker has put together, and the series that it has met.
+/// The names that a worker has put together, and the series that it has used.
 #[derive(Debug, Default)]
 pub(super) struct RouteNamesCache {
     revision: u64,

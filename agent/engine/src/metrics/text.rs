@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-/// What a family's numbers mean.
+/// The type of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Only grows, until a restart.

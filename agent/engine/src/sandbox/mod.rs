@@ -19,7 +19,7 @@ pub enum SandboxError {
     /// A call failed that works on every supported kernel.
     #[error("cannot {what}: {error}; the engine must be started by the agent as root, on Linux 6.1 or newer")]
     Refused {
-        /// What was tried.
+        /// The step that failed.
         what: &'static str,
         /// The error of the kernel.
         error: std::io::Error,

@@ -46,7 +46,7 @@ impl Listener {
     /// The next connection, and its peer's address.
     ///
     /// # Errors
-    /// What accept(2) says; most likely no descriptor is left.
+    /// The error of accept(2); most likely no descriptor is left.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (stream, peer) = self.0.accept().await?;
         Ok((stream.into(), peer))

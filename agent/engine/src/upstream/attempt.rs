@@ -44,7 +44,7 @@ pub(crate) struct Route {
     pub(crate) informational: Option<Informational>,
 }
 
-/// What takes a target's informational responses.
+/// The receiver of a target's informational responses.
 pub(crate) struct Informational {
     pub(crate) interim: Arc<Interim>,
     /// The client can have those other than 100, too, until this request is answered.
@@ -91,7 +91,7 @@ pub(crate) enum Failure {
     TooLong,
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum Attempt {
     /// The head of the final response came.
     Answered(Response<Incoming>, Lease),
@@ -116,7 +116,7 @@ impl Attempt {
 /// Sends a request, whose fields are those for the target, and waits for the head of the response.
 ///
 /// # Errors
-/// What the last attempt failed with.
+/// The error of the last attempt.
 pub(crate) async fn attempt(
     upstream: &Rc<Upstream>,
     route: &Route,

@@ -92,7 +92,7 @@ fn choose_port_late(socket: &impl AsRawFd) -> io::Result<()> {
 /// Connects to a workload from an engine source of its family, in at most `timeout`.
 ///
 /// # Errors
-/// What connect(2) says, or `TimedOut`.
+/// The error of connect(2), or `TimedOut`.
 pub async fn workload(source: Option<IpAddr>, target: SocketAddr, timeout: Duration) -> io::Result<Stream> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     memory::bound_target(&socket);

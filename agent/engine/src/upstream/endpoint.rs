@@ -14,7 +14,7 @@ use crate::admission::UpstreamSocket;
 /// Endpoints of a target group that a request, or a connection that is served as TCP, tries at most.
 pub(crate) const ENDPOINTS: u8 = 3;
 
-/// What makes two targets the same endpoint, in whatever group and revision they are: alias, port, generation of the alias.
+/// The key of an endpoint, the same in all groups and revisions: alias, port, generation of the alias.
 pub(crate) type EndpointKey = (IpAddr, u16, AliasGeneration);
 
 /// A target, and what this worker has to do with it now.
@@ -34,7 +34,7 @@ impl Endpoint {
         Rc::new(Self { target, connections: Cell::new(0), requests: Cell::new(0), failures: Cell::new(0) })
     }
 
-    /// What it is known by.
+    /// Its key.
     pub(crate) fn key(target: &Target) -> EndpointKey {
         (target.alias, target.port, target.generation)
     }
@@ -61,7 +61,7 @@ impl Endpoint {
         InFlight(Rc::clone(self))
     }
 
-    /// What became of a connect.
+    /// The result of a connect.
     pub(crate) fn connected(&self, succeeded: bool) {
         let failures = if succeeded { 0 } else { self.failures.get().saturating_add(1) };
         let before = self.failures.replace(failures);

@@ -30,7 +30,7 @@ use crate::{
     tasks::{Parties, Tasks},
 };
 
-/// What a target may send on a stream, and on a connection, before the client has taken it.
+/// Bytes that a target may send on a stream, and on a connection, before the client has read them.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes that wait on a stream for the target's window.
@@ -46,7 +46,7 @@ pub(crate) struct Http2 {
     streams: Rc<Streams>,
     /// As many may be open, as the target's settings say now.
     room: Rc<dyn Fn() -> usize>,
-    /// What else is known of it from the target.
+    /// Its other state, as the target announced it.
     pub(super) peer: Rc<PeerState>,
 }
 

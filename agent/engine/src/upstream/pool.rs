@@ -108,7 +108,7 @@ impl<C: Reusable> Pool<C> {
         let mut all = self.kept.borrow_mut();
         all.retain(|key, idle| {
             let idle_ticks = clock.ticks(key.idle_ms);
-            // What the target closed is not counted as timed out.
+            // A connection that the target closed is not counted as timed out.
             idle.retain(|(connection, _)| !connection.is_closed());
             let living = idle.len();
             idle.retain(|(_, since)| !clock.over(*since, idle_ticks));

@@ -8,7 +8,7 @@ const REFUSALS: u32 = 8;
 /// Times that it is sent so to the same endpoint while its group has another one that was not tried.
 const REFUSALS_HERE: u32 = 2;
 
-/// What became of an attempt that brought no response.
+/// The outcome of an attempt that brought no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// No connection to the endpoint could be made, or it is taken away.
@@ -31,7 +31,7 @@ pub(super) enum Outcome {
     Failed,
 }
 
-/// What another attempt has to know of the request.
+/// The facts about the request that decide whether there is another attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     /// A target may see its method twice (RFC 9110, 9.2.2).
@@ -96,7 +96,7 @@ pub(super) enum Retry {
     NextEndpoint,
 }
 
-/// What to do after an attempt. `attempts` counts it already; `others`: there is an endpoint that was not tried.
+/// The step after an attempt. `attempts` counts it already; `others`: there is an endpoint that was not tried.
 pub(super) fn retry(outcome: Outcome, sent: &Sent, attempts: &Attempts, others: bool) -> Retry {
     if sent.broken || attempts.all >= ATTEMPTS {
         return Retry::No;

@@ -76,7 +76,7 @@ impl Drop for RequestCopy<'_> {
     }
 }
 
-/// What is kept of one request, from its first attempt to the head of the response.
+/// The copy of one request that is kept from its first attempt to the head of the response.
 pub(super) struct RetryBuffer<'a> {
     buffers: &'a RetryBuffers,
     /// Of the request without its body, as the latest attempt sends it.

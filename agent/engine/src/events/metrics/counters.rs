@@ -78,7 +78,7 @@ impl Counts {
     }
 }
 
-/// What is open on a thread.
+/// Connections and requests that are open on a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
     /// Client connections.
@@ -109,9 +109,9 @@ impl Counters {
         }
     }
 
-    /// What is open on each thread.
+    /// Connections and requests that are open on each thread.
     pub fn open(&self) -> impl Iterator<Item = Open> {
-        // What was opened on one thread may be closed on another.
+        // One that was opened on one thread may be closed on another.
         let known = |count: &Count| if count.get() > u64::MAX / 2 { 0 } else { count.get() };
         self.blocks.iter().map(move |counts| Open {
             connections: known(&counts.connections_open),

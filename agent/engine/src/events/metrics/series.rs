@@ -24,7 +24,7 @@ pub const OVERFLOW: &str = "_other";
 /// Upper bounds of the duration's buckets, ms. Beyond the last one is `+Inf`.
 pub const BUCKETS_MS: [u64; 15] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000];
 
-/// What a series is about.
+/// The labels of a series.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels {
     /// Service, `account/name`.
@@ -90,7 +90,7 @@ impl Row {
 /// A series, over all workers.
 #[derive(Debug)]
 pub struct Series {
-    /// What it is about.
+    /// Its labels.
     pub labels: Labels,
     rows: Box<[OnceLock<Box<Row>>]>,
 }

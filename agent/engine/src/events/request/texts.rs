@@ -14,7 +14,7 @@ const MOST_FIELDS: usize = MOST_TEXT;
 /// Texts of a request up to this size are kept for the next one.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// What is known of a request in texts.
+/// The texts of a request.
 #[derive(Debug, Default)]
 pub(in crate::events) struct Texts {
     text: String,

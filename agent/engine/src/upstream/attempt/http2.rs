@@ -79,7 +79,7 @@ pub(super) async fn attempt(
     Attempt::Unanswered { outcome, failure: Failure::Target(error), request, took: connection.peer.processed() }
 }
 
-/// What a field counts beside its bytes (RFC 9113, 6.5.2).
+/// Bytes that a field counts beside its own (RFC 9113, 6.5.2).
 const OVERHEAD: usize = 32;
 
 /// Bytes of the header section of a request to an HTTP/2 target, as RFC 9113, 6.5.2 counts them: with the pseudo-header

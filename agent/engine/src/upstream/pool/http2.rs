@@ -60,10 +60,10 @@ impl Streams {
     }
 }
 
-/// What a connect in progress came to; requests that wait for it share it.
+/// The result of a connect in progress; requests that wait for it share it.
 pub(crate) type Opened = watch::Receiver<Option<Result<(), Rc<ConnectError>>>>;
 
-/// What to do for a request.
+/// The next step for a request.
 pub(crate) enum Choice<C> {
     /// Use this one.
     Use(C),
@@ -213,7 +213,7 @@ impl<C: Multiplexed> Http2Pool<C> {
     /// Closes what idled for too long, or is too much; the answer is how many of each. `crowded`: descriptors are few.
     pub(crate) fn sweep(&self, clock: &Clock, crowded: bool) -> (u64, u64) {
         let mut all = self.0.borrow_mut();
-        // What the target closed is not counted as timed out.
+        // A connection that the target closed is not counted as timed out.
         all.values_mut().for_each(|own| own.retain(|_, connection| connection.is_open()));
         let most_ticks = most_ticks(&all, clock, if crowded { 0 } else { MOST_IDLE });
         let (mut timed_out, mut surplus) = (0, 0);

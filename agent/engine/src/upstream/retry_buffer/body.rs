@@ -18,7 +18,7 @@ const BODY_BYTES: usize = 64 * 1_024;
 /// ... in at most this many frames. A longer body cannot be sent again.
 const BODY_FRAMES: usize = 64;
 
-/// What was sent of a request's body, until the target has begun its answer. A clone is the same.
+/// The part of a request's body that was sent, until the target has begun its response. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct BodyBuffer(Rc<RefCell<Parts>>);
 
@@ -39,7 +39,7 @@ enum Part {
     Trailers(HeaderMap),
 }
 
-/// What was not sent yet.
+/// The part that was not sent yet.
 pub(crate) struct UnsentBody {
     pub(crate) inner: Option<Coalesced<Incoming>>,
     /// Bytes that may still come.
@@ -125,7 +125,7 @@ impl Parts {
     fn forget(&mut self) {
         self.over = true;
         self.rest = None;
-        // What is being sent again is still needed.
+        // A part that is being sent again is still needed.
         if self.sent == self.frames.len() {
             self.frames = Vec::new();
             self.sent = 0;
