@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use brattice_control::engine::outputs::{LogDestination, MetricsAddress};
+use brattice_control::ranges::Origins;
 use brattice_control::settings::{
     ALIAS6_RANGE, BPFFS, DNS_SUFFIX, POLICIES, RUN_DIR, STATE_DIR, VIP6_RANGE, Vip6Range,
 };
@@ -158,6 +159,9 @@ pub(crate) struct AgentArguments {
     /// Stop the engine when the agent ends (without it, the engine serves on)
     #[arg(long)]
     pub(crate) stop_engine_on_exit: bool,
+    /// Where the ranges come from.
+    #[arg(skip)]
+    pub(crate) range_origins: Origins,
 }
 
 fn ebpf_log() -> impl TypedValueParser<Value = EbpfLog> {
@@ -215,6 +219,9 @@ pub(crate) struct NodeArguments {
     /// Directory of what must survive
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub(crate) state_dir: PathBuf,
+    /// Where the ranges come from.
+    #[arg(skip)]
+    pub(crate) range_origins: Origins,
 }
 
 #[cfg(test)]
@@ -228,6 +235,7 @@ impl NodeArguments {
             alias6_range: None,
             dns_suffix: "svc.test".into(),
             state_dir,
+            range_origins: Origins::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::path::Path;
 
+use brattice_control::ranges::{Origin, Origins};
 use brattice_control::settings;
 use brattice_model::nearest;
 use brattice_model::yaml::{self, Content, Mark, Node};
@@ -34,19 +35,29 @@ struct Flags {
 /// # Errors
 /// When a named file is missing, or what is in it makes no sense.
 pub(crate) fn complete(mut flags: AgentArguments) -> Result<AgentArguments, Failure> {
-    let file = load(flags.config.as_deref(), parse)?;
+    let (file, _) = load(flags.config.as_deref())?;
     merge(&mut flags, file);
     Ok(flags)
 }
 
-/// The settings in this file, or in [`DEFAULT`] if it is there: name and value as text.
+/// What a file sets, for commands other than the agent.
+#[derive(Default)]
+pub(crate) struct Values {
+    /// Name and value as text.
+    pub(crate) settings: Vec<(String, String)>,
+    /// Where the ranges are set.
+    pub(crate) range_origins: Origins,
+}
+
+/// The settings in this file, or in [`DEFAULT`] if it is there.
 ///
 /// # Errors
 /// As for [`complete`].
-pub(crate) fn values(named: Option<&Path>) -> Result<Vec<(String, String)>, Failure> {
-    let settings = load(named, flags)?;
+pub(crate) fn values(named: Option<&Path>) -> Result<Values, Failure> {
+    let (file, flags) = load(named)?;
     // A setting that is a switch has no value as a flag.
-    Ok(settings.iter().filter_map(|flag| flag.strip_prefix("--")?.split_once('=')).map(owned).collect())
+    let settings = flags.iter().filter_map(|flag| flag.strip_prefix("--")?.split_once('=')).map(owned).collect();
+    Ok(Values { settings, range_origins: file.range_origins })
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {
@@ -54,14 +65,14 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
 }
 
 /// Reads the named file, or [`DEFAULT`] if it is there.
-fn load<T: Default>(named: Option<&Path>, parse: fn(&str) -> Result<T, Vec<String>>) -> Result<T, Failure> {
+fn load(named: Option<&Path>) -> Result<(AgentArguments, Vec<String>), Failure> {
     let path = named.unwrap_or(Path::new(DEFAULT));
     match read(path) {
-        Ok(text) => parse(&text).map_err(|errors| {
+        Ok(text) => read_settings(&text, path).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(|why| format!("{}:{why}", path.display())).collect();
             Failure::new(lines.join("\n"))
         }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(T::default()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(Default::default()),
         Err(e) => Err(Failure::new(format!("{} cannot be read: {e}", path.display()))),
     }
 }
@@ -113,7 +124,15 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
         log,
         ebpf_log,
         stop_engine_on_exit,
+        range_origins,
     } = file;
+    let origin = |is_flag: bool, file: Origin| if is_flag { Origin::Flag } else { file };
+    flags.range_origins = Origins {
+        vip: origin(flags.vip_range.is_some(), range_origins.vip),
+        alias: origin(flags.alias_range.is_some(), range_origins.alias),
+        vip6: origin(flags.vip6_range.is_some(), range_origins.vip6),
+        alias6: origin(flags.alias6_range.is_some(), range_origins.alias6),
+    };
     fill(&mut flags.policies, policies);
     fill(&mut flags.run_dir, run_dir);
     fill(&mut flags.state_dir, state_dir);
@@ -135,18 +154,9 @@ fn merge(flags: &mut AgentArguments, file: AgentArguments) {
     flags.stop_engine_on_exit |= stop_engine_on_exit;
 }
 
-/// The settings of a file, or everything that is wrong with it. An error begins with `line:column: `, the file's name goes
-/// before it.
-fn parse(text: &str) -> Result<AgentArguments, Vec<String>> {
-    read_settings(text).map(|(settings, _)| settings)
-}
-
-/// As [`parse`], each setting as the flag it is named after: `--name=value`.
-fn flags(text: &str) -> Result<Vec<String>, Vec<String>> {
-    read_settings(text).map(|(_, flags)| flags)
-}
-
-fn read_settings(text: &str) -> Result<(AgentArguments, Vec<String>), Vec<String>> {
+/// The settings of a file, and each as the flag it is named after (`--name=value`); or everything that is wrong with it. An error
+/// begins with `line:column: `, the file's name goes before it.
+fn read_settings(text: &str, path: &Path) -> Result<(AgentArguments, Vec<String>), Vec<String>> {
     let (documents, refusals) = yaml::read(text, &mut 0);
     let mut errors: Vec<String> = refusals
         .iter()
@@ -175,13 +185,26 @@ fn read_settings(text: &str) -> Result<(AgentArguments, Vec<String>), Vec<String
         return Err(errors);
     }
     // Each was read alone already.
-    let settings = Flags::try_parse_from(&flags)
+    let mut settings = Flags::try_parse_from(&flags)
         .map(|flags| flags.settings)
         .map_err(|e| vec![at(Mark { line: 1, column: 1, length: 1 }, &reason(&e))])?;
+    settings.range_origins = origins(&documents, path);
     match overlap(&settings) {
-        Some((name, why)) => Err(vec![at(value_mark(&documents, name), &format!("{name}: {why}"))]),
+        Some((name, why)) => {
+            let mark = value_mark(&documents, name).unwrap_or(Mark { line: 1, column: 1, length: 1 });
+            Err(vec![at(mark, &format!("{name}: {why}"))])
+        }
         None => Ok((settings, flags)),
     }
+}
+
+/// Where a file sets the ranges.
+fn origins(documents: &[Node], path: &Path) -> Origins {
+    let of = |name: &str| match value_mark(documents, name) {
+        Some(Mark { line, column, .. }) => Origin::File { path: path.to_owned(), line, column },
+        None => Origin::Default,
+    };
+    Origins { vip: of("vip-range"), alias: of("alias-range"), vip6: of("vip6-range"), alias6: of("alias6-range") }
 }
 
 /// A range of aliases that shares addresses with that of VIPs: the setting's name, and why it is refused.
@@ -189,22 +212,29 @@ fn overlap(settings: &AgentArguments) -> Option<(&'static str, String)> {
     if let (Some(vip), Some(alias)) = (settings.vip_range, settings.alias_range)
         && (vip.contains(&alias) || alias.contains(&vip))
     {
-        return Some(("alias-range", format!("{alias} overlaps the vip-range {vip}")));
+        let line = line_of(&settings.range_origins.vip);
+        return Some(("alias-range", format!("{alias} overlaps the vip-range {vip} ({line})")));
     }
     let alias = settings.alias6_range?;
     let vip = settings::ipv6_ranges(settings.vip6_range, Some(alias))?.vip;
-    let name = if settings.vip6_range.is_some() { "" } else { " (the default)" };
-    alias.contains(&vip).then(|| ("alias6-range", format!("{alias} overlaps the vip6-range {vip}{name}")))
+    let line = line_of(&settings.range_origins.vip6);
+    alias.contains(&vip).then(|| ("alias6-range", format!("{alias} overlaps the vip6-range {vip} ({line})")))
+}
+
+fn line_of(origin: &Origin) -> String {
+    match origin {
+        Origin::File { line, .. } => format!("line {line}"),
+        _ => "the default".to_owned(),
+    }
 }
 
 /// Where the value of a setting is.
-fn value_mark(documents: &[Node], name: &str) -> Mark {
+fn value_mark(documents: &[Node], name: &str) -> Option<Mark> {
     let fields = documents.iter().filter_map(|document| match &document.content {
         Content::Map(fields) => Some(fields),
         _ => None,
     });
-    let value = fields.flatten().find(|(key, _)| key.name == name).map(|(_, value)| value.mark);
-    value.unwrap_or(Mark { line: 1, column: 1, length: 1 })
+    fields.flatten().find(|(key, _)| key.name == name).map(|(_, value)| value.mark)
 }
 
 /// A setting as the flag it is named after; none where it is switched off. An error says whether the value is wrong, else
@@ -265,6 +295,10 @@ fn at(mark: Mark, why: &str) -> String {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<AgentArguments, Vec<String>> {
+        read_settings(text, Path::new("/srv/agent.yaml")).map(|(settings, _)| settings)
+    }
+
     #[test]
     fn every_key_is_known() {
         let command = Flags::command();
@@ -305,6 +339,15 @@ mod tests {
         assert!(only("workers: many").contains("1 to 64"));
         assert!(parse("- a").is_err() && parse("workers: [1]").is_err() && parse("a: 1\n---\nb: 2").is_err());
         assert!(parse("").is_ok());
+    }
+
+    #[test]
+    fn each_range_is_known_by_its_flag_its_line_or_as_the_default() {
+        let mut flags = AgentArguments { alias_range: "10.2.0.0/16".parse().ok(), ..AgentArguments::default() };
+        merge(&mut flags, parse("workers: 2\nvip-range: 10.1.0.0/20\nalias-range: 10.3.0.0/16\n").unwrap());
+        let Origins { vip, alias, vip6, alias6 } = flags.range_origins;
+        assert_eq!(vip, Origin::File { path: "/srv/agent.yaml".into(), line: 2, column: 12 });
+        assert_eq!((alias, vip6, alias6), (Origin::Flag, Origin::Default, Origin::Default));
     }
 
     #[test]
@@ -361,7 +404,7 @@ mod tests {
             ("alias-range: 169.254.64.0/20\n", "1:14: alias-range: it overlaps 169.254.0.0/16"),
             (
                 "alias-range: 10.1.0.0/16\nvip-range: 10.0.0.0/8\n",
-                "1:14: alias-range: 10.1.0.0/16 overlaps the vip-range",
+                "1:14: alias-range: 10.1.0.0/16 overlaps the vip-range 10.0.0.0/8 (line 2)",
             ),
             ("vip6-range: fe80::/64\n", "1:13: vip6-range: it must be of unique local addresses"),
             ("vip6-range: ::/64\n", "1:13: vip6-range: it must be of unique local addresses"),
@@ -369,7 +412,10 @@ mod tests {
             ("vip6-range: fd00::/48\n", "1:13: vip6-range: it must be a /64"),
             ("alias6-range: fe80::/48\n", "1:15: alias6-range: it must be of unique local addresses"),
             ("alias6-range: ff02::/48\n", "1:15: alias6-range: it must be of unique local addresses"),
-            ("alias6-range: fd8b:2a77:1c51::/48\n", "1:15: alias6-range: fd8b:2a77:1c51::/48 overlaps the vip6-range"),
+            (
+                "alias6-range: fd8b:2a77:1c51::/48\n",
+                "1:15: alias6-range: fd8b:2a77:1c51::/48 overlaps the vip6-range fd8b:2a77:1c51::/64 (the default)",
+            ),
         ] {
             let error = parse(text).unwrap_err().join("\n");
             assert!(error.starts_with(place), "{text:?}: {error}");

@@ -4,11 +4,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use brattice_control::ranges::Origin;
 use brattice_control::settings::POLICIES;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Verb};
+use crate::configuration::Values;
 use crate::{Failure, configuration, escape};
 
 /// Settings that are flags of other commands, too.
@@ -83,12 +85,27 @@ fn setting(argument: &Arg) -> Option<&str> {
 /// Reads the command line. What is not given comes from the agent's file, then from the defaults.
 pub(crate) fn parse(command: Command, words: &[OsString]) -> Result<Arguments, NotParsed> {
     let mut found = command.clone().try_get_matches_from(words)?;
-    let settings = settings(&command, &found).map_err(NotParsed::File)?;
+    let Values { settings, mut range_origins } = settings(&command, &found).map_err(NotParsed::File)?;
+    let (verb, given) = verb(&found);
+    for (id, origin) in [
+        ("vip_range", &mut range_origins.vip),
+        ("alias_range", &mut range_origins.alias),
+        ("vip6_range", &mut range_origins.vip6),
+        ("alias6_range", &mut range_origins.alias6),
+    ] {
+        let has = given.try_contains_id(id).is_ok_and(|has| has);
+        if has && given.value_source(id) == Some(ValueSource::CommandLine) {
+            *origin = Origin::Flag;
+        }
+    }
     if !settings.is_empty() {
-        let verb = verb(&found).0;
         found = with_defaults(command, &verb, &settings).try_get_matches_from(words)?;
     }
-    Ok(Arguments::from_arg_matches(&found)?)
+    let mut arguments = Arguments::from_arg_matches(&found)?;
+    if let Verb::Preflight(preflight) = &mut arguments.verb {
+        preflight.node.range_origins = range_origins;
+    }
+    Ok(arguments)
 }
 
 /// The words of the verb (`engine`, `restart`), and what was given to it.
@@ -102,28 +119,30 @@ fn verb(found: &ArgMatches) -> (Vec<String>, &ArgMatches) {
 }
 
 /// What the file sets for this command line; nothing where the command has no use for it.
-fn settings(command: &Command, found: &ArgMatches) -> Result<Vec<(String, String)>, Failure> {
+fn settings(command: &Command, found: &ArgMatches) -> Result<Values, Failure> {
     let (words, given) = verb(found);
-    let Some(first) = words.first().filter(|first| !OWN.contains(&first.as_str())) else { return Ok(Vec::new()) };
+    let Some(first) = words.first().filter(|first| !OWN.contains(&first.as_str())) else {
+        return Ok(Values::default());
+    };
     let mut own = command;
     for word in &words {
-        let Some(below) = own.find_subcommand(word) else { return Ok(Vec::new()) };
+        let Some(below) = own.find_subcommand(word) else { return Ok(Values::default()) };
         own = below;
     }
     if !own.get_arguments().any(|argument| argument.get_id() == CONFIG) {
-        return Ok(Vec::new());
+        return Ok(Values::default());
     }
     let typed = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
     let named = given.get_one::<PathBuf>(CONFIG).filter(|_| typed(CONFIG));
     // A file that is not needed must not be in the way.
     let mut wanted = own.get_arguments().filter(|argument| setting(argument).is_some());
     if named.is_none() && wanted.all(|argument| typed(argument.get_id().as_str())) {
-        return Ok(Vec::new());
+        return Ok(Values::default());
     }
     match configuration::values(named.map(PathBuf::as_path)) {
         Err(failure) if first == LENIENT || (named.is_none() && first != STRICT) => {
             eprintln!("warning: {}\nit is not used, and the usual directories are", escape::text(&failure.text));
-            Ok(Vec::new())
+            Ok(Values::default())
         }
         other => other,
     }
@@ -150,8 +169,10 @@ fn with_defaults(command: Command, verb: &[String], settings: &[(String, String)
 mod tests {
     use std::path::Path;
 
+    use brattice_control::ranges::Origins;
+
     use super::*;
-    use crate::arguments::{EngineVerb, Verb};
+    use crate::arguments::EngineVerb;
 
     const FILE: &str = "policies: /srv/pol\nrun-dir: /srv/run\nstate-dir: /srv/state\nbpffs: /sys/fs/bpf/srv\n\
                         engine-user: web\nvip-range: 10.9.0.0/20\nalias-range: 10.8.0.0/16\nvip6-range: off\n\
@@ -181,6 +202,12 @@ mod tests {
         assert_eq!(found.node.vip_range, Some("10.9.0.0/20".parse().unwrap()));
         assert_eq!(found.node.alias_range, Some("10.8.0.0/16".parse().unwrap()));
         assert!(found.node.vip6_range.is_some() && found.node.alias6_range.is_none());
+        let Origins { vip, alias6, .. } = &found.node.range_origins;
+        assert!(matches!(vip, Origin::File { line: 6, column: 12, .. }), "{vip:?}");
+        assert_eq!(*alias6, Origin::Default);
+        let words = ["preflight", "--vip-range", "10.7.0.0/20"];
+        let Verb::Preflight(found) = with_file(FILE, &words).unwrap() else { panic!() };
+        assert_eq!(found.node.range_origins.vip, Origin::Flag);
         assert_eq!((found.node.dns_suffix.as_str(), found.node.state_dir), ("mesh.internal", "/srv/state".into()));
     }
 

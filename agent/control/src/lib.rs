@@ -32,6 +32,7 @@ mod noticed;
 mod notify;
 mod picture;
 pub mod planner;
+pub mod ranges;
 pub mod reconcile;
 pub mod settings;
 pub mod since;

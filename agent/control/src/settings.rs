@@ -9,6 +9,7 @@ use brattice_wire::engine::Limits;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::engine::outputs::{LogDestination, MetricsAddress};
+use crate::ranges::Origins;
 
 /// Default policies directory.
 pub const POLICIES: &str = "/etc/brattice/policies";
@@ -99,6 +100,8 @@ pub struct Settings {
     pub alias_range: Option<Ipv4Net>,
     /// The ranges of IPv6; none: it is not wanted.
     pub ipv6: Option<Ipv6Ranges>,
+    /// Where the ranges come from.
+    pub range_origins: Origins,
     /// Suffix of generated names.
     pub dns_suffix: String,
     /// Most half-open connections of a workload.

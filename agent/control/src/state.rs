@@ -148,7 +148,8 @@ impl StateDirectory {
         self.root.join("last-good")
     }
 
-    fn state_file(&self) -> PathBuf {
+    /// The file of what is kept besides documents.
+    pub fn state_file(&self) -> PathBuf {
         self.root.join("state.json")
     }
 

@@ -3,7 +3,8 @@
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use brattice_tests::lab::{
-    ENGINE_UID, Lab, NETWORK, NODE, Output, READERS_GID, Retail, SETTLE, forward, output, service, wait_until,
+    ALIAS_RANGE, ENGINE_UID, Lab, NETWORK, NODE, Output, READERS_GID, Retail, SETTLE, forward, output, service,
+    wait_until,
 };
 use serde_json::Value;
 
@@ -325,4 +326,47 @@ fn an_agent_without_rights_says_so() {
         "{}",
         refused.text()
     );
+}
+
+#[test]
+fn ranges_that_overlap_are_refused_with_the_place_of_each() {
+    let mut lab = Lab::new();
+    let config = lab.folder.join("agent.yaml");
+    std::fs::write(&config, "workers: 1\nvip-range: 100.64.0.0/10\n").unwrap();
+    let user = ENGINE_UID.to_string();
+    let refused = |lab: &Lab, verb: &str, more: &[&str], named: &[&str]| {
+        let mut command = lab.brattice_command(&[verb, "--engine-user", &user, "--policies"]);
+        command.arg(lab.policies()).arg("--run-dir").arg(lab.run_dir()).arg("--state-dir").arg(lab.state_dir());
+        let said = output(command.arg("--bpffs").arg(lab.bpffs()).args(more));
+        assert!(said.code > 0, "{verb} {more:?}: {}", said.text());
+        for word in named {
+            assert!(said.stderr.contains(word), "{verb} {more:?}: no {word} in {}", said.text());
+        }
+    };
+    let config = config.to_str().unwrap();
+    let place = format!("the VIP range 100.64.0.0/10 ({config}:2:12)");
+    for verb in ["agent", "preflight"] {
+        let flag = ["--config", config, "--alias-range", "100.127.0.0/16"];
+        refused(&lab, verb, &flag, &[&place, "the alias range 100.127.0.0/16 (--alias-range) overlaps"]);
+        let default = "the IPv6 VIP range fd8b:2a77:1c51::/64 (the default)";
+        refused(&lab, verb, &["--alias6-range", "fd8b:2a77:1c51::/48"], &[default, "(--alias6-range) overlaps"]);
+    }
+    assert!(!lab.bpffs().exists(), "nothing was made");
+    // Control: each is a good range. The agent keeps what it was told.
+    lab.start_agent();
+    lab.agent().stop();
+    let kept = format!(
+        "the alias range {ALIAS_RANGE} (chosen by an earlier start, kept in {}/state.json)",
+        lab.state_dir().display()
+    );
+    for verb in ["agent", "preflight"] {
+        refused(&lab, verb, &["--vip-range", "100.64.0.0/10"], &[&kept, "the VIP range 100.64.0.0/10 (--vip-range)"]);
+    }
+    refused(
+        &lab,
+        "agent",
+        &["--vip-range", "169.254.96.0/20"],
+        &["Ask for 169.254.64.0/20", "asked for is --vip-range"],
+    );
+    lab.start_agent();
 }

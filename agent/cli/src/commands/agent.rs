@@ -48,6 +48,7 @@ fn settings(arguments: AgentArguments) -> Result<Settings, Failure> {
         vip_range: arguments.vip_range.map(|range| range.trunc()),
         alias_range: arguments.alias_range.map(|range| range.trunc()),
         ipv6: settings::ipv6_ranges(arguments.vip6_range, arguments.alias6_range),
+        range_origins: arguments.range_origins,
         dns_suffix: arguments.dns_suffix.unwrap_or_else(|| settings::DNS_SUFFIX.to_owned()),
         half_open_limit: arguments.half_open_limit.unwrap_or(settings::HALF_OPEN_LIMIT),
         limits: Limits::default(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use brattice_control::settings::{ALIAS_CANDIDATES, VIP_CANDIDATES, ipv6_ranges, pools};
+use brattice_control::ranges::Known;
+use brattice_control::settings::{ipv6_ranges, pools};
 use brattice_control::state::{State, StateDirectory};
 use brattice_model::{Diagnostic, Documents, Linked, Owner, Position, Severity, Source, parse};
 use brattice_sources::directory::read;
@@ -53,12 +54,8 @@ pub(crate) struct Checked {
 }
 
 /// The node's ranges: named, else the state's, else the usual ones.
-pub(crate) fn node_ranges(node: &NodeArguments, state: &State) -> (Ipv4Net, Ipv4Net) {
-    let usual = |candidates: &[&str]| candidates.first().and_then(|text| text.parse().ok()).unwrap_or_default();
-    (
-        node.vip_range.or(state.vip_range).unwrap_or_else(|| usual(&VIP_CANDIDATES)),
-        node.alias_range.or(state.alias_range).unwrap_or_else(|| usual(&ALIAS_CANDIDATES)),
-    )
+fn node_ranges(node: &NodeArguments, state: &State) -> (Ipv4Net, Ipv4Net) {
+    Known { vip: node.vip_range.or(state.vip_range), alias: node.alias_range.or(state.alias_range) }.or_usual()
 }
 
 /// As the node links. Documents mean the same whether or not this host does IPv6 just now.

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use brattice_control::attachments::{Rests, Wishes, decide, paired};
-use brattice_control::settings::{self, ALIAS_CANDIDATES, VIP_CANDIDATES};
+use brattice_control::ranges::{Known, Origins, Ranges};
+use brattice_control::settings;
 use brattice_control::state::{State, StateDirectory};
 use brattice_loader::coexistence::{self, Verdict};
 use brattice_loader::interfaces::inventory;
 use brattice_loader::interfaces::places::look;
-use brattice_loader::preflight::{free_range, host, no_other_instance, overlaps, probe_alone};
+use brattice_loader::preflight::{host, no_other_instance, overlaps, probe_alone};
 use brattice_loader::probe::Check;
 use brattice_loader::{Error, Ipv6, Ipv6Ranges, Options};
 use brattice_model::Model;
@@ -20,7 +21,7 @@ use brattice_wire::words::counted;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value, json};
 
-use super::documents::{check, node_ranges};
+use super::documents::check;
 use crate::arguments::{Format, NodeArguments, PreflightArguments};
 use crate::output::{self, Look, Table, Tone, colours, paint, print_as};
 use crate::{Failure, Outcome, client, escape, users};
@@ -62,8 +63,9 @@ async fn all(arguments: &PreflightArguments) -> Outcome {
         }
     };
     let cidrs = cidrs(model.as_deref().ok());
-    let (vip, alias) = ranges(&arguments.node, &state, &cidrs).await?;
+    let (vip, alias, origins) = ranges(&arguments.node, &state, &cidrs).await?;
     let mut fits = true;
+    Ranges { vip, alias, ipv6 }.check(&origins).map_err(|e| Failure::new(e).code(2))?;
     let options = options(arguments, vip, alias, ipv6);
     options.check().map_err(|e| Failure::new(e).code(2))?;
 
@@ -143,20 +145,19 @@ fn cidrs(model: Option<&Model>) -> Vec<(String, IpNet)> {
     vpcs.flat_map(|vpc| vpc.cidrs.iter().map(|cidr| (format!("VPC {}", vpc.name), *cidr))).collect()
 }
 
-/// The ranges in force, or those that the agent would choose at its first start. Where no candidate is free, the first, whose
-/// collisions are then shown.
-async fn ranges(node: &NodeArguments, state: &State, cidrs: &[(String, IpNet)]) -> Result<(Ipv4Net, Ipv4Net), Failure> {
-    let (mut vip, mut alias) = node_ranges(node, state);
-    let candidates = |list: &[&str]| list.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Ipv4Net>>();
-    if node.vip_range.or(state.vip_range).is_none() {
-        let free = free_range("VIP", &candidates(&VIP_CANDIDATES), cidrs).await.map_err(Failure::new)?;
-        vip = free.unwrap_or(vip);
-    }
-    if node.alias_range.or(state.alias_range).is_none() {
-        let free = free_range("alias", &candidates(&ALIAS_CANDIDATES), cidrs).await.map_err(Failure::new)?;
-        alias = free.unwrap_or(alias);
-    }
-    Ok((vip, alias))
+/// The ranges in force, or those that the agent would choose at its first start, and where they come from. Where no candidate is
+/// free, the first, whose collisions are then shown.
+async fn ranges(
+    node: &NodeArguments,
+    state: &State,
+    cidrs: &[(String, IpNet)],
+) -> Result<(Ipv4Net, Ipv4Net, Origins), Failure> {
+    let mut origins = node.range_origins.clone();
+    let kept = Known { vip: state.vip_range, alias: state.alias_range };
+    let file = StateDirectory::existing(&node.state_dir).state_file();
+    let known = Known { vip: node.vip_range, alias: node.alias_range }.or_kept(kept, &file, &mut origins);
+    let (vip, alias) = known.or_free(cidrs).await.map_err(Failure::new)?.or_usual();
+    Ok((vip, alias, origins))
 }
 
 /// Shows other network software on this host, what that means, and what to do. None of it makes the host unfit by

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use brattice_control::ranges::Origins;
 use brattice_control::state::StateDirectory;
 use brattice_explain::{Documents, Error, World};
 use brattice_wire::api::{Answer, Request};
@@ -83,6 +84,7 @@ pub(super) fn by_documents(
         alias6_range: basis.alias6_range,
         dns_suffix: basis.dns_suffix.clone(),
         state_dir: basis.state_dir.clone(),
+        range_origins: Origins::default(),
     };
     let checked = check(directory, &node, &state, &BTreeMap::new()).map_err(|failure| failure.code(UNKNOWN))?;
     let errors = checked.errors();

@@ -10,7 +10,6 @@ use brattice_abi as abi;
 use brattice_loader::announce::Announcer;
 use brattice_loader::first_packets::FirstPackets;
 use brattice_loader::interfaces::{PlaceWatch, Watch as NetworkWatch, inventory};
-use brattice_loader::preflight::free_range;
 use brattice_loader::sockets::ipv6_supported;
 use brattice_loader::{Datapath, Ipv6, Ipv6Ranges, Options, PinWatch, ipv6};
 use brattice_model::Owner;
@@ -39,6 +38,7 @@ use crate::kernel::KernelSlots;
 use crate::node_metrics;
 use crate::noticed::{self, Noticed};
 use crate::planner::Planner;
+use crate::ranges::{Known, RangeError, Ranges};
 use crate::settings::{ALIAS_CANDIDATES, Settings, VIP_CANDIDATES, pools};
 use crate::state::{State, StateDirectory, StateError, boot_id};
 
@@ -61,6 +61,17 @@ pub enum AgentError {
         path: PathBuf,
         /// The kernel's word.
         source: std::io::Error,
+    },
+    /// Ranges that cannot be.
+    #[error(transparent)]
+    Ranges(#[from] RangeError),
+    /// The data path that runs has another range.
+    #[error("{source}. What was asked for is {origin}")]
+    RangeChanged {
+        /// Which one.
+        source: brattice_loader::Error,
+        /// Where what was asked for comes from.
+        origin: String,
     },
     /// No candidate range is free.
     #[error("none of the usual {which} ranges ({candidates}) is free on this host; name one with --{which}-range")]
@@ -200,11 +211,22 @@ impl Kernel {
 /// Adopts the data path that runs, or starts one.
 async fn prepare_kernel(settings: &Settings, state: &mut State) -> Result<Kernel, AgentError> {
     let documented = documented_cidrs(&settings.policies);
-    let (vip, alias) = ranges(settings, state.vip_range, state.alias_range, &documented).await?;
+    let mut origins = settings.range_origins.clone();
+    let kept = Known { vip: state.vip_range, alias: state.alias_range };
+    let file = StateDirectory::existing(&settings.state_dir).state_file();
+    let known = Known { vip: settings.vip_range, alias: settings.alias_range }.or_kept(kept, &file, &mut origins);
+    let (vip, alias) = free(known, &documented).await?;
     // Turned off, it may come back; absent, it will not before the next boot.
     let ipv6 = ipv6();
     let ranges6 = settings.ipv6.filter(|_| ipv6 != Ipv6::Absent && ipv6_supported());
-    let datapath = Arc::new(start_datapath(settings, vip, alias, ranges6).await?);
+    Ranges { vip, alias, ipv6: ranges6 }.check(&origins)?;
+    let datapath = start_datapath(settings, vip, alias, ranges6).await.map_err(|error| match error {
+        brattice_loader::Error::RangeChanged { which, .. } => {
+            AgentError::RangeChanged { origin: origins.by_name(which).to_string(), source: error }
+        }
+        other => other.into(),
+    });
+    let datapath = Arc::new(datapath?);
     let kernel = Kernel { datapath, ipv6, ranges6 };
     let (vip, alias) = (kernel.vip(), kernel.alias());
     (state.vip_range, state.alias_range) = (Some(vip), Some(alias));
@@ -308,30 +330,12 @@ fn supervision(settings: &Settings, sources: Vec<Ipv4Addr>, sources6: Vec<Ipv6Ad
     }
 }
 
-/// Chosen by the operator, else kept from before, else the first that collides with nothing.
-async fn ranges(
-    settings: &Settings,
-    vip: Option<Ipv4Net>,
-    alias: Option<Ipv4Net>,
-    cidrs: &[(String, IpNet)],
-) -> Result<(Ipv4Net, Ipv4Net), AgentError> {
-    let vip = match settings.vip_range.or(vip) {
-        Some(range) => range,
-        None => free_of("vip", &VIP_CANDIDATES, cidrs).await?,
-    };
-    let alias = match settings.alias_range.or(alias) {
-        Some(range) => range,
-        None => free_of("alias", &ALIAS_CANDIDATES, cidrs).await?,
-    };
-    Ok((vip, alias))
-}
-
-async fn free_of(which: &'static str, candidates: &[&str], cidrs: &[(String, IpNet)]) -> Result<Ipv4Net, AgentError> {
-    let nets: Vec<Ipv4Net> = candidates.iter().filter_map(|text| text.parse().ok()).collect();
-    let pool = if which == "vip" { "VIP" } else { "alias" };
-    free_range(pool, &nets, cidrs)
-        .await?
-        .ok_or_else(|| AgentError::NoRange { which, candidates: candidates.join(", ") })
+/// What is known of the ranges, else the first that collides with nothing.
+async fn free(known: Known, cidrs: &[(String, IpNet)]) -> Result<(Ipv4Net, Ipv4Net), AgentError> {
+    let found = known.or_free(cidrs).await?;
+    let none = |which, candidates: &[&str]| AgentError::NoRange { which, candidates: candidates.join(", ") };
+    let vip = found.vip.ok_or_else(|| none("vip", &VIP_CANDIDATES))?;
+    Ok((vip, found.alias.ok_or_else(|| none("alias", &ALIAS_CANDIDATES))?))
 }
 
 /// CIDRs of the VPCs in the documents, as far as they can be read now: a range is chosen once, so it should fit them.
