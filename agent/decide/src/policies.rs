@@ -14,6 +14,7 @@ use crate::{
     error::CompileError,
     guard::Guard,
     identity::{Identity, Principal, Tags},
+    verdict::Refusal,
 };
 
 /// Service networks that a call may come through without an allocation; nearly always it is one.
@@ -236,6 +237,24 @@ impl Policies {
             return Some(Unreadable::Network(*index));
         }
         self.guarded(call.service).is_none_or(|service| service.guard.refuses()).then_some(Unreadable::Service)
+    }
+
+    /// That a connection may not be relayed as TCP, for its record. None: it may be.
+    pub fn refusal_unread(&self, call: &Call<'_>) -> Option<Refusal> {
+        let (level, name) = match self.unreadable(call)? {
+            Unreadable::NoNetwork => {
+                return Some(Refusal {
+                    level: iam::Level::Network,
+                    decision: "no-network".into(),
+                    text: String::new(),
+                });
+            }
+            Unreadable::Network(index) => (iam::Level::Network, self.networks.get(index.position()).map(|it| &it.name)),
+            Unreadable::Identity => (iam::Level::Identity, call.identity.principal.as_ref().map(|role| &role.name)),
+            Unreadable::Service => (iam::Level::Service, self.guarded(call.service).map(|service| &service.name)),
+        };
+        let decision = format!("not-evaluated:{}:{}", level.word(), name.map_or("", |name| &**name));
+        Some(Refusal { level, decision: decision.into(), text: String::new() })
     }
 
     /// The chain of policies that a call must pass, for as long as `use_it` takes; none where VPC or service do not exist.

@@ -19,6 +19,6 @@ pub struct Refusal {
     pub level: Level,
     /// Id of the decision: the statement's place, or that of the default denial.
     pub decision: Box<str>,
-    /// For the caller.
+    /// For the caller; empty where it cannot be told, as its connection is no HTTP.
     pub text: String,
 }

@@ -247,11 +247,7 @@ impl Drop for Registration {
         self.control.touched.set(local.clock.tick());
         self.control.latest.ended();
         if let Some(revoked) = self.active.revoked() {
-            let refusal = match revoked {
-                Revoked::Denied(refusal) => Some(&**refusal),
-                Revoked::Withdrawn | Revoked::Gone => None,
-            };
-            self.active.span.emit(RequestEvent::Revoked { refusal, why: revoked.why() });
+            self.active.span.emit(revoked.event());
             self.control.revoked.set(self.control.revoked.get() - 1);
         }
         let ended_for = self.control.ended_for();
@@ -266,9 +262,9 @@ impl Drop for Registration {
         }
         // The response that changed the protocol was complete, what followed it was not.
         let upgraded = self.active.waits() == Waits::Nothing;
-        if let Some(reason) = ended_for.filter(|_| !self.complete || upgraded) {
+        if let Some(ended) = self.control.ended_by().filter(|_| !self.complete || upgraded) {
             // A reason of its own counts.
-            self.active.span.emit(RequestEvent::Failed(reason));
+            self.active.span.emit(ended);
         }
         self.active.span.end(self.complete);
     }

@@ -2,9 +2,10 @@
 
 use std::{cell::RefCell, io};
 
+use brattice_wire::records::FailureReason;
 use bytes::{Buf, Bytes};
 
-use crate::transport::Stream;
+use crate::{events::RequestEvent, transport::Stream};
 
 /// Bytes moved at once. One buffer serves all connections of a copier; a connection holds bytes of its own only while
 /// the receiver is slower than the sender, at most this many per direction.
@@ -23,13 +24,53 @@ pub struct End<'a> {
     pub early: Bytes,
 }
 
-/// Which way bytes went.
+/// Whose end of the copying it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// From the first end to the second.
-    There,
-    /// From the second end to the first.
-    Back,
+pub enum Peer {
+    /// Who opened the connection.
+    Client,
+    /// What it was connected to.
+    Target,
+}
+
+/// Bytes that went through a peer's stream. Those of [`End::early`] were read before, and are only written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// So many were read from it.
+    From(Peer, usize),
+    /// So many were written to it.
+    To(Peer, usize),
+}
+
+/// A peer's stream broke: it was reset, or takes nothing any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection of the {peer:?} broke: {error}")]
+pub struct Broken {
+    /// The peer whose stream it was.
+    pub peer: Peer,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+impl Moved {
+    /// What it is to a record, which counts what the client has sent and what it was sent.
+    pub(crate) fn event(self) -> Option<RequestEvent<'static>> {
+        match self {
+            Self::From(Peer::Client, bytes) => Some(RequestEvent::TunnelReceived { bytes }),
+            Self::To(Peer::Client, bytes) => Some(RequestEvent::TunnelSent { bytes }),
+            Self::From(Peer::Target, _) | Self::To(Peer::Target, _) => None,
+        }
+    }
+}
+
+impl Broken {
+    /// Why the connection ended, for its record.
+    pub(crate) fn failure(&self) -> FailureReason {
+        match self.peer {
+            Peer::Client => FailureReason::ClientConnectionClosed,
+            Peer::Target => FailureReason::TargetConnectionClosed,
+        }
+    }
 }
 
 impl Default for Copier {
@@ -39,41 +80,48 @@ impl Default for Copier {
 }
 
 impl Copier {
-    /// Both ways, each until its sender has finished, which is passed on (half-close). `moved` is called for every
-    /// piece that was read or written, with how many bytes of it were written.
+    /// Both ways, each until its sender has finished, which is passed on (half-close). `moved` is called for every piece that was
+    /// read or written.
     ///
     /// # Errors
-    /// The first error of either socket; the other way ends where it is.
-    pub async fn both(&self, one: End<'_>, two: End<'_>, moved: &dyn Fn(Way, usize)) -> io::Result<()> {
-        let (first, second) = (one.stream, two.stream);
-        let (there, back) = (|count| moved(Way::There, count), |count| moved(Way::Back, count));
-        tokio::try_join!(self.pump(one, second, &there), self.pump(two, first, &back)).map(drop)
+    /// The first stream that broke; the other way ends where it is.
+    pub async fn both(&self, client: End<'_>, target: End<'_>, moved: &dyn Fn(Moved)) -> Result<(), Broken> {
+        let (to_client, to_target) = (client.stream, target.stream);
+        tokio::try_join!(
+            self.pump((Peer::Client, client), (Peer::Target, to_target), moved),
+            self.pump((Peer::Target, target), (Peer::Client, to_client), moved)
+        )
+        .map(drop)
     }
 
-    async fn pump(&self, from: End<'_>, to: &Stream, moved: &dyn Fn(usize)) -> io::Result<()> {
+    async fn pump(
+        &self,
+        (sender, from): (Peer, End<'_>),
+        (receiver, to): (Peer, &Stream),
+        moved: &dyn Fn(Moved),
+    ) -> Result<(), Broken> {
+        let reading = |error| Broken { peer: sender, error };
+        let writing = |error| Broken { peer: receiver, error };
         let mut rest = from.early;
         let from = from.stream;
         loop {
             while !rest.is_empty() {
-                to.writable().await?;
-                let count = send(to, &rest)?;
-                if count > 0 {
-                    moved(count);
-                    rest.advance(count);
-                }
+                to.writable().await.map_err(writing)?;
+                let count = send(to, &rest, |count| moved(Moved::To(receiver, count))).map_err(writing)?;
+                rest.advance(count);
             }
-            from.readable().await?;
+            from.readable().await.map_err(reading)?;
             {
                 let mut buffer = self.0.borrow_mut();
                 let count = match from.try_read(&mut buffer) {
                     // The other direction goes on.
-                    Ok(0) => return to.shutdown_write(),
+                    Ok(0) => return to.shutdown_write().map_err(writing),
                     Ok(count) => count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(reading(error)),
                 };
-                let sent = send(to, &buffer[..count])?;
-                moved(sent);
+                moved(Moved::From(sender, count));
+                let sent = send(to, &buffer[..count], |count| moved(Moved::To(receiver, count))).map_err(writing)?;
                 rest = Bytes::copy_from_slice(&buffer[sent..count]);
             }
             // A fast pair of peers must not keep the thread from its other connections.
@@ -82,12 +130,15 @@ impl Copier {
     }
 }
 
-/// As many bytes as the socket takes now.
-fn send(to: &Stream, bytes: &[u8]) -> io::Result<usize> {
+/// As many bytes as the socket takes now; `wrote` is called for each piece, so that those before an error count, too.
+fn send(to: &Stream, bytes: &[u8], wrote: impl Fn(usize)) -> io::Result<usize> {
     let mut sent = 0;
     while sent < bytes.len() {
         match to.try_write(&bytes[sent..]) {
-            Ok(count) => sent += count,
+            Ok(count) => {
+                wrote(count);
+                sent += count;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         }
@@ -103,52 +154,91 @@ mod tests {
 
     const NOTHING: Bytes = Bytes::new();
 
-    /// Copies between two clients' streams while they do what `clients` does; the result of the copying.
-    async fn copied<F: Future<Output = ()>>(clients: impl FnOnce(Stream, Stream) -> F) -> io::Result<()> {
-        let ((one, near), (far, two)) = (Stream::pair(8), Stream::pair(8));
-        let copier = Copier::default();
-        let copying = async move {
+    /// Copies between the streams of a client and a target while they do what `peers` does; what was moved, and the result.
+    async fn copied<F: Future<Output = ()>>(
+        peers: impl FnOnce(Stream, Stream) -> F,
+    ) -> (Vec<Moved>, Result<(), Broken>) {
+        let ((client, near), (far, target)) = (Stream::pair(8), Stream::pair(8));
+        let (copier, all) = (Copier::default(), RefCell::default());
+        let copying = async {
             let ends = [&near, &far].map(|stream| End { stream, early: NOTHING });
             let [first, second] = ends;
-            let copied = copier.both(first, second, &|_, _| {}).await;
+            let copied = copier.both(first, second, &|moved| Vec::push(&mut all.borrow_mut(), moved)).await;
             near.reset_on_drop(copied.is_err());
             far.reset_on_drop(copied.is_err());
+            drop((near, far));
             copied
         };
-        tokio::join!(copying, clients(one, two)).0
+        let copied = tokio::join!(copying, peers(client, target)).0;
+        (all.into_inner(), copied)
+    }
+
+    /// All bytes that were moved in a direction.
+    fn sum(all: &[Moved], direction: impl Fn(Peer, usize) -> Moved, peer: Peer) -> usize {
+        let of_piece = |moved: &Moved| match *moved {
+            Moved::From(_, count) | Moved::To(_, count) if *moved == direction(peer, count) => count,
+            _ => 0,
+        };
+        all.iter().map(of_piece).sum()
     }
 
     #[tokio::test]
     async fn each_direction_ends_on_its_own() {
         let long = vec![7; 1_000];
-        let copied = copied(async |mut one, mut two| {
+        let (all, copied) = copied(async |mut client, mut target| {
             let sends = async {
-                one.write_all(&long).await.unwrap();
-                one.shutdown_write().unwrap();
+                client.write_all(&long).await.unwrap();
+                client.shutdown_write().unwrap();
                 let mut heard = String::new();
-                one.read_to_string(&mut heard).await.unwrap();
+                client.read_to_string(&mut heard).await.unwrap();
                 assert_eq!(heard, "answer");
             };
             let answers = async {
                 let mut heard = Vec::new();
-                two.read_to_end(&mut heard).await.unwrap();
+                target.read_to_end(&mut heard).await.unwrap();
                 assert_eq!(heard, long, "more than the stream holds at once");
-                two.write_all(b"answer").await.unwrap();
-                two.shutdown().await.unwrap();
+                target.write_all(b"answer").await.unwrap();
+                target.shutdown().await.unwrap();
             };
             tokio::join!(sends, answers);
-        });
-        copied.await.unwrap();
+        })
+        .await;
+        copied.unwrap();
+        let client = (sum(&all, Moved::From, Peer::Client), sum(&all, Moved::To, Peer::Client));
+        let target = (sum(&all, Moved::From, Peer::Target), sum(&all, Moved::To, Peer::Target));
+        assert_eq!((client, target), ((1_000, 6), (6, 1_000)));
     }
 
     #[tokio::test]
-    async fn a_reset_is_passed_on() {
-        let copied = copied(async |one, mut two| {
-            one.reset_on_drop(true);
-            drop(one);
-            let error = two.read_u8().await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        });
-        assert_eq!(copied.await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    async fn a_reset_is_passed_on_and_says_whose_it_was() {
+        for peer in [Peer::Client, Peer::Target] {
+            let (_, copied) = copied(async |client, target| {
+                let (resets, mut other) = if peer == Peer::Client { (client, target) } else { (target, client) };
+                resets.reset_on_drop(true);
+                drop(resets);
+                let error = other.read_u8().await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            })
+            .await;
+            let broken = copied.unwrap_err();
+            assert_eq!((broken.peer, broken.error.kind()), (peer, io::ErrorKind::ConnectionReset));
+        }
+    }
+
+    /// What was read from a client counts as received, whether or not the target takes it.
+    #[tokio::test]
+    async fn bytes_count_where_they_were_read_and_written() {
+        let (all, copied) = copied(async |mut client, target| {
+            client.write_all(&[7; 24]).await.unwrap();
+            // The target takes none of it: its stream has room for 8.
+            tokio::task::yield_now().await;
+            client.reset_on_drop(true);
+            drop(client);
+            drop(target);
+        })
+        .await;
+        copied.unwrap_err();
+        assert!(sum(&all, Moved::From, Peer::Client) > sum(&all, Moved::To, Peer::Target), "{all:?}");
+        assert_eq!(sum(&all, Moved::To, Peer::Target), 8);
     }
 }

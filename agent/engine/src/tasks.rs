@@ -13,6 +13,8 @@ use brattice_wire::{records::FailureReason, snapshot::AliasGeneration};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
+use crate::{auth::CALLER_GONE, events::RequestEvent};
+
 /// Why a task was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aborted {
@@ -25,6 +27,14 @@ pub enum Aborted {
 }
 
 impl Aborted {
+    /// The event for the records of the task's requests.
+    pub(crate) fn event(self) -> RequestEvent<'static> {
+        match self {
+            Self::Caller => CALLER_GONE,
+            Self::Target | Self::Stopped => RequestEvent::Failed(self.failure()),
+        }
+    }
+
     /// The failure reason of the task's requests.
     pub(crate) fn failure(self) -> FailureReason {
         match self {

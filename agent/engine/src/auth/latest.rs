@@ -5,6 +5,11 @@ use std::{cell::RefCell, rc::Rc};
 use brattice_decide::Refusal;
 
 use super::Facts;
+use crate::events::RequestEvent;
+
+/// The caller of a request is gone, or no longer has its alias.
+pub(crate) const CALLER_GONE: RequestEvent<'static> = RequestEvent::Revoked { refusal: None, why: GONE };
+const GONE: &str = "caller-gone";
 
 /// Why something is ended that had been let through.
 #[derive(Debug)]
@@ -23,8 +28,17 @@ impl Revoked {
         match self {
             Self::Denied(refusal) => &refusal.decision,
             Self::Withdrawn => "withdrawn",
-            Self::Gone => "caller-gone",
+            Self::Gone => GONE,
         }
+    }
+
+    /// What it is to the record of what it ends.
+    pub(crate) fn event(&self) -> RequestEvent<'_> {
+        let refusal = match self {
+            Self::Denied(refusal) => Some(&**refusal),
+            Self::Withdrawn | Self::Gone => None,
+        };
+        RequestEvent::Revoked { refusal, why: self.why() }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::state::{Caller, State};
 pub(crate) use facts::{Facts, Origin};
 pub use identity_fields::CallerFields;
 pub(crate) use identity_fields::{IdentityFields, TargetFields};
-pub(crate) use latest::{Latest, Revoked};
+pub(crate) use latest::{CALLER_GONE, Latest, Revoked};
 
 /// A call of a workload. None: the caller is not of this state.
 pub(crate) fn call<'s>(state: &'s State, caller: &Caller<'_>, service: ServiceIndex, port: u16) -> Option<Call<'s>> {
@@ -37,8 +37,18 @@ pub(crate) fn call<'s>(state: &'s State, caller: &Caller<'_>, service: ServiceIn
 
 /// Whether connections of a caller to a service may be relayed as TCP: no policy could refuse a request.
 pub(crate) fn may_pass_unread(state: &State, caller: &Caller<'_>, service: ServiceIndex) -> bool {
-    // A connection is not relayed as TCP where a policy asks for the port.
-    call(state, caller, service, 0).is_some_and(|call| state.policies.unreadable(&call).is_none())
+    unread(state, caller, service).is_some_and(|call| state.policies.unreadable(&call).is_none())
+}
+
+/// Why a connection of a caller to a service is not relayed as TCP any more; `None`: it still is.
+pub(crate) fn revoked_unread(state: &State, caller: &Caller<'_>, service: ServiceIndex) -> Option<Revoked> {
+    let Some(call) = unread(state, caller, service) else { return Some(Revoked::Gone) };
+    state.policies.refusal_unread(&call).map(|refusal| Revoked::Denied(Box::new(refusal)))
+}
+
+/// A call whose requests are not read: a connection is not relayed as TCP where a policy asks for the port.
+fn unread<'s>(state: &'s State, caller: &Caller<'_>, service: ServiceIndex) -> Option<Call<'s>> {
+    call(state, caller, service, 0)
 }
 
 /// Seconds since 1970.

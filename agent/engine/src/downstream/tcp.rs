@@ -6,12 +6,10 @@
 //! evaluated here.
 
 use std::{
-    cell::{Cell, RefCell},
-    io,
+    cell::{Cell, OnceCell, RefCell},
     net::IpAddr,
     ops::Range,
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -26,8 +24,8 @@ use tokio::time::Instant;
 
 use crate::{
     aliases::ClosedAliases,
-    auth::{self, Origin},
-    copy::{Copier, End, Way},
+    auth::{self, Origin, Revoked},
+    copy::{Copier, End, Moved},
     downstream::accepted::Accepted,
     events::{ConnectionEvent, RefusedConnection, RequestEvent, WorkerEvent, connection::Called, request::RequestSpan},
     limits::Taken,
@@ -54,6 +52,8 @@ struct Connection {
     /// [`Service::number`].
     service: ServiceNumber,
     ends: AbortHandle,
+    /// Why a review ended it.
+    revoked: Rc<OnceCell<Revoked>>,
 }
 
 /// The target and service to which a caller is connected.
@@ -88,7 +88,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.proxy.open.borrow_mut().try_remove(self.key);
         if let Some(aborted) = self.parties.aborted().filter(|_| !self.complete) {
-            self.span.emit(RequestEvent::Failed(aborted.failure()));
+            self.span.emit(aborted.event());
         }
         self.span.end(self.complete);
         self.span.connection.emit(ConnectionEvent::Closed);
@@ -96,12 +96,20 @@ impl Drop for Open {
 }
 
 impl Connection {
-    /// Whether it would be let through now.
-    fn is_allowed(&self, state: &State) -> bool {
+    /// Why it would not be let through now.
+    fn revoked(&self, state: &State) -> Option<Revoked> {
         let Origin { caller, vip, .. } = self.origin;
-        let Some(caller) = state.caller(caller) else { return false };
-        let Some(service) = state.service_of(caller.vpc, vip, self.service) else { return false };
-        auth::may_pass_unread(state, &caller, service)
+        let Some(caller) = state.caller(caller) else { return Some(Revoked::Gone) };
+        let Some(service) = state.service_of(caller.vpc, vip, self.service) else { return Some(Revoked::Withdrawn) };
+        auth::revoked_unread(state, &caller, service)
+    }
+
+    /// Resets it if it would not be let through now; whether it was this that did.
+    fn review(&self, state: &State) -> bool {
+        let Some(revoked) = self.revoked(state) else { return false };
+        let first = self.revoked.set(revoked).is_ok();
+        self.ends.abort();
+        first
     }
 }
 
@@ -158,15 +166,18 @@ impl TcpProxy {
         let span = events.begin_tunnel(&events.open_connection(&state.names, caller.id(), called, to));
         span.emit(RequestEvent::ServiceFound { service: service.number });
         span.emit(RequestEvent::GroupChosen { group: route.group });
-        let connection = Connection { origin, service: service.number, ends };
+        // From here on, whatever ends it, its record has the names of what it was for.
+        span.emit(RequestEvent::Decided { names: &state.names });
+        let revoked = Rc::<OnceCell<Revoked>>::default();
+        let connection = Connection { origin, service: service.number, ends, revoked: Rc::clone(&revoked) };
         let open = Open::new(Rc::clone(self), connection, span, parties.clone(), taken);
-        let state = Arc::clone(state);
         self.tasks.spawn(parties.clone(), async move {
             let (mut open, _transfer) = (open, transfer);
-            match Abortable::new(open.proxy.serve(client, route, &parties, &open.span, state), ended).await {
-                Ok(complete) => open.complete = complete,
-                // Ended by a review: both sides are reset.
-                Err(_) => open.span.emit(RequestEvent::Failed(FailureReason::ClientAccessDenied)),
+            let served = Abortable::new(open.proxy.serve(client, route, &parties, &open.span), ended).await;
+            open.complete = served.unwrap_or(false);
+            // Ended by a review: both sides are reset.
+            if let Some(revoked) = served.err().and_then(|_| revoked.get()) {
+                open.span.emit(revoked.event());
             }
         });
     }
@@ -181,10 +192,7 @@ impl TcpProxy {
         let open = self.open.borrow();
         let mut ended = 0;
         for connection in places.filter_map(|place| open.get(place)) {
-            if !connection.is_allowed(state) {
-                connection.ends.abort();
-                ended += 1;
-            }
+            ended += u64::from(connection.review(state));
         }
         ended
     }
@@ -206,33 +214,20 @@ impl TcpProxy {
     }
 
     /// True: both sides have ended as they wanted.
-    async fn serve(
-        &self,
-        client: Stream,
-        route: Route,
-        parties: &Parties,
-        span: &RequestSpan,
-        state: Arc<State>,
-    ) -> bool {
+    async fn serve(&self, client: Stream, route: Route, parties: &Parties, span: &RequestSpan) -> bool {
         for endpoint in route.candidates {
             let target = &endpoint.target;
             parties.set(1, target.alias, target.generation);
             match self.connector.connect(&endpoint, route.timeout).await {
                 Ok(stream) => {
                     span.emit(RequestEvent::TargetChosen { address: endpoint.real_address(), alias: target.alias });
-                    span.emit(RequestEvent::Decided { names: &state.names });
-                    drop(state);
                     span.emit(RequestEvent::TunnelOpened);
                     let _open = endpoint.connection(self.local.upstream_socket());
                     stream.reset_on_drop(true);
                     let copied = self.copy(&client, &stream, route.idle, span).await;
-                    let complete = copied.is_ok();
-                    client.reset_on_drop(!complete);
-                    stream.reset_on_drop(!complete);
-                    if copied.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                        span.emit(RequestEvent::Failed(FailureReason::ConnectionDurationExceeded));
-                    }
-                    return complete;
+                    client.reset_on_drop(copied.is_err());
+                    stream.reset_on_drop(copied.is_err());
+                    return copied.map_err(|reason| span.emit(RequestEvent::Failed(reason))).is_ok();
                 }
                 Err(error) => {
                     self.local.events.emit(WorkerEvent::ConnectFailed);
@@ -240,23 +235,26 @@ impl TcpProxy {
                 }
             }
         }
-        span.emit(RequestEvent::Decided { names: &state.names });
         span.emit(RequestEvent::Failed(FailureReason::TargetConnectionError));
         false
     }
 
-    /// Both directions, each until its sender has finished.
-    async fn copy(&self, client: &Stream, target: &Stream, idle: Duration, span: &RequestSpan) -> io::Result<()> {
+    /// Both directions, each until its sender has finished; an error: why it ended before.
+    async fn copy(
+        &self,
+        client: &Stream,
+        target: &Stream,
+        idle: Duration,
+        span: &RequestSpan,
+    ) -> Result<(), FailureReason> {
         let last = Cell::new(Instant::now());
-        let ends = [client, target].map(|stream| End { stream, early: Bytes::new() });
-        let moved = |way, bytes| {
+        let [client, target] = [client, target].map(|stream| End { stream, early: Bytes::new() });
+        let moved = |moved: Moved| {
             last.set(Instant::now());
-            match way {
-                Way::There => span.emit(RequestEvent::TunnelReceived { bytes }),
-                Way::Back => span.emit(RequestEvent::TunnelSent { bytes }),
+            if let Some(event) = moved.event() {
+                span.emit(event);
             }
         };
-        let [client, target] = ends;
         let both = self.copier.both(client, target, &moved);
         let idles = async {
             loop {
@@ -268,8 +266,8 @@ impl TcpProxy {
             }
         };
         tokio::select! {
-            done = both => done,
-            () = idles => Err(io::ErrorKind::TimedOut.into()),
+            done = both => done.map_err(|broken| broken.failure()),
+            () = idles => Err(FailureReason::ConnectionDurationExceeded),
         }
     }
 }

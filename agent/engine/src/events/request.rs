@@ -289,8 +289,11 @@ impl RequestSpan {
             }
             RequestEvent::Revoked { refusal: Some(refusal), .. } => self.set_denied(refusal),
             RequestEvent::Revoked { refusal: None, why } => {
-                self.texts.borrow_mut().set_decision(why);
                 self.set_failure(FailureReason::ClientAccessDenied);
+                // What failed for another reason before was not ended by this.
+                if self.failure.get() == Some(FailureReason::ClientAccessDenied) {
+                    self.texts.borrow_mut().set_decision(why);
+                }
             }
             RequestEvent::Ended { complete, .. } => {
                 self.connection.request_ended();

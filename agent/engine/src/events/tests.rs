@@ -182,7 +182,7 @@ async fn a_connection_is_upgraded() {
     let recorder = Recorder::start(&[target(&[SWITCHED]).await]).await;
     let events = recorder.ask(HOST, "/", "connection: upgrade\r\nupgrade: test\r\n").await;
     let upgraded: &[&str] = &["RequestSent", "ResponseReceived", "Upgraded", "TransferBegan", "ResponseStarted"];
-    let closed: &[&str] = &["UpstreamClosed", "TransferEnded", "Ended", "Closed"];
+    let closed: &[&str] = &["Failed(ClientConnectionClosed)", "UpstreamClosed", "TransferEnded", "Ended", "Closed"];
     assert_eq!(events, sequence(&[&ACCEPTED, &ROUTED, &FORWARDED, &["UpstreamOpened"], upgraded, closed]));
 }
 
@@ -194,7 +194,7 @@ async fn a_connection_is_tunnelled() {
     recorder.0.apply(world).await;
     let events = recorder.ask(HOST, "/", "").await;
     let opened: &[&str] = &["ConnectionAccepted", "TransferBegan", "Opened", "Began", "Protocol(Relayed)"];
-    let routed: &[&str] = &["ServiceFound", "GroupChosen", "TargetChosen", "Decided", "TunnelOpened", "UpstreamOpened"];
-    let closed: &[&str] = &["UpstreamClosed", "TransferEnded", "Ended", "Closed"];
+    let routed: &[&str] = &["ServiceFound", "GroupChosen", "Decided", "TargetChosen", "TunnelOpened", "UpstreamOpened"];
+    let closed: &[&str] = &["Failed(ClientConnectionClosed)", "UpstreamClosed", "TransferEnded", "Ended", "Closed"];
     assert_eq!(events, sequence(&[opened, routed, closed]));
 }

@@ -21,7 +21,7 @@ use super::{refusal::Refusal, write_stall::WriteStall};
 use crate::{
     auth::Latest,
     clock::Clock,
-    events::connection::ConnectionSpan,
+    events::{RequestEvent, connection::ConnectionSpan},
     tasks::{Aborted, Parties},
 };
 
@@ -223,6 +223,12 @@ impl Control {
     /// Why the engine ended the connection; `None`: it did not.
     pub(crate) fn ended_for(&self) -> Option<FailureReason> {
         self.ended_for.get().or_else(|| self.parties.aborted().map(Aborted::failure))
+    }
+
+    /// The same as an event of the requests that it ends.
+    pub(crate) fn ended_by(&self) -> Option<RequestEvent<'static>> {
+        let reason = self.ended_for.get().map(RequestEvent::Failed);
+        reason.or_else(|| self.parties.aborted().map(Aborted::event))
     }
 
     /// The latest request would not be let through now: closes the connection unless it carries another one that is.

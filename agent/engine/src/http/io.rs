@@ -182,7 +182,11 @@ impl ClientIo {
         let read = Pin::new(&mut (&mut self.stream).take(most as u64)).poll_read(cx, buf);
         match read {
             Poll::Pending => self.turn.end(),
-            Poll::Ready(_) => self.turn.spend(buf.filled().len() - before, 0),
+            Poll::Ready(_) => {
+                let bytes = buf.filled().len() - before;
+                self.turn.spend(bytes, 0);
+                self.control.connection.emit(ConnectionEvent::Received { bytes });
+            }
         }
         read
     }
@@ -267,7 +271,6 @@ impl ClientIo {
         let mut buf = ReadBuf::new(&mut room);
         ready!(self.poll_socket(cx, &mut buf, PIECE))?;
         self.held.extend_from_slice(buf.filled());
-        self.control.connection.emit(ConnectionEvent::Received { bytes: buf.filled().len() });
         Poll::Ready(Ok(buf.filled().len()))
     }
 
@@ -459,7 +462,9 @@ impl ClientIo {
             let mut buf = ReadBuf::new(&mut room);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() && *left >= buf.filled().len() => {
-                    *left -= buf.filled().len();
+                    let bytes = buf.filled().len();
+                    *left -= bytes;
+                    self.control.connection.emit(ConnectionEvent::Received { bytes });
                 }
                 Poll::Pending => return until.as_mut().poll(cx),
                 Poll::Ready(_) => return Poll::Ready(()),

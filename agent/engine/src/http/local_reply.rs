@@ -12,6 +12,7 @@ use http::{
 use super::{filters, headers::REQUEST_ID, response_body::ResponseBody};
 use crate::{
     active_requests::{ActiveRequest, Registration},
+    auth::CALLER_GONE,
     events::{RefusedRequest, RequestEvent},
 };
 
@@ -51,6 +52,12 @@ impl From<Problem> for LocalReply {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
     }
+}
+
+/// The caller is gone, or no longer has its alias, since its connection was let in.
+pub(crate) fn caller_gone(active: &ActiveRequest) -> LocalReply {
+    active.span.emit(CALLER_GONE);
+    LocalReply::Reset
 }
 
 /// There is no room for the request, or nowhere to send it.

@@ -14,6 +14,7 @@
 use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 use brattice_router::fields;
+use brattice_wire::records::FailureReason;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue,
@@ -24,7 +25,7 @@ use tokio::sync::oneshot;
 use super::{control::Control, io::ClientIo, target_io::Socket};
 use crate::{
     active_requests::Registration,
-    copy::{Copier, End, Way},
+    copy::{Copier, End, Moved},
     events::RequestEvent,
 };
 
@@ -72,21 +73,32 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
     if !parsed.is_empty() {
         early = [parsed, early].concat().into();
     }
+    if !early.is_empty() {
+        // The connection has counted them when they were read.
+        active.span.emit(RequestEvent::BodyReceived { bytes: early.len() });
+    }
     let mut joined = pin!(async {
-        let Ok((target, late)) = target.await else { return };
+        let Ok((target, late)) = target.await else {
+            // It closed before its socket came out of the HTTP library.
+            active.span.emit(RequestEvent::Failed(FailureReason::TargetConnectionClosed));
+            return;
+        };
         target.stream().reset_on_drop(true);
         client.stream().keep_alive(KEEPALIVE);
         target.stream().keep_alive(KEEPALIVE);
         let ends = (End { stream: client.stream(), early }, End { stream: target.stream(), early: late });
         let span = &active.span;
-        let moved = |way, bytes| match way {
-            // What was written came in before.
-            Way::There => span.emit(RequestEvent::TunnelReceived { bytes }),
-            Way::Back => span.emit(RequestEvent::TunnelSent { bytes }),
+        let moved = |moved: Moved| {
+            if let Some(event) = moved.event() {
+                span.emit(event);
+            }
         };
         let copied = copier.both(ends.0, ends.1, &moved).await;
         target.stream().reset_on_drop(copied.is_err());
         client.stream().reset_on_drop(copied.is_err());
+        if let Err(broken) = copied {
+            span.emit(RequestEvent::Failed(broken.failure()));
+        }
     });
     poll_fn(|cx| {
         control.park(cx);

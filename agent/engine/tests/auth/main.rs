@@ -8,6 +8,9 @@ mod common;
 #[path = "../../../iam/tests/differential/generate.rs"]
 #[allow(dead_code, reason = "requests are made otherwise here")]
 mod generate;
+#[path = "../http/log.rs"]
+#[allow(dead_code, reason = "these tests need a part of it")]
+mod log;
 #[path = "../../../iam/tests/differential/naive.rs"]
 mod naive;
 #[path = "../http/support.rs"]

@@ -1,25 +1,12 @@
 //! Lines of the access log and numbers of the metrics, compared with what clients saw.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    fs::{self, File},
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use brattice_engine::{
-    events::{
-        access_log::writer,
-        metrics::{count::Count, series::Row},
-    },
+    events::metrics::{count::Count, series::Row},
     orders::Order,
 };
-use brattice_wire::{
-    engine::{AccessLog, Limits},
-    snapshot::ProtocolVersion,
-};
+use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body::Frame;
@@ -27,45 +14,7 @@ use http_body_util::{BodyExt, StreamBody};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::*;
-
-/// An engine's access log in a file.
-struct Log {
-    _folder: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Log {
-    fn of(engine: &Engine, sample: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let log = Arc::clone(&engine.shared.log);
-        std::thread::spawn(move || writer::run(&log));
-        let file = File::create(&path).unwrap();
-        engine.shared.log.set_log(Some((AccessLog { sample, file: true }, file.into())));
-        Self { _folder: folder, path }
-    }
-
-    /// All lines, once there are this many; a moment later there are no more.
-    async fn lines(&self, count: usize) -> Vec<Value> {
-        let started = Instant::now();
-        let read = || fs::read_to_string(&self.path).unwrap();
-        while read().lines().count() < count {
-            assert!(started.elapsed() < Duration::from_secs(10), "{} of {count}", read().lines().count());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let lines: Vec<Value> = read().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len(), count);
-        lines
-    }
-
-    /// The only line; its reason and status.
-    async fn only(&self) -> (String, Value) {
-        let [line] = self.lines(1).await.try_into().unwrap();
-        (line["failureReason"].as_str().unwrap().to_owned(), line["responseCode"].clone())
-    }
-}
+use crate::{log::Log, support::*};
 
 /// Requests of each version, 24 of them given up.
 const REQUESTS: usize = 2_000;
@@ -314,6 +263,8 @@ async fn an_end_by_the_engine_has_its_own_reason() {
                 End::ClientDoesNotRead => {}
             }
             assert_eq!(log.only().await, (reason.to_owned(), 200.into()), "{end:?} over HTTP/2 {http2}");
+            let decision = if matches!(end, End::CallerIsRemoved) { "caller-gone" } else { "-" };
+            assert_eq!(log.lines(1).await[0]["decisionId"], decision, "{end:?} over HTTP/2 {http2}");
         }
     }
 }

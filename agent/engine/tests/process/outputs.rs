@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("outputs::lines_go_to_the_file_of_the_moment", lines_go_to_the_file_of_the_moment),
     ("outputs::metrics_are_served_and_handed_back", metrics_are_served_and_handed_back),
     ("outputs::callers_are_answered_on_their_connections", callers_are_answered_on_their_connections),
+    ("outputs::flows_count_every_byte_of_a_client", flows_count_every_byte_of_a_client),
     ("outputs::the_last_lines_are_written_before_the_end", the_last_lines_are_written_before_the_end),
 ];
 
@@ -209,6 +210,85 @@ fn callers_are_answered_on_their_connections() {
         drop(follower);
         let mut flows = ask(&agent, Query::Flows).await;
         assert_eq!(notice(&next(&mut flows).await), Notice::End);
+    });
+}
+
+/// A connection's only row.
+async fn flow(agent: &Agent) -> Flow {
+    let mut flows = ask(agent, Query::Flows).await;
+    let flow = serde_json::from_str(&next(&mut flows).await).unwrap();
+    assert_eq!(notice(&next(&mut flows).await), Notice::End);
+    flow
+}
+
+/// Whole heads, heads in pieces, bodies; in either version, and after a change of the protocol.
+fn flows_count_every_byte_of_a_client() {
+    block_on(async {
+        let kit = Kit::new();
+        let vip = kit.http[0].local_addr().unwrap();
+        let target = tokio::net::TcpListener::bind("127.99.0.1:0").await.unwrap();
+        let (_engine, agent) = Engine::serving(&kit, snapshot(1, vip, &[target.local_addr().unwrap()])).await;
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = target.accept().await {
+                tokio::spawn(async move {
+                    let mut came = Vec::new();
+                    while stream.read_buf(&mut came).await.is_ok_and(|count| count > 0) {
+                        let upgrade = came.windows(7).any(|part| part == b"upgrade");
+                        if upgrade && came.ends_with(b"bytes behind") {
+                            return stream.write_all(b"ok").await.unwrap();
+                        }
+                        if upgrade && came.ends_with(b"\r\n\r\n") {
+                            let head = b"HTTP/1.1 101 Go\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+                            stream.write_all(head).await.unwrap();
+                        } else if came.ends_with(b"\r\n\r\n") || came.ends_with(b"a body") {
+                            came.clear();
+                            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        let get = format!("GET / HTTP/1.1\r\nhost: {vip}\r\n\r\n");
+        let post = format!("POST / HTTP/1.1\r\nhost: {vip}\r\ncontent-length: 6\r\n\r\na body");
+        let offer = format!("GET / HTTP/1.1\r\nhost: {vip}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+        let mut client = connect(SEEING, vip).await;
+        let (mut sent, mut got) = (0, 0);
+        for (text, pieces, ends) in [
+            (&get, 1, "ok"),
+            (&get, 3, "ok"),
+            (&post, 1, "ok"),
+            (&post, 4, "ok"),
+            (&get, 1, "ok"),
+            (&offer, 1, "\r\n\r\n"),
+            (&"bytes behind".to_owned(), 2, "ok"),
+        ] {
+            for piece in text.as_bytes().chunks(text.len().div_ceil(pieces)) {
+                client.write_all(piece).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            sent += text.len() as u64;
+            let mut answer = Vec::new();
+            while !answer.ends_with(ends.as_bytes()) {
+                assert!(client.read_buf(&mut answer).await.unwrap() > 0, "closed after {answer:?}");
+            }
+            got += answer.len() as u64;
+            let flow = flow(&agent).await;
+            assert_eq!((flow.bytes_received, flow.bytes_sent), (sent, got), "after {text:?} in {pieces}");
+        }
+        drop(client);
+        let mut client = connect(SEEING, vip).await;
+        let mut sent = 0;
+        for bytes in
+            [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], b"\0\0\0\x04\0\0\0\0\0", b"\0\0\x08\x06\0\0\0\0\0PingPing"]
+        {
+            client.write_all(bytes).await.unwrap();
+            sent += bytes.len() as u64;
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            while flow(&agent).await.bytes_received != sent {
+                assert!(tokio::time::Instant::now() < deadline, "{sent} sent, {}", flow(&agent).await.bytes_received);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     });
 }
 

@@ -10,7 +10,7 @@ use crate::{
     events::{RequestEvent, request::RequestSpan},
     http::{
         head::Head,
-        local_reply::{self, Denied, LocalReply, NOWHERE, Own, UNCHANGEABLE, malformed, unavailable},
+        local_reply::{self, Denied, LocalReply, NOWHERE, Own, UNCHANGEABLE, caller_gone, malformed, unavailable},
     },
     state::Caller,
     views::View,
@@ -29,7 +29,7 @@ pub(super) fn decide<'d>(
 ) -> Result<Chosen<'d>, LocalReply> {
     let (session, active) = (&exchange.session, &exchange.active);
     let state = &view.state;
-    let call = auth::call(state, caller, called.service.index, session.port).ok_or(LocalReply::Reset)?;
+    let call = auth::call(state, caller, called.service.index, session.port).ok_or_else(|| caller_gone(active))?;
     let asked = brattice_decide::Request { call, listener: called.listener, host: called.name, head };
     let mut trace = AsEvents(&active.span);
     let memory = (&session.server.authorizer, &session.auth);
