@@ -54,6 +54,9 @@ pub(crate) enum BodyError {
     /// Its workload may have no more large bodies.
     #[error("the workload has too many large bodies in transfer")]
     NoRoom,
+    /// Its stream was reset, although without an error.
+    #[error("the stream was reset before the end of the body")]
+    Reset,
     /// It stopped.
     #[error("the next part of the body did not arrive in time")]
     Stopped,
@@ -251,6 +254,9 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => this.fail(Fault::Client, error.into()),
+            Poll::Ready(None) if this.active.is_stream() && inner.was_cut() => {
+                this.fail(Fault::Client, BodyError::Reset)
+            }
             Poll::Ready(None) => {
                 this.progress(Waits::Answer);
                 this.active.sent.set(true);

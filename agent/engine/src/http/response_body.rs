@@ -1,4 +1,8 @@
 //! Bodies of responses on their way to a client: bounded, watched, never held.
+//!
+//! The HTTP library takes a piece of an HTTP/2 body before the client's window has room for it, and asks for the next one when the
+//! window has let this one through. So a piece counts as sent, and the response as complete, at the next question; the end of an
+//! HTTP/2 body is never said together with its last piece.
 
 use std::{
     pin::Pin,
@@ -26,11 +30,19 @@ use crate::{
 /// An answer's body.
 pub(crate) enum ResponseBody {
     /// Ours.
-    Own(Option<Bytes>, #[allow(dead_code, reason = "held until the answer is complete")] Registration),
+    Own(Own),
     /// A target's.
     Forwarded(Forwarded),
     /// None: the connection is no HTTP any more.
     Switched,
+}
+
+/// Our own body on its way to the client.
+pub(crate) struct Own {
+    text: Option<Bytes>,
+    /// Bytes of a piece that was given to the HTTP library and is not known to be sent.
+    given: usize,
+    registration: Registration,
 }
 
 /// A target's body on its way to the client.
@@ -40,6 +52,10 @@ pub(crate) struct Forwarded {
     registration: Registration,
     /// Bytes that came.
     passed: u64,
+    /// As [`Own::given`].
+    given: usize,
+    /// Nothing follows that piece.
+    ended: bool,
     /// Why it ends before its end: told when what came before it had its turn.
     failed: Option<BodyError>,
 }
@@ -47,19 +63,18 @@ pub(crate) struct Forwarded {
 impl ResponseBody {
     /// Our own response.
     pub(crate) fn own(text: Bytes, mut registration: Registration) -> Self {
-        registration.complete = true;
-        registration.active.span.emit(RequestEvent::BodySent { bytes: text.len() });
+        registration.complete = text.is_empty();
         // A client whose window is closed has it waited for.
         registration.active.touch(Waits::ClientReading, &registration.local().clock);
-        Self::Own(Some(text).filter(|text| !text.is_empty()), registration)
+        Self::Own(Own { text: Some(text).filter(|text| !text.is_empty()), given: 0, registration })
     }
 
     /// A target's answer; `lease` is the connection that it comes on.
     pub(crate) fn forwarded(inner: Incoming, lease: Lease, registration: Registration) -> Self {
         // Until it is asked for, the client's window is closed.
         registration.active.touch(Waits::ClientReading, &registration.local().clock);
-        let mut body =
-            Forwarded { inner: Coalesced::new(inner), lease: Some(lease), registration, passed: 0, failed: None };
+        let (inner, lease) = (Coalesced::new(inner), Some(lease));
+        let mut body = Forwarded { inner, lease, registration, passed: 0, given: 0, ended: false, failed: None };
         if body.inner.is_end_stream() {
             body.completed();
         }
@@ -67,12 +82,36 @@ impl ResponseBody {
     }
 }
 
+impl Own {
+    fn poll_frame(&mut self) -> Option<Frame<Bytes>> {
+        let active = &self.registration.active;
+        self.given = match &self.text {
+            Some(text) => text.len(),
+            None => {
+                active.span.emit(RequestEvent::BodySent { bytes: std::mem::take(&mut self.given) });
+                self.registration.complete = true;
+                0
+            }
+        };
+        if !active.is_stream() {
+            active.span.emit(RequestEvent::BodySent { bytes: std::mem::take(&mut self.given) });
+            self.registration.complete = true;
+        }
+        self.text.take().map(Frame::data)
+    }
+}
+
 impl Forwarded {
-    /// The target's answer is complete; its connection can serve another request.
+    /// The client has the whole response, as far as its window says.
     fn completed(&mut self) {
+        self.answered();
+        self.registration.complete = true;
+    }
+
+    /// The target's answer is complete; its connection can serve another request.
+    fn answered(&mut self) {
         let sent = self.registration.active.sent.get();
         self.registration.active.cut();
-        self.registration.complete = true;
         if let Some(lease) = self.lease.take()
             && sent
         {
@@ -83,8 +122,15 @@ impl Forwarded {
     /// The HTTP library throws away what it has not written when a body fails: the head, and data. So it is told one turn later,
     /// when it has written what the socket takes.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.given > 0 {
+            self.registration.active.span.emit(RequestEvent::BodySent { bytes: std::mem::take(&mut self.given) });
+        }
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Some(Err(error)));
+        }
+        if self.ended {
+            self.completed();
+            return Poll::Ready(None);
         }
         let next = self.poll_next(cx);
         let Poll::Ready(Some(Err(error))) = next else { return next };
@@ -115,7 +161,11 @@ impl Forwarded {
             Poll::Ready(Some(Ok(mut frame))) => {
                 active.touch(Waits::ClientReading, &self.registration.local().clock);
                 if let Some(data) = frame.data_ref() {
-                    active.span.emit(RequestEvent::BodySent { bytes: data.len() });
+                    if active.is_stream() {
+                        self.given = data.len();
+                    } else {
+                        active.span.emit(RequestEvent::BodySent { bytes: data.len() });
+                    }
                     self.passed = self.passed.saturating_add(data.len() as u64);
                     let local = self.registration.local();
                     if self.passed > LARGE && !active.transfers(&local.shared) {
@@ -134,7 +184,8 @@ impl Forwarded {
                     active.span.emit(RequestEvent::Trailers(trailers));
                     self.completed();
                 } else if self.inner.is_end_stream() {
-                    self.completed();
+                    self.ended = active.is_stream();
+                    if self.ended { self.answered() } else { self.completed() }
                 } else if active.is_stream() {
                     frame = unshared(frame);
                 }
@@ -146,6 +197,11 @@ impl Forwarded {
                 active.span.emit(RequestEvent::Failed(reason));
                 self.lease = None;
                 Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) if self.lease.as_ref().is_some_and(Lease::is_http2) && self.inner.was_cut() => {
+                active.span.emit(RequestEvent::Failed(FailureReason::TargetConnectionClosed));
+                self.lease = None;
+                Poll::Ready(Some(Err(BodyError::Reset)))
             }
             Poll::Ready(None) => {
                 self.completed();
@@ -161,7 +217,7 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Own(text, _) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Own(own) => Poll::Ready(own.poll_frame().map(Ok)),
             Self::Forwarded(body) => body.poll_frame(cx),
             Self::Switched => Poll::Ready(None),
         }
@@ -169,15 +225,15 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Own(text, _) => text.is_none(),
-            Self::Forwarded(body) => body.inner.is_end_stream(),
+            Self::Own(own) => own.registration.complete,
+            Self::Forwarded(body) => body.inner.is_end_stream() && (!body.ended || body.registration.complete),
             Self::Switched => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Own(text, _) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Own(own) => SizeHint::with_exact(own.text.as_ref().map_or(0, Bytes::len) as u64),
             Self::Forwarded(body) => body.inner.size_hint(),
             Self::Switched => SizeHint::with_exact(0),
         }

@@ -184,6 +184,12 @@ impl<B: Body<Data = Bytes> + Unpin> Coalesced<B> {
         !self.holds_back() && (self.body.is_end_stream() || self.ahead.as_ref().is_some_and(|ahead| ahead.ended))
     }
 
+    /// Whether a body of HTTP/2 that has ended was cut: its stream was reset with `NO_ERROR`, which the HTTP library takes for the
+    /// end. A stream that has its end says so.
+    pub(crate) fn was_cut(&self) -> bool {
+        !self.body.is_end_stream()
+    }
+
     /// How much follows, as far as it is known.
     pub(crate) fn size_hint(&self) -> SizeHint {
         if self.holds_back() { SizeHint::default() } else { self.body.size_hint() }

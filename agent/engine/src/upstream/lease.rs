@@ -27,6 +27,11 @@ impl Lease {
         &self.key
     }
 
+    /// Whether it is a stream of HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.connection, Leased::Http2(_))
+    }
+
     /// The response is complete.
     pub(crate) fn give_back(self) {
         if let Leased::Http1(upstream, connection, _) = self.connection
