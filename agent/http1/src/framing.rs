@@ -176,6 +176,10 @@ impl Facts {
             let text = "the target's answer has a transfer encoding that it was not asked for";
             return Err(BadResponse::Framing(text));
         }
+        if self.coding == Coding::Chunked && self.length != Length::Absent {
+            // Chunks overrule a length (RFC 9112, 6.3), but another reader may follow that.
+            return Err(BadResponse::Framing("the target's answer has a transfer encoding and a content length"));
+        }
         if status < 200 || status == 204 {
             return Ok(BodyLength::None);
         }
@@ -202,11 +206,6 @@ impl Facts {
             (Coding::Absent, Length::Known(length)) => Some(length),
             _ => None,
         }
-    }
-
-    /// Whether a response says a length beside chunks, which overrule it (RFC 9112, 6.3): its connection is not used again.
-    pub(crate) fn overruled(&self) -> bool {
-        self.coding == Coding::Chunked && self.length != Length::Absent
     }
 }
 

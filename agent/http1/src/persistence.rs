@@ -27,10 +27,9 @@ impl RequestHead {
 }
 
 impl ResponseHead {
-    /// Whether the target keeps its connection, once its response was read to the end. Not after a change of the protocol, nor after
-    /// a length beside chunks, which may be one that another reader follows.
-    pub fn keeps(&self) -> bool {
-        kept(self.version, self.facts.connection, self.body) && self.status >= 200 && !self.facts.overruled()
+    /// Whether the target keeps its connection, once its response was read to the end. Not after a change of the protocol.
+    pub const fn keeps(&self) -> bool {
+        kept(self.version, self.facts.connection, self.body) && self.status >= 200
     }
 }
 

@@ -59,8 +59,8 @@ pub(crate) fn to_http10<B: Body>(response: &mut Response<B>) {
     }
 }
 
-/// Decides about a target's response, whose body hyper has framed already: chunked, where a `Transfer-Encoding` says so,
-/// which overrides any length.
+/// Decides about a target's response, whose body hyper has framed already: chunked, where a `Transfer-Encoding` says so. A length
+/// beside it is refused, as another reader may follow that (RFC 9112, 6.3).
 ///
 /// # Errors
 /// What is wrong, for the client.
@@ -73,8 +73,10 @@ pub(crate) fn response<B>(response: &mut Response<B>) -> Result<(), &'static str
         if only.is_none() || codings.next().is_some() {
             return Err("the target's answer has a transfer encoding that it was not asked for");
         }
+        if headers.contains_key(CONTENT_LENGTH) {
+            return Err("the target's answer has a transfer encoding and a content length");
+        }
         headers.remove(TRANSFER_ENCODING);
-        headers.remove(CONTENT_LENGTH);
     }
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
@@ -167,8 +169,10 @@ mod tests {
             (304, &[("content-length", "5")], Some(&["5"])),
             (204, &[("content-length", "5")], Some(&[])),
             (103, &[("content-length", "5")], Some(&[])),
-            (200, &[("content-length", "5"), ("transfer-encoding", "chunked")], Some(&[])),
-            (200, &[("transfer-encoding", "Chunked"), ("content-length", "5")], Some(&[])),
+            (200, &[("transfer-encoding", "Chunked")], Some(&[])),
+            (200, &[("content-length", "5"), ("transfer-encoding", "chunked")], None),
+            (200, &[("transfer-encoding", "Chunked"), ("content-length", "5")], None),
+            (304, &[("content-length", "5"), ("transfer-encoding", "chunked")], None),
             (200, &[("transfer-encoding", "gzip, chunked")], None),
             (200, &[("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")], None),
             (200, &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], None),

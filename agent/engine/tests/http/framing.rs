@@ -3,9 +3,9 @@
 use brattice_wire::{engine::Limits, snapshot::ProtocolVersion};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::*;
+use crate::{log::Log, support::*};
 
 /// Lengths of a body `hello`, and the field that the target gets; `None`: malformed.
 const LENGTHS: &[(&[&str], Option<&[&str]>)] = &[
@@ -70,15 +70,18 @@ async fn a_request_without_a_body_has_the_same_length_for_every_target() {
 
 /// Heads and bodies of HTTP/1 targets, and status and body that the client gets.
 const ANSWERS: &[(&str, &str, u16, &str)] = &[
-    ("200 OK~content-length: 5~transfer-encoding: chunked", "b~hello world~0~~", 200, "hello world"),
-    ("200 OK~Transfer-Encoding: Chunked~Content-Length: 5", "b~hello world~0~~", 200, "hello world"),
     ("200 OK~content-length: 5~content-length: 5", "hello", 200, "hello"),
     ("200 OK~content-length: 5, 5", "hello", 200, "hello"),
     ("200 OK~content-length: 05", "hello", 200, "hello"),
     ("200 OK~content-length: 5", "hello", 200, "hello"),
     ("200 OK~transfer-encoding: chunked", "5~hello~0~~", 200, "hello"),
     ("200 OK~connection: close", "hello", 200, "hello"),
+    ("200 OK~content-length: 5~transfer-encoding: chunked", "b~hello world~0~~", 502, ""),
+    ("200 OK~Transfer-Encoding: Chunked~Content-Length: 5", "b~hello world~0~~", 502, ""),
+    ("200 OK~transfer-encoding: chunked~content-length: 5, 6", "b~hello world~0~~", 502, ""),
+    ("304 Not Modified~content-length: 5~transfer-encoding: chunked", "", 502, ""),
     ("200 OK~content-length: 5~content-length: 6", "hello!", 502, ""),
+    ("200 OK~content-length: 5, 6", "hello!", 502, ""),
     ("200 OK~content-length: +5", "hello", 502, ""),
     ("200 OK~content-length: five", "hello", 502, ""),
     ("200 OK~transfer-encoding: gzip, chunked", "5~hello~0~~", 502, ""),
@@ -112,6 +115,56 @@ async fn what_a_target_says_twice_is_decided_once() {
                 more => panic!("{head}: {more:?}"),
             }
             assert!(*status != 204 || lengths.is_empty(), "{head}: {lengths:?}");
+        }
+    }
+}
+
+/// A target that answers every request on a connection with these bytes, and counts its connections.
+async fn keeping(answer: String) -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicU32>) {
+    let connections = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = std::sync::Arc::clone(&connections);
+    let address = raw_server(move |mut stream| {
+        let answer = answer.clone();
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move {
+            let mut came = Vec::new();
+            while stream.read_buf(&mut came).await.is_ok_and(|count| count > 0) {
+                if came.ends_with(b"\r\n\r\n") {
+                    came.clear();
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            }
+        }
+    })
+    .await;
+    (address, connections)
+}
+
+/// What follows a response whose length another reader could take for another one is not known to be a response.
+#[tokio::test]
+async fn a_connection_whose_target_says_two_lengths_is_not_used_again() {
+    for (head, body, status, connections) in [
+        // The controls: one length, in one field or several.
+        ("200 OK~content-length: 5", "hello", 200, 1),
+        ("200 OK~content-length: 5~content-length: 5", "hello", 200, 1),
+        ("200 OK~transfer-encoding: chunked", "5~hello~0~~", 200, 1),
+        ("200 OK~content-length: 5~transfer-encoding: chunked", "5~hello~0~~", 502, 3),
+        ("200 OK~transfer-encoding: chunked~content-length: 5", "5~hello~0~~", 502, 3),
+        ("200 OK~content-length: 5~content-length: 6", "hello", 502, 3),
+        ("304 Not Modified~content-length: 5~transfer-encoding: chunked", "", 502, 3),
+        ("304 Not Modified~content-length: 5~content-length: 6", "", 502, 3),
+    ] {
+        let (target, accepted) = keeping(format!("HTTP/1.1 {head}~~{body}").replace('~', "\r\n")).await;
+        let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
+        let log = Log::of(&engine, 1);
+        let mut client = Client::new(&engine, true).await;
+        for _ in 0..3 {
+            assert_eq!(client.ask(Method::GET, "/", &[]).await.0, status, "{head}");
+        }
+        assert_eq!(accepted.load(std::sync::atomic::Ordering::Relaxed), connections, "{head}");
+        let reason = if status == 502 { "TargetProtocolError" } else { "-" };
+        for line in log.lines(3).await {
+            assert_eq!(line["failureReason"], reason, "{head}");
         }
     }
 }

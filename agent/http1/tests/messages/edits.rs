@@ -175,7 +175,7 @@ fn a_message_says_its_length_once() {
         ("Content-Length: 05\r\na: b\r\n", Length(5), "a: b\r\ncontent-length: 5\r\n\r\n"),
         ("Content-Length: 5, 5\r\n", Length(5), "content-length: 5\r\n\r\n"),
         ("Content-Length: 5\r\nContent-Length: 5\r\n", Length(5), "content-length: 5\r\n\r\n"),
-        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Chunked, "Transfer-Encoding: chunked\r\n\r\n"),
+        ("Content-Length: 5\r\n", Chunked, "transfer-encoding: chunked\r\n\r\n"),
         ("Transfer-Encoding: CHUNKED\r\n", Chunked, "transfer-encoding: chunked\r\n\r\n"),
         ("Transfer-Encoding: chunked\r\n", Length(0), "content-length: 0\r\n\r\n"),
         ("Transfer-Encoding: chunked\r\n", UntilClose, "\r\n"),

@@ -300,6 +300,9 @@ fn response_length(fields: &[Field], version: &[u8], status: u16, to_head: bool)
         [one] if one.eq_ignore_ascii_case(b"chunked") && version == b"HTTP/1.1" => {}
         _ => return Err(Stop::Malformed),
     }
+    if !codings.is_empty() && !values(fields, "content-length").is_empty() {
+        return Err(Stop::Malformed);
+    }
     if (100..200).contains(&status) || status == 204 {
         return Ok(Length::None);
     }
