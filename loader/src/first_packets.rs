@@ -1,7 +1,8 @@
 //! Keeps what a new workload sends to VIPs before `workload_ingress` is attached to its interface, and lets it arrive once more then.
 //!
-//! Until then such packets are the stack's, which refuses them. Where the host has no route back to the workload (the addresses of its
-//! VPC are those of another one, say), it cannot know: a lost SYN is sent again after a second, a DNS question after five.
+//! Until then such packets are the stack's, which refuses them. Where the refusal does not arrive, a SYN is sent again after a second, a
+//! DNS question after five: where the host has no route back to the workload (the addresses of its VPC are those of another one, say),
+//! or while the kernel has not brought the host's end of a new link into use.
 //! What is kept is not read here: the kernel chooses it by its destination, and it arrives unchanged at the interface that
 //! it came by. So the programs attest who sent it as they do for any packet.
 
@@ -9,7 +10,6 @@ mod capture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::capture::Capture;
 use crate::netlink::link::{self, Event};
-use crate::netlink::route::{self, Lookup, RouteType};
 use crate::netlink::{Family, Socket};
 use crate::options::Options;
 use crate::sys::Arrival;
@@ -69,20 +68,18 @@ impl FirstPackets {
         Ok(Self { shared })
     }
 
-    /// Lets what an interface received before its program was attached arrive once more; how many packets. Where the host has routes back
-    /// to all of these `addresses`, what it refused is known there, and nothing is done. Nothing is kept of the interface afterwards.
+    /// Lets what an interface received before its program was attached arrive once more; how many packets. Nothing is kept of the
+    /// interface afterwards. (Whether a refusal reached the workload is not known: it is lost also while the kernel brings a new link into
+    /// use. What was refused is answered with a SYN-ACK or a response that the workload's stack has no use for.)
     ///
     /// # Errors
     /// When the kernel refuses; what is lost then is sent again by the workload's own stack.
-    pub fn release(&self, ifindex: u32, addresses: &[IpAddr]) -> Result<usize> {
+    pub fn release(&self, ifindex: u32) -> Result<usize> {
         let Some((_, capture)) = self.shared.kept().remove(&ifindex) else { return Ok(0) };
         let frames = capture.take();
         close(vec![capture]);
         // The interface went down: nothing is known of what came before.
         let Ok(frames) = frames else { return Ok(0) };
-        if frames.is_empty() || routes_back(ifindex, addresses)? {
-            return Ok(0);
-        }
         for frame in &frames {
             self.shared
                 .arrival
@@ -91,17 +88,6 @@ impl FirstPackets {
         }
         Ok(frames.len())
     }
-}
-
-/// Whether what the host sends to these addresses leaves by this interface.
-fn routes_back(ifindex: u32, addresses: &[IpAddr]) -> Result<bool> {
-    let mut socket = Socket::open(Family::Route).map_err(Error::netlink("opening a routing socket"))?;
-    Ok(addresses.iter().all(|address| {
-        let question = Lookup { destination: *address, source: None, from: None, user: 0 };
-        // An error is the answer "unreachable", too.
-        route::lookup(&mut socket, &question)
-            .is_ok_and(|route| route.kind == RouteType::Unicast && route.interfaces.contains(&ifindex))
-    }))
 }
 
 /// Closes sockets on a thread of its own: the kernel waits a grace period of RCU for each.

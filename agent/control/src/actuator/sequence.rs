@@ -188,7 +188,7 @@ impl Announcing<'_> {
             .filter_map(|index| planner.snapshot.services.get(index.position()));
         vips.extend(services.flat_map(|service| std::iter::once(service.vip).chain(service.vip6)).take(most));
         let announced = self.announcer.announce(ifindex, decision.mac, &decision.addresses, &vips);
-        match self.first_packets.map_or(Ok(0), |first| first.release(ifindex, &decision.addresses)) {
+        match self.first_packets.map_or(Ok(0), |first| first.release(ifindex)) {
             Ok(0) => {}
             Ok(count) => debug!(ifindex, count, "packets from before the attachment arrive"),
             // They are sent again.
