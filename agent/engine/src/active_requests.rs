@@ -19,7 +19,7 @@ use crate::{
     auth::{Facts, Revoked},
     clock::Clock,
     events::{RequestEvent, request::RequestSpan},
-    http::control::Control,
+    http::{control::Control, refusal::Refusal},
     limits::Taken,
     local::Local,
     state::Shared,
@@ -54,8 +54,10 @@ pub(crate) enum Expired {
 /// Why a request body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The client's connection or stream failed, or it sent what is no body.
+    /// The client's connection or stream failed, or ended before its end.
     Client,
+    /// What the client sent is no body.
+    Refused(Refusal),
     /// It is over `body_bytes`.
     TooLarge,
     /// Its workload may have no more large bodies.

@@ -185,8 +185,6 @@ pub(crate) enum RequestEvent<'a> {
     BodyReceived { bytes: usize },
     /// The head of the response, as the client gets it.
     ResponseStarted { status: u16, headers: &'a HeaderMap },
-    /// Something that is no request was answered by the parser.
-    Unreadable { status: u16 },
     /// More bytes of the response's body.
     BodySent { bytes: usize },
     /// The response's trailer section.
@@ -393,15 +391,6 @@ impl Events {
         span.emit(RequestEvent::Began);
         connection.emit(ConnectionEvent::Protocol(FlowProtocol::Relayed));
         span
-    }
-
-    /// The bytes on a connection are no request; the parser has answered them.
-    pub(crate) fn unreadable_request(&self, connection: &Rc<ConnectionSpan>, status: u16, names: &Names) {
-        let span = RequestSpan::unreadable(Rc::clone(connection), self.texts(), Instant::now());
-        span.emit(RequestEvent::Began);
-        span.emit(RequestEvent::Unreadable { status });
-        span.emit(RequestEvent::Decided { names });
-        span.end(true);
     }
 
     /// Answers a question from outside.

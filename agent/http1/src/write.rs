@@ -115,6 +115,21 @@ pub fn response(
     })
 }
 
+/// Appends a response's head, of fields that are kept elsewhere than in a buffer of HTTP/1. Each of them must be one that a field can
+/// be: a token, and a value without control characters.
+pub fn response_of<'f>(
+    buffer: &mut BytesMut,
+    (version, status, phrase): (Version, u16, &[u8]),
+    fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+) {
+    let mut out = Out { buffer, left: usize::MAX };
+    let written = out
+        .status_line(version, status, phrase)
+        .and_then(|()| fields.into_iter().try_for_each(|(name, value)| out.field(name, value)))
+        .and_then(|()| out.put(b"\r\n"));
+    debug_assert!(written.is_ok(), "nothing is longer than memory");
+}
+
 /// Appends the head of a response that no target gave, with the usual reason phrase.
 ///
 /// # Errors
@@ -140,6 +155,16 @@ impl Edits {
         self.frame(Index::default().on(&[]), body);
         Ok(())
     }
+}
+
+/// Appends the end of a chunked body, with trailers that are kept elsewhere, as [`response_of`] has fields.
+pub fn last_chunk_of<'f>(buffer: &mut BytesMut, trailers: impl IntoIterator<Item = (&'f [u8], &'f [u8])>) {
+    let mut out = Out { buffer, left: usize::MAX };
+    let written = out
+        .put(crate::body::LAST_SIZE)
+        .and_then(|()| trailers.into_iter().try_for_each(|(name, value)| out.field(name, value)))
+        .and_then(|()| out.put(b"\r\n"));
+    debug_assert!(written.is_ok(), "nothing is longer than memory");
 }
 
 /// Appends the end of a chunked body, with these trailers.

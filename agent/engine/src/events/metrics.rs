@@ -121,9 +121,7 @@ impl Subscriber for Metrics {
             }
             RequestEvent::Refused(RefusedRequest::UnknownService) => counts.unknown_service.add(1),
             RequestEvent::Denied(refusal) => counts.denied[refusal.level as usize].add(1),
-            RequestEvent::ResponseStarted { .. } | RequestEvent::Unreadable { .. } => {
-                counts.answered(request.decided_status());
-            }
+            RequestEvent::ResponseStarted { .. } => counts.answered(request.decided_status()),
             RequestEvent::Ended { at, .. } => self.ended(request, *at),
             _ => {}
         }

@@ -92,16 +92,16 @@ impl RequestSpan {
         texts.borrow_mut().set_request(request);
         let http2 = request.version() == http::Version::HTTP_2;
         let received = Cell::new(head_size(request) as u64);
-        Self { http2, received, ..Self::unreadable(connection, texts, began) }
+        Self { http2, received, ..Self::empty(connection, texts, began) }
     }
 
     /// A connection that is served as TCP.
     pub(super) fn tunnel(connection: Rc<ConnectionSpan>, texts: Rc<RefCell<Texts>>, began: Instant) -> Self {
-        Self { tunnel: true, ..Self::unreadable(connection, texts, began) }
+        Self { tunnel: true, ..Self::empty(connection, texts, began) }
     }
 
-    /// A request of which nothing is known.
-    pub(super) fn unreadable(connection: Rc<ConnectionSpan>, texts: Rc<RefCell<Texts>>, began: Instant) -> Self {
+    /// Nothing is known.
+    fn empty(connection: Rc<ConnectionSpan>, texts: Rc<RefCell<Texts>>, began: Instant) -> Self {
         Self {
             connection,
             began,
@@ -267,10 +267,6 @@ impl RequestSpan {
                 self.status.set(status);
                 self.moved(0, STATUS_LINE + fields_size(headers));
                 self.note_trailers(headers);
-            }
-            RequestEvent::Unreadable { status } => {
-                self.status.set(status);
-                self.set_failure(FailureReason::ClientProtocolError);
             }
             RequestEvent::Trailers(trailers) => self.note_trailers(trailers),
             RequestEvent::Upgraded => self.connection.upgraded(),

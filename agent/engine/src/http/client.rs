@@ -1,38 +1,24 @@
-//! Client connections: accepted, identified, served, swept, closed.
+//! Client connections: accepted, identified, served in the version of HTTP that they begin with.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::poll_fn,
+    pin::pin,
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll, ready},
 };
 
-use brattice_wire::{
-    engine::Limits,
-    records::{FailureReason, FlowProtocol},
-};
-use futures_util::future::abortable;
-use http::{Request, Response, StatusCode};
-use hyper::{
-    body::Incoming,
-    rt::Executor,
-    server::conn::{http1, http2},
-    service::{Service, service_fn},
-};
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWrite;
+use brattice_wire::records::FlowProtocol;
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
 
 use super::{
     control::{Control, Verdict},
-    guard::Bounds,
-    io::ClientIo,
-    request::{self, Closed},
-    response_body::ResponseBody,
+    frames::PREFACE,
+    http1::{connection, socket::ClientSocket, spare::Spare},
+    http2,
     server::Server,
     session::Session,
-    target_io::HTTP1_FIELDS,
-    upgrade::{self, Upgrade},
 };
 use crate::{
     downstream::accepted::Accepted,
@@ -45,17 +31,6 @@ use crate::{
     transport::Stream,
 };
 
-/// Most that hyper buffers of an HTTP/1 connection in each direction beyond the header section: what a slow side costs.
-const HTTP1_BUFFER: usize = 64 * 1024;
-/// What a client may send on a stream, and on a connection, before the target has taken it.
-const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
-const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Bytes that wait on a stream for the client's window.
-const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-/// Streams that a client may reset before they were looked at; then it gets `ENHANCE_YOUR_CALM`.
-const HTTP2_RESETS: usize = 32;
-/// Resets that a client may cause us to send.
-const HTTP2_LOCAL_RESETS: usize = 256;
 /// How long a connection without a service, as yet, may idle, ms; Lattice's shortest.
 const FIRST_IDLE: u32 = 60_000;
 
@@ -114,180 +89,82 @@ impl Drop for Open {
     }
 }
 
-/// One connection, to its end. What it does not need while it idles is out of scope by then: else each had room for it.
+/// One connection, to its end.
 async fn serve(session: Rc<Session>, stream: Stream) {
-    let (local, control) = (session.local(), &session.control);
-    let mut connection = match greet(&session, stream).await {
-        None => return,
-        Some(io) if session.http2.get() => return Box::pin(serve_http2(&session, io)).await,
-        Some(io) => http1_builder(local.limits()).serve_connection(TokioIo::new(io), service(&session)),
-    };
-    if !drive(&session.server, control, Pin::new(&mut connection), http1::Connection::graceful_shutdown, false).await {
-        return;
+    let Some((stream, bytes)) = greet(&session, stream).await else { return };
+    if session.http2.get() {
+        return Box::pin(http2::serve(session, stream, bytes)).await;
     }
-    let upgrade = session.switched.take();
-    Box::pin(after(connection.into_parts(), upgrade, &session)).await;
+    let socket = {
+        let (server, control) = (&session.server, &session.control);
+        ClientSocket::new(stream, bytes, (control, &server.local.clock, &server.spare))
+    };
+    connection::serve(session, socket).await;
 }
 
 /// Waits for what the client begins with; `None`: it is not served.
-async fn greet(session: &Session, stream: Stream) -> Option<ClientIo> {
-    let (local, control) = (session.local(), &session.control);
-    let limits = local.limits();
-    let bounds = Bounds { bytes: limits.header_bytes as usize, fields: limits.headers as usize };
-    let mut io = ClientIo::new(stream, Rc::clone(control), Rc::clone(&local.clock));
+async fn greet(session: &Session, stream: Stream) -> Option<(Stream, BytesMut)> {
+    let control = &session.control;
+    let mut greeting = Greeting { stream, bytes: BytesMut::new() };
     let version = poll_fn(|cx| {
         control.park(cx);
         if control.verdict() > Verdict::Serve {
             return Poll::Ready(None);
         }
-        io.poll_version(cx, (bounds, &session.server.spare_head), limits.http2_control_frames).map(Result::ok)
+        greeting.poll(session, cx)
     })
     .await;
-    let Some(http2) = version else {
+    let Some(protocol) = version else {
         if control.verdict() == Verdict::HeaderTimeout {
             control.connection.emit(ConnectionEvent::LimitReached(Limit::HeaderTimeout));
         }
+        if control.verdict().resets() {
+            greeting.stream.reset_on_drop(true);
+        }
         return None;
     };
-    session.http2.set(http2);
-    control.connection.emit(ConnectionEvent::Protocol(if http2 { FlowProtocol::Http2 } else { FlowProtocol::Http1 }));
-    Some(io)
+    session.http2.set(protocol == FlowProtocol::Http2);
+    control.connection.emit(ConnectionEvent::Protocol(protocol));
+    Some((greeting.stream, greeting.bytes))
 }
 
-/// Serves requests, each in a box of its own, which an idle connection does not keep.
-fn service(
-    session: &Rc<Session>,
-) -> impl Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Closed, Future: Unpin + 'static> + use<>
-{
-    let session = Rc::clone(session);
-    service_fn(move |request| Box::pin(request::serve(Rc::clone(&session), request)))
+/// A connection that has not said which version of HTTP it speaks.
+struct Greeting {
+    stream: Stream,
+    bytes: BytesMut,
 }
 
-fn http1_builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes as usize + 8 * 1024))
-        // The sweeper watches this.
-        .header_read_timeout(None);
-    if limits.headers as usize > HTTP1_FIELDS {
-        // The guard has refused what is beyond ours.
-        builder.max_headers(limits.headers as usize);
-    }
-    builder
-}
-
-/// What follows HTTP/1 on the connection: another protocol, or the end.
-async fn after<S>(parts: http1::Parts<TokioIo<ClientIo>, S>, upgrade: Option<Box<Upgrade>>, session: &Session) {
-    let (control, mut io) = (&session.control, parts.io.into_inner());
-    if let Some(upgrade) = upgrade {
-        return upgrade::run(io, parts.read_buf, *upgrade, &session.server.copier, control).await;
-    }
-    // hyper leaves it open where some request offered another protocol.
-    poll_fn(|cx| {
-        control.park(cx);
-        if control.verdict().closes() {
-            return Poll::Ready(Ok(()));
+impl Greeting {
+    /// Reads until it is known; `None`: the client is gone.
+    fn poll(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<Option<FlowProtocol>> {
+        let (control, local) = (&session.control, session.local());
+        loop {
+            let known = self.bytes.len().min(PREFACE.len());
+            if self.bytes[..known] != PREFACE[..known] {
+                return Poll::Ready(Some(FlowProtocol::Http1));
+            }
+            if known == PREFACE.len() {
+                return Poll::Ready(Some(FlowProtocol::Http2));
+            }
+            match ready!(self.poll_read(&session.server.spare, cx)) {
+                Some(bytes) => control.connection.emit(ConnectionEvent::Received { bytes }),
+                None => return Poll::Ready(None),
+            }
+            control.header_section_begun(local.clock.tick());
         }
-        Pin::new(&mut io).poll_shutdown(cx)
-    })
-    .await
-    .unwrap_or_default();
-}
+    }
 
-async fn serve_http2(session: &Rc<Session>, io: ClientIo) {
-    let limits = session.local().limits();
-    let executor = StreamTasks { server: Rc::clone(&session.server), parties: session.parties.clone() };
-    let mut builder = http2::Builder::new(executor);
-    builder
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .max_send_buf_size(HTTP2_SEND_BUFFER)
-        .max_concurrent_streams(limits.http2_streams)
-        .max_pending_accept_reset_streams(HTTP2_RESETS)
-        .max_local_error_reset_streams(HTTP2_LOCAL_RESETS)
-        // h2 answers beyond this by itself and uncounted; the service answers, and counts, from the limit on.
-        .max_header_list_size(limits.header_bytes.saturating_mul(2));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service(session)));
-    drive(&session.server, &session.control, connection.as_mut(), http2::Connection::graceful_shutdown, true).await;
-}
-
-/// Runs a connection and carries out what is decided about it; true: it came to its own end, without an error.
-async fn drive<C: Future<Output = hyper::Result<()>>>(
-    server: &Server,
-    control: &Control,
-    mut connection: Pin<&mut C>,
-    drain: impl Fn(Pin<&mut C>),
-    http2: bool,
-) -> bool {
-    let (connected, mut draining) = (&control.connection, false);
-    poll_fn(|cx| {
-        control.park(cx);
-        match control.verdict() {
-            Verdict::Serve => {}
-            Verdict::Close | Verdict::Reset => return Poll::Ready(false),
-            Verdict::Flooded => {
-                connected.emit(ConnectionEvent::LimitReached(Limit::Http2ControlFrames));
-                return Poll::Ready(false);
-            }
-            Verdict::HeaderTimeout if http2 => {
-                control.ends_for(FailureReason::ConnectionDurationExceeded);
-                connected.emit(ConnectionEvent::LimitReached(Limit::HeaderTimeout));
-                return Poll::Ready(false);
-            }
-            // The reader has the refusal answered in its turn.
-            Verdict::HeaderTimeout => {}
-            Verdict::Drain if draining => {}
-            Verdict::Drain => {
-                draining = true;
-                drain(connection.as_mut());
-            }
+    /// Reads on, into a block that all connections share while they have nothing; how many bytes. `None`: there are no more.
+    fn poll_read(&mut self, spare: &Spare, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        let mut block = spare.block();
+        let read = pin!(self.stream.read_buf(&mut block)).poll(cx);
+        let came = block.split();
+        spare.give_block(block);
+        if self.bytes.is_empty() {
+            self.bytes = came;
+        } else {
+            self.bytes.extend_from_slice(&came);
         }
-        connection.as_mut().poll(cx).map(|ended| {
-            if control.verdict() == Verdict::Flooded {
-                connected.emit(ConnectionEvent::LimitReached(Limit::Http2ControlFrames));
-            }
-            if let Some(error) = ended.as_ref().err().filter(|error| malformed(error)) {
-                connected.emit(ConnectionEvent::Malformed);
-                control.ends_for(FailureReason::ClientProtocolError);
-                if error.is_parse() && !http2 {
-                    // hyper has answered this one by itself.
-                    let (status, state) = (StatusCode::BAD_REQUEST, &server.views.latest().state);
-                    server.local.events.unreadable_request(connected, status.as_u16(), &state.names);
-                }
-            }
-            ended.is_ok()
-        })
-    })
-    .await
-}
-
-/// Whether a connection ended because of what the client sent: a request target that is no URI, frames that are no
-/// HTTP/2, too many resets.
-fn malformed(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    error.is_parse() || source.is_some_and(|error| error.is_library() && error.reason() != Some(h2::Reason::NO_ERROR))
-}
-
-/// Runs the streams of an HTTP/2 connection, findable by the client's alias, each with a handle that ends it alone.
-#[derive(Clone)]
-struct StreamTasks {
-    server: Rc<Server>,
-    parties: Parties,
-}
-
-impl<F> Executor<F> for StreamTasks
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, stream: F) {
-        let server = Rc::clone(&self.server);
-        let (stream, handle) = abortable(stream);
-        let stream = Box::pin(stream);
-        self.server.tasks.spawn(self.parties.clone(), async move {
-            // The stream's first turn begins its request, which takes the handle.
-            *server.stream.borrow_mut() = Some(handle);
-            // Ended early: h2 resets the stream.
-            let _ = stream.await;
-        });
+        read.map(|read| read.ok().filter(|count| *count > 0))
     }
 }

@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 
 use brattice_wire::records::FailureReason;
 
-use super::{refusal::Refusal, write_stall::WriteStall};
+use super::write_stall::WriteStall;
 use crate::{
     auth::Latest,
     clock::Clock,
@@ -72,29 +72,10 @@ enum Input {
     Probed { since: u32, looks: u8 },
 }
 
-/// What keeps the reader of an HTTP/1 client from reading on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Barrier {
-    None,
-    /// Something is refused. Nothing behind it is read.
-    Refused(Refused, Refusal),
-    /// The request of this number offers another protocol, and is not answered yet.
-    Upgrade(u64),
-}
-
 /// How long a half-closed client waits for its response until it is found out whether it is still there, ms.
 const HALF_CLOSED_MS: u32 = 5_000;
 /// Looks at the socket of a client that was probed, one a tick.
 const LOOKS: u8 = 8;
-
-/// What the guard refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// The request of this number is none: the guard put it there to have the refusal answered in its turn.
-    Request(u64),
-    /// The body that is being read.
-    Body,
-}
 
 /// Shared by everything that serves one client connection, on one thread.
 #[derive(Debug)]
@@ -105,7 +86,6 @@ pub(crate) struct Control {
     /// The peers of the connection's task: the caller and, after a change of the protocol, the target.
     pub(crate) parties: Parties,
     input: Cell<Input>,
-    barrier: Cell<Barrier>,
     waker: RefCell<Option<Waker>>,
     /// Requests in flight.
     pub(crate) open: Cell<u32>,
@@ -138,7 +118,6 @@ impl Control {
             ended_for: Cell::new(None),
             parties,
             input: Cell::new(Input::Open),
-            barrier: Cell::new(Barrier::None),
             waker: RefCell::default(),
             open: Cell::new(0),
             touched: Cell::new(tick),
@@ -163,42 +142,6 @@ impl Control {
     pub(crate) fn decide(&self, verdict: Verdict) {
         if verdict > self.verdict.get() {
             self.verdict.set(verdict);
-            self.wake();
-        }
-    }
-
-    /// The guard refuses something: nothing behind it is read.
-    pub(crate) fn refuse(&self, what: Refused, refusal: Refusal) {
-        self.barrier.set(Barrier::Refused(what, refusal));
-    }
-
-    /// Why this was refused, if it was.
-    pub(crate) fn refused(&self, what: Refused) -> Option<Refusal> {
-        match self.barrier.get() {
-            Barrier::Refused(refused, refusal) if refused == what => Some(refusal),
-            _ => None,
-        }
-    }
-
-    /// The request of this number offers another protocol: nothing behind it is read until it is answered.
-    pub(crate) fn offer_upgrade(&self, number: u64) {
-        self.barrier.set(Barrier::Upgrade(number));
-    }
-
-    /// Whether the request of this number offers another protocol.
-    pub(crate) fn offers_upgrade(&self, number: u64) -> bool {
-        self.barrier.get() == Barrier::Upgrade(number)
-    }
-
-    /// Whether a request that offers another protocol is not answered yet.
-    pub(crate) fn waits_for_upgrade(&self) -> bool {
-        matches!(self.barrier.get(), Barrier::Upgrade(_))
-    }
-
-    /// The request of this number is answered in HTTP: if it offered another protocol, the client's socket is read on.
-    pub(crate) fn answered(&self, number: u64) {
-        if self.offers_upgrade(number) {
-            self.barrier.set(Barrier::None);
             self.wake();
         }
     }
@@ -309,13 +252,10 @@ impl Control {
     /// A request has ended.
     pub(crate) fn ended(&self) {
         self.open.set(self.open.get() - 1);
-        if self.is_half_closed() {
-            // The reader reports the end to hyper now.
-            self.wake();
-        }
     }
 
-    fn wake(&self) {
+    /// Has the connection's task polled.
+    pub(crate) fn wake(&self) {
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {
             waker.wake();
@@ -342,7 +282,7 @@ pub(crate) struct Interim {
 }
 
 /// What any client of HTTP/1.1 reads and ignores (RFC 9110, 15.2).
-const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+const PROBE: &[u8] = brattice_http1::write::CONTINUE;
 
 impl Interim {
     /// A request begins: forgets what an earlier one left.
@@ -401,23 +341,15 @@ impl Interim {
         if self.continued.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Whether some wait to be written.
-    pub(crate) fn some(&self) -> bool {
-        self.some.load(Relaxed)
-    }
-
     /// The next bytes to write.
     pub(crate) fn next(&self) -> Option<Bytes> {
+        if !self.some.load(Relaxed) {
+            return None;
+        }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let next = waiting.pop_front();
         self.some.store(!waiting.is_empty(), Relaxed);
         next
-    }
-
-    /// Puts back what could not be written whole.
-    pub(crate) fn put_back(&self, rest: Bytes) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_front(rest);
-        self.some.store(true, Relaxed);
     }
 }
 

@@ -4,7 +4,6 @@ use std::io;
 
 use brattice_wire::records::FailureReason;
 
-use super::control::{Control, Refused};
 use crate::active_requests::Fault;
 
 /// Whether what a target sent is no HTTP; else it has ended its connection, or the stream.
@@ -26,11 +25,10 @@ pub(crate) fn target_failure(error: &hyper::Error) -> FailureReason {
 }
 
 /// What a request fails for whose body ended before its end, whatever the target makes of that.
-pub(crate) fn body_failure(fault: Fault, control: &Control) -> FailureReason {
+pub(crate) fn body_failure(fault: Fault) -> FailureReason {
     match fault {
-        Fault::TooLarge => FailureReason::ClientProtocolError,
+        Fault::TooLarge | Fault::Refused(_) => FailureReason::ClientProtocolError,
         Fault::NoRoom => FailureReason::ClientRateLimited,
-        Fault::Client if control.refused(Refused::Body).is_some() => FailureReason::ClientProtocolError,
         Fault::Client => FailureReason::ClientConnectionClosed,
     }
 }

@@ -4,8 +4,8 @@ use crate::clock::Clock;
 
 /// Length of a frame's header (RFC 9113, 4.1).
 const HEADER: usize = 9;
-/// Length of what a client writes before its first frame.
-const PREFACE: usize = 24;
+/// What a client writes before its first frame (RFC 9113, 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `DATA`.
 const DATA: u8 = 0;
 /// `HEADERS`.
@@ -109,7 +109,7 @@ impl Allowance {
 impl Frames {
     /// What a client writes: frames behind the preface (RFC 9113, 3.4).
     pub(crate) fn behind_preface() -> Self {
-        Self { payload: PREFACE, ..Self::default() }
+        Self { payload: PREFACE.len(), ..Self::default() }
     }
 
     /// What began since this was asked last.

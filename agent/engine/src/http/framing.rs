@@ -4,8 +4,8 @@
 
 use brattice_router::fields;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 use http_body::Body;
 
@@ -47,15 +47,6 @@ pub(crate) fn to_http1<B: Body>(request: &mut Request<B>, empty: bool) {
     if !empty && body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
         // hyper would send a GET without its body otherwise.
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
-/// Has a client of HTTP/1.0 told of the end of the connection where only that ends the body (RFC 9112, 6.3 and 9.3).
-pub(crate) fn to_http10<B: Body>(response: &mut Response<B>) {
-    if response.body().size_hint().exact().is_none() && !response.headers().contains_key(CONTENT_LENGTH) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        // hyper would say that the connection is kept, to a response of HTTP/1.1.
-        *response.version_mut() = Version::HTTP_10;
     }
 }
 

@@ -1,24 +1,27 @@
 //! HTTP: from a client's socket to a target's, and back.
 //!
 //! ```text
-//! accept ─► ClientIo(guard) ─► hyper server ─► request: its steps ─► upstream: attempts, hyper client ─► TargetIo
+//! accept ─► client ─┬─► http1: our own loop ─┬─► request: its steps ─► upstream: attempts, hyper client ─► TargetIo
+//!                   └─► http2: hyper, h2 ────┘
 //!                 control ◄──── sweeper (times) ────► active requests
 //!                   after an accepted Upgrade:  socket ◄───────────── copy ─────────────► socket
 //! ```
 
+mod body_error;
 pub mod canonical;
 mod client;
+pub(crate) mod client_body;
 pub(crate) mod control;
 mod failure;
 mod filters;
 pub(crate) mod frames;
 mod framing;
-pub mod guard;
 pub(crate) mod head;
 pub(crate) mod headers;
 mod hpack;
+pub(crate) mod http1;
+mod http2;
 pub(crate) mod interim;
-mod io;
 mod local_reply;
 pub(crate) mod peer;
 pub mod refusal;

@@ -3,7 +3,7 @@
 //! ```text
 //! begin ─► plan: verify ─► authenticate ─► admit ─► canonicalize ─► find_service ─► introduce ─► normalize
 //!                ─► decide: policies, rule ─► pick ─► admit_body ─► rewrite
-//!       ─► forward: prepare ─► send (upstream: attempts) ─► check_response ─► wait_for_interim
+//!       ─► forward: prepare ─► send (upstream: attempts) ─► check_response
 //!       ─► respond ─► record
 //! ```
 //!
@@ -27,7 +27,6 @@ mod respond;
 mod rewrite;
 mod send;
 mod verify;
-mod wait_for_interim;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -39,11 +38,13 @@ use self::{
     admit::admit, admit_body::admit_body, authenticate::authenticate, begin::begin, canonicalize::canonicalize,
     check_response::check_response, decide::decide, find_service::find_service, introduce::introduce,
     normalize::normalize, pick::pick, prepare::prepare, record::record, respond::respond, rewrite::rewrite, send::send,
-    verify::verify, wait_for_interim::wait_for_interim,
+    verify::verify,
 };
 use super::{
+    client_body::ClientBody,
     headers::AddedFields,
     local_reply::{LocalReply, Problem},
+    refusal::Refusal,
     response_body::ResponseBody,
     session::Session,
 };
@@ -59,16 +60,25 @@ use crate::{
 #[error("the connection is closed")]
 pub(crate) struct Closed;
 
+/// What the reader of a request knows beyond it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arrival {
+    /// It is none: why.
+    pub(crate) refused: Option<Refusal>,
+    /// It offers another protocol.
+    pub(crate) offers_upgrade: bool,
+}
+
 /// A request while it has no response yet.
 struct Exchange {
     session: Rc<Session>,
-    /// Number of the request on its connection.
-    number: u64,
     /// Its id, for client, target and logs.
     id: HeaderValue,
     /// It is a `HEAD`: its response has no body.
     head: bool,
     version: Version,
+    /// It offers another protocol, and nothing behind it is read before it is answered.
+    offers_upgrade: bool,
     active: Rc<ActiveRequest>,
 }
 
@@ -106,10 +116,11 @@ struct Forwarded {
 /// The connection is closed without a response.
 pub(crate) async fn serve(
     session: Rc<Session>,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
+    arrival: Arrival,
 ) -> Result<Response<ResponseBody>, Closed> {
-    let (exchange, registration) = begin(session, &request);
-    let outcome = match plan(&exchange, &mut request) {
+    let (exchange, registration) = begin(session, &request, arrival.offers_upgrade);
+    let outcome = match plan(&exchange, arrival.refused, &mut request) {
         Ok(plan) => forward(&exchange, plan, request).await,
         Err(reply) => Err(reply),
     };
@@ -119,15 +130,15 @@ pub(crate) async fn serve(
 }
 
 /// The steps that need no waiting: what happens to the request, by what is in force now.
-fn plan(exchange: &Exchange, request: &mut Request<Incoming>) -> Result<Plan, LocalReply> {
+fn plan(exchange: &Exchange, refused: Option<Refusal>, request: &mut Request<ClientBody>) -> Result<Plan, LocalReply> {
     let view = exchange.session.view();
-    let plan = plan_by(&view, exchange, request);
+    let verified = verify(exchange, refused, request).map_err(LocalReply::from);
+    let plan = verified.and_then(|()| plan_by(&view, exchange, request));
     exchange.active.span.emit(RequestEvent::Decided { names: &view.state.names });
     plan
 }
 
-fn plan_by(view: &View, exchange: &Exchange, request: &mut Request<Incoming>) -> Result<Plan, LocalReply> {
-    verify(exchange, request)?;
+fn plan_by(view: &View, exchange: &Exchange, request: &mut Request<ClientBody>) -> Result<Plan, LocalReply> {
     let caller = authenticate(exchange, view)?;
     admit(exchange, &caller)?;
     let offer = canonicalize(exchange, request)?;
@@ -143,9 +154,8 @@ fn plan_by(view: &View, exchange: &Exchange, request: &mut Request<Incoming>) ->
 }
 
 /// The steps that wait for a target.
-async fn forward(exchange: &Exchange, mut plan: Plan, request: Request<Incoming>) -> Result<Forwarded, LocalReply> {
+async fn forward(exchange: &Exchange, mut plan: Plan, request: Request<ClientBody>) -> Result<Forwarded, LocalReply> {
     let answered = exchange_with_target(exchange, &mut plan, request).await;
-    wait_for_interim(exchange).await?;
     let (response, lease) = answered.map_err(LocalReply::Problem)?;
     Ok(Forwarded { plan, response, lease })
 }
@@ -153,7 +163,7 @@ async fn forward(exchange: &Exchange, mut plan: Plan, request: Request<Incoming>
 async fn exchange_with_target(
     exchange: &Exchange,
     plan: &mut Plan,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<(Response<Incoming>, Lease), Problem> {
     let request = prepare(exchange, plan, request)?;
     let (mut response, lease) = send(exchange, plan, request).await?;

@@ -10,10 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::{canonical, control::Interim, peer::PeerState, write_stall::Coalesced};
+use super::{
+    body_error::BodyError, canonical, client_body::ClientBody, control::Interim, peer::PeerState,
+    write_stall::Coalesced,
+};
 use crate::{
     active_requests::{ActiveRequest, Fault, Waits},
     events::RequestEvent,
@@ -39,32 +41,6 @@ pub(crate) fn unshared(frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-/// Why a body ended before its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    /// The other side failed.
-    #[error(transparent)]
-    Hyper(#[from] hyper::Error),
-    /// It is longer than allowed.
-    #[error("the request body is too long")]
-    TooLarge,
-    /// Its trailers are malformed or too many.
-    #[error("trailer fields are malformed or too many")]
-    Trailers,
-    /// Its workload may have no more large bodies.
-    #[error("the workload has too many large bodies in transfer")]
-    NoRoom,
-    /// Its stream was reset, although without an error.
-    #[error("the stream was reset before the end of the body")]
-    Reset,
-    /// It stopped.
-    #[error("the next part of the body did not arrive in time")]
-    Stopped,
-    /// The response is complete, the rest is not needed.
-    #[error("the answer came before the whole request")]
-    Cut,
-}
-
 /// Holds a body back until the target asks for it.
 struct Gate {
     interim: Arc<Interim>,
@@ -73,7 +49,7 @@ struct Gate {
 
 /// A request body on its way to a target.
 pub(crate) struct RequestBody {
-    inner: Option<Coalesced<Incoming>>,
+    inner: Option<Coalesced<ClientBody>>,
     active: Rc<ActiveRequest>,
     local: Rc<Local>,
     gate: Option<Gate>,
@@ -90,7 +66,7 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     /// `gate`: the client waits for `100 Continue`, and the target's comes through this.
     pub(crate) fn new(
-        inner: Incoming,
+        inner: ClientBody,
         active: Rc<ActiveRequest>,
         local: Rc<Local>,
         gate: Option<Arc<Interim>>,
@@ -253,7 +229,11 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => this.fail(Fault::Client, error.into()),
+            Poll::Ready(Some(Err(error))) => {
+                let fault =
+                    if let BodyError::Refused(refusal) = error { Fault::Refused(refusal) } else { Fault::Client };
+                this.fail(fault, error)
+            }
             Poll::Ready(None) if this.active.is_stream() && inner.was_cut() => {
                 this.fail(Fault::Client, BodyError::Reset)
             }
@@ -283,8 +263,8 @@ impl Body for RequestBody {
 fn limit_of(fault: Fault) -> Option<Limit> {
     match fault {
         Fault::TooLarge => Some(Limit::BodyBytes),
-        // Counted where there was no room.
-        Fault::Client | Fault::NoRoom => None,
+        // Counted where there was no room, or where it is answered.
+        Fault::Client | Fault::Refused(_) | Fault::NoRoom => None,
     }
 }
 

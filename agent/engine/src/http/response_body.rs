@@ -15,9 +15,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
+    body_error::BodyError,
     failure::{body_failure, target_failure},
     headers,
-    request_body::{BodyError, unshared},
+    request_body::unshared,
     write_stall::Coalesced,
 };
 use crate::{
@@ -119,7 +120,7 @@ impl Forwarded {
         }
     }
 
-    /// The HTTP library throws away what it has not written when a body fails: the head, and data. So it is told one turn later,
+    /// The HTTP/2 library throws away what it has not written when a body fails: the head, and data. So it is told one turn later,
     /// when it has written what the socket takes.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.given > 0 {
@@ -192,7 +193,7 @@ impl Forwarded {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                let by_request = active.fault.get().map(|fault| body_failure(fault, &self.registration.control));
+                let by_request = active.fault.get().map(body_failure);
                 let reason = by_request.unwrap_or_else(|| target_failure(&error));
                 active.span.emit(RequestEvent::Failed(reason));
                 self.lease = None;

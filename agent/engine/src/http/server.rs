@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::{
     control::{Control, Verdict},
-    guard::SpareHead,
+    http1::spare::Spare,
 };
 use crate::{
     active_requests::ActiveRequests, auth::TargetFields, copy::Copier, events::ConnectionEvent, limits::Limit,
@@ -21,8 +21,8 @@ pub(crate) struct Server {
     pub(crate) local: Rc<Local>,
     pub(crate) views: Rc<Views>,
     pub(crate) clients: Clients,
-    /// Where heads of HTTP/1 are read.
-    pub(crate) spare_head: Rc<SpareHead>,
+    /// Room for what connections of HTTP/1 read and write.
+    pub(crate) spare: Rc<Spare>,
     pub(crate) active_requests: Rc<ActiveRequests>,
     pub(crate) authorizer: Authorizer,
     /// The fields about the route for targets.
@@ -44,7 +44,7 @@ impl Server {
             local: Rc::clone(local),
             views: Rc::clone(views),
             clients: Clients::default(),
-            spare_head: Rc::default(),
+            spare: Rc::default(),
             active_requests: ActiveRequests::new(local),
             authorizer: Authorizer::default(),
             target_fields: TargetFields::default(),

@@ -2,9 +2,9 @@
 //! target and client agree on.
 //!
 //! ```text
-//! client: head with Upgrade ─► the guard passes on nothing behind it ─► decided, sent like any request
-//!   101 naming an offered protocol ─► both sockets leave hyper, bytes are copied until both sides have finished
-//!   anything else                  ─► an answer; the guard reads on
+//! client: head with Upgrade ─► nothing behind it is looked at ─► decided, sent like any request
+//!   101 naming an offered protocol ─► both sockets leave HTTP, bytes are copied until both sides have finished
+//!   anything else                  ─► an answer; what is behind the head is HTTP
 //! ```
 //!
 //! Never offered to a target: HTTP itself in another version or inside TLS. Its requests would pass unread.
@@ -22,11 +22,12 @@ use http::{
 };
 use tokio::sync::oneshot;
 
-use super::{control::Control, io::ClientIo, target_io::Socket};
+use super::{control::Control, target_io::Socket};
 use crate::{
     active_requests::Registration,
     copy::{Copier, End, Moved},
     events::RequestEvent,
+    transport::Stream,
 };
 
 /// After so long without a byte the kernel asks a peer whether it is still there; only a peer that is not is closed.
@@ -65,14 +66,12 @@ fn items<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<I
 
 /// Copies until both sides have finished, one fails, or the connection is ended from here. Unless both have finished,
 /// both are reset: an end that comes from elsewhere must not look like theirs.
-pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, copier: &Copier, control: &Rc<Control>) {
+///
+/// `early` was read from the client already.
+pub(crate) async fn run((client, early): (Stream, Bytes), upgrade: Upgrade, copier: &Copier, control: &Rc<Control>) {
     let Upgrade { target, registration } = upgrade;
     let active = Rc::clone(&registration.active);
-    client.stream().reset_on_drop(true);
-    let mut early = client.take_held();
-    if !parsed.is_empty() {
-        early = [parsed, early].concat().into();
-    }
+    client.reset_on_drop(true);
     if !early.is_empty() {
         // The connection has counted them when they were read.
         active.span.emit(RequestEvent::BodyReceived { bytes: early.len() });
@@ -84,9 +83,9 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
             return;
         };
         target.stream().reset_on_drop(true);
-        client.stream().keep_alive(KEEPALIVE);
+        client.keep_alive(KEEPALIVE);
         target.stream().keep_alive(KEEPALIVE);
-        let ends = (End { stream: client.stream(), early }, End { stream: target.stream(), early: late });
+        let ends = (End { stream: &client, early }, End { stream: target.stream(), early: late });
         let span = &active.span;
         let moved = |moved: Moved| {
             if let Some(event) = moved.event() {
@@ -95,7 +94,7 @@ pub(crate) async fn run(mut client: ClientIo, parsed: Bytes, upgrade: Upgrade, c
         };
         let copied = copier.both(ends.0, ends.1, &moved).await;
         target.stream().reset_on_drop(copied.is_err());
-        client.stream().reset_on_drop(copied.is_err());
+        client.reset_on_drop(copied.is_err());
         if let Err(broken) = copied {
             span.emit(RequestEvent::Failed(broken.failure()));
         }

@@ -13,6 +13,7 @@ mod frames;
 mod framing;
 mod goaway;
 mod identity;
+mod kept;
 mod log;
 mod neighbours;
 mod normalise;

@@ -137,7 +137,7 @@ mod tests {
 
     use crate::{
         aliases::CallerId,
-        events::{connection::Called, names::Names, tests::for_tests},
+        events::{RequestEvent, connection::Called, names::Names, tests::for_tests},
     };
 
     #[test]
@@ -153,7 +153,9 @@ mod tests {
         let (caller, called) =
             (CallerId::new(address, AliasGeneration::new(0)), Called { source_port: 1, vip: address, port: 80 });
         let connection = events.open_connection(&Names::default(), caller, called, (None, None));
-        events.unreadable_request(&connection, 400, &Names::default());
+        let request = events.begin_request(&connection, &http::Request::new(()));
+        request.emit(RequestEvent::Decided { names: &Names::default() });
+        request.end(true);
         let line = events.subscribers.past_requests.last_line();
         let line = std::str::from_utf8(&line).unwrap();
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();

@@ -3,18 +3,20 @@
 use brattice_wire::records::FailureReason;
 use http::Request;
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::Exchange;
 use crate::{
     events::RequestEvent,
-    http::local_reply::{LocalReply, NO_ROOM, TOO_LARGE},
+    http::{
+        client_body::ClientBody,
+        local_reply::{LocalReply, NO_ROOM, TOO_LARGE},
+    },
     limits::Limit,
     memory,
 };
 
 /// Refuses a body that is too long. A body without a length is counted while it is sent.
-pub(super) fn admit_body(exchange: &Exchange, request: &Request<Incoming>) -> Result<(), LocalReply> {
+pub(super) fn admit_body(exchange: &Exchange, request: &Request<ClientBody>) -> Result<(), LocalReply> {
     let (local, active) = (exchange.session.local(), &exchange.active);
     let (length, most) = (request.body().size_hint().lower(), local.limits().body_bytes);
     if most > 0 && length > most {

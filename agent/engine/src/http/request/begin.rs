@@ -3,18 +3,21 @@
 use std::rc::Rc;
 
 use http::{Method, Request, Version};
-use hyper::body::Incoming;
 
 use super::Exchange;
 use crate::{
     active_requests::Registration,
     events::RequestEvent,
-    http::{headers, session::Session},
+    http::{client_body::ClientBody, headers, session::Session},
     limits::Limit,
 };
 
 /// Begins a request. What the second one holds is freed when the response is complete.
-pub(super) fn begin(session: Rc<Session>, request: &Request<Incoming>) -> (Exchange, Registration) {
+pub(super) fn begin(
+    session: Rc<Session>,
+    request: &Request<ClientBody>,
+    offers_upgrade: bool,
+) -> (Exchange, Registration) {
     let (local, control) = (session.local(), &session.control);
     let number = control.requests.get();
     control.requests.set(number + 1);
@@ -32,5 +35,5 @@ pub(super) fn begin(session: Rc<Session>, request: &Request<Incoming>) -> (Excha
     registration.active.span.emit(RequestEvent::Identified { id: id.as_bytes() });
     let (head, version, active) =
         (*request.method() == Method::HEAD, request.version(), Rc::clone(&registration.active));
-    (Exchange { session, number, id, head, version, active }, registration)
+    (Exchange { session, id, head, version, offers_upgrade, active }, registration)
 }

@@ -1,11 +1,12 @@
 //! The fields in their one form: policies, rules and the target see the same ones.
 
 use http::{HeaderValue, Method, Request, StatusCode, header::UPGRADE};
-use hyper::body::Incoming;
 
 use super::Exchange;
 use crate::http::{
-    canonical, framing,
+    canonical,
+    client_body::ClientBody,
+    framing,
     local_reply::{LocalReply, Problem, malformed},
     upgrade,
 };
@@ -14,14 +15,12 @@ use crate::http::{
 /// no such form.
 pub(super) fn canonicalize(
     exchange: &Exchange,
-    request: &mut Request<Incoming>,
+    request: &mut Request<ClientBody>,
 ) -> Result<Option<HeaderValue>, LocalReply> {
     if *request.method() == Method::CONNECT {
         return Err(Problem::closing(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported").into());
     }
-    let session = &exchange.session;
-    let offers = session.control.offers_upgrade(exchange.number);
-    let offer = offers.then(|| upgrade::offered(request.headers())).flatten();
+    let offer = exchange.offers_upgrade.then(|| upgrade::offered(request.headers())).flatten();
     canonical::request(request.headers_mut(), exchange.version)
         .and_then(|()| framing::request(request))
         .map_err(|why| malformed(&exchange.active, true, why))?;

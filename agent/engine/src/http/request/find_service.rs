@@ -2,13 +2,14 @@
 
 use brattice_wire::index::VpcIndex;
 use http::{Request, Uri, Version, header::HOST};
-use hyper::body::Incoming;
 
 use super::{Called, Exchange};
 use crate::{
     events::{RefusedRequest, RequestEvent},
     http::{
-        canonical, head,
+        canonical,
+        client_body::ClientBody,
+        head,
         local_reply::{LocalReply, UNKNOWN, malformed},
     },
     state::Caller,
@@ -20,7 +21,7 @@ pub(super) fn find_service<'v>(
     exchange: &Exchange,
     view: &'v View,
     caller: &Caller<'_>,
-    request: &mut Request<Incoming>,
+    request: &mut Request<ClientBody>,
     uri: &Uri,
 ) -> Result<Called<'v>, LocalReply> {
     match find(exchange, view, caller.vpc, request, uri) {
@@ -37,7 +38,7 @@ fn find<'v>(
     exchange: &Exchange,
     view: &'v View,
     vpc: VpcIndex,
-    request: &mut Request<Incoming>,
+    request: &mut Request<ClientBody>,
     uri: &Uri,
 ) -> Result<Option<Called<'v>>, &'static str> {
     let (state, session) = (&view.state, &exchange.session);

@@ -1,12 +1,14 @@
 //! Writes the fields that tell the target about the caller, and the request's id.
 
 use http::Request;
-use hyper::body::Incoming;
 
 use super::{Called, Exchange};
 use crate::{
     events::RequestEvent,
-    http::canonical::{self, Shown},
+    http::{
+        canonical::{self, Shown},
+        client_body::ClientBody,
+    },
     state::Caller,
 };
 
@@ -15,7 +17,7 @@ pub(super) fn introduce(
     exchange: &Exchange,
     caller: &Caller<'_>,
     called: &Called<'_>,
-    request: &mut Request<Incoming>,
+    request: &mut Request<ClientBody>,
 ) {
     let (session, active) = (&exchange.session, &exchange.active);
     let shown = session.shown.get_or_init(|| Shown::new(caller.address, session.port));

@@ -9,7 +9,6 @@ use crate::{
     active_requests::{Expired, Fault},
     events::RequestEvent,
     http::{
-        control::Refused,
         failure::{body_failure, target_failure},
         local_reply::{NO_ROOM, Problem, TOO_LARGE},
     },
@@ -48,18 +47,16 @@ pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
 }
 
 fn body_broke(exchange: &Exchange, fault: Fault) -> Problem {
-    let (session, span) = (&exchange.session, &exchange.active.span);
-    span.emit(RequestEvent::Failed(body_failure(fault, &session.control)));
-    match (fault, session.control.refused(Refused::Body)) {
-        (Fault::TooLarge, _) => TOO_LARGE,
-        (Fault::NoRoom, _) => NO_ROOM,
-        (Fault::Client, Some(refusal)) => {
+    let span = &exchange.active.span;
+    span.emit(RequestEvent::Failed(body_failure(fault)));
+    match fault {
+        Fault::TooLarge => TOO_LARGE,
+        Fault::NoRoom => NO_ROOM,
+        Fault::Refused(refusal) => {
             span.emit(refusal.event());
             Problem::closing(refusal.status(), refusal.text())
         }
-        (Fault::Client, None) => {
-            Problem::closing(StatusCode::BAD_REQUEST, "the request ended before its body was complete")
-        }
+        Fault::Client => Problem::closing(StatusCode::BAD_REQUEST, "the request ended before its body was complete"),
     }
 }
 

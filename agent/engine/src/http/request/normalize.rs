@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use brattice_router::path;
 use http::{Method, Request, Uri, Version};
-use hyper::body::Incoming;
 
 use super::{Called, Exchange};
 use crate::{
     events::RequestEvent,
     http::{
+        client_body::ClientBody,
         head::Head,
         local_reply::{LocalReply, malformed},
     },
@@ -21,7 +21,7 @@ pub(super) fn normalize<'r>(
     exchange: &Exchange,
     view: &View,
     called: &Called<'r>,
-    request: &'r Request<Incoming>,
+    request: &'r Request<ClientBody>,
     uri: &'r Uri,
 ) -> Result<Head<'r>, LocalReply> {
     let Some((path, query)) = path_and_query(request.method(), uri, exchange.version) else {

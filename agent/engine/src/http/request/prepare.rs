@@ -9,12 +9,12 @@ use http::{
     header::{EXPECT, HOST, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::body::Incoming;
 
 use super::{Called, Exchange, Plan};
 use crate::{
     events::{RefusedRequest, RequestEvent},
     http::{
+        client_body::ClientBody,
         filters, framing,
         headers::{self, AddedFields},
         local_reply::Problem,
@@ -69,7 +69,7 @@ impl Plan {
 pub(super) fn prepare(
     exchange: &Exchange,
     plan: &mut Plan,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
 ) -> Result<Request<RequestBody>, Problem> {
     let local = exchange.session.local();
     if plan.offer.is_none() {
@@ -116,7 +116,7 @@ fn informational(exchange: &Exchange, expects: bool, to_http2: bool) -> Option<I
 /// The request target for the target; `path` where it is not the client's. HTTP/1 has the host in a field, HTTP/2 in the
 /// URI.
 fn target_uri(
-    request: &mut Request<Incoming>,
+    request: &mut Request<ClientBody>,
     path: Option<PathAndQuery>,
     filters: Option<&Filters>,
     to_http2: bool,

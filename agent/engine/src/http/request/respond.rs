@@ -11,7 +11,7 @@ use crate::{
     active_requests::{Registration, Waits},
     events::RequestEvent,
     http::{
-        filters, framing, headers,
+        filters, headers,
         local_reply::{self, LocalReply},
         response_body::ResponseBody,
         upgrade::{self, Upgrade},
@@ -26,7 +26,7 @@ pub(super) fn respond(
     registration: Registration,
 ) -> Result<Response<ResponseBody>, Closed> {
     let (session, head, id) = (&exchange.session, exchange.head, exchange.id.clone());
-    let mut response = match outcome {
+    let response = match outcome {
         Ok(forwarded) => of_target(exchange, forwarded, registration),
         Err(LocalReply::Problem(problem)) => local_reply::problem(problem, id, session.http2.get(), head, registration),
         Err(LocalReply::Denied(denied)) => local_reply::denied(*denied, id, head, registration),
@@ -37,9 +37,6 @@ pub(super) fn respond(
         }
     };
     session.control.interim.end();
-    if exchange.version == Version::HTTP_10 {
-        framing::to_http10(&mut response);
-    }
     Ok(response)
 }
 

@@ -31,9 +31,6 @@ pub(super) async fn send(
         if let Some(expired) = active.poll_expired(cx) {
             return Poll::Ready(Err(expired));
         }
-        if !session.http2.get() {
-            session.control.interim.park(cx);
-        }
         attempts.as_mut().poll(cx).map(Ok)
     })
     .await;

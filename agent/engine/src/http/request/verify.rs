@@ -1,13 +1,12 @@
-//! What is wrong with the request itself: what the guard found in HTTP/1, and the bounds of an HTTP/2 header section.
+//! What is wrong with the request itself: what the reader of HTTP/1 found, and the bounds of an HTTP/2 header section.
 
 use brattice_wire::records::FailureReason;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 
 use super::Exchange;
 use crate::{
     events::{RefusedRequest, RequestEvent},
-    http::{control::Refused, headers, local_reply::Problem, session::Session},
+    http::{client_body::ClientBody, headers, local_reply::Problem, refusal::Refusal, session::Session},
     limits::Limit,
 };
 
@@ -15,10 +14,16 @@ use crate::{
 const ANSWERED_SHARE: u64 = 2;
 
 /// Refuses a request that is malformed or too long. A connection whose caller takes too many requests back is reset.
-pub(super) fn verify(exchange: &Exchange, request: &Request<Incoming>) -> Result<(), Problem> {
+///
+/// `refused`: why it was found to be none while it was read.
+pub(super) fn verify(
+    exchange: &Exchange,
+    refused: Option<Refusal>,
+    request: &Request<ClientBody>,
+) -> Result<(), Problem> {
     let session = &exchange.session;
     let span = &exchange.active.span;
-    if let Some(refusal) = session.control.refused(Refused::Request(exchange.number)) {
+    if let Some(refusal) = refused {
         span.emit(refusal.event());
         return Err(Problem::closing(refusal.status(), refusal.text()));
     }

@@ -9,9 +9,8 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
-use hyper::body::Incoming;
 
-use crate::http::write_stall::Coalesced;
+use crate::http::{client_body::ClientBody, write_stall::Coalesced};
 
 /// Most bytes of a request's body that are kept until the target has begun its answer ...
 const BODY_BYTES: usize = 64 * 1_024;
@@ -41,7 +40,7 @@ enum Part {
 
 /// The part that was not sent yet.
 pub(crate) struct UnsentBody {
-    pub(crate) inner: Option<Coalesced<Incoming>>,
+    pub(crate) inner: Option<Coalesced<ClientBody>>,
     /// Bytes that may still come.
     pub(crate) left: u64,
 }
