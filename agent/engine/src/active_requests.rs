@@ -23,6 +23,7 @@ use crate::{
     limits::Taken,
     local::Local,
     state::Shared,
+    waker::{park, wake},
 };
 
 /// The event that a request waits for.
@@ -206,21 +207,6 @@ impl ActiveRequest {
     fn expire(&self, expired: Expired) {
         self.expired.set(Some(expired));
         wake(&self.waker);
-    }
-}
-
-fn park(place: &RefCell<Option<Waker>>, cx: &Context<'_>) {
-    let mut waker = place.borrow_mut();
-    match waker.as_mut() {
-        Some(known) => known.clone_from(cx.waker()),
-        None => *waker = Some(cx.waker().clone()),
-    }
-}
-
-fn wake(place: &RefCell<Option<Waker>>) {
-    let waker = place.borrow_mut().take();
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 

@@ -50,6 +50,7 @@ pub mod transport;
 mod turn;
 pub mod upstream;
 mod views;
+mod waker;
 pub mod worker;
 
 pub use process::{Args, Error, run};

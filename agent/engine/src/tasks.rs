@@ -1,11 +1,11 @@
-//! Tasks of one thread that serve connections, indexed by the aliases at both ends.
+//! Tasks of one thread that serve connections, and connections that others' tasks use, indexed by the aliases at both ends.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     future::Future,
     net::IpAddr,
-    rc::Rc,
+    rc::{Rc, Weak},
     time::Duration,
 };
 
@@ -82,10 +82,24 @@ impl Parties {
     }
 }
 
+/// What is closed with an alias though no task of its own runs for it.
+pub trait Close {
+    /// Closes it; who waits for something of it is woken.
+    fn close(&self);
+}
+
 struct Task {
     parties: Parties,
-    handle: JoinHandle<()>,
+    kind: Kind,
 }
+
+enum Kind {
+    Running(JoinHandle<()>),
+    Held(Weak<dyn Close>),
+}
+
+/// Has something closed with an alias, until it is dropped.
+pub struct Held(#[allow(dead_code, reason = "takes it out of the table when dropped")] Entry);
 
 /// All tasks of a kind on a thread.
 #[derive(Default)]
@@ -94,7 +108,7 @@ pub struct Tasks {
     open: RefCell<HashMap<u64, Task>>,
 }
 
-/// Takes a task out of the table when it ends.
+/// Takes a task, or what is held, out of the table when it ends.
 struct Entry {
     tasks: Rc<Tasks>,
     number: u64,
@@ -109,13 +123,25 @@ impl Drop for Entry {
 impl Tasks {
     /// Runs a task on the thread's `LocalSet`.
     pub fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, parties: Parties, task: F) {
-        let number = self.next.get();
-        self.next.set(number + 1);
-        let entry = Entry { tasks: Rc::clone(self), number };
+        let entry = self.entry();
+        let number = entry.number;
         // A spawned task first runs after this function, so the table has it before it can end.
         // Not an `async` block, which would hold the task twice: as it came, and as it is waited for.
         let handle = tokio::task::spawn_local(task.map(move |()| drop(entry)));
-        self.open.borrow_mut().insert(number, Task { parties, handle });
+        self.open.borrow_mut().insert(number, Task { parties, kind: Kind::Running(handle) });
+    }
+
+    /// Closes this with its parties' aliases, as a task of theirs would be aborted.
+    pub fn hold(self: &Rc<Self>, parties: Parties, what: Weak<dyn Close>) -> Held {
+        let entry = self.entry();
+        self.open.borrow_mut().insert(entry.number, Task { parties, kind: Kind::Held(what) });
+        Held(entry)
+    }
+
+    fn entry(self: &Rc<Self>) -> Entry {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        Entry { tasks: Rc::clone(self), number }
     }
 
     /// How many run.
@@ -159,11 +185,20 @@ impl Tasks {
             numbers.iter().filter_map(|number| open.remove(number)).collect()
         };
         for task in &aborted {
-            task.handle.abort();
+            match &task.kind {
+                Kind::Running(handle) => handle.abort(),
+                Kind::Held(what) => {
+                    if let Some(what) = what.upgrade() {
+                        what.close();
+                    }
+                }
+            }
         }
         for task in aborted {
-            // Cancelled or ended meanwhile; a panic is reported by the thread's hook.
-            let _ = task.handle.await;
+            if let Kind::Running(handle) = task.kind {
+                // Cancelled or ended meanwhile; a panic is reported by the thread's hook.
+                let _ = handle.await;
+            }
         }
     }
 }

@@ -5,13 +5,14 @@
 //!   what is sent again.
 //! - [`http1`], [`http2`]: one attempt. [`lease`]: a connection while a request uses it.
 //! - [`pool`]: kept connections. [`connector`]: new ones; [`dial`]: sockets with an engine source.
+//! - [`target_body`], [`target_error`]: a response of either version of HTTP.
 //! - [`failing`]: targets that cannot be connected to.
 
 use std::rc::Rc;
 
 use self::{
     connector::Connector,
-    http1::Http1,
+    http1::{Http1, SpareBuffers, exchange::SpareHeads},
     http2::Http2,
     pool::{Http2Pool, Key, Pool},
     retry_buffer::RetryBuffers,
@@ -29,21 +30,25 @@ pub(crate) mod connector;
 pub mod dial;
 pub(crate) mod endpoint;
 pub mod failing;
-mod http1;
+pub(crate) mod http1;
 mod http2;
 pub(crate) mod lease;
 pub(crate) mod pool;
 mod retry;
 pub(crate) mod retry_buffer;
+pub(crate) mod target_body;
+pub(crate) mod target_error;
 
 /// The state that the requests of one worker share on their way to targets: connections, kept or new, and retry buffers.
 pub(crate) struct Upstream {
     local: Rc<Local>,
     connector: Connector,
     closed: Rc<ClosedAliases>,
-    http1: Pool<Http1>,
+    http1: Pool<Rc<Http1>>,
     http2: Http2Pool<Http2>,
     retry_buffers: RetryBuffers,
+    spare_buffers: SpareBuffers,
+    spare_heads: SpareHeads,
     /// Connects, and connections to targets.
     pub(crate) tasks: Rc<Tasks>,
 }
@@ -57,6 +62,8 @@ impl Upstream {
             http1: Pool::default(),
             http2: Http2Pool::default(),
             retry_buffers: RetryBuffers::default(),
+            spare_buffers: SpareBuffers::default(),
+            spare_heads: SpareHeads::default(),
             tasks: Rc::clone(tasks),
         })
     }

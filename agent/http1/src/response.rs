@@ -145,6 +145,7 @@ impl ResponseReader {
         (self.section, self.skipped, self.begun) = (Section::default(), 0, false);
         self.bytes = self.bytes.checked_sub(length).ok_or(BadResponse::TooManyInterim)?;
         if head.is_interim() {
+            // guard: interim-responses
             self.interim = self.interim.checked_sub(1).ok_or(BadResponse::TooManyInterim)?;
         }
         Ok(())

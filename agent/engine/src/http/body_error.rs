@@ -1,13 +1,17 @@
 //! Why a body ended before its end.
 
 use super::refusal::Refusal;
+use crate::upstream::target_error::TargetError;
 
 /// See above.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The other side failed.
+    /// An HTTP/2 client failed.
     #[error(transparent)]
-    Hyper(#[from] hyper::Error),
+    Client(#[from] hyper::Error),
+    /// The target failed.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// Its client sends no more.
     #[error("the request ended before its body was complete")]
     Ended,

@@ -1,8 +1,8 @@
 //! HTTP: from a client's socket to a target's, and back.
 //!
 //! ```text
-//! accept ─► client ─┬─► http1: our own loop ─┬─► request: its steps ─► upstream: attempts, hyper client ─► TargetIo
-//!                   └─► http2: hyper, h2 ────┘
+//! accept ─► client ─┬─► http1: our own loop ─┬─► request: its steps ─► upstream: attempts ─┬─► http1
+//!                   └─► http2: hyper, h2 ────┘                                            └─► http2: hyper, h2
 //!                 control ◄──── sweeper (times) ────► active requests
 //!                   after an accepted Upgrade:  socket ◄───────────── copy ─────────────► socket
 //! ```
@@ -21,7 +21,6 @@ pub(crate) mod headers;
 mod hpack;
 pub(crate) mod http1;
 mod http2;
-pub(crate) mod interim;
 mod local_reply;
 pub(crate) mod peer;
 pub mod refusal;

@@ -51,7 +51,7 @@ use super::{
 use crate::{
     active_requests::ActiveRequest,
     events::RequestEvent,
-    upstream::{attempt::Route, lease::Lease},
+    upstream::{attempt::Route, lease::Lease, target_body::TargetBody},
     views::View,
 };
 
@@ -106,7 +106,7 @@ struct Plan {
 /// A target's response, and the connection that its body comes on.
 struct Forwarded {
     plan: Plan,
-    response: Response<Incoming>,
+    response: Response<TargetBody>,
     lease: Lease,
 }
 
@@ -164,7 +164,7 @@ async fn exchange_with_target(
     exchange: &Exchange,
     plan: &mut Plan,
     request: Request<ClientBody>,
-) -> Result<(Response<Incoming>, Lease), Problem> {
+) -> Result<(Response<TargetBody>, Lease), Problem> {
     let request = prepare(exchange, plan, request)?;
     let (mut response, lease) = send(exchange, plan, request).await?;
     check_response(exchange, plan, &mut response)?;

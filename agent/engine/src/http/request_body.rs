@@ -22,7 +22,10 @@ use crate::{
     limits::Limit,
     local::Local,
     memory::LARGE,
-    upstream::retry_buffer::body::{BodyBuffer, UnsentBody},
+    upstream::{
+        retry_buffer::body::{BodyBuffer, UnsentBody},
+        target_error::TargetError,
+    },
 };
 
 /// How long a body waits for a target's `100 Continue` before it is sent all the same (RFC 9110, 10.1.1: a client must

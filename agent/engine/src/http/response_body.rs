@@ -12,11 +12,10 @@ use std::{
 use brattice_wire::records::FailureReason;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::{
     body_error::BodyError,
-    failure::{body_failure, target_failure},
+    failure::body_failure,
     headers,
     request_body::unshared,
     write_stall::Coalesced,
@@ -25,7 +24,7 @@ use crate::{
     active_requests::{Expired, Registration, Waits},
     events::RequestEvent,
     memory::LARGE,
-    upstream::lease::Lease,
+    upstream::{lease::Lease, target_body::TargetBody},
 };
 
 /// An answer's body.
@@ -48,7 +47,7 @@ pub(crate) struct Own {
 
 /// A target's body on its way to the client.
 pub(crate) struct Forwarded {
-    inner: Coalesced<Incoming>,
+    inner: Coalesced<TargetBody>,
     lease: Option<Lease>,
     registration: Registration,
     /// Bytes that came.
@@ -71,7 +70,7 @@ impl ResponseBody {
     }
 
     /// A target's answer; `lease` is the connection that it comes on.
-    pub(crate) fn forwarded(inner: Incoming, lease: Lease, registration: Registration) -> Self {
+    pub(crate) fn forwarded(inner: TargetBody, lease: Lease, registration: Registration) -> Self {
         // Until it is asked for, the client's window is closed.
         registration.active.touch(Waits::ClientReading, &registration.local().clock);
         let (inner, lease) = (Coalesced::new(inner), Some(lease));
@@ -194,7 +193,7 @@ impl Forwarded {
             }
             Poll::Ready(Some(Err(error))) => {
                 let by_request = active.fault.get().map(body_failure);
-                let reason = by_request.unwrap_or_else(|| target_failure(&error));
+                let reason = by_request.unwrap_or_else(|| error.reason());
                 active.span.emit(RequestEvent::Failed(reason));
                 self.lease = None;
                 Poll::Ready(Some(Err(error.into())))

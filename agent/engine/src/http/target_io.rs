@@ -1,19 +1,17 @@
-//! A target's socket as hyper sees it: its input is counted, and bounded.
+//! An HTTP/2 target's socket as hyper sees it: its frames are counted, and bounded.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::{
     frames::{Allowance, Frames},
-    interim::{Heads, TooMany},
     peer::{PeerReader, PeerState},
     write_stall::WriteStall,
 };
@@ -21,50 +19,30 @@ use crate::{
     clock::Clock, limits::Limit, local::Local, transport::Stream, turn::Turn, upstream::endpoint::OpenConnection,
 };
 
-/// A target's socket and what was read from it already.
-pub(crate) type Socket = (TargetIo, Bytes);
-
-/// Fields of a header section that hyper reads of HTTP/1 unless it is configured otherwise, which costs allocations.
-pub(crate) const HTTP1_FIELDS: usize = 100;
-/// Requests of a connection to an HTTP/2 target whose header sections may all still come.
+/// Requests of a connection whose header sections may all still come.
 const MOST_STREAMS: u32 = 256;
+/// Read at once: what has many frames has a bounded number of them.
+const PIECE: u64 = 8 * 1024;
 
-/// What a connection to a target and the requests on it know of each other.
+/// The bound over which a connection was ended, if there is one.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
-    bytes: Cell<u64>,
-    heads: RefCell<Heads>,
-    hit: Cell<Option<Limit>>,
-}
+pub(crate) struct Hit(Cell<Option<Limit>>);
 
-impl Meter {
-    /// Bytes that came from the target so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.get()
-    }
-
-    /// A request is sent, to which this many interim responses may come.
-    pub(crate) fn begin(&self, interim: u32) {
-        self.heads.borrow_mut().begin(interim);
-    }
-
-    /// Counts the bound over which the target's connection was ended, if there is one.
-    pub(crate) fn count_hit(&self, local: &Local) {
-        if let Some(limit) = self.hit.get() {
+impl Hit {
+    /// Counts it.
+    pub(crate) fn count(&self, local: &Local) {
+        if let Some(limit) = self.0.get() {
             local.events.limit_reached(limit, 1);
         }
     }
 }
 
-/// Read at once while a head is waited for, and of HTTP/2: what has many pieces has a bounded number of them.
-const PIECE: u64 = 8 * 1024;
-
-/// A target's socket.
+/// See above.
 pub(crate) struct TargetIo {
     stream: Stream,
-    meter: Rc<Meter>,
+    hit: Rc<Hit>,
     turn: Turn,
-    http2: Option<Box<TargetFrames>>,
+    frames: Box<TargetFrames>,
     /// The target takes no more bytes; what is still written is thrown away.
     deaf: bool,
     _open: OpenConnection,
@@ -105,19 +83,15 @@ impl TargetFrames {
 }
 
 impl TargetIo {
-    pub(crate) fn new(stream: Stream, meter: Rc<Meter>, open: OpenConnection) -> Self {
-        Self { stream, meter, turn: Turn::default(), http2: None, deaf: false, _open: open }
-    }
-
-    /// For HTTP/2; what the target says of the connection is noted.
-    pub(crate) fn http2(
+    /// What the target says of the connection is noted in `peer`, and in `hit` what it is ended for.
+    pub(crate) fn new(
         stream: Stream,
-        (meter, peer): (Rc<Meter>, Rc<PeerState>),
+        (hit, peer): (Rc<Hit>, Rc<PeerState>),
         open: OpenConnection,
         local: &Local,
     ) -> Self {
         let (limits, clock) = (local.limits(), &local.clock);
-        let frames = TargetFrames {
+        let frames = Box::new(TargetFrames {
             reader: PeerReader::new(peer),
             read: Frames::default(),
             written: Frames::behind_preface(),
@@ -125,35 +99,23 @@ impl TargetIo {
             sections: 0,
             interim: limits.interim_responses,
             clock: Rc::clone(clock),
-        };
-        Self { http2: Some(Box::new(frames)), ..Self::new(stream, meter, open) }
+        });
+        Self { stream, hit, turn: Turn::default(), frames, deaf: false, _open: open }
     }
 
     /// Counts what was read; an error: it is too much.
     fn admit(&mut self, new: &[u8]) -> io::Result<()> {
-        self.meter.bytes.set(self.meter.bytes.get() + new.len() as u64);
-        let admitted = match &mut self.http2 {
-            None => self.meter.heads.borrow_mut().scan(new).map_err(|TooMany| Limit::InterimResponses),
-            Some(frames) => frames.admit(new),
-        };
-        let pieces = admitted.map_err(|limit| {
-            self.meter.hit.set(Some(limit));
+        let frames = self.frames.admit(new).map_err(|limit| {
+            self.hit.0.set(Some(limit));
             io::Error::new(io::ErrorKind::InvalidData, "the target sends what has no end")
         })?;
-        self.turn.spend(new.len(), pieces);
+        self.turn.spend(new.len(), frames);
         Ok(())
     }
 
     fn wrote<'a>(&mut self, count: usize, bufs: impl Iterator<Item = &'a [u8]>) {
-        if let Some(frames) = &mut self.http2 {
-            frames.written.scan_first(count, bufs);
-            frames.write_stall().progress();
-        }
-    }
-
-    /// The socket, once HTTP has ended on it.
-    pub(crate) fn stream(&self) -> &Stream {
-        &self.stream
+        self.frames.written.scan_first(count, bufs);
+        self.frames.write_stall().progress();
     }
 
     /// A target that closes with bytes unread has its kernel reset the connection, often right behind an answer, which can
@@ -163,10 +125,8 @@ impl TargetIo {
         written: Poll<io::Result<usize>>,
         bufs: impl Iterator<Item = &'a [u8]>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_pending()
-            && let Some(frames) = &self.http2
-        {
-            frames.write_stall().begin(frames.clock.tick());
+        if written.is_pending() {
+            self.frames.write_stall().begin(self.frames.clock.tick());
         }
         match ready!(written) {
             Ok(count) => {
@@ -187,9 +147,7 @@ impl AsyncRead for TargetIo {
         let this = self.get_mut();
         ready!(this.turn.poll(cx));
         let before = buf.filled().len();
-        let bounded = this.http2.is_some() || this.meter.heads.borrow().waits();
-        let most = if bounded { PIECE } else { u64::MAX };
-        match Pin::new(&mut (&mut this.stream).take(most)).poll_read(cx, buf) {
+        match Pin::new(&mut (&mut this.stream).take(PIECE)).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => Poll::Ready(this.admit(&buf.filled()[before..])),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
@@ -230,9 +188,7 @@ impl AsyncWrite for TargetIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
-        if let Some(frames) = &this.http2 {
-            frames.write_stall().flushed();
-        }
+        this.frames.write_stall().flushed();
         Poll::Ready(Ok(()))
     }
 

@@ -20,14 +20,14 @@ use http::{
     HeaderMap, HeaderValue,
     header::{CONNECTION, UPGRADE},
 };
-use tokio::sync::oneshot;
 
-use super::{control::Control, target_io::Socket};
+use super::control::Control;
 use crate::{
     active_requests::Registration,
     copy::{Copier, End, Moved},
     events::RequestEvent,
     transport::Stream,
+    upstream::http1::TargetSocket,
 };
 
 /// After so long without a byte the kernel asks a peer whether it is still there; only a peer that is not is closed.
@@ -35,7 +35,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// A connection whose ends have agreed on another protocol.
 pub(crate) struct Upgrade {
-    pub(crate) target: oneshot::Receiver<Socket>,
+    pub(crate) target: TargetSocket,
     pub(crate) registration: Registration,
 }
 
@@ -77,15 +77,11 @@ pub(crate) async fn run((client, early): (Stream, Bytes), upgrade: Upgrade, copi
         active.span.emit(RequestEvent::BodyReceived { bytes: early.len() });
     }
     let mut joined = pin!(async {
-        let Ok((target, late)) = target.await else {
-            // It closed before its socket came out of the HTTP library.
-            active.span.emit(RequestEvent::Failed(FailureReason::TargetConnectionClosed));
-            return;
-        };
-        target.stream().reset_on_drop(true);
+        let TargetSocket { stream: target, early: late, _open } = target;
+        target.reset_on_drop(true);
         client.keep_alive(KEEPALIVE);
-        target.stream().keep_alive(KEEPALIVE);
-        let ends = (End { stream: &client, early }, End { stream: target.stream(), early: late });
+        target.keep_alive(KEEPALIVE);
+        let ends = (End { stream: &client, early }, End { stream: &target, early: late });
         let span = &active.span;
         let moved = |moved: Moved| {
             if let Some(event) = moved.event() {
@@ -93,7 +89,7 @@ pub(crate) async fn run((client, early): (Stream, Bytes), upgrade: Upgrade, copi
             }
         };
         let copied = copier.both(ends.0, ends.1, &moved).await;
-        target.stream().reset_on_drop(copied.is_err());
+        target.reset_on_drop(copied.is_err());
         client.reset_on_drop(copied.is_err());
         if let Err(broken) = copied {
             span.emit(RequestEvent::Failed(broken.failure()));

@@ -8,7 +8,6 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use brattice_wire::snapshot::ServiceNumber;
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 
 use super::{
     Upstream,
@@ -18,6 +17,8 @@ use super::{
     pool::Key,
     retry::{Attempts, Outcome, Retry, Sent, retry},
     retry_buffer::RetryBuffer,
+    target_body::TargetBody,
+    target_error::TargetError,
 };
 use crate::{
     aliases::CallerId,
@@ -38,8 +39,6 @@ pub(crate) struct Route {
     pub(crate) connect_timeout_ms: u32,
     /// How long a connection may idle afterwards, ms.
     pub(crate) idle_ms: u32,
-    /// The target may change the protocol.
-    pub(crate) may_switch: bool,
     /// Where informational responses of an HTTP/1 target go.
     pub(crate) informational: Option<Informational>,
 }
@@ -67,15 +66,6 @@ impl Route {
     fn connect_timeout(&self) -> Duration {
         Duration::from_millis(self.connect_timeout_ms.into())
     }
-
-    /// Has informational responses noticed; last of all, so that what is kept of a request for another attempt is without.
-    fn notice(&self, request: &mut Request<RequestBody>) {
-        let Some(Informational { interim, forward }) = &self.informational else { return };
-        let (interim, forward) = (Arc::clone(interim), *forward);
-        hyper::ext::on_informational(request, move |response| {
-            interim.received(response.status(), response.headers(), forward);
-        });
-    }
 }
 
 /// Why there is no response.
@@ -84,7 +74,7 @@ pub(crate) enum Failure {
     /// No connection.
     Connect(Rc<ConnectError>),
     /// The connection, or the response, is broken.
-    Target(hyper::Error),
+    Target(TargetError),
     /// No HTTP/2 connection had room.
     Busy,
     /// The header section is longer than the target takes.
@@ -94,7 +84,7 @@ pub(crate) enum Failure {
 /// The result of one attempt.
 enum Attempt {
     /// The head of the final response came.
-    Answered(Response<Incoming>, Lease),
+    Answered(Response<TargetBody>, Lease),
     /// There will be no response.
     Unanswered {
         outcome: Outcome,
@@ -121,7 +111,7 @@ pub(crate) async fn attempt(
     upstream: &Rc<Upstream>,
     route: &Route,
     mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Lease), Failure> {
+) -> Result<(Response<TargetBody>, Lease), Failure> {
     let active = request.body().active();
     let (idempotent, body) = (is_idempotent(request.method()), !request.body().is_empty());
     let mut retry_buffer = RetryBuffer::new(&upstream.retry_buffers, &mut request, route.http2);
@@ -133,7 +123,7 @@ pub(crate) async fn attempt(
         let sent = Sent { idempotent, body, broken: false };
         let made = match route.http2 {
             true => http2::attempt(upstream, route, &endpoint, request, &attempts, &mut retry_buffer).await,
-            false => http1::attempt(upstream, route, &endpoint, request, &sent, &attempts, &mut retry_buffer).await,
+            false => http1::attempt(upstream, route, &endpoint, request, &sent, &attempts).await,
         };
         let (outcome, failure, returned, took) = match made {
             Attempt::Answered(response, lease) => {

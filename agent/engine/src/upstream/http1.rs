@@ -1,55 +1,93 @@
-//! Connections to HTTP/1.1 endpoints.
+//! Connections to HTTP/1.1 endpoints, each for one request at a time.
+//!
+//! - [`exchange`]: a request goes out, the head of its response comes in, both at once.
+//! - [`upload`]: how a request is written. [`response`]: how a response is read.
+//! - [`socket`]: what both share, and what can be closed from elsewhere.
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+pub(crate) mod exchange;
+pub(crate) mod response;
+mod socket;
+mod upload;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use brattice_http1::{BodyReader, Index};
+use bytes::{Bytes, BytesMut};
+
+use self::socket::Socket;
 use super::{
     Upstream,
     connector::{ConnectError, parties},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, OpenConnection},
     pool::Reusable,
 };
 use crate::{
-    http::{
-        request_body::RequestBody,
-        target_io::{HTTP1_FIELDS, Meter, Socket, TargetIo},
-    },
-    local::Local,
+    tasks::{Close, Held, Parties, Tasks},
+    transport::Stream,
+    turn::Turn,
 };
 
-/// Most that hyper buffers of a connection in each direction: what a slow side costs. Bounds a target's header section,
-/// too.
-const BUFFER: usize = 128 * 1024;
+/// Read at once of a head, and of a body at first.
+const FIRST_READ: usize = 8 * 1024;
+/// Read at once of a body whose bytes come faster than they are read.
+const LARGEST_READ: usize = 128 * 1024;
+/// Buffers that a worker keeps for connections that have something to read.
+const SPARE_BUFFERS: usize = 64;
 
-/// A connection to an HTTP/1.1 target, for one request at a time.
+/// A connection to an HTTP/1.1 target.
 pub(crate) struct Http1 {
-    pub(super) sender: http1::SendRequest<RequestBody>,
-    pub(super) meter: Rc<Meter>,
-    pub(super) handover: Handover,
+    socket: Rc<Socket>,
+    incoming: RefCell<Incoming>,
+    /// Bytes that came from the target so far.
+    received: Cell<u64>,
+    /// As far as is known, it can carry another request after this one.
+    keeps: Cell<bool>,
+    /// A part of the request is not written yet.
+    uploads: Cell<bool>,
+    open: Cell<Option<OpenConnection>>,
+    _held: Held,
 }
 
-/// Receives the socket when HTTP ends on a connection: for a request that upgrades the protocol.
-pub(super) type Handover = Rc<RefCell<Option<oneshot::Sender<Socket>>>>;
+/// What was read and not used yet. Empty, and without memory, while the connection idles.
+#[derive(Debug, Default)]
+struct Incoming {
+    buffer: BytesMut,
+    /// Read at once.
+    size: usize,
+    turn: Turn,
+    /// Of the present response, once its head is there.
+    body: Option<BodyReader>,
+    trailers: Index,
+}
 
-impl Http1 {
-    /// The next request may change the protocol.
-    pub(super) fn may_switch(&self) -> oneshot::Receiver<Socket> {
-        let (sender, receiver) = oneshot::channel();
-        *self.handover.borrow_mut() = Some(sender);
-        receiver
+/// Buffers of a worker that no connection has something in.
+#[derive(Debug, Default)]
+pub(super) struct SpareBuffers(RefCell<Vec<BytesMut>>);
+
+impl SpareBuffers {
+    fn take(&self) -> BytesMut {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut buffer: BytesMut) {
+        let mut spare = self.0.borrow_mut();
+        // What others still hold a part of, or has grown, is left to them.
+        buffer.clear();
+        if spare.len() < SPARE_BUFFERS && buffer.try_reclaim(FIRST_READ) && buffer.capacity() <= 2 * FIRST_READ {
+            spare.push(buffer);
+        }
     }
 }
 
-impl Reusable for Http1 {
+impl Reusable for Rc<Http1> {
     fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+        !self.socket.is_quiet()
     }
 }
 
@@ -58,37 +96,86 @@ pub(super) async fn open(
     upstream: &Upstream,
     endpoint: &Rc<Endpoint>,
     timeout: Duration,
-) -> Result<Http1, ConnectError> {
-    let local = &upstream.local;
+) -> Result<Rc<Http1>, ConnectError> {
     let stream = upstream.connector.connect(endpoint, timeout).await?;
-    let meter = Rc::<Meter>::default();
-    let io = TokioIo::new(TargetIo::new(stream, Rc::clone(&meter), endpoint.connection(local.upstream_socket())));
-    let (sender, mut connection) = builder(local).handshake(io).await.map_err(io::Error::other)?;
-    let handover = Handover::default();
-    let (given, counts, followed) = (Rc::clone(&handover), Rc::clone(local), Rc::clone(&meter));
-    upstream.tasks.spawn(parties(&endpoint.target), async move {
-        // Its requests and bodies get the error.
-        let _ = (&mut connection).await;
-        followed.count_hit(&counts);
-        if let Some(wanted) = given.take() {
-            let parts = connection.into_parts();
-            // The receiver may be gone; then the socket is closed.
-            let _ = wanted.send((parts.io.into_inner(), parts.read_buf));
-        }
-    });
-    Ok(Http1 { sender, meter, handover })
+    let open = endpoint.connection(upstream.local.upstream_socket());
+    Ok(Http1::new(stream, &upstream.tasks, parties(&endpoint.target), Some(open)))
 }
 
-/// What a target's response may look like: what RFC 9112 has a proxy correct is corrected (5.1 and 5.2).
-fn builder(local: &Local) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .max_buf_size(BUFFER)
-        .allow_spaces_after_header_name_in_responses(true)
-        .allow_obsolete_multiline_headers_in_responses(true);
-    let fields = local.limits().headers as usize;
-    if fields > HTTP1_FIELDS {
-        builder.max_headers(fields);
+impl Http1 {
+    fn new(stream: Stream, tasks: &Rc<Tasks>, parties: Parties, open: Option<OpenConnection>) -> Rc<Self> {
+        let socket = Rc::new(Socket::new(stream));
+        let closable: Rc<dyn Close> = Rc::<Socket>::clone(&socket);
+        let held = tasks.hold(parties, Rc::downgrade(&closable));
+        Rc::new(Self {
+            socket,
+            incoming: RefCell::default(),
+            received: Cell::new(0),
+            keeps: Cell::new(true),
+            uploads: Cell::new(false),
+            open: Cell::new(open),
+            _held: held,
+        })
     }
-    builder
+
+    /// A request begins: there is room for what comes.
+    fn begin(&self, spare: &SpareBuffers) {
+        let mut incoming = self.incoming.borrow_mut();
+        incoming.buffer = spare.take();
+        incoming.size = FIRST_READ;
+    }
+
+    /// Reads on; 0: the target sends no more. `head`: of a head, a bounded part at once, as what has many pieces has them in turns.
+    fn poll_read(&self, cx: &mut Context<'_>, head: bool) -> Poll<io::Result<usize>> {
+        let Incoming { buffer, size, turn, .. } = &mut *self.incoming.borrow_mut();
+        ready!(turn.poll(cx));
+        let most = if head { FIRST_READ } else { *size };
+        let read = self.socket.poll_read(cx, buffer, most);
+        match &read {
+            Poll::Pending => turn.end(),
+            Poll::Ready(Ok(count)) => {
+                self.received.set(self.received.get() + *count as u64);
+                turn.spend(*count, 0);
+                if !head {
+                    *size = if *count == most { (most * 2).min(LARGEST_READ) } else { (most / 2).max(FIRST_READ) };
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+        }
+        read
+    }
+
+    /// Bytes that came from the target so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// The response is complete. Whether the connection can carry another request.
+    pub(super) fn rest(&self, spare: &SpareBuffers) -> bool {
+        let mut incoming = self.incoming.borrow_mut();
+        (incoming.body, incoming.trailers) = (None, Index::default());
+        let buffer = std::mem::take(&mut incoming.buffer);
+        let rest = buffer.len();
+        spare.give(buffer);
+        self.keeps.get() && !self.uploads.get() && rest == 0
+    }
+
+    /// Ends it.
+    pub(super) fn close(&self) {
+        self.socket.close();
+    }
+
+    /// The socket, for another protocol. `None`: it was closed meanwhile.
+    pub(super) fn switch(&self) -> Option<TargetSocket> {
+        let early = std::mem::take(&mut self.incoming.borrow_mut().buffer).freeze();
+        Some(TargetSocket { stream: self.socket.take()?, early, _open: self.open.take() })
+    }
+}
+
+/// A target's socket on which HTTP has ended.
+pub(crate) struct TargetSocket {
+    pub(crate) stream: Stream,
+    /// What was read from it already.
+    pub(crate) early: Bytes,
+    pub(crate) _open: Option<OpenConnection>,
 }

@@ -24,7 +24,7 @@ use crate::{
     http::{
         peer::PeerState,
         request_body::RequestBody,
-        target_io::{Meter, TargetIo},
+        target_io::{Hit, TargetIo},
     },
     local::Local,
     tasks::{Parties, Tasks},
@@ -120,10 +120,10 @@ async fn connect(
     let local = &upstream.local;
     let stream = upstream.connector.connect(endpoint, timeout).await?;
     let peer = Rc::<PeerState>::default();
-    let meter = Rc::<Meter>::default();
-    let io = TokioIo::new(TargetIo::http2(
+    let hit = Rc::<Hit>::default();
+    let io = TokioIo::new(TargetIo::new(
         stream,
-        (Rc::clone(&meter), Rc::clone(&peer)),
+        (Rc::clone(&hit), Rc::clone(&peer)),
         endpoint.connection(local.upstream_socket()),
         local,
     ));
@@ -151,7 +151,7 @@ async fn connect(
     upstream.tasks.spawn(parties, async move {
         // Its requests and bodies get the error.
         let _ = poll_fn(|cx| connection.borrow_mut().as_mut().poll(cx)).await;
-        meter.count_hit(&counts);
+        hit.count(&counts);
     });
     let room = Rc::new(move || {
         let connection = weak.upgrade();

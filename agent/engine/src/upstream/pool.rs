@@ -39,8 +39,6 @@ pub(crate) struct Key {
 pub(crate) trait Reusable {
     /// Whether it has ended.
     fn is_closed(&self) -> bool;
-    /// Whether it takes a request now.
-    fn is_ready(&self) -> bool;
 }
 
 /// Idle ones of one key, the latest last: it is the likeliest to live.
@@ -63,15 +61,10 @@ impl<C: Reusable> Pool<C> {
     pub(crate) fn take(&self, key: &Key) -> Option<C> {
         let mut kept = self.kept.borrow_mut();
         let idle = kept.get_mut(key)?;
-        let mut at = idle.len();
-        while at > 0 {
-            at -= 1;
-            if idle[at].0.is_closed() {
-                idle.remove(at);
-                self.idle.set(self.idle.get() - 1);
-            } else if idle[at].0.is_ready() {
-                self.idle.set(self.idle.get() - 1);
-                return Some(idle.remove(at).0);
+        while let Some((connection, _)) = idle.pop() {
+            self.idle.set(self.idle.get() - 1);
+            if !connection.is_closed() {
+                return Some(connection);
             }
         }
         None

@@ -3,7 +3,6 @@
 use brattice_wire::records::FailureReason;
 use http::{Response, StatusCode};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::{Exchange, Plan};
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
         upgrade,
     },
     memory::LARGE,
+    upstream::target_body::TargetBody,
 };
 
 /// The same bound as for requests, so that what a target takes it may also say.
@@ -23,7 +23,7 @@ pub(super) const TOO_MANY_FIELDS: &str = "the target's answer has too many heade
 pub(super) fn check_response(
     exchange: &Exchange,
     plan: &Plan,
-    response: &mut Response<Incoming>,
+    response: &mut Response<TargetBody>,
 ) -> Result<(), Problem> {
     let (local, active) = (exchange.session.local(), &exchange.active);
     let framed = if response.headers().len() > local.limits().headers as usize {

@@ -9,7 +9,7 @@ use crate::{
     active_requests::{Expired, Fault},
     events::RequestEvent,
     http::{
-        failure::{body_failure, target_failure},
+        failure::body_failure,
         local_reply::{NO_ROOM, Problem, TOO_LARGE},
     },
     upstream::{attempt::Failure, connector::ConnectError},
@@ -32,10 +32,9 @@ pub(super) fn failed(exchange: &Exchange, failure: Failure) -> Problem {
             }
         },
         Failure::Target(error) => {
-            active.span.emit(RequestEvent::Failed(target_failure(&error)));
+            active.span.emit(RequestEvent::Failed(error.reason()));
             tracing::debug!(%error, "a target did not answer");
-            let text =
-                if error.is_parse_too_large() { TOO_MANY_FIELDS } else { "the target did not answer as HTTP says" };
+            let text = if error.is_too_long() { TOO_MANY_FIELDS } else { "the target did not answer as HTTP says" };
             Problem::new(StatusCode::BAD_GATEWAY, text)
         }
         Failure::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the target has no room for a request"),

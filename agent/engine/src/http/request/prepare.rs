@@ -56,7 +56,6 @@ impl Plan {
             http2,
             connect_timeout_ms: group.connect_timeout_ms,
             idle_ms: group.idle_timeout_ms.unwrap_or(session.local().limits().pool_idle_timeout_ms),
-            may_switch: offer.is_some(),
             informational: None,
         };
         let added = AddedFields { to_http2: http2, identity };

@@ -84,5 +84,10 @@ fn switch(exchange: &Exchange, lease: Lease, mut registration: Registration) {
         session.control.reset(FailureReason::ClientRateLimited);
     }
     registration.active.taken.borrow_mut().take();
-    *session.switched.borrow_mut() = lease.switch().map(|target| Box::new(Upgrade { target, registration }));
+    let Some(target) = lease.switch() else {
+        // It closed between its response and now.
+        registration.active.span.emit(RequestEvent::Failed(FailureReason::TargetConnectionClosed));
+        return;
+    };
+    *session.switched.borrow_mut() = Some(Box::new(Upgrade { target, registration }));
 }

@@ -4,7 +4,6 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 
 use brattice_wire::records::FailureReason;
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::{
     Exchange, Plan,
@@ -16,6 +15,7 @@ use crate::{
     upstream::{
         attempt::{Failure, attempt},
         lease::Lease,
+        target_body::TargetBody,
     },
 };
 
@@ -24,7 +24,7 @@ pub(super) async fn send(
     exchange: &Exchange,
     plan: &Plan,
     request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Lease), Problem> {
+) -> Result<(Response<TargetBody>, Lease), Problem> {
     let (session, active) = (&exchange.session, &exchange.active);
     let mut attempts = pin!(attempt(&session.server.upstream, &plan.route, request));
     let sent = poll_fn(|cx| {

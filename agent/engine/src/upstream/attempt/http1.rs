@@ -1,20 +1,20 @@
 //! An attempt at an HTTP/1.1 endpoint: over a kept connection, if there is one, else over a new one.
 
-use std::rc::Rc;
+use std::{future::poll_fn, rc::Rc};
 
-use http::Request;
+use http::{HeaderMap, Request, StatusCode};
 
-use super::{Attempt, Failure, Route};
+use super::{Attempt, Failure, Informational, Route};
 use crate::{
     events::WorkerEvent,
     http::request_body::RequestBody,
     upstream::{
         Upstream,
         endpoint::Endpoint,
-        http1,
-        lease::{Lease, Leased},
+        http1::{self, exchange::Exchange},
+        lease::Lease,
         retry::{Attempts, Outcome, Sent},
-        retry_buffer::RetryBuffer,
+        target_body::TargetBody,
     },
 };
 
@@ -23,15 +23,14 @@ pub(super) async fn attempt(
     upstream: &Rc<Upstream>,
     route: &Route,
     endpoint: &Rc<Endpoint>,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     sent: &Sent,
     attempts: &Attempts,
-    retry_buffer: &mut RetryBuffer<'_>,
 ) -> Attempt {
     let key = route.key(endpoint);
     let kept = if attempts.here == 0 { upstream.http1.take(&key) } else { None };
     let reused = kept.is_some();
-    let mut connection = match kept {
+    let connection = match kept {
         Some(kept) => kept,
         None => match http1::open(upstream, endpoint, route.connect_timeout()).await {
             Ok(connection) => connection,
@@ -41,29 +40,29 @@ pub(super) async fn attempt(
             }
         },
     };
-    if reused && sent.is_repeatable() {
-        retry_buffer.keep(&request);
-    }
     let active = request.body().active();
-    let before = connection.meter.bytes();
-    let socket = route.may_switch.then(|| connection.may_switch());
-    let in_flight = endpoint.request();
-    route.notice(&mut request);
-    connection.meter.begin(upstream.local.limits().interim_responses);
-    let mut error = match connection.sender.try_send_request(request).await {
-        Ok(response) => {
-            let connection = Leased::Http1(Rc::clone(upstream), connection, socket);
-            return Attempt::Answered(response, Lease { key, connection, _request: in_flight });
+    let before = connection.received();
+    let (parts, body) = request.into_parts();
+    let lease = Lease::http1(upstream, key, &connection, endpoint.request());
+    let mut exchange = Exchange::new(upstream, &connection, &parts, body);
+    let interim = &mut |status: StatusCode, headers: &HeaderMap| {
+        if let Some(Informational { interim, forward }) = &route.informational {
+            interim.received(status, headers, *forward);
         }
-        Err(error) => error,
     };
-    // The target closed the idle connection while the request was on its way: either hyper gives the request back because no
-    // byte of it was sent, or no byte of a response came.
-    let request = error.take_message().filter(|_| reused);
-    let outcome = match &request {
-        Some(_) => Outcome::Unsent,
-        None if connection.meter.bytes() == before && active.fault.get().is_none() => Outcome::Closed { reused },
-        None => Outcome::Failed,
-    };
-    Attempt::Unanswered { outcome, failure: Failure::Target(error.into_error()), request, took: None }
+    match poll_fn(|cx| exchange.poll(interim, cx)).await {
+        Ok(response) => {
+            exchange.upload_beside(endpoint);
+            Attempt::Answered(response.map(TargetBody::Http1), lease)
+        }
+        Err(error) => {
+            // The target closed the idle connection while the request was on its way: no byte of a response came.
+            let closed = connection.received() == before && active.fault.get().is_none();
+            let outcome = if closed { Outcome::Closed { reused } } else { Outcome::Failed };
+            let repeat = outcome == Outcome::Closed { reused: true } && sent.is_repeatable();
+            let request =
+                repeat.then(|| Request::from_parts(parts, RequestBody::empty(active, Rc::clone(&upstream.local))));
+            Attempt::Unanswered { outcome, failure: Failure::Target(error), request, took: None }
+        }
+    }
 }

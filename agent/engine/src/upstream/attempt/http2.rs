@@ -13,10 +13,11 @@ use crate::{
         Upstream,
         endpoint::Endpoint,
         http2::{self, Http2, Stream},
-        lease::{Lease, Leased},
+        lease::Lease,
         pool::{Choice, Key},
         retry::{Attempts, Outcome},
         retry_buffer::RetryBuffer,
+        target_body::TargetBody,
     },
 };
 
@@ -62,7 +63,7 @@ pub(super) async fn attempt(
     retry_buffer.keep(&request);
     let mut error = match connection.sender.try_send_request(request).await {
         Ok(response) => {
-            return Attempt::Answered(response, Lease { key, connection: Leased::Http2(stream), _request: in_flight });
+            return Attempt::Answered(response.map(TargetBody::Http2), Lease::http2(key, stream, in_flight));
         }
         Err(error) => error,
     };
@@ -76,7 +77,7 @@ pub(super) async fn attempt(
         None if broken(&error) => Outcome::Closed { reused },
         None => Outcome::Failed,
     };
-    Attempt::Unanswered { outcome, failure: Failure::Target(error), request, took: connection.peer.processed() }
+    Attempt::Unanswered { outcome, failure: Failure::Target(error.into()), request, took: connection.peer.processed() }
 }
 
 /// Bytes that a field counts beside its own (RFC 9113, 6.5.2).
