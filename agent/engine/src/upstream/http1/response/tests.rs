@@ -1,6 +1,7 @@
 use std::{cell::Cell, future::poll_fn, net::IpAddr, task::Waker};
 
 use brattice_http1::ResponseReader;
+use brattice_wire::snapshot::AliasGeneration;
 
 use super::{super::SpareBuffers, *};
 use crate::{
@@ -22,7 +23,7 @@ impl Target {
     fn new() -> Self {
         let (stream, targets) = Stream::pair(1 << 20);
         let (tasks, parties) = (Rc::<Tasks>::default(), Parties::default());
-        parties.set(0, ALIAS, 1);
+        parties.set(0, ALIAS, AliasGeneration::new(1));
         let connection = Http1::new(stream, &tasks, parties, None);
         let spare = SpareBuffers::default();
         connection.begin(&spare);
@@ -154,9 +155,9 @@ async fn a_connection_whose_alias_is_closed_ends_whoever_waits_for_it() {
         });
         tokio::task::yield_now().await;
         // An earlier generation of it is another target.
-        target.tasks.close(&[(ALIAS, 0)]).await;
+        target.tasks.close(&[(ALIAS, AliasGeneration::new(0))]).await;
         assert!(target.connection.socket.is_quiet() && !waiting.is_finished());
-        target.tasks.close(&[(ALIAS, 1)]).await;
+        target.tasks.close(&[(ALIAS, AliasGeneration::new(1))]).await;
         assert!(!target.connection.socket.is_quiet(), "the socket is gone when the alias is");
         assert_eq!(target.stream.as_ref().unwrap().try_read(&mut [0]).unwrap(), 0);
         waiting.await.unwrap();
