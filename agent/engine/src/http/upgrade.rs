@@ -14,7 +14,6 @@
 use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 use brattice_router::fields;
-use brattice_wire::records::FailureReason;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue,
