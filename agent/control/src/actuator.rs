@@ -31,6 +31,7 @@ use self::repairs::Repairs;
 use self::sequence::Unfinished;
 use crate::drops::Drops;
 use crate::engine::handle::{Client, Event};
+use crate::failing_targets::FailingTargets;
 use crate::host_changes::HostChanges;
 use crate::noticed::Noticed;
 use crate::picture::Picture;
@@ -108,6 +109,8 @@ struct Actuator {
     /// Whether the engine has served while everything it told was carried out in the kernel.
     ready: bool,
     repairs: Repairs,
+    /// Targets that were logged as failing.
+    failing_targets: FailingTargets,
 }
 
 /// The loop's end of the actuator.
@@ -173,6 +176,7 @@ impl Actuator {
             refused: None,
             ready: false,
             repairs: Repairs::default(),
+            failing_targets: FailingTargets::default(),
         }
     }
 

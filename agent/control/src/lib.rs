@@ -22,6 +22,7 @@ pub mod clock;
 mod departed;
 pub mod drops;
 pub mod engine;
+mod failing_targets;
 #[cfg(test)]
 mod fixtures;
 pub mod host_changes;

@@ -59,6 +59,10 @@ fn a_target_that_refuses_or_whose_link_is_down_is_no_reachable_one() {
         "targets",
         &["target 10.0.0.10 port 8080 of shop/orders-v1", "refuses connections", "server running"],
     );
+    let logged = |what: &str| lab.log().lines().filter(|line| line.contains(what)).count();
+    let named = "target 10.0.0.10 port 8080 of shop/orders-v1 in platform/green";
+    wait_until("it is logged", SETTLE, || logged(&format!("{named} cannot be reached: it refuses connections")) == 1);
+    assert_eq!(logged("can be reached again"), 0);
     assert_eq!(reachable(&lab), (0, 1), "attached is not reachable");
     assert!(lab.metrics().sum("brattice_targets_failing", &[]) >= 1.0);
     // It is back, and called.
@@ -67,6 +71,8 @@ fn a_target_that_refuses_or_whose_link_is_down_is_no_reachable_one() {
         blue.http(vip).is_ok_and(|mut http| http.nonce("n").is_ok_and(|a| a.server() == "v1"))
     });
     well(&lab);
+    wait_until("that is logged, too", SETTLE, || logged(&format!("{named} can be reached again")) == 1);
+    assert_eq!(logged("cannot be reached"), 1, "once for each change");
     assert_eq!(reachable(&lab), (1, 1));
     // The link.
     green.namespace.ip("link set eth0 down");

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use brattice_wire::engine::FailingTarget;
+use brattice_wire::rarely;
 use tracing::warn;
 
 use super::{Actuator, RETRY};
+use crate::api::problems::target_name;
+use crate::failing_targets::Change;
 use crate::switches;
 
 impl Actuator {
@@ -34,6 +38,7 @@ impl Actuator {
     fn notice(&mut self, now: Instant) {
         if let Some(stats) = self.noticed.stats() {
             Arc::make_mut(&mut self.noticed).dropped(stats.log_lines[1], now);
+            self.log_targets(&stats.failing, now);
         }
         let behind = {
             let view = self.engine.view.borrow();
@@ -41,6 +46,25 @@ impl Actuator {
         };
         if behind != self.noticed.is_behind() {
             Arc::make_mut(&mut self.noticed).set_behind(behind.then_some(now));
+        }
+    }
+
+    /// Logs targets that began to fail, and those that do not any more.
+    fn log_targets(&mut self, failing: &[FailingTarget], now: Instant) {
+        let engine = self.engine.view.borrow().pid;
+        let changes = self.failing_targets.seen(engine, failing, now);
+        if changes.is_empty() {
+            return;
+        }
+        let picture = self.picture();
+        for (target, change) in changes {
+            // One without a name: its alias was given back, with its workload.
+            let Some(name) = target_name(&picture, target) else { continue };
+            match change {
+                Change::Fails(why) => rarely!(warn, "{name} cannot be reached: {why}"),
+                Change::Serves => rarely!(info, "{name} can be reached again"),
+                Change::Untried => rarely!(info, "{name} could not be reached, and was not called for a minute"),
+            }
         }
     }
 }

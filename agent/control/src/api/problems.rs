@@ -2,7 +2,7 @@
 //! kind; docs/observability.md has the kinds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use brattice_wire::api::{EngineView, Health, Mode, OwnerView, ProgramView, Scope, SwitchView};
@@ -11,14 +11,13 @@ use brattice_wire::words::counted;
 
 use crate::attachments::{Code, Refusal};
 use crate::engine::outputs::LogDestination;
+use crate::failing_targets::MANY_FAILURES;
 use crate::picture::Picture;
 
 /// A heartbeat older than this is reported.
 const OLD_HEARTBEAT: Duration = Duration::from_secs(2);
 /// A table fuller than this is reported, percent.
 const NEARLY_FULL: u64 = 90;
-/// A target that failed as often is reported: one failure is a restart.
-const MANY_FAILURES: u32 = 2;
 /// Most failing targets named.
 const MAX_TARGETS: usize = 16;
 /// A file system with less room than this is full, bytes.
@@ -159,16 +158,10 @@ impl Problems {
         for failing in failing.iter().take(MAX_TARGETS) {
             let FailingTarget { target, failures, seconds, why } = failing;
             // An alias that was given back a moment ago.
-            let Some((vpc, address)) = places.get(&target.ip()) else { continue };
-            let groups: Vec<&str> = (picture.inputs.model.target_groups.iter())
-                .filter(|group| group.vpc == *vpc && group.targets.contains(&(*address, target.port())))
-                .map(|group| group.name.as_str())
-                .collect();
-            let groups = if groups.is_empty() { String::new() } else { format!(" of {}", groups.join(", ")) };
+            let Some(name) = name_in(picture, &places, *target) else { continue };
             let text = format!(
-                "target {address} port {}{groups} in {vpc} cannot be reached: {why}, {failures} times in a row, first {seconds} s ago. \
-                 Is its server running, does it listen on this port and on all addresses, and is its link up?",
-                target.port()
+                "{name} cannot be reached: {why}, {failures} times in a row, first {seconds} s ago. Is its server running, does \
+                 it listen on this port and on all addresses, and is its link up?"
             );
             self.add("targets", text);
         }
@@ -249,6 +242,21 @@ impl Problems {
             }
         }
     }
+}
+
+/// A target by alias and port in words, with its groups; none: nobody holds the alias.
+pub(crate) fn target_name(picture: &Picture, target: SocketAddr) -> Option<String> {
+    name_in(picture, &places(picture), target)
+}
+
+fn name_in(picture: &Picture, places: &BTreeMap<IpAddr, (&str, IpAddr)>, target: SocketAddr) -> Option<String> {
+    let (vpc, address) = places.get(&target.ip())?;
+    let groups: Vec<&str> = (picture.inputs.model.target_groups.iter())
+        .filter(|group| group.vpc == *vpc && group.targets.contains(&(*address, target.port())))
+        .map(|group| group.name.as_str())
+        .collect();
+    let groups = if groups.is_empty() { String::new() } else { format!(" of {}", groups.join(", ")) };
+    Some(format!("target {address} port {}{groups} in {vpc}", target.port()))
 }
 
 /// The holder of an alias: (VPC, address).
