@@ -32,7 +32,6 @@ use std::{rc::Rc, sync::Arc};
 
 use brattice_decide::{Filters, Listener, Service};
 use http::{HeaderValue, Request, Response, Version, uri::PathAndQuery};
-use hyper::body::Incoming;
 
 use self::{
     admit::admit, admit_body::admit_body, authenticate::authenticate, begin::begin, canonicalize::canonicalize,

@@ -22,10 +22,7 @@ use crate::{
     limits::Limit,
     local::Local,
     memory::LARGE,
-    upstream::{
-        retry_buffer::body::{BodyBuffer, UnsentBody},
-        target_error::TargetError,
-    },
+    upstream::retry_buffer::body::{BodyBuffer, UnsentBody},
 };
 
 /// How long a body waits for a target's `100 Continue` before it is sent all the same (RFC 9110, 10.1.1: a client must

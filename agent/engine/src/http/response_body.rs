@@ -13,13 +13,7 @@ use brattice_wire::records::FailureReason;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{
-    body_error::BodyError,
-    failure::body_failure,
-    headers,
-    request_body::unshared,
-    write_stall::Coalesced,
-};
+use super::{body_error::BodyError, failure::body_failure, headers, request_body::unshared, write_stall::Coalesced};
 use crate::{
     active_requests::{Expired, Registration, Waits},
     events::RequestEvent,

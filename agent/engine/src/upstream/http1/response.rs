@@ -128,10 +128,11 @@ impl Http1Body {
 
     /// The target sends no more.
     fn cut(&mut self) -> Result<(), TargetError> {
-        self.ended = true;
         let mut incoming = self.connection.incoming.borrow_mut();
         let reader = incoming.body.as_mut().ok_or_else(TargetError::cut)?;
-        reader.end_of_input().map_err(|_| TargetError::cut())
+        reader.end_of_input().map_err(|_| TargetError::cut())?;
+        self.ended = true;
+        Ok(())
     }
 }
 

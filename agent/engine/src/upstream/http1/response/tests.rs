@@ -65,7 +65,10 @@ fn read(message: &[u8], cut: usize, to_head: bool) -> (String, bool) {
                 Ok(data) => body.extend_from_slice(&data),
                 Err(frame) => text.push_str(&format!(" {:?}", frame.trailers_ref())),
             },
-            Poll::Ready(Some(Err(error))) => return (format!("{text} {} {error}", body.escape_ascii()), false),
+            Poll::Ready(Some(Err(error))) => {
+                assert!(!response.body().is_end_stream(), "what is broken off is not complete");
+                return (format!("{text} {} {error}", body.escape_ascii()), false);
+            }
             Poll::Ready(None) => break,
             Poll::Pending => match rest.next() {
                 Some(bytes) => target.says(bytes),
