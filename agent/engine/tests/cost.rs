@@ -16,7 +16,7 @@ use brattice_allocations::{Counting, of_thread};
 use crate::kept::{Kept, REQUESTS, thread};
 
 /// Allocations, growing included, of the worker's thread for a GET over kept HTTP/1.1 connections. It may only fall.
-const ALLOCATIONS: u64 = 12;
+const ALLOCATIONS: u64 = 10;
 /// Allocated by the worker's thread for a kept HTTP/1.1 connection after one GET, bytes: it has no buffer. It may only fall ...
 const BYTES: i64 = 3 * 1_024;
 /// ... by more than this.
