@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use brattice_control::settings::{ALIAS_CANDIDATES, ALIAS6_RANGE, VIP_CANDIDATES, Vip6Range};
+use brattice_control::ranges::{ALIAS_CANDIDATES, VIP_CANDIDATES};
+use brattice_control::settings::{ALIAS6_RANGE, Vip6Range};
 use brattice_loader::ranges;
 use ipnet::{Ipv4Net, Ipv6Net};
 

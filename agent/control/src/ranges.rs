@@ -7,7 +7,11 @@ use brattice_loader::preflight::free_range;
 use brattice_loader::{Ipv6Ranges, ranges};
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::settings::{ALIAS_CANDIDATES, VIP_CANDIDATES};
+/// VIP ranges tried in this order when none is named: /20s inside 169.254.0.0/16 that avoid well-known metadata
+/// addresses.
+pub const VIP_CANDIDATES: [&str; 3] = ["169.254.64.0/20", "169.254.96.0/20", "169.254.208.0/20"];
+/// Alias ranges tried in this order when none is named.
+pub const ALIAS_CANDIDATES: [&str; 4] = ["100.127.0.0/16", "198.18.0.0/16", "100.126.0.0/16", "198.19.0.0/16"];
 
 /// Where a range comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

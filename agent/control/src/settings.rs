@@ -25,11 +25,6 @@ pub const DNS_SUFFIX: &str = "svc.brattice.internal";
 pub const ENGINE_USER: &str = "brattice-engine";
 /// Default group of read-only callers.
 pub const GROUP: &str = "brattice";
-/// VIP ranges tried in this order when none is named: /20s inside 169.254.0.0/16 that avoid well-known metadata
-/// addresses.
-pub const VIP_CANDIDATES: [&str; 3] = ["169.254.64.0/20", "169.254.96.0/20", "169.254.208.0/20"];
-/// Alias ranges tried in this order when none is named.
-pub const ALIAS_CANDIDATES: [&str; 4] = ["100.127.0.0/16", "198.18.0.0/16", "100.126.0.0/16", "198.19.0.0/16"];
 /// IPv6 VIP range when none is named: the same on every node, as services have the same VIPs everywhere. Unique local
 /// (RFC 4193), its global id drawn by lot once.
 pub const VIP6_RANGE: &str = "fd8b:2a77:1c51::/64";

@@ -38,8 +38,8 @@ use crate::kernel::KernelSlots;
 use crate::node_metrics;
 use crate::noticed::{self, Noticed};
 use crate::planner::Planner;
-use crate::ranges::{Known, RangeError, Ranges};
-use crate::settings::{ALIAS_CANDIDATES, Settings, VIP_CANDIDATES, pools};
+use crate::ranges::{ALIAS_CANDIDATES, Known, RangeError, Ranges, VIP_CANDIDATES};
+use crate::settings::{Settings, pools};
 use crate::state::{State, StateDirectory, StateError, boot_id};
 
 /// Why the agent could not start.
