@@ -2,31 +2,19 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     rc::Rc,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
 };
-
-use bytes::Bytes;
-use futures_util::task::AtomicWaker;
-use http::{HeaderMap, StatusCode};
 
 use brattice_wire::records::FailureReason;
 
-use super::write_stall::WriteStall;
+use super::{interim::Interim, write_stall::WriteStall};
 use crate::{
     auth::Latest,
     clock::Clock,
     events::{RequestEvent, connection::ConnectionSpan},
     tasks::{Aborted, Parties},
 };
-
-/// Interim answers of a target that may wait for a client that does not read.
-const MOST_INTERIM: usize = 16;
 
 /// What is to happen to a client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +96,7 @@ pub(crate) struct Control {
     /// What is known of the connection.
     pub(crate) connection: Rc<ConnectionSpan>,
     /// Towards HTTP/1 clients.
-    pub(crate) interim: Arc<Interim>,
+    pub(crate) interim: Rc<Interim>,
 }
 
 impl Control {
@@ -129,7 +117,7 @@ impl Control {
             latest: Latest::default(),
             revoked: Cell::new(0),
             connection,
-            interim: Arc::default(),
+            interim: Rc::default(),
         }
     }
 
@@ -261,114 +249,4 @@ impl Control {
             waker.wake();
         }
     }
-}
-
-/// Interim responses (1xx) to an HTTP/1 connection's present request: those of its target, and ours. They come from a
-/// callback that must be `Send`, hence the lock; it is taken for a 1xx only.
-#[derive(Debug, Default)]
-pub(crate) struct Interim {
-    waiting: Mutex<VecDeque<Bytes>>,
-    continued: AtomicBool,
-    some: AtomicBool,
-    /// Number of the request to which they may be sent, from 1; 0: its final response has begun, or there is none, or its
-    /// client speaks HTTP/1.0.
-    open: AtomicU64,
-    /// The present request's client was sent [`PROBE`].
-    probed: AtomicBool,
-    /// The connection's task, which writes them.
-    client: AtomicWaker,
-    /// The task that sends the request's body.
-    gate: AtomicWaker,
-}
-
-/// What any client of HTTP/1.1 reads and ignores (RFC 9110, 15.2).
-const PROBE: &[u8] = brattice_http1::write::CONTINUE;
-
-impl Interim {
-    /// A request begins: forgets what an earlier one left.
-    pub(crate) fn begin(&self, number: u64, http11: bool) {
-        self.continued.store(false, Relaxed);
-        self.probed.store(false, Relaxed);
-        self.open.store(if http11 { number } else { 0 }, Relaxed);
-    }
-
-    /// The final response begins.
-    pub(crate) fn end(&self) {
-        self.open.store(0, Relaxed);
-    }
-
-    /// A target sent an interim response. 100 opens the gate of the body, others are kept for the client if it can have
-    /// them (`forward`: the number of its request).
-    pub(crate) fn received(&self, status: StatusCode, headers: &HeaderMap, forward: Option<u64>) {
-        if status == StatusCode::CONTINUE {
-            self.continued.store(true, Relaxed);
-            self.gate.wake();
-        } else if forward == Some(self.open.load(Relaxed))
-            && let Some(bytes) = written(status, headers)
-        {
-            self.push(bytes);
-        }
-    }
-
-    /// Has the client sent something that it ignores if it is there, and resets the connection for if it is not. False: it
-    /// cannot be sent such a thing now, or was sent it for its present request already.
-    fn probe(&self) -> bool {
-        if self.open.load(Relaxed) == 0 || self.probed.swap(true, Relaxed) {
-            return false;
-        }
-        self.push(Bytes::from_static(PROBE));
-        true
-    }
-
-    fn push(&self, bytes: Bytes) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < MOST_INTERIM {
-            waiting.push_back(bytes);
-            self.some.store(true, Relaxed);
-        }
-        drop(waiting);
-        self.client.wake();
-    }
-
-    /// The connection's task is polled with this waker.
-    pub(crate) fn park(&self, cx: &Context<'_>) {
-        self.client.register(cx.waker());
-    }
-
-    /// Whether the target asked for the body; `cx` is woken when it does.
-    pub(crate) fn poll_continued(&self, cx: &Context<'_>) -> Poll<()> {
-        self.gate.register(cx.waker());
-        if self.continued.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// The next bytes to write.
-    pub(crate) fn next(&self) -> Option<Bytes> {
-        if !self.some.load(Relaxed) {
-            return None;
-        }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = waiting.pop_front();
-        self.some.store(!waiting.is_empty(), Relaxed);
-        next
-    }
-}
-
-/// An interim answer as HTTP/1.1 writes it; `None` for 101, which would end HTTP.
-fn written(status: StatusCode, headers: &HeaderMap) -> Option<Bytes> {
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        return None;
-    }
-    let mut headers = headers.clone();
-    super::headers::clean_response(&mut headers);
-    headers.remove(http::header::CONTENT_LENGTH);
-    let mut bytes =
-        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).into_bytes();
-    for (name, value) in &headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"\r\n");
-    Some(bytes.into())
 }

@@ -21,6 +21,7 @@ pub(crate) mod headers;
 mod hpack;
 pub(crate) mod http1;
 mod http2;
+pub(crate) mod interim;
 mod local_reply;
 pub(crate) mod peer;
 pub mod refusal;

@@ -3,7 +3,6 @@
 use std::{
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::{
-    body_error::BodyError, canonical, client_body::ClientBody, control::Interim, peer::PeerState,
+    body_error::BodyError, canonical, client_body::ClientBody, interim::Interim, peer::PeerState,
     write_stall::Coalesced,
 };
 use crate::{
@@ -43,7 +42,7 @@ pub(crate) fn unshared(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 /// Holds a body back until the target asks for it.
 struct Gate {
-    interim: Arc<Interim>,
+    interim: Rc<Interim>,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
@@ -69,7 +68,7 @@ impl RequestBody {
         inner: ClientBody,
         active: Rc<ActiveRequest>,
         local: Rc<Local>,
-        gate: Option<Arc<Interim>>,
+        gate: Option<Rc<Interim>>,
     ) -> Self {
         let limit = local.limits().body_bytes;
         let left = if limit == 0 { u64::MAX } else { limit };

@@ -4,7 +4,7 @@
 mod http1;
 mod http2;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use brattice_wire::snapshot::ServiceNumber;
 use http::{Method, Request, Response};
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     aliases::CallerId,
     events::RequestEvent,
-    http::{control::Interim, request_body::RequestBody},
+    http::{interim::Interim, request_body::RequestBody},
 };
 
 /// Where a request goes.
@@ -45,7 +45,7 @@ pub(crate) struct Route {
 
 /// The receiver of a target's informational responses.
 pub(crate) struct Informational {
-    pub(crate) interim: Arc<Interim>,
+    pub(crate) interim: Rc<Interim>,
     /// The client can have those other than 100, too, until this request is answered.
     pub(crate) forward: Option<u64>,
 }

@@ -1,6 +1,6 @@
 //! The request as the target gets it: fields, host, request target, version.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use brattice_decide::{Filters, Route as Chosen};
 use brattice_wire::snapshot::ProtocolVersion;
@@ -88,7 +88,7 @@ pub(super) fn prepare(
     request.extensions_mut().clear();
     let expects = request.headers().contains_key(EXPECT);
     plan.route.informational = informational(exchange, expects, plan.route.http2);
-    let gate = plan.route.informational.as_ref().filter(|_| expects).map(|taker| Arc::clone(&taker.interim));
+    let gate = plan.route.informational.as_ref().filter(|_| expects).map(|taker| Rc::clone(&taker.interim));
     let active = &exchange.active;
     let mut request = request.map(|body| RequestBody::new(body, Rc::clone(active), Rc::clone(local), gate));
     if !plan.route.http2 {
@@ -106,7 +106,7 @@ fn informational(exchange: &Exchange, expects: bool, to_http2: bool) -> Option<I
     if to_http2 || session.http2.get() && !expects {
         return None;
     }
-    let interim = if session.http2.get() { Arc::default() } else { Arc::clone(&session.control.interim) };
+    let interim = if session.http2.get() { Rc::default() } else { Rc::clone(&session.control.interim) };
     // The present request is the latest that was counted.
     let request = session.control.requests.get();
     Some(Informational { interim, forward: (exchange.version == Version::HTTP_11).then_some(request) })
