@@ -41,6 +41,7 @@ pub mod orders;
 pub mod process;
 pub mod queries;
 mod random;
+mod read_size;
 mod review;
 pub mod sandbox;
 pub mod state;

@@ -13,6 +13,7 @@ mod client;
 pub(crate) mod client_body;
 pub(crate) mod control;
 mod failure;
+pub(crate) mod field_map;
 mod filters;
 pub(crate) mod frames;
 mod framing;

@@ -28,13 +28,12 @@ use super::{
     pool::Reusable,
 };
 use crate::{
+    read_size::{self, ReadSize},
     tasks::{Close, Held, Parties, Tasks},
     transport::Stream,
     turn::Turn,
 };
 
-/// Read at once of a head, and of a body at first.
-const FIRST_READ: usize = 8 * 1024;
 /// Read at once of a body whose bytes come faster than they are read.
 const LARGEST_READ: usize = 128 * 1024;
 /// Buffers that a worker keeps for connections that have something to read.
@@ -55,11 +54,11 @@ pub(crate) struct Http1 {
 }
 
 /// What was read and not used yet. Empty, and without memory, while the connection idles.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Incoming {
     buffer: BytesMut,
     /// Read at once.
-    size: usize,
+    size: ReadSize,
     turn: Turn,
     /// Of the present response, once its head is there.
     body: Option<BodyReader>,
@@ -79,7 +78,10 @@ impl SpareBuffers {
         let mut spare = self.0.borrow_mut();
         // What others still hold a part of, or has grown, is left to them.
         buffer.clear();
-        if spare.len() < SPARE_BUFFERS && buffer.try_reclaim(FIRST_READ) && buffer.capacity() <= 2 * FIRST_READ {
+        if spare.len() < SPARE_BUFFERS
+            && buffer.try_reclaim(read_size::FIRST)
+            && buffer.capacity() <= 2 * read_size::FIRST
+        {
             spare.push(buffer);
         }
     }
@@ -109,7 +111,13 @@ impl Http1 {
         let held = tasks.hold(parties, Rc::downgrade(&closable));
         Rc::new(Self {
             socket,
-            incoming: RefCell::default(),
+            incoming: RefCell::new(Incoming {
+                buffer: BytesMut::new(),
+                size: ReadSize::up_to(LARGEST_READ),
+                turn: Turn::default(),
+                body: None,
+                trailers: Index::default(),
+            }),
             received: Cell::new(0),
             keeps: Cell::new(true),
             uploads: Cell::new(false),
@@ -122,14 +130,14 @@ impl Http1 {
     fn begin(&self, spare: &SpareBuffers) {
         let mut incoming = self.incoming.borrow_mut();
         incoming.buffer = spare.take();
-        incoming.size = FIRST_READ;
+        incoming.size = ReadSize::up_to(LARGEST_READ);
     }
 
     /// Reads on; 0: the target sends no more. `head`: of a head, a bounded part at once, as what has many pieces has them in turns.
     fn poll_read(&self, cx: &mut Context<'_>, head: bool) -> Poll<io::Result<usize>> {
         let Incoming { buffer, size, turn, .. } = &mut *self.incoming.borrow_mut();
         ready!(turn.poll(cx));
-        let most = if head { FIRST_READ } else { *size };
+        let most = if head { read_size::FIRST } else { size.bytes() };
         let read = self.socket.poll_read(cx, buffer, most);
         match &read {
             Poll::Pending => turn.end(),
@@ -137,7 +145,7 @@ impl Http1 {
                 self.received.set(self.received.get() + *count as u64);
                 turn.spend(*count, 0);
                 if !head {
-                    *size = if *count == most { (most * 2).min(LARGEST_READ) } else { (most / 2).max(FIRST_READ) };
+                    size.brought(*count, most);
                 }
             }
             Poll::Ready(Err(_)) => {}

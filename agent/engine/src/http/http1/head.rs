@@ -1,10 +1,10 @@
 //! The request that the steps of a request take, from a head as it came.
 
-use brattice_http1::{Fields, RequestHead, Version};
+use brattice_http1::{RequestHead, Version};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, Method, Request, Uri};
 
-use crate::http::refusal::Refusal;
+use crate::http::{field_map, refusal::Refusal};
 
 /// What the request target would have to be for the library; the reader of heads has refused most of it before.
 const TARGET: Refusal = Refusal::Malformed("the request target is malformed");
@@ -27,20 +27,8 @@ pub(super) fn request<B>(head: &RequestHead, bytes: &Bytes, fields: HeaderMap, b
     *request.version_mut() = version(head.version);
     *request.method_mut() = Method::from_bytes(came.method_bytes()).map_err(|_| TARGET)?;
     *request.uri_mut() = Uri::from_maybe_shared(bytes.slice_ref(came.target())).map_err(|_| TARGET)?;
-    *request.headers_mut() = map(came.fields(), bytes, fields).ok_or(Refusal::Headers)?;
+    *request.headers_mut() = field_map::fill(came.fields(), bytes, fields).ok_or(Refusal::Headers)?;
     Ok(request)
-}
-
-/// Fields as a map whose values share `bytes`. `None`: a map cannot hold so many.
-pub(super) fn map(came: Fields<'_>, bytes: &Bytes, mut map: HeaderMap) -> Option<HeaderMap> {
-    map.try_reserve(came.index().len()).ok()?;
-    for field in came.iter() {
-        // The reader has seen a token, and a value without control characters.
-        let name = HeaderName::from_bytes(field.name).ok()?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
-        map.try_append(name, value).ok()?;
-    }
-    Some(map)
 }
 
 #[cfg(test)]

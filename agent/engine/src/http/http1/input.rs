@@ -5,14 +5,16 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
-use super::{head, spare::HeadReader};
-use crate::http::refusal::Refusal;
+use super::spare::HeadReader;
+use crate::{
+    http::{field_map, refusal::Refusal},
+    read_size::{self, ReadSize},
+};
 
 /// Pieces that are shorter are joined with those behind them, up to so many bytes: a chunk of a byte costs as much as a long one.
 const SMALL: usize = 2 * 1024;
 const JOINED: usize = 8 * 1024;
-/// Bytes of a body that are read at once, at first and at most.
-const FIRST_READ: usize = 8 * 1024;
+/// Most bytes for which a read of a body has room.
 const LARGEST_READ: usize = 64 * 1024;
 
 /// The input of one connection.
@@ -50,7 +52,7 @@ struct Incomplete {
     /// Somebody may still read it.
     held: bool,
     /// Bytes of the next read.
-    read: usize,
+    read: ReadSize,
 }
 
 /// `Expect: 100-continue`.
@@ -100,7 +102,7 @@ impl Input {
         }
         let expects = if head.expects_continue() { Expects::Continue } else { Expects::Nothing };
         let reader = BodyReader::new(head.body, limits);
-        let (held, read) = (true, FIRST_READ);
+        let (held, read) = (true, ReadSize::up_to(LARGEST_READ));
         self.body = State::Incomplete(Box::new(Incomplete { reader, trailers: Index::default(), expects, held, read }));
     }
 
@@ -214,7 +216,7 @@ impl Input {
         if body.trailers.is_empty() {
             return;
         }
-        let fields = head::map(body.trailers.on(&section), &section, HeaderMap::new());
+        let fields = field_map::fill(body.trailers.on(&section), &section, HeaderMap::new());
         self.body = fields.map_or(State::Refusal(Refusal::Headers), |trailers| State::Trailers(Box::new(trailers)));
     }
 
@@ -229,21 +231,17 @@ impl Input {
 
     /// Bytes for which room is wanted before the next read of the body.
     pub(super) fn wanted(&self) -> usize {
-        let State::Incomplete(body) = &self.body else { return FIRST_READ };
+        let State::Incomplete(body) = &self.body else { return read_size::FIRST };
         match usize::try_from(body.reader.left()) {
-            Ok(left) if left > 0 => left.min(body.read),
-            _ => body.read,
+            Ok(left) if left > 0 => left.min(body.read.bytes()),
+            _ => body.read.bytes(),
         }
     }
 
     /// A read of the body brought this many bytes, of so many that it could have: how many the next one is for.
     pub(super) fn brought(&mut self, count: usize, room: usize) {
         if let State::Incomplete(body) = &mut self.body {
-            body.read = match count {
-                all if all >= room => (body.read * 2).min(LARGEST_READ),
-                few if few < room / 4 => (body.read / 2).max(FIRST_READ),
-                _ => body.read,
-            };
+            body.read.brought(count, room);
         }
     }
 
@@ -271,7 +269,7 @@ pub(super) fn names(list: &[u8], name: &str) -> bool {
 mod tests {
     use brattice_http1::RequestReader;
 
-    use super::*;
+    use super::{super::head, *};
 
     const LIMITS: Limits = Limits::requests(512, 8);
 
@@ -402,7 +400,7 @@ mod tests {
     fn a_read_is_for_what_is_left_and_grows_with_what_comes() {
         let mut reader = HeadReader { reader: RequestReader::new(&LIMITS), head: RequestHead::default() };
         for (field, least, most) in
-            [("Content-Length: 10", 10, 10), ("Transfer-Encoding: chunked", FIRST_READ, LARGEST_READ)]
+            [("Content-Length: 10", 10, 10), ("Transfer-Encoding: chunked", read_size::FIRST, LARGEST_READ)]
         {
             let text = format!("POST / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n");
             let mut input = Input::of(text.as_bytes().into());

@@ -8,10 +8,11 @@ use std::{
 
 use brattice_http1::{BadResponse, BodyLength, BodyReader, Fields, Limits, Part, ResponseHead, ResponseReader};
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{super::target_error::TargetError, Http1, Incoming};
+use crate::http::field_map;
 
 /// Bytes of a header section, or of trailers.
 const SECTION_BYTES: usize = 128 * 1024;
@@ -43,7 +44,7 @@ impl Heads {
     ) -> Poll<Result<Response<Http1Body>, TargetError>> {
         loop {
             while let Some(bytes) = self.next(connection)? {
-                let headers = headers(self.head.on(&bytes).fields(), &bytes)?;
+                let headers = map(self.head.on(&bytes).fields(), &bytes)?;
                 let status =
                     StatusCode::from_u16(self.head.status).map_err(|_| BadResponse::Malformed("the status"))?;
                 if self.head.is_interim() {
@@ -73,18 +74,8 @@ impl Heads {
     }
 }
 
-/// The fields of a section, whose values share its bytes.
-fn headers(fields: Fields<'_>, bytes: &Bytes) -> Result<HeaderMap, BadResponse> {
-    let mut headers = HeaderMap::with_capacity(fields.index().len());
-    for field in fields.iter() {
-        let name = HeaderName::from_bytes(field.name);
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(BadResponse::Malformed("a header field is malformed"));
-        };
-        headers.try_append(name, value).map_err(|_| BadResponse::TooLong)?;
-    }
-    Ok(headers)
+fn map(fields: Fields<'_>, bytes: &Bytes) -> Result<HeaderMap, BadResponse> {
+    field_map::fill(fields, bytes, HeaderMap::new()).ok_or(BadResponse::TooLong)
 }
 
 /// The body of a response. What reads it is the connection's, so that this is small.
@@ -119,7 +110,7 @@ impl Http1Body {
                 Part::More => return Ok(None),
                 Part::End(length) => {
                     let bytes = buffer.split_to(length).freeze();
-                    let fields = headers(trailers.on(&bytes), &bytes)?;
+                    let fields = map(trailers.on(&bytes), &bytes)?;
                     return Ok(Some(Some(fields).filter(|fields| !fields.is_empty()).map(Frame::trailers)));
                 }
             }
