@@ -32,7 +32,6 @@ mod response_body;
 mod sections;
 mod server;
 mod session;
-pub(crate) mod target_io;
 mod upgrade;
 pub(crate) mod write_stall;
 

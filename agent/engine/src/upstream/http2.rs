@@ -1,5 +1,7 @@
 //! Connections to HTTP/2 endpoints, each of which only one caller's requests use.
 
+mod socket;
+
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
@@ -12,6 +14,7 @@ use hyper::{client::conn::http2, rt::Executor};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
+use self::socket::{Hit, TargetIo};
 use super::{
     Upstream,
     connector::{ConnectError, parties},
@@ -21,11 +24,7 @@ use super::{
 use crate::{
     aliases::CallerId,
     events::WorkerEvent,
-    http::{
-        peer::PeerState,
-        request_body::RequestBody,
-        target_io::{Hit, TargetIo},
-    },
+    http::{peer::PeerState, request_body::RequestBody},
     local::Local,
     tasks::{Parties, Tasks},
 };

@@ -10,13 +10,18 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::{
-    frames::{Allowance, Frames},
-    peer::{PeerReader, PeerState},
-    write_stall::WriteStall,
-};
+use super::super::endpoint::OpenConnection;
 use crate::{
-    clock::Clock, limits::Limit, local::Local, transport::Stream, turn::Turn, upstream::endpoint::OpenConnection,
+    clock::Clock,
+    http::{
+        frames::{Allowance, Frames},
+        peer::{PeerReader, PeerState},
+        write_stall::WriteStall,
+    },
+    limits::Limit,
+    local::Local,
+    transport::Stream,
+    turn::Turn,
 };
 
 /// Requests of a connection whose header sections may all still come.
