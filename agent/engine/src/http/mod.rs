@@ -7,6 +7,7 @@
 //!                   after an accepted Upgrade:  socket ◄───────────── copy ─────────────► socket
 //! ```
 
+pub(crate) mod announced_trailers;
 mod body_error;
 pub mod canonical;
 mod client;
@@ -25,6 +26,7 @@ mod http2;
 pub(crate) mod interim;
 mod local_reply;
 pub(crate) mod peer;
+pub(crate) mod reason_phrase;
 pub mod refusal;
 mod request;
 pub(crate) mod request_body;

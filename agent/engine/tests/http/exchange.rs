@@ -419,3 +419,48 @@ async fn trailers_of_http2_are_bounded() {
         assert_eq!(whole, good, "{sent} sent, {answered} answered");
     }
 }
+
+/// A target may merge trailers into the fields by which it decides (RFC 9110, 6.5.1).
+#[tokio::test]
+async fn an_http1_target_gets_the_trailers_that_a_head_announces_and_that_may_be_some() {
+    const END: &str = "0\r\nx-announced: 1\r\nx-hidden: 1\r\nauthorization: 1\r\ncontent-type: 1\r\n\r\n";
+    let target = raw_server(|mut stream| async move {
+        let mut body = read_until(&mut stream, "\r\n0\r\n").await;
+        if !body.ends_with("\r\n\r\n") {
+            body += &read_until(&mut stream, "\r\n\r\n").await;
+        }
+        let trailers = body.split_once("\r\n0\r\n").map_or("", |(_, trailers)| trailers).replace("\r\n", ";");
+        let answer = format!("HTTP/1.1 200 OK\r\nx-saw: {trailers}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
+    for (announced, saw) in [
+        ("trailer: x-announced, authorization, content-type\r\n", "x-saw: x-announced: 1;;"),
+        ("", "x-saw: ;"),
+        ("trailer: x-other\r\n", "x-saw: ;"),
+    ] {
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n{announced}transfer-encoding: chunked\r\n\r\n"
+        );
+        let response = engine.raw(format!("{head}2\r\nok\r\n{END}").as_bytes()).await;
+        let response = String::from_utf8_lossy(&response);
+        assert!(response.contains(&format!("{saw}\r\n")), "{announced}: {response}");
+    }
+}
+
+#[tokio::test]
+async fn a_reason_phrase_reaches_the_client_as_the_target_says_it() {
+    for line in ["200 OK", "200 All is well", "299 Nearly", "200 "] {
+        let target = raw_server(move |mut stream| async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            stream.write_all(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        })
+        .await;
+        let engine = Engine::serving(Limits::default(), ProtocolVersion::Http1, &[target]).await;
+        let response =
+            engine.raw(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n").as_bytes()).await;
+        let response = String::from_utf8_lossy(&response);
+        assert!(response.starts_with(&format!("HTTP/1.1 {line}\r\n")), "{line}: {response}");
+    }
+}

@@ -7,35 +7,16 @@ use brattice_http1::{
 };
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{
-        AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-        HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-    },
+    HeaderMap, HeaderName, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING},
     response::Parts,
 };
-use hyper::ext::ReasonPhrase;
 
-use super::{date::Date, input::names, output::Output};
+use super::{date::Date, output::Output};
+use crate::http::{announced_trailers::AnnouncedTrailers, reason_phrase::ReasonPhrase};
 
 /// The end of a chunk, and of its body.
 const CHUNK_AND_BODY_END: &[u8] = b"\r\n0\r\n\r\n";
-/// Fields that belong to a head, and are no trailers (RFC 9110, 6.5.1).
-const NO_TRAILERS: [&HeaderName; 12] = [
-    &AUTHORIZATION,
-    &CACHE_CONTROL,
-    &CONTENT_ENCODING,
-    &CONTENT_LENGTH,
-    &CONTENT_RANGE,
-    &CONTENT_TYPE,
-    &HOST,
-    &MAX_FORWARDS,
-    &SET_COOKIE,
-    &TRAILER,
-    &TRANSFER_ENCODING,
-    &TE,
-];
-
 /// What a request says about its response.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Asked {
@@ -66,7 +47,7 @@ pub(super) struct Short;
 pub(super) struct BodyWriter {
     length: BodyLength,
     /// Names of trailers that the head announces, for a client that takes them.
-    announced: Vec<HeaderValue>,
+    announced: AnnouncedTrailers,
 }
 
 /// Whether a response to such a request may have a body.
@@ -93,9 +74,9 @@ impl BodyWriter {
             },
         };
         let announced = if length == BodyLength::Chunked && asked.takes_trailers {
-            parts.headers.get_all(TRAILER).iter().cloned().collect()
+            AnnouncedTrailers::of(&parts.headers)
         } else {
-            Vec::new()
+            AnnouncedTrailers::default()
         };
         Self { length, announced }
     }
@@ -117,7 +98,7 @@ impl BodyWriter {
         let (status, headers) = (parts.status, &parts.headers);
         let switches = status == StatusCode::SWITCHING_PROTOCOLS;
         let phrase = parts.extensions.get::<ReasonPhrase>();
-        let phrase = phrase.map_or_else(|| reason::phrase(status.as_u16()).as_bytes(), ReasonPhrase::as_bytes);
+        let phrase = phrase.map_or_else(|| reason::phrase(status.as_u16()).as_bytes(), |phrase| &phrase.0[..]);
         let passes = |name: &HeaderName| match *name {
             // The length that another method would bring.
             CONTENT_LENGTH => asked.head,
@@ -179,15 +160,10 @@ impl BodyWriter {
     /// # Errors
     /// As [`BodyWriter::end`].
     pub(super) fn end_with(&mut self, trailers: &HeaderMap, out: &mut Output) -> Result<(), Short> {
-        let announced = |name: &HeaderName| {
-            !NO_TRAILERS.contains(&name)
-                && self.announced.iter().any(|announced| names(announced.as_bytes(), name.as_str()))
-        };
-        if self.length != BodyLength::Chunked || !trailers.keys().any(announced) {
+        if self.length != BodyLength::Chunked || self.announced.passed(trailers).next().is_none() {
             return self.end(out);
         }
-        let passed = trailers.iter().filter(|(name, _)| announced(name));
-        write::last_chunk_of(out.joined(), passed.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())));
+        write::last_chunk_of(out.joined(), self.announced.passed(trailers));
         self.length = BodyLength::None;
         Ok(())
     }
@@ -213,7 +189,7 @@ impl Digits {
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
+    use http::{HeaderValue, Response};
 
     use super::*;
 

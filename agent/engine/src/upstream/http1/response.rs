@@ -6,13 +6,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use brattice_http1::{BadResponse, BodyLength, BodyReader, Fields, Limits, Part, ResponseHead, ResponseReader};
+use brattice_http1::{BadResponse, BodyLength, BodyReader, Fields, Limits, Part, ResponseHead, ResponseReader, reason};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{super::target_error::TargetError, Http1, Incoming};
-use crate::http::field_map;
+use crate::http::{field_map, reason_phrase::ReasonPhrase};
 
 /// Bytes of a header section, or of trailers.
 const SECTION_BYTES: usize = 128 * 1024;
@@ -54,6 +54,10 @@ impl Heads {
                 connection.keeps.set(self.head.keeps());
                 let mut response = Response::new(Http1Body::new(connection, self.head.body, &self.limits));
                 (*response.status_mut(), *response.headers_mut()) = (status, headers);
+                let phrase = self.head.on(&bytes).reason();
+                if phrase != reason::phrase(self.head.status).as_bytes() {
+                    response.extensions_mut().insert(ReasonPhrase(bytes.slice_ref(phrase)));
+                }
                 return Poll::Ready(Ok(response));
             }
             if ready!(connection.poll_read(cx, true))? == 0 {

@@ -17,7 +17,7 @@ use http::{
 use http_body::{Body, Frame};
 
 use super::{super::target_error::TargetError, socket::Socket};
-use crate::http::request_body::RequestBody;
+use crate::http::{announced_trailers::AnnouncedTrailers, request_body::RequestBody};
 
 /// Bytes of a head for which room is kept.
 const KEPT: usize = 4 * 1024;
@@ -34,6 +34,8 @@ enum Framing {
 pub(super) struct Upload<B = RequestBody> {
     socket: Rc<Socket>,
     framing: Framing,
+    /// The trailers that its head announces.
+    announced: AnnouncedTrailers,
     /// `None`: it was written to its end.
     body: Option<B>,
     /// The body has no more frames.
@@ -65,8 +67,23 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         };
         head(&mut text, parts, if said.is_none() { framing } else { Framing::Length(0) });
         let ended = framing == Framing::Length(0);
+        let announced = match framing {
+            Framing::Chunked => AnnouncedTrailers::of(&parts.headers),
+            Framing::Length(_) => AnnouncedTrailers::default(),
+        };
         let socket = Rc::clone(socket);
-        Self { socket, framing, body: Some(body), ended, deaf: false, text, written: 0, data: Bytes::new(), end: b"" }
+        Self {
+            socket,
+            framing,
+            announced,
+            body: Some(body),
+            ended,
+            deaf: false,
+            text,
+            written: 0,
+            data: Bytes::new(),
+            end: b"",
+        }
     }
 
     /// The buffer, to be used again.
@@ -160,7 +177,9 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
             Framing::Length(_) => return Err(TargetError::Request),
             Framing::Chunked => {
                 self.text.extend_from_slice(b"0\r\n");
-                trailers.into_iter().for_each(|trailers| put_fields(&mut self.text, trailers));
+                for (name, value) in trailers.into_iter().flat_map(|trailers| self.announced.passed(trailers)) {
+                    put_field(&mut self.text, name, value);
+                }
                 self.text.extend_from_slice(b"\r\n");
             }
         }
@@ -213,11 +232,11 @@ fn head(text: &mut Vec<u8>, parts: &Parts, framing: Framing) {
 }
 
 fn put_fields(text: &mut Vec<u8>, fields: &HeaderMap) {
-    for (name, value) in fields {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            text.extend_from_slice(part);
-        }
-    }
+    fields.iter().for_each(|(name, value)| put_field(text, name.as_str().as_bytes(), value.as_bytes()));
+}
+
+fn put_field(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    [name, b": ", value, b"\r\n"].into_iter().for_each(|part| text.extend_from_slice(part));
 }
 
 #[cfg(test)]
@@ -309,10 +328,11 @@ mod tests {
                     "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
                 ),
                 (&chunked, vec![data("hi"), data("")], "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
+                (&chunked, vec![data("hi"), trailers()], "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
                 (
-                    &chunked,
+                    &[chunked[0], ("trailer", "X-Sum")],
                     vec![data("hi"), trailers()],
-                    "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n",
+                    "transfer-encoding: chunked\r\ntrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n",
                 ),
             ] {
                 let (got, ended) = sent(fields, frames, step);
