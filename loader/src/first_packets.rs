@@ -107,6 +107,11 @@ impl Shared {
     fn appeared(&self, ifindex: u32) {
         let mut kept = self.kept();
         if kept.len() >= MAX_INTERFACES {
+            tracing::debug!(
+                ifindex,
+                most = MAX_INTERFACES,
+                "too many new interfaces: the first packets of this one are not kept"
+            );
             return;
         }
         match Capture::open(ifindex, &self.vips) {

@@ -1,14 +1,12 @@
 //! What our nftables table keeps out. The stack asks `vip_listener` only for what begins something; a packet for an
 //! established connection finds its socket before, from any interface.
 
-use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
@@ -16,26 +14,15 @@ use nix::sys::time::TimeVal;
 
 use brattice_loader::{Datapath, Options};
 
-use crate::testbed::{inside, mac, sh, testbed};
+use crate::testbed::{inside, mac, sh, testbed, there};
 
 const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 64, 40), 5000);
 const ALIAS: (Ipv4Addr, u16) = (Ipv4Addr::new(100, 127, 0, 5), 4000);
 const SHORT: Duration = Duration::from_millis(300);
 
-/// A socket made in a named namespace, to be used from here.
-fn there(netns: &str, make: impl FnOnce() -> UdpSocket + Send) -> UdpSocket {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            setns(File::open(format!("/run/netns/{netns}")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
-            make()
-        });
-        thread.join().unwrap()
-    })
-}
-
 /// Whether an ICMP echo request to the VIP is answered.
 fn pinged(netns: &str) -> bool {
-    let ping = there(netns, || {
+    let ping: UdpSocket = there(netns, || {
         socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp).unwrap().into()
     });
     ping.set_read_timeout(Some(SHORT)).unwrap();
@@ -211,7 +198,7 @@ fn errors_about_aliases_are_dropped_whole_and_in_fragments_with_any_prefix() {
                 .filter_map(|line| line.split("packets ").nth(1)?.split(' ').next()?.parse::<u32>().ok());
             packets.sum::<u32>()
         };
-        let raw = there(&netns, || {
+        let raw: UdpSocket = there(&netns, || {
             socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap().into()
         });
         let received = || sh("nstat -asz IcmpInMsgs | tail -1").split_whitespace().nth(1).unwrap().to_owned();

@@ -1,6 +1,5 @@
 //! The IPv6 half of the data path: there where the host does IPv6, and back when it does again.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -9,14 +8,13 @@ use std::time::{Duration, Instant};
 use brattice_loader::interfaces::{Watch, inventory};
 use brattice_loader::{Datapath, Error, Ipv6, Options, cleanup, ipv6, preflight, sockets};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use tokio::time::timeout;
 
-use crate::testbed::{Testbed, inside, sh, testbed};
+use crate::testbed::{Testbed, inside, sh, testbed, there};
 
 const VIP_ROUTE: &str = "local fd00:a9fe::/64 dev lo";
 const ALIAS_ROUTE: &str = "fd00:64::/48 via fe80::1 dev brattice0";
@@ -195,16 +193,6 @@ fn free(kind: SockType, address: (Ipv6Addr, u16)) -> std::os::fd::OwnedFd {
     setsockopt(&socket, sockopt::IpFreebind, &true).unwrap();
     bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from(address))).unwrap();
     socket
-}
-
-fn there<T: Send>(netns: &str, make: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            setns(File::open(format!("/run/netns/{netns}")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
-            make()
-        });
-        thread.join().unwrap()
-    })
 }
 
 /// Whether an ICMPv6 echo request to the VIP is answered.

@@ -6,6 +6,7 @@ mod arp;
 mod cleanup;
 mod clsact;
 mod coexistence;
+mod first_packets;
 mod foreign;
 mod guard;
 mod interfaces;

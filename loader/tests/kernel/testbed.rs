@@ -1,6 +1,7 @@
 //! A place for one test: a network namespace of its own on a thread of its own, a pin directory of its own, and removal
 //! of both at the end, also when the test fails.
 
+use std::fs::File;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use brattice_loader::{Datapath, EbpfLog, Ipv6Ranges, Options};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// User of the engine in these tests: no other process has it.
 pub(crate) const ENGINE: u32 = 47_811;
@@ -124,6 +125,17 @@ pub(crate) fn try_sh(command: &str) -> (bool, String) {
 /// Runs a command in a named namespace.
 pub(crate) fn inside(netns: &str, command: &str) -> String {
     sh(&format!("nsenter --net=/run/netns/{netns} {command}"))
+}
+
+/// Makes something in a named namespace, such as a socket, to be used from here.
+pub(crate) fn there<T: Send>(netns: &str, make: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            setns(File::open(format!("/run/netns/{netns}")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            make()
+        });
+        thread.join().unwrap()
+    })
 }
 
 pub(crate) fn ifindex(name: &str) -> u32 {
