@@ -149,7 +149,9 @@ async fn a_request_that_its_client_resets_is_cut_where_it_stopped() {
             let head = [frame(SETTINGS, 0, 0, &[]), frame(HEADERS, END_HEADERS, 1, &block(fields))].concat();
             let mut client = begun(&engine, &head).await;
             // The request has reached the target before it is reset.
+            let since = std::time::Instant::now();
             while server.seen() == 0 {
+                assert!(since.elapsed() < std::time::Duration::from_secs(10), "the target does not get the request");
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
             let data = frame(DATA, if ends { END_STREAM } else { 0 }, 1, b"abc");
